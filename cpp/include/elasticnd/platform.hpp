@@ -1,0 +1,41 @@
+// Words that every header of this folder uses. The folder includes nothing but itself: the same text is compiled
+// by a host compiler and by NVRTC, which ships no headers.
+#pragma once
+
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+#define ELASTICND_INLINE __host__ __device__ inline
+#else
+#define ELASTICND_INLINE inline
+#endif
+
+// Code that is compiled once per instruction set lives in a namespace of its own, or the linker would merge the
+// copies and hand AVX2 instructions to a processor without them.
+#ifndef ELASTICND_ISA
+#define ELASTICND_ISA common
+#endif
+#define ELASTICND_BEGIN namespace elasticnd { namespace ELASTICND_ISA {
+#define ELASTICND_END } }
+
+namespace elasticnd {
+using int64 = long long;
+constexpr int max_axes = 8;  // deformed axes
+constexpr int max_order = 5;
+constexpr int max_taps = max_order + 1;
+}  // namespace elasticnd
+
+ELASTICND_BEGIN
+
+ELASTICND_INLINE int64 floor_to_integer(double x) {
+    int64 truncated = static_cast<int64>(x);
+    return truncated - (static_cast<double>(truncated) > x);
+}
+
+ELASTICND_INLINE double floor_of(double x) { return static_cast<double>(floor_to_integer(x)); }
+
+template <class T>
+ELASTICND_INLINE T minimum(T a, T b) { return b < a ? b : a; }
+
+template <class T>
+ELASTICND_INLINE T maximum(T a, T b) { return a < b ? b : a; }
+
+ELASTICND_END

@@ -1,0 +1,83 @@
+// The recursive filter that turns samples into B-spline coefficients, in blocks that can be computed alone.
+//
+// Each pole z acts as a causal and an anticausal first-order recursion whose memory fades as |z|^k. A block started
+// `warm_up` samples early has forgotten where it started, to below the rounding of the type. So every block of
+// `block_length` coefficients, aligned to the axis, is a function of its own neighbourhood only: a crop, a thread
+// or a chunk of a larger image computes the same bits as the whole.
+#pragma once
+#include "boundary.hpp"
+#include "spline.hpp"
+
+ELASTICND_BEGIN
+
+template <class T>
+struct Blocking;
+template <>
+struct Blocking<float> {
+    static constexpr int block_length = 64;
+    static constexpr double forgotten = 1e-8;
+};
+template <>
+struct Blocking<double> {
+    static constexpr int block_length = 128;
+    static constexpr double forgotten = 1e-17;
+};
+
+template <class T>
+ELASTICND_INLINE int warm_up(double pole) {
+    int steps = 0;
+    for (double left = 1; left > Blocking<T>::forgotten; ++steps) left *= pole < 0 ? -pole : pole;
+    return steps;
+}
+
+// Samples that a block needs before its first and after its last one.
+template <class T>
+ELASTICND_INLINE int block_margin(int order) {
+    const Poles poles = spline_poles(order);
+    int margin = 0;
+    for (int p = 0; p < poles.count; ++p) margin += warm_up<T>(poles.pole[p]);
+    return margin;
+}
+
+constexpr int max_margin = 64;  // of any order and type: 60, for doubles at order 5
+
+// The product of (1 - z)(1 - 1/z) over the poles, which makes the filter keep a constant.
+ELASTICND_INLINE double prefilter_gain(int order) {
+    const Poles poles = spline_poles(order);
+    double gain = 1;
+    for (int p = 0; p < poles.count; ++p) gain *= (1 - poles.pole[p]) * (1 - 1 / poles.pole[p]);
+    return gain;
+}
+
+// Filters `lanes` signals side by side, in place: row r of `signal` holds sample r of each. The rows are `margin`
+// samples, `length` samples whose coefficients are wanted, and `margin` samples. Both recursions start as if the
+// signal had been constant before.
+template <class T, int LANES>
+ELASTICND_INLINE void filter_block(T* signal, int length, int margin, int order) {
+    const Poles poles = spline_poles(order);
+    const T gain = static_cast<T>(prefilter_gain(order));
+    int first = 0;
+    int last = margin + length + margin - 1;
+    for (int r = 0; r <= last; ++r)
+        for (int l = 0; l < LANES; ++l) signal[r * LANES + l] *= gain;
+    for (int p = 0; p < poles.count; ++p) {
+        const T z = static_cast<T>(poles.pole[p]);
+        const T steady = static_cast<T>(1 / (1 - poles.pole[p]));
+        const T turn = static_cast<T>(-poles.pole[p] / (1 - poles.pole[p]));
+        T* row = signal + first * LANES;
+        for (int l = 0; l < LANES; ++l) row[l] *= steady;
+        for (int r = first + 1; r <= last; ++r) {
+            row += LANES;
+            for (int l = 0; l < LANES; ++l) row[l] = row[l] + z * row[l - LANES];
+        }
+        for (int l = 0; l < LANES; ++l) row[l] *= turn;
+        first += warm_up<T>(poles.pole[p]);
+        for (int r = last - 1; r >= first; --r) {
+            row -= LANES;
+            for (int l = 0; l < LANES; ++l) row[l] = z * (row[l + LANES] - row[l]);
+        }
+        last -= warm_up<T>(poles.pole[p]);
+    }
+}
+
+ELASTICND_END

@@ -1,0 +1,96 @@
+// What the drivers hand to the kernels, and the table of kernels of one instruction set. Kernels allocate nothing,
+// start no thread and use nothing of the standard library that could be compiled for the wrong processor.
+#pragma once
+#include "../include/elasticnd/geometry.hpp"
+
+namespace elasticnd {
+
+constexpr int row_length = 128;  // voxels that a kernel works on at a time
+
+// The control grid with its mirror images: a stencil of four never leaves it.
+struct Field {
+    const double* coefficients;  // (items, axes, extent_0, extent_1, ...)
+    int64 extent[max_axes];
+    int64 item_size;
+};
+
+// The inner weights of the control grid, for every voxel of a row of the image; null where rows are too long.
+struct InnerWeights {
+    const int64* cell;
+    const double* weight;  // (4, extent of the output along the innermost axis)
+};
+
+// One image with its planes: a plane is the deformed axes at one batch item and one channel.
+struct Planes {
+    char* data;
+    int dtype;
+    int64 stride[max_axes];  // in bytes
+    const int64* offset;     // (items, channels), in bytes
+};
+
+struct SampleJob {
+    Geometry geometry;
+    Field field;
+    InnerWeights inner;
+    const double* affine;  // (items or 1, axes, axes + 1): from output index to image index; null for none
+    int64 affine_item_size;
+    int64 items;
+    int64 channels;
+    Planes source;  // image or coefficients
+    Planes output;  // of the geometry's output extent: written by sampling, read by the derivatives
+    const char* fill_element;  // order 0 copies elements: this one where there is no position
+};
+
+// A job is cut into units: `row_length` voxels of one row of one batch item.
+struct UnitRange {
+    int64 first;
+    int64 last;  // exclusive
+};
+
+// The coefficients that a scatter may touch: along the first axis, those of one slab.
+struct Slab {
+    int64 first;
+    int64 last;  // exclusive
+};
+
+struct FilterJob {
+    char* coefficients;
+    int dtype;  // float32 or float64
+    int order;
+    int extension;            // prefilter_mode
+    bool transposed;
+    int64 extent;             // of the whole axis
+    int64 held_start;         // first sample of the axis in memory
+    int64 wanted_start;       // coefficients to compute
+    int64 wanted_stop;
+    int64 stride;             // along the filtered axis, in elements
+};
+
+struct Kernels {
+    const char* name;
+    void (*inner_weights)(const Geometry&, int64 first, int64 count, int64* cell, double* weight, int64 stride);
+    // Bytes of scratch that a range of units needs.
+    int64 (*sample_scratch)(const SampleJob&);
+    void (*sample)(const SampleJob&, UnitRange, void* scratch);
+    void (*displace)(const SampleJob&, UnitRange, void* scratch);
+    void (*scatter_image)(const SampleJob&, UnitRange, Slab, void* scratch);
+    // Adds to `grid_gradient`, shaped as one batch item of the field, and to `affine_gradient`, (axes, axes + 1).
+    void (*scatter_grid)(const SampleJob&, UnitRange, double* grid_gradient, double* affine_gradient, void* scratch);
+    int64 filter_scratch;
+    // Filters the lines that start at `line[0..count)`, in elements; at most filter_lines of them.
+    void (*filter)(const FilterJob&, const int64* line, int count, void* scratch);
+    // Reads `count` elements into the type of the arithmetic, float32 or float64, or writes them.
+    void (*load_row)(int dtype, const char* from, int64 stride, int64 count, int arithmetic, char* to);
+    void (*store_row)(int arithmetic, const char* from, int64 count, int dtype, char* to, int64 stride);
+};
+
+constexpr int filter_lines = 16;
+
+namespace baseline {
+extern const Kernels kernels;
+}
+namespace avx2 {
+extern const Kernels kernels;
+}
+
+}  // namespace elasticnd

@@ -1,0 +1,187 @@
+#include "parallel.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
+#if !defined(_WIN32)
+#include <pthread.h>
+#endif
+
+namespace elasticnd {
+namespace {
+
+int available_processors() {
+#if defined(__linux__)
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+#endif
+    return std::max(1u, std::thread::hardware_concurrency());
+}
+
+// One parallel run. Threads claim the tasks one by one.
+class Run {
+   public:
+    Run(int64 count, const std::function<void(int64)>& task) : task_(task), count_(count) {}
+
+    // Works until no task is left; `between` is called between tasks.
+    template <class Between>
+    void work(Between between) {
+        for (;;) {
+            const int64 next = next_.fetch_add(1);
+            if (next >= count_) return;
+            try {
+                between();
+                task_(next);
+            } catch (...) {
+                std::lock_guard<std::mutex> lock(mutex_);
+                if (!error_) error_ = std::current_exception();
+                next_.store(count_);
+            }
+        }
+    }
+    void rethrow() const {
+        if (error_) std::rethrow_exception(error_);
+    }
+
+   private:
+    const std::function<void(int64)>& task_;
+    const int64 count_;
+    std::atomic<int64> next_{0};
+    std::mutex mutex_;
+    std::exception_ptr error_;
+};
+
+// Workers that sleep between runs. A run that finds them busy does without: nested and concurrent calls stay on
+// their own threads.
+class Pool {
+   public:
+    static Pool& get() {
+        static Pool* pool = new Pool;  // never destroyed: a thread may still compute while the process ends
+        return *pool;
+    }
+
+    template <class Between>
+    void run(int helpers, Run& run, Between between) {
+        std::unique_lock<std::mutex> turn(turn_, std::try_to_lock);
+        if (!turn.owns_lock()) {
+            run.work(between);
+            return;
+        }
+        start_workers(helpers);
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            run_ = &run;
+            wanted_ = std::min<int>(helpers, static_cast<int>(workers_.size()));
+            busy_ = wanted_;
+        }
+        wake_.notify_all();
+        run.work(between);
+        std::unique_lock<std::mutex> lock(mutex_);
+        // Workers that have not woken yet are not needed any more.
+        busy_ -= wanted_;
+        wanted_ = 0;
+        done_.wait(lock, [&] { return busy_ == 0; });
+        run_ = nullptr;
+    }
+
+    void stop_before_fork() {
+        turn_.lock();
+        stop_workers();
+    }
+    void go_on_after_fork() { turn_.unlock(); }
+
+   private:
+    Pool() {
+#if !defined(_WIN32)
+        // Threads do not survive a fork, and a mutex that one of them held would stay locked in the child.
+        pthread_atfork([] { get().stop_before_fork(); }, [] { get().go_on_after_fork(); },
+                       [] { get().go_on_after_fork(); });
+#endif
+    }
+
+    void start_workers(int count) {
+        while (static_cast<int>(workers_.size()) < count) {
+            try {
+                workers_.emplace_back([this] { serve(); });
+            } catch (const std::system_error&) {
+                return;  // the process may have no more threads: work with those there are
+            }
+        }
+    }
+    void stop_workers() {
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            stopping_ = true;
+        }
+        wake_.notify_all();
+        for (std::thread& worker : workers_) worker.join();
+        workers_.clear();
+        stopping_ = false;
+    }
+    void serve() {
+        std::unique_lock<std::mutex> lock(mutex_);
+        for (;;) {
+            wake_.wait(lock, [&] { return stopping_ || wanted_ > 0; });
+            if (stopping_) return;
+            --wanted_;
+            Run* run = run_;
+            lock.unlock();
+            run->work([] {});
+            lock.lock();
+            if (--busy_ == 0) done_.notify_one();
+        }
+    }
+
+    std::mutex turn_;   // held by the run that uses the workers
+    std::mutex mutex_;  // guards what follows
+    std::condition_variable wake_;
+    std::condition_variable done_;
+    std::vector<std::thread> workers_;
+    Run* run_ = nullptr;
+    int wanted_ = 0;  // workers that may still join the run
+    int busy_ = 0;    // workers that the run waits for
+    bool stopping_ = false;
+};
+
+std::atomic<int> chosen_threads{0};
+
+}  // namespace
+
+int get_threads() {
+    const int chosen = chosen_threads.load();
+    return chosen > 0 ? chosen : available_processors();
+}
+
+void set_threads(int threads) { chosen_threads.store(std::max(1, threads)); }
+
+int PoolExecutor::threads() const { return get_threads(); }
+
+void PoolExecutor::run(int64 count, const std::function<void(int64)>& task) {
+    using clock = std::chrono::steady_clock;
+    const auto pause = std::chrono::milliseconds(50);
+    auto last_asked = clock::now();
+    auto between = [&] {
+        const auto now = clock::now();
+        if (now - last_asked < pause) return;
+        last_asked = now;
+        if (interrupted_ && interrupted_()) throw Interrupted();
+    };
+    Run run(count, task);
+    const int64 helpers = std::min<int64>(threads(), count) - 1;
+    if (helpers > 0)
+        Pool::get().run(static_cast<int>(helpers), run, between);
+    else
+        run.work(between);
+    run.rethrow();
+}
+
+}  // namespace elasticnd

@@ -1,0 +1,40 @@
+// Tasks in parallel. The core does not own the threads that it runs on: an executor is an argument of every function,
+// so that another runtime's pool can serve.
+#pragma once
+#include <exception>
+#include <functional>
+
+#include "../include/elasticnd/platform.hpp"
+
+namespace elasticnd {
+
+// Thrown on the calling thread when its checkpoint asks to stop.
+struct Interrupted : std::exception {
+    const char* what() const noexcept override { return "interrupted"; }
+};
+
+class Executor {
+   public:
+    virtual ~Executor() = default;
+    virtual int threads() const = 0;
+    // Runs task(0) ... task(count - 1), in any order and on any thread, and returns when all have ended. The first
+    // exception of a task is thrown again here; tasks that have not begun by then are left out.
+    virtual void run(int64 count, const std::function<void(int64)>& task) = 0;
+};
+
+// The threads of this process. Between its own tasks the calling thread asks `interrupted` every 50 ms or so.
+class PoolExecutor : public Executor {
+   public:
+    explicit PoolExecutor(std::function<bool()> interrupted) : interrupted_(std::move(interrupted)) {}
+    int threads() const override;
+    void run(int64 count, const std::function<void(int64)>& task) override;
+
+   private:
+    std::function<bool()> interrupted_;
+};
+
+// How many threads the pool uses; at first those that the process may run on. At least 1.
+int get_threads();
+void set_threads(int threads);
+
+}  // namespace elasticnd

@@ -1,0 +1,44 @@
+"""Elastic, grid-based deformation of n-dimensional images, with exact gradients."""
+
+try:
+    from . import _core
+except ImportError as error:  # pragma: no cover - the state of a source tree, not of an installation
+    from pathlib import Path
+
+    if (Path(__file__).parent.parent / "CMakeLists.txt").exists():
+        raise ImportError(
+            "elasticnd is being imported from its source tree, which has no compiled core. Install it "
+            "(pip install .) and start Python in another directory, or use the command elasticnd, or install it "
+            "with pip install --editable ."
+        ) from error
+    raise
+
+from ._api import (
+    deform_grid,
+    deform_grid_gradient,
+    deform_grid_vjp,
+    deform_random_grid,
+    dense_displacement,
+    random_displacement,
+)
+from ._config import get_num_threads, num_threads, read_environment, set_num_threads, show_config
+from ._rules import Gradients
+
+__all__ = [
+    "Gradients",
+    "deform_grid",
+    "deform_grid_gradient",
+    "deform_grid_vjp",
+    "deform_random_grid",
+    "dense_displacement",
+    "get_num_threads",
+    "num_threads",
+    "random_displacement",
+    "set_num_threads",
+    "show_config",
+]
+
+__version__: str = _core.version
+
+read_environment()
+del read_environment

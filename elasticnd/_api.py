@@ -1,0 +1,551 @@
+"""The public functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _spec
+from ._errors import reject_type, reject_value
+from ._routes import bridge_of
+from ._rules import Gradients
+
+
+class _Call(NamedTuple):
+    """A checked call: where it goes, and its arrays."""
+
+    bridge: ModuleType
+    spec: _spec.DeformSpec
+    displacement: Any
+    affine: Any
+
+
+def _as_list(argument: str, X: Any) -> list[Any]:
+    """Several images come in a list or tuple; anything else is one image."""
+    if not isinstance(X, (list, tuple)):
+        return [X]
+    if not X:
+        reject_value(argument, "no images", "at least one")
+    return list(X)
+
+
+def _names(argument: str, count: int, X: Any) -> list[str]:
+    return [f"{argument}[{i}]" for i in range(count)] if isinstance(X, (list, tuple)) else [argument]
+
+
+def _like(X: Any, results: list[Any]) -> Any:
+    """Give one result for one image, and a list or tuple for a list or tuple."""
+    if isinstance(X, (list, tuple)):
+        return type(X)(results) if type(X) in (list, tuple) else list(results)
+    return results[0]
+
+
+def _bridge(argument: str, images: list[Any], X: Any) -> ModuleType:
+    bridges = [bridge_of(name, image) for name, image in zip(_names(argument, len(images), X), images, strict=True)]
+    return bridges[0]
+
+
+def _prepare(
+    argument: str,
+    bridge: ModuleType,
+    infos: Sequence[_spec.ArrayInfo],
+    displacement: Any,
+    affine: Any,
+    **options: Any,
+) -> _Call:
+    displacement = bridge.small_array("displacement", displacement)
+    affine = None if affine is None else bridge.small_array("affine", affine)
+    spec = _spec.normalize(
+        infos,
+        bridge.info(displacement),
+        affine=None if affine is None else bridge.info(affine),
+        name=argument,
+        **options,
+    )
+    return _Call(bridge, spec, displacement, affine)
+
+
+def deform_grid(
+    X: Any,
+    displacement: Any,
+    order: int | Sequence[int] = 3,
+    mode: str | Sequence[str] = "constant",
+    cval: Any = 0.0,
+    crop: Sequence[slice] | None = None,
+    prefilter: bool = True,
+    axis: int | Sequence[int] | Sequence[Sequence[int]] | None = None,
+    affine: Any = None,
+    rotate: float | Mapping[tuple[int, int], float] | Any = None,
+    zoom: float | Sequence[float] | None = None,
+) -> Any:
+    """Deform an image, or several alike, with a grid of displacements.
+
+    A cubic B-spline through the displacements of the control points gives a displacement to every voxel of the
+    output; the image is resampled there by a spline of the given order. With displacement ``d``, output voxel ``o``
+    of the uncropped image takes the value of the image at ``o + d(o)``.
+
+    Parameters
+    ----------
+    X : numpy.ndarray, or list or tuple of them
+        The image: booleans, integers, float16, bfloat16, float32, float64, complex64 or complex128, in any memory
+        layout. Several images have the same extent along their deformed axes. An image is never changed.
+    displacement : array_like of real numbers, shape (n, p_0, ..., p_{n-1}) or (B..., n, p_0, ..., p_{n-1})
+        Displacements of the control points, in voxels: component ``i`` is along the ``i``-th deformed axis. The first
+        and last control points of an axis lie on its first and last voxel. With leading batch axes, which must
+        be the leading axes of every image, each batch item has a deformation of its own. Where both readings fit, the
+        one with fewer batch axes is taken, unless `axis` decides.
+    order : int or sequence of int, optional
+        Order of the spline, 0 to 5; one for all images or one for each. Order 0 copies the nearest voxel, so that
+        labels survive exactly. Default 3.
+    mode : str or sequence of str, optional
+        How the image goes on beyond its border, as in `scipy.ndimage.map_coordinates`: ``'constant'``, ``'nearest'``,
+        ``'reflect'`` (also ``'grid-mirror'``), ``'mirror'``, ``'wrap'``, ``'grid-constant'`` or ``'grid-wrap'``.
+        Default ``'constant'``.
+    cval : number or sequence of numbers, optional
+        The value beyond the border in the modes ``'constant'`` and ``'grid-constant'``. Default 0.
+    crop : sequence of slice, optional
+        Compute only this patch of the output; one slice per deformed axis, as in indexing, without a step. The
+        result equals the same patch of the whole output bit for bit, unless the image is also rotated, zoomed or
+        transformed, which is done about the patch. Default None: everything.
+    prefilter : bool, optional
+        Whether to compute the spline's coefficients from the image, which orders 2 and more need. False takes the
+        image for coefficients. Default True.
+    axis : int, sequence of int, or one such sequence per image, optional
+        The axes to deform, negative ones counted from the end; others, such as channels, are deformed alike.
+        Default None: all but the batch axes.
+    affine : array_like, shape (n, n + 1), (n + 1, n + 1) or with batch axes before, optional
+        Affine map of the output patch, from where the content is to where it goes, in patch indices.
+    rotate : float, mapping, array_like of shape (n, n) or object with ``as_matrix()``, optional
+        Rotation of the content about the centre of the output patch: degrees (for two deformed axes; from the first
+        towards the second), degrees per plane of deformed axes ``{(k, l): degrees}`` applied in their order, a
+        rotation matrix, or a `scipy.spatial.transform.Rotation`.
+    zoom : float or sequence of float, optional
+        Magnification about the centre of the output patch; one for all deformed axes or one for each. Done before
+        `rotate`, as `affine` is done after it.
+
+    Returns
+    -------
+    numpy.ndarray, or list or tuple of them
+        The deformed images, with the dtypes of the images. Integers are rounded half away from zero and
+        saturate. Where a position is NaN the value is NaN, but `cval` in the modes with a constant and for integers.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of a kind or dtype that is not accepted.
+    ValueError
+        If an argument has a wrong value or shape.
+    KeyboardInterrupt
+        On Ctrl-C, within a fraction of a second.
+
+    See Also
+    --------
+    deform_random_grid : the same with random displacements.
+    deform_grid_gradient, deform_grid_vjp : the gradients.
+    dense_displacement : the displacement of every voxel.
+
+    Notes
+    -----
+    The deformation is that of [1]_ and [2]_; the splines are those of [3]_.
+
+    References
+    ----------
+    .. [1] O. Ronneberger, P. Fischer, T. Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation",
+       MICCAI 2015, https://arxiv.org/abs/1505.04597
+    .. [2] Ö. Çiçek, A. Abdulkadir, S. S. Lienkamp, T. Brox, O. Ronneberger, "3D U-Net: Learning Dense Volumetric
+       Segmentation from Sparse Annotation", MICCAI 2016, https://arxiv.org/abs/1606.06650
+    .. [3] M. Unser, A. Aldroubi, M. Eden, "B-spline signal processing", IEEE Transactions on Signal Processing
+       41(2), 1993.
+
+    Examples
+    --------
+    A displacement of one voxel everywhere moves the content by one voxel:
+
+    >>> import numpy as np
+    >>> import elasticnd
+    >>> image = np.arange(12.0).reshape(3, 4)
+    >>> displacement = np.zeros((2, 3, 3))
+    >>> displacement[1] = 1
+    >>> elasticnd.deform_grid(image, displacement, order=1)
+    array([[ 1.,  2.,  3.,  0.],
+           [ 5.,  6.,  7.,  0.],
+           [ 9., 10., 11.,  0.]])
+
+    An image and its labels, deformed alike:
+
+    >>> labels = (image > 5).astype(np.uint8)
+    >>> deformed, deformed_labels = elasticnd.deform_grid([image, labels], displacement, order=[3, 0])
+    >>> deformed_labels
+    array([[0, 0, 0, 0],
+           [0, 1, 1, 0],
+           [1, 1, 1, 0]], dtype=uint8)
+    """
+    images = _as_list("X", X)
+    bridge = _bridge("X", images, X)
+    call = _prepare(
+        "X",
+        bridge,
+        [bridge.info(image) for image in images],
+        displacement,
+        affine,
+        order=order,
+        mode=mode,
+        cval=cval,
+        crop=crop,
+        prefilter=prefilter,
+        axis=axis,
+        rotate=rotate,
+        zoom=zoom,
+    )
+    return _like(X, bridge.forward(call.spec, images, call.displacement, call.affine))
+
+
+def deform_random_grid(
+    X: Any,
+    sigma: float | Sequence[float] = 25,
+    points: int | Sequence[int] = 3,
+    order: int | Sequence[int] = 3,
+    mode: str | Sequence[str] = "constant",
+    cval: Any = 0.0,
+    crop: Sequence[slice] | None = None,
+    prefilter: bool = True,
+    axis: int | Sequence[int] | Sequence[Sequence[int]] | None = None,
+    affine: Any = None,
+    rotate: float | Mapping[tuple[int, int], float] | Any = None,
+    zoom: float | Sequence[float] | None = None,
+    *,
+    rng: Any = None,
+    batch_dims: int = 0,
+) -> Any:
+    """Deform an image, or several alike, with a grid of random displacements.
+
+    The displacements of the control points are drawn by `random_displacement` from a normal distribution. Several
+    images share one deformation.
+
+    Parameters
+    ----------
+    X : numpy.ndarray, or list or tuple of them
+        The image, or several with the same extent along their deformed axes.
+    sigma : float or sequence of float, optional
+        Standard deviation of the displacements, in voxels; one for all deformed axes or one for each. Default 25.
+    points : int or sequence of int, optional
+        Number of control points, along every deformed axis or along each. Default 3.
+    order, mode, cval, crop, prefilter, axis, affine, rotate, zoom
+        As for `deform_grid`.
+    rng : None, int, numpy.random.SeedSequence, numpy.random.BitGenerator or numpy.random.Generator, optional
+        Where the randomness comes from: a seed, or a generator, which moves on. Default None: a fresh seed.
+    batch_dims : int, optional
+        Number of leading axes of the images that are batch axes: each batch item gets a deformation of its own.
+        Default 0.
+
+    Returns
+    -------
+    numpy.ndarray, or list or tuple of them
+        The deformed images, with the dtypes of the images.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `deform_grid`.
+
+    See Also
+    --------
+    deform_grid : the same with given displacements; describes the arguments.
+    random_displacement : the displacements alone.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import elasticnd
+    >>> image = np.random.default_rng(0).random((64, 48))
+    >>> deformed = elasticnd.deform_random_grid(image, sigma=4, points=3, rng=1)
+    >>> same = elasticnd.deform_grid(image, elasticnd.random_displacement(3, sigma=4, ndim=2, rng=1))
+    >>> bool((deformed == same).all())
+    True
+
+    A batch of RGB images, each deformed in its own way:
+
+    >>> images = np.zeros((8, 64, 48, 3), np.uint8)
+    >>> elasticnd.deform_random_grid(images, sigma=4, axis=(1, 2), batch_dims=1, rng=1).shape
+    (8, 64, 48, 3)
+    """
+    images = _as_list("X", X)
+    bridge = _bridge("X", images, X)
+    batch, n = _spec.normalize_random(bridge.info(images[0]), axis, batch_dims, len(images))
+    displacement = random_displacement(points, sigma, ndim=n, batch_shape=batch, rng=rng)
+    return deform_grid(X, displacement, order, mode, cval, crop, prefilter, axis, affine, rotate, zoom)
+
+
+def random_displacement(
+    points: int | Sequence[int] = 3,
+    sigma: float | Sequence[float] = 25,
+    *,
+    ndim: int | None = None,
+    batch_shape: Sequence[int] = (),
+    rng: Any = None,
+) -> NDArray[np.float64]:
+    """Draw the displacements of a control grid from a normal distribution.
+
+    Parameters
+    ----------
+    points : int or sequence of int, optional
+        Number of control points along each deformed axis. A single number stands for `ndim` equal ones. Default 3.
+    sigma : float or sequence of float, optional
+        Standard deviation, in voxels; one for all deformed axes or one for each. Default 25.
+    ndim : int, optional
+        Number of deformed axes. Needed where `points` is a single number.
+    batch_shape : sequence of int, optional
+        Draw so many grids. Default ``()``: one.
+    rng : None, int, numpy.random.SeedSequence, numpy.random.BitGenerator or numpy.random.Generator, optional
+        Where the randomness comes from: a seed, or a generator, which moves on. Default None: a fresh seed.
+
+    Returns
+    -------
+    numpy.ndarray of float64, shape (*batch_shape, ndim, *points)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of a wrong kind or value.
+
+    Examples
+    --------
+    >>> import elasticnd
+    >>> elasticnd.random_displacement(3, sigma=5, ndim=2, rng=0).shape
+    (2, 3, 3)
+    >>> elasticnd.random_displacement((4, 5, 6), sigma=(1, 5, 5), batch_shape=(8,), rng=0).shape
+    (8, 3, 4, 5, 6)
+    """
+    if ndim is not None:
+        (ndim,) = _spec.normalize_points(ndim, 1)
+    counts = _spec.normalize_points(points, ndim)
+    scale = np.array(_spec.normalize_sigma(sigma, len(counts)))
+    batch = _spec.normalize_shape("batch_shape", batch_shape)
+    accepted = "None, a seed that is not negative, a SeedSequence, a BitGenerator or a Generator"
+    try:
+        generator = np.random.default_rng(rng)
+    except TypeError:
+        reject_type("rng", rng, accepted)
+    except ValueError:
+        reject_value("rng", rng, accepted)
+    normal = generator.standard_normal((*batch, len(counts), *counts))
+    normal *= scale.reshape(-1, *(1,) * len(counts))
+    return normal
+
+
+def dense_displacement(
+    displacement: Any, shape: Sequence[int], *, crop: Sequence[slice] | None = None
+) -> NDArray[np.float64]:
+    """Evaluate the displacement at every voxel.
+
+    This is the field that `deform_grid` uses, without affine, rotation and zoom: the cubic B-spline through the control
+    points. It serves to look at a deformation, to move points with it, or to find where it folds.
+
+    Parameters
+    ----------
+    displacement : array_like of real numbers, shape (n, p_0, ..., p_{n-1}) or (B..., n, p_0, ..., p_{n-1})
+        Displacements of the control points, in voxels.
+    shape : sequence of int
+        Extent of the image along its n deformed axes.
+    crop : sequence of slice, optional
+        Evaluate only this patch. Default None: everything.
+
+    Returns
+    -------
+    numpy.ndarray of float64, shape (B..., n, *shape)
+        Displacement of each voxel, in voxels; with `crop`, of the patch.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of a wrong kind, value or shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import elasticnd
+    >>> displacement = np.zeros((2, 3, 3))
+    >>> displacement[0, 1, 1] = 2
+    >>> field = elasticnd.dense_displacement(displacement, (5, 5))
+    >>> field.shape
+    (2, 5, 5)
+    >>> field[0, 2].round(3)
+    array([0.   , 1.375, 2.   , 1.375, 0.   ])
+    """
+    bridge = bridge_of("displacement", displacement if not isinstance(displacement, (list, tuple)) else np.empty(0))
+    grid = bridge.small_array("displacement", displacement)
+    field_shape, spec = _spec.normalize_field(bridge.info(grid), shape, crop)
+    result: NDArray[np.float64] = bridge.dense(spec, grid, field_shape)
+    return result
+
+
+def deform_grid_gradient(
+    dY: Any,
+    displacement: Any,
+    order: int | Sequence[int] = 3,
+    mode: str | Sequence[str] = "constant",
+    cval: Any = 0.0,
+    crop: Sequence[slice] | None = None,
+    prefilter: bool = True,
+    axis: int | Sequence[int] | Sequence[Sequence[int]] | None = None,
+    X_shape: Sequence[int] | Sequence[Sequence[int]] | None = None,
+    affine: Any = None,
+    rotate: float | Mapping[tuple[int, int], float] | Any = None,
+    zoom: float | Sequence[float] | None = None,
+) -> Any:
+    """Pull the gradient of the output of `deform_grid` back to its image.
+
+    The output depends linearly on the image; this is the exact transpose of that map, the prefilter included. Pass
+    the arguments that the forward call had.
+
+    Parameters
+    ----------
+    dY : numpy.ndarray of floats or complex numbers, or list or tuple of them
+        Gradient with respect to the output, of the output's shape.
+    displacement, order, mode, cval, crop, prefilter, axis, affine, rotate, zoom
+        As in the forward call.
+    X_shape : sequence of int, or one per image, optional
+        Shape of the image. Needed with `crop`. Default None: the shape of `dY`.
+
+    Returns
+    -------
+    numpy.ndarray, or list or tuple of them
+        Gradient with respect to the image, of the dtype of `dY`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `deform_grid`, and if `dY` is of integers.
+
+    See Also
+    --------
+    deform_grid_vjp : the gradients of control grid and affine matrix as well.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import elasticnd
+    >>> rng = np.random.default_rng(0)
+    >>> image, weight = rng.random((2, 20, 30))
+    >>> displacement = elasticnd.random_displacement(3, sigma=4, ndim=2, rng=rng)
+    >>> gradient = elasticnd.deform_grid_gradient(weight, displacement)
+    >>> forward = (elasticnd.deform_grid(image, displacement) * weight).sum()
+    >>> bool(np.isclose(forward, (image * gradient).sum()))
+    True
+    """
+    gradients = _as_list("dY", dY)
+    bridge = _bridge("dY", gradients, dY)
+    infos = [bridge.info(gradient) for gradient in gradients]
+    if X_shape is not None:
+        shapes = _spec.normalize_image_shapes(X_shape, len(infos))
+    elif crop is not None:
+        reject_value("X_shape", None, "the shape of the image, since crop is given")
+    else:
+        shapes = [info.shape for info in infos]
+    call = _prepare(
+        "dY" if X_shape is None else "X_shape",
+        bridge,
+        [_spec.ArrayInfo(shape, info.dtype) for shape, info in zip(shapes, infos, strict=True)],
+        displacement,
+        affine,
+        order=order,
+        mode=mode,
+        cval=cval,
+        crop=crop,
+        prefilter=prefilter,
+        axis=axis,
+        rotate=rotate,
+        zoom=zoom,
+    )
+    for name, image, info in zip(_names("dY", len(infos), dY), call.spec.images, infos, strict=True):
+        _spec.check_gradient(name, image, info, call.spec.output_shape(image))
+    return _like(dY, bridge.image_vjp(call.spec, gradients, call.displacement, call.affine))
+
+
+def deform_grid_vjp(
+    dY: Any,
+    X: Any,
+    displacement: Any,
+    order: int | Sequence[int] = 3,
+    mode: str | Sequence[str] = "constant",
+    cval: Any = 0.0,
+    crop: Sequence[slice] | None = None,
+    prefilter: bool = True,
+    axis: int | Sequence[int] | Sequence[Sequence[int]] | None = None,
+    affine: Any = None,
+    rotate: float | Mapping[tuple[int, int], float] | Any = None,
+    zoom: float | Sequence[float] | None = None,
+) -> Gradients:
+    """Pull the gradient of the output of `deform_grid` back to image, control grid and affine matrix.
+
+    Parameters
+    ----------
+    dY : numpy.ndarray, or list or tuple of them
+        Gradient with respect to the output, of the output's shape. In a list, None for an image whose output
+        does not matter, such as integer labels.
+    X : numpy.ndarray, or list or tuple of them
+        The image of the forward call.
+    displacement, order, mode, cval, crop, prefilter, axis, affine, rotate, zoom
+        As in the forward call.
+
+    Returns
+    -------
+    Gradients
+        A named tuple: ``image`` with the shape and dtype of `X` (in a list, None where `dY` is), ``displacement`` and
+        ``affine`` with the shapes of these arguments and their dtypes, float64 where these are integers; ``affine``
+        is None without one. For complex images the gradient is that of real and imaginary part, as one number.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `deform_grid`, and if a gradient is asked of an integer image.
+
+    Notes
+    -----
+    Order 0 has gradients with respect to the image alone: those with respect to positions are zero. At order 1 the
+    slope on a voxel is that towards the next one. Where the border mode holds a coordinate at the border, or
+    gives `cval`, the slope is zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import elasticnd
+    >>> rng = np.random.default_rng(0)
+    >>> image, weight = rng.random((2, 20, 30))
+    >>> displacement = elasticnd.random_displacement(3, sigma=1, ndim=2, rng=rng)
+    >>> gradients = elasticnd.deform_grid_vjp(weight, image, displacement, mode="mirror")
+    >>> gradients.image.shape, gradients.displacement.shape, gradients.affine
+    ((20, 30), (2, 3, 3), None)
+    """
+    images = _as_list("X", X)
+    bridge = _bridge("X", images, X)
+    gradients = list(dY) if isinstance(dY, (list, tuple)) else [dY]
+    if isinstance(dY, (list, tuple)) != isinstance(X, (list, tuple)) or len(gradients) != len(images):
+        reject_value("dY", f"{len(gradients)} gradients", f"one for each of {len(images)} images, in a list if X is one")
+    call = _prepare(
+        "X",
+        bridge,
+        [bridge.info(image) for image in images],
+        displacement,
+        affine,
+        order=order,
+        mode=mode,
+        cval=cval,
+        crop=crop,
+        prefilter=prefilter,
+        axis=axis,
+        rotate=rotate,
+        zoom=zoom,
+    )
+    for name, image, gradient in zip(_names("dY", len(images), dY), call.spec.images, gradients, strict=True):
+        if gradient is not None:
+            bridge_of(name, gradient)
+            _spec.check_gradient(name, image, bridge.info(gradient), call.spec.output_shape(image))
+    of_images, of_displacement, of_affine = bridge.vjp(
+        call.spec, gradients, images, call.displacement, call.affine
+    )
+    return Gradients(_like(X, of_images), of_displacement, of_affine)

@@ -1,0 +1,134 @@
+"""How the core runs: threads and instruction set."""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+import os
+from collections.abc import Iterator
+
+from . import _core
+from ._errors import reject_type, reject_value
+
+THREADS_VARIABLE = "ELASTICND_NUM_THREADS"
+KERNELS_VARIABLE = "ELASTICND_KERNELS"
+
+
+def _checked_threads(argument: str, threads: int) -> int:
+    accepted = "a positive integer"
+    try:
+        count = operator.index(threads)
+    except TypeError:
+        reject_type(argument, threads, accepted)
+    if not 0 < count < 2**31:
+        reject_value(argument, count, accepted)
+    return count
+
+
+def get_num_threads() -> int:
+    """Tell how many threads a call may use.
+
+    At first this is the number of processors that the process may run on, or the value of the environment
+    variable ``ELASTICND_NUM_THREADS``. Results do not depend on it.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> import elasticnd
+    >>> elasticnd.get_num_threads() >= 1
+    True
+    """
+    return _core.get_num_threads()
+
+
+def set_num_threads(threads: int) -> None:
+    """Set how many threads a call may use, for the whole process.
+
+    Parameters
+    ----------
+    threads : int
+        At least 1. Small images use fewer.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `threads` is no positive integer.
+
+    Examples
+    --------
+    >>> import elasticnd
+    >>> before = elasticnd.get_num_threads()
+    >>> elasticnd.set_num_threads(1)
+    >>> elasticnd.get_num_threads()
+    1
+    >>> elasticnd.set_num_threads(before)
+    """
+    _core.set_num_threads(_checked_threads("threads", threads))
+
+
+@contextlib.contextmanager
+def num_threads(threads: int) -> Iterator[None]:
+    """Set how many threads a call may use, inside a ``with`` block.
+
+    The setting is one for the whole process, not for the thread that enters the block.
+
+    Parameters
+    ----------
+    threads : int
+        At least 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `threads` is no positive integer.
+
+    Examples
+    --------
+    >>> import elasticnd
+    >>> with elasticnd.num_threads(1):
+    ...     print(elasticnd.get_num_threads())
+    1
+    """
+    before = get_num_threads()
+    set_num_threads(threads)
+    try:
+        yield
+    finally:
+        set_num_threads(before)
+
+
+def show_config() -> None:
+    """Print the version, the instruction set and the number of threads in use.
+
+    The instruction set is the best that the processor has. The environment variable ``ELASTICND_KERNELS`` set to
+    ``baseline`` forces the one that every processor has. Results are the same on both.
+
+    Examples
+    --------
+    >>> import elasticnd
+    >>> elasticnd.show_config()  # doctest: +ELLIPSIS
+    elasticnd ...
+    instruction set: ... (available: ...)
+    threads: ...
+    """
+    print(f"elasticnd {_core.version}")
+    print(f"instruction set: {_core.kernels()} (available: {', '.join(_core.available_kernels())})")
+    print(f"threads: {get_num_threads()}")
+
+
+def read_environment() -> None:
+    """Apply the environment variables, once, at import."""
+    threads = os.environ.get(THREADS_VARIABLE, "")
+    if threads:
+        if not threads.isdecimal():
+            reject_value(f"environment variable {THREADS_VARIABLE}", repr(threads), "a positive integer")
+        _core.set_num_threads(_checked_threads(f"environment variable {THREADS_VARIABLE}", int(threads)))
+    kernels = os.environ.get(KERNELS_VARIABLE, "")
+    if kernels:
+        available = _core.available_kernels()
+        if kernels not in available:
+            reject_value(f"environment variable {KERNELS_VARIABLE}", repr(kernels), f"one of {', '.join(available)}")
+        _core.choose_kernels(kernels)

@@ -1,0 +1,27 @@
+"""The one form of an error message: the argument, what came, and what is accepted."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+
+def describe(value: Any) -> str:
+    """Say what a value is, in a few words: arrays by type, dtype and shape, others by their text."""
+    shape = getattr(value, "shape", None)
+    dtype = getattr(value, "dtype", None)
+    kind = type(value)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    if shape is not None and dtype is not None:
+        return f"{name} of dtype {dtype} and shape {tuple(shape)}"
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({name})"
+
+
+def reject_value(argument: str, got: object, accepted: str) -> NoReturn:
+    """Raise a ValueError: the type is right, the value is not."""
+    raise ValueError(f"{argument}: got {got}, expected {accepted}")
+
+
+def reject_type(argument: str, got: object, accepted: str) -> NoReturn:
+    """Raise a TypeError: no value of this type could be right."""
+    raise TypeError(f"{argument}: got {describe(got)}, expected {accepted}")

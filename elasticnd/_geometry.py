@@ -1,0 +1,110 @@
+"""The numbers that a kernel needs, laid out as cpp/include/elasticnd/geometry.hpp has them."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_AXES = 8
+MAX_ORDER = 5
+
+
+class Mode(enum.IntEnum):
+    """Border modes, numbered as in cpp/include/elasticnd/boundary.hpp and named as in scipy.ndimage."""
+
+    CONSTANT = 0
+    NEAREST = 1
+    REFLECT = 2
+    MIRROR = 3
+    WRAP = 4
+    GRID_CONSTANT = 5
+    GRID_WRAP = 6
+
+
+MODES = {
+    "constant": Mode.CONSTANT,
+    "nearest": Mode.NEAREST,
+    "reflect": Mode.REFLECT,
+    "mirror": Mode.MIRROR,
+    "wrap": Mode.WRAP,
+    "grid-constant": Mode.GRID_CONSTANT,
+    "grid-mirror": Mode.REFLECT,
+    "grid-wrap": Mode.GRID_WRAP,
+}
+
+GEOMETRY = np.dtype(
+    [
+        ("axes", np.int32),
+        ("order", np.int32),
+        ("mode", np.int32),
+        ("padding", np.int32),
+        ("derivative", np.int32, MAX_AXES),
+        ("image", np.int64, MAX_AXES),
+        ("points", np.int64, MAX_AXES),
+        ("crop", np.int64, MAX_AXES),
+        ("output", np.int64, MAX_AXES),
+        ("box_start", np.int64, MAX_AXES),
+        ("box_extent", np.int64, MAX_AXES),
+        ("fill", np.float64),
+        ("beyond", np.float64),
+    ],
+    align=True,
+)
+
+Geometry = np.ndarray[Any, np.dtype[np.void]]
+
+PADDING = 12  # of nearest and grid-constant, whose prefilter has no exact start at the border
+
+
+def padding_of(order: int, mode: Mode, prefilter: bool) -> int:
+    """Count the voxels by which the image is continued on each side before it is filtered, as SciPy does."""
+    padded = prefilter and order > 1 and mode in (Mode.NEAREST, Mode.GRID_CONSTANT)
+    return PADDING if padded else 0
+
+
+def make_geometry(
+    *,
+    image: Sequence[int],
+    points: Sequence[int],
+    crop: Sequence[int],
+    output: Sequence[int],
+    order: int,
+    mode: Mode,
+    prefilter: bool,
+    fill: float = 0.0,
+    beyond: float = 0.0,
+) -> Geometry:
+    """Lay out the numbers of one image; the box is the whole image with its padding."""
+    axes = len(image)
+    padding = padding_of(order, mode, prefilter)
+    geometry = np.zeros((), GEOMETRY)
+    for name, value in (("axes", axes), ("order", order), ("mode", mode), ("padding", padding)):
+        geometry[name] = value
+    for name, values in (("image", image), ("points", points), ("crop", crop), ("output", output)):
+        geometry[name][:axes] = values
+    geometry["box_extent"][:axes] = [extent + 2 * padding for extent in image]
+    geometry["fill"] = fill
+    geometry["beyond"] = beyond
+    return geometry
+
+
+def with_box(geometry: Geometry, start: Sequence[int], extent: Sequence[int]) -> Geometry:
+    """Copy a geometry for coefficients of which only a box is held."""
+    axes = int(geometry["axes"])
+    boxed = geometry.copy()
+    boxed["box_start"][:axes] = start
+    boxed["box_extent"][:axes] = extent
+    return boxed
+
+
+def with_derivative(geometry: Geometry, derivative: Sequence[int]) -> Geometry:
+    """Copy a geometry for the spline differentiated so often along each axis; nothing comes from outside then."""
+    derived = geometry.copy()
+    derived["derivative"][: len(derivative)] = derivative
+    derived["fill"] = 0.0
+    return derived

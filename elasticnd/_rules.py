@@ -1,0 +1,251 @@
+"""The deformation and its derivatives, composed of an engine's verbs. The chain rule stands here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _affine, _dtypes
+from ._engines import cpu as engine
+from ._geometry import Geometry, Mode, make_geometry
+from ._spec import DeformSpec, ImageSpec, Shape
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+
+
+class Field(NamedTuple):
+    """Where the voxels go: the coefficients of the control grid, and the inverse affine, if there is one."""
+
+    grid: Floats
+    affine: Floats | None
+
+
+class Gradients(NamedTuple):
+    """The gradients that `deform_grid_vjp` returns."""
+
+    image: Any
+    displacement: Any
+    affine: Any
+
+
+def forward(spec: DeformSpec, images: Sequence[Array], displacement: Array, affine: Array | None) -> list[Array]:
+    """Deform images."""
+    field = _field(spec, displacement, affine)
+    return [_deform(spec, image, array, field) for image, array in zip(spec.images, images, strict=True)]
+
+
+def dense(spec: DeformSpec, displacement: Array, shape: Shape) -> Floats:
+    """Evaluate the displacement at every voxel."""
+    output: Floats = engine.empty(shape, np.dtype(np.float64))
+    if output.size:
+        grid = engine.prefilter_grid(_as_float64(displacement), _grid_geometry(spec.points))
+        geometry = make_geometry(
+            image=spec.extent,
+            points=spec.points,
+            crop=spec.crop,
+            output=spec.output,
+            order=0,
+            mode=Mode.NEAREST,
+            prefilter=False,
+        )
+        engine.displace(grid, geometry, output, batch_axes=len(spec.batch))
+    return output
+
+
+def image_vjp(
+    spec: DeformSpec, gradients: Sequence[Array | None], displacement: Array, affine: Array | None
+) -> list[Array | None]:
+    """Pull gradients of the outputs back to the images."""
+    field = _field(spec, displacement, affine)
+    return [
+        None if gradient is None else _pull_to_image(spec, image, gradient, field)
+        for image, gradient in zip(spec.images, gradients, strict=True)
+    ]
+
+
+def vjp(
+    spec: DeformSpec,
+    gradients: Sequence[Array | None],
+    images: Sequence[Array],
+    displacement: Array,
+    affine: Array | None,
+) -> tuple[list[Array | None], Array, Array | None]:
+    """Pull gradients of the outputs back to images, control grid and affine matrix."""
+    field = _field(spec, displacement, affine)
+    n = spec.axes
+    of_grid = np.zeros((*spec.batch, n, *spec.points))
+    of_inverse = np.zeros((*spec.batch, n, n + 1))
+    of_images: list[Array | None] = []
+    for image, array, gradient in zip(spec.images, images, gradients, strict=True):
+        if gradient is None:
+            of_images.append(None)
+            continue
+        of_images.append(_pull_to_image(spec, image, gradient, field))
+        for grid_part, inverse_part in _pull_to_field(spec, image, array, gradient, field):
+            of_grid += grid_part
+            of_inverse += inverse_part.reshape(of_inverse.shape)
+    pulled = engine.prefilter_grid_adjoint(of_grid, _grid_geometry(spec.points)) if of_grid.size else of_grid
+    of_displacement = pulled.astype(_gradient_dtype(displacement), copy=False)
+    return of_images, of_displacement, None if affine is None else _pull_to_affine(spec, affine, of_inverse)
+
+
+# ---- one image -----------------------------------------------------------------------------------------------------
+
+
+def _deform(spec: DeformSpec, image: ImageSpec, array: Array, field: Field) -> Array:
+    output = engine.empty(spec.output_shape(image), array.dtype.newbyteorder("="))
+    if output.size == 0:
+        return output
+    for part, (source, target) in enumerate(_real_parts(image, array, output)):
+        source, target = _to_core(spec, image, source), _to_core(spec, image, target)
+        geometry = _geometry(spec, image, part)
+        if image.order > 1:
+            if spec.output != spec.extent:
+                geometry = engine.source_box(geometry, field.grid, field.affine, _items(spec))
+            source = engine.prefilter(source, geometry, filtered=image.prefilter)
+        fill = np.asarray(_fill(image, part)).astype(target.dtype)
+        engine.sample(
+            source, geometry, field.grid, field.affine, target, batch_axes=len(spec.batch), fill=fill
+        )
+    return output
+
+
+def _pull_to_image(spec: DeformSpec, image: ImageSpec, gradient: Array, field: Field) -> Array:
+    dtype = np.dtype(image.dtype) if image.dtype != "bfloat16" else gradient.dtype
+    gradient = gradient.astype(dtype, copy=False)
+    result = engine.empty(image.shape, dtype)
+    if result.size == 0 or gradient.size == 0:
+        result[...] = 0
+        return result
+    for part, (source, target) in enumerate(_real_parts(image, gradient, result)):
+        geometry = _geometry(spec, image, part)
+        source, target = _to_core(spec, image, source), _to_core(spec, image, target)
+        lead = target.shape[: target.ndim - spec.axes]
+        coefficients = engine.scatter_image(
+            source, geometry, field.grid, field.affine, lead, batch_axes=len(spec.batch)
+        )
+        engine.prefilter_adjoint(coefficients, geometry, target, filtered=image.prefilter and image.order > 1)
+    return result
+
+
+def _pull_to_field(
+    spec: DeformSpec, image: ImageSpec, array: Array, gradient: Array, field: Field
+) -> Iterator[tuple[Floats, Floats]]:
+    if image.order == 0 or gradient.size == 0:  # steps have no slope
+        return
+    gradient = gradient.astype(array.dtype, copy=False)
+    for part, (source, pulled) in enumerate(_real_parts(image, array, gradient)):
+        geometry = _geometry(spec, image, part)
+        coefficients = engine.prefilter(
+            _to_core(spec, image, source), geometry, filtered=image.prefilter and image.order > 1
+        )
+        yield engine.scatter_grid(
+            _to_core(spec, image, pulled),
+            coefficients,
+            geometry,
+            field.grid,
+            field.affine,
+            batch_axes=len(spec.batch),
+        )
+
+
+def _real_parts(image: ImageSpec, *arrays: Array) -> Iterator[tuple[Array, ...]]:
+    """Take real images whole, complex ones as real and imaginary part: every verb is linear over the reals."""
+    if image.dtype in _dtypes.COMPLEX_PARTS:
+        yield tuple(array.real for array in arrays)
+        yield tuple(array.imag for array in arrays)
+    else:
+        yield arrays
+
+
+def _to_core(spec: DeformSpec, image: ImageSpec, array: Array) -> Array:
+    return array.transpose(spec.core_axes(image))
+
+
+def _items(spec: DeformSpec) -> int:
+    return int(np.prod(spec.batch, dtype=np.int64))
+
+
+# ---- geometry ------------------------------------------------------------------------------------------------------
+
+
+def _cval_part(image: ImageSpec, part: int) -> int | float:
+    if isinstance(image.cval, complex):
+        return image.cval.imag if part else image.cval.real
+    return image.cval
+
+
+def _fill(image: ImageSpec, part: int) -> int | float:
+    """Give the value where there is no position: NaN in the modes that have no constant, where the type has it."""
+    constant = image.mode in (Mode.CONSTANT, Mode.GRID_CONSTANT) or not _dtypes.is_inexact(image.dtype)
+    return _cval_part(image, part) if constant else np.nan
+
+
+@lru_cache(maxsize=256)
+def _geometry(spec: DeformSpec, image: ImageSpec, part: int) -> Geometry:
+    return make_geometry(
+        image=spec.extent,
+        points=spec.points,
+        crop=spec.crop,
+        output=spec.output,
+        order=image.order,
+        mode=image.mode,
+        prefilter=image.prefilter,
+        fill=_fill(image, part),
+        beyond=_cval_part(image, part),
+    )
+
+
+@lru_cache(maxsize=256)
+def _grid_geometry(points: Shape) -> Geometry:
+    return make_geometry(
+        image=points,
+        points=points,
+        crop=(0,) * len(points),
+        output=points,
+        order=3,
+        mode=Mode.MIRROR,
+        prefilter=True,
+    )
+
+
+# ---- the field -----------------------------------------------------------------------------------------------------
+
+
+def _as_float64(array: Array) -> Floats:
+    return np.ascontiguousarray(array, dtype=np.float64)
+
+
+def _field(spec: DeformSpec, displacement: Array, affine: Array | None) -> Field:
+    grid = _as_float64(displacement)
+    if grid.size:
+        grid = engine.prefilter_grid(grid, _grid_geometry(spec.points))
+    fixed = _fixed_map(spec)
+    if affine is None:
+        return Field(grid, fixed)
+    inverse = _affine.inverted(_affine.checked_affine(affine, spec.axes))
+    return Field(grid, np.ascontiguousarray(inverse if fixed is None else _affine.composed(inverse, fixed)))
+
+
+def _fixed_map(spec: DeformSpec) -> Floats | None:
+    matrix = spec.inverse_rotation_and_zoom
+    return None if matrix is None else np.array(matrix)
+
+
+def _pull_to_affine(spec: DeformSpec, affine: Array, of_inverse: Floats) -> Array:
+    matrix = _affine.checked_affine(affine, spec.axes)
+    if not spec.affine_batched:
+        of_inverse = of_inverse.reshape(-1, *of_inverse.shape[-2:]).sum(axis=0)
+    gradient = np.zeros(affine.shape, _gradient_dtype(affine))
+    gradient[..., : spec.axes, :] = _affine.inverse_gradient(matrix, _fixed_map(spec), of_inverse)
+    return gradient
+
+
+def _gradient_dtype(array: Array) -> np.dtype[Any]:
+    dtype = array.dtype.newbyteorder("=")
+    return dtype if _dtypes.is_inexact(dtype.name) else np.dtype(np.float64)

@@ -1,0 +1,420 @@
+"""What a call asks for, checked and in one form. All validation of shapes, types and options happens here.
+
+A specification is made of shapes, dtypes and options alone, never of values, and is hashable: it works for arrays that
+have no values yet, and serves as a key.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import _dtypes
+from ._affine import inverse_rotation_and_zoom
+from ._errors import reject_type, reject_value
+from ._geometry import MAX_AXES, MAX_ORDER, MODES, Mode
+
+Shape = tuple[int, ...]
+Matrix = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class ArrayInfo:
+    """Shape and dtype of an array, by whatever library."""
+
+    shape: Shape
+    dtype: str
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """One image of a call and its own options."""
+
+    shape: Shape
+    dtype: str
+    axes: Shape  # deformed axes, in the order of the displacement's components
+    order: int
+    mode: Mode
+    cval: int | float | complex
+    prefilter: bool
+
+
+@dataclass(frozen=True)
+class DeformSpec:
+    """One call."""
+
+    images: tuple[ImageSpec, ...]
+    batch: Shape
+    extent: Shape  # of the images along the deformed axes
+    points: Shape
+    crop: Shape  # first voxel of the patch
+    output: Shape  # extent of the patch
+    affine_batched: bool
+    inverse_rotation_and_zoom: Matrix | None
+
+    @property
+    def axes(self) -> int:
+        """Count the deformed axes."""
+        return len(self.extent)
+
+    def output_shape(self, image: ImageSpec) -> Shape:
+        """Give the shape of an image's output."""
+        shape = list(image.shape)
+        for axis, extent in zip(image.axes, self.output, strict=True):
+            shape[axis] = extent
+        return tuple(shape)
+
+    def core_axes(self, image: ImageSpec) -> Shape:
+        """Order the axes of an image as kernels want them: batch, channels, deformed."""
+        others = [k for k in range(len(image.shape)) if k not in image.axes]
+        return (*others, *image.axes)
+
+
+def normalize(
+    images: Sequence[ArrayInfo],
+    displacement: ArrayInfo,
+    *,
+    order: Any,
+    mode: Any,
+    cval: Any,
+    crop: Any,
+    prefilter: Any,
+    axis: Any,
+    affine: ArrayInfo | None,
+    rotate: Any,
+    zoom: Any,
+    name: str = "X",
+) -> DeformSpec:
+    """Check a call and bring it into one form; `name` is what the images are called there."""
+    names = [name] if len(images) == 1 else [f"{name}[{i}]" for i in range(len(images))]
+    for label, image in zip(names, images, strict=True):
+        _check_image(label, image)
+    _check_grid_dtype("displacement", displacement)
+    axis_lists = _normalize_axis(axis, len(images))
+    batch = _batch_shape(images[0], axis_lists[0], displacement, names[0])
+    axes = [
+        _image_axes(label, image, chosen, batch)
+        for label, image, chosen in zip(names, images, axis_lists, strict=True)
+    ]
+    extents = [tuple(image.shape[k] for k in own) for image, own in zip(images, axes, strict=True)]
+    extent = extents[0]
+    for label, other in zip(names[1:], extents[1:], strict=True):
+        if other != extent:
+            reject_value(label, f"extent {other} along its deformed axes", f"{extent}, as {names[0]} has")
+    points = _grid_points(displacement, batch, extent)
+    start, output = _normalize_crop(crop, extent)
+    inverse = inverse_rotation_and_zoom(rotate, zoom, output)
+    orders = _per_image("order", order, len(images))
+    modes = _per_image("mode", mode, len(images))
+    cvals = _per_image("cval", cval, len(images))
+    if not isinstance(prefilter, (bool, np.bool_)):
+        reject_type("prefilter", prefilter, "True or False")
+    return DeformSpec(
+        images=tuple(
+            ImageSpec(
+                shape=image.shape,
+                dtype=image.dtype,
+                axes=own,
+                order=_normalize_order(orders[i]),
+                mode=_normalize_mode(modes[i]),
+                cval=_normalize_cval(cvals[i], image.dtype),
+                prefilter=bool(prefilter),
+            )
+            for i, (image, own) in enumerate(zip(images, axes, strict=True))
+        ),
+        batch=batch,
+        extent=extent,
+        points=points,
+        crop=start,
+        output=output,
+        affine_batched=_affine_is_batched(affine, batch, len(extent)),
+        inverse_rotation_and_zoom=None if inverse is None else tuple(map(tuple, inverse.tolist())),
+    )
+
+
+def normalize_field(displacement: ArrayInfo, shape: Any, crop: Any) -> tuple[Shape, DeformSpec]:
+    """Check a call that asks for the displacement alone; the first result is the shape of the field."""
+    _check_grid_dtype("displacement", displacement)
+    extent = normalize_shape("shape", shape)
+    if not 1 <= len(extent) <= MAX_AXES:
+        reject_value("shape", extent, f"1 to {MAX_AXES} deformed axes")
+    batch = displacement.shape[: max(0, len(displacement.shape) - 1 - len(extent))]
+    points = _grid_points(displacement, batch, extent)
+    start, output = _normalize_crop(crop, extent)
+    spec = DeformSpec((), batch, extent, points, start, output, affine_batched=False, inverse_rotation_and_zoom=None)
+    return (*batch, len(extent), *output), spec
+
+
+def normalize_random(
+    image: ArrayInfo, axis: Any, batch_dims: Any, count: int, name: str = "X"
+) -> tuple[Shape, int]:
+    """Give batch shape and number of deformed axes of the random grid for an image."""
+    _check_image(name, image)
+    chosen = _normalize_axis(axis, count)[0]
+    batch_axes = _as_index("batch_dims", batch_dims, "a number of leading axes")
+    if not 0 <= batch_axes < len(image.shape):
+        reject_value("batch_dims", batch_axes, f"0 to {len(image.shape) - 1} for an image of shape {image.shape}")
+    batch = image.shape[:batch_axes]
+    return batch, len(_image_axes(name, image, chosen, batch))
+
+
+def normalize_points(points: Any, ndim: int | None) -> Shape:
+    """Bring the numbers of control points into one form: one per deformed axis."""
+    accepted = "a positive number of control points, or one per deformed axis"
+    if isinstance(points, (Sequence, np.ndarray)) and not isinstance(points, str) and np.ndim(points) == 1:
+        counts = tuple(_as_index("points", count, accepted) for count in points)
+        if ndim is not None and len(counts) != ndim:
+            reject_value("points", counts, f"{ndim} numbers, one per deformed axis")
+    else:
+        count = _as_index("points", points, accepted)
+        if ndim is None:
+            reject_value("points", count, "a sequence, one number per deformed axis, where ndim is not given")
+        counts = (count,) * ndim
+    if not counts or min(counts) < 1:
+        reject_value("points", counts, accepted)
+    return counts
+
+
+def normalize_sigma(sigma: Any, ndim: int) -> tuple[float, ...]:
+    """Bring the standard deviations into one form: one per deformed axis, in voxels."""
+    accepted = f"a finite number of voxels that is not negative, or {ndim} of them"
+    values = list(sigma) if np.ndim(sigma) == 1 and not isinstance(sigma, str) else [sigma] * ndim
+    result = []
+    for value in values:
+        try:
+            result.append(float(value))
+        except (TypeError, ValueError):
+            reject_type("sigma", sigma, accepted)
+    if len(result) != ndim or not all(math.isfinite(value) and value >= 0 for value in result):
+        reject_value("sigma", sigma, accepted)
+    return tuple(result)
+
+
+def normalize_image_shapes(shape: Any, count: int) -> list[Shape]:
+    """Bring the argument X_shape into one form: a shape per image."""
+    if isinstance(shape, Sequence) and len(shape) > 0 and all(isinstance(s, Sequence) for s in shape):
+        shapes = [normalize_shape("X_shape", one) for one in shape]
+    else:
+        shapes = [normalize_shape("X_shape", shape)]
+    if len(shapes) != count:
+        reject_value("X_shape", f"{len(shapes)} shapes", f"one for each of {count} images")
+    return shapes
+
+
+def check_gradient(name: str, image: ImageSpec, gradient: ArrayInfo, expected: Shape) -> None:
+    """Check that a gradient can belong to the output of an image."""
+    if not _dtypes.is_inexact(image.dtype):
+        reject_value(name, f"a gradient for an image of {image.dtype}", "an image of floats: integers have no gradient")
+    if not _dtypes.is_inexact(gradient.dtype):
+        reject_value(name, f"dtype {gradient.dtype}", "floats: integers have no gradient")
+    if gradient.dtype in _dtypes.COMPLEX_PARTS and image.dtype not in _dtypes.COMPLEX_PARTS:
+        reject_value(name, f"dtype {gradient.dtype}", f"real numbers for an image of {image.dtype}")
+    if gradient.shape != expected:
+        reject_value(name, f"shape {gradient.shape}", f"{expected}, the shape of the output")
+
+
+def _check_image(name: str, image: ArrayInfo) -> None:
+    if image.dtype not in _dtypes.SUPPORTED:
+        raise TypeError(f"{name}: got dtype {image.dtype}, expected one of {', '.join(_dtypes.SUPPORTED)}")
+    if not image.shape:
+        reject_value(name, "an array of 0 axes", "at least 1")
+
+
+def _check_grid_dtype(name: str, grid: ArrayInfo) -> None:
+    if grid.dtype == "bool" or grid.dtype not in _dtypes.CODES:
+        raise TypeError(f"{name}: got dtype {grid.dtype}, expected real numbers")
+
+
+def _as_index(name: str, value: Any, accepted: str) -> int:
+    if isinstance(value, (bool, np.bool_)):
+        reject_type(name, value, accepted)
+    try:
+        return operator.index(value)
+    except TypeError:
+        reject_type(name, value, accepted)
+
+
+def normalize_shape(name: str, shape: Any) -> Shape:
+    """Bring a shape into one form: a tuple of extents."""
+    accepted = "a tuple of extents"
+    if isinstance(shape, str) or not isinstance(shape, (Sequence, np.ndarray)):
+        reject_type(name, shape, accepted)
+    extents = tuple(_as_index(name, extent, accepted) for extent in shape)
+    if any(extent < 0 for extent in extents):
+        reject_value(name, extents, "extents that are not negative")
+    return extents
+
+
+def _normalize_axis(axis: Any, count: int) -> list[Shape | None]:
+    """One tuple of axes per image, or None for all; still with negative axes."""
+    accepted = "None, an axis, a sequence of axes, or one such sequence per image"
+    if axis is None:
+        return [None] * count
+    if isinstance(axis, str) or (isinstance(axis, np.ndarray) and axis.ndim > 1):
+        reject_type("axis", axis, accepted)
+    if not isinstance(axis, (Sequence, np.ndarray)):
+        return [(_as_index("axis", axis, accepted),)] * count
+    nested = [own is None or isinstance(own, (Sequence, np.ndarray)) for own in axis]
+    if not any(nested):
+        return [tuple(_as_index("axis", k, accepted) for k in axis)] * count
+    if len(axis) != count:
+        reject_value("axis", f"{len(axis)} entries", f"one for each of {count} images")
+    return [
+        None if own is None else tuple(_as_index("axis", k, accepted) for k in (own if is_nested else [own]))
+        for own, is_nested in zip(axis, nested, strict=True)
+    ]
+
+
+def _batch_shape(image: ArrayInfo, chosen: Shape | None, displacement: ArrayInfo, name: str) -> Shape:
+    """Find how many axes of the displacement are batch axes: the fewest with which it fits."""
+    grid = displacement.shape
+    if chosen is not None:
+        batch_axes = len(grid) - 1 - len(chosen)
+        if batch_axes < 0:
+            reject_value(
+                "displacement",
+                f"shape {grid}",
+                f"(..., {len(chosen)}, p_0, ...) with {len(chosen) + 1} axes for {len(chosen)} deformed axes",
+            )
+    else:
+        rank = len(image.shape)
+        if len(grid) != rank + 1:
+            reject_value(
+                "displacement",
+                f"shape {grid}",
+                f"{rank + 1} axes, one more than {name} of shape {image.shape}, or axis to be given",
+            )
+        fits = (b for b in range(rank) if grid[b] == rank - b and grid[:b] == image.shape[:b])
+        batch_axes = next(fits, 0)
+    batch = grid[:batch_axes]
+    if image.shape[:batch_axes] != batch:
+        reject_value(
+            "displacement", f"shape {grid}", f"batch axes {image.shape[:batch_axes]}, the leading axes of {name}"
+        )
+    return batch
+
+
+def _image_axes(name: str, image: ArrayInfo, chosen: Shape | None, batch: Shape) -> Shape:
+    rank = len(image.shape)
+    if image.shape[: len(batch)] != batch:
+        reject_value(name, f"shape {image.shape}", f"the batch axes {batch} first")
+    if chosen is None:
+        axes = tuple(range(len(batch), rank))
+    else:
+        if any(not -rank <= k < rank for k in chosen):
+            reject_value("axis", chosen, f"axes from {-rank} to {rank - 1} for {name} of shape {image.shape}")
+        axes = tuple(k % rank for k in chosen)
+        if len(set(axes)) != len(axes):
+            reject_value("axis", chosen, "different axes")
+        if any(k < len(batch) for k in axes):
+            reject_value("axis", chosen, f"axes after the {len(batch)} batch axes of the displacement")
+    if not 1 <= len(axes) <= MAX_AXES:
+        reject_value("axis", f"{len(axes)} deformed axes", f"1 to {MAX_AXES}")
+    return axes
+
+
+def _grid_points(displacement: ArrayInfo, batch: Shape, extent: Shape) -> Shape:
+    grid = displacement.shape[len(batch) :]
+    expected = f"({', '.join(map(str, (*batch, len(extent))))}{', p' * len(extent)})"
+    if len(grid) != len(extent) + 1 or grid[0] != len(extent):
+        reject_value("displacement", f"shape {displacement.shape}", f"{expected} for {len(extent)} deformed axes")
+    if min(grid[1:]) < 1:
+        reject_value("displacement", f"shape {displacement.shape}", "at least one control point along each axis")
+    return grid[1:]
+
+
+def _normalize_crop(crop: Any, extent: Shape) -> tuple[Shape, Shape]:
+    if crop is None:
+        return (0,) * len(extent), extent
+    accepted = f"{len(extent)} slices, one per deformed axis"
+    if not isinstance(crop, (tuple, list)):
+        reject_type("crop", crop, accepted)
+    if len(crop) != len(extent):
+        reject_value("crop", f"{len(crop)} entries", accepted)
+    starts, lengths = [], []
+    for k, (part, length) in enumerate(zip(crop, extent, strict=True)):
+        name = f"crop[{k}]"
+        if not isinstance(part, slice):
+            reject_type(name, part, "a slice")
+        try:
+            start, stop, step = part.indices(length)
+        except (TypeError, ValueError):
+            reject_type(name, part, "a slice of integers without a step")
+        if step != 1:
+            reject_value(name, part, "a slice without a step")
+        if stop <= start and length > 0:
+            reject_value(name, part, f"a slice that is not empty, of an axis of {length} voxels")
+        starts.append(start)
+        lengths.append(max(0, stop - start))
+    return tuple(starts), tuple(lengths)
+
+
+def _per_image(name: str, value: Any, count: int) -> list[Any]:
+    if isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim == 1):
+        if len(value) != count:
+            reject_value(name, f"{len(value)} values", f"one, or one for each of {count} images")
+        return list(value)
+    return [value] * count
+
+
+def _normalize_order(order: Any) -> int:
+    accepted = f"an integer from 0 to {MAX_ORDER}"
+    number = _as_index("order", order, accepted)
+    if not 0 <= number <= MAX_ORDER:
+        reject_value("order", number, accepted)
+    return number
+
+
+def _normalize_mode(mode: Any) -> Mode:
+    accepted = "one of " + ", ".join(map(repr, MODES))
+    if not isinstance(mode, str):
+        reject_type("mode", mode, accepted)
+    if mode not in MODES:
+        reject_value("mode", repr(mode), accepted)
+    return MODES[mode]
+
+
+def _normalize_cval(cval: Any, dtype: str) -> int | float | complex:
+    """A Python number of the kind that the image has; NaN is made canonical, so that equal calls have equal keys."""
+    accepted = "a number"
+    if isinstance(cval, (str, bytes)) or np.ndim(cval) != 0:
+        reject_type("cval", cval, accepted)
+    limits = _dtypes.integer_limits(dtype)
+    if limits is not None:
+        try:
+            return _dtypes.saturate(operator.index(cval), limits)
+        except TypeError:
+            pass
+    try:
+        if dtype in _dtypes.COMPLEX_PARTS:
+            number = complex(cval)
+            return complex(*(math.nan if math.isnan(part) else part for part in (number.real, number.imag)))
+        real = float(cval)
+    except (TypeError, ValueError):
+        reject_type("cval", cval, "a complex number" if dtype in _dtypes.COMPLEX_PARTS else "a real number")
+    if limits is not None:
+        if math.isnan(real):
+            reject_value("cval", real, f"a number that {dtype} can hold")
+        return _dtypes.saturate(real, limits)
+    return math.nan if math.isnan(real) else real
+
+
+def _affine_is_batched(affine: ArrayInfo | None, batch: Shape, n: int) -> bool:
+    if affine is None:
+        return False
+    if affine.dtype == "bool" or affine.dtype not in _dtypes.CODES:
+        raise TypeError(f"affine: got dtype {affine.dtype}, expected real numbers")
+    matrices = ((n, n + 1), (n + 1, n + 1))
+    if affine.shape in matrices:
+        return False
+    if batch and affine.shape in tuple((*batch, *matrix) for matrix in matrices):
+        return True
+    leading = f", or these after the batch axes {batch}" if batch else ""
+    return reject_value("affine", f"shape {affine.shape}", f"{matrices[0]} or {matrices[1]}{leading}")
+
+
