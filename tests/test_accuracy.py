@@ -75,7 +75,8 @@ def test_integers_are_rounded_once(dtype, order, rng):
     allowed = np.where(near_tie, 1.0, 0.0) + (slack if dtype.itemsize == 8 else 0)
     difference = np.abs(got.astype(np.float64) - expected)
     assert np.all(difference <= allowed)
-    assert np.mean(near_tie) < 0.01
+    # Ties are rare, and rounding seldom crosses one: nearly all pixels are equal.
+    assert np.mean(difference > 0) < 0.01 or dtype.itemsize == 8
 
 
 @pytest.mark.parametrize("dtype", INTEGERS, ids=str)

@@ -17,6 +17,7 @@ struct Field {
 // The inner weights of the control grid, for every voxel of a row of the image; null where rows are too long.
 struct InnerWeights {
     const int64* cell;
+    const int64* run;      // how many voxels from here on lie in the same cell
     const double* weight;  // (4, extent of the output along the innermost axis)
 };
 
@@ -68,7 +69,8 @@ struct FilterJob {
 
 struct Kernels {
     const char* name;
-    void (*inner_weights)(const Geometry&, int64 first, int64 count, int64* cell, double* weight, int64 stride);
+    void (*inner_weights)(const Geometry&, int64 first, int64 count, int64* cell, int64* run, double* weight,
+                          int64 stride);
     // Bytes of scratch that a range of units needs.
     int64 (*sample_scratch)(const SampleJob&);
     void (*sample)(const SampleJob&, UnitRange, void* scratch);

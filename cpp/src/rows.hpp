@@ -14,8 +14,8 @@ struct Row {
     int count;
     int64 item;
     int64 index[max_axes];                   // output index of the first voxel
+    bool all_interior;                       // then `kind` is not set
     Kind kind[row_length];
-    bool all_interior;
     int64 offset[row_length];                // of the first tap in the source, in bytes, for interior voxels
     signed char slope[max_axes][row_length];  // derivative of the folded coordinate
     double position[max_axes][row_length];    // coordinate, then its place in the knot span
@@ -62,32 +62,53 @@ class Walk {
     int64 cell_[max_axes];
     double weight_[max_axes][4];
     int64* inner_cell_buffer_;
+    int64* inner_run_buffer_;
     double* inner_weight_buffer_;
     const int64* inner_cell_;
+    const int64* inner_run_;
     const double* inner_weight_[4];
 };
 
-// Weights of the control grid for `count` voxels from output index `first` on, along the innermost axis.
-void inner_grid_weights(const Geometry& geometry, int64 first, int64 count, int64* cell, double* weight, int64 stride);
+// Weights of the control grid for `count` voxels from output index `first` on, along the innermost axis. run[i] is how
+// many voxels from i on lie in the same cell.
+void inner_grid_weights(const Geometry& geometry, int64 first, int64 count, int64* cell, int64* run, double* weight,
+                        int64 stride);
 
 // Finds the stencils of a row's voxels: folds the coordinates at the border, splits them into first tap and place
 // in the knot span, and sorts the voxels by kind.
 void locate(const SampleJob& job, Row& row);
 
+inline Kind kind_of(const Row& row, int i) { return row.all_interior ? kind_interior : row.kind[i]; }
+
 // Rows of weights, [axis][tap][voxel].
 template <class T>
 using WeightRows = T[max_axes][max_taps][row_length];
+
+template <class T, int ORDER, int DERIVATIVE>
+void weigh_axis(const double* place, int count, T (*weights)[row_length]) {
+    for (int i = 0; i < count; ++i) {
+        T weight[ORDER + 1];
+        spline_weights<ORDER, DERIVATIVE>(static_cast<T>(place[i]), weight);
+        for (int tap = 0; tap <= ORDER; ++tap) weights[tap][i] = weight[tap];
+    }
+}
 
 // The weights of every voxel of a row, differentiated `derivative[k]` times along axis k. By the chain rule through the
 // fold, an odd derivative changes its sign where the image is mirrored.
 template <class T, int ORDER>
 void weigh_row(const Row& row, int axes, const int* derivative, WeightRows<T>& weights) {
     for (int k = 0; k < axes; ++k) {
-        for (int i = 0; i < row.count; ++i) {
-            const T s = static_cast<T>(row.position[k][i]);
-            spline_weights<ORDER>(s, derivative[k], [&](int tap, T value) { weights[k][tap][i] = value; });
+        if (derivative[k] == 0) {
+            weigh_axis<T, ORDER, 0>(row.position[k], row.count, weights[k]);
+            continue;
         }
-        for (int i = 0; derivative[k] && i < row.count; ++i) {
+        if (derivative[k] > ORDER)
+            weigh_axis<T, ORDER, ORDER + 1>(row.position[k], row.count, weights[k]);
+        else
+            with_order(derivative[k], [&](auto constant) {
+                weigh_axis<T, ORDER, decltype(constant)::value>(row.position[k], row.count, weights[k]);
+            });
+        for (int i = 0; i < row.count; ++i) {
             const int slope = derivative[k] % 2 ? row.slope[k][i] : row.slope[k][i] * row.slope[k][i];
             for (int tap = 0; tap <= ORDER; ++tap) weights[k][tap][i] *= T(slope);
         }
@@ -102,13 +123,23 @@ inline WeighRow<T> choose_weigh(int order) {
     return with_order(order, [](auto constant) -> WeighRow<T> { return weigh_row<T, decltype(constant)::value>; });
 }
 
-// Byte offsets of the folded taps of a border voxel; beyond_border for those that the border mode leaves out.
-struct BorderTaps {
+// Where the taps of a stencil lie, along each axis, in bytes; beyond_border for those that the border mode leaves out.
+struct TapOffsets {
     int64 offset[max_axes][max_taps];
 };
 
-inline void fold_taps(const SampleJob& job, const Row& row, int i, BorderTaps& taps) {
+// From the first tap of an interior voxel.
+inline TapOffsets straight_taps(const SampleJob& job) {
+    TapOffsets taps;
+    for (int k = 0; k < job.geometry.axes; ++k)
+        for (int tap = 0; tap <= job.geometry.order; ++tap) taps.offset[k][tap] = tap * job.source.stride[k];
+    return taps;
+}
+
+// From the start of the source, for a border voxel.
+inline TapOffsets folded_taps(const SampleJob& job, const Row& row, int i) {
     const Geometry& geometry = job.geometry;
+    TapOffsets taps;
     for (int k = 0; k < geometry.axes; ++k) {
         const int64 extent = geometry.image[k] + 2 * geometry.padding;
         const int64 first = static_cast<int64>(row.first[k][i]);
@@ -119,6 +150,7 @@ inline void fold_taps(const SampleJob& job, const Row& row, int i, BorderTaps& t
             taps.offset[k][tap] = index == beyond_border ? beyond_border : held * job.source.stride[k];
         }
     }
+    return taps;
 }
 
 ELASTICND_END

@@ -66,7 +66,7 @@ class UnfoldedGrid {
     std::vector<double> values_;
 };
 
-constexpr int64 longest_table = 16384;  // voxels of a row: 640 KiB of weights
+constexpr int64 longest_table = 16384;  // voxels of a row: 768 KiB of weights
 
 // A job, made ready for the kernels.
 class Prepared {
@@ -80,13 +80,14 @@ class Prepared {
         outer = product(geometry.output, inner);
         units = job.items * outer * row_units;
         // A table of the inner weights pays where many rows share it.
-        this->job.inner = {nullptr, nullptr};
+        this->job.inner = {nullptr, nullptr, nullptr};
         if (units > 0 && job.items * outer > 4 && geometry.output[inner] <= longest_table) {
             const int64 extent = geometry.output[inner];
             cell_.resize(static_cast<size_t>(extent));
             weight_.resize(static_cast<size_t>(4 * extent));
-            active_kernels().inner_weights(geometry, 0, extent, cell_.data(), weight_.data(), extent);
-            this->job.inner = {cell_.data(), weight_.data()};
+            run_.resize(static_cast<size_t>(extent));
+            active_kernels().inner_weights(geometry, 0, extent, cell_.data(), run_.data(), weight_.data(), extent);
+            this->job.inner = {cell_.data(), run_.data(), weight_.data()};
         }
     }
 
@@ -110,6 +111,7 @@ class Prepared {
    private:
     UnfoldedGrid grid_;
     std::vector<int64> cell_;
+    std::vector<int64> run_;
     std::vector<double> weight_;
 };
 

@@ -15,11 +15,10 @@ void copy_row(const SampleJob& job, const Row& row, const char* source, char* to
     std::memcpy(&fill, job.fill_element, sizeof fill);
     for (int i = 0; i < row.count; ++i) {
         Storage value = fill;
-        if (row.kind[i] == kind_interior) {
+        if (kind_of(row, i) == kind_interior) {
             std::memcpy(&value, source + row.offset[i], sizeof value);
         } else if (row.kind[i] == kind_border) {
-            BorderTaps taps;
-            fold_taps(job, row, i, taps);
+            const TapOffsets taps = folded_taps(job, row, i);
             int64 offset = 0;
             bool inside = true;
             for (int k = 0; k < job.geometry.axes; ++k) {
@@ -36,16 +35,24 @@ template <class T, int ORDER, int DTYPE, int AXES>
 void gather_row(const SampleJob& job, const Row& row, const WeightRows<T>& weights, const char* source, T* values) {
     constexpr int taps = ORDER + 1;
     const int outer = job.geometry.axes - AXES;
+    const TapOffsets straight = straight_taps(job);
+    const StraightLines<T, taps, DTYPE> lines = {job.source.stride[job.geometry.axes - 1]};
+    if (row.all_interior) {
+        for (int i = 0; i < row.count; ++i)
+            values[i] = stencil_sum<T, taps, AXES>(source + row.offset[i], straight.offset, &weights[0][0][i], lines,
+                                                   outer);
+        return;
+    }
     const T fill = static_cast<T>(job.geometry.fill);
     const T beyond = static_cast<T>(job.geometry.beyond);
     for (int i = 0; i < row.count; ++i) {
         if (row.kind[i] == kind_interior) {
-            values[i] = stencil_sum<T, taps, DTYPE, AXES>(source + row.offset[i], job.source.stride, &weights[0][0][i],
-                                                          outer);
+            values[i] = stencil_sum<T, taps, AXES>(source + row.offset[i], straight.offset, &weights[0][0][i], lines,
+                                                   outer);
         } else if (row.kind[i] == kind_border) {
-            BorderTaps folded;
-            fold_taps(job, row, i, folded);
-            values[i] = border_sum<T, taps, DTYPE, AXES>(source, folded, &weights[0][0][i], beyond, outer);
+            const TapOffsets folded = folded_taps(job, row, i);
+            const FoldedLines<T, taps, DTYPE> border = {folded.offset[job.geometry.axes - 1], beyond};
+            values[i] = stencil_sum<T, taps, AXES>(source, folded.offset, &weights[0][0][i], border, outer);
         } else {
             values[i] = fill;
         }

@@ -12,6 +12,19 @@ void copy_taps(const T* from, T* to, int axis) {
         to[axis * axis_step + tap * tap_step] = from[axis * axis_step + tap * tap_step];
 }
 
+// With axes that are not unrolled: one sum per axis, with the slopes in the place of that axis' weights.
+template <class T, int TAPS, int AXES, class Lines>
+void gradient_by_sums(const char* source, const TapOffsets& taps, const T* weight, const T* slope, const Lines& lines,
+                      int axes, T* along) {
+    T mixed[max_axes * axis_step];
+    for (int k = 0; k < axes; ++k) copy_taps<T, TAPS>(weight, mixed, k);
+    for (int k = 0; k < axes; ++k) {
+        copy_taps<T, TAPS>(slope, mixed, k);
+        along[k] = stencil_sum<T, TAPS, AXES>(source, taps.offset, mixed, lines, axes - AXES);
+        copy_taps<T, TAPS>(weight, mixed, k);
+    }
+}
+
 // Adds value * gradient to `gradient` for each voxel of a row.
 template <class T, int ORDER, int AXES>
 void gradient_row(const SampleJob& job, const Row& row, const WeightRows<T>& weights, const WeightRows<T>& slopes,
@@ -19,24 +32,23 @@ void gradient_row(const SampleJob& job, const Row& row, const WeightRows<T>& wei
     constexpr int taps = ORDER + 1;
     const int axes = job.geometry.axes;
     const T beyond = static_cast<T>(job.geometry.beyond);
+    const TapOffsets straight = straight_taps(job);
+    const StraightLines<T, taps, own_dtype<T>> lines = {sizeof(T)};
     for (int i = 0; i < row.count; ++i) {
+        const Kind kind = kind_of(row, i);
+        if (kind == kind_nowhere) continue;
         const T* weight = &weights[0][0][i];
         const T* slope = &slopes[0][0][i];
         T along[max_axes];
-        if (row.kind[i] == kind_nowhere) continue;
-        if (row.kind[i] == kind_interior && axes == AXES) {
-            unrolled_gradient<T, taps, AXES>(source + row.offset[i], job.source.stride, weight, slope, along);
+        if (kind == kind_interior && axes == AXES) {
+            stencil_gradient<T, taps, AXES>(source + row.offset[i], straight.offset, weight, slope, lines, along);
         } else {
-            // One sum per axis, with the slopes in the place of that axis' weights.
-            BorderTaps folded;
-            fold_taps(job, row, i, folded);
-            T mixed[max_axes * axis_step];
-            for (int k = 0; k < axes; ++k) copy_taps<T, taps>(weight, mixed, k);
-            for (int k = 0; k < axes; ++k) {
-                copy_taps<T, taps>(slope, mixed, k);
-                along[k] = border_sum<T, taps, own_dtype<T>, AXES>(source, folded, mixed, beyond, axes - AXES);
-                copy_taps<T, taps>(weight, mixed, k);
-            }
+            const TapOffsets folded = folded_taps(job, row, i);
+            const FoldedLines<T, taps, own_dtype<T>> border = {folded.offset[axes - 1], beyond};
+            if (axes == AXES)
+                stencil_gradient<T, taps, AXES>(source, folded.offset, weight, slope, border, along);
+            else
+                gradient_by_sums<T, taps, AXES>(source, folded, weight, slope, border, axes, along);
         }
         for (int k = 0; k < axes; ++k)
             gradient[k][i] += static_cast<double>(values[i]) * static_cast<double>(along[k]);

@@ -1,3 +1,5 @@
+#include <cstring>
+
 #include "rows.hpp"
 
 ELASTICND_BEGIN
@@ -5,12 +7,12 @@ ELASTICND_BEGIN
 namespace {
 
 // The cell of the control grid that full-frame index f lies in, and the weights of its four coefficients.
-inline int64 grid_weights(int64 f, int64 extent, int64 points, double* weight, int stride) {
+inline int64 grid_weights(int64 f, int64 extent, int64 points, double* weight) {
     double g = 0;
     if (extent > 1 && points > 1)
         g = static_cast<double>(f) * static_cast<double>(points - 1) / static_cast<double>(extent - 1);
     const int64 cell = maximum(minimum(floor_to_integer(g), points - 2), 0LL);
-    spline_weights<3>(g - static_cast<double>(cell), 0, [&](int tap, double w) { weight[tap * stride] = w; });
+    spline_weights<3, 0>(g - static_cast<double>(cell), weight);
     return cell;
 }
 
@@ -23,11 +25,13 @@ inline double fast_floor(double x) {
 
 }  // namespace
 
-void inner_grid_weights(const Geometry& geometry, int64 first, int64 count, int64* cell, double* weight, int64 stride) {
+void inner_grid_weights(const Geometry& geometry, int64 first, int64 count, int64* cell, int64* run, double* weight,
+                        int64 stride) {
     const int k = geometry.axes - 1;
-    for (int64 i = 0; i < count; ++i) {
+    for (int64 i = count - 1; i >= 0; --i) {
         double w[4];
-        cell[i] = grid_weights(geometry.crop[k] + first + i, geometry.image[k], geometry.points[k], w, 1);
+        cell[i] = grid_weights(geometry.crop[k] + first + i, geometry.image[k], geometry.points[k], w);
+        run[i] = i + 1 < count && cell[i + 1] == cell[i] ? run[i + 1] + 1 : 1;
         for (int tap = 0; tap < 4; ++tap) weight[tap * stride + i] = w[tap];
     }
 }
@@ -39,7 +43,7 @@ int64 Walk::scratch_size(const SampleJob& job) {
         size *= job.field.extent[k];
         doubles += 2 * size;
     }
-    return static_cast<int64>(sizeof(double)) * (doubles + 5 * row_length);
+    return static_cast<int64>(sizeof(double)) * (doubles + 6 * row_length);
 }
 
 Walk::Walk(const SampleJob& job, void* scratch, double* grid_gradient)
@@ -61,6 +65,7 @@ Walk::Walk(const SampleJob& job, void* scratch, double* grid_gradient)
     gradient_[0] = grid_gradient;
     inner_weight_buffer_ = free;
     inner_cell_buffer_ = reinterpret_cast<int64*>(free + 4 * row_length);
+    inner_run_buffer_ = inner_cell_buffer_ + row_length;
 }
 
 void Walk::set_inner_weights(const Row& row) {
@@ -71,16 +76,19 @@ void Walk::set_inner_weights(const Row& row) {
         stride = geometry_.output[k];
         weight = job_.inner.weight + row.index[k];
         inner_cell_ = job_.inner.cell + row.index[k];
+        inner_run_ = job_.inner.run + row.index[k];
     } else {
-        inner_grid_weights(geometry_, row.index[k], row.count, inner_cell_buffer_, inner_weight_buffer_, stride);
+        inner_grid_weights(geometry_, row.index[k], row.count, inner_cell_buffer_, inner_run_buffer_,
+                           inner_weight_buffer_, stride);
         inner_cell_ = inner_cell_buffer_;
+        inner_run_ = inner_run_buffer_;
     }
     for (int tap = 0; tap < 4; ++tap) inner_weight_[tap] = weight + tap * stride;
 }
 
 void Walk::contract(int axis, int64 index) {
     double* weight = weight_[axis];
-    cell_[axis] = grid_weights(geometry_.crop[axis] + index, geometry_.image[axis], geometry_.points[axis], weight, 1);
+    cell_[axis] = grid_weights(geometry_.crop[axis] + index, geometry_.image[axis], geometry_.points[axis], weight);
     const int64 rest = level_size_[axis + 1];
     double* to = owned_[axis + 1];
     for (int component = 0; component < geometry_.axes; ++component) {
@@ -141,8 +149,7 @@ void Walk::displacement(const Row& row, int component, double* values) const {
     const double *w0 = inner_weight_[0], *w1 = inner_weight_[1], *w2 = inner_weight_[2], *w3 = inner_weight_[3];
     for (int i = 0; i < row.count;) {
         const int64 cell = inner_cell_[i];
-        int stop = i + 1;
-        while (stop < row.count && inner_cell_[stop] == cell) ++stop;
+        const int stop = static_cast<int>(minimum<int64>(row.count, i + inner_run_[i]));
         const double c0 = grid[cell], c1 = grid[cell + 1], c2 = grid[cell + 2], c3 = grid[cell + 3];
         for (; i < stop; ++i) values[i] = ((w0[i] * c0 + w1[i] * c1) + w2[i] * c2) + w3[i] * c3;
     }
@@ -174,8 +181,7 @@ void Walk::gather_gradient(const Row& row, int component, const double* gradient
     double* grid = gradient_[inner] + component * level_size_[inner];
     for (int i = 0; i < row.count;) {
         const int64 cell = inner_cell_[i];
-        int stop = i + 1;
-        while (stop < row.count && inner_cell_[stop] == cell) ++stop;
+        const int stop = static_cast<int>(minimum<int64>(row.count, i + inner_run_[i]));
         for (int tap = 0; tap < 4; ++tap) {
             double sum = 0;
             for (int j = i; j < stop; ++j) sum += inner_weight_[tap][j] * gradient[j];
@@ -195,10 +201,10 @@ void locate(const SampleJob& job, Row& row) {
     const int count = row.count;
     bool nowhere[row_length];
     bool any_nowhere = false;
+    std::memset(nowhere, 0, sizeof nowhere);
     for (int i = 0; i < count; ++i) {
         row.margin[i] = 0;
         row.sum[i] = 0;
-        nowhere[i] = false;
     }
     const double shift = knot_shift(geometry.order);
     const double reach = geometry.order / 2;
@@ -208,12 +214,13 @@ void locate(const SampleJob& job, Row& row) {
         const int64 extent = geometry.image[k] + 2 * geometry.padding;
         const double padding = geometry.padding;
         const double last = static_cast<double>(extent - 1);
-        int outside = 0;
+        int64 outside = 0;  // as wide as the coordinates, so that the loop becomes vectors
         for (int i = 0; i < count; ++i) {
             x[i] += padding;
-            outside += !((x[i] >= 0) & (x[i] <= last));
-            row.slope[k][i] = 1;
+            outside |= x[i] >= 0 ? 0LL : 1LL;
+            outside |= x[i] <= last ? 0LL : 1LL;
         }
+        std::memset(row.slope[k], 1, sizeof row.slope[k]);
         if (outside)
             for (int i = 0; i < count; ++i) {
                 if (x[i] >= 0 && x[i] <= last) continue;
@@ -236,16 +243,13 @@ void locate(const SampleJob& job, Row& row) {
             row.sum[i] += (tap - low) * stride;
         }
     }
-    int others = 0;
-    for (int i = 0; i < count; ++i) {
-        row.offset[i] = static_cast<int64>(row.sum[i]);
-        row.kind[i] = row.margin[i] < 0 ? kind_border : kind_interior;
-        others += row.margin[i] < 0;
-    }
-    if (any_nowhere)
-        for (int i = 0; i < count; ++i)
-            if (nowhere[i]) row.kind[i] = kind_nowhere;
-    row.all_interior = !others && !any_nowhere;
+    int64 border = 0;
+    for (int i = 0; i < count; ++i) border |= row.margin[i] < 0 ? 1LL : 0LL;
+    for (int i = 0; i < count; ++i) row.offset[i] = static_cast<int64>(row.sum[i]);
+    row.all_interior = !border && !any_nowhere;
+    if (row.all_interior) return;
+    for (int i = 0; i < count; ++i)
+        row.kind[i] = nowhere[i] ? kind_nowhere : row.margin[i] < 0 ? kind_border : kind_interior;
 }
 
 ELASTICND_END

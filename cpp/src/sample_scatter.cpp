@@ -18,7 +18,7 @@ Share share_of(const Row& row, int i, Slab slab) {
                                                                                                       : share_part;
 }
 
-void keep_slab(const SampleJob& job, Slab slab, BorderTaps& taps) {
+void keep_slab(const SampleJob& job, Slab slab, TapOffsets& taps) {
     for (int tap = 0; tap <= job.geometry.order; ++tap) {
         int64& offset = taps.offset[0][tap];
         if (offset == beyond_border) continue;
@@ -32,38 +32,20 @@ void spread_row(const SampleJob& job, const Row& row, const WeightRows<T>& weigh
                 char* target) {
     constexpr int taps = ORDER + 1;
     const int outer = job.geometry.axes - AXES;
-    const int64* stride = job.source.stride;
+    const TapOffsets straight = straight_taps(job);
+    const StraightLines<T, taps, own_dtype<T>> lines = {sizeof(T)};
     for (int i = 0; i < row.count; ++i) {
-        if (row.kind[i] == kind_nowhere) continue;
+        const Kind kind = kind_of(row, i);
+        if (kind == kind_nowhere) continue;
         const T* weight = &weights[0][0][i];
-        const T* inner_weight = weight + outer * axis_step;
-        const Share share = row.kind[i] == kind_interior ? share_of<ORDER>(row, i, slab) : share_part;
+        const Share share = kind == kind_interior ? share_of<ORDER>(row, i, slab) : share_part;
         if (share == share_all) {
-            const Taps<T, taps> inner = Taps<T, taps>::gather(inner_weight + (AXES - 1) * axis_step, tap_step);
-            for_each_outer_tap<taps>(outer, [&](const int* tap) {
-                char* at = target + row.offset[i];
-                T value = values[i];
-                for (int k = 0; k < outer; ++k) {
-                    at += tap[k] * stride[k];
-                    value *= weight[k * axis_step + tap[k] * tap_step];
-                }
-                spread_stencil<T, taps, AXES>(at, stride + outer, inner_weight, inner, value);
-            });
+            spread_stencil<T, taps, AXES>(target + row.offset[i], straight.offset, weight, lines, outer, values[i]);
         } else if (share == share_part) {
-            BorderTaps folded;
-            fold_taps(job, row, i, folded);
+            TapOffsets folded = folded_taps(job, row, i);
             keep_slab(job, slab, folded);
-            for_each_outer_tap<taps>(outer, [&](const int* tap) {
-                char* at = target;
-                T value = values[i];
-                for (int k = 0; k < outer; ++k) {
-                    const int64 offset = folded.offset[k][tap[k]];
-                    if (offset == beyond_border) return;
-                    at += offset;
-                    value *= weight[k * axis_step + tap[k] * tap_step];
-                }
-                border_spread<T, taps, AXES>(at, folded.offset + outer, inner_weight, value);
-            });
+            const FoldedLines<T, taps, own_dtype<T>> border = {folded.offset[job.geometry.axes - 1], T(0)};
+            spread_stencil<T, taps, AXES>(target, folded.offset, weight, border, outer, values[i]);
         }
     }
 }

@@ -78,12 +78,16 @@ ELASTICND_INLINE int64 modulo(int64 a, int64 period) {
 
 ELASTICND_INLINE int64 fold_mirror(int64 index, int64 extent) {
     if (extent <= 1) return 0;
-    const int64 place = modulo(index, 2 * (extent - 1));
+    if (index < 0) index = -index;  // the image is even about its first voxel
+    if (index < extent) return index;
+    const int64 place = index % (2 * (extent - 1));
     return place < extent ? place : 2 * (extent - 1) - place;
 }
 
 ELASTICND_INLINE int64 fold_reflect(int64 index, int64 extent) {
-    const int64 place = modulo(index, 2 * extent);
+    if (index < 0) index = -1 - index;
+    if (index < extent) return index;
+    const int64 place = index % (2 * extent);
     return place < extent ? place : 2 * extent - 1 - place;
 }
 

@@ -8,6 +8,13 @@
 #define ELASTICND_INLINE inline
 #endif
 
+// For the body of a loop, which a compiler may else leave outside because it is long.
+#if defined(__GNUC__)
+#define ELASTICND_FLAT ELASTICND_INLINE __attribute__((always_inline))
+#else
+#define ELASTICND_FLAT ELASTICND_INLINE
+#endif
+
 // Code that is compiled once per instruction set lives in a namespace of its own, or the linker would merge the
 // copies and hand AVX2 instructions to a processor without them.
 #ifndef ELASTICND_ISA

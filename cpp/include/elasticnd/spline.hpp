@@ -10,33 +10,31 @@ ELASTICND_BEGIN
 // A coordinate lies in one knot span: between integers for odd orders, between half-integers for even ones.
 ELASTICND_INLINE double knot_shift(int order) { return order % 2 ? 0.0 : 0.5; }
 
-// Weights of the order + 1 coefficients that reach the point `s` of its knot span, 0 <= s < 1, by de Boor's recursion;
-// differentiated `derivative` times. The lower orders live in the same knot span, so differences of their weights
+// Weights of the ORDER + 1 coefficients that reach the point `s` of its knot span, 0 <= s < 1, by de Boor's recursion;
+// differentiated DERIVATIVE times. The lower orders live in the same knot span, so differences of their weights
 // are the derivatives.
-template <int ORDER, class T, class W>
-ELASTICND_INLINE void spline_weights(T s, int derivative, W weight) {
-    T w[ORDER + 1];
-    w[0] = T(1);
-    for (int order = 1; order <= ORDER; ++order) {
-        T left = T(0);
-        if (order <= ORDER - derivative) {
-            const T scale = T(1) / T(order);
-            for (int tap = 0; tap < order; ++tap) {
-                const T carried = w[tap] * scale;
-                w[tap] = left + (T(tap + 1) - s) * carried;
-                left = (s + T(order - tap - 1)) * carried;
-            }
-            w[order] = left;
-        } else {
-            for (int tap = 0; tap < order; ++tap) {
-                const T carried = w[tap];
-                w[tap] = left - carried;
-                left = carried;
-            }
-            w[order] = left;
-        }
+template <int ORDER, int DERIVATIVE, class T>
+ELASTICND_FLAT void spline_weights(T s, T* weight) {
+    if constexpr (DERIVATIVE > ORDER) {
+        for (int tap = 0; tap <= ORDER; ++tap) weight[tap] = T(0);
+    } else if constexpr (ORDER == 0) {
+        weight[0] = T(1);
+    } else if constexpr (DERIVATIVE > 0) {
+        T lower[ORDER];
+        spline_weights<ORDER - 1, DERIVATIVE - 1>(s, lower);
+        weight[0] = -lower[0];
+        for (int tap = 1; tap < ORDER; ++tap) weight[tap] = lower[tap - 1] - lower[tap];
+        weight[ORDER] = lower[ORDER - 1];
+    } else {
+        T lower[ORDER];
+        spline_weights<ORDER - 1, 0>(s, lower);
+        constexpr T scale = T(1) / T(ORDER);
+        for (int tap = 0; tap < ORDER; ++tap) lower[tap] *= scale;
+        weight[0] = (T(1) - s) * lower[0];
+        for (int tap = 1; tap < ORDER; ++tap)
+            weight[tap] = (s + T(ORDER - tap)) * lower[tap - 1] + (T(tap + 1) - s) * lower[tap];
+        weight[ORDER] = s * lower[ORDER - 1];
     }
-    for (int tap = 0; tap <= ORDER; ++tap) weight(tap, derivative > ORDER ? T(0) : w[tap]);
 }
 
 constexpr int max_poles = 2;
