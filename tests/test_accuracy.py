@@ -27,20 +27,18 @@ def test_equals_scipy(n, order, mode, reach, rng):
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize(("n", "extent"), [(5, 7), (6, 5), (8, 3)])
+@pytest.mark.parametrize(("n", "extent"), [(5, 6), (6, 4), (8, 3)])
 def test_many_axes(n, extent, order, rng):
-    if (order + 1) ** n > 50_000:
-        extent = 2
-    image = rng.random((extent,) * n)
+    image = rng.random((extent,) * n, dtype=np.float32)
     displacement = rng.uniform(-1, 1, (n, *(2,) * n))
-    expected = oracle.deform(image, displacement, order, "mirror")
-    got = elasticnd.deform_grid(image, displacement, order, "mirror")
-    # The filter of order 5 can magnify rounding 2.75-fold along each axis, here up to eight times: the bound of four
-    # axes does not hold for both programs any more.
-    np.testing.assert_allclose(got, expected, rtol=0, atol=DOUBLE if n <= 4 else 1e-11)
-    single = elasticnd.deform_grid(image.astype(np.float32), displacement, order, "mirror")
-    expected = oracle.deform(image.astype(np.float32), displacement, order, "mirror")
+    crop = (slice(0, 2),) * 4 + (slice(1, 2),) * (n - 4)  # few voxels: a stencil has up to 6^8 taps
+    expected = oracle.deform(image, displacement, order, "mirror", crop=crop)
+    single = elasticnd.deform_grid(image, displacement, order, "mirror", crop=crop)
     np.testing.assert_allclose(single, expected, rtol=0, atol=SINGLE)
+    double = elasticnd.deform_grid(image.astype(np.float64), displacement, order, "mirror", crop=crop)
+    # The filter of order 5 can magnify rounding 2.75-fold along each axis: the bound of four axes does not hold for
+    # both programs any more.
+    np.testing.assert_allclose(double, expected, rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -116,12 +114,15 @@ def test_without_prefilter(order, mode, rng):
     np.testing.assert_allclose(got, expected, rtol=0, atol=DOUBLE)
 
 
-@pytest.mark.parametrize("mode", MODES)
+SHORT = ((1, 25), (25, 1), (2, 40), (1, 1))
+
+
+# SciPy's start of the recursion in mode reflect is inexact on an axis of 2 voxels; test_prefilter.py has these.
+@pytest.mark.parametrize(
+    ("shape", "mode"), [(s, m) for s in SHORT for m in MODES if 2 not in s or m not in ("reflect", "grid-mirror")]
+)
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("shape", [(1, 25), (25, 1), (2, 40), (1, 1)])
 def test_short_axes(shape, order, mode, rng):
-    if mode in ("reflect", "grid-mirror") and 2 in shape:
-        pytest.skip("SciPy's start of the recursion is inexact on an axis of 2 voxels")
     image = rng.random(shape)
     displacement = grid(rng, shape, 3)
     expected = oracle.deform(image, displacement, order, mode, cval=0.3)

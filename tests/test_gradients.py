@@ -8,6 +8,8 @@ import elasticnd
 
 SMALL = {1: (23,), 2: (11, 9), 3: (6, 5, 7), 4: (4, 5, 3, 4), 5: (3, 4, 3, 2, 3)}
 AFFINE = np.array([[1.1, 0.2, 0.5], [-0.1, 0.9, 0.3]])
+# Every order up to three axes; beyond, where a stencil has thousands of taps, one order below and one above 2.
+CASES = [(n, order) for n in SMALL for order in ORDERS if n <= 3 or order in (1, 3)]
 PLACES = {
     "plain": {},
     "crop": {"crop": (slice(2, 9), slice(None, -3))},
@@ -28,11 +30,8 @@ def relative(a, b, *terms):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("n", SMALL)
+@pytest.mark.parametrize(("n", "order"), CASES)
 def test_image_gradient_is_the_transpose(n, order, mode, rng):
-    if n > 3 and order in (2, 4):
-        order -= 1
     image = rng.standard_normal(SMALL[n])
     displacement = grid(rng, image.shape, 3)
     output = elasticnd.deform_grid(image, displacement, order, mode)
@@ -76,11 +75,8 @@ def difference(function, at, direction, step):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("order", [1, 2, 3, 4, 5])
-@pytest.mark.parametrize("n", SMALL)
+@pytest.mark.parametrize(("n", "order"), [case for case in CASES if case[1] > 0])
 def test_grid_gradient(n, order, mode, rng):
-    if n > 3 and order in (2, 4):
-        order -= 1
     image = rng.standard_normal(SMALL[n])
     displacement = rng.uniform(-2, 2, (n, *(3,) * n))
     weight = rng.standard_normal(image.shape)

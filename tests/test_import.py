@@ -1,0 +1,56 @@
+"""Importing the package is quick, imports no framework, and finds a compiled module that its stub describes."""
+
+import ast
+import re
+import subprocess
+import sys
+from importlib import resources
+
+import pytest
+from elasticnd import _core
+
+FRAMEWORKS = ("torch", "jax", "tensorflow", "keras", "cupy", "dask", "scipy", "matplotlib", "skimage", "imageio")
+
+TIME_OF_IMPORT = """
+import time
+import numpy
+before = time.process_time()
+import elasticnd
+print(time.process_time() - before)
+"""
+
+
+def python(*arguments: str) -> str:
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_imports_no_framework():
+    code = f"import sys, elasticnd; print([name for name in {FRAMEWORKS} if name in sys.modules])"
+    assert python("-c", code).strip() == "[]"
+
+
+def test_import_is_quick():
+    seconds = min(float(python("-c", TIME_OF_IMPORT)) for _ in range(5))
+    assert seconds < 0.075, "50 ms beyond NumPy, with room for a slower machine"
+
+
+def stub_functions() -> dict[str, list[str]]:
+    stub = ast.parse((resources.files("elasticnd") / "_core.pyi").read_text())
+    return {
+        node.name: [argument.arg for argument in node.args.args]
+        for node in stub.body
+        if isinstance(node, ast.FunctionDef)
+    }
+
+
+def test_stub_names_every_function():
+    functions = {name for name in dir(_core) if callable(getattr(_core, name)) and not name.startswith("__")}
+    assert functions == set(stub_functions())
+
+
+@pytest.mark.parametrize(("name", "arguments"), stub_functions().items())
+def test_stub_names_the_arguments(name, arguments):
+    signature = getattr(_core, name).__doc__.splitlines()[0]
+    assert signature.startswith(f"{name}(")
+    assert re.findall(r"[(,] ?(\w+): ", signature) == arguments
