@@ -63,9 +63,7 @@ def rotation_matrix(rotate: Any, n: int) -> Floats:
     if hasattr(rotate, "as_matrix"):
         rotate = rotate.as_matrix()
     if np.ndim(rotate) == 0:
-        degrees = _as_number(
-            "rotate", rotate, "degrees, a mapping {(k, l): degrees}, a rotation matrix or a Rotation"
-        )
+        degrees = _as_number("rotate", rotate, "degrees, a mapping {(k, l): degrees}, a rotation matrix or a Rotation")
         if n != 2:
             reject_value(
                 "rotate",

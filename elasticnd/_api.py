@@ -525,7 +525,9 @@ def deform_grid_vjp(
     bridge = _bridge("X", images, X)
     gradients = list(dY) if isinstance(dY, (list, tuple)) else [dY]
     if isinstance(dY, (list, tuple)) != isinstance(X, (list, tuple)) or len(gradients) != len(images):
-        reject_value("dY", f"{len(gradients)} gradients", f"one for each of {len(images)} images, in a list if X is one")
+        reject_value(
+            "dY", f"{len(gradients)} gradients", f"one for each of {len(images)} images, in a list if X is one"
+        )
     call = _prepare(
         "X",
         bridge,
@@ -545,7 +547,5 @@ def deform_grid_vjp(
         if gradient is not None:
             bridge_of(name, gradient)
             _spec.check_gradient(name, image, bridge.info(gradient), call.spec.output_shape(image))
-    of_images, of_displacement, of_affine = bridge.vjp(
-        call.spec, gradients, images, call.displacement, call.affine
-    )
+    of_images, of_displacement, of_affine = bridge.vjp(call.spec, gradients, images, call.displacement, call.affine)
     return Gradients(_like(X, of_images), of_displacement, of_affine)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
+
+import numpy as np
 
 # The numbers of cpp/src/dtypes.hpp.
 CODES = {
@@ -28,6 +31,12 @@ SUPPORTED = (*CODES, *COMPLEX_PARTS)
 _WIDE = ("int32", "uint32", "int64", "uint64", "float64")
 
 
+@lru_cache(maxsize=64)
+def name_of(dtype: np.dtype[Any]) -> str:
+    """Name a NumPy dtype; a dtype works its name out anew each time it is asked."""
+    return dtype.name
+
+
 def real_part(name: str) -> str:
     """Name the type of the real numbers that elements consist of."""
     return COMPLEX_PARTS.get(name, name)
@@ -35,7 +44,7 @@ def real_part(name: str) -> str:
 
 # How much the prefilter can magnify an image, along each axis: the product of (1 + |z|) / (1 - |z|) over its poles.
 _GAIN = (1.0, 1.0, 1.42, 1.74, 2.19, 2.75)
-# Rounding in float32 adds errors of about 1e-7 of what is summed. Up to this gain they stay far below 5e-6 of the image.
+# Rounding in float32 adds errors of about 1e-7 of what is summed. Up to this gain they stay below 5e-6 of the image.
 _LARGEST_SINGLE_GAIN = 25.0
 
 

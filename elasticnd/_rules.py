@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -98,7 +99,8 @@ def vjp(
 
 
 def _deform(spec: DeformSpec, image: ImageSpec, array: Array, field: Field) -> Array:
-    output = engine.empty(spec.output_shape(image), array.dtype.newbyteorder("="))
+    dtype = array.dtype if array.dtype.isnative else array.dtype.newbyteorder("=")
+    output = engine.empty(spec.output_shape(image), dtype)
     if output.size == 0:
         return output
     for part, (source, target) in enumerate(_real_parts(image, array, output)):
@@ -108,9 +110,14 @@ def _deform(spec: DeformSpec, image: ImageSpec, array: Array, field: Field) -> A
             if spec.output != spec.extent:
                 geometry = engine.source_box(geometry, field.grid, field.affine, _items(spec))
             source = engine.prefilter(source, geometry, filtered=image.prefilter)
-        fill = np.asarray(_fill(image, part)).astype(target.dtype)
         engine.sample(
-            source, geometry, field.grid, field.affine, target, batch_axes=len(spec.batch), fill=fill
+            source,
+            geometry,
+            field.grid,
+            field.affine,
+            target,
+            batch_axes=len(spec.batch),
+            fill=_fill_element(image, part, target.dtype),
         )
     return output
 
@@ -168,7 +175,7 @@ def _to_core(spec: DeformSpec, image: ImageSpec, array: Array) -> Array:
 
 
 def _items(spec: DeformSpec) -> int:
-    return int(np.prod(spec.batch, dtype=np.int64))
+    return math.prod(spec.batch)
 
 
 # ---- geometry ------------------------------------------------------------------------------------------------------
@@ -184,6 +191,11 @@ def _fill(image: ImageSpec, part: int) -> int | float:
     """Give the value where there is no position: NaN in the modes that have no constant, where the type has it."""
     constant = image.mode in (Mode.CONSTANT, Mode.GRID_CONSTANT) or not _dtypes.is_inexact(image.dtype)
     return _cval_part(image, part) if constant else np.nan
+
+
+@lru_cache(maxsize=256)
+def _fill_element(image: ImageSpec, part: int, dtype: np.dtype[Any]) -> bytes:
+    return np.asarray(_fill(image, part)).astype(dtype).tobytes()
 
 
 @lru_cache(maxsize=256)

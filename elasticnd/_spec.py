@@ -98,8 +98,7 @@ def normalize(
     axis_lists = _normalize_axis(axis, len(images))
     batch = _batch_shape(images[0], axis_lists[0], displacement, names[0])
     axes = [
-        _image_axes(label, image, chosen, batch)
-        for label, image, chosen in zip(names, images, axis_lists, strict=True)
+        _image_axes(label, image, chosen, batch) for label, image, chosen in zip(names, images, axis_lists, strict=True)
     ]
     extents = [tuple(image.shape[k] for k in own) for image, own in zip(images, axes, strict=True)]
     extent = extents[0]
@@ -150,9 +149,7 @@ def normalize_field(displacement: ArrayInfo, shape: Any, crop: Any) -> tuple[Sha
     return (*batch, len(extent), *output), spec
 
 
-def normalize_random(
-    image: ArrayInfo, axis: Any, batch_dims: Any, count: int, name: str = "X"
-) -> tuple[Shape, int]:
+def normalize_random(image: ArrayInfo, axis: Any, batch_dims: Any, count: int, name: str = "X") -> tuple[Shape, int]:
     """Give batch shape and number of deformed axes of the random grid for an image."""
     _check_image(name, image)
     chosen = _normalize_axis(axis, count)[0]
@@ -251,7 +248,7 @@ def normalize_shape(name: str, shape: Any) -> Shape:
 
 
 def _normalize_axis(axis: Any, count: int) -> list[Shape | None]:
-    """One tuple of axes per image, or None for all; still with negative axes."""
+    """Give one tuple of axes per image, or None for all; still with negative axes."""
     accepted = "None, an axis, a sequence of axes, or one such sequence per image"
     if axis is None:
         return [None] * count
@@ -380,7 +377,7 @@ def _normalize_mode(mode: Any) -> Mode:
 
 
 def _normalize_cval(cval: Any, dtype: str) -> int | float | complex:
-    """A Python number of the kind that the image has; NaN is made canonical, so that equal calls have equal keys."""
+    """Give a Python number of the image's kind; NaN is made canonical, so that equal calls have equal keys."""
     accepted = "a number"
     if isinstance(cval, (str, bytes)) or np.ndim(cval) != 0:
         reject_type("cval", cval, accepted)
@@ -416,5 +413,3 @@ def _affine_is_batched(affine: ArrayInfo | None, batch: Shape, n: int) -> bool:
         return True
     leading = f", or these after the batch axes {batch}" if batch else ""
     return reject_value("affine", f"shape {affine.shape}", f"{matrices[0]} or {matrices[1]}{leading}")
-
-

@@ -1,7 +1,7 @@
 """The deformation in SciPy's terms: an independent second opinion, slow and plain.
 
-Nothing here comes from the package: the field by ``spline_filter`` and B-spline basis functions of ``scipy.interpolate``,
-the image by ``map_coordinates``.
+Nothing here comes from the package: the field is made of dense matrices of the basis functions of
+``scipy.interpolate``, the image is resampled by ``map_coordinates``.
 """
 
 from __future__ import annotations
@@ -58,14 +58,10 @@ def resample(image, x, order, mode, cval=0.0, prefilter=True):
     """SciPy's answer in float64, or complex128."""
     dtype = np.complex128 if np.iscomplexobj(image) else np.float64
     image = np.asarray(image).astype(dtype)
-    return ndimage.map_coordinates(
-        image, x, order=order, mode=mode, cval=cval, prefilter=prefilter, output=dtype
-    )
+    return ndimage.map_coordinates(image, x, order=order, mode=mode, cval=cval, prefilter=prefilter, output=dtype)
 
 
-def deform(
-    image, displacement, order=3, mode="constant", cval=0.0, crop=None, axis=None, inverse=None, prefilter=True
-):
+def deform(image, displacement, order=3, mode="constant", cval=0.0, crop=None, axis=None, inverse=None, prefilter=True):
     """Deform along `axis` (default all), each other index by itself."""
     image = np.asarray(image)
     axis = tuple(range(image.ndim)) if axis is None else axis

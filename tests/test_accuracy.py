@@ -194,5 +194,3 @@ def test_a_wrong_weight_is_noticed(kernels, rng, monkeypatch):
             np.testing.assert_allclose(got, expected, rtol=0, atol=DOUBLE)
     finally:
         _core.choose_kernels(before)
-
-

@@ -223,9 +223,7 @@ py::tuple scatter_grid_of(const py::buffer& geometry, const py::array& output, i
     std::fill_n(affine_gradient.mutable_data(), affine_gradient.size(), 0.0);
     double* to_grid = grid_gradient.mutable_data();
     double* to_affine = affine_gradient.mutable_data();
-    compute([&](Executor& executor) {
-        scatter_grid(request.job, request.grid_values, to_grid, to_affine, executor);
-    });
+    compute([&](Executor& executor) { scatter_grid(request.job, request.grid_values, to_grid, to_affine, executor); });
     return py::make_tuple(grid_gradient, affine_gradient);
 }
 
@@ -257,8 +255,8 @@ py::tuple held(const py::buffer& geometry, int dtype, bool filtered) {
     return as_tuple(shape, held_box(shape, dtype, filtered));
 }
 
-void prefilter_into(const py::buffer& geometry, const py::array& image, int image_dtype,
-                    const py::array& coefficients, int coefficients_dtype, bool filtered) {
+void prefilter_into(const py::buffer& geometry, const py::array& image, int image_dtype, const py::array& coefficients,
+                    int coefficients_dtype, bool filtered) {
     const Geometry shape = geometry_of(geometry);
     const Box box = held_box(shape, coefficients_dtype, filtered);
     PlanesOf from(image, image_dtype, shape, shape.image, 0);
@@ -267,9 +265,8 @@ void prefilter_into(const py::buffer& geometry, const py::array& image, int imag
     require_side_by_side(shape, to.planes);
     if (from.channels != to.channels) reject("image and coefficients differ in their planes");
     if (!can_compute_in(coefficients_dtype, image_dtype)) reject("coefficients are too narrow for the image");
-    compute([&](Executor& executor) {
-        prefilter(shape, filtered, from.channels, from.planes, to.planes, box, executor);
-    });
+    compute(
+        [&](Executor& executor) { prefilter(shape, filtered, from.channels, from.planes, to.planes, box, executor); });
 }
 
 void prefilter_adjoint_into(const py::buffer& geometry, const py::array& coefficients, int coefficients_dtype,
@@ -284,9 +281,8 @@ void prefilter_adjoint_into(const py::buffer& geometry, const py::array& coeffic
     if (!can_compute_in(coefficients_dtype, image_dtype)) reject("coefficients are too narrow for the image");
     for (int k = 0; k < shape.axes; ++k)
         if (shape.box_extent[k] != shape.image[k] + 2 * shape.padding) reject("the adjoint needs whole coefficients");
-    compute([&](Executor& executor) {
-        prefilter_adjoint(shape, filtered, to.channels, from.planes, to.planes, executor);
-    });
+    compute(
+        [&](Executor& executor) { prefilter_adjoint(shape, filtered, to.channels, from.planes, to.planes, executor); });
 }
 
 py::dict geometry_layout() {
@@ -318,16 +314,15 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
     module.attr("max_axes") = max_axes;
     module.attr("modes") = py::dict(
         py::arg("constant") = int(mode_constant), py::arg("nearest") = int(mode_nearest),
-        py::arg("reflect") = int(mode_reflect), py::arg("mirror") = int(mode_mirror),
-        py::arg("wrap") = int(mode_wrap), py::arg("grid_constant") = int(mode_grid_constant),
-        py::arg("grid_wrap") = int(mode_grid_wrap));
-    module.attr("dtypes") = py::dict(
-        py::arg("bool") = int(dtype_bool), py::arg("int8") = int(dtype_int8), py::arg("uint8") = int(dtype_uint8),
-        py::arg("int16") = int(dtype_int16), py::arg("uint16") = int(dtype_uint16),
-        py::arg("int32") = int(dtype_int32), py::arg("uint32") = int(dtype_uint32),
-        py::arg("int64") = int(dtype_int64), py::arg("uint64") = int(dtype_uint64),
-        py::arg("float16") = int(dtype_float16), py::arg("bfloat16") = int(dtype_bfloat16),
-        py::arg("float32") = int(dtype_float32), py::arg("float64") = int(dtype_float64));
+        py::arg("reflect") = int(mode_reflect), py::arg("mirror") = int(mode_mirror), py::arg("wrap") = int(mode_wrap),
+        py::arg("grid_constant") = int(mode_grid_constant), py::arg("grid_wrap") = int(mode_grid_wrap));
+    module.attr("dtypes") = py::dict(py::arg("bool") = int(dtype_bool), py::arg("int8") = int(dtype_int8),
+                                     py::arg("uint8") = int(dtype_uint8), py::arg("int16") = int(dtype_int16),
+                                     py::arg("uint16") = int(dtype_uint16), py::arg("int32") = int(dtype_int32),
+                                     py::arg("uint32") = int(dtype_uint32), py::arg("int64") = int(dtype_int64),
+                                     py::arg("uint64") = int(dtype_uint64), py::arg("float16") = int(dtype_float16),
+                                     py::arg("bfloat16") = int(dtype_bfloat16), py::arg("float32") = int(dtype_float32),
+                                     py::arg("float64") = int(dtype_float64));
     module.def("geometry_layout", geometry_layout, "Size of Geometry, and offset and size of each of its fields.");
 
     module.def("get_num_threads", get_threads, "How many threads a call may use.");

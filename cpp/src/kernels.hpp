@@ -37,8 +37,8 @@ struct SampleJob {
     int64 affine_item_size;
     int64 items;
     int64 channels;
-    Planes source;  // image or coefficients
-    Planes output;  // of the geometry's output extent: written by sampling, read by the derivatives
+    Planes source;             // image or coefficients
+    Planes output;             // of the geometry's output extent: written by sampling, read by the derivatives
     const char* fill_element;  // order 0 copies elements: this one where there is no position
 };
 
@@ -58,13 +58,13 @@ struct FilterJob {
     char* coefficients;
     int dtype;  // float32 or float64
     int order;
-    int extension;            // prefilter_mode
+    int extension;  // prefilter_mode
     bool transposed;
-    int64 extent;             // of the whole axis
-    int64 held_start;         // first sample of the axis in memory
-    int64 wanted_start;       // coefficients to compute
+    int64 extent;        // of the whole axis
+    int64 held_start;    // first sample of the axis in memory
+    int64 wanted_start;  // coefficients to compute
     int64 wanted_stop;
-    int64 stride;             // along the filtered axis, in elements
+    int64 stride;  // along the filtered axis, in elements
 };
 
 struct Kernels {

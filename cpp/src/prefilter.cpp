@@ -229,8 +229,7 @@ void prefilter(const Geometry& geometry, bool filtered, int64 planes, const Plan
                              last - first, coefficients.dtype, body);
         if (geometry.padding == 0) return;
         char edge[2][sizeof(double)];
-        kernels.load_row(image.dtype, image.data + source, image.stride[inner], 1,
-                         coefficients.dtype, edge[0]);
+        kernels.load_row(image.dtype, image.data + source, image.stride[inner], 1, coefficients.dtype, edge[0]);
         kernels.load_row(image.dtype, image.data + source + (geometry.image[inner] - 1) * image.stride[inner],
                          image.stride[inner], 1, coefficients.dtype, edge[1]);
         const int64 before = std::min(held.extent[inner], std::max<int64>(0, -start));
@@ -244,8 +243,7 @@ void prefilter(const Geometry& geometry, bool filtered, int64 planes, const Plan
     for (int k = 0; k < geometry.axes; ++k) {
         wanted.start[k] = geometry.box_start[k];
         wanted.extent[k] = geometry.box_extent[k];
-        if (padded(geometry, k) > 1)
-            filter_axis(geometry, false, k, held, wanted, planes, coefficients, executor);
+        if (padded(geometry, k) > 1) filter_axis(geometry, false, k, held, wanted, planes, coefficients, executor);
     }
 }
 
@@ -270,8 +268,8 @@ void prefilter_adjoint(const Geometry& geometry, bool filtered, int64 planes, co
         inside.data += geometry.padding * coefficients.stride[k];
     }
     for_each_row(geometry, body, planes, image, inside, executor, [&](bool, int64 target, int64 at) {
-        kernels.store_row(coefficients.dtype, inside.data + at, geometry.image[inner], image.dtype,
-                          image.data + target, image.stride[inner]);
+        kernels.store_row(coefficients.dtype, inside.data + at, geometry.image[inner], image.dtype, image.data + target,
+                          image.stride[inner]);
     });
 }
 

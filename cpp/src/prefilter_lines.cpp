@@ -1,6 +1,5 @@
 // Lines of samples to coefficients, in place: `filter_lines` lines side by side, block after block.
 #include "../include/elasticnd/prefilter.hpp"
-
 #include "dispatch.hpp"
 #include "sample_kernels.hpp"
 
@@ -60,9 +59,9 @@ void filter_as(const FilterJob& job, const int64* line, int count, void* scratch
     constexpr int block = Blocking<T>::block_length;
     const int margin = block_margin<T>(job.order);
     const Lines<T> lines(job, line, count);
-    T* const rows = static_cast<T*>(scratch);                      // margin + block + margin
+    T* const rows = static_cast<T*>(scratch);                        // margin + block + margin
     T* const kept = rows + (block + 2 * max_margin) * filter_lines;  // last samples of the block before
-    T* const head = kept + max_margin * filter_lines;              // first samples of a periodic axis
+    T* const head = kept + max_margin * filter_lines;                // first samples of a periodic axis
     // With mirrored ends the filter F is symmetric only between the weights 1/2, 1, ..., 1, 1/2 of the samples:
     // its transpose is D F / D.
     const bool weighted = job.transposed && job.extension == mode_mirror;

@@ -13,10 +13,10 @@ enum Kind : unsigned char { kind_interior, kind_border, kind_nowhere };
 struct Row {
     int count;
     int64 item;
-    int64 index[max_axes];                   // output index of the first voxel
-    bool all_interior;                       // then `kind` is not set
+    int64 index[max_axes];  // output index of the first voxel
+    bool all_interior;      // then `kind` is not set
     Kind kind[row_length];
-    int64 offset[row_length];                // of the first tap in the source, in bytes, for interior voxels
+    int64 offset[row_length];                 // of the first tap in the source, in bytes, for interior voxels
     signed char slope[max_axes][row_length];  // derivative of the folded coordinate
     double position[max_axes][row_length];    // coordinate, then its place in the knot span
     double first[max_axes][row_length];       // index of the first tap
@@ -52,8 +52,8 @@ class Walk {
     const SampleJob& job_;
     const Geometry& geometry_;
     bool transposed_;
-    int64 chunks_;                // units in a row
-    int64 current_[max_axes];     // outer indices that `level_` is contracted at
+    int64 chunks_;             // units in a row
+    int64 current_[max_axes];  // outer indices that `level_` is contracted at
     int64 item_;
     const double* level_[max_axes];  // level k is contracted along axes 0 .. k - 1
     double* gradient_[max_axes];

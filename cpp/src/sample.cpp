@@ -117,13 +117,14 @@ class Prepared {
 
 constexpr int64 partial_sums = 64;                 // parts of a sum over all voxels ...
 constexpr int64 largest_partial_sums = 8'000'000;  // ... whose grids have at most so many numbers
-constexpr int64 worth_a_thread = 400'000;    // operations below which waking a thread costs more than it brings
-constexpr int64 longest_task = 40'000'000;   // operations, some 20 ms: an interrupt is seen between tasks
+constexpr int64 worth_a_thread = 400'000;          // operations below which waking a thread costs more than it brings
+constexpr int64 longest_task = 40'000'000;         // operations, some 20 ms: an interrupt is seen between tasks
 
 int64 count_tasks(int64 units, int64 unit_cost, int threads) {
     const int64 cost = units * unit_cost;
     int64 tasks = cost / longest_task + 1;
-    if (threads > 1 && cost > worth_a_thread) tasks = std::max<int64>(tasks, std::min<int64>(8 * threads, cost / (worth_a_thread / 4)));
+    if (threads > 1 && cost > worth_a_thread)
+        tasks = std::max<int64>(tasks, std::min<int64>(8 * threads, cost / (worth_a_thread / 4)));
     return std::min(tasks, units);
 }
 
@@ -169,7 +170,8 @@ void scatter_image(SampleJob job, const double* grid, Executor& executor) {
     const int64 lead_step = one_axis ? row_length : 1;
     const int64 groups = std::min<int64>(lead, 64);
     int64 slabs = 1;
-    if (executor.threads() > 1 && item_units * prepared.unit_cost() > worth_a_thread && job.items < 2 * executor.threads())
+    if (executor.threads() > 1 && item_units * prepared.unit_cost() > worth_a_thread &&
+        job.items < 2 * executor.threads())
         slabs = std::min<int64>(2 * executor.threads(), std::max<int64>(1, extent / (2 * max_taps)));
 
     struct Reach {

@@ -1,7 +1,6 @@
 // Sampling: the weighted sum of the coefficients under each voxel's stencil.
-#include "sample_kernels.hpp"
-
 #include "lanes.hpp"
+#include "sample_kernels.hpp"
 #include "stencil.hpp"
 
 ELASTICND_BEGIN
@@ -39,16 +38,16 @@ void gather_row(const SampleJob& job, const Row& row, const WeightRows<T>& weigh
     const StraightLines<T, taps, DTYPE> lines = {job.source.stride[job.geometry.axes - 1]};
     if (row.all_interior) {
         for (int i = 0; i < row.count; ++i)
-            values[i] = stencil_sum<T, taps, AXES>(source + row.offset[i], straight.offset, &weights[0][0][i], lines,
-                                                   outer);
+            values[i] =
+                stencil_sum<T, taps, AXES>(source + row.offset[i], straight.offset, &weights[0][0][i], lines, outer);
         return;
     }
     const T fill = static_cast<T>(job.geometry.fill);
     const T beyond = static_cast<T>(job.geometry.beyond);
     for (int i = 0; i < row.count; ++i) {
         if (row.kind[i] == kind_interior) {
-            values[i] = stencil_sum<T, taps, AXES>(source + row.offset[i], straight.offset, &weights[0][0][i], lines,
-                                                   outer);
+            values[i] =
+                stencil_sum<T, taps, AXES>(source + row.offset[i], straight.offset, &weights[0][0][i], lines, outer);
         } else if (row.kind[i] == kind_border) {
             const TapOffsets folded = folded_taps(job, row, i);
             const FoldedLines<T, taps, DTYPE> border = {folded.offset[job.geometry.axes - 1], beyond};
@@ -83,9 +82,8 @@ GatherRow<T> choose_gather(const SampleJob& job) {
 }
 
 CopyRow choose_copy(int dtype) {
-    return with_dtype(dtype, [](auto constant) -> CopyRow {
-        return copy_row<typename Element<decltype(constant)::value>::Storage>;
-    });
+    return with_dtype(
+        dtype, [](auto constant) -> CopyRow { return copy_row<typename Element<decltype(constant)::value>::Storage>; });
 }
 
 template <class T>

@@ -50,8 +50,7 @@ void gradient_row(const SampleJob& job, const Row& row, const WeightRows<T>& wei
             else
                 gradient_by_sums<T, taps, AXES>(source, folded, weight, slope, border, axes, along);
         }
-        for (int k = 0; k < axes; ++k)
-            gradient[k][i] += static_cast<double>(values[i]) * static_cast<double>(along[k]);
+        for (int k = 0; k < axes; ++k) gradient[k][i] += static_cast<double>(values[i]) * static_cast<double>(along[k]);
     }
 }
 
@@ -63,9 +62,8 @@ template <class T>
 GradientRow<T> choose_gradient(const Geometry& geometry) {
     return with_unrolled_axes(geometry.axes, [&](auto axes) -> GradientRow<T> {
         constexpr int AXES = decltype(axes)::value;
-        return with_order(geometry.order, [](auto order) -> GradientRow<T> {
-            return gradient_row<T, decltype(order)::value, AXES>;
-        });
+        return with_order(geometry.order,
+                          [](auto order) -> GradientRow<T> { return gradient_row<T, decltype(order)::value, AXES>; });
     });
 }
 
@@ -125,7 +123,8 @@ void gradient_as(const SampleJob& job, UnitRange units, double* grid_gradient, d
 
 }  // namespace
 
-void scatter_grid(const SampleJob& job, UnitRange units, double* grid_gradient, double* affine_gradient, void* scratch) {
+void scatter_grid(const SampleJob& job, UnitRange units, double* grid_gradient, double* affine_gradient,
+                  void* scratch) {
     if (job.source.dtype == dtype_float64)
         gradient_as<double>(job, units, grid_gradient, affine_gradient, scratch);
     else

@@ -57,9 +57,8 @@ template <class T>
 SpreadRow<T> choose_spread(const Geometry& geometry) {
     return with_unrolled_axes(geometry.axes, [&](auto axes) -> SpreadRow<T> {
         constexpr int AXES = decltype(axes)::value;
-        return with_order(geometry.order, [](auto order) -> SpreadRow<T> {
-            return spread_row<T, decltype(order)::value, AXES>;
-        });
+        return with_order(geometry.order,
+                          [](auto order) -> SpreadRow<T> { return spread_row<T, decltype(order)::value, AXES>; });
     });
 }
 
@@ -78,8 +77,8 @@ void scatter_as(const SampleJob& job, UnitRange units, Slab slab, void* scratch)
         locate(job, row);
         weigh(row, job.geometry.axes, job.geometry.derivative, weights);
         for (int64 channel = 0; channel < job.channels; ++channel) {
-            load_row(job.output.dtype, output_row(job, row, channel), job.output.stride[inner], row.count,
-                     own_dtype<T>, reinterpret_cast<char*>(values));
+            load_row(job.output.dtype, output_row(job, row, channel), job.output.stride[inner], row.count, own_dtype<T>,
+                     reinterpret_cast<char*>(values));
             spread_values(job, row, weights, slab, values, source_plane(job, row.item, channel));
         }
     }

@@ -41,9 +41,7 @@ struct Cells {
         first = varies ? cell(voxels.low, points) : 0;
         count = varies ? cell(voxels.high, points) - first + 1 : 1;
     }
-    int64 cell(double f, int64 points) const {
-        return std::clamp<int64>(static_cast<int64>(f / width), 0, points - 2);
-    }
+    int64 cell(double f, int64 points) const { return std::clamp<int64>(static_cast<int64>(f / width), 0, points - 2); }
     // The voxels in the cell `index` after the first, a little more than these.
     Range within(int64 index) const {
         if (std::isinf(width)) return voxels;

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._dtypes import name_of
 from .._errors import reject_type, reject_value
 from .._rules import dense, forward, image_vjp, vjp
 from .._spec import ArrayInfo
@@ -18,7 +19,7 @@ Array = NDArray[Any]
 
 def info(array: Array) -> ArrayInfo:
     """Tell shape and dtype."""
-    return ArrayInfo(array.shape, array.dtype.name)
+    return ArrayInfo(array.shape, name_of(array.dtype))
 
 
 def small_array(argument: str, value: Any) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,12 +17,15 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
-_ALIGNMENT = 64  # bytes: what other libraries ask of memory that they take over without a copy
+_ALIGNMENT = 64  # bytes: what other libraries ask of memory that they take over without a copy ...
+_WORTH_ALIGNING = 65536  # ... which for less is no gain
 
 
 def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
-    """Allocate an output: C-ordered, native, aligned."""
-    size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    """Allocate an output: C-ordered, and aligned if it is large."""
+    size = math.prod(shape) * dtype.itemsize
+    if size < _WORTH_ALIGNING:
+        return np.empty(shape, dtype)
     memory = np.empty(size + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
     return memory[start : start + size].view(dtype).reshape(shape)
@@ -62,14 +66,16 @@ def prefilter(image: Array, geometry: Geometry, *, filtered: bool) -> Array:
     _core.prefilter(geometry, raw, _dtypes.CODES[name], held, code, filtered=filtered)
     axes = len(start)
     first = geometry["box_start"][:axes] - start
-    box = zip(first, first + geometry["box_extent"][:axes], strict=True)
-    return held[(..., *(slice(int(low), int(high)) for low, high in box))]
+    last = first + geometry["box_extent"][:axes]
+    box: tuple[Any, ...] = (..., *(slice(int(low), int(high)) for low, high in zip(first, last, strict=True)))
+    inside: Array = held[box]
+    return inside
 
 
 def prefilter_adjoint(coefficients: Array, geometry: Geometry, output: Array, *, filtered: bool) -> None:
     """Write the transpose of `prefilter` to `output`; overwrites the coefficients."""
     raw, name = _raw(output)
-    code = _dtypes.CODES[coefficients.dtype.name]
+    code = _dtypes.CODES[_dtypes.name_of(coefficients.dtype)]
     _core.prefilter_adjoint(geometry, coefficients, code, raw, _dtypes.CODES[name], filtered=filtered)
 
 
@@ -81,7 +87,7 @@ def sample(
     output: Array,
     *,
     batch_axes: int,
-    fill: Array,
+    fill: bytes,
 ) -> None:
     """Write the values of the spline at the deformed positions to `output`; order 0 copies elements, or `fill`."""
     source, source_name = _raw(source)
@@ -95,7 +101,7 @@ def sample(
         raw,
         _dtypes.CODES[name],
         batch_axes,
-        fill.tobytes(),
+        fill,
     )
 
 
@@ -125,7 +131,7 @@ def scatter_grid(
 ) -> tuple[Floats, Floats]:
     """Differentiate ``<gradient, sample>`` by the grid's coefficients and, per batch item, by the inverse affine."""
     raw, name = _raw(gradient)
-    code = _dtypes.CODES[coefficients.dtype.name]
+    code = _dtypes.CODES[_dtypes.name_of(coefficients.dtype)]
     return _core.scatter_grid(geometry, raw, _dtypes.CODES[name], coefficients, code, grid, affine, batch_axes)
 
 
@@ -140,7 +146,7 @@ def _arithmetic(name: str, geometry: Geometry) -> str:
 
 def _raw(array: Array) -> tuple[Array, str]:
     """Give an array in native byte order, and the name of its type; types that NumPy has not, as their bits."""
-    name = array.dtype.name
+    name = _dtypes.name_of(array.dtype)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     return (array.view(np.uint16) if name == "bfloat16" else array), name

@@ -6,19 +6,19 @@ namespace elasticnd {
 
 // Python builds this struct (elasticnd/_geometry.py); a test compares the two layouts.
 struct Geometry {
-    int axes;                       // deformed axes
-    int order;                      // spline order of the image
-    int mode;                       // Mode, boundary.hpp
-    int padding;                    // coefficients added before and after each axis
-    int derivative[max_axes];       // how often the spline is differentiated along each axis
-    int64 image[max_axes];          // extent of the whole image
-    int64 points[max_axes];         // control points
-    int64 crop[max_axes];           // first voxel of the output patch
-    int64 output[max_axes];         // extent of the output patch
-    int64 box_start[max_axes];      // first coefficient that the coefficient array holds ...
-    int64 box_extent[max_axes];     // ... and how many it holds
-    double fill;                    // value where there is no position
-    double beyond;                  // value of the coefficients beyond the border in grid-constant
+    int axes;                    // deformed axes
+    int order;                   // spline order of the image
+    int mode;                    // Mode, boundary.hpp
+    int padding;                 // coefficients added before and after each axis
+    int derivative[max_axes];    // how often the spline is differentiated along each axis
+    int64 image[max_axes];       // extent of the whole image
+    int64 points[max_axes];      // control points
+    int64 crop[max_axes];        // first voxel of the output patch
+    int64 output[max_axes];      // extent of the output patch
+    int64 box_start[max_axes];   // first coefficient that the coefficient array holds ...
+    int64 box_extent[max_axes];  // ... and how many it holds
+    double fill;                 // value where there is no position
+    double beyond;               // value of the coefficients beyond the border in grid-constant
 };
 
 }  // namespace elasticnd

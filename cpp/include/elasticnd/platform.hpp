@@ -40,9 +40,13 @@ ELASTICND_INLINE int64 floor_to_integer(double x) {
 ELASTICND_INLINE double floor_of(double x) { return static_cast<double>(floor_to_integer(x)); }
 
 template <class T>
-ELASTICND_INLINE T minimum(T a, T b) { return b < a ? b : a; }
+ELASTICND_INLINE T minimum(T a, T b) {
+    return b < a ? b : a;
+}
 
 template <class T>
-ELASTICND_INLINE T maximum(T a, T b) { return a < b ? b : a; }
+ELASTICND_INLINE T maximum(T a, T b) {
+    return a < b ? b : a;
+}
 
 ELASTICND_END
