@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -30,16 +30,16 @@ int available_processors() {
 // One parallel run. Threads claim the tasks one by one.
 class Run {
    public:
-    Run(int64 count, const std::function<void(int64)>& task) : task_(task), count_(count) {}
+    Run(Executor& executor, int64 count, const std::function<void(int64)>& task)
+        : executor_(executor), task_(task), count_(count) {}
 
-    // Works until no task is left; `between` is called between tasks.
-    template <class Between>
-    void work(Between between) {
+    // Works until no task is left.
+    void work() {
         for (;;) {
             const int64 next = next_.fetch_add(1);
             if (next >= count_) return;
             try {
-                between();
+                executor_.checkpoint();
                 task_(next);
             } catch (...) {
                 std::lock_guard<std::mutex> lock(mutex_);
@@ -53,6 +53,7 @@ class Run {
     }
 
    private:
+    Executor& executor_;
     const std::function<void(int64)>& task_;
     const int64 count_;
     std::atomic<int64> next_{0};
@@ -69,11 +70,10 @@ class Pool {
         return *pool;
     }
 
-    template <class Between>
-    void run(int helpers, Run& run, Between between) {
+    void run(int helpers, Run& run) {
         std::unique_lock<std::mutex> turn(turn_, std::try_to_lock);
         if (!turn.owns_lock()) {
-            run.work(between);
+            run.work();
             return;
         }
         start_workers(helpers);
@@ -84,7 +84,7 @@ class Pool {
             busy_ = wanted_;
         }
         wake_.notify_all();
-        run.work(between);
+        run.work();
         std::unique_lock<std::mutex> lock(mutex_);
         // Workers that have not woken yet are not needed any more.
         busy_ -= wanted_;
@@ -135,7 +135,7 @@ class Pool {
             --wanted_;
             Run* run = run_;
             lock.unlock();
-            run->work([] {});
+            run->work();
             lock.lock();
             if (--busy_ == 0) done_.notify_one();
         }
@@ -165,22 +165,24 @@ void set_threads(int threads) { chosen_threads.store(std::max(1, threads)); }
 
 int PoolExecutor::threads() const { return get_threads(); }
 
+void PoolExecutor::checkpoint() {
+    if (stopped_.load()) throw Interrupted();
+    if (!interrupted_ || std::this_thread::get_id() != caller_) return;
+    const auto now = clock::now();
+    if (now - asked_ < std::chrono::milliseconds(50)) return;
+    asked_ = now;
+    if (!interrupted_()) return;
+    stopped_.store(true);
+    throw Interrupted();
+}
+
 void PoolExecutor::run(int64 count, const std::function<void(int64)>& task) {
-    using clock = std::chrono::steady_clock;
-    const auto pause = std::chrono::milliseconds(50);
-    auto last_asked = clock::now();
-    auto between = [&] {
-        const auto now = clock::now();
-        if (now - last_asked < pause) return;
-        last_asked = now;
-        if (interrupted_ && interrupted_()) throw Interrupted();
-    };
-    Run run(count, task);
+    Run run(*this, count, task);
     const int64 helpers = std::min<int64>(threads(), count) - 1;
     if (helpers > 0)
-        Pool::get().run(static_cast<int>(helpers), run, between);
+        Pool::get().run(static_cast<int>(helpers), run);
     else
-        run.work(between);
+        run.work();
     run.rethrow();
 }
 

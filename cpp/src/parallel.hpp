@@ -1,8 +1,12 @@
 // Tasks in parallel. The core does not own the threads that it runs on: an executor is an argument of every function,
 // so that another runtime's pool can serve.
 #pragma once
+#include <atomic>
+#include <chrono>
 #include <exception>
 #include <functional>
+#include <thread>
+#include <utility>
 
 #include "../include/elasticnd/platform.hpp"
 
@@ -20,17 +24,26 @@ class Executor {
     // Runs task(0) ... task(count - 1), in any order and on any thread, and returns when all have ended. The first
     // exception of a task is thrown again here; tasks that have not begun by then are left out.
     virtual void run(int64 count, const std::function<void(int64)>& task) = 0;
+    // For tasks that take long: throws Interrupted where they shall stop.
+    virtual void checkpoint() = 0;
 };
 
-// The threads of this process. Between its own tasks the calling thread asks `interrupted` every 50 ms or so.
+// The threads of this process. Between tasks and at checkpoints the calling thread asks `interrupted` every 50 ms or
+// so.
 class PoolExecutor : public Executor {
    public:
-    explicit PoolExecutor(std::function<bool()> interrupted) : interrupted_(std::move(interrupted)) {}
+    explicit PoolExecutor(std::function<bool()> interrupted)
+        : interrupted_(std::move(interrupted)), caller_(std::this_thread::get_id()), asked_(clock::now()) {}
     int threads() const override;
     void run(int64 count, const std::function<void(int64)>& task) override;
+    void checkpoint() override;
 
    private:
-    std::function<bool()> interrupted_;
+    using clock = std::chrono::steady_clock;
+    const std::function<bool()> interrupted_;
+    const std::thread::id caller_;
+    clock::time_point asked_;
+    std::atomic<bool> stopped_{false};
 };
 
 // How many threads the pool uses; at first those that the process may run on. At least 1.

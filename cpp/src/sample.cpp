@@ -91,12 +91,14 @@ class Prepared {
         }
     }
 
-    // A rough count of the operations that a unit takes.
-    int64 unit_cost() const {
-        int64 taps = 1;
+    // A rough count of the operations that so many units take. In floating point, for it can pass 2^63.
+    double cost(int64 of_units) const {
+        double taps = 1;
         for (int k = 0; k < job.geometry.axes; ++k) taps *= job.geometry.order + 1;
-        const int64 voxels = std::min<int64>(row_length, job.geometry.output[job.geometry.axes - 1]);
-        return 200 + voxels * (20 * job.geometry.axes + job.channels * (10 + taps));
+        const double voxels =
+            std::min<double>(row_length, static_cast<double>(job.geometry.output[job.geometry.axes - 1]));
+        const double voxel = 20.0 * job.geometry.axes + static_cast<double>(job.channels) * (10 + taps);
+        return static_cast<double>(of_units) * (200 + voxels * voxel);
     }
 
     std::unique_ptr<double[]> scratch() const {
@@ -117,15 +119,19 @@ class Prepared {
 
 constexpr int64 partial_sums = 64;                 // parts of a sum over all voxels ...
 constexpr int64 largest_partial_sums = 8'000'000;  // ... whose grids have at most so many numbers
-constexpr int64 worth_a_thread = 400'000;          // operations below which waking a thread costs more than it brings
-constexpr int64 longest_task = 40'000'000;         // operations, some 20 ms: an interrupt is seen between tasks
+constexpr double worth_a_thread = 4e5;             // operations below which waking a thread costs more than it brings
+constexpr double longest_task = 4e7;               // operations, some 20 ms: an interrupt is seen between tasks
 
-int64 count_tasks(int64 units, int64 unit_cost, int threads) {
-    const int64 cost = units * unit_cost;
-    int64 tasks = cost / longest_task + 1;
-    if (threads > 1 && cost > worth_a_thread)
-        tasks = std::max<int64>(tasks, std::min<int64>(8 * threads, cost / (worth_a_thread / 4)));
-    return std::min(tasks, units);
+// In how many parts to do units that can be divided, so that none takes too long.
+int64 count_parts(double cost, int64 units) {
+    return static_cast<int64>(std::min(static_cast<double>(units), cost / longest_task + 1));
+}
+
+int64 count_tasks(double cost, int64 units, int threads) {
+    const int64 tasks = count_parts(cost, units);
+    if (threads == 1 || cost < worth_a_thread) return tasks;
+    const double shares = std::min(8.0 * threads, 4 * cost / worth_a_thread);
+    return std::min(units, std::max(tasks, static_cast<int64>(shares)));
 }
 
 UnitRange part(int64 units, int64 task, int64 tasks) {
@@ -140,7 +146,7 @@ using RowKernel = void (*)(const SampleJob&, UnitRange, void*);
 
 void run_rows(const Prepared& prepared, RowKernel kernel, Executor& executor) {
     if (prepared.units <= 0) return;
-    const int64 tasks = count_tasks(prepared.units, prepared.unit_cost(), executor.threads());
+    const int64 tasks = count_tasks(prepared.cost(prepared.units), prepared.units, executor.threads());
     executor.run(tasks, [&](int64 task) {
         const auto scratch = prepared.scratch();
         kernel(prepared.job, part(prepared.units, task, tasks), scratch.get());
@@ -168,10 +174,9 @@ void scatter_image(SampleJob job, const double* grid, Executor& executor) {
     const int64 lead = one_axis ? item_units : geometry.output[0];
     const int64 lead_units = item_units / lead;
     const int64 lead_step = one_axis ? row_length : 1;
-    const int64 groups = std::min<int64>(lead, 64);
+    const int64 groups = std::min(lead, std::max<int64>(64, count_parts(prepared.cost(item_units), item_units)));
     int64 slabs = 1;
-    if (executor.threads() > 1 && item_units * prepared.unit_cost() > worth_a_thread &&
-        job.items < 2 * executor.threads())
+    if (executor.threads() > 1 && prepared.cost(item_units) > worth_a_thread && job.items < 2 * executor.threads())
         slabs = std::min<int64>(2 * executor.threads(), std::max<int64>(1, extent / (2 * max_taps)));
 
     struct Reach {
@@ -200,6 +205,7 @@ void scatter_image(SampleJob job, const double* grid, Executor& executor) {
         for (int64 group = item * groups; group < (item + 1) * groups; ++group) {
             const Reach& reach = reaches[static_cast<size_t>(group)];
             if (reach.last <= own.first || reach.first >= own.last) continue;
+            executor.checkpoint();
             active_kernels().scatter_image(prepared.job, reach.units, {own.first, own.last}, scratch.get());
         }
     });
@@ -222,12 +228,18 @@ void scatter_grid(SampleJob job, const double* grid, double* grid_gradient, doub
     executor.run(job.items * parts, [&](int64 task) {
         const int64 item = task / parts;
         const int64 p = task % parts;
-        UnitRange units = part(item_units, p, parts);
-        units.first += item * item_units;
-        units.last += item * item_units;
+        const UnitRange own = part(item_units, p, parts);
         const auto scratch = prepared.scratch();
-        active_kernels().scatter_grid(prepared.job, units, grids[static_cast<size_t>(p)]->item(item),
-                                      affines.data() + (p * job.items + item) * affine_size, scratch.get());
+        const int64 count = own.last - own.first;
+        const int64 pieces = count_parts(prepared.cost(count), count);
+        for (int64 piece = 0; piece < pieces; ++piece) {
+            UnitRange units = part(count, piece, pieces);
+            units.first += own.first + item * item_units;
+            units.last += own.first + item * item_units;
+            executor.checkpoint();
+            active_kernels().scatter_grid(prepared.job, units, grids[static_cast<size_t>(p)]->item(item),
+                                          affines.data() + (p * job.items + item) * affine_size, scratch.get());
+        }
     });
     for (int64 p = 0; p < parts; ++p) {
         grids[static_cast<size_t>(p)]->fold_onto(grid_gradient);

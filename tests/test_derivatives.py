@@ -1,0 +1,86 @@
+"""The spline differentiated in its coordinates, to any order: what derivatives of derivatives are made of."""
+
+import itertools
+
+import numpy as np
+import pytest
+from tables import MODES
+
+from elasticnd._engines import cpu
+from elasticnd._geometry import MODES as MODE_NUMBERS
+from elasticnd._geometry import make_geometry, with_derivative
+
+SHAPE = (19, 17)
+DERIVATIVES = [m for m in itertools.product(range(4), repeat=2) if sum(m) <= 4]
+
+
+def geometry_of(order, mode, derivative):
+    geometry = make_geometry(
+        image=SHAPE,
+        points=(1, 1),
+        crop=(0, 0),
+        output=SHAPE,
+        order=order,
+        mode=MODE_NUMBERS[mode],
+        prefilter=True,
+        beyond=0.3,
+    )
+    return with_derivative(geometry, derivative)
+
+
+def sampled(image, order, mode, derivative, shift):
+    """The derivative of the spline of `image` at every voxel moved by `shift`."""
+    geometry = geometry_of(order, mode, derivative)
+    source = cpu.prefilter(image, geometry, filtered=True) if order > 1 else image
+    output = np.empty(SHAPE)
+    grid = np.array(shift, dtype=np.float64).reshape(2, 1, 1)
+    cpu.sample(source, geometry, grid, None, output, batch_axes=0, fill=np.float64(0).tobytes())
+    return output
+
+
+@pytest.mark.parametrize("derivative", DERIVATIVES, ids=str)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("order", [1, 2, 3, 4, 5])
+def test_next_derivative_is_the_slope(order, mode, derivative, rng):
+    image = rng.standard_normal(SHAPE)
+    shift = np.array([2.3, -4.4])  # between knots, some voxels beyond the border
+    step = 1e-3
+    for axis in range(2):
+        move = step * np.eye(2)[axis]
+        slopes = [
+            (
+                sampled(image, order, mode, derivative, shift + h * move)
+                - sampled(image, order, mode, derivative, shift - h * move)
+            )
+            / (2 * h * step)
+            for h in (1, 2)
+        ]
+        expected = (4 * slopes[0] - slopes[1]) / 3
+        higher = tuple(m + (k == axis) for k, m in enumerate(derivative))
+        got = sampled(image, order, mode, higher, shift)
+        # The error of the difference is the fifth derivative times step^4 (1e-12 of coefficients up to about 50), and
+        # the rounding of values divided by the step.
+        scale = max(1.0, np.abs(expected).max())
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-8 * scale)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4, 5])
+def test_derivatives_beyond_the_order_are_zero(order, rng):
+    assert not sampled(rng.standard_normal(SHAPE), order, "mirror", (order + 1, 0), (2.3, -4.4)).any()
+
+
+@pytest.mark.parametrize("derivative", DERIVATIVES, ids=str)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("order", [1, 2, 3, 5])
+def test_scatter_is_the_transpose_of_every_derivative(order, mode, derivative, rng):
+    geometry = geometry_of(order, mode, derivative)
+    geometry["beyond"] = 0  # a constant beyond the border is no part of the linear map
+    extent = geometry["box_extent"][:2]
+    coefficients = rng.standard_normal(tuple(extent))
+    grid = rng.uniform(-5, 5, (2, 1, 1))
+    output = np.empty(SHAPE)
+    cpu.sample(coefficients, geometry, grid, None, output, batch_axes=0, fill=np.float64(0).tobytes())
+    weight = rng.standard_normal(SHAPE)
+    pulled = cpu.scatter_image(weight, geometry, grid, None, (), batch_axes=0)
+    forward, backward = np.vdot(weight, output), np.vdot(pulled, coefficients)
+    assert abs(forward - backward) < 1e-13 * np.sum(np.abs(weight)) * max(1.0, np.abs(output).max())
