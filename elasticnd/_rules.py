@@ -27,7 +27,17 @@ class Field(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """The gradients that `deform_grid_vjp` returns."""
+    """The gradients that `deform_grid_vjp` returns.
+
+    Attributes
+    ----------
+    image : numpy.ndarray, or list or tuple of them
+        With respect to the image, or to each of several; None for those whose output has no gradient.
+    displacement : numpy.ndarray
+        With respect to the control points.
+    affine : numpy.ndarray or None
+        With respect to the affine matrix, if there is one.
+    """
 
     image: Any
     displacement: Any

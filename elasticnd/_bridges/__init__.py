@@ -1,4 +1,5 @@
 """Bridges: what a framework needs around the deformation - tracing, autodiff, laziness. No arithmetic.
 
-A bridge is a module with ``info(argument, array)``, ``deform``, ``image_vjp``, ``vjp`` and ``dense``.
+A bridge is a module. It has ``info`` (shape and dtype of an array), ``small_array`` (takes a control grid or a matrix),
+and ``forward``, ``image_vjp``, ``vjp`` and ``dense``, which are called as those of ``_rules``.
 """

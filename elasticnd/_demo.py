@@ -1,0 +1,520 @@
+"""The demo: deform a picture and draw a figure that explains what happened.
+
+Its libraries (matplotlib, imageio, scikit-image) are an extra, so they are imported when they are needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _api
+from ._affine import inverse_rotation_and_zoom
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+
+RELATIVE_SIGMA = 0.09  # of the shorter side: bends a picture of any size visibly, and folds it here and there
+LARGEST_LATTICE = 1024  # samples per side of the map; the field is smooth, so that more would show nothing new
+LARGEST_DRAWN = 1200  # pixels per side that the figure gets of a picture
+
+ROWS_COLOUR = "#ffd60a"
+COLUMNS_COLOUR = "#00e5ff"
+FOLD_COLOUR = "#e5004f"
+OUTSIDE_COLOUR = "#e9e6df"
+ABOVE_PANEL = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
+INK = "#22252b"
+SOFT_INK = "#5d626c"
+
+OTHER_COLOURS = ("CMYK", "YCbCr", "LAB", "HSV")  # Pillow's modes that are read as RGB
+MOST_NUMBERED = 6  # control points per side that get numbers, and finer lines between them
+
+
+class DemoError(Exception):
+    """The demo cannot run; the message says why in one line."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for."""
+
+    image: str | None
+    sigma: Sequence[float] | None
+    points: Sequence[float]
+    order: int
+    seed: int
+    rotate: float | None
+    zoom: float | None
+    out: str
+
+
+class Lattice(NamedTuple):
+    """Where a lattice of output pixels takes its values from."""
+
+    steps: tuple[float, float]  # between its samples, in pixels
+    at: Floats  # (2, rows, columns): output pixel o
+    source: Floats  # the same shape: o + d(o), rotated and zoomed
+
+
+@dataclass(frozen=True)
+class Deformed:
+    """A picture, what became of it, and the map between the two."""
+
+    name: str
+    picture: Array
+    result: Array
+    displacement: Floats
+    sigma: tuple[float, float]
+    linear: Floats | None  # rotation and zoom as [M | t]
+    seconds: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Give the extent of the picture, without its channels."""
+        return self.picture.shape[0], self.picture.shape[1]
+
+    @property
+    def points(self) -> tuple[int, int]:
+        """Count the control points along each axis."""
+        return self.displacement.shape[1], self.displacement.shape[2]
+
+    def lattice(self, extent: tuple[int, int]) -> Lattice:
+        """Evaluate the map on so many pixels, spread evenly from the first to the last."""
+        field = _api.dense_displacement(self.displacement, extent)
+        steps = [(length - 1) / (count - 1) for length, count in zip(self.shape, extent, strict=True)]
+        at = np.indices(extent) * np.reshape(steps, (2, 1, 1))
+        straight = at
+        if self.linear is not None:
+            straight = np.tensordot(self.linear[:, :2], at, 1) + self.linear[:, 2].reshape(2, 1, 1)
+        return Lattice((steps[0], steps[1]), at, straight + field)
+
+
+def run(options: Options) -> None:
+    """Deform, draw, and say what was done."""
+    figures = _need("matplotlib.figure")
+    name, picture = load_picture(options.image)
+    try:
+        done = deform(name, picture, options)
+    except (TypeError, ValueError) as error:
+        raise DemoError(error) from None
+    except MemoryError:
+        raise DemoError("there is not enough memory") from None
+    determinant = jacobian_determinant(done)
+    figure = draw(figures, done, determinant)
+    try:
+        figure.savefig(options.out, dpi=100, facecolor="white")
+    except (OSError, ValueError) as error:
+        raise DemoError(f"--out: cannot write {options.out}: {_one_line(error)}") from None
+    report(options, done, determinant)
+
+
+def report(options: Options, done: Deformed, determinant: Floats) -> None:
+    """Print what was done."""
+    field = _api.dense_displacement(done.displacement, _at_most(done.shape))
+    zoom = 1 if options.zoom is None else options.zoom
+    facts = {
+        "image": f"{done.name}, shape {done.picture.shape}, {done.picture.dtype}",
+        "control grid": f"{_by(done.points)} points, sigma {_by(done.sigma)} pixels, seed {options.seed}",
+        "spline order": f"{options.order}",
+        "rotate, zoom": f"{options.rotate or 0:g} degrees, factor {zoom:g}",
+        "displacement": f"up to {np.hypot(field[0], field[1]).max():.1f} pixels",
+        "Jacobian": f"determinant at least {determinant.min():.3f}, median {np.median(determinant):.3f}",
+        "folded": f"{np.mean(determinant <= 0):.2%} of the pixels",
+        "time": f"{done.seconds * 1e3:.1f} ms for the deformation",
+        "figure": options.out,
+    }
+    for key, value in facts.items():
+        print(f"{key + ':':<14}{value}")
+
+
+# ---- the picture -------------------------------------------------------------------------------------------
+
+
+def load_picture(path: str | None) -> tuple[str, Array]:
+    """Read a picture, (rows, columns) or (rows, columns, channels), and name it."""
+    if path is None:
+        return "scikit-image's photograph of a cat", _need("skimage.data").cat()
+    reader = _need("imageio.v3")
+    if not Path(path).is_file():
+        raise DemoError(f"IMAGE: there is no file {path}")
+    try:
+        mode = reader.immeta(path, plugin="pillow", index=0).get("mode")
+        as_rgb = {"mode": "RGB"} if mode in OTHER_COLOURS else {}
+        picture = np.asarray(reader.imread(path, plugin="pillow", index=0, rotate=True, **as_rgb))
+    except Exception as error:  # every format has errors of its own
+        raise DemoError(f"IMAGE: cannot read {path} as a picture: {_one_line(error)}") from None
+    if picture.ndim not in (2, 3) or (picture.ndim == 3 and picture.shape[2] > 4):
+        raise DemoError(f"IMAGE: {path} has shape {picture.shape}, expected a grey, RGB or RGBA picture")
+    if min(picture.shape[:2]) < 2:
+        raise DemoError(f"IMAGE: {path} has shape {picture.shape}, expected at least 2 x 2 pixels")
+    return Path(path).name, picture
+
+
+def deform(name: str, picture: Array, options: Options) -> Deformed:
+    """Deform a picture with random displacements."""
+    sigma = options.sigma or [RELATIVE_SIGMA * min(picture.shape[:2])]
+    sigma, points = (both * 2 if len(both) == 1 else both for both in (list(sigma), list(options.points)))
+    displacement = _api.random_displacement([int(p) for p in points], sigma, ndim=2, rng=options.seed)
+    linear = inverse_rotation_and_zoom(options.rotate, options.zoom, picture.shape[:2])
+    start = time.perf_counter()
+    result = _api.deform_grid(
+        picture, displacement, order=options.order, axis=(0, 1), rotate=options.rotate, zoom=options.zoom
+    )
+    seconds = time.perf_counter() - start
+    return Deformed(name, picture, result, displacement, (sigma[0], sigma[1]), linear, seconds)
+
+
+def jacobian_determinant(done: Deformed) -> Floats:
+    """Tell how much area of the original a pixel of the result covers; not positive where the map folds."""
+    return determinant_of(done.lattice(_at_most(done.shape)))
+
+
+def determinant_of(lattice: Lattice) -> Floats:
+    """Differentiate the map on a lattice."""
+    (dyy, dyx), (dxy, dxx) = (np.gradient(component, *lattice.steps) for component in lattice.source)
+    determinant: Floats = dyy * dxx - dyx * dxy
+    return determinant
+
+
+# ---- the figure --------------------------------------------------------------------------------------------
+
+# Inches.
+PANEL_WIDTH = 5.0
+GAP = 0.35
+TITLE_HEIGHT = 0.72
+HEAD_HEIGHT = 0.75
+BAR_HEIGHT = 0.6
+HIGHEST_PANEL = 10.0
+LEAST_LOWER_HEIGHT = 3.9  # room for the explanation
+
+
+def draw(figures: Any, done: Deformed, determinant: Floats) -> Any:
+    """Draw the whole figure: two rows of three panels."""
+    lattice, lines = grid_lattice(done)
+    view = view_of(lattice.source, done)
+    upper = min(PANEL_WIDTH * done.shape[0] / done.shape[1], HIGHEST_PANEL)
+    lower = min(PANEL_WIDTH * (view.bottom - view.top) / (view.right - view.left), HIGHEST_PANEL)
+    height = HEAD_HEIGHT + upper + BAR_HEIGHT + max(lower, LEAST_LOWER_HEIGHT) + 2 * TITLE_HEIGHT + GAP
+    width = 3 * PANEL_WIDTH + 4 * GAP
+    figure = figures.Figure(figsize=(width, height))
+
+    def panel(column: int, top: float, panel_height: float) -> Any:
+        left = GAP + column * (PANEL_WIDTH + GAP)
+        bottom = height - top - panel_height
+        return figure.add_axes((left / width, bottom / height, PANEL_WIDTH / width, panel_height / height))
+
+    figure.text(
+        GAP / width,
+        1 - 0.62 / height,
+        "Elastic deformation with a grid of random displacements",
+        size=21,
+        weight="bold",
+        color=INK,
+    )
+    first = HEAD_HEIGHT + TITLE_HEIGHT
+    second = first + upper + BAR_HEIGHT + TITLE_HEIGHT
+    ax = panel(0, first, upper)
+    show_picture(ax, done.picture, done)
+    title(ax, "1  The original", done.name)
+    ax = panel(1, first, upper)
+    show_picture(ax, done.result, done)
+    title(ax, "2  The result", empty_note(done))
+    draw_scale(panel(2, first, upper), panel(2, first + upper + 0.14, 0.12), done, determinant)
+    draw_bent_grid(panel(0, second, lower), done, lattice, lines, view)
+    draw_straight_grid(panel(1, second, lower), done, lattice, lines, view)
+    draw_explanation(panel(2, second, max(lower, LEAST_LOWER_HEIGHT)), done)
+    return figure
+
+
+def title(ax: Any, head: str, text: str) -> None:
+    """Give a panel its title, and a line that explains it."""
+    ax.annotate(head, (0, 1), (0, 23), **ABOVE_PANEL, size=14, weight="bold", color=INK)
+    ax.annotate(text, (0, 1), (0, 6), **ABOVE_PANEL, size=11, color=SOFT_INK)
+
+
+def empty_note(done: Deformed) -> str:
+    """Say how the places look that show nothing of the original."""
+    clear = done.picture.ndim == 3 and done.picture.shape[2] in (2, 4)
+    black = "Black" if value_range(done.picture)[0] == 0 else "Value 0"
+    return f"{'Transparent' if clear else black}: from beyond the border of the original"
+
+
+def bare(ax: Any) -> None:
+    """Take ticks and frame from a panel."""
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+
+
+class View(NamedTuple):
+    """A part of the plane of the pictures, in pixels; rows count downwards."""
+
+    left: float
+    right: float
+    bottom: float
+    top: float
+
+
+def picture_view(done: Deformed) -> View:
+    """Give the part that the picture fills: pixels have their centres on whole numbers."""
+    return View(-0.5, done.shape[1] - 0.5, done.shape[0] - 0.5, -0.5)
+
+
+def show_picture(ax: Any, picture: Array, done: Deformed) -> None:
+    """Show a picture in pixel coordinates."""
+    step = -(-max(done.shape) // LARGEST_DRAWN)
+    shown = as_shown(picture[::step, ::step], *value_range(done.picture))
+    ax.set_anchor("NW")
+    ax.imshow(shown, extent=picture_view(done), cmap="gray", vmin=0, vmax=1, interpolation="antialiased")
+    bare(ax)
+
+
+def value_range(picture: Array) -> tuple[float, float]:
+    """Find the values that stand for black and white."""
+    if picture.dtype == np.uint8:
+        return 0, 255
+    finite = picture[np.isfinite(picture)]
+    return (float(finite.min()), float(finite.max())) if finite.size else (0, 1)
+
+
+def as_shown(picture: Array, low: float, high: float) -> Floats:
+    """Scale to [0, 1], and bring every picture into one of the forms grey, RGB and RGBA."""
+    shown = (picture.astype(np.float64) - low) / ((high - low) or 1)
+    shown = np.clip(np.nan_to_num(shown), 0, 1)
+    if shown.ndim == 3 and shown.shape[2] <= 2:  # grey, and perhaps transparency
+        shown = np.concatenate([shown[..., :1]] * 3 + [shown[..., 1:]], axis=2)
+    return shown
+
+
+class Lines(NamedTuple):
+    """The lines of the control grid along one axis, as indices into a lattice."""
+
+    control: list[int]
+    between: list[int]
+
+
+def grid_lattice(done: Deformed) -> tuple[Lattice, tuple[Lines, Lines]]:
+    """Evaluate the map on a lattice that holds every control point, and find the lines in it."""
+    extent, lines = [], []
+    for count in done.points:
+        cells = max(count - 1, 1)
+        per_cell = 4 * max(1, 24 // cells)
+        extent.append(cells * per_cell + 1)
+        # A single control point has no place of its own: its displacement holds everywhere.
+        control = list(range(0, extent[-1], per_cell)) if count > 1 else [per_cell // 2]
+        fine = range(0, extent[-1], per_cell // 4) if is_coarse(done) else range(0)
+        lines.append(Lines(control, [k for k in fine if k not in control]))
+    return done.lattice((extent[0], extent[1])), (lines[0], lines[1])
+
+
+def is_coarse(done: Deformed) -> bool:
+    """Tell whether there is room for numbers at the control points and for finer lines between them."""
+    return max(done.points) <= MOST_NUMBERED
+
+
+def draw_lines(ax: Any, where: Floats, lines: tuple[Lines, Lines]) -> None:
+    """Draw the lines of the control grid at the places that a lattice gives them."""
+    width = min(2.0, 12 / max(len(own.control) for own in lines))
+    for axis, colour in enumerate((ROWS_COLOUR, COLUMNS_COLOUR)):
+        for index in lines[axis].between:
+            y, x = np.take(where, index, axis=axis + 1)
+            ax.plot(x, y, color=colour, lw=0.7, alpha=0.6)
+    for axis, colour in enumerate((ROWS_COLOUR, COLUMNS_COLOUR)):
+        for index in lines[axis].control:
+            y, x = np.take(where, index, axis=axis + 1)
+            ax.plot(x, y, color="black", lw=1.7 * width, alpha=0.5, solid_capstyle="round")
+            ax.plot(x, y, color=colour, lw=width, solid_capstyle="round")
+
+
+def control_points(lattice: Lattice, lines: tuple[Lines, Lines]) -> Iterator[tuple[Floats, Floats]]:
+    """Go through the control points: where each is, and where it takes its value from."""
+    for i in lines[0].control:
+        for j in lines[1].control:
+            yield lattice.at[:, i, j], lattice.source[:, i, j]
+
+
+def draw_point(ax: Any, place: Floats, number: int, done: Deformed) -> None:
+    """Draw a control point, with its number where there is room."""
+    y, x = place
+    if is_coarse(done):
+        ax.plot(x, y, "o", color="white", markeredgecolor="black", markersize=15, zorder=5)
+        ax.text(
+            x,
+            y,
+            str(number),
+            size=8.5,
+            weight="bold",
+            color="black",
+            ha="center",
+            va="center_baseline",
+            zorder=6,
+        )
+    else:
+        ax.plot(x, y, "o", color="white", markeredgecolor="black", markersize=3, markeredgewidth=0.5, zorder=5)
+
+
+def draw_arrow(ax: Any, start: Floats, stop: Floats, done: Deformed) -> None:
+    """Draw a displacement: white, with a dark rim to be seen on every ground."""
+    if not is_coarse(done):
+        ax.plot([start[1], stop[1]], [start[0], stop[0]], color="white", lw=0.8, zorder=4)
+        return
+    effects = importlib.import_module("matplotlib.patheffects")
+    style = {
+        "arrowstyle": "-|>,head_width=0.3,head_length=0.5",
+        "color": "white",
+        "lw": 1.8,
+        "shrinkA": 0,
+        "shrinkB": 7,  # the radius of the number
+        "path_effects": [effects.withStroke(linewidth=4.2, foreground="black")],
+    }
+    ax.annotate("", stop[::-1], start[::-1], arrowprops=style, zorder=4)
+    ax.plot(start[1], start[0], "o", color="white", markeredgecolor="black", markersize=6, zorder=4)
+
+
+def draw_bent_grid(ax: Any, done: Deformed, lattice: Lattice, lines: tuple[Lines, Lines], view: View) -> None:
+    """Draw the original with the bent lines, along which the result takes its values."""
+    show_picture(ax, done.picture, done)
+    draw_lines(ax, lattice.source, lines)
+    draw_folds(ax, lattice, lattice.source)
+    for number, (at, source) in enumerate(control_points(lattice, lines), start=1):
+        draw_arrow(ax, at, source, done)
+        draw_point(ax, source, number, done)
+    show_view(ax, view)
+    title(
+        ax,
+        "4  Where the result looks in the original",
+        "The control grid, moved by its displacements: bent lines",
+    )
+
+
+def draw_straight_grid(ax: Any, done: Deformed, lattice: Lattice, lines: tuple[Lines, Lines], view: View) -> None:
+    """Draw the result with the straight lines of the control grid."""
+    show_picture(ax, done.result, done)
+    draw_lines(ax, lattice.at, lines)
+    draw_folds(ax, lattice, lattice.at)
+    for number, (at, _) in enumerate(control_points(lattice, lines), start=1):
+        draw_point(ax, at, number, done)
+    show_view(ax, view)
+    title(ax, "5  The control grid on the result", "Each straight line shows what its bent twin in 4 lies on")
+
+
+def draw_folds(ax: Any, lattice: Lattice, where: Floats) -> None:
+    """Draw the rim of the folded areas at the places that a lattice gives them."""
+    determinant = determinant_of(lattice)
+    if determinant.min() <= 0 < determinant.max():
+        ax.contour(where[1], where[0], determinant, levels=[0], colors=[FOLD_COLOUR], linewidths=2.5, zorder=3)
+
+
+def view_of(places: Floats, done: Deformed) -> View:
+    """Choose a view that holds the picture and all places, up to half the picture beyond its border."""
+    limits = []
+    for along, length in zip(places, done.shape, strict=True):
+        low = min(max(float(along.min()), -0.5 * length), 0.0)
+        high = max(min(float(along.max()), 1.5 * length), length - 1.0)
+        limits.append((low - 0.05 * length, high + 0.05 * length))
+    (top, bottom), (left, right) = limits
+    return View(left, right, bottom, top)
+
+
+def show_view(ax: Any, view: View) -> None:
+    """Show this part of the plane."""
+    ax.set_xlim(view.left, view.right)
+    ax.set_ylim(view.bottom, view.top)
+    ax.set_facecolor(OUTSIDE_COLOUR)
+
+
+def draw_scale(ax: Any, ax_of_bar: Any, done: Deformed, determinant: Floats) -> None:
+    """Draw how much the result is magnified, and where the map folds."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        magnified = np.ma.masked_invalid(-np.log2(determinant))
+    shown = ax.imshow(magnified, extent=picture_view(done), cmap="BrBG", vmin=-2, vmax=2)
+    folded = determinant <= 0
+    if folded.any():
+        y, x = (np.linspace(0, n - 1, k) for n, k in zip(done.shape, determinant.shape, strict=True))
+        ax.contourf(x, y, determinant, levels=[-np.inf, 0], colors=[FOLD_COLOUR])
+    bare(ax)
+    bar = ax.figure.colorbar(shown, cax=ax_of_bar, orientation="horizontal", ticks=[-2, -1, 0, 1, 2])
+    bar.ax.set_xticklabels(["area / 4", "area / 2", "same area", "area × 2", "area × 4"], color=SOFT_INK, size=10)
+    for label, side in zip(bar.ax.get_xticklabels(), ("left", *["center"] * 3, "right"), strict=True):
+        label.set_horizontalalignment(side)
+    bar.outline.set_visible(False)
+    share = f"Red: the map folds, in {folded.mean():.1%} of the result" if folded.any() else "The map folds nowhere"
+    title(ax, "3  How the result is stretched", share)
+
+
+EXPLANATION = """\
+Every pixel of the result takes its value from another place in
+the original. The displacement says how far away that place is:
+it is drawn at random for the control points, and runs smoothly
+through them.{also}
+
+So what you see {somewhere}, or under a line, in picture 5
+is what lies there, or under the same line, in picture 4."""
+
+
+def draw_explanation(ax: Any, done: Deformed) -> None:
+    """Say in words and with samples what the panels show."""
+    ax.axis("off")
+    lines = importlib.import_module("matplotlib.lines")
+    patches = importlib.import_module("matplotlib.patches")
+    rim = {"markeredgecolor": "black"}
+    samples = [
+        (lines.Line2D([], [], color="white", marker="o", markersize=13, lw=0, **rim), "control point"),
+        (lines.Line2D([], [], color=ROWS_COLOUR, lw=3.5), "row of control points"),
+        (lines.Line2D([], [], color=COLUMNS_COLOUR, lw=3.5), "column of control points"),
+        (
+            lines.Line2D([], [], color="white", marker="o", markersize=6, lw=0, **rim),
+            "start of an arrow, the displacement: from the control\npoint's place to the place it takes its value from",
+        ),
+        (patches.Patch(color=OUTSIDE_COLOUR), "beyond the border of the original"),
+        (
+            patches.Patch(color=FOLD_COLOUR),
+            "fold: the lines cross over themselves, so content\n"
+            "shows several times, and mirrored inside (Jacobian\n"
+            "determinant of the map not positive)",
+        ),
+    ]
+    also = "" if done.linear is None else "\nPlaces and arrows are rotated or zoomed as well."
+    somewhere = f"at number {max(np.prod(done.points) // 2 - 1, 1)}" if is_coarse(done) else "at a control point"
+    text = EXPLANATION.format(also=also, somewhere=somewhere)
+    ax.annotate(text, (0, 1), (0, 6), **{**ABOVE_PANEL, "va": "top"}, size=11.5, color=INK)
+    ax.legend(
+        *zip(*samples, strict=True),
+        loc="upper left",
+        bbox_to_anchor=(-0.02, 1 - 1.65 / (ax.get_position().height * ax.figure.get_figheight())),
+        frameon=False,
+        fontsize=11,
+        labelcolor=INK,
+        labelspacing=0.6,
+    )
+    ax.annotate("How to read it", (0, 1), (0, 23), **ABOVE_PANEL, size=14, weight="bold", color=INK)
+
+
+# ---- small helpers -----------------------------------------------------------------------------------------
+
+
+def _need(module: str) -> Any:
+    """Import one of the demo's own libraries."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise DemoError(f"the demo needs {error.name or module}: pip install 'elasticnd[demo]'") from None
+
+
+def _at_most(shape: tuple[int, int]) -> tuple[int, int]:
+    return min(shape[0], LARGEST_LATTICE), min(shape[1], LARGEST_LATTICE)
+
+
+def _by(numbers: Sequence[float]) -> str:
+    return " x ".join(f"{number:g}" for number in numbers)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
