@@ -5,7 +5,6 @@ All matrices act on patch indices. `[M | t]` of shape (n, n + 1) stands for ``o 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,22 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._errors import describe, reject_type, reject_value
+from ._numbers import as_number, as_numbers, is_sequence
 
 Floats = NDArray[np.float64]
 
 _ORTHONORMAL = 1e-6  # a rotation matrix that went through float32 still passes
-
-
-def _as_number(argument: str, value: Any, accepted: str) -> float:
-    if isinstance(value, (bool, np.bool_, str, bytes)):
-        reject_type(argument, value, accepted)
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        reject_type(argument, value, accepted)
-    if not np.isfinite(number):
-        reject_value(argument, number, accepted)
-    return number
+_SMALLEST_ZOOM = 1e-300  # its inverse is still a number
 
 
 def _plane_rotation(n: int, plane: tuple[int, int], degrees: float) -> Floats:
@@ -57,13 +46,14 @@ def rotation_matrix(rotate: Any, n: int) -> Floats:
     if isinstance(rotate, Mapping):
         matrix = np.eye(n)
         for plane, degrees in rotate.items():
-            angle = _as_number(f"rotate[{plane!r}]", degrees, "a finite number of degrees")
+            angle = as_number(f"rotate[{plane!r}]", degrees, "a finite number of degrees")
             matrix = _plane_rotation(n, _checked_plane(plane, n), angle) @ matrix
         return matrix
     if hasattr(rotate, "as_matrix"):
         rotate = rotate.as_matrix()
-    if np.ndim(rotate) == 0:
-        degrees = _as_number("rotate", rotate, "degrees, a mapping {(k, l): degrees}, a rotation matrix or a Rotation")
+    if not is_sequence(rotate):
+        accepted = "degrees, a mapping {(k, l): degrees}, a rotation matrix or a Rotation"
+        degrees = as_number("rotate", rotate, accepted)
         if n != 2:
             reject_value(
                 "rotate",
@@ -73,13 +63,16 @@ def rotation_matrix(rotate: Any, n: int) -> Floats:
         return _plane_rotation(2, (0, 1), degrees)
     accepted = f"an orthonormal matrix of shape {(n, n)} with determinant 1"
     try:
-        matrix = np.asarray(rotate, dtype=np.float64)
-    except (TypeError, ValueError):
+        given = np.asarray(rotate)
+    except ValueError:
+        reject_value("rotate", describe(rotate), accepted)
+    if given.dtype.kind not in "iuf" or isinstance(rotate, np.ma.MaskedArray):
         reject_type("rotate", rotate, accepted)
-    if matrix.shape != (n, n):
-        reject_value("rotate", f"shape {matrix.shape}", accepted)
-    orthonormal = bool(np.all(np.abs(matrix @ matrix.T - np.eye(n)) < _ORTHONORMAL))
-    if not orthonormal or np.linalg.det(matrix) < 0:
+    if given.shape != (n, n):
+        reject_value("rotate", f"shape {given.shape}", accepted)
+    matrix = given.astype(np.float64)
+    finite = bool(np.all(np.isfinite(matrix)))
+    if not finite or np.any(np.abs(matrix @ matrix.T - np.eye(n)) > _ORTHONORMAL) or np.linalg.det(matrix) < 0:
         reject_value("rotate", matrix.tolist(), accepted)
     return matrix
 
@@ -87,11 +80,10 @@ def rotation_matrix(rotate: Any, n: int) -> Floats:
 def zoom_factors(zoom: Any, n: int) -> Floats:
     """Build the factor of each axis that the argument `zoom` of the public functions stands for."""
     accepted = f"a finite number other than 0, or {n} of them"
-    sequence = isinstance(zoom, (Sequence, np.ndarray)) and not isinstance(zoom, (str, bytes)) and np.ndim(zoom) > 0
-    factors = [_as_number("zoom", factor, accepted) for factor in (zoom if sequence else itertools.repeat(zoom, n))]
-    if len(factors) != n or 0 in factors:
-        reject_value("zoom", factors, accepted)
-    return np.array(factors)
+    factors = np.array(as_numbers("zoom", zoom, n, accepted))
+    if np.any(np.abs(factors) < _SMALLEST_ZOOM):
+        reject_value("zoom", factors.tolist(), accepted)
+    return factors
 
 
 def inverse_rotation_and_zoom(rotate: Any, zoom: Any, output: Sequence[int]) -> Floats | None:
@@ -121,20 +113,22 @@ def checked_affine(affine: Any, n: int) -> Floats:
 
 def inverted(matrix: Floats) -> Floats:
     """Invert (..., n, n + 1)."""
-    try:
-        inverse = np.linalg.inv(matrix[..., :-1])
-    except np.linalg.LinAlgError:
-        inverse = np.full_like(matrix[..., :-1], np.inf)
+    with np.errstate(over="ignore", invalid="ignore"):
+        try:
+            linear = np.linalg.inv(matrix[..., :-1])
+        except np.linalg.LinAlgError:
+            linear = np.full_like(matrix[..., :-1], np.inf)
+        inverse: Floats = np.concatenate([linear, -linear @ matrix[..., -1:]], axis=-1)
     if not np.all(np.isfinite(inverse)):
         reject_value("affine", "a singular matrix", "a matrix that can be inverted")
-    return np.concatenate([inverse, -inverse @ matrix[..., -1:]], axis=-1)
+    return inverse
 
 
 def composed(first: Floats, then: Floats) -> Floats:
     """Compose two maps of shape (..., n, n + 1): `first`, then `then`."""
-    linear = then[..., :-1]
-    moved = linear @ first
-    moved[..., -1] += then[..., -1]
+    with np.errstate(over="ignore", invalid="ignore"):
+        moved = then[..., :-1] @ first
+        moved[..., -1] += then[..., -1]
     return moved
 
 

@@ -277,6 +277,8 @@ def deform_random_grid(
     bridge = _bridge("X", images, X)
     batch, n = _spec.normalize_random(bridge.info(images[0]), axis, batch_dims, len(images))
     displacement = random_displacement(points, sigma, ndim=n, batch_shape=batch, rng=rng)
+    if axis is None:  # which axes are batch axes is known here, and not left to the shape of the grid
+        axis = [tuple(range(len(batch), len(bridge.info(image).shape))) for image in images]
     return deform_grid(X, displacement, order, mode, cval, crop, prefilter, axis, affine, rotate, zoom)
 
 
@@ -320,8 +322,6 @@ def random_displacement(
     >>> elasticnd.random_displacement((4, 5, 6), sigma=(1, 5, 5), batch_shape=(8,), rng=0).shape
     (8, 3, 4, 5, 6)
     """
-    if ndim is not None:
-        (ndim,) = _spec.normalize_points(ndim, 1)
     counts = _spec.normalize_points(points, ndim)
     scale = np.array(_spec.normalize_sigma(sigma, len(counts)))
     batch = _spec.normalize_shape("batch_shape", batch_shape)
@@ -374,7 +374,7 @@ def dense_displacement(
     >>> field.shape
     (2, 5, 5)
     >>> field[0, 2].round(3)
-    array([0.   , 1.375, 2.   , 1.375, 0.   ])
+    array([0., 1., 2., 1., 0.])
     """
     bridge = bridge_of("displacement", displacement if not isinstance(displacement, (list, tuple)) else np.empty(0))
     grid = bridge.small_array("displacement", displacement)
@@ -528,6 +528,8 @@ def deform_grid_vjp(
         reject_value(
             "dY", f"{len(gradients)} gradients", f"one for each of {len(images)} images, in a list if X is one"
         )
+    if dY is None:
+        reject_type("dY", dY, "an array; None only in a list")
     call = _prepare(
         "X",
         bridge,

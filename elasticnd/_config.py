@@ -123,7 +123,7 @@ def read_environment() -> None:
     """Apply the environment variables, once, at import."""
     threads = os.environ.get(THREADS_VARIABLE, "")
     if threads:
-        if not threads.isdecimal():
+        if not threads.isdecimal() or len(threads) > 10:
             reject_value(f"environment variable {THREADS_VARIABLE}", repr(threads), "a positive integer")
         _core.set_num_threads(_checked_threads(f"environment variable {THREADS_VARIABLE}", int(threads)))
     kernels = os.environ.get(KERNELS_VARIABLE, "")

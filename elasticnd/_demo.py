@@ -108,6 +108,8 @@ def run(options: Options) -> None:
         raise DemoError("there is not enough memory") from None
     determinant = jacobian_determinant(done)
     figure = draw(figures, done, determinant)
+    if Path(options.out).is_dir():
+        raise DemoError(f"--out: {options.out} is a folder, expected the name of a file")
     try:
         figure.savefig(options.out, dpi=100, facecolor="white")
     except (OSError, ValueError) as error:

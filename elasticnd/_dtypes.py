@@ -59,6 +59,11 @@ def is_inexact(name: str) -> bool:
     return name in FLOATS or name in COMPLEX_PARTS
 
 
+def is_real_number(name: str) -> bool:
+    """Tell whether a type can hold the numbers of a control grid or a matrix: also those beyond float64."""
+    return name != "bool" and (name in CODES or name.startswith(("float", "longdouble")))
+
+
 def integer_limits(name: str) -> tuple[int, int] | None:
     """Give the least and the greatest value of an integer type or bool; None for other types."""
     if name == "bool":

@@ -13,13 +13,14 @@ def describe(value: Any) -> str:
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     if shape is not None and dtype is not None:
         return f"{name} of dtype {dtype} and shape {tuple(shape)}"
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({name})"
 
 
 def reject_value(argument: str, got: object, accepted: str) -> NoReturn:
     """Raise a ValueError: the type is right, the value is not."""
-    raise ValueError(f"{argument}: got {got}, expected {accepted}")
+    text = str(got)
+    raise ValueError(f"{argument}: got {text if len(text) <= 200 else text[:197] + '...'}, expected {accepted}")
 
 
 def reject_type(argument: str, got: object, accepted: str) -> NoReturn:

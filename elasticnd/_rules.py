@@ -74,7 +74,7 @@ def image_vjp(
     """Pull gradients of the outputs back to the images."""
     field = _field(spec, displacement, affine)
     return [
-        None if gradient is None else _pull_to_image(spec, image, gradient, field)
+        None if gradient is None else _pull_to_image(spec, image, gradient.dtype, gradient, field)
         for image, gradient in zip(spec.images, gradients, strict=True)
     ]
 
@@ -96,7 +96,7 @@ def vjp(
         if gradient is None:
             of_images.append(None)
             continue
-        of_images.append(_pull_to_image(spec, image, gradient, field))
+        of_images.append(_pull_to_image(spec, image, array.dtype, gradient, field))
         for grid_part, inverse_part in _pull_to_field(spec, image, array, gradient, field):
             of_grid += grid_part
             of_inverse += inverse_part.reshape(of_inverse.shape)
@@ -109,8 +109,7 @@ def vjp(
 
 
 def _deform(spec: DeformSpec, image: ImageSpec, array: Array, field: Field) -> Array:
-    dtype = array.dtype if array.dtype.isnative else array.dtype.newbyteorder("=")
-    output = engine.empty(spec.output_shape(image), dtype)
+    output = engine.empty(spec.output_shape(image), _native(array.dtype))
     if output.size == 0:
         return output
     for part, (source, target) in enumerate(_real_parts(image, array, output)):
@@ -132,9 +131,9 @@ def _deform(spec: DeformSpec, image: ImageSpec, array: Array, field: Field) -> A
     return output
 
 
-def _pull_to_image(spec: DeformSpec, image: ImageSpec, gradient: Array, field: Field) -> Array:
-    dtype = np.dtype(image.dtype) if image.dtype != "bfloat16" else gradient.dtype
-    gradient = gradient.astype(dtype, copy=False)
+def _pull_to_image(spec: DeformSpec, image: ImageSpec, dtype: np.dtype[Any], gradient: Array, field: Field) -> Array:
+    dtype = _native(dtype)
+    gradient = _converted(gradient, dtype)
     result = engine.empty(image.shape, dtype)
     if result.size == 0 or gradient.size == 0:
         result[...] = 0
@@ -155,7 +154,7 @@ def _pull_to_field(
 ) -> Iterator[tuple[Floats, Floats]]:
     if image.order == 0 or gradient.size == 0:  # steps have no slope
         return
-    gradient = gradient.astype(array.dtype, copy=False)
+    gradient = _converted(gradient, array.dtype)
     for part, (source, pulled) in enumerate(_real_parts(image, array, gradient)):
         geometry = _geometry(spec, image, part)
         coefficients = engine.prefilter(
@@ -184,6 +183,15 @@ def _to_core(spec: DeformSpec, image: ImageSpec, array: Array) -> Array:
     return array.transpose(spec.core_axes(image))
 
 
+def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return dtype if dtype.isnative else dtype.newbyteorder("=")
+
+
+def _converted(array: Array, dtype: np.dtype[Any]) -> Array:
+    with np.errstate(over="ignore"):  # infinity, as for every value that a type cannot hold
+        return array.astype(dtype, copy=False)
+
+
 def _items(spec: DeformSpec) -> int:
     return math.prod(spec.batch)
 
@@ -192,9 +200,7 @@ def _items(spec: DeformSpec) -> int:
 
 
 def _cval_part(image: ImageSpec, part: int) -> int | float:
-    if isinstance(image.cval, complex):
-        return image.cval.imag if part else image.cval.real
-    return image.cval
+    return image.cval[part] if isinstance(image.cval, tuple) else image.cval
 
 
 def _fill(image: ImageSpec, part: int) -> int | float:
@@ -205,7 +211,8 @@ def _fill(image: ImageSpec, part: int) -> int | float:
 
 @lru_cache(maxsize=256)
 def _fill_element(image: ImageSpec, part: int, dtype: np.dtype[Any]) -> bytes:
-    return np.asarray(_fill(image, part)).astype(dtype).tobytes()
+    with np.errstate(over="ignore"):  # infinity, as for every value that a type cannot hold
+        return np.asarray(_fill(image, part)).astype(dtype).tobytes()
 
 
 @lru_cache(maxsize=256)
@@ -244,14 +251,19 @@ def _as_float64(array: Array) -> Floats:
 
 
 def _field(spec: DeformSpec, displacement: Array, affine: Array | None) -> Field:
+    inverse = _inverse_map(spec, affine)
     grid = _as_float64(displacement)
     if grid.size:
         grid = engine.prefilter_grid(grid, _grid_geometry(spec.points))
+    return Field(grid, inverse)
+
+
+def _inverse_map(spec: DeformSpec, affine: Array | None) -> Floats | None:
     fixed = _fixed_map(spec)
     if affine is None:
-        return Field(grid, fixed)
+        return fixed
     inverse = _affine.inverted(_affine.checked_affine(affine, spec.axes))
-    return Field(grid, np.ascontiguousarray(inverse if fixed is None else _affine.composed(inverse, fixed)))
+    return np.ascontiguousarray(inverse if fixed is None else _affine.composed(inverse, fixed))
 
 
 def _fixed_map(spec: DeformSpec) -> Floats | None:
@@ -269,5 +281,5 @@ def _pull_to_affine(spec: DeformSpec, affine: Array, of_inverse: Floats) -> Arra
 
 
 def _gradient_dtype(array: Array) -> np.dtype[Any]:
-    dtype = array.dtype.newbyteorder("=")
-    return dtype if _dtypes.is_inexact(dtype.name) else np.dtype(np.float64)
+    dtype = _native(array.dtype)
+    return np.dtype(np.float64) if dtype.kind in "iu" else dtype

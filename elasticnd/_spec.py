@@ -7,7 +7,6 @@ have no values yet, and serves as a key.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +15,11 @@ import numpy as np
 
 from . import _dtypes
 from ._affine import inverse_rotation_and_zoom
-from ._errors import reject_type, reject_value
+from ._errors import describe, reject_type, reject_value
 from ._geometry import MAX_AXES, MAX_ORDER, MODES, Mode
+from ._numbers import as_index, as_indices, as_numbers, as_real, is_sequence
+
+_LONGEST_AXIS = 2**48  # leaves room for all arithmetic on positions and offsets
 
 Shape = tuple[int, ...]
 Matrix = tuple[tuple[float, ...], ...]
@@ -40,7 +42,7 @@ class ImageSpec:
     axes: Shape  # deformed axes, in the order of the displacement's components
     order: int
     mode: Mode
-    cval: int | float | complex
+    cval: int | float | tuple[float, float]  # of complex images, both parts
     prefilter: bool
 
 
@@ -153,22 +155,26 @@ def normalize_random(image: ArrayInfo, axis: Any, batch_dims: Any, count: int, n
     """Give batch shape and number of deformed axes of the random grid for an image."""
     _check_image(name, image)
     chosen = _normalize_axis(axis, count)[0]
-    batch_axes = _as_index("batch_dims", batch_dims, "a number of leading axes")
+    batch_axes = as_index("batch_dims", batch_dims, "a number of leading axes")
     if not 0 <= batch_axes < len(image.shape):
         reject_value("batch_dims", batch_axes, f"0 to {len(image.shape) - 1} for an image of shape {image.shape}")
     batch = image.shape[:batch_axes]
     return batch, len(_image_axes(name, image, chosen, batch))
 
 
-def normalize_points(points: Any, ndim: int | None) -> Shape:
+def normalize_points(points: Any, ndim: Any) -> Shape:
     """Bring the numbers of control points into one form: one per deformed axis."""
+    if ndim is not None:
+        ndim = as_index("ndim", ndim, "a positive number of deformed axes")
+        if ndim < 1:
+            reject_value("ndim", ndim, "a positive number of deformed axes")
     accepted = "a positive number of control points, or one per deformed axis"
-    if isinstance(points, (Sequence, np.ndarray)) and not isinstance(points, str) and np.ndim(points) == 1:
-        counts = tuple(_as_index("points", count, accepted) for count in points)
+    if is_sequence(points):
+        counts = as_indices("points", points, accepted)
         if ndim is not None and len(counts) != ndim:
             reject_value("points", counts, f"{ndim} numbers, one per deformed axis")
     else:
-        count = _as_index("points", points, accepted)
+        count = as_index("points", points, accepted)
         if ndim is None:
             reject_value("points", count, "a sequence, one number per deformed axis, where ndim is not given")
         counts = (count,) * ndim
@@ -180,21 +186,15 @@ def normalize_points(points: Any, ndim: int | None) -> Shape:
 def normalize_sigma(sigma: Any, ndim: int) -> tuple[float, ...]:
     """Bring the standard deviations into one form: one per deformed axis, in voxels."""
     accepted = f"a finite number of voxels that is not negative, or {ndim} of them"
-    values = list(sigma) if np.ndim(sigma) == 1 and not isinstance(sigma, str) else [sigma] * ndim
-    result = []
-    for value in values:
-        try:
-            result.append(float(value))
-        except (TypeError, ValueError):
-            reject_type("sigma", sigma, accepted)
-    if len(result) != ndim or not all(math.isfinite(value) and value >= 0 for value in result):
-        reject_value("sigma", sigma, accepted)
-    return tuple(result)
+    values = as_numbers("sigma", sigma, ndim, accepted)
+    if min(values) < 0:
+        reject_value("sigma", describe(sigma), accepted)
+    return values
 
 
 def normalize_image_shapes(shape: Any, count: int) -> list[Shape]:
     """Bring the argument X_shape into one form: a shape per image."""
-    if isinstance(shape, Sequence) and len(shape) > 0 and all(isinstance(s, Sequence) for s in shape):
+    if is_sequence(shape) and len(shape) > 0 and all(is_sequence(one) for one in shape):
         shapes = [normalize_shape("X_shape", one) for one in shape]
     else:
         shapes = [normalize_shape("X_shape", shape)]
@@ -220,31 +220,26 @@ def _check_image(name: str, image: ArrayInfo) -> None:
         raise TypeError(f"{name}: got dtype {image.dtype}, expected one of {', '.join(_dtypes.SUPPORTED)}")
     if not image.shape:
         reject_value(name, "an array of 0 axes", "at least 1")
+    _check_extents(name, image.shape)
 
 
 def _check_grid_dtype(name: str, grid: ArrayInfo) -> None:
-    if grid.dtype == "bool" or grid.dtype not in _dtypes.CODES:
+    if not _dtypes.is_real_number(grid.dtype):
         raise TypeError(f"{name}: got dtype {grid.dtype}, expected real numbers")
-
-
-def _as_index(name: str, value: Any, accepted: str) -> int:
-    if isinstance(value, (bool, np.bool_)):
-        reject_type(name, value, accepted)
-    try:
-        return operator.index(value)
-    except TypeError:
-        reject_type(name, value, accepted)
 
 
 def normalize_shape(name: str, shape: Any) -> Shape:
     """Bring a shape into one form: a tuple of extents."""
-    accepted = "a tuple of extents"
-    if isinstance(shape, str) or not isinstance(shape, (Sequence, np.ndarray)):
-        reject_type(name, shape, accepted)
-    extents = tuple(_as_index(name, extent, accepted) for extent in shape)
-    if any(extent < 0 for extent in extents):
-        reject_value(name, extents, "extents that are not negative")
+    extents = as_indices(name, shape, "a tuple of extents")
+    _check_extents(name, extents)
     return extents
+
+
+def _check_extents(name: str, extents: Shape) -> None:
+    if any(extent < 0 for extent in extents):
+        reject_value(name, f"extents {extents}", "extents that are not negative")
+    if any(extent > _LONGEST_AXIS for extent in extents):
+        reject_value(name, f"extents {extents}", f"extents of at most {_LONGEST_AXIS}")
 
 
 def _normalize_axis(axis: Any, count: int) -> list[Shape | None]:
@@ -252,17 +247,17 @@ def _normalize_axis(axis: Any, count: int) -> list[Shape | None]:
     accepted = "None, an axis, a sequence of axes, or one such sequence per image"
     if axis is None:
         return [None] * count
-    if isinstance(axis, str) or (isinstance(axis, np.ndarray) and axis.ndim > 1):
+    if isinstance(axis, np.ndarray) and axis.ndim > 1:
         reject_type("axis", axis, accepted)
-    if not isinstance(axis, (Sequence, np.ndarray)):
-        return [(_as_index("axis", axis, accepted),)] * count
-    nested = [own is None or isinstance(own, (Sequence, np.ndarray)) for own in axis]
+    if not is_sequence(axis):
+        return [(as_index("axis", axis, accepted),)] * count
+    nested = [own is None or is_sequence(own) for own in axis]
     if not any(nested):
-        return [tuple(_as_index("axis", k, accepted) for k in axis)] * count
+        return [as_indices("axis", axis, accepted)] * count
     if len(axis) != count:
         reject_value("axis", f"{len(axis)} entries", f"one for each of {count} images")
     return [
-        None if own is None else tuple(_as_index("axis", k, accepted) for k in (own if is_nested else [own]))
+        None if own is None else as_indices("axis", own if is_nested else [own], accepted)
         for own, is_nested in zip(axis, nested, strict=True)
     ]
 
@@ -352,7 +347,7 @@ def _normalize_crop(crop: Any, extent: Shape) -> tuple[Shape, Shape]:
 
 
 def _per_image(name: str, value: Any, count: int) -> list[Any]:
-    if isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim == 1):
+    if is_sequence(value) and getattr(value, "ndim", 1) == 1:
         if len(value) != count:
             reject_value(name, f"{len(value)} values", f"one, or one for each of {count} images")
         return list(value)
@@ -361,7 +356,7 @@ def _per_image(name: str, value: Any, count: int) -> list[Any]:
 
 def _normalize_order(order: Any) -> int:
     accepted = f"an integer from 0 to {MAX_ORDER}"
-    number = _as_index("order", order, accepted)
+    number = as_index("order", order, accepted)
     if not 0 <= number <= MAX_ORDER:
         reject_value("order", number, accepted)
     return number
@@ -372,40 +367,36 @@ def _normalize_mode(mode: Any) -> Mode:
     if not isinstance(mode, str):
         reject_type("mode", mode, accepted)
     if mode not in MODES:
-        reject_value("mode", repr(mode), accepted)
+        reject_value("mode", describe(mode), accepted)
     return MODES[mode]
 
 
-def _normalize_cval(cval: Any, dtype: str) -> int | float | complex:
-    """Give a Python number of the image's kind; NaN is made canonical, so that equal calls have equal keys."""
-    accepted = "a number"
-    if isinstance(cval, (str, bytes)) or np.ndim(cval) != 0:
-        reject_type("cval", cval, accepted)
+def _normalize_cval(cval: Any, dtype: str) -> int | float | tuple[float, float]:
+    """Give a number of the image's kind; NaN and zero are made canonical, so that equal calls have equal keys."""
     limits = _dtypes.integer_limits(dtype)
+    if isinstance(cval, (bool, np.bool_)):
+        cval = int(cval)
     if limits is not None:
-        try:
-            return _dtypes.saturate(operator.index(cval), limits)
-        except TypeError:
-            pass
-    try:
-        if dtype in _dtypes.COMPLEX_PARTS:
-            number = complex(cval)
-            return complex(*(math.nan if math.isnan(part) else part for part in (number.real, number.imag)))
-        real = float(cval)
-    except (TypeError, ValueError):
-        reject_type("cval", cval, "a complex number" if dtype in _dtypes.COMPLEX_PARTS else "a real number")
-    if limits is not None:
-        if math.isnan(real):
-            reject_value("cval", real, f"a number that {dtype} can hold")
-        return _dtypes.saturate(real, limits)
-    return math.nan if math.isnan(real) else real
+        if isinstance(cval, (int, np.integer)):  # a double might not hold it
+            return _dtypes.saturate(int(cval), limits)
+        number = as_real("cval", cval, "a real number")
+        if math.isnan(number):
+            reject_value("cval", number, f"a number that {dtype} can hold")
+        return _dtypes.saturate(number, limits)
+    if dtype in _dtypes.COMPLEX_PARTS and isinstance(cval, (complex, np.complexfloating)):
+        return _canonical(float(cval.real)), _canonical(float(cval.imag))
+    number = _canonical(as_real("cval", cval, "a number"))
+    return (number, 0.0) if dtype in _dtypes.COMPLEX_PARTS else number
+
+
+def _canonical(number: float) -> float:
+    return math.nan if math.isnan(number) else number + 0.0
 
 
 def _affine_is_batched(affine: ArrayInfo | None, batch: Shape, n: int) -> bool:
     if affine is None:
         return False
-    if affine.dtype == "bool" or affine.dtype not in _dtypes.CODES:
-        raise TypeError(f"affine: got dtype {affine.dtype}, expected real numbers")
+    _check_grid_dtype("affine", affine)
     matrices = ((n, n + 1), (n + 1, n + 1))
     if affine.shape in matrices:
         return False

@@ -7,6 +7,7 @@ import sys
 from importlib import resources
 
 import pytest
+
 from elasticnd import _core
 
 FRAMEWORKS = ("torch", "jax", "tensorflow", "keras", "cupy", "dask", "scipy", "matplotlib", "skimage", "imageio")
@@ -21,7 +22,7 @@ print(time.process_time() - before)
 
 
 def python(*arguments: str) -> str:
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-I", *arguments], capture_output=True, text=True, check=True)
     return done.stdout
 
 

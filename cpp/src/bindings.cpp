@@ -6,7 +6,12 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstring>
+#include <exception>
+#include <functional>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "../include/elasticnd/boundary.hpp"
 #include "core.hpp"
@@ -108,23 +113,39 @@ const double* grid_of(const Doubles& grid, const Geometry& geometry, int64 items
     return grid.data();
 }
 
+// Signals reach Python on its main thread alone. The others must not ask for the GIL in the middle of a run: while
+// the process ends, they would never come back.
+bool on_main_thread() {
+    const py::object main_thread = py::module_::import("threading").attr("main_thread")();
+    return main_thread.attr("ident").cast<unsigned long>() == PyThread_get_thread_ident();
+}
+
 // Runs `body(executor)` without the GIL. Ctrl-C ends it between two tasks.
 template <class Body>
 void compute(Body body) {
-    bool interrupted = false;
-    {
-        py::gil_scoped_release released;
-        PoolExecutor executor([] {
+    std::function<bool()> ask;
+    if (on_main_thread())
+        ask = [] {
             py::gil_scoped_acquire acquired;
             return PyErr_CheckSignals() != 0;
-        });
-        try {
-            body(executor);
-        } catch (const Interrupted&) {
-            interrupted = true;
-        }
+        };
+    std::exception_ptr error;
+    // Not by a destructor: where the process has ended meanwhile, Python 3.13 and older unwind the thread from within
+    // PyEval_RestoreThread, which a destructor would turn into an abort.
+    PyThreadState* const state = PyEval_SaveThread();
+    try {
+        PoolExecutor executor(ask);
+        body(executor);
+    } catch (...) {
+        error = std::current_exception();
     }
-    if (interrupted) throw py::error_already_set();
+    PyEval_RestoreThread(state);
+    if (!error) return;
+    try {
+        std::rethrow_exception(error);
+    } catch (const Interrupted&) {
+        throw py::error_already_set();
+    }
 }
 
 // The parts of a SampleJob that all calls share; holds what its pointers point to.

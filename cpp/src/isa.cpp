@@ -5,12 +5,10 @@
 namespace elasticnd {
 namespace {
 
-bool has_avx2() {
-#if defined(ELASTICND_HAS_AVX2) && defined(__GNUC__)
+[[maybe_unused]] bool has_avx2() {
+#if defined(ELASTICND_HAS_AVX2)
     __builtin_cpu_init();
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
-#elif defined(ELASTICND_HAS_AVX2) && defined(_MSC_VER)
-    return false;  // no portable test there: the baseline is SSE2
 #else
     return false;
 #endif

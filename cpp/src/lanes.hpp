@@ -1,5 +1,4 @@
-// Four numbers side by side: a compiler vector where there is one, a plain array elsewhere. The lanes are four in every
-// instruction set, so that sums run in the same order everywhere.
+// Numbers side by side: a compiler vector where there is one, a plain array elsewhere.
 #pragma once
 #include <cstring>
 
@@ -9,37 +8,53 @@ ELASTICND_BEGIN
 
 #if defined(__GNUC__)
 
-template <class T>
-struct Vector;
+template <class T, int LANES>
+struct VectorOf;
 template <>
-struct Vector<float> {
+struct VectorOf<float, 4> {
     typedef float type __attribute__((vector_size(16)));
 };
 template <>
-struct Vector<double> {
+struct VectorOf<float, 8> {
+    typedef float type __attribute__((vector_size(32)));
+};
+template <>
+struct VectorOf<double, 4> {
     typedef double type __attribute__((vector_size(32)));
 };
-template <class T>
-using Quad = typename Vector<T>::type;
+template <class T, int LANES>
+using Vector = typename VectorOf<T, LANES>::type;
 
 #else
 
-template <class T>
-struct Quad {
-    T lane[4];
+template <class T, int LANES>
+struct Vector {
+    T lane[LANES];
     T operator[](int l) const { return lane[l]; }
     T& operator[](int l) { return lane[l]; }
-    friend Quad operator+(Quad a, Quad b) {
-        for (int l = 0; l < 4; ++l) a.lane[l] += b.lane[l];
+    friend Vector operator+(Vector a, Vector b) {
+        for (int l = 0; l < LANES; ++l) a.lane[l] += b.lane[l];
         return a;
     }
-    friend Quad operator*(Quad a, Quad b) {
-        for (int l = 0; l < 4; ++l) a.lane[l] *= b.lane[l];
+    friend Vector operator-(Vector a, Vector b) {
+        for (int l = 0; l < LANES; ++l) a.lane[l] -= b.lane[l];
+        return a;
+    }
+    friend Vector operator*(Vector a, Vector b) {
+        for (int l = 0; l < LANES; ++l) a.lane[l] *= b.lane[l];
+        return a;
+    }
+    friend Vector operator*(Vector a, T b) {
+        for (int l = 0; l < LANES; ++l) a.lane[l] *= b;
         return a;
     }
 };
 
 #endif
+
+// Sums run over four lanes in every instruction set, so that they run in the same order everywhere.
+template <class T>
+using Quad = Vector<T, 4>;
 
 template <class T>
 inline Quad<T> load_quad(const void* from) {

@@ -66,8 +66,9 @@ class Run {
 class Pool {
    public:
     static Pool& get() {
-        static Pool* pool = new Pool;  // never destroyed: a thread may still compute while the process ends
-        return *pool;
+        static const bool prepared = prepare_forks();
+        (void)prepared;
+        return *current();
     }
 
     void run(int helpers, Run& run) {
@@ -93,19 +94,34 @@ class Pool {
         run_ = nullptr;
     }
 
-    void stop_before_fork() {
-        turn_.lock();
-        stop_workers();
-    }
-    void go_on_after_fork() { turn_.unlock(); }
-
    private:
-    Pool() {
+    // Never destroyed: a thread may still compute while the process ends.
+    static Pool*& current() {
+        static Pool* pool = new Pool;
+        return pool;
+    }
+
+    // Threads do not survive a fork. Idle workers are joined before, so that the child has none to miss. A pool at
+    // work is not waited for, since its run may in turn wait for the forking thread, which holds the GIL: then the
+    // child leaves that pool alone and makes its own.
+    static bool prepare_forks() {
 #if !defined(_WIN32)
-        // Threads do not survive a fork, and a mutex that one of them held would stay locked in the child.
-        pthread_atfork([] { get().stop_before_fork(); }, [] { get().go_on_after_fork(); },
-                       [] { get().go_on_after_fork(); });
+        pthread_atfork([] { current()->before_fork(); }, [] { current()->after_fork(); },
+                       [] {
+                           if (current()->idle_at_fork_)
+                               current()->after_fork();
+                           else
+                               current() = new Pool;
+                       });
 #endif
+        return true;
+    }
+    void before_fork() {
+        idle_at_fork_ = turn_.try_lock();
+        if (idle_at_fork_) stop_workers();
+    }
+    void after_fork() {
+        if (idle_at_fork_) turn_.unlock();
     }
 
     void start_workers(int count) {
@@ -141,7 +157,8 @@ class Pool {
         }
     }
 
-    std::mutex turn_;   // held by the run that uses the workers
+    std::mutex turn_;  // held by the run that uses the workers
+    bool idle_at_fork_ = false;
     std::mutex mutex_;  // guards what follows
     std::condition_variable wake_;
     std::condition_variable done_;

@@ -1,6 +1,9 @@
 // Lines of samples to coefficients, in place: `filter_lines` lines side by side, block after block.
+#include <cstdint>
+
 #include "../include/elasticnd/prefilter.hpp"
 #include "dispatch.hpp"
+#include "lanes.hpp"
 #include "sample_kernels.hpp"
 
 ELASTICND_BEGIN
@@ -59,7 +62,9 @@ void filter_as(const FilterJob& job, const int64* line, int count, void* scratch
     constexpr int block = Blocking<T>::block_length;
     const int margin = block_margin<T>(job.order);
     const Lines<T> lines(job, line, count);
-    T* const rows = static_cast<T*>(scratch);                        // margin + block + margin
+    // Aligned as vectors are.
+    T* const rows =
+        reinterpret_cast<T*>((reinterpret_cast<std::uintptr_t>(scratch) + 63) / 64 * 64);  // margin + block + margin
     T* const kept = rows + (block + 2 * max_margin) * filter_lines;  // last samples of the block before
     T* const head = kept + max_margin * filter_lines;                // first samples of a periodic axis
     // With mirrored ends the filter F is symmetric only between the weights 1/2, 1, ..., 1, 1/2 of the samples:
@@ -71,7 +76,8 @@ void filter_as(const FilterJob& job, const int64* line, int count, void* scratch
         if (weighted && (index == 0 || index == job.extent - 1)) scale_row(row, T(2));
     };
 
-    const bool periodic = job.extension == mode_grid_wrap && job.extent > block;
+    // Where an end is met, the whole axis is held.
+    const bool periodic = job.extension == mode_grid_wrap && job.extent > block && job.held_start == 0;
     for (int64 i = 0; periodic && i < margin; ++i) read(i, head + i * filter_lines);
 
     const int64 first_block = job.wanted_start / block;
@@ -103,7 +109,9 @@ void filter_as(const FilterJob& job, const int64* line, int count, void* scratch
         }
         if (b < last_block) std::memcpy(kept, at(block), margin * filter_lines * sizeof(T));
 
-        filter_block<T, filter_lines>(rows, length, margin, job.order);
+        constexpr int lanes = 32 / static_cast<int>(sizeof(T));
+        filter_block<T, Vector<T, lanes>, filter_lines / lanes>(reinterpret_cast<Vector<T, lanes>*>(rows), length,
+                                                                margin, job.order);
         const int64 from = maximum(start, job.wanted_start);
         const int64 to = minimum(start + length, job.wanted_stop);
         for (int64 i = from; i < to; ++i) {

@@ -145,9 +145,13 @@ inline TapOffsets folded_taps(const SampleJob& job, const Row& row, int i) {
         const int64 first = static_cast<int64>(row.first[k][i]);
         for (int tap = 0; tap <= geometry.order; ++tap) {
             const int64 index = fold_index(first + tap, extent, geometry.mode);
+            if (index == beyond_border) {
+                taps.offset[k][tap] = beyond_border;
+                continue;
+            }
             // The box holds every tap; the clamp only keeps a wrong box from becoming a wrong read.
             const int64 held = minimum(maximum(index - geometry.box_start[k], 0LL), geometry.box_extent[k] - 1);
-            taps.offset[k][tap] = index == beyond_border ? beyond_border : held * job.source.stride[k];
+            taps.offset[k][tap] = held * job.source.stride[k];
         }
     }
     return taps;

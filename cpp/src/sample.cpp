@@ -174,10 +174,11 @@ void scatter_image(SampleJob job, const double* grid, Executor& executor) {
     const int64 lead = one_axis ? item_units : geometry.output[0];
     const int64 lead_units = item_units / lead;
     const int64 lead_step = one_axis ? row_length : 1;
-    const int64 groups = std::min(lead, std::max<int64>(64, count_parts(prepared.cost(item_units), item_units)));
     int64 slabs = 1;
     if (executor.threads() > 1 && prepared.cost(item_units) > worth_a_thread && job.items < 2 * executor.threads())
         slabs = std::min<int64>(2 * executor.threads(), std::max<int64>(1, extent / (2 * max_taps)));
+
+    const int64 groups = slabs == 1 ? 1 : std::min<int64>(lead, 64);
 
     struct Reach {
         UnitRange units;
@@ -192,7 +193,10 @@ void scatter_image(SampleJob job, const double* grid, Executor& executor) {
             for (int k = 0; k < geometry.axes; ++k) patch.last[k] = geometry.output[k];
             patch.first[0] = leading.first * lead_step;
             patch.last[0] = std::min(leading.last * lead_step, geometry.output[0]);
-            const Box box = find_source_box(geometry, patch, item, item + 1, grid, job.affine, job.affine_item_size);
+            Box box = {};
+            box.extent[0] = extent;
+            if (slabs > 1)
+                box = find_source_box(geometry, patch, item, item + 1, grid, job.affine, job.affine_item_size);
             const int64 start = item * item_units;
             reaches.push_back({{start + leading.first * lead_units, start + leading.last * lead_units},
                                box.start[0],
@@ -205,8 +209,15 @@ void scatter_image(SampleJob job, const double* grid, Executor& executor) {
         for (int64 group = item * groups; group < (item + 1) * groups; ++group) {
             const Reach& reach = reaches[static_cast<size_t>(group)];
             if (reach.last <= own.first || reach.first >= own.last) continue;
-            executor.checkpoint();
-            active_kernels().scatter_image(prepared.job, reach.units, {own.first, own.last}, scratch.get());
+            const int64 count = reach.units.last - reach.units.first;
+            const int64 pieces = count_parts(prepared.cost(count), count);
+            for (int64 piece = 0; piece < pieces; ++piece) {
+                UnitRange units = part(count, piece, pieces);
+                units.first += reach.units.first;
+                units.last += reach.units.first;
+                executor.checkpoint();
+                active_kernels().scatter_image(prepared.job, units, {own.first, own.last}, scratch.get());
+            }
         }
     });
 }

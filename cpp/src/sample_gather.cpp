@@ -22,7 +22,7 @@ void copy_row(const SampleJob& job, const Row& row, const char* source, char* to
             bool inside = true;
             for (int k = 0; k < job.geometry.axes; ++k) {
                 inside &= taps.offset[k][0] != beyond_border;
-                offset += taps.offset[k][0];
+                if (inside) offset += taps.offset[k][0];
             }
             if (inside) std::memcpy(&value, source + offset, sizeof value);
         }

@@ -12,7 +12,7 @@ void scatter_grid(const SampleJob& job, UnitRange units, double* grid_gradient, 
 void filter(const FilterJob& job, const int64* line, int count, void* scratch);
 void load_row(int dtype, const char* from, int64 stride, int64 count, int arithmetic, char* to);
 void store_row(int arithmetic, const char* from, int64 count, int dtype, char* to, int64 stride);
-constexpr int64 filter_scratch = (128 + 4 * 64) * filter_lines * static_cast<int64>(sizeof(double));
+constexpr int64 filter_scratch = (128 + 4 * 64) * filter_lines * static_cast<int64>(sizeof(double)) + 64;
 
 inline bool computes_in_double(int dtype) {
     return with_dtype(dtype, [](auto constant) {

@@ -18,8 +18,8 @@ struct Range {
         high += other.high;
     }
     void cover(Range other) {
-        low = std::min(low, other.low);
-        high = std::max(high, other.high);
+        low = other.low < low ? other.low : low;
+        high = other.high > high ? other.high : high;
     }
 };
 
@@ -42,6 +42,11 @@ struct Cells {
         count = varies ? cell(voxels.high, points) - first + 1 : 1;
     }
     int64 cell(double f, int64 points) const { return std::clamp<int64>(static_cast<int64>(f / width), 0, points - 2); }
+    // Takes all cells for one.
+    void merge() {
+        count = 1;
+        width = INFINITY;
+    }
     // The voxels in the cell `index` after the first, a little more than these.
     Range within(int64 index) const {
         if (std::isinf(width)) return voxels;
@@ -99,6 +104,14 @@ class CellBounds {
     }
 };
 
+constexpr int64 most_cells = 200'000;  // beyond, one bound for all cells is cheaper than what a tighter one saves
+
+std::vector<Range> whole_bounds(const double* component, int64 points) {
+    Range range = {component[0], component[0]};
+    for (int64 i = 1; i < points; ++i) range.cover({component[i], component[i]});
+    return {range};
+}
+
 // Positions along an axis to the coefficients that their stencils touch after folding, as [first, last].
 void fold_range(const Geometry& geometry, Range x, int64 last, int64& first_held, int64& last_held) {
     const bool bounded = x.low > -1e15 && x.high < 1e15;  // false for NaN as well
@@ -142,15 +155,22 @@ Box find_source_box(const Geometry& geometry, const OutputPart& part, int64 firs
         cell_count *= cells.back().count;
         points *= geometry.points[k];
     }
+    const bool merged = cell_count > most_cells;
+    if (merged) {
+        for (Cells& along : cells) along.merge();
+        cell_count = 1;
+    }
     Range x[max_axes];
     for (int k = 0; k < axes; ++k) x[k] = {INFINITY, -INFINITY};
     bool known = true;
     for (int64 item = first_item; item < last_item; ++item)
         for (int k = 0; k < axes; ++k) {
-            const CellBounds displacement(geometry, cells, grid + (item * axes + k) * points);
+            const double* component = grid + (item * axes + k) * points;
+            const std::vector<Range> bounds =
+                merged ? whole_bounds(component, points) : CellBounds(geometry, cells, component).bounds;
             const double* line = affine ? affine + item * affine_item_size + k * (axes + 1) : nullptr;
             for (int64 i = 0; i < cell_count; ++i) {
-                Range place = displacement.bounds[static_cast<size_t>(i)];
+                Range place = bounds[static_cast<size_t>(i)];
                 int64 rest = i;
                 for (int j = axes - 1; j >= 0; --j) {
                     const Cells& along = cells[static_cast<size_t>(j)];

@@ -26,7 +26,7 @@ def small_array(argument: str, value: Any) -> Array:
     """Take a control grid or a matrix: an array, or nested lists of numbers."""
     if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):
         return np.asarray(value)
-    if not isinstance(value, (list, tuple)):
+    if not isinstance(value, (list, tuple)) or _has_masks(value):
         reject_type(argument, value, "a NumPy array or nested lists of numbers")
     try:
         array = np.asarray(value)
@@ -35,3 +35,9 @@ def small_array(argument: str, value: Any) -> Array:
     if array.dtype.kind in "iu":
         array = array.astype(np.float64)
     return array
+
+
+def _has_masks(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(map(_has_masks, value))
+    return isinstance(value, np.ma.MaskedArray)

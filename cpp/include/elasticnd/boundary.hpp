@@ -21,7 +21,7 @@ enum Mode {
 
 ELASTICND_BEGIN
 
-constexpr int64 beyond_border = -1;
+constexpr int64 beyond_border = -0x7fffffffffffffffLL - 1;  // no index and no offset
 
 // Beyond this no double has a fraction, so that a folded coordinate means nothing; NaN included.
 ELASTICND_INLINE bool is_position(double x) { return x > -4503599627370496.0 && x < 4503599627370496.0; }

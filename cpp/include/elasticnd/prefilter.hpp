@@ -49,33 +49,36 @@ ELASTICND_INLINE double prefilter_gain(int order) {
     return gain;
 }
 
-// Filters `lanes` signals side by side, in place: row r of `signal` holds sample r of each. The rows are `margin`
+// Filters signals side by side, in place: a row of WIDTH vectors V holds one sample of each. The rows are `margin`
 // samples, `length` samples whose coefficients are wanted, and `margin` samples. Both recursions start as if the
-// signal had been constant before.
-template <class T, int LANES>
-ELASTICND_INLINE void filter_block(T* signal, int length, int margin, int order) {
+// signal had been constant before. T is the type of a number in V; V may be T itself.
+template <class T, class V, int WIDTH>
+ELASTICND_INLINE void filter_block(V* signal, int length, int margin, int order) {
     const Poles poles = spline_poles(order);
-    const T gain = static_cast<T>(prefilter_gain(order));
     int first = 0;
     int last = margin + length + margin - 1;
-    for (int r = 0; r <= last; ++r)
-        for (int l = 0; l < LANES; ++l) signal[r * LANES + l] *= gain;
     for (int p = 0; p < poles.count; ++p) {
         const T z = static_cast<T>(poles.pole[p]);
+        const T gain = p == 0 ? static_cast<T>(prefilter_gain(order)) : T(1);
         const T steady = static_cast<T>(1 / (1 - poles.pole[p]));
         const T turn = static_cast<T>(-poles.pole[p] / (1 - poles.pole[p]));
-        T* row = signal + first * LANES;
-        for (int l = 0; l < LANES; ++l) row[l] *= steady;
-        for (int r = first + 1; r <= last; ++r) {
-            row += LANES;
-            for (int l = 0; l < LANES; ++l) row[l] = row[l] + z * row[l - LANES];
+        V carried[WIDTH];
+        for (int v = 0; v < WIDTH; ++v) {
+            carried[v] = signal[first * WIDTH + v] * gain * steady;
+            signal[first * WIDTH + v] = carried[v];
         }
-        for (int l = 0; l < LANES; ++l) row[l] *= turn;
+        for (int r = first + 1; r <= last; ++r)
+            for (int v = 0; v < WIDTH; ++v) {
+                carried[v] = signal[r * WIDTH + v] * gain + carried[v] * z;
+                signal[r * WIDTH + v] = carried[v];
+            }
+        for (int v = 0; v < WIDTH; ++v) carried[v] = carried[v] * turn;
         first += warm_up<T>(poles.pole[p]);
-        for (int r = last - 1; r >= first; --r) {
-            row -= LANES;
-            for (int l = 0; l < LANES; ++l) row[l] = z * (row[l + LANES] - row[l]);
-        }
+        for (int r = last - 1; r >= first; --r)
+            for (int v = 0; v < WIDTH; ++v) {
+                carried[v] = (carried[v] - signal[r * WIDTH + v]) * z;
+                signal[r * WIDTH + v] = carried[v];
+            }
         last -= warm_up<T>(poles.pole[p]);
     }
 }

@@ -1,0 +1,191 @@
+#include "support.hpp"
+
+#include <cstring>
+
+namespace elasticnd {
+namespace test {
+
+long checks = 0;
+
+int64 size_of(const Shape& shape) {
+    int64 size = 1;
+    for (const int64 extent : shape) size *= extent;
+    return size;
+}
+
+// ---- arrays
+// ----------------------------------------------------------------------------------------------------
+
+Array::Array(int64 items, int64 channels, const Shape& extent, int dtype, Layout layout) : extent_(extent) {
+    const int axes = static_cast<int>(extent.size());
+    const int64 item = item_sizes[dtype];
+    const int64 plane = size_of(extent) * item;
+    count = items * channels * size_of(extent);
+    bytes_ = items * channels * plane;
+    const int64 start = layout == layout_unaligned ? 1 : 0;
+    memory_ = std::make_unique<char[]>(static_cast<size_t>(bytes_ + start));
+    planes.data = memory_.get() + start;
+    planes.dtype = dtype;
+    int64 step = item;
+    for (int i = 0; i < axes; ++i) {
+        const int k = layout == layout_fortran ? i : axes - 1 - i;
+        planes.stride[k] = step;
+        step *= extent[static_cast<size_t>(k)];
+    }
+    if (layout == layout_reversed && count > 0)
+        for (int k = 0; k < axes; ++k) {
+            planes.data += (extent[static_cast<size_t>(k)] - 1) * planes.stride[k];
+            planes.stride[k] = -planes.stride[k];
+        }
+    for (int64 p = 0; p < items * channels; ++p) offset_.push_back(p * plane);
+    offset_.shrink_to_fit();
+    planes.offset = offset_.data();
+}
+
+char* Array::element(int64 index) const {
+    const int64 plane = size_of(extent_);
+    char* at = planes.data + planes.offset[index / plane];
+    index %= plane;
+    for (int k = static_cast<int>(extent_.size()) - 1; k >= 0; --k) {
+        const int64 extent = extent_[static_cast<size_t>(k)];
+        at += index % extent * planes.stride[k];
+        index /= extent;
+    }
+    return at;
+}
+
+double Array::value(int64 index) const {
+    double value;
+    active_kernels().load_row(planes.dtype, element(index), 0, 1, dtype_float64, reinterpret_cast<char*>(&value));
+    return value;
+}
+
+void Array::set(int64 index, double value) {
+    active_kernels().store_row(dtype_float64, reinterpret_cast<const char*>(&value), 1, planes.dtype, element(index),
+                               0);
+}
+
+void Array::fill(Random& random, double low, double high) {
+    for (int64 i = 0; i < count; ++i) set(i, random.real(low, high));
+}
+
+void Array::fill_bits(Random& random) {
+    for (int64 i = 0; i < count; ++i)
+        for (int b = 0; b < item_sizes[planes.dtype]; ++b)
+            element(i)[b] = static_cast<char>(random.integer(0, planes.dtype == dtype_bool ? 1 : 255));
+}
+
+bool Array::equals(const Array& other) const {
+    if (count != other.count || planes.dtype != other.planes.dtype) return false;
+    for (int64 i = 0; i < count; ++i)
+        if (std::memcmp(element(i), other.element(i), static_cast<size_t>(item_sizes[planes.dtype])) != 0) return false;
+    return true;
+}
+
+double dot(const Array& a, const Array& b) {
+    double sum = 0;
+    for (int64 i = 0; i < a.count; ++i) sum += a.value(i) * b.value(i);
+    return sum;
+}
+
+// ---- the steps of a deformation
+// -----------------------------------------------------------------------------------
+
+Geometry geometry_of(const Case& given) {
+    Geometry geometry = {};
+    geometry.axes = static_cast<int>(given.image.size());
+    geometry.order = given.order;
+    geometry.mode = given.mode;
+    const bool continued = given.mode == mode_nearest || given.mode == mode_grid_constant;
+    geometry.padding = given.filtered && given.order > 1 && continued ? padding_of_filtered_border : 0;
+    for (size_t k = 0; k < given.image.size(); ++k) {
+        geometry.image[k] = given.image[k];
+        geometry.points[k] = given.points[k];
+        geometry.crop[k] = given.crop.empty() ? 0 : given.crop[k];
+        geometry.output[k] = given.output.empty() ? given.image[k] : given.output[k];
+        geometry.box_start[k] = 0;
+        geometry.box_extent[k] = given.image[k] + 2 * geometry.padding;
+    }
+    geometry.fill = given.fill;
+    geometry.beyond = given.beyond;
+    return geometry;
+}
+
+Geometry with_box(Geometry geometry, const Box& box) {
+    for (int k = 0; k < geometry.axes; ++k) {
+        geometry.box_start[k] = box.start[k];
+        geometry.box_extent[k] = box.extent[k];
+    }
+    return geometry;
+}
+
+Shape coefficient_shape(const Geometry& geometry) {
+    return Shape(geometry.box_extent, geometry.box_extent + geometry.axes);
+}
+
+int arithmetic_of(int dtype) {
+    const bool wide = (dtype >= dtype_int32 && dtype <= dtype_uint64) || dtype == dtype_float64;
+    return wide ? dtype_float64 : dtype_float32;
+}
+
+Doubles filtered_grid(const Case& given, const Doubles& displacement, Executor& executor) {
+    Case cubic;
+    cubic.image = cubic.points = given.points;
+    const Geometry geometry = geometry_of(cubic);
+    const int64 planes = given.items * static_cast<int64>(given.points.size());
+    Array values(planes, 1, given.points, dtype_float64);
+    for (int64 i = 0; i < values.count; ++i) values.set(i, displacement[static_cast<size_t>(i)]);
+    const Coefficients filtered = coefficients_of(geometry, true, planes, values, dtype_float64, executor);
+    Doubles grid(static_cast<size_t>(values.count));
+    for (int64 i = 0; i < values.count; ++i) grid[static_cast<size_t>(i)] = filtered.held->value(i);
+    return grid;
+}
+
+Coefficients coefficients_of(const Geometry& geometry, bool filtered, int64 planes, const Array& image, int arithmetic,
+                             Executor& executor) {
+    const Box held = held_box(geometry, arithmetic, filtered);
+    Coefficients coefficients;
+    coefficients.held = std::make_unique<Array>(planes, 1, Shape(held.extent, held.extent + geometry.axes), arithmetic);
+    prefilter(geometry, filtered, planes, image.planes, coefficients.held->planes, held, executor);
+    coefficients.planes = coefficients.held->planes;
+    for (int k = 0; k < geometry.axes; ++k)
+        coefficients.planes.data += (geometry.box_start[k] - held.start[k]) * coefficients.planes.stride[k];
+    return coefficients;
+}
+
+SampleJob job_of(const Case& given, const Geometry& geometry, const Planes& source, const Array& output) {
+    SampleJob job = {};
+    job.geometry = geometry;
+    job.affine = given.affine;
+    job.items = given.items;
+    job.channels = given.channels;
+    job.source = source;
+    job.output = output.planes;
+    return job;
+}
+
+Array deform(const Case& given, const Doubles& grid, const Array& image, bool boxed, Executor& executor,
+             Layout layout) {
+    Geometry geometry = geometry_of(given);
+    const Shape output_shape(geometry.output, geometry.output + geometry.axes);
+    Array output(given.items, given.channels, output_shape, image.planes.dtype, layout);
+    if (output.count == 0) return output;
+    if (given.order > 1) {
+        OutputPart all = {};
+        for (int k = 0; k < geometry.axes; ++k) all.last[k] = geometry.output[k];
+        if (boxed)
+            geometry = with_box(geometry, find_source_box(geometry, all, 0, given.items, grid.data(), given.affine, 0));
+        const Coefficients source = coefficients_of(geometry, given.filtered, given.items * given.channels, image,
+                                                    arithmetic_of(image.planes.dtype), executor);
+        sample(job_of(given, geometry, source.planes, output), grid.data(), executor);
+    } else {
+        const std::unique_ptr<char[]> element(new char[static_cast<size_t>(item_sizes[image.planes.dtype])]());
+        SampleJob job = job_of(given, geometry, image.planes, output);
+        job.fill_element = element.get();
+        sample(job, grid.data(), executor);
+    }
+    return output;
+}
+
+}  // namespace test
+}  // namespace elasticnd

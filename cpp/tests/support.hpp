@@ -1,0 +1,143 @@
+// What the tests of the core share: checks, arrays of exactly the size that they need, and the steps of a
+// deformation.
+#pragma once
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "../include/elasticnd/boundary.hpp"
+#include "../src/core.hpp"
+
+#define CHECK(condition, ...)                                                    \
+    do {                                                                         \
+        if (!(condition)) {                                                      \
+            std::printf("%s:%d: %s is false: ", __FILE__, __LINE__, #condition); \
+            std::printf(__VA_ARGS__);                                            \
+            std::printf("\n");                                                   \
+            std::exit(1);                                                        \
+        }                                                                        \
+        ++elasticnd::test::checks;                                               \
+    } while (false)
+
+namespace elasticnd {
+namespace test {
+
+extern long checks;
+
+using Shape = std::vector<int64>;
+using Doubles = std::vector<double>;
+
+constexpr int padding_of_filtered_border = 12;
+constexpr int item_sizes[dtype_count] = {1, 1, 1, 2, 2, 4, 4, 8, 8, 2, 2, 4, 8};
+
+class Random {
+   public:
+    explicit Random(unsigned seed) : engine_(seed) {}
+    // From `low` to `high`, both included.
+    int64 integer(int64 low, int64 high) {
+        return low + static_cast<int64>(engine_() % static_cast<unsigned>(high - low + 1));
+    }
+    double real(double low, double high) { return low + (high - low) * engine_() / 4294967296.0; }
+    Doubles reals(int64 count, double low, double high) {
+        Doubles values(static_cast<size_t>(count));
+        for (double& value : values) value = real(low, high);
+        return values;
+    }
+    Shape shape(int axes, int64 low, int64 high) {
+        Shape extent;
+        for (int k = 0; k < axes; ++k) extent.push_back(integer(low, high));
+        return extent;
+    }
+
+   private:
+    std::mt19937 engine_;
+};
+
+int64 size_of(const Shape& shape);
+
+enum Layout { layout_c, layout_fortran, layout_reversed, layout_unaligned, layout_count };
+
+// (items, channels, extents...): memory of the size of the elements and no more, so that a sanitizer sees the
+// first byte beyond.
+class Array {
+   public:
+    Array(int64 items, int64 channels, const Shape& extent, int dtype, Layout layout = layout_c);
+
+    void fill(Random& random, double low, double high);
+    // One step beyond each kind of limit: any bits are a legal element.
+    void fill_bits(Random& random);
+    double value(int64 index) const;  // of the element `index` in C order
+    void set(int64 index, double value);
+    bool equals(const Array& other) const;  // bit for bit
+
+    Planes planes;
+    int64 count;
+
+   private:
+    char* element(int64 index) const;
+    std::unique_ptr<char[]> memory_;
+    int64 bytes_;
+    Shape extent_;
+    std::vector<int64> offset_;
+};
+
+double dot(const Array& a, const Array& b);
+
+struct Case {
+    Shape image;
+    Shape points;
+    Shape crop;    // empty: none
+    Shape output;  // empty: as the image
+    int order = 3;
+    int mode = mode_mirror;
+    bool filtered = true;
+    int64 items = 1;
+    int64 channels = 1;
+    double fill = 0;
+    double beyond = 0;
+    const double* affine = nullptr;
+};
+
+Geometry geometry_of(const Case& given);
+Geometry with_box(Geometry geometry, const Box& box);
+Shape coefficient_shape(const Geometry& geometry);
+int arithmetic_of(int dtype);
+
+// The coefficients of a control grid, (items, axes, points...).
+Doubles filtered_grid(const Case& given, const Doubles& displacement, Executor& executor);
+
+// Coefficients of the geometry's box: the array holds more, the planes show the box.
+struct Coefficients {
+    std::unique_ptr<Array> held;
+    Planes planes;
+};
+Coefficients coefficients_of(const Geometry& geometry, bool filtered, int64 planes, const Array& image, int arithmetic,
+                             Executor& executor);
+
+SampleJob job_of(const Case& given, const Geometry& geometry, const Planes& source, const Array& output);
+
+// The whole deformation, of the type of the image. `boxed` computes no more coefficients than are needed.
+Array deform(const Case& given, const Doubles& grid, const Array& image, bool boxed, Executor& executor,
+             Layout layout = layout_c);
+
+class Serial : public Executor {
+   public:
+    int threads() const override { return 1; }
+    void run(int64 count, const std::function<void(int64)>& task) override {
+        for (int64 i = 0; i < count; ++i) task(i);
+    }
+    void checkpoint() override {}
+};
+
+void test_values();
+void test_transposes();
+void test_prefilter();
+void test_everything_stays_inside();
+void test_threads();
+
+}  // namespace test
+}  // namespace elasticnd

@@ -1,0 +1,123 @@
+// <G x, y> = <x, G^T y> for every pair of verbs, and the gradient for the control grid against differences.
+#include "support.hpp"
+
+namespace elasticnd {
+namespace test {
+namespace {
+
+constexpr int64 longest[] = {0, 300, 40, 12, 7, 4, 3};
+
+Case random_case(Random& random, int axes, int order, int mode) {
+    Case given;
+    given.order = order;
+    given.mode = mode;
+    given.image = random.shape(axes, 1, longest[axes]);
+    given.points = random.shape(axes, 1, 4);
+    for (const int64 extent : given.image) {
+        given.crop.push_back(random.integer(0, extent - 1));
+        given.output.push_back(random.integer(1, extent - given.crop.back()));
+    }
+    given.items = random.integer(1, 2);
+    given.channels = random.integer(1, 2);
+    given.filtered = axes < 4 || (mode != mode_nearest && mode != mode_grid_constant);
+    return given;
+}
+
+Array random_array(Random& random, int64 items, int64 channels, const Shape& shape, int dtype, Layout layout) {
+    Array array(items, channels, shape, dtype, layout);
+    array.fill(random, -1, 1);
+    return array;
+}
+
+void check_equal(double a, double b, double scale, const Case& given, int dtype, const char* what) {
+    const double tolerance = (dtype == dtype_float64 ? 1e-12 : 1e-4) * (1 + scale);
+    CHECK(std::abs(a - b) <= tolerance, "%s, axes %d, order %d, mode %d, dtype %d: %.17g %.17g", what,
+          int(given.image.size()), given.order, given.mode, dtype, a, b);
+}
+
+// sample at orders 2 and more takes coefficients; at 0 and 1 the image is its own.
+void test_sample_and_scatter(Random& random, const Case& given, int dtype, Executor& executor) {
+    const int axes = static_cast<int>(given.image.size());
+    const Geometry geometry = geometry_of(given);
+    const Shape shape = coefficient_shape(geometry);
+    const Layout layout = Layout(random.integer(0, layout_count - 1));
+    const Doubles grid = random.reals(given.items * axes * size_of(given.points), -4, 4);
+    const Doubles affine = random.reals(axes * (axes + 1), -1, 1);
+    Case with_affine = given;
+    if (random.integer(0, 1)) with_affine.affine = affine.data();
+
+    const Array x = random_array(random, given.items, given.channels, shape, dtype, layout_c);
+    Array gx(given.items, given.channels, given.output, dtype, layout);
+    SampleJob job = job_of(with_affine, geometry, x.planes, gx);
+    const double zero = 0;
+    job.fill_element = reinterpret_cast<const char*>(&zero);
+    sample(job, grid.data(), executor);
+
+    const Array y = random_array(random, given.items, given.channels, given.output, dtype, layout);
+    Array gty(given.items, given.channels, shape, dtype);
+    for (int64 i = 0; i < gty.count; ++i) gty.set(i, 0);
+    scatter_image(job_of(with_affine, geometry, gty.planes, y), grid.data(), executor);
+    check_equal(dot(gx, y), dot(x, gty), static_cast<double>(y.count), given, dtype, "scatter_image");
+}
+
+void test_prefilter_and_adjoint(Random& random, const Case& given, int dtype, Executor& executor) {
+    const Geometry geometry = geometry_of(given);
+    const Layout layout = Layout(random.integer(0, layout_count - 1));
+    const int64 planes = given.items * given.channels;
+    const Array x = random_array(random, planes, 1, given.image, dtype, layout);
+    const Coefficients px = coefficients_of(geometry, true, planes, x, dtype, executor);
+    Array y = random_array(random, planes, 1, coefficient_shape(geometry), dtype, layout_c);
+    const double expected = dot(*px.held, y);
+    double scale = 0;
+    for (int64 i = 0; i < px.held->count; ++i) scale += std::abs(px.held->value(i));
+    Array pty(planes, 1, given.image, dtype, layout);
+    prefilter_adjoint(geometry, true, planes, y.planes, pty.planes, executor);
+    check_equal(expected, dot(x, pty), scale, given, dtype, "prefilter_adjoint");
+}
+
+// Along a random direction, where the spline is smooth.
+void test_grid_gradient(Random& random, const Case& given, Executor& executor) {
+    const int axes = static_cast<int>(given.image.size());
+    const Geometry geometry = geometry_of(given);
+    const Array x =
+        random_array(random, given.items, given.channels, coefficient_shape(geometry), dtype_float64, layout_c);
+    const Array y = random_array(random, given.items, given.channels, given.output, dtype_float64, layout_c);
+    const Doubles grid = random.reals(given.items * axes * size_of(given.points), -2, 2);
+    const Doubles direction = random.reals(static_cast<int64>(grid.size()), -1, 1);
+    const double step = 1e-5;
+    double difference = 0;
+    for (const double sign : {1.0, -1.0}) {
+        Doubles moved = grid;
+        for (size_t i = 0; i < grid.size(); ++i) moved[i] += sign * step * direction[i];
+        const Array gx(given.items, given.channels, given.output, dtype_float64);
+        sample(job_of(given, geometry, x.planes, gx), moved.data(), executor);
+        difference += sign * dot(gx, y) / (2 * step);
+    }
+    Doubles gradient(grid.size(), 0.0);
+    Doubles affine_gradient(static_cast<size_t>(given.items * axes * (axes + 1)), 0.0);
+    scatter_grid(job_of(given, geometry, x.planes, y), grid.data(), gradient.data(), affine_gradient.data(), executor);
+    double product = 0;
+    for (size_t i = 0; i < grid.size(); ++i) product += gradient[i] * direction[i];
+    CHECK(std::abs(product - difference) < 1e-4 * (1 + std::abs(product)), "axes %d, order %d, mode %d: %.17g %.17g",
+          axes, given.order, given.mode, product, difference);
+}
+
+}  // namespace
+
+void test_transposes() {
+    Random random(4);
+    PoolExecutor executor({});
+    for (int axes = 1; axes <= 6; ++axes)
+        for (int order = 0; order <= max_order; ++order)
+            for (int mode = 0; mode < mode_count; ++mode)
+                for (const int dtype : {dtype_float32, dtype_float64}) {
+                    const Case given = random_case(random, axes, order, mode);
+                    test_sample_and_scatter(random, given, dtype, executor);
+                    if (order > 1 && given.filtered) test_prefilter_and_adjoint(random, given, dtype, executor);
+                    const bool smooth = order > 1 && (mode == mode_mirror || mode == mode_grid_wrap);
+                    if (smooth && dtype == dtype_float64 && axes < 5) test_grid_gradient(random, given, executor);
+                }
+}
+
+}  // namespace test
+}  // namespace elasticnd

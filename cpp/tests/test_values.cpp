@@ -1,0 +1,153 @@
+// Values against direct formulas: linear interpolation, interpolation of the samples, patches of a whole.
+#include "support.hpp"
+
+namespace elasticnd {
+namespace test {
+namespace {
+
+constexpr double outside = 0.375;
+
+// The signal of each mode, continued without end, at an integer place.
+double continued(const Doubles& signal, int64 at, int mode) {
+    const int64 extent = static_cast<int64>(signal.size());
+    const bool inside = at >= 0 && at < extent;
+    if (!inside && mode == mode_grid_constant) return outside;
+    if (mode == mode_nearest) at = at < 0 ? 0 : at >= extent ? extent - 1 : at;
+    while (at < 0 || at >= extent) {
+        if (mode == mode_mirror) at = extent == 1 ? 0 : at < 0 ? -at : 2 * (extent - 1) - at;
+        if (mode == mode_reflect) at = at < 0 ? -1 - at : 2 * extent - 1 - at;
+        if (mode == mode_grid_wrap) at += at < 0 ? extent : -extent;
+    }
+    return signal[static_cast<size_t>(at)];
+}
+
+double linear(const Doubles& signal, double x, int mode) {
+    const double last = static_cast<double>(signal.size() - 1);
+    if (mode == mode_constant && (x < 0 || x > last)) return outside;
+    // The period of `wrap` is one voxel short.
+    while (mode == mode_wrap && last > 0 && (x < 0 || x > last)) x += x < 0 ? last : -last;
+    if (mode == mode_wrap && last == 0) x = 0;
+    const double whole = std::floor(x);
+    const double part = x - whole;
+    const int64 at = static_cast<int64>(whole);
+    const int between = mode == mode_wrap || mode == mode_constant ? mode_mirror : mode;
+    return (1 - part) * continued(signal, at, between) + part * continued(signal, at + 1, between);
+}
+
+void test_linear_interpolation() {
+    Random random(1);
+    Serial serial;
+    for (int mode = 0; mode < mode_count; ++mode)
+        for (const int64 extent : {1, 2, 3, 10, 127, 128, 129, 257})
+            for (const double shift : {0.0, 0.25, -0.75, 3.5, -17.3, 1000.6}) {
+                Case given;
+                given.image = {extent};
+                given.points = {random.integer(1, 4)};
+                given.order = 1;
+                given.mode = mode;
+                given.fill = given.beyond = outside;
+                Array image(1, 1, given.image, dtype_float64);
+                image.fill(random, 0, 1);
+                Doubles signal;
+                for (int64 i = 0; i < extent; ++i) signal.push_back(image.value(i));
+                const Doubles grid(static_cast<size_t>(given.points[0]),
+                                   shift);  // a constant is its own spline
+                const Array output = deform(given, grid, image, false, serial);
+                for (int64 i = 0; i < extent; ++i) {
+                    const double expected = linear(signal, static_cast<double>(i) + shift, mode);
+                    CHECK(std::abs(output.value(i) - expected) < 1e-10,
+                          "mode %d, extent %d, shift %g, voxel %d: %.17g %.17g", mode, int(extent), shift, int(i),
+                          output.value(i), expected);
+                }
+            }
+}
+
+// The spline runs through the samples, so that a deformation by nothing changes nothing.
+void test_identity() {
+    Random random(2);
+    Serial serial;
+    const std::vector<Shape> shapes = {{1},    {2},      {3},        {64},         {129},           {200},
+                                       {1, 5}, {130, 3}, {4, 1, 66}, {3, 2, 5, 4}, {2, 3, 1, 2, 3}, {2, 1, 2, 3, 1, 2}};
+    for (int mode = 0; mode < mode_count; ++mode)
+        for (int order = 0; order <= max_order; ++order)
+            for (const Shape& shape : shapes)
+                for (int dtype = 0; dtype < dtype_count; ++dtype) {
+                    Case given;
+                    given.image = shape;
+                    given.points = random.shape(static_cast<int>(shape.size()), 1, 3);
+                    given.order = order;
+                    given.mode = mode;
+                    const bool padded = mode == mode_nearest || mode == mode_grid_constant;
+                    if (padded && order > 1 && shape.size() > 3) continue;  // 24 voxels more along each axis
+                    if (shape.size() > 3 && dtype != dtype_float64 && dtype != dtype_uint8) continue;
+                    Array image(1, 1, shape, dtype, Layout(random.integer(0, layout_count - 1)));
+                    image.fill(random, 0, dtype == dtype_bool ? 1 : 100);
+                    const Doubles grid(static_cast<size_t>(size_of(given.points)) * shape.size(), 0.0);
+                    const Array output =
+                        deform(given, grid, image, false, serial, Layout(random.integer(0, layout_count - 1)));
+                    const double tolerance = dtype == dtype_float64    ? 1e-11
+                                             : dtype == dtype_float32  ? 1e-2
+                                             : dtype == dtype_float16  ? 0.1
+                                             : dtype == dtype_bfloat16 ? 1
+                                                                       : 0;
+                    for (int64 i = 0; i < image.count; ++i)
+                        CHECK(std::abs(output.value(i) - image.value(i)) <= tolerance,
+                              "mode %d, order %d, axes %d, dtype %d, voxel %d: %.17g %.17g", mode, order,
+                              int(shape.size()), dtype, int(i), output.value(i), image.value(i));
+                }
+}
+
+// A patch computes coefficients in a box only, and has the bits of the whole.
+void test_patches() {
+    Random random(3);
+    Serial serial;
+    for (int mode = 0; mode < mode_count; ++mode)
+        for (int order = 0; order <= max_order; ++order)
+            for (const int dtype : {dtype_float32, dtype_float64})
+                for (int axes = 1; axes <= 3; ++axes) {
+                    const int64 longest[] = {0, 700, 150, 40};
+                    Case given;
+                    given.image = random.shape(axes, longest[axes] / 2, longest[axes]);
+                    given.points = random.shape(axes, 2, 5);
+                    given.order = order;
+                    given.mode = mode;
+                    given.fill = given.beyond = outside;
+                    Array image(1, 1, given.image, dtype);
+                    image.fill(random, 0, 1);
+                    const double far = random.integer(0, 1) ? 3 : 30;
+                    const Doubles grid =
+                        filtered_grid(given, random.reals(size_of(given.points) * axes, -far, far), serial);
+                    const Array whole = deform(given, grid, image, false, serial);
+                    Case part = given;
+                    for (const int64 extent : given.image) {
+                        const int64 first = random.integer(0, extent - 1);
+                        part.crop.push_back(first);
+                        part.output.push_back(random.integer(1, std::min<int64>(20, extent - first)));
+                    }
+                    const Array patch = deform(part, grid, image, true, serial);
+                    for (int64 i = 0; i < patch.count; ++i) {
+                        int64 at = 0;
+                        int64 rest = i;
+                        int64 step = 1;
+                        for (int k = axes - 1; k >= 0; --k) {
+                            const size_t axis = static_cast<size_t>(k);
+                            at += (part.crop[axis] + rest % part.output[axis]) * step;
+                            rest /= part.output[axis];
+                            step *= given.image[axis];
+                        }
+                        CHECK(patch.value(i) == whole.value(at), "mode %d, order %d, dtype %d, axes %d: %.17g %.17g",
+                              mode, order, dtype, axes, patch.value(i), whole.value(at));
+                    }
+                }
+}
+
+}  // namespace
+
+void test_values() {
+    test_linear_interpolation();
+    test_identity();
+    test_patches();
+}
+
+}  // namespace test
+}  // namespace elasticnd

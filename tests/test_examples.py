@@ -1,0 +1,96 @@
+"""Every example that a reader can see works: docstrings, README and docs.
+
+The blocks of a page share their names, and run in a directory of their own.
+"""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import elasticnd
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted(path for path in (ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")) if path.exists())
+PYTHON = ("python", "{code-block} python", "{doctest}")
+
+
+def modules():
+    """The modules of the package that are written in Python."""
+    found = {"elasticnd": elasticnd}
+    for module in pkgutil.walk_packages(elasticnd.__path__, "elasticnd."):
+        if not module.name.endswith(("._core", ".__main__")):
+            found[module.name] = importlib.import_module(module.name)
+    return found
+
+
+def examples_of(name, value):
+    finder = doctest.DocTestFinder(recurse=inspect.ismodule(value))
+    return [test for test in finder.find(value, name) if test.examples]
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # Figures of matplotlib are drawn, not shown.
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    before = elasticnd.get_num_threads()
+    yield tmp_path
+    elasticnd.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("name", modules())
+def test_docstrings(name):
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    report = []
+    for test in examples_of(name, modules()[name]):
+        runner.run(test, out=report.append)
+    assert runner.summarize(verbose=False).failed == 0, "".join(report)
+
+
+@pytest.mark.parametrize("name", [name for name in elasticnd.__all__ if inspect.isfunction(getattr(elasticnd, name))])
+def test_every_public_function_has_an_example(name):
+    assert examples_of(name, getattr(elasticnd, name))
+
+
+def blocks_of(page):
+    """What Sybil finds on a page: Python blocks, and examples with a prompt."""
+    sybil = pytest.importorskip("sybil")
+    myst = importlib.import_module("sybil.parsers.myst")
+    parsers = [
+        myst.PythonCodeBlockParser(doctest_optionflags=doctest.NORMALIZE_WHITESPACE),
+        myst.DocTestDirectiveParser(optionflags=doctest.NORMALIZE_WHITESPACE),
+        myst.SkipParser(),
+    ]
+    return list(sybil.Sybil(parsers).parse(page))
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_page(page):
+    np.random.seed(0)  # noqa: NPY002 - a page may draw from the old global state
+    for example in blocks_of(page):
+        example.evaluate()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_block_is_overlooked(page):
+    """As many blocks run as there are fences that say Python, and none says so in other words."""
+    fences = re.findall(r"^ *`{3,} *(\S.*?) *$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert not [fence for fence in fences if "py" in fence.lower() and fence not in PYTHON]
+    assert len(blocks_of(page)) == sum(fence in PYTHON for fence in fences)
+
+
+def test_a_wrong_example_is_seen(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```python\nx = 3\n```\n\ntext\n\n```python\n>>> x + 1\n5\n```\n", encoding="utf-8")
+    first, second = blocks_of(page)
+    first.evaluate()
+    with pytest.raises(Exception, match="Expected"):
+        second.evaluate()
