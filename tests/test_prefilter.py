@@ -96,6 +96,20 @@ def test_a_part_has_the_bits_of_the_whole(order, mode, dtype, rng):
         np.testing.assert_array_equal(part, whole[box])
 
 
+@pytest.mark.parametrize("mode", EXTENSIONS)
+@pytest.mark.parametrize("order", [3, 5])
+def test_lines_that_are_filtered_in_parts(order, mode, rng):
+    """Some million samples: the filter looks for interrupts within a line, and goes on with the same bits."""
+    signal = rng.random(2_500_000, dtype=np.float32)
+    geometry = geometry_of(signal.shape, order, mode)
+    whole = cpu.prefilter(signal, geometry, filtered=True)
+    for start in (0, 1_048_000, 2_097_000, 2_499_000):
+        part = cpu.prefilter(signal, with_box(geometry, [start], [1000]), filtered=True)
+        np.testing.assert_array_equal(part, whole[start : start + 1000])
+    window = cpu.prefilter(signal[1_000_000:1_100_000], geometry_of((100_000,), order, mode), filtered=True)
+    np.testing.assert_allclose(whole[1_040_000:1_060_000], window[40_000:60_000], rtol=0, atol=SINGLE)
+
+
 @pytest.mark.parametrize("order", [2, 3, 4, 5])
 def test_a_constant_stays_constant(order):
     coefficients = cpu.prefilter(np.full((300,), 7.0), geometry_of((300,), order, "mirror"), filtered=True)

@@ -62,9 +62,11 @@ struct FilterJob {
     bool transposed;
     int64 extent;        // of the whole axis
     int64 held_start;    // first sample of the axis in memory
-    int64 wanted_start;  // coefficients to compute
+    int64 wanted_start;  // coefficients to compute; where a call is resumed, whole blocks
     int64 wanted_stop;
-    int64 stride;  // along the filtered axis, in elements
+    int64 stride;    // along the filtered axis, in elements
+    bool resumes;    // goes on where the last call on these lines, with the same scratch, ended
+    bool continues;  // will be resumed
 };
 
 struct Kernels {

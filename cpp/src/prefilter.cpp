@@ -49,6 +49,7 @@ class LineStarts {
 };
 
 constexpr int64 samples_per_task = 262'144;
+constexpr int64 samples_per_part = 1'048'576;  // of a long line, between two looks for an interrupt; whole blocks
 
 // Calls body(first, last) for parts of `count` lines of `length` samples.
 template <class Body>
@@ -71,6 +72,19 @@ Box whole_box(const Geometry& geometry) {
     return box;
 }
 
+void filter_in_parts(FilterJob job, int64 start, int64 stop, const int64* line, int count, void* scratch,
+                     Executor& executor) {
+    job.resumes = false;
+    for (int64 first = start; first < stop; first = job.wanted_stop) {
+        executor.checkpoint();
+        job.wanted_start = first;
+        job.wanted_stop = std::min(stop, (first / samples_per_part + 1) * samples_per_part);
+        job.continues = job.wanted_stop < stop;
+        active_kernels().filter(job, line, count, scratch);
+        job.resumes = true;
+    }
+}
+
 // Filters every plane along one axis, in place: of the coefficients that are held, those inside `wanted`.
 void filter_axis(const Geometry& geometry, bool transposed, int axis, const Box& held, const Box& wanted, int64 planes,
                  const Planes& coefficients, Executor& executor) {
@@ -91,8 +105,6 @@ void filter_axis(const Geometry& geometry, bool transposed, int axis, const Box&
     job.transposed = transposed;
     job.extent = padded(geometry, axis);
     job.held_start = held.start[axis];
-    job.wanted_start = wanted.start[axis];
-    job.wanted_stop = wanted.start[axis] + wanted.extent[axis];
     job.stride = stride[axis];
     const LineStarts starts(geometry.axes, axis, first, last, stride);
     for_lines(planes * starts.total, wanted.extent[axis], filter_lines, executor, [&](int64 from, int64 to) {
@@ -102,13 +114,14 @@ void filter_axis(const Geometry& geometry, bool transposed, int axis, const Box&
             int count = 0;
             for (; count < filter_lines && from < to; ++count, ++from)
                 line[count] = coefficients.offset[from / starts.total] / item + starts(from % starts.total);
-            active_kernels().filter(job, line, count, scratch.get());
+            filter_in_parts(job, wanted.start[axis], wanted.start[axis] + wanted.extent[axis], line, count,
+                            scratch.get(), executor);
         }
     });
 }
 
-// Calls body(image line, coefficient line, plane) for the innermost lines of the held coefficients, with their
-// offsets in bytes; `image line` is -1 where the line lies in a padding of zeros.
+// Calls body(inside, image line, coefficient line) for the innermost lines of the held coefficients, with their offsets
+// in bytes; not `inside` is a line that lies in a padding of constants.
 template <class Body>
 void for_each_row(const Geometry& geometry, const Box& held, int64 planes, const Planes& image,
                   const Planes& coefficients, Executor& executor, Body body) {
@@ -224,9 +237,11 @@ void prefilter(const Geometry& geometry, bool filtered, int64 planes, const Plan
         // `first` and `last` are clamped: where the row lies wholly in the padding, one sample is read beside it.
         char* body = to + (first - start) * item;
         const bool overlaps = start < geometry.image[inner] && stop > 0;
-        if (overlaps)
-            kernels.load_row(image.dtype, image.data + source + first * image.stride[inner], image.stride[inner],
-                             last - first, coefficients.dtype, body);
+        for (int64 part = first; overlaps && part < last; part += samples_per_part) {
+            executor.checkpoint();
+            kernels.load_row(image.dtype, image.data + source + part * image.stride[inner], image.stride[inner],
+                             std::min(samples_per_part, last - part), coefficients.dtype, body + (part - first) * item);
+        }
         if (geometry.padding == 0) return;
         char edge[2][sizeof(double)];
         kernels.load_row(image.dtype, image.data + source, image.stride[inner], 1, coefficients.dtype, edge[0]);
@@ -268,8 +283,13 @@ void prefilter_adjoint(const Geometry& geometry, bool filtered, int64 planes, co
         inside.data += geometry.padding * coefficients.stride[k];
     }
     for_each_row(geometry, body, planes, image, inside, executor, [&](bool, int64 target, int64 at) {
-        kernels.store_row(coefficients.dtype, inside.data + at, geometry.image[inner], image.dtype, image.data + target,
-                          image.stride[inner]);
+        const int64 item = inside.stride[inner];
+        for (int64 part = 0; part < geometry.image[inner]; part += samples_per_part) {
+            executor.checkpoint();
+            kernels.store_row(coefficients.dtype, inside.data + at + part * item,
+                              std::min(samples_per_part, geometry.image[inner] - part), image.dtype,
+                              image.data + target + part * image.stride[inner], image.stride[inner]);
+        }
     });
 }
 

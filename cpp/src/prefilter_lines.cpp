@@ -78,7 +78,7 @@ void filter_as(const FilterJob& job, const int64* line, int count, void* scratch
 
     // Where an end is met, the whole axis is held.
     const bool periodic = job.extension == mode_grid_wrap && job.extent > block && job.held_start == 0;
-    for (int64 i = 0; periodic && i < margin; ++i) read(i, head + i * filter_lines);
+    for (int64 i = 0; periodic && !job.resumes && i < margin; ++i) read(i, head + i * filter_lines);
 
     const int64 first_block = job.wanted_start / block;
     const int64 last_block = (job.wanted_stop - 1) / block;
@@ -87,7 +87,7 @@ void filter_as(const FilterJob& job, const int64* line, int count, void* scratch
         const int length = static_cast<int>(minimum<int64>(block, job.extent - start));
         const int64 zero = start - margin;  // the sample in row 0
         // The samples before the block: kept from the last block, since its coefficients have taken their place.
-        if (b > first_block) {
+        if (b > first_block || job.resumes) {
             std::memcpy(rows, kept, margin * filter_lines * sizeof(T));
         } else if (start > 0) {
             for (int64 i = zero; i < start; ++i) read(i, at(i - zero));
@@ -107,7 +107,7 @@ void filter_as(const FilterJob& job, const int64* line, int count, void* scratch
             else
                 std::memcpy(at(i - zero), at(from - zero), filter_lines * sizeof(T));
         }
-        if (b < last_block) std::memcpy(kept, at(block), margin * filter_lines * sizeof(T));
+        if (b < last_block || job.continues) std::memcpy(kept, at(block), margin * filter_lines * sizeof(T));
 
         constexpr int lanes = 32 / static_cast<int>(sizeof(T));
         filter_block<T, Vector<T, lanes>, filter_lines / lanes>(reinterpret_cast<Vector<T, lanes>*>(rows), length,
