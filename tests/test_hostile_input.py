@@ -439,7 +439,8 @@ LONG = {  # each takes many seconds
 @pytest.mark.parametrize("case", LONG)
 def test_ctrl_c(case, threads):
     script = f"""
-import elasticnd, numpy as np
+import elasticnd, numpy as np, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 def ones(extent, n):
     return np.ones((extent,) * n, np.float32)
 def grid(n, points):
