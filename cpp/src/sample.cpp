@@ -176,7 +176,7 @@ void scatter_image(SampleJob job, const double* grid, Executor& executor) {
     const int64 lead_step = one_axis ? row_length : 1;
     int64 slabs = 1;
     if (executor.threads() > 1 && prepared.cost(item_units) > worth_a_thread && job.items < 2 * executor.threads())
-        slabs = std::min<int64>(2 * executor.threads(), std::max<int64>(1, extent / (2 * max_taps)));
+        slabs = std::min<int64>(executor.threads(), std::max<int64>(1, extent / (2 * max_taps)));
 
     const int64 groups = slabs == 1 ? 1 : std::min<int64>(lead, 64);
 
