@@ -1,28 +1,15 @@
-"""The demo: deform a picture and draw a figure that explains what happened.
-
-Its libraries (matplotlib, imageio, scikit-image) are an extra, so they are imported when they are needed.
-"""
+"""The figure of the demo: the picture, its deformation, the grid with its bent lines, and where the map folds."""
 
 from __future__ import annotations
 
 import importlib
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from . import _api
-from ._affine import inverse_rotation_and_zoom
+from .picture import Array, Deformed, Floats, Lattice, determinant_of
 
-Array = NDArray[Any]
-Floats = NDArray[np.float64]
-
-RELATIVE_SIGMA = 0.09  # of the shorter side: bends a picture of any size visibly, and folds it here and there
-LARGEST_LATTICE = 1024  # samples per side of the map; the field is smooth, so that more would show nothing new
 LARGEST_DRAWN = 1200  # pixels per side that the figure gets of a picture
 
 ROWS_COLOUR = "#ffd60a"
@@ -32,162 +19,8 @@ OUTSIDE_COLOUR = "#e9e6df"
 ABOVE_PANEL = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
 INK = "#22252b"
 SOFT_INK = "#5d626c"
-
-OTHER_COLOURS = ("CMYK", "YCbCr", "LAB", "HSV")  # Pillow's modes that are read as RGB
 MOST_NUMBERED = 6  # control points per side that get numbers, and finer lines between them
 
-
-class DemoError(Exception):
-    """The demo cannot run; the message says why in one line."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line asks for."""
-
-    image: str | None
-    sigma: Sequence[float] | None
-    points: Sequence[float]
-    order: int
-    seed: int
-    rotate: float | None
-    zoom: float | None
-    out: str
-
-
-class Lattice(NamedTuple):
-    """Where a lattice of output pixels takes its values from."""
-
-    steps: tuple[float, float]  # between its samples, in pixels
-    at: Floats  # (2, rows, columns): output pixel o
-    source: Floats  # the same shape: o + d(o), rotated and zoomed
-
-
-@dataclass(frozen=True)
-class Deformed:
-    """A picture, what became of it, and the map between the two."""
-
-    name: str
-    picture: Array
-    result: Array
-    displacement: Floats
-    sigma: tuple[float, float]
-    linear: Floats | None  # rotation and zoom as [M | t]
-    seconds: float
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Give the extent of the picture, without its channels."""
-        return self.picture.shape[0], self.picture.shape[1]
-
-    @property
-    def points(self) -> tuple[int, int]:
-        """Count the control points along each axis."""
-        return self.displacement.shape[1], self.displacement.shape[2]
-
-    def lattice(self, extent: tuple[int, int]) -> Lattice:
-        """Evaluate the map on so many pixels, spread evenly from the first to the last."""
-        field = _api.dense_displacement(self.displacement, extent)
-        steps = [(length - 1) / (count - 1) for length, count in zip(self.shape, extent, strict=True)]
-        at = np.indices(extent) * np.reshape(steps, (2, 1, 1))
-        straight = at
-        if self.linear is not None:
-            straight = np.tensordot(self.linear[:, :2], at, 1) + self.linear[:, 2].reshape(2, 1, 1)
-        return Lattice((steps[0], steps[1]), at, straight + field)
-
-
-def run(options: Options) -> None:
-    """Deform, draw, and say what was done."""
-    figures = _need("matplotlib.figure")
-    name, picture = load_picture(options.image)
-    try:
-        done = deform(name, picture, options)
-    except (TypeError, ValueError) as error:
-        raise DemoError(error) from None
-    except MemoryError:
-        raise DemoError("there is not enough memory") from None
-    determinant = jacobian_determinant(done)
-    figure = draw(figures, done, determinant)
-    if Path(options.out).is_dir():
-        raise DemoError(f"--out: {options.out} is a folder, expected the name of a file")
-    try:
-        figure.savefig(options.out, dpi=100, facecolor="white")
-    except (OSError, ValueError) as error:
-        raise DemoError(f"--out: cannot write {options.out}: {_one_line(error)}") from None
-    report(options, done, determinant)
-
-
-def report(options: Options, done: Deformed, determinant: Floats) -> None:
-    """Print what was done."""
-    field = _api.dense_displacement(done.displacement, _at_most(done.shape))
-    zoom = 1 if options.zoom is None else options.zoom
-    facts = {
-        "image": f"{done.name}, shape {done.picture.shape}, {done.picture.dtype}",
-        "control grid": f"{_by(done.points)} points, sigma {_by(done.sigma)} pixels, seed {options.seed}",
-        "spline order": f"{options.order}",
-        "rotate, zoom": f"{options.rotate or 0:g} degrees, factor {zoom:g}",
-        "displacement": f"up to {np.hypot(field[0], field[1]).max():.1f} pixels",
-        "Jacobian": f"determinant at least {determinant.min():.3f}, median {np.median(determinant):.3f}",
-        "folded": f"{np.mean(determinant <= 0):.2%} of the pixels",
-        "time": f"{done.seconds * 1e3:.1f} ms for the deformation",
-        "figure": options.out,
-    }
-    for key, value in facts.items():
-        print(f"{key + ':':<14}{value}")
-
-
-# ---- the picture -------------------------------------------------------------------------------------------
-
-
-def load_picture(path: str | None) -> tuple[str, Array]:
-    """Read a picture, (rows, columns) or (rows, columns, channels), and name it."""
-    if path is None:
-        return "scikit-image's photograph of a cat", _need("skimage.data").cat()
-    reader = _need("imageio.v3")
-    if not Path(path).is_file():
-        raise DemoError(f"IMAGE: there is no file {path}")
-    try:
-        mode = reader.immeta(path, plugin="pillow", index=0).get("mode")
-        as_rgb = {"mode": "RGB"} if mode in OTHER_COLOURS else {}
-        picture = np.asarray(reader.imread(path, plugin="pillow", index=0, rotate=True, **as_rgb))
-    except Exception as error:  # every format has errors of its own
-        raise DemoError(f"IMAGE: cannot read {path} as a picture: {_one_line(error)}") from None
-    if picture.ndim not in (2, 3) or (picture.ndim == 3 and picture.shape[2] > 4):
-        raise DemoError(f"IMAGE: {path} has shape {picture.shape}, expected a grey, RGB or RGBA picture")
-    if min(picture.shape[:2]) < 2:
-        raise DemoError(f"IMAGE: {path} has shape {picture.shape}, expected at least 2 x 2 pixels")
-    return Path(path).name, picture
-
-
-def deform(name: str, picture: Array, options: Options) -> Deformed:
-    """Deform a picture with random displacements."""
-    sigma = options.sigma or [RELATIVE_SIGMA * min(picture.shape[:2])]
-    sigma, points = (both * 2 if len(both) == 1 else both for both in (list(sigma), list(options.points)))
-    displacement = _api.random_displacement([int(p) for p in points], sigma, ndim=2, rng=options.seed)
-    linear = inverse_rotation_and_zoom(options.rotate, options.zoom, picture.shape[:2])
-    start = time.perf_counter()
-    result = _api.deform_grid(
-        picture, displacement, order=options.order, axis=(0, 1), rotate=options.rotate, zoom=options.zoom
-    )
-    seconds = time.perf_counter() - start
-    return Deformed(name, picture, result, displacement, (sigma[0], sigma[1]), linear, seconds)
-
-
-def jacobian_determinant(done: Deformed) -> Floats:
-    """Tell how much area of the original a pixel of the result covers; not positive where the map folds."""
-    return determinant_of(done.lattice(_at_most(done.shape)))
-
-
-def determinant_of(lattice: Lattice) -> Floats:
-    """Differentiate the map on a lattice."""
-    (dyy, dyx), (dxy, dxx) = (np.gradient(component, *lattice.steps) for component in lattice.source)
-    determinant: Floats = dyy * dxx - dyx * dxy
-    return determinant
-
-
-# ---- the figure --------------------------------------------------------------------------------------------
-
-# Inches.
 PANEL_WIDTH = 5.0
 GAP = 0.35
 TITLE_HEIGHT = 0.72
@@ -497,26 +330,3 @@ def draw_explanation(ax: Any, done: Deformed) -> None:
         labelspacing=0.6,
     )
     ax.annotate("How to read it", (0, 1), (0, 23), **ABOVE_PANEL, size=14, weight="bold", color=INK)
-
-
-# ---- small helpers -----------------------------------------------------------------------------------------
-
-
-def _need(module: str) -> Any:
-    """Import one of the demo's own libraries."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise DemoError(f"the demo needs {error.name or module}: pip install 'elasticnd[demo]'") from None
-
-
-def _at_most(shape: tuple[int, int]) -> tuple[int, int]:
-    return min(shape[0], LARGEST_LATTICE), min(shape[1], LARGEST_LATTICE)
-
-
-def _by(numbers: Sequence[float]) -> str:
-    return " x ".join(f"{number:g}" for number in numbers)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,69 @@
+"""The demo: deform a picture and draw a figure that explains what happened.
+
+Its libraries (matplotlib, imageio, scikit-image) are an extra, so they are imported when they are needed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .. import _api
+from .figure import draw
+from .picture import (
+    RELATIVE_SIGMA,
+    Deformed,
+    DemoError,
+    Floats,
+    Options,
+    at_most,
+    by,
+    deform,
+    jacobian_determinant,
+    load_picture,
+    need,
+    one_line,
+)
+
+__all__ = ["RELATIVE_SIGMA", "DemoError", "Options", "run"]
+
+
+def run(options: Options) -> None:
+    """Deform, draw, and say what was done."""
+    figures = need("matplotlib.figure")
+    name, picture = load_picture(options.image)
+    try:
+        done = deform(name, picture, options)
+    except (TypeError, ValueError) as error:
+        raise DemoError(error) from None
+    except MemoryError:
+        raise DemoError("there is not enough memory") from None
+    determinant = jacobian_determinant(done)
+    figure = draw(figures, done, determinant)
+    if Path(options.out).is_dir():
+        raise DemoError(f"--out: {options.out} is a folder, expected the name of a file")
+    try:
+        figure.savefig(options.out, dpi=100, facecolor="white")
+    except (OSError, ValueError) as error:
+        raise DemoError(f"--out: cannot write {options.out}: {one_line(error)}") from None
+    report(options, done, determinant)
+
+
+def report(options: Options, done: Deformed, determinant: Floats) -> None:
+    """Print what was done."""
+    field = _api.dense_displacement(done.displacement, at_most(done.shape))
+    zoom = 1 if options.zoom is None else options.zoom
+    facts = {
+        "image": f"{done.name}, shape {done.picture.shape}, {done.picture.dtype}",
+        "control grid": f"{by(done.points)} points, sigma {by(done.sigma)} pixels, seed {options.seed}",
+        "spline order": f"{options.order}",
+        "rotate, zoom": f"{options.rotate or 0:g} degrees, factor {zoom:g}",
+        "displacement": f"up to {np.hypot(field[0], field[1]).max():.1f} pixels",
+        "Jacobian": f"determinant at least {determinant.min():.3f}, median {np.median(determinant):.3f}",
+        "folded": f"{np.mean(determinant <= 0):.2%} of the pixels",
+        "time": f"{done.seconds * 1e3:.1f} ms for the deformation",
+        "figure": options.out,
+    }
+    for key, value in facts.items():
+        print(f"{key + ':':<14}{value}")
