@@ -60,10 +60,10 @@ def _prepare(
     displacement = bridge.small_array("displacement", displacement)
     affine = None if affine is None else bridge.small_array("affine", affine)
     spec = _spec.normalize(
-        infos,
+        tuple(infos),
         bridge.info(displacement),
-        affine=None if affine is None else bridge.info(affine),
-        name=argument,
+        None if affine is None else bridge.info(affine),
+        argument,
         **options,
     )
     return _Call(bridge, spec, displacement, affine)

@@ -7,8 +7,8 @@ have no values yet, and serves as a key.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -78,8 +78,28 @@ class DeformSpec:
 
 
 def normalize(
-    images: Sequence[ArrayInfo],
+    images: tuple[ArrayInfo, ...], displacement: ArrayInfo, affine: ArrayInfo | None, name: str, **options: Any
+) -> DeformSpec:
+    """Check a call and bring it into one form; `name` is what the images are called there.
+
+    A call like one before gets the specification of that one, where the options are such that equal ones are alike.
+    """
+    plain = all(_is_plain(option) for option in options.values())
+    return (_normalize_cached if plain else _normalize)(images, displacement, affine, name, **options)
+
+
+_PLAIN = (type(None), bool, int, float, str)
+
+
+def _is_plain(option: Any) -> bool:
+    return type(option) in _PLAIN or (type(option) is tuple and all(type(part) is int for part in option))
+
+
+def _normalize(
+    images: tuple[ArrayInfo, ...],
     displacement: ArrayInfo,
+    affine: ArrayInfo | None,
+    name: str,
     *,
     order: Any,
     mode: Any,
@@ -87,12 +107,9 @@ def normalize(
     crop: Any,
     prefilter: Any,
     axis: Any,
-    affine: ArrayInfo | None,
     rotate: Any,
     zoom: Any,
-    name: str = "X",
 ) -> DeformSpec:
-    """Check a call and bring it into one form; `name` is what the images are called there."""
     names = [name] if len(images) == 1 else [f"{name}[{i}]" for i in range(len(images))]
     for label, image in zip(names, images, strict=True):
         _check_image(label, image)
@@ -136,6 +153,10 @@ def normalize(
         affine_batched=_affine_is_batched(affine, batch, len(extent)),
         inverse_rotation_and_zoom=None if inverse is None else tuple(map(tuple, inverse.tolist())),
     )
+
+
+# True and 1 are equal, but not the same order: `typed` keeps them apart.
+_normalize_cached = lru_cache(maxsize=256, typed=True)(_normalize)
 
 
 def normalize_field(displacement: ArrayInfo, shape: Any, crop: Any) -> tuple[Shape, DeformSpec]:

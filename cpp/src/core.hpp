@@ -1,5 +1,6 @@
 // The core as plain C++: what the Python module and the C++ tests call.
 #pragma once
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,10 @@ void scatter_image(SampleJob job, const double* grid, Executor& executor);
 // Adds to the gradients, (items, axes, points...) and (items, axes, axes + 1), those of <job.output, sample>.
 void scatter_grid(SampleJob job, const double* grid, double* grid_gradient, double* affine_gradient,
                   Executor& executor);
+
+// Memory for one call of a kernel; left as it comes, for a kernel writes before it reads.
+using Scratch = std::unique_ptr<double[]>;
+inline Scratch make_scratch(int64 bytes) { return Scratch(new double[static_cast<size_t>(bytes / 8 + 1)]); }
 
 // Output indices [first, last) along each axis.
 struct OutputPart {

@@ -108,7 +108,7 @@ void filter_axis(const Geometry& geometry, bool transposed, int axis, const Box&
     job.stride = stride[axis];
     const LineStarts starts(geometry.axes, axis, first, last, stride);
     for_lines(planes * starts.total, wanted.extent[axis], filter_lines, executor, [&](int64 from, int64 to) {
-        const auto scratch = std::make_unique<double[]>(static_cast<size_t>(active_kernels().filter_scratch / 8));
+        const Scratch scratch = make_scratch(active_kernels().filter_scratch);
         int64 line[filter_lines];
         while (from < to) {
             int count = 0;

@@ -101,9 +101,7 @@ class Prepared {
         return static_cast<double>(of_units) * (200 + voxels * voxel);
     }
 
-    std::unique_ptr<double[]> scratch() const {
-        return std::make_unique<double[]>(static_cast<size_t>(active_kernels().sample_scratch(job) / 8 + 1));
-    }
+    Scratch scratch() const { return make_scratch(active_kernels().sample_scratch(job)); }
 
     SampleJob job;
     int64 row_units;  // units in a row
