@@ -15,6 +15,7 @@ import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layouts import LAYOUTS
 from tables import COMPLEX, DOUBLE, FLOATS, INTEGERS, MODES, ORDERS, values
 
 import elasticnd
@@ -329,39 +330,17 @@ def test_patch_of_an_enormous_axis(order):
 # ---- anything at all -------------------------------------------------------------------------------------
 
 
-def unaligned(array):
-    memory = bytearray(array.nbytes + 1)
-    moved = np.frombuffer(memory, np.uint8, offset=1).view(array.dtype).reshape(array.shape)
-    moved[...] = array
-    return moved
-
-
-def read_only(array):
-    array = array.copy()
-    array.flags.writeable = False
-    return array
-
-
-def swapped(array):
-    return array if array.dtype.name == "bfloat16" else array.astype(array.dtype.newbyteorder())
-
-
-LAYOUTS = {
-    "C": np.ascontiguousarray,
-    "F": np.asfortranarray,
-    "reversed": lambda array: array[(slice(None, None, -1),) * array.ndim],
-    "sliced": lambda array: np.repeat(array, 2, axis=-1)[..., ::2],
-    "swapped": swapped,
-    "unaligned": unaligned,
-    "broadcast": lambda array: np.broadcast_to(array[:1], array.shape) if array.size else array,
-    "read-only": read_only,
-}
+PLACED = [
+    *LAYOUTS.values(),
+    np.ascontiguousarray,
+    lambda array: np.broadcast_to(array[:1], array.shape) if array.size else array,
+]
 
 
 @st.composite
 def calls(draw):
     """A call that must be accepted, whatever comes together in it, and the shape of its result."""
-    layouts = st.sampled_from(list(LAYOUTS.values()))
+    layouts = st.sampled_from(PLACED)
     n = draw(st.integers(1, 4))
     batch = tuple(draw(st.lists(st.integers(0, 3), max_size=2)))
     extent = tuple(draw(st.lists(st.integers(0, 7), min_size=n, max_size=n)))

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from layouts import LAYOUTS
 from tables import COMPLEX, FLOATS, INTEGERS, MODES, ORDERS, values
 
 import elasticnd
@@ -11,46 +12,6 @@ from elasticnd import _core, _dtypes, _geometry
 
 DTYPES = tuple(map(np.dtype, ("uint8", "int16", "int64", "float16", "float32", "float64", "complex64")))
 EVERY_DTYPE = (*FLOATS, *COMPLEX, *INTEGERS)
-
-
-def unaligned(array):
-    memory = bytearray(array.nbytes + 1)
-    moved = np.frombuffer(memory, np.uint8, offset=1).view(array.dtype).reshape(array.shape)
-    moved[...] = array
-    return moved
-
-
-def read_only(array):
-    array = array.copy()
-    array.flags.writeable = False
-    return array
-
-
-def inside_another(array):
-    larger = np.zeros([2 * extent + 3 for extent in array.shape], array.dtype)
-    part = larger[tuple(slice(2, 2 + 2 * extent, 2) for extent in array.shape)]
-    part[...] = array
-    return part
-
-
-def field_of_records(array):
-    records = np.zeros(array.shape, [("before", "u1"), ("value", array.dtype), ("after", "u1")])
-    records["value"] = array
-    return records["value"]
-
-
-LAYOUTS = {
-    "fortran": np.asfortranarray,
-    "reversed": lambda array: np.flip(np.flip(array).copy()),
-    "one axis reversed": lambda array: np.flip(np.flip(array, -1).copy(), -1),
-    "transposed": lambda array: np.moveaxis(np.moveaxis(array, 0, -1).copy(), -1, 0),
-    "sliced": inside_another,
-    "read-only": read_only,
-    "byte-swapped": lambda array: array.astype(array.dtype.newbyteorder()),
-    "unaligned": unaligned,
-    "in records": field_of_records,
-    "subclass": lambda array: array.view(np.recarray),
-}
 
 
 def assert_same_bits(got, expected):
