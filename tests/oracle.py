@@ -73,3 +73,27 @@ def deform(image, displacement, order=3, mode="constant", cval=0.0, crop=None, a
     for index in itertools.product(*map(range, lead)):
         result[index] = resample(moved[index], x, order, mode, cval, prefilter)
     return np.moveaxis(result, range(-len(axis), 0), axis)
+
+
+def fold(index, extent, mode):
+    """The voxel that stands for an index beyond the border."""
+    if mode == "nearest":
+        return min(max(index, 0), extent - 1)
+    if mode == "grid-wrap":
+        return index % extent
+    period = max(2 * extent - 2, 1) if mode == "mirror" else 2 * extent
+    place = index % period
+    if place < extent:
+        return place
+    return period - place - (0 if mode == "mirror" else 1)
+
+
+def sampling_matrix(x, extent, order, mode):
+    """The dense matrix from the coefficients of one axis to the values of their spline at positions x."""
+    half = (order + 1) / 2
+    basis = interpolate.BSpline.basis_element(np.linspace(-half, half, order + 2), extrapolate=False)
+    matrix = np.zeros((len(x), extent))
+    for row, position in enumerate(x):
+        for index in range(int(np.floor(position)) - 4, int(np.floor(position)) + 6):
+            matrix[row, fold(index, extent, mode)] += np.nan_to_num(basis(position - index))
+    return matrix

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from oracle import fold
 from scipy.interpolate import BSpline
 from tables import DOUBLE, SINGLE
 
@@ -10,16 +11,6 @@ from elasticnd._geometry import MODES, make_geometry, with_box
 
 EXTENSIONS = ("mirror", "reflect", "grid-wrap")
 LENGTHS = (1, 2, 3, 5, 17, 63, 64, 65, 127, 128, 129, 200, 300)
-
-
-def fold(index, extent, mode):
-    if mode == "grid-wrap":
-        return index % extent
-    period = max(2 * extent - 2, 1) if mode == "mirror" else 2 * extent
-    place = index % period
-    if place < extent:
-        return place
-    return period - place - (0 if mode == "mirror" else 1)
 
 
 def collocation(extent, order, mode):
