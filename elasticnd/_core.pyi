@@ -8,8 +8,6 @@ from ._geometry import Geometry
 
 _Array = NDArray[Any]
 _Floats = NDArray[np.float64]
-_Start = tuple[int, ...]
-_Extent = tuple[int, ...]
 
 version: str
 max_axes: int
@@ -22,8 +20,6 @@ def set_num_threads(threads: int) -> None: ...
 def kernels() -> str: ...
 def available_kernels() -> list[str]: ...
 def choose_kernels(name: str) -> None: ...
-def source_box(geometry: Geometry, grid: _Floats, affine: _Floats | None, items: int) -> tuple[_Start, _Extent]: ...
-def held_box(geometry: Geometry, dtype: int, filtered: bool) -> tuple[_Start, _Extent]: ...
 def prefilter(
     geometry: Geometry,
     image: _Array,
@@ -42,33 +38,26 @@ def prefilter_adjoint(
 ) -> None: ...
 def sample(
     geometry: Geometry,
-    source: _Array,
-    source_dtype: int,
-    grid: _Floats,
+    image: _Array,
+    dtype: int,
+    points: _Floats,
     affine: _Floats | None,
     output: _Array,
-    output_dtype: int,
     batch_axes: int,
+    filtered: bool,
+    arithmetic: int,
     fill_element: bytes,
 ) -> None: ...
-def displace(geometry: Geometry, grid: _Floats, output: _Floats, batch_axes: int) -> None: ...
-def scatter_image(
+def displace(geometry: Geometry, points: _Floats, output: _Floats, batch_axes: int) -> None: ...
+def scatter(
     geometry: Geometry,
-    output: _Array,
-    output_dtype: int,
-    grid: _Floats,
+    gradient: _Array,
+    dtype: int,
+    image: _Array | None,
+    points: _Floats,
     affine: _Floats | None,
-    coefficients: _Array,
-    coefficients_dtype: int,
+    image_gradient: _Array | None,
     batch_axes: int,
-) -> None: ...
-def scatter_grid(
-    geometry: Geometry,
-    output: _Array,
-    output_dtype: int,
-    coefficients: _Array,
-    coefficients_dtype: int,
-    grid: _Floats,
-    affine: _Floats | None,
-    batch_axes: int,
-) -> tuple[_Floats, _Floats]: ...
+    filtered: bool,
+    arithmetic: int,
+) -> tuple[_Floats, _Floats] | None: ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -20,9 +19,9 @@ Floats = NDArray[np.float64]
 
 
 class Field(NamedTuple):
-    """Where the voxels go: the coefficients of the control grid, and the inverse affine, if there is one."""
+    """Where the voxels go: the displacements of the control points, and the inverse affine, if there is one."""
 
-    grid: Floats
+    points: Floats
     affine: Floats | None
 
 
@@ -54,7 +53,6 @@ def dense(spec: DeformSpec, displacement: Array, shape: Shape) -> Floats:
     """Evaluate the displacement at every voxel."""
     output: Floats = engine.empty(shape, np.dtype(np.float64))
     if output.size:
-        grid = engine.prefilter_grid(_as_float64(displacement), _grid_geometry(spec.points))
         geometry = make_geometry(
             image=spec.extent,
             points=spec.points,
@@ -64,7 +62,7 @@ def dense(spec: DeformSpec, displacement: Array, shape: Shape) -> Floats:
             mode=Mode.NEAREST,
             prefilter=False,
         )
-        engine.displace(grid, geometry, output, batch_axes=len(spec.batch))
+        engine.displace(_as_float64(displacement), geometry, output, batch_axes=len(spec.batch))
     return output
 
 
@@ -73,10 +71,13 @@ def image_vjp(
 ) -> list[Array | None]:
     """Pull gradients of the outputs back to the images."""
     field = _field(spec, displacement, affine)
-    return [
-        None if gradient is None else _pull_to_image(spec, image, gradient.dtype, gradient, field)
-        for image, gradient in zip(spec.images, gradients, strict=True)
-    ]
+    results: list[Array | None] = []
+    for image, gradient in zip(spec.images, gradients, strict=True):
+        result = None if gradient is None else _new_gradient(image, gradient.dtype)
+        if gradient is not None and result is not None:
+            _pull(spec, image, None, gradient, field, result)
+        results.append(result)
+    return results
 
 
 def vjp(
@@ -89,19 +90,17 @@ def vjp(
     """Pull gradients of the outputs back to images, control grid and affine matrix."""
     field = _field(spec, displacement, affine)
     n = spec.axes
-    of_grid = np.zeros((*spec.batch, n, *spec.points))
+    of_points = np.zeros((*spec.batch, n, *spec.points))
     of_inverse = np.zeros((*spec.batch, n, n + 1))
     of_images: list[Array | None] = []
     for image, array, gradient in zip(spec.images, images, gradients, strict=True):
-        if gradient is None:
-            of_images.append(None)
-            continue
-        of_images.append(_pull_to_image(spec, image, array.dtype, gradient, field))
-        for grid_part, inverse_part in _pull_to_field(spec, image, array, gradient, field):
-            of_grid += grid_part
-            of_inverse += inverse_part.reshape(of_inverse.shape)
-    pulled = engine.prefilter_grid_adjoint(of_grid, _grid_geometry(spec.points)) if of_grid.size else of_grid
-    of_displacement = pulled.astype(_gradient_dtype(displacement), copy=False)
+        result = None if gradient is None else _new_gradient(image, array.dtype)
+        if gradient is not None and result is not None:
+            for points_part, inverse_part in _pull(spec, image, array, gradient, field, result):
+                of_points += points_part
+                of_inverse += inverse_part.reshape(of_inverse.shape)
+        of_images.append(result)
+    of_displacement = of_points.astype(_gradient_dtype(displacement), copy=False)
     return of_images, of_displacement, None if affine is None else _pull_to_affine(spec, affine, of_inverse)
 
 
@@ -113,61 +112,48 @@ def _deform(spec: DeformSpec, image: ImageSpec, array: Array, field: Field) -> A
     if output.size == 0:
         return output
     for part, (source, target) in enumerate(_real_parts(image, array, output)):
-        source, target = _to_core(spec, image, source), _to_core(spec, image, target)
-        geometry = _geometry(spec, image, part)
-        if image.order > 1:
-            if spec.output != spec.extent:
-                geometry = engine.source_box(geometry, field.grid, field.affine, _items(spec))
-            source = engine.prefilter(source, geometry, filtered=image.prefilter)
         engine.sample(
-            source,
-            geometry,
-            field.grid,
+            _to_core(spec, image, source),
+            _geometry(spec, image, part),
+            field.points,
             field.affine,
-            target,
+            _to_core(spec, image, target),
             batch_axes=len(spec.batch),
+            filtered=image.prefilter,
             fill=_fill_element(image, part, target.dtype),
         )
     return output
 
 
-def _pull_to_image(spec: DeformSpec, image: ImageSpec, dtype: np.dtype[Any], gradient: Array, field: Field) -> Array:
-    dtype = _native(dtype)
-    gradient = _converted(gradient, dtype)
-    result = engine.empty(image.shape, dtype)
+def _new_gradient(image: ImageSpec, dtype: np.dtype[Any]) -> Array:
+    return engine.empty(image.shape, _native(dtype))
+
+
+def _pull(
+    spec: DeformSpec, image: ImageSpec, array: Array | None, gradient: Array, field: Field, result: Array
+) -> list[tuple[Floats, Floats]]:
+    """Write the gradient of an image to `result`; given the image, return those of points and inverse map as well."""
     if result.size == 0 or gradient.size == 0:
         result[...] = 0
-        return result
-    for part, (source, target) in enumerate(_real_parts(image, gradient, result)):
-        geometry = _geometry(spec, image, part)
-        source, target = _to_core(spec, image, source), _to_core(spec, image, target)
-        lead = target.shape[: target.ndim - spec.axes]
-        coefficients = engine.scatter_image(
-            source, geometry, field.grid, field.affine, lead, batch_axes=len(spec.batch)
-        )
-        engine.prefilter_adjoint(coefficients, geometry, target, filtered=image.prefilter and image.order > 1)
-    return result
-
-
-def _pull_to_field(
-    spec: DeformSpec, image: ImageSpec, array: Array, gradient: Array, field: Field
-) -> Iterator[tuple[Floats, Floats]]:
-    if image.order == 0 or gradient.size == 0:  # steps have no slope
-        return
-    gradient = _converted(gradient, array.dtype)
-    for part, (source, pulled) in enumerate(_real_parts(image, array, gradient)):
-        geometry = _geometry(spec, image, part)
-        coefficients = engine.prefilter(
-            _to_core(spec, image, source), geometry, filtered=image.prefilter and image.order > 1
-        )
-        yield engine.scatter_grid(
+        return []
+    if image.order == 0:  # steps have no slope
+        array = None
+    fields = []
+    arrays = [_converted(gradient, result.dtype), result, *([] if array is None else [array])]
+    for part, (pulled, target, *source) in enumerate(_real_parts(image, *arrays)):
+        of_field = engine.scatter(
             _to_core(spec, image, pulled),
-            coefficients,
-            geometry,
-            field.grid,
+            _geometry(spec, image, part),
+            _to_core(spec, image, source[0]) if source else None,
+            field.points,
             field.affine,
+            _to_core(spec, image, target),
             batch_axes=len(spec.batch),
+            filtered=image.prefilter,
         )
+        if of_field is not None:
+            fields.append(of_field)
+    return fields
 
 
 def _real_parts(image: ImageSpec, *arrays: Array) -> Iterator[tuple[Array, ...]]:
@@ -190,10 +176,6 @@ def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def _converted(array: Array, dtype: np.dtype[Any]) -> Array:
     with np.errstate(over="ignore"):  # infinity, as for every value that a type cannot hold
         return array.astype(dtype, copy=False)
-
-
-def _items(spec: DeformSpec) -> int:
-    return math.prod(spec.batch)
 
 
 # ---- geometry ------------------------------------------------------------------------------------------------------
@@ -230,19 +212,6 @@ def _geometry(spec: DeformSpec, image: ImageSpec, part: int) -> Geometry:
     )
 
 
-@lru_cache(maxsize=256)
-def _grid_geometry(points: Shape) -> Geometry:
-    return make_geometry(
-        image=points,
-        points=points,
-        crop=(0,) * len(points),
-        output=points,
-        order=3,
-        mode=Mode.MIRROR,
-        prefilter=True,
-    )
-
-
 # ---- the field -----------------------------------------------------------------------------------------------------
 
 
@@ -251,11 +220,7 @@ def _as_float64(array: Array) -> Floats:
 
 
 def _field(spec: DeformSpec, displacement: Array, affine: Array | None) -> Field:
-    inverse = _inverse_map(spec, affine)
-    grid = _as_float64(displacement)
-    if grid.size:
-        grid = engine.prefilter_grid(grid, _grid_geometry(spec.points))
-    return Field(grid, inverse)
+    return Field(_as_float64(displacement), _inverse_map(spec, affine))
 
 
 def _inverse_map(spec: DeformSpec, affine: Array | None) -> Floats | None:

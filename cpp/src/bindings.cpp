@@ -11,6 +11,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "../include/elasticnd/boundary.hpp"
@@ -38,15 +39,11 @@ Geometry geometry_of(const py::buffer& buffer) {
     if (geometry.padding < 0 || geometry.padding > 1024) reject("padding out of range");
     constexpr int64 longest = int64(1) << 48;
     for (int k = 0; k < geometry.axes; ++k) {
-        const int64 extent = geometry.image[k] + 2 * geometry.padding;
         if (geometry.image[k] < 1 || geometry.image[k] > longest) reject("image extent out of range");
         if (geometry.points[k] < 1 || geometry.points[k] > longest) reject("control points out of range");
         if (geometry.output[k] < 0 || geometry.output[k] > longest) reject("output extent out of range");
         if (geometry.crop[k] < 0 || geometry.crop[k] > longest) reject("crop out of range");
         if (geometry.derivative[k] < 0) reject("derivative out of range");
-        if (geometry.box_start[k] < 0 || geometry.box_extent[k] < 1 ||
-            geometry.box_start[k] > extent - geometry.box_extent[k])
-            reject("box out of range");
     }
     return geometry;
 }
@@ -90,41 +87,26 @@ void require_writeable(const py::array& array) {
     if (!array.writeable()) reject("an output is read-only");
 }
 
-// Coefficients are read along the innermost axis as whole vectors.
-void require_side_by_side(const Geometry& geometry, const Planes& planes) {
-    const int inner = geometry.axes - 1;
-    if (planes.dtype != dtype_float32 && planes.dtype != dtype_float64) reject("coefficients must be floats");
-    if (geometry.box_extent[inner] > 1 && planes.stride[inner] != element_size[planes.dtype])
-        reject("coefficients must be contiguous along the last axis");
-    for (int k = 0; k < geometry.axes; ++k)
-        if (planes.stride[k] <= 0) reject("coefficients must have positive strides");
-}
-
 // Integers of 32 bits and more, and doubles, are computed in doubles; the others in either type.
 bool can_compute_in(int arithmetic, int dtype) {
     const bool wide = (dtype >= dtype_int32 && dtype <= dtype_uint64) || dtype == dtype_float64;
     return arithmetic == dtype_float64 || (arithmetic == dtype_float32 && !wide);
 }
 
-const double* grid_of(const Doubles& grid, const Geometry& geometry, int64 items) {
-    int64 size = items * geometry.axes;
-    for (int k = 0; k < geometry.axes; ++k) size *= geometry.points[k];
-    if (grid.size() != size) reject("the control grid has a wrong size");
-    return grid.data();
-}
-
 // Signals reach Python on its main thread alone. The others must not ask for the GIL in the middle of a run: while
 // the process ends, they would never come back.
-bool on_main_thread() {
-    const py::object main_thread = py::module_::import("threading").attr("main_thread")();
-    return main_thread.attr("ident").cast<unsigned long>() == PyThread_get_thread_ident();
+unsigned long main_thread = 0;
+
+void remember_main_thread() {
+    const py::object thread = py::module_::import("threading").attr("main_thread")();
+    main_thread = thread.attr("ident").cast<unsigned long>();
 }
 
 // Runs `body(executor)` without the GIL. Ctrl-C ends it between two tasks.
 template <class Body>
 void compute(Body body) {
     std::function<bool()> ask;
-    if (on_main_thread())
+    if (PyThread_get_thread_ident() == main_thread)
         ask = [] {
             py::gil_scoped_acquire acquired;
             return PyErr_CheckSignals() != 0;
@@ -148,162 +130,138 @@ void compute(Body body) {
     }
 }
 
-// The parts of a SampleJob that all calls share; holds what its pointers point to.
+// A deformation, with what its pointers point to.
 class Request {
    public:
-    Request(const py::buffer& geometry, const py::array& source, int source_dtype, const py::array& output,
-            int output_dtype, const Doubles& grid, const std::optional<Doubles>& affine, int batch_axes)
-        : geometry_(geometry_of(geometry)),
-          source_(source, source_dtype, geometry_, geometry_.box_extent, batch_axes),
-          output_(output, output_dtype, geometry_, geometry_.output, batch_axes) {
-        if (source_.items != output_.items || source_.channels != output_.channels)
-            reject("source and output differ in their planes");
-        job.geometry = geometry_;
-        job.items = output_.items;
-        job.channels = output_.channels;
-        job.source = source_.planes;
-        job.output = output_.planes;
-        job.fill_element = nullptr;
+    // Without an image, `output` stands in for it: nothing reads it then.
+    Request(const py::buffer& buffer, const std::optional<py::array>& image, const py::array& output, int dtype,
+            const Doubles& points, const std::optional<Doubles>& affine, int batch_axes, bool filtered, int arithmetic)
+        : geometry(geometry_of(buffer)), output_(output, dtype, geometry, geometry.output, batch_axes) {
+        if (!can_compute_in(arithmetic, dtype)) reject("the arithmetic is too narrow for the image");
+        deformation.geometry = geometry;
+        deformation.filtered = filtered;
+        deformation.arithmetic = arithmetic;
+        deformation.items = output_.items;
+        deformation.channels = output_.channels;
+        deformation.output = output_.planes;
+        deformation.image = output_.planes;
+        if (image) {
+            image_.emplace(*image, dtype, geometry, geometry.image, batch_axes);
+            require_same_planes(*image_);
+            deformation.image = image_->planes;
+        }
+        set_points(points);
         set_affine(affine);
-        grid_values = grid_of(grid, geometry_, job.items);
+        deformation.fill_element = nullptr;
     }
-    SampleJob job;
-    const double* grid_values;
+    void require_same_planes(const PlanesOf& other) const {
+        if (other.items != output_.items || other.channels != output_.channels)
+            reject("image and output differ in their planes");
+    }
+    Geometry geometry;
+    Deformation deformation;
 
    private:
-    void set_affine(const std::optional<Doubles>& affine) {
-        job.affine = nullptr;
-        job.affine_item_size = 0;
-        if (!affine) return;
-        const int64 size = geometry_.axes * (geometry_.axes + 1);
-        if (affine->size() != size && affine->size() != size * job.items) reject("the affine has a wrong size");
-        job.affine = affine->data();
-        if (affine->size() != size) job.affine_item_size = size;
+    void set_points(const Doubles& points) {
+        int64 size = output_.items * geometry.axes;
+        for (int k = 0; k < geometry.axes; ++k) size *= geometry.points[k];
+        if (points.size() != size) reject("the control grid has a wrong size");
+        deformation.points = points.data();
     }
-    Geometry geometry_;
-    PlanesOf source_;
+    void set_affine(const std::optional<Doubles>& affine) {
+        deformation.affine = nullptr;
+        deformation.affine_item_size = 0;
+        if (!affine) return;
+        const int64 size = geometry.axes * (geometry.axes + 1);
+        if (affine->size() != size && affine->size() != size * output_.items) reject("the affine has a wrong size");
+        deformation.affine = affine->data();
+        if (affine->size() != size) deformation.affine_item_size = size;
+    }
     PlanesOf output_;
+    std::optional<PlanesOf> image_;
 };
 
-void sample_into(const py::buffer& geometry, const py::array& source, int source_dtype, const Doubles& grid,
-                 const std::optional<Doubles>& affine, const py::array& output, int output_dtype, int batch_axes,
-                 const py::bytes& fill_element) {
-    Request request(geometry, source, source_dtype, output, output_dtype, grid, affine, batch_axes);
+void sample_into(const py::buffer& geometry, const py::array& image, int dtype, const Doubles& points,
+                 const std::optional<Doubles>& affine, const py::array& output, int batch_axes, bool filtered,
+                 int arithmetic, const py::bytes& fill_element) {
+    Request request(geometry, image, output, dtype, points, affine, batch_axes, filtered, arithmetic);
     require_writeable(output);
-    const std::string fill = fill_element;
-    if (request.job.geometry.order == 0) {
-        if (source_dtype != output_dtype || fill.size() != static_cast<size_t>(element_size[source_dtype]))
-            reject("order 0 copies elements: source, output and fill must have one type");
-        request.job.fill_element = fill.data();
-    } else if (request.job.geometry.order == 1) {
-        if (source_dtype != output_dtype) reject("source and output differ in type");
-    } else {
-        require_side_by_side(request.job.geometry, request.job.source);
-        if (!can_compute_in(source_dtype, output_dtype)) reject("coefficients are too narrow for the output");
+    const std::string_view fill = fill_element;
+    if (fill.size() != static_cast<size_t>(element_size[dtype])) reject("the fill is no element of the image");
+    request.deformation.fill_element = fill.data();
+    compute([&](Executor& executor) { sample(request.deformation, executor); });
+}
+
+void displace_into(const py::buffer& geometry, const Doubles& points, const py::array& output, int batch_axes) {
+    Request request(geometry, std::nullopt, output, dtype_float64, points, std::nullopt, batch_axes, true,
+                    dtype_float64);
+    require_writeable(output);
+    if (request.deformation.channels != request.geometry.axes) reject("the output needs one channel per component");
+    compute([&](Executor& executor) { displace(request.deformation, executor); });
+}
+
+py::object scatter_of(const py::buffer& geometry, const py::array& gradient, int dtype,
+                      const std::optional<py::array>& image, const Doubles& points,
+                      const std::optional<Doubles>& affine, const std::optional<py::array>& image_gradient,
+                      int batch_axes, bool filtered, int arithmetic) {
+    Request request(geometry, image, gradient, dtype, points, affine, batch_axes, filtered, arithmetic);
+    Gradients gradients = {};
+    std::optional<PlanesOf> target;
+    if (image_gradient) {
+        require_writeable(*image_gradient);
+        target.emplace(*image_gradient, dtype, request.geometry, request.geometry.image, batch_axes);
+        request.require_same_planes(*target);
+        gradients.image = &target->planes;
     }
-    compute([&](Executor& executor) { sample(request.job, request.grid_values, executor); });
+    py::object fields = py::none();
+    if (image) {
+        const py::ssize_t axes = request.geometry.axes;
+        Doubles of_points(std::vector<py::ssize_t>(points.shape(), points.shape() + points.ndim()));
+        Doubles of_affine(
+            std::vector<py::ssize_t>{static_cast<py::ssize_t>(request.deformation.items), axes, axes + 1});
+        std::fill_n(of_points.mutable_data(), of_points.size(), 0.0);
+        std::fill_n(of_affine.mutable_data(), of_affine.size(), 0.0);
+        gradients.points = of_points.mutable_data();
+        gradients.affine = of_affine.mutable_data();
+        fields = py::make_tuple(of_points, of_affine);
+    }
+    compute([&](Executor& executor) { scatter(request.deformation, gradients, executor); });
+    return fields;
 }
 
-void displace_into(const py::buffer& geometry, const Doubles& grid, const py::array& output, int batch_axes) {
-    Geometry shape = geometry_of(geometry);
-    PlanesOf planes(output, dtype_float64, shape, shape.output, batch_axes);
-    require_writeable(output);
-    if (planes.channels != shape.axes) reject("the output needs one channel per component");
-    SampleJob job = {};
-    job.geometry = shape;
-    job.items = planes.items;
-    job.channels = planes.channels;
-    job.source = planes.planes;
-    job.output = planes.planes;
-    const double* values = grid_of(grid, shape, job.items);
-    compute([&](Executor& executor) { displace(job, values, executor); });
-}
-
-void scatter_image_into(const py::buffer& geometry, const py::array& output, int output_dtype, const Doubles& grid,
-                        const std::optional<Doubles>& affine, const py::array& coefficients, int coefficients_dtype,
-                        int batch_axes) {
-    Request request(geometry, coefficients, coefficients_dtype, output, output_dtype, grid, affine, batch_axes);
-    require_writeable(coefficients);
-    require_side_by_side(request.job.geometry, request.job.source);
-    if (!can_compute_in(coefficients_dtype, output_dtype)) reject("coefficients are too narrow for the gradient");
-    for (int k = 0; k < request.job.geometry.axes; ++k)
-        if (request.job.geometry.box_start[k] != 0) reject("a scatter needs the whole coefficients");
-    compute([&](Executor& executor) { scatter_image(request.job, request.grid_values, executor); });
-}
-
-py::tuple scatter_grid_of(const py::buffer& geometry, const py::array& output, int output_dtype,
-                          const py::array& coefficients, int coefficients_dtype, const Doubles& grid,
-                          const std::optional<Doubles>& affine, int batch_axes) {
-    Request request(geometry, coefficients, coefficients_dtype, output, output_dtype, grid, affine, batch_axes);
-    require_side_by_side(request.job.geometry, request.job.source);
-    if (!can_compute_in(coefficients_dtype, output_dtype)) reject("coefficients are too narrow for the gradient");
-    const py::ssize_t axes = request.job.geometry.axes;
-    Doubles grid_gradient(std::vector<py::ssize_t>(grid.shape(), grid.shape() + grid.ndim()));
-    Doubles affine_gradient(std::vector<py::ssize_t>{static_cast<py::ssize_t>(request.job.items), axes, axes + 1});
-    std::fill_n(grid_gradient.mutable_data(), grid_gradient.size(), 0.0);
-    std::fill_n(affine_gradient.mutable_data(), affine_gradient.size(), 0.0);
-    double* to_grid = grid_gradient.mutable_data();
-    double* to_affine = affine_gradient.mutable_data();
-    compute([&](Executor& executor) { scatter_grid(request.job, request.grid_values, to_grid, to_affine, executor); });
-    return py::make_tuple(grid_gradient, affine_gradient);
-}
-
-using IntTuple = std::vector<int64>;
-
-py::tuple as_tuple(const Geometry& geometry, const Box& box) {
-    return py::make_tuple(py::tuple(py::cast(IntTuple(box.start, box.start + geometry.axes))),
-                          py::tuple(py::cast(IntTuple(box.extent, box.extent + geometry.axes))));
-}
-
-py::tuple source_box(const py::buffer& geometry, const Doubles& grid, const std::optional<Doubles>& affine,
-                     int64 items) {
-    const Geometry shape = geometry_of(geometry);
-    OutputPart part = {};
-    for (int k = 0; k < shape.axes; ++k) part.last[k] = shape.output[k];
-    const double* values = grid_of(grid, shape, items);
-    const int64 size = shape.axes * (shape.axes + 1);
-    if (affine && affine->size() != size && affine->size() != size * items) reject("the affine has a wrong size");
-    const int64 item_size = affine && affine->size() != size ? size : 0;
-    Box box;
-    compute([&](Executor&) {
-        box = find_source_box(shape, part, 0, items, values, affine ? affine->data() : nullptr, item_size);
-    });
-    return as_tuple(shape, box);
-}
-
-py::tuple held(const py::buffer& geometry, int dtype, bool filtered) {
-    const Geometry shape = geometry_of(geometry);
-    return as_tuple(shape, held_box(shape, dtype, filtered));
+void require_box(const Geometry& geometry) {
+    const int64 border = border_of(geometry);
+    for (int k = 0; k < geometry.axes; ++k) {
+        const int64 stop = geometry.image[k] + 2 * geometry.padding + border;
+        if (geometry.box_extent[k] < 1 || geometry.box_extent[k] > stop + border || geometry.box_start[k] < -border ||
+            geometry.box_start[k] > stop - geometry.box_extent[k])
+            reject("box out of range");
+    }
 }
 
 void prefilter_into(const py::buffer& geometry, const py::array& image, int image_dtype, const py::array& coefficients,
                     int coefficients_dtype, bool filtered) {
     const Geometry shape = geometry_of(geometry);
-    const Box box = held_box(shape, coefficients_dtype, filtered);
+    require_box(shape);
     PlanesOf from(image, image_dtype, shape, shape.image, 0);
-    PlanesOf to(coefficients, coefficients_dtype, shape, box.extent, 0);
+    PlanesOf to(coefficients, coefficients_dtype, shape, shape.box_extent, 0);
     require_writeable(coefficients);
-    require_side_by_side(shape, to.planes);
     if (from.channels != to.channels) reject("image and coefficients differ in their planes");
     if (!can_compute_in(coefficients_dtype, image_dtype)) reject("coefficients are too narrow for the image");
-    compute(
-        [&](Executor& executor) { prefilter(shape, filtered, from.channels, from.planes, to.planes, box, executor); });
+    compute([&](Executor& executor) { prefilter(shape, from.channels, from.planes, to.planes, filtered, executor); });
 }
 
 void prefilter_adjoint_into(const py::buffer& geometry, const py::array& coefficients, int coefficients_dtype,
                             const py::array& image, int image_dtype, bool filtered) {
     const Geometry shape = geometry_of(geometry);
+    require_box(shape);
     PlanesOf to(image, image_dtype, shape, shape.image, 0);
     PlanesOf from(coefficients, coefficients_dtype, shape, shape.box_extent, 0);
-    require_writeable(coefficients);
     require_writeable(image);
-    require_side_by_side(shape, from.planes);
     if (from.channels != to.channels) reject("image and coefficients differ in their planes");
     if (!can_compute_in(coefficients_dtype, image_dtype)) reject("coefficients are too narrow for the image");
-    for (int k = 0; k < shape.axes; ++k)
-        if (shape.box_extent[k] != shape.image[k] + 2 * shape.padding) reject("the adjoint needs whole coefficients");
     compute(
-        [&](Executor& executor) { prefilter_adjoint(shape, filtered, to.channels, from.planes, to.planes, executor); });
+        [&](Executor& executor) { prefilter_adjoint(shape, to.channels, from.planes, to.planes, filtered, executor); });
 }
 
 py::dict geometry_layout() {
@@ -357,25 +315,25 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
         },
         py::arg("name"), "Chooses an instruction set by its name.");
 
-    module.def("source_box", source_box, py::arg("geometry"), py::arg("grid"), py::arg("affine").none(true),
-               py::arg("items"), "Start and extent of a box that holds every coefficient which sampling reads.");
-    module.def("held_box", held, py::arg("geometry"), py::arg("dtype"), py::arg("filtered"),
-               "Start and extent of what must be held to compute the coefficients in the geometry's box.");
     module.def("prefilter", prefilter_into, py::arg("geometry"), py::arg("image"), py::arg("image_dtype"),
                py::arg("coefficients"), py::arg("coefficients_dtype"), py::arg("filtered"),
-               "Fills the coefficients, of the shape of held_box, from the image.");
+               "Fills the coefficients, those in the geometry's box, from the image.");
     module.def("prefilter_adjoint", prefilter_adjoint_into, py::arg("geometry"), py::arg("coefficients"),
                py::arg("coefficients_dtype"), py::arg("image"), py::arg("image_dtype"), py::arg("filtered"),
-               "Fills the image with the transpose of prefilter applied to the coefficients, which it overwrites.");
-    module.def("sample", sample_into, py::arg("geometry"), py::arg("source"), py::arg("source_dtype"), py::arg("grid"),
-               py::arg("affine").none(true), py::arg("output"), py::arg("output_dtype"), py::arg("batch_axes"),
-               py::arg("fill_element"), "Fills the output from the coefficients, or from the image at orders 0 and 1.");
-    module.def("displace", displace_into, py::arg("geometry"), py::arg("grid"), py::arg("output"),
+               "Fills the image with the transpose of prefilter applied to the coefficients.");
+    module.def("sample", sample_into, py::arg("geometry"), py::arg("image"), py::arg("dtype"), py::arg("points"),
+               py::arg("affine").none(true), py::arg("output"), py::arg("batch_axes"), py::arg("filtered"),
+               py::arg("arithmetic"), py::arg("fill_element"), "Fills the output with the deformed image.");
+    module.def("displace", displace_into, py::arg("geometry"), py::arg("points"), py::arg("output"),
                py::arg("batch_axes"), "Fills the output with the displacement of each voxel.");
-    module.def("scatter_image", scatter_image_into, py::arg("geometry"), py::arg("output"), py::arg("output_dtype"),
-               py::arg("grid"), py::arg("affine").none(true), py::arg("coefficients"), py::arg("coefficients_dtype"),
-               py::arg("batch_axes"), "Adds the transpose of sample applied to the output to the coefficients.");
-    module.def("scatter_grid", scatter_grid_of, py::arg("geometry"), py::arg("output"), py::arg("output_dtype"),
-               py::arg("coefficients"), py::arg("coefficients_dtype"), py::arg("grid"), py::arg("affine").none(true),
-               py::arg("batch_axes"), "Gradients of <output, sample> for the control grid and the affine matrix.");
+    module.def(
+        "scatter", scatter_of, py::arg("geometry"), py::arg("gradient"), py::arg("dtype"), py::arg("image").none(true),
+        py::arg("points"), py::arg("affine").none(true), py::arg("image_gradient").none(true), py::arg("batch_axes"),
+        py::arg("filtered"), py::arg("arithmetic"),
+        "Pulls the gradient of the output back: fills image_gradient, and with an image returns the gradients of "
+        "the control points and, per batch item, of the affine map.");
+    remember_main_thread();
+    const py::module_ os = py::module_::import("os");
+    if (py::hasattr(os, "register_at_fork"))
+        os.attr("register_at_fork")(py::arg("after_in_child") = py::cpp_function(remember_main_thread));
 }

@@ -41,6 +41,10 @@ inline auto with_order(int order, Body body) {
     }
 }
 
+// The element type that a type of the arithmetic is.
+template <class T>
+constexpr int own_dtype = sizeof(T) == sizeof(float) ? dtype_float32 : dtype_float64;
+
 // The innermost axes of a stencil are unrolled, up to four of them; the others are a loop around these.
 constexpr int max_unrolled_axes = 4;
 

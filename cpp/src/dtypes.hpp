@@ -70,15 +70,22 @@ inline uint16_t bfloat_from_float(float value) {
 }
 
 // Half away from zero, saturating; NaN becomes 0. `lowest` and `highest` are the limits of Integer, the latter
-// rounded up to a number that Real holds.
+// rounded up to a number that Real holds. Without branches where a wider integer is at hand.
 template <class Integer, class Real>
 inline Integer saturate(Real value, Real lowest, Real highest, Integer minimum, Integer maximum) {
-    if (!(value > lowest)) return value == value ? minimum : Integer(0);
-    if (!(value < highest)) return maximum;
-    const Real whole = static_cast<Real>(static_cast<int64>(value));
-    const Real rest = value - whole;
-    const int64 rounded = static_cast<int64>(value) + (rest >= Real(0.5)) - (rest <= Real(-0.5));
-    return static_cast<Integer>(rounded);
+    if constexpr (sizeof(Integer) < sizeof(int32_t)) {
+        const Real kept = value > lowest ? (value < highest ? value : highest) : (value == value ? lowest : Real(0));
+        const int32_t whole = static_cast<int32_t>(kept);
+        const Real rest = kept - static_cast<Real>(whole);
+        return static_cast<Integer>(whole + (rest >= Real(0.5) ? 1 : 0) - (rest <= Real(-0.5) ? 1 : 0));
+    } else {
+        if (!(value > lowest)) return value == value ? minimum : Integer(0);
+        if (!(value < highest)) return maximum;
+        const Real whole = static_cast<Real>(static_cast<int64>(value));
+        const Real rest = value - whole;
+        const int64 rounded = static_cast<int64>(value) + (rest >= Real(0.5)) - (rest <= Real(-0.5));
+        return static_cast<Integer>(rounded);
+    }
 }
 
 // Storage is what lies in memory; Real is the type of the arithmetic; load and store convert.

@@ -4,7 +4,11 @@
 
 ELASTICND_BEGIN
 
-int64 sample_scratch(const SampleJob& job) { return Walk::scratch_size(job); }
+constexpr int64 alignments = 256;  // what take_scratch may leave out
+
+int64 sample_scratch(const SampleJob& job) { return Walk::scratch_size(job) + gather_scratch_size() + alignments; }
+int64 scatter_scratch(const SampleJob& job) { return Walk::scratch_size(job) + scatter_scratch_size() + alignments; }
+int64 filter_scratch() { return maximum(rows_scratch_size(), lines_scratch_size()) + alignments; }
 
 #define ELASTICND_TEXT_OF(name) #name
 #define ELASTICND_TEXT(name) ELASTICND_TEXT_OF(name)
@@ -13,9 +17,10 @@ extern const Kernels kernels = {ELASTICND_TEXT(ELASTICND_ISA),
                                 sample_scratch,
                                 sample,
                                 displace,
-                                scatter_image,
-                                scatter_grid,
+                                scatter_scratch,
+                                scatter,
                                 filter_scratch,
+                                filter_rows,
                                 filter,
                                 load_row,
                                 store_row};

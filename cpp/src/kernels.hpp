@@ -5,9 +5,10 @@
 
 namespace elasticnd {
 
-constexpr int row_length = 128;  // voxels that a kernel works on at a time
+constexpr int row_length = 128;  // voxels that a kernel works on at a time, at most
 
-// The control grid with its mirror images: a stencil of four never leaves it.
+// The coefficients of the control grid, from one before the first to one after the last: a stencil of four never leaves
+// them.
 struct Field {
     const double* coefficients;  // (items, axes, extent_0, extent_1, ...)
     int64 extent[max_axes];
@@ -37,12 +38,15 @@ struct SampleJob {
     int64 affine_item_size;
     int64 items;
     int64 channels;
-    Planes source;             // image or coefficients
+    int64 unit_length;         // voxels in a unit, but for the last of a row
+    int64 row_units;           // units in a row of the output
+    Planes source;             // coefficients, from the geometry's box on; or the image itself
+    bool direct;               // `source` is the image: nothing is held beyond its border
     Planes output;             // of the geometry's output extent: written by sampling, read by the derivatives
     const char* fill_element;  // order 0 copies elements: this one where there is no position
 };
 
-// A job is cut into units: `row_length` voxels of one row of one batch item.
+// A job is cut into units: voxels of one row of one batch item.
 struct UnitRange {
     int64 first;
     int64 last;  // exclusive
@@ -54,9 +58,34 @@ struct Slab {
     int64 last;  // exclusive
 };
 
-struct FilterJob {
-    char* coefficients;
+// Where a scatter adds to. What is null is left out.
+struct ScatterTargets {
+    const Planes* image;  // gradient of the coefficients, inside of `slab` only
+    Slab slab;
+    double* grid;    // gradient of the field's coefficients of one item, shaped like these
+    double* affine;  // (axes, axes + 1)
+};
+
+// Filters rows of an image, along its innermost axis, into rows of coefficients.
+struct RowFilterJob {
+    int image_dtype;
+    int64 image_stride;  // in bytes
+    int64 image_extent;
     int dtype;  // float32 or float64
+    int order;
+    int extension;  // prefilter_mode
+    bool filtered;  // else the samples are taken for coefficients
+    int padding;
+    bool constant;  // the padding holds `beyond`, not the image's border
+    double beyond;
+    int64 wanted_start;  // coefficients to compute, of the padded axis
+    int64 wanted_stop;
+};
+
+// Filters lines of coefficients in place.
+struct FilterJob {
+    char* coefficients;  // coefficient 0 of the line that starts at 0
+    int dtype;           // float32 or float64
     int order;
     int extension;  // prefilter_mode
     bool transposed;
@@ -73,22 +102,29 @@ struct Kernels {
     const char* name;
     void (*inner_weights)(const Geometry&, int64 first, int64 count, int64* cell, int64* run, double* weight,
                           int64 stride);
-    // Bytes of scratch that a range of units needs.
+    // Bytes of scratch for `sample` and `displace`.
     int64 (*sample_scratch)(const SampleJob&);
     void (*sample)(const SampleJob&, UnitRange, void* scratch);
     void (*displace)(const SampleJob&, UnitRange, void* scratch);
-    void (*scatter_image)(const SampleJob&, UnitRange, Slab, void* scratch);
-    // Adds to `grid_gradient`, shaped as one batch item of the field, and to `affine_gradient`, (axes, axes + 1).
-    void (*scatter_grid)(const SampleJob&, UnitRange, double* grid_gradient, double* affine_gradient, void* scratch);
-    int64 filter_scratch;
-    // Filters the lines that start at `line[0..count)`, in elements; at most filter_lines of them.
+    // job.source holds the coefficients of the image, for the gradient of grid and affine.
+    int64 (*scatter_scratch)(const SampleJob&);
+    void (*scatter)(const SampleJob&, UnitRange, const ScatterTargets&, void* scratch);
+    // Bytes of scratch for both kinds of filters.
+    int64 (*filter_scratch)();
+    // `image[r]` is the first sample of a row, or null where all lies in a constant padding; `coefficients[r]` the
+    // place of coefficient 0. At most rows_together of them.
+    void (*filter_rows)(const RowFilterJob&, const char* const* image, char* const* coefficients, int count,
+                        void* scratch);
+    // Filters the lines that start at `line[0..count)`, in elements; at most lines_together of them.
     void (*filter)(const FilterJob&, const int64* line, int count, void* scratch);
     // Reads `count` elements into the type of the arithmetic, float32 or float64, or writes them.
     void (*load_row)(int dtype, const char* from, int64 stride, int64 count, int arithmetic, char* to);
     void (*store_row)(int arithmetic, const char* from, int64 count, int dtype, char* to, int64 stride);
 };
 
-constexpr int filter_lines = 16;
+constexpr int line_bytes = 128;  // of samples side by side that a filter works on: two lines of the cache
+constexpr int rows_together = 64;
+inline int lines_together(int64 item) { return line_bytes / static_cast<int>(item); }
 
 namespace baseline {
 extern const Kernels kernels;

@@ -1,6 +1,7 @@
 // Numbers side by side: a compiler vector where there is one, a plain array elsewhere.
 #pragma once
 #include <cstring>
+#include <type_traits>
 
 #include "../include/elasticnd/platform.hpp"
 
@@ -21,6 +22,10 @@ struct VectorOf<float, 8> {
 template <>
 struct VectorOf<double, 4> {
     typedef double type __attribute__((vector_size(32)));
+};
+template <>
+struct VectorOf<double, 8> {
+    typedef double type __attribute__((vector_size(64)));
 };
 template <class T, int LANES>
 using Vector = typename VectorOf<T, LANES>::type;
@@ -52,80 +57,98 @@ struct Vector {
 
 #endif
 
-// Sums run over four lanes in every instruction set, so that they run in the same order everywhere.
-template <class T>
-using Quad = Vector<T, 4>;
-
-template <class T>
-inline Quad<T> load_quad(const void* from) {
-    Quad<T> quad;
-    std::memcpy(&quad, from, sizeof quad);
-    return quad;
+// Brings a line of memory into the cache; the address need not be good.
+ELASTICND_FLAT void prefetch(const void* at) {
+#if defined(__GNUC__)
+    __builtin_prefetch(at);
+#else
+    (void)at;
+#endif
 }
 
-template <class T>
-inline void store_quad(void* to, Quad<T> quad) {
-    std::memcpy(to, &quad, sizeof quad);
+template <class V>
+inline V load_vector(const void* from) {
+    V vector;
+    std::memcpy(&vector, from, sizeof vector);
+    return vector;
 }
 
-template <class T>
-inline Quad<T> spread(T value) {
-    Quad<T> quad;
-    for (int l = 0; l < 4; ++l) quad[l] = value;
-    return quad;
+template <class V>
+inline void store_vector(void* to, const V& vector) {
+    std::memcpy(to, &vector, sizeof vector);
 }
 
-template <class T>
-inline T sum_of(Quad<T> quad) {
-    return (quad[0] + quad[1]) + (quad[2] + quad[3]);
-}
-
-// The taps of a stencil along the contiguous axis: as many quads as fit, then single numbers.
+// The taps of a stencil along the contiguous axis. From three on: a vector of four or eight lanes, of which those
+// beyond the taps hold whatever lies there. Sums run over the same lanes, so in the same order, in every instruction
+// set.
 template <class T, int TAPS>
-struct Taps {
-    static constexpr int quads = TAPS / 4;
-    static constexpr int singles = TAPS % 4;
-    Quad<T> quad[quads ? quads : 1];
-    T single[singles ? singles : 1];
+struct ManyTaps {
+    static constexpr int lanes = TAPS <= 4 ? 4 : 8;
+    using Lanes = Vector<T, lanes>;
+    Lanes tap;
 
-    static Taps load(const char* from) {
-        Taps taps;
-        for (int q = 0; q < quads; ++q) taps.quad[q] = load_quad<T>(from + q * sizeof(Quad<T>));
-        std::memcpy(taps.single, from + quads * sizeof(Quad<T>), singles * sizeof(T));
-        return taps;
-    }
+    // Reads `lanes` numbers.
+    static ELASTICND_FLAT ManyTaps load(const char* from) { return {load_vector<Lanes>(from)}; }
+    ELASTICND_FLAT void store(char* to) const { store_vector(to, tap); }
     // Numbers that lie `stride` elements apart.
-    static Taps gather(const T* from, int stride) {
-        Taps taps;
-        for (int q = 0; q < quads; ++q)
-            for (int l = 0; l < 4; ++l) taps.quad[q][l] = from[(4 * q + l) * stride];
-        for (int s = 0; s < singles; ++s) taps.single[s] = from[(4 * quads + s) * stride];
+    static ELASTICND_FLAT ManyTaps gather(const T* from, int stride) {
+        Lanes taps = {};
+        for (int l = 0; l < TAPS; ++l) taps[l] = from[l * stride];
+        return {taps};
+    }
+    ELASTICND_FLAT ManyTaps scaled(T factor) const { return {tap * factor}; }
+    ELASTICND_FLAT void add(const ManyTaps& other) { tap = tap + other.tap; }
+    // With zeros in the other lanes.
+    ELASTICND_FLAT ManyTaps only_taps() const {
+        ManyTaps taps = *this;
+        for (int l = TAPS; l < lanes; ++l) taps.tap[l] = T(0);
         return taps;
     }
-    void store(char* to) const {
-        for (int q = 0; q < quads; ++q) store_quad<T>(to + q * sizeof(Quad<T>), quad[q]);
-        std::memcpy(to + quads * sizeof(Quad<T>), single, singles * sizeof(T));
-    }
-    Taps scaled(T factor) const {
-        Taps taps;
-        for (int q = 0; q < quads; ++q) taps.quad[q] = quad[q] * spread(factor);
-        for (int s = 0; s < singles; ++s) taps.single[s] = single[s] * factor;
-        return taps;
-    }
-    void add(const Taps& other) {
-        for (int q = 0; q < quads; ++q) quad[q] = quad[q] + other.quad[q];
-        for (int s = 0; s < singles; ++s) single[s] = single[s] + other.single[s];
-    }
-    T dot(const Taps& other) const {
-        T sum = T(0);
-        if (quads > 0) {
-            Quad<T> products = quad[0] * other.quad[0];
-            for (int q = 1; q < quads; ++q) products = products + quad[q] * other.quad[q];
-            sum = sum_of<T>(products);
+    ELASTICND_FLAT T dot(const ManyTaps& other) const {
+        const Lanes product = ManyTaps{tap * other.tap}.only_taps().tap;
+        if constexpr (lanes == 8) {
+            T sum[4];
+            for (int l = 0; l < 4; ++l) sum[l] = product[l] + product[l + 4];
+            return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+        } else {
+            return (product[0] + product[1]) + (product[2] + product[3]);
         }
-        for (int s = 0; s < singles; ++s) sum = sum + single[s] * other.single[s];
+    }
+};
+
+// One or two of them.
+template <class T, int TAPS>
+struct FewTaps {
+    static constexpr int lanes = TAPS;
+    T tap[TAPS];
+
+    static ELASTICND_FLAT FewTaps load(const char* from) {
+        FewTaps taps;
+        std::memcpy(taps.tap, from, sizeof taps.tap);
+        return taps;
+    }
+    ELASTICND_FLAT void store(char* to) const { std::memcpy(to, tap, sizeof tap); }
+    ELASTICND_FLAT FewTaps only_taps() const { return *this; }
+    static ELASTICND_FLAT FewTaps gather(const T* from, int stride) {
+        FewTaps taps;
+        for (int l = 0; l < TAPS; ++l) taps.tap[l] = from[l * stride];
+        return taps;
+    }
+    ELASTICND_FLAT FewTaps scaled(T factor) const {
+        FewTaps taps;
+        for (int l = 0; l < TAPS; ++l) taps.tap[l] = tap[l] * factor;
+        return taps;
+    }
+    ELASTICND_FLAT void add(const FewTaps& other) {
+        for (int l = 0; l < TAPS; ++l) tap[l] += other.tap[l];
+    }
+    ELASTICND_FLAT T dot(const FewTaps& other) const {
+        T sum = tap[0] * other.tap[0];
+        for (int l = 1; l < TAPS; ++l) sum += tap[l] * other.tap[l];
         return sum;
     }
 };
+template <class T, int TAPS>
+using Taps = std::conditional_t<(TAPS > 2), ManyTaps<T, TAPS>, FewTaps<T, TAPS>>;
 
 ELASTICND_END

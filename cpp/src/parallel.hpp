@@ -28,6 +28,23 @@ class Executor {
     virtual void checkpoint() = 0;
 };
 
+// One thread, for a task of another executor that itself has parts.
+class InlineExecutor : public Executor {
+   public:
+    explicit InlineExecutor(Executor& outer) : outer_(outer) {}
+    int threads() const override { return 1; }
+    void run(int64 count, const std::function<void(int64)>& task) override {
+        for (int64 i = 0; i < count; ++i) {
+            checkpoint();
+            task(i);
+        }
+    }
+    void checkpoint() override { outer_.checkpoint(); }
+
+   private:
+    Executor& outer_;
+};
+
 // The threads of this process. Between tasks and at checkpoints the calling thread asks `interrupted` every 50 ms or
 // so.
 class PoolExecutor : public Executor {

@@ -1,4 +1,4 @@
-// Cuts sampling and its transposes into tasks.
+// Sampling and its transposes: the coefficients that they need, and their work cut into tasks.
 #include <algorithm>
 #include <memory>
 
@@ -14,111 +14,162 @@ int64 product(const int64* extent, int axes) {
     return size;
 }
 
-// Walks a C-ordered index through `extent`; false after the last.
-bool advance(int64* index, const int64* extent, int axes) {
-    for (int k = axes - 1; k >= 0; --k) {
-        if (++index[k] < extent[k]) return true;
-        index[k] = 0;
+// ---- the control grid -----------------------------------------------------------------------------------------------
+
+// Its coefficients: cubic, mirrored ends, one more on every side.
+Geometry grid_geometry(const Geometry& image) {
+    Geometry geometry = {};
+    geometry.axes = image.axes;
+    geometry.order = 3;
+    geometry.mode = mode_mirror;
+    for (int k = 0; k < image.axes; ++k) {
+        geometry.image[k] = geometry.output[k] = geometry.points[k] = image.points[k];
+        geometry.box_start[k] = -1;
+        geometry.box_extent[k] = std::max<int64>(image.points[k] + 2, 4);
     }
-    return false;
+    return geometry;
 }
 
-// The control grid with one more coefficient on every side, mirrored: what a stencil of four can reach.
-class UnfoldedGrid {
+// The control points of one item as planes, one for each component.
+class PointPlanes {
    public:
-    UnfoldedGrid(const Geometry& geometry, int64 items) : geometry_(geometry), items_(items) {
-        for (int k = 0; k < geometry.axes; ++k) field_.extent[k] = std::max<int64>(geometry.points[k] + 2, 4);
-        points_ = product(geometry.points, geometry.axes);
-        size_ = product(field_.extent, geometry.axes);
-        field_.item_size = size_ * geometry.axes;
-        values_.resize(static_cast<size_t>(items * field_.item_size));
-        field_.coefficients = values_.data();
+    PointPlanes(const Geometry& geometry, const double* points) {
+        int64 step = sizeof(double);
+        for (int k = geometry.axes - 1; k >= 0; --k) {
+            planes.stride[k] = step;
+            step *= geometry.points[k];
+        }
+        for (int k = 0; k < geometry.axes; ++k) offset_[k] = k * step;
+        planes.data = reinterpret_cast<char*>(const_cast<double*>(points));
+        planes.dtype = dtype_float64;
+        planes.offset = offset_;
     }
-    void unfold(const double* grid) {
-        for_each([&](int64 unfolded, int64 point) { values_[static_cast<size_t>(unfolded)] = grid[point]; });
-    }
-    void fold_onto(double* grid) const {
-        for_each([&](int64 unfolded, int64 point) { grid[point] += values_[static_cast<size_t>(unfolded)]; });
-    }
-    const Field& field() const { return field_; }
-    double* item(int64 i) { return values_.data() + i * field_.item_size; }
+    PointPlanes(const PointPlanes&) = delete;
+    Planes planes;
 
    private:
-    template <class Body>
-    void for_each(Body body) const {
-        int64 index[max_axes] = {};
-        do {
-            int64 unfolded = 0;
-            int64 point = 0;
-            for (int k = 0; k < geometry_.axes; ++k) {
-                unfolded = unfolded * field_.extent[k] + index[k];
-                point = point * geometry_.points[k] + common::fold_mirror(index[k] - 1, geometry_.points[k]);
-            }
-            for (int64 c = 0; c < items_ * geometry_.axes; ++c) body(c * size_ + unfolded, c * points_ + point);
-        } while (advance(index, field_.extent, geometry_.axes));
-    }
-
-    const Geometry& geometry_;
-    int64 items_;
-    int64 points_;
-    int64 size_;
-    Field field_;
-    std::vector<double> values_;
+    int64 offset_[max_axes];
 };
+
+class Grid {
+   public:
+    Grid(const Geometry& geometry, const double* points, Executor& executor)
+        : coefficients_(grid_geometry(geometry), dtype_float64, geometry.axes, Coefficients::packed) {
+        coefficients_.compute(PointPlanes(geometry, points).planes, true, executor);
+        const Geometry own = grid_geometry(geometry);
+        for (int k = 0; k < geometry.axes; ++k) field_.extent[k] = own.box_extent[k];
+        field_.item_size = geometry.axes * product(field_.extent, geometry.axes);
+        field_.coefficients = reinterpret_cast<const double*>(coefficients_.planes().data);
+    }
+    const Field& field() const { return field_; }
+
+   private:
+    Coefficients coefficients_;
+    Field field_;
+};
+
+// ---- a job ----------------------------------------------------------------------------------------------------------
 
 constexpr int64 longest_table = 16384;  // voxels of a row: 768 KiB of weights
 
-// A job, made ready for the kernels.
+// A job for one item, made ready for the kernels.
 class Prepared {
    public:
-    Prepared(SampleJob job, const double* grid) : job(job), grid_(this->job.geometry, job.items) {
-        const Geometry& geometry = this->job.geometry;
-        const int inner = geometry.axes - 1;
-        grid_.unfold(grid);
-        this->job.field = grid_.field();
-        row_units = (geometry.output[inner] + row_length - 1) / row_length;
-        outer = product(geometry.output, inner);
-        units = job.items * outer * row_units;
+    Prepared(const Deformation& one, Executor& executor) : grid_(one.geometry, one.points, executor) {
+        job.geometry = one.geometry;
+        job.field = grid_.field();
+        job.affine = one.affine;
+        job.affine_item_size = 0;
+        job.items = 1;
+        job.channels = one.channels;
+        job.direct = false;
+        job.output = one.output;
+        job.fill_element = one.fill_element;
+        const int inner = one.geometry.axes - 1;
+        const int64 extent = one.geometry.output[inner];
+        // Rows in even parts, of whole vectors.
+        const int64 parts = std::max<int64>(1, (extent + row_length - 1) / row_length);
+        constexpr int64 vector = 8;
+        job.unit_length = std::max(vector, ((extent + parts - 1) / parts + vector - 1) / vector * vector);
+        job.row_units = (extent + job.unit_length - 1) / job.unit_length;
+        outer = product(one.geometry.output, inner);
+        units = outer * job.row_units;
         // A table of the inner weights pays where many rows share it.
-        this->job.inner = {nullptr, nullptr, nullptr};
-        if (units > 0 && job.items * outer > 4 && geometry.output[inner] <= longest_table) {
-            const int64 extent = geometry.output[inner];
+        job.inner = {nullptr, nullptr, nullptr};
+        if (outer > 4 && extent <= longest_table) {
             cell_.resize(static_cast<size_t>(extent));
             weight_.resize(static_cast<size_t>(4 * extent));
             run_.resize(static_cast<size_t>(extent));
-            active_kernels().inner_weights(geometry, 0, extent, cell_.data(), run_.data(), weight_.data(), extent);
-            this->job.inner = {cell_.data(), run_.data(), weight_.data()};
+            active_kernels().inner_weights(one.geometry, 0, extent, cell_.data(), run_.data(), weight_.data(), extent);
+            job.inner = {cell_.data(), run_.data(), weight_.data()};
         }
+    }
+
+    // The coefficients that a part of the output, or all of it, can reach.
+    Box source_box(const OutputPart& part) const { return find_source_box(job.geometry, part, job.field, job.affine); }
+
+    // The coefficients that the source holds.
+    void set_source(const Coefficients& coefficients, const Geometry& boxed) {
+        job.geometry = boxed;
+        job.source = coefficients.planes();
+    }
+    // The source is the image.
+    void set_source(const Planes& image) {
+        for (int k = 0; k < job.geometry.axes; ++k) {
+            job.geometry.box_start[k] = 0;
+            job.geometry.box_extent[k] = job.geometry.image[k];
+        }
+        job.source = image;
+        job.direct = true;
     }
 
     // A rough count of the operations that so many units take. In floating point, for it can pass 2^63.
     double cost(int64 of_units) const {
         double taps = 1;
         for (int k = 0; k < job.geometry.axes; ++k) taps *= job.geometry.order + 1;
-        const double voxels =
-            std::min<double>(row_length, static_cast<double>(job.geometry.output[job.geometry.axes - 1]));
+        const double voxels = static_cast<double>(job.unit_length);
         const double voxel = 20.0 * job.geometry.axes + static_cast<double>(job.channels) * (10 + taps);
         return static_cast<double>(of_units) * (200 + voxels * voxel);
     }
 
-    Scratch scratch() const { return make_scratch(active_kernels().sample_scratch(job)); }
-
     SampleJob job;
-    int64 row_units;  // units in a row
-    int64 outer;      // rows in an item
+    int64 outer;  // rows of the output
     int64 units;
 
    private:
-    UnfoldedGrid grid_;
+    Grid grid_;
     std::vector<int64> cell_;
     std::vector<int64> run_;
     std::vector<double> weight_;
 };
 
+bool samples_image_itself(const Deformation& deformation) {
+    const Geometry& geometry = deformation.geometry;
+    if (geometry.order > 1) return false;
+    for (int k = 0; k < geometry.axes; ++k)
+        if (geometry.derivative[k] > 0) return false;
+    return true;
+}
+
+bool is_whole(const Geometry& geometry) {
+    for (int k = 0; k < geometry.axes; ++k)
+        if (geometry.output[k] != geometry.image[k]) return false;
+    return true;
+}
+
+Geometry with_box(Geometry geometry, const Box& box) {
+    std::copy_n(box.start, max_axes, geometry.box_start);
+    std::copy_n(box.extent, max_axes, geometry.box_extent);
+    return geometry;
+}
+
+// ---- tasks ----------------------------------------------------------------------------------------------------------
+
 constexpr int64 partial_sums = 64;                 // parts of a sum over all voxels ...
 constexpr int64 largest_partial_sums = 8'000'000;  // ... whose grids have at most so many numbers
-constexpr double worth_a_thread = 4e5;             // operations below which waking a thread costs more than it brings
-constexpr double longest_task = 4e7;               // operations, some 20 ms: an interrupt is seen between tasks
+constexpr double worth_a_thread = 1e6;            // operations, some 50 microseconds: below, waking a thread costs more
+constexpr double longest_task = 4e7;              // operations, some 5 ms: an interrupt is seen between tasks
+constexpr int64 channels_bytes = int64(1) << 23;  // of coefficients that are held at a time, if a plane is no more
 
 // In how many parts to do units that can be divided, so that none takes too long.
 int64 count_parts(double cost, int64 units) {
@@ -143,118 +194,226 @@ UnitRange part(int64 units, int64 task, int64 tasks) {
 using RowKernel = void (*)(const SampleJob&, UnitRange, void*);
 
 void run_rows(const Prepared& prepared, RowKernel kernel, Executor& executor) {
-    if (prepared.units <= 0) return;
     const int64 tasks = count_tasks(prepared.cost(prepared.units), prepared.units, executor.threads());
-    executor.run(tasks, [&](int64 task) {
-        const auto scratch = prepared.scratch();
-        kernel(prepared.job, part(prepared.units, task, tasks), scratch.get());
+    auto run = [&](int64 task) {
+        void* scratch = scratch_memory(active_kernels().sample_scratch(prepared.job));
+        kernel(prepared.job, part(prepared.units, task, tasks), scratch);
+    };
+    if (tasks == 1)
+        run(0);
+    else
+        executor.run(tasks, run);
+}
+
+Deformation item_of(Deformation deformation, int64 item) {
+    const Geometry& geometry = deformation.geometry;
+    deformation.points += item * geometry.axes * product(geometry.points, geometry.axes);
+    if (deformation.affine) deformation.affine += item * deformation.affine_item_size;
+    deformation.image.offset += item * deformation.channels;
+    deformation.output.offset += item * deformation.channels;
+    deformation.items = 1;
+    return deformation;
+}
+
+// Calls body(item, its deformation, executor). Many small items run side by side, each on one thread.
+template <class Body>
+void for_each_item(const Deformation& deformation, Executor& executor, Body body) {
+    const Geometry& geometry = deformation.geometry;
+    const int64 voxels =
+        deformation.channels * (product(geometry.image, geometry.axes) + product(geometry.output, geometry.axes));
+    constexpr int64 small = int64(1) << 22;
+    const bool side_by_side = deformation.items > 1 && voxels < small && executor.threads() > 1 &&
+                              (deformation.items >= 4 * executor.threads() || voxels < small / 64);
+    if (!side_by_side) {
+        for (int64 item = 0; item < deformation.items; ++item) body(item, item_of(deformation, item), executor);
+        return;
+    }
+    executor.run(deformation.items, [&](int64 item) {
+        InlineExecutor own(executor);
+        body(item, item_of(deformation, item), own);
     });
+}
+
+// Calls body(first channel, deformation of some channels): as many as are held at a time.
+template <class Body>
+void for_channels(const Deformation& one, Body body) {
+    const double plane = 8.0 * static_cast<double>(product(one.geometry.image, one.geometry.axes));  // bytes, at most
+    const int64 together = std::max<int64>(1, static_cast<int64>(static_cast<double>(channels_bytes) / plane));
+    for (int64 first = 0; first < one.channels; first += together) {
+        Deformation some = one;
+        some.channels = std::min(together, one.channels - first);
+        some.image.offset += first;
+        some.output.offset += first;
+        body(first, some);
+    }
 }
 
 }  // namespace
 
-void sample(SampleJob job, const double* grid, Executor& executor) {
-    run_rows(Prepared(job, grid), active_kernels().sample, executor);
+void sample(const Deformation& deformation, Executor& executor) {
+    if (product(deformation.geometry.output, deformation.geometry.axes) == 0) return;
+    for_each_item(deformation, executor, [](int64, const Deformation& one, Executor& own) {
+        if (samples_image_itself(one)) {
+            Prepared prepared(one, own);
+            prepared.set_source(one.image);
+            run_rows(prepared, active_kernels().sample, own);
+            return;
+        }
+        for_channels(one, [&](int64, const Deformation& some) {
+            Prepared prepared(some, own);
+            Geometry boxed = with_whole_box(some.geometry);
+            if (!is_whole(boxed) || some.affine) {
+                OutputPart all = {};
+                std::copy_n(boxed.output, boxed.axes, all.last);
+                boxed = with_box(boxed, prepared.source_box(all));
+            }
+            Coefficients coefficients(boxed, some.arithmetic, some.channels, Coefficients::spaced);
+            coefficients.compute(some.image, some.filtered && boxed.order > 1, own);
+            prepared.set_source(coefficients, boxed);
+            run_rows(prepared, active_kernels().sample, own);
+        });
+    });
 }
 
-void displace(SampleJob job, const double* grid, Executor& executor) {
-    run_rows(Prepared(job, grid), active_kernels().displace, executor);
+void displace(const Deformation& deformation, Executor& executor) {
+    if (product(deformation.geometry.output, deformation.geometry.axes) == 0) return;
+    for_each_item(deformation, executor, [](int64, const Deformation& one, Executor& own) {
+        run_rows(Prepared(one, own), active_kernels().displace, own);
+    });
 }
 
-void scatter_image(SampleJob job, const double* grid, Executor& executor) {
-    const Prepared prepared(job, grid);
-    if (prepared.units <= 0) return;
+// ---- the transposes -------------------------------------------------------------------------------------------------
+
+namespace {
+
+// Units that lie together along the first axis, and the coefficients that they reach there. What a group adds to the
+// gradient of the grid is summed apart, and the groups then in their order; how many there are depends on the sizes
+// alone, so that the sum is the same for any number of threads.
+struct Group {
+    UnitRange units;
+    Slab reach;
+};
+
+std::vector<Group> make_groups(const Prepared& prepared, bool find_reach) {
+    const Geometry& geometry = prepared.job.geometry;
+    const bool one_axis = geometry.axes == 1;
+    const int64 lead = one_axis ? prepared.units : geometry.output[0];
+    const int64 lead_units = prepared.units / lead;
+    const int64 lead_step = one_axis ? prepared.job.unit_length : 1;
+    const int64 most = std::max<int64>(1, largest_partial_sums / prepared.job.field.item_size);
+    const int64 count = std::min({lead, partial_sums, most});
+    std::vector<Group> groups;
+    for (int64 g = 0; g < count; ++g) {
+        const UnitRange leading = part(lead, g, count);
+        OutputPart patch = {};
+        std::copy_n(geometry.output, geometry.axes, patch.last);
+        patch.first[0] = leading.first * lead_step;
+        patch.last[0] = std::min(leading.last * lead_step, geometry.output[0]);
+        Slab reach = {geometry.box_start[0], geometry.box_start[0] + geometry.box_extent[0]};
+        if (find_reach) {
+            const Box box = prepared.source_box(patch);
+            reach = {box.start[0], box.start[0] + box.extent[0]};
+        }
+        groups.push_back({{leading.first * lead_units, leading.last * lead_units}, reach});
+    }
+    return groups;
+}
+
+// Adds to the image's gradient, inside of slabs, and to that of the grid and the affine map.
+void scatter_some(const Prepared& prepared, const Planes* image, double* points, double* affine, Executor& executor) {
     const Geometry& geometry = prepared.job.geometry;
     const int64 extent = geometry.box_extent[0];
-    const int64 item_units = prepared.units / job.items;
-    // Groups of units along the first output axis, so that a slab can pass over those that cannot reach it.
-    const bool one_axis = geometry.axes == 1;
-    const int64 lead = one_axis ? item_units : geometry.output[0];
-    const int64 lead_units = item_units / lead;
-    const int64 lead_step = one_axis ? row_length : 1;
     int64 slabs = 1;
-    if (executor.threads() > 1 && prepared.cost(item_units) > worth_a_thread && job.items < 2 * executor.threads())
+    if (image && executor.threads() > 1 && prepared.cost(prepared.units) > worth_a_thread)
         slabs = std::min<int64>(executor.threads(), std::max<int64>(1, extent / (2 * max_taps)));
+    const std::vector<Group> groups = make_groups(prepared, slabs > 1);
+    const int64 count = static_cast<int64>(groups.size());
 
-    const int64 groups = slabs == 1 ? 1 : std::min<int64>(lead, 64);
+    const int64 affine_size = geometry.axes * (geometry.axes + 1);
+    const int64 grid_size = prepared.job.field.item_size;
+    std::vector<double> grids(static_cast<size_t>(points ? count * grid_size : 0));
+    std::vector<double> affines(static_cast<size_t>(points ? count * affine_size : 0));
 
-    struct Reach {
-        UnitRange units;
-        int64 first;
-        int64 last;
-    };
-    std::vector<Reach> reaches;
-    for (int64 item = 0; item < job.items; ++item)
-        for (int64 group = 0; group < groups; ++group) {
-            const UnitRange leading = part(lead, group, groups);
-            OutputPart patch = {};
-            for (int k = 0; k < geometry.axes; ++k) patch.last[k] = geometry.output[k];
-            patch.first[0] = leading.first * lead_step;
-            patch.last[0] = std::min(leading.last * lead_step, geometry.output[0]);
-            Box box = {};
-            box.extent[0] = extent;
-            if (slabs > 1)
-                box = find_source_box(geometry, patch, item, item + 1, grid, job.affine, job.affine_item_size);
-            const int64 start = item * item_units;
-            reaches.push_back({{start + leading.first * lead_units, start + leading.last * lead_units},
-                               box.start[0],
-                               box.start[0] + box.extent[0]});
-        }
-    executor.run(job.items * slabs, [&](int64 task) {
-        const int64 item = task / slabs;
-        const UnitRange own = part(extent, task % slabs, slabs);
-        const auto scratch = prepared.scratch();
-        for (int64 group = item * groups; group < (item + 1) * groups; ++group) {
-            const Reach& reach = reaches[static_cast<size_t>(group)];
-            if (reach.last <= own.first || reach.first >= own.last) continue;
-            const int64 count = reach.units.last - reach.units.first;
-            const int64 pieces = count_parts(prepared.cost(count), count);
+    // Without an image there is nothing to share: each group is a task.
+    const int64 tasks = image ? slabs : count;
+    auto run = [&](int64 task) {
+        const UnitRange own = part(extent, task, image ? slabs : 1);
+        const UnitRange own_groups = part(count, task, tasks);
+        void* scratch = scratch_memory(active_kernels().scatter_scratch(prepared.job));
+        for (int64 g = image ? 0 : task; g < (image ? count : task + 1); ++g) {
+            const Group& group = groups[static_cast<size_t>(g)];
+            ScatterTargets targets = {};
+            targets.slab = {geometry.box_start[0] + own.first, geometry.box_start[0] + own.last};
+            if (image && group.reach.last > targets.slab.first && group.reach.first < targets.slab.last)
+                targets.image = image;
+            if (points && g >= own_groups.first && g < own_groups.last) {
+                targets.grid = grids.data() + g * grid_size;
+                targets.affine = affines.data() + g * affine_size;
+            }
+            if (!targets.image && !targets.grid) continue;
+            const int64 units = group.units.last - group.units.first;
+            const int64 pieces = count_parts(prepared.cost(units), units);
             for (int64 piece = 0; piece < pieces; ++piece) {
-                UnitRange units = part(count, piece, pieces);
-                units.first += reach.units.first;
-                units.last += reach.units.first;
+                UnitRange range = part(units, piece, pieces);
+                range.first += group.units.first;
+                range.last += group.units.first;
                 executor.checkpoint();
-                active_kernels().scatter_image(prepared.job, units, {own.first, own.last}, scratch.get());
+                active_kernels().scatter(prepared.job, range, targets, scratch);
             }
         }
-    });
+    };
+    if (tasks == 1)
+        run(0);
+    else
+        executor.run(tasks, run);
+    if (!points) return;
+
+    const Geometry own = grid_geometry(geometry);
+    Coefficients sum(own, dtype_float64, geometry.axes, Coefficients::packed);
+    sum.clear(executor);
+    double* total = reinterpret_cast<double*>(sum.planes().data);
+    for (int64 g = 0; g < count; ++g) {
+        for (int64 i = 0; i < grid_size; ++i) total[i] += grids[static_cast<size_t>(g * grid_size + i)];
+        for (int64 i = 0; i < affine_size; ++i) affine[i] += affines[static_cast<size_t>(g * affine_size + i)];
+    }
+    std::vector<double> pulled(static_cast<size_t>(geometry.axes * product(geometry.points, geometry.axes)));
+    sum.pull(PointPlanes(geometry, pulled.data()).planes, true, executor);
+    for (size_t i = 0; i < pulled.size(); ++i) points[i] += pulled[i];
 }
 
-void scatter_grid(SampleJob job, const double* grid, double* grid_gradient, double* affine_gradient,
-                  Executor& executor) {
-    const Prepared prepared(job, grid);
-    if (prepared.units <= 0) return;
-    const Geometry& geometry = prepared.job.geometry;
-    const int64 item_units = prepared.units / job.items;
-    const int64 affine_size = geometry.axes * (geometry.axes + 1);
-    // Every part sums on its own, then the parts are added in their order. How many there are depends on the sizes
-    // alone, so that the sum is the same for any number of threads.
-    const int64 most = std::max<int64>(1, largest_partial_sums / (job.items * prepared.job.field.item_size));
-    const int64 parts = std::min({item_units, std::max<int64>(1, partial_sums / job.items), most});
-    std::vector<std::unique_ptr<UnfoldedGrid>> grids;
-    for (int64 p = 0; p < parts; ++p) grids.push_back(std::make_unique<UnfoldedGrid>(geometry, job.items));
-    std::vector<double> affines(static_cast<size_t>(parts * job.items * affine_size));
-    executor.run(job.items * parts, [&](int64 task) {
-        const int64 item = task / parts;
-        const int64 p = task % parts;
-        const UnitRange own = part(item_units, p, parts);
-        const auto scratch = prepared.scratch();
-        const int64 count = own.last - own.first;
-        const int64 pieces = count_parts(prepared.cost(count), count);
-        for (int64 piece = 0; piece < pieces; ++piece) {
-            UnitRange units = part(count, piece, pieces);
-            units.first += own.first + item * item_units;
-            units.last += own.first + item * item_units;
-            executor.checkpoint();
-            active_kernels().scatter_grid(prepared.job, units, grids[static_cast<size_t>(p)]->item(item),
-                                          affines.data() + (p * job.items + item) * affine_size, scratch.get());
-        }
+}  // namespace
+
+void scatter(const Deformation& deformation, const Gradients& gradients, Executor& executor) {
+    const int64 grid_size = deformation.geometry.axes * product(deformation.geometry.points, deformation.geometry.axes);
+    const int64 affine_size = deformation.geometry.axes * (deformation.geometry.axes + 1);
+    for_each_item(deformation, executor, [&](int64 item, const Deformation& one, Executor& own) {
+        for_channels(one, [&](int64 first, const Deformation& some) {
+            Geometry boxed = with_whole_box(some.geometry);
+            const bool filtered = some.filtered && boxed.order > 1;
+            Prepared prepared(some, own);
+            std::unique_ptr<Coefficients> source;
+            std::unique_ptr<Coefficients> target;
+            if (gradients.points) {
+                source = std::make_unique<Coefficients>(boxed, some.arithmetic, some.channels, Coefficients::spaced);
+                source->compute(some.image, filtered, own);
+                prepared.set_source(*source, boxed);
+            }
+            if (gradients.image) {
+                target = std::make_unique<Coefficients>(boxed, some.arithmetic, some.channels, Coefficients::spaced);
+                target->clear(own);
+                if (!source) prepared.set_source(*target, boxed);
+            }
+            if (prepared.units > 0)
+                scatter_some(prepared, target ? &target->planes() : nullptr,
+                             gradients.points ? gradients.points + item * grid_size : nullptr,
+                             gradients.affine ? gradients.affine + item * affine_size : nullptr, own);
+            if (!target) return;
+            source.reset();
+            Planes image = *gradients.image;
+            image.offset += item * deformation.channels + first;
+            target->pull(image, filtered, own);
+        });
     });
-    for (int64 p = 0; p < parts; ++p) {
-        grids[static_cast<size_t>(p)]->fold_onto(grid_gradient);
-        for (int64 i = 0; i < job.items * affine_size; ++i)
-            affine_gradient[i] += affines[static_cast<size_t>(p * job.items * affine_size + i)];
-    }
 }
 
 }  // namespace elasticnd

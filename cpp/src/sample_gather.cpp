@@ -7,76 +7,143 @@ ELASTICND_BEGIN
 
 namespace {
 
+// ---- stencils that leave the image, of orders 0 and 1, which have no coefficients beyond its border -----------------
+
+// Where tap `tap` along an axis lies in the image, in bytes from its start; beyond_border if the mode leaves it out.
+int64 tap_offset(const SampleJob& job, const Row& row, int i, int axis, int tap) {
+    const Geometry& geometry = job.geometry;
+    const int64 first = static_cast<int64>(row.first[axis][i] + floor_of(row.place[axis][i]));
+    const int64 index = fold_index(first + tap, geometry.image[axis], geometry.mode);
+    return index == beyond_border ? beyond_border : index * job.source.stride[axis];
+}
+
+template <class Storage>
+Storage copy_at_border(const SampleJob& job, const Row& row, int i, const char* source, Storage fill) {
+    for (int k = 0; k < job.geometry.axes; ++k) {
+        const int64 offset = tap_offset(job, row, i, k, 0);
+        if (offset == beyond_border) return fill;
+        source += offset;
+    }
+    Storage value;
+    std::memcpy(&value, source, sizeof value);
+    return value;
+}
+
+template <class T, int DTYPE>
+T sum_at_border(const SampleJob& job, const Row& row, int i, const char* source, T beyond) {
+    constexpr int taps = 2;
+    const int axes = job.geometry.axes;
+    int64 offset[max_axes][taps];
+    T weight[max_axes][taps];
+    for (int k = 0; k < axes; ++k) {
+        const double place = row.place[k][i];
+        spline_weights<1, 0>(static_cast<T>(place - floor_of(place)), weight[k]);
+        for (int tap = 0; tap < taps; ++tap) offset[k][tap] = tap_offset(job, row, i, k, tap);
+    }
+    T sum = T(0);
+    for_each_outer_tap<taps>(axes, [&](const int* tap) {
+        const char* at = source;
+        bool inside = true;
+        T factor = T(1);
+        for (int k = 0; k < axes; ++k) {
+            inside &= offset[k][tap[k]] != beyond_border;
+            if (inside) at += offset[k][tap[k]];
+            factor *= weight[k][tap[k]];
+        }
+        sum += factor * (inside ? static_cast<T>(load_element<DTYPE>(at)) : beyond);
+    });
+    return sum;
+}
+
+// ---- rows ----------------------------------------------------------------------------------------------------------
+
 // Order 0 moves elements, whatever they are: no number is formed, so every value survives.
 template <class Storage>
 void copy_row(const SampleJob& job, const Row& row, const char* source, char* to, int64 to_stride) {
     Storage fill;
     std::memcpy(&fill, job.fill_element, sizeof fill);
+    if (row.everywhere && row.inside) {
+        for (int i = 0; i < row.count; ++i) std::memcpy(to + i * to_stride, source + row.offset[i], sizeof fill);
+        return;
+    }
     for (int i = 0; i < row.count; ++i) {
         Storage value = fill;
-        if (kind_of(row, i) == kind_interior) {
-            std::memcpy(&value, source + row.offset[i], sizeof value);
-        } else if (row.kind[i] == kind_border) {
-            const TapOffsets taps = folded_taps(job, row, i);
-            int64 offset = 0;
-            bool inside = true;
-            for (int k = 0; k < job.geometry.axes; ++k) {
-                inside &= taps.offset[k][0] != beyond_border;
-                if (inside) offset += taps.offset[k][0];
-            }
-            if (inside) std::memcpy(&value, source + offset, sizeof value);
+        if (row.everywhere || row.exists[i]) {
+            if (row.inside || !row.leaves[i])
+                std::memcpy(&value, source + row.offset[i], sizeof value);
+            else
+                value = copy_at_border(job, row, i, source, fill);
         }
         std::memcpy(to + i * to_stride, &value, sizeof value);
     }
 }
 
-template <class T, int ORDER, int DTYPE, int AXES>
-void gather_row(const SampleJob& job, const Row& row, const WeightRows<T>& weights, const char* source, T* values) {
-    constexpr int taps = ORDER + 1;
+// The next row needs one more line of every slice.
+template <int TAPS>
+ELASTICND_FLAT void fetch_next_lines(const char* at, const int64* stride) {
+    for (int tap = 0; tap < TAPS; ++tap) prefetch(at + tap * stride[0] + TAPS * stride[1]);
+}
+
+template <class T, int TAPS, int AXES, class Lines, class AtBorder>
+void gather_row(const SampleJob& job, const Row& row, const WeightRows<T>& weights, const char* source,
+                const Lines& lines, const AtBorder& at_border, T* values) {
     const int outer = job.geometry.axes - AXES;
-    const TapOffsets straight = straight_taps(job);
-    const StraightLines<T, taps, DTYPE> lines = {job.source.stride[job.geometry.axes - 1]};
-    if (row.all_interior) {
-        for (int i = 0; i < row.count; ++i)
-            values[i] =
-                stencil_sum<T, taps, AXES>(source + row.offset[i], straight.offset, &weights[0][0][i], lines, outer);
+    int64 stride[max_axes];
+    for (int k = 0; k < job.geometry.axes; ++k) stride[k] = job.source.stride[k];
+    auto sum = [&](int i) ELASTICND_FLAT_LAMBDA {
+        return stencil_sum<T, TAPS, AXES>(source + row.offset[i], stride, &weights[0][0][i], lines, outer);
+    };
+    if (row.everywhere && row.inside) {
+        for (int i = 0; i < row.count; ++i) {
+            if (AXES == 3 && i % 4 == 0) fetch_next_lines<TAPS>(source + row.offset[i], stride);
+            values[i] = sum(i);
+        }
         return;
     }
     const T fill = static_cast<T>(job.geometry.fill);
-    const T beyond = static_cast<T>(job.geometry.beyond);
     for (int i = 0; i < row.count; ++i) {
-        if (row.kind[i] == kind_interior) {
-            values[i] =
-                stencil_sum<T, taps, AXES>(source + row.offset[i], straight.offset, &weights[0][0][i], lines, outer);
-        } else if (row.kind[i] == kind_border) {
-            const TapOffsets folded = folded_taps(job, row, i);
-            const FoldedLines<T, taps, DTYPE> border = {folded.offset[job.geometry.axes - 1], beyond};
-            values[i] = stencil_sum<T, taps, AXES>(source, folded.offset, &weights[0][0][i], border, outer);
-        } else {
+        if (!row.everywhere && !row.exists[i])
             values[i] = fill;
-        }
+        else
+            values[i] = row.inside || !row.leaves[i] ? sum(i) : at_border(i);
     }
+}
+
+// From the coefficients, in the type of the arithmetic.
+template <class T, int ORDER, int AXES>
+void gather_coefficients(const SampleJob& job, const Row& row, const WeightRows<T>& weights, const char* source,
+                         T* values) {
+    const CoefficientLines<T, ORDER + 1> lines;
+    gather_row<T, ORDER + 1, AXES>(job, row, weights, source, lines, [](int) { return T(0); }, values);
+}
+
+// From the image itself, at order 1.
+template <class T, int DTYPE, int AXES>
+void gather_image(const SampleJob& job, const Row& row, const WeightRows<T>& weights, const char* source, T* values) {
+    const T beyond = static_cast<T>(job.geometry.beyond);
+    const ImageLines<T, 2, DTYPE> lines = {job.source.stride[job.geometry.axes - 1]};
+    gather_row<T, 2, AXES>(
+        job, row, weights, source, lines, [&](int i) { return sum_at_border<T, DTYPE>(job, row, i, source, beyond); },
+        values);
 }
 
 template <class T>
 using GatherRow = void (*)(const SampleJob&, const Row&, const WeightRows<T>&, const char*, T*);
 using CopyRow = void (*)(const SampleJob&, const Row&, const char*, char*, int64);
 
-// From order 2 on the source is an array of coefficients, in the type of the arithmetic; below, the image itself.
 template <class T>
 GatherRow<T> choose_gather(const SampleJob& job) {
     return with_unrolled_axes(job.geometry.axes, [&](auto axes) -> GatherRow<T> {
         constexpr int AXES = decltype(axes)::value;
-        if (job.geometry.order > 1)
+        if (!job.direct)
             return with_order(job.geometry.order, [](auto order) -> GatherRow<T> {
-                constexpr int ORDER = decltype(order)::value;
-                return gather_row<T, (ORDER < 2 ? 2 : ORDER), own_dtype<T>, AXES>;
+                return gather_coefficients<T, decltype(order)::value, AXES>;
             });
         return with_dtype(job.source.dtype, [](auto dtype) -> GatherRow<T> {
             constexpr int DTYPE = decltype(dtype)::value;
             // Only the element types that are computed in T can come here.
             constexpr bool computed_in_t = sizeof(typename Element<DTYPE>::Real) == sizeof(T);
-            return gather_row<T, 1, (computed_in_t ? DTYPE : own_dtype<T>), AXES>;
+            return gather_image<T, (computed_in_t ? DTYPE : own_dtype<T>), AXES>;
         });
     });
 }
@@ -87,36 +154,39 @@ CopyRow choose_copy(int dtype) {
 }
 
 template <class T>
-void sample_as(const SampleJob& job, UnitRange units, void* scratch) {
-    Walk walk(job, scratch, nullptr);
+struct GatherScratch {
     Row row;
     WeightRows<T> weights;
     T values[row_length];
+};
+
+template <class T>
+void sample_as(const SampleJob& job, UnitRange units, void* scratch) {
+    auto& own = take_scratch<GatherScratch<T>>(scratch);
+    Walk walk(job, false, scratch, nullptr);
     const GatherRow<T> gather = choose_gather<T>(job);
     const WeighRow<T> weigh = choose_weigh<T>(job.geometry.order);
     const int64 to_stride = job.output.stride[job.geometry.axes - 1];
     for (int64 unit = units.first; unit < units.last; ++unit) {
-        walk.visit(unit, row);
-        walk.place(row);
-        locate(job, row);
-        weigh(row, job.geometry.axes, job.geometry.derivative, weights);
+        walk.visit(unit, own.row);
+        walk.locate(own.row);
+        weigh(own.row, job.geometry.axes, job.geometry.derivative, own.weights);
         for (int64 channel = 0; channel < job.channels; ++channel) {
-            gather(job, row, weights, source_plane(job, row.item, channel), values);
-            store_row(own_dtype<T>, reinterpret_cast<const char*>(values), row.count, job.output.dtype,
-                      output_row(job, row, channel), to_stride);
+            gather(job, own.row, own.weights, source_plane(job, own.row.item, channel), own.values);
+            store_row(own_dtype<T>, reinterpret_cast<const char*>(own.values), own.row.count, job.output.dtype,
+                      output_row(job, own.row, channel), to_stride);
         }
     }
 }
 
 void sample_copies(const SampleJob& job, UnitRange units, void* scratch) {
-    Walk walk(job, scratch, nullptr);
-    Row row;
+    auto& row = take_scratch<Row>(scratch);
+    Walk walk(job, false, scratch, nullptr);
     const CopyRow copy = choose_copy(job.source.dtype);
     const int64 to_stride = job.output.stride[job.geometry.axes - 1];
     for (int64 unit = units.first; unit < units.last; ++unit) {
         walk.visit(unit, row);
-        walk.place(row);
-        locate(job, row);
+        walk.locate(row);
         for (int64 channel = 0; channel < job.channels; ++channel)
             copy(job, row, source_plane(job, row.item, channel), output_row(job, row, channel), to_stride);
     }
@@ -125,7 +195,7 @@ void sample_copies(const SampleJob& job, UnitRange units, void* scratch) {
 }  // namespace
 
 void sample(const SampleJob& job, UnitRange units, void* scratch) {
-    if (job.geometry.order == 0)
+    if (job.geometry.order == 0 && job.direct)
         sample_copies(job, units, scratch);
     else if (computes_in_double(job.source.dtype))
         sample_as<double>(job, units, scratch);
@@ -134,18 +204,19 @@ void sample(const SampleJob& job, UnitRange units, void* scratch) {
 }
 
 void displace(const SampleJob& job, UnitRange units, void* scratch) {
-    Walk walk(job, scratch, nullptr);
-    Row row;
-    double values[row_length];
+    auto& own = take_scratch<GatherScratch<double>>(scratch);
+    Walk walk(job, false, scratch, nullptr);
     const int64 to_stride = job.output.stride[job.geometry.axes - 1];
     for (int64 unit = units.first; unit < units.last; ++unit) {
-        walk.visit(unit, row);
+        walk.visit(unit, own.row);
         for (int component = 0; component < job.geometry.axes; ++component) {
-            walk.displacement(row, component, values);
-            char* to = output_row(job, row, component);
-            for (int i = 0; i < row.count; ++i) std::memcpy(to + i * to_stride, &values[i], sizeof(double));
+            walk.displacement(own.row, component, own.values);
+            char* to = output_row(job, own.row, component);
+            for (int i = 0; i < own.row.count; ++i) std::memcpy(to + i * to_stride, &own.values[i], sizeof(double));
         }
     }
 }
+
+int64 gather_scratch_size() { return static_cast<int64>(sizeof(GatherScratch<double>)); }
 
 ELASTICND_END

@@ -1,18 +1,33 @@
 // The kernels of one instruction set, as kernels.cpp collects them, and the steps that they share.
 #pragma once
+#include <cstdint>
+#include <new>
+
 #include "rows.hpp"
 
 ELASTICND_BEGIN
 
-int64 sample_scratch(const SampleJob& job);
 void sample(const SampleJob& job, UnitRange units, void* scratch);
 void displace(const SampleJob& job, UnitRange units, void* scratch);
-void scatter_image(const SampleJob& job, UnitRange units, Slab slab, void* scratch);
-void scatter_grid(const SampleJob& job, UnitRange units, double* grid_gradient, double* affine_gradient, void* scratch);
+void scatter(const SampleJob& job, UnitRange units, const ScatterTargets& targets, void* scratch);
+void filter_rows(const RowFilterJob& job, const char* const* image, char* const* coefficients, int count,
+                 void* scratch);
 void filter(const FilterJob& job, const int64* line, int count, void* scratch);
 void load_row(int dtype, const char* from, int64 stride, int64 count, int arithmetic, char* to);
 void store_row(int arithmetic, const char* from, int64 count, int dtype, char* to, int64 stride);
-constexpr int64 filter_scratch = (128 + 4 * 64) * filter_lines * static_cast<int64>(sizeof(double)) + 64;
+
+// Scratch that the kernels of a kind lay out for themselves, before that of the walk.
+int64 gather_scratch_size();
+int64 scatter_scratch_size();
+int64 rows_scratch_size();
+int64 lines_scratch_size();
+
+template <class Layout>
+Layout& take_scratch(void*& scratch) {
+    auto* place = reinterpret_cast<char*>((reinterpret_cast<std::uintptr_t>(scratch) + 63) / 64 * 64);
+    scratch = place + (sizeof(Layout) + 63) / 64 * 64;
+    return *new (place) Layout;
+}
 
 inline bool computes_in_double(int dtype) {
     return with_dtype(dtype, [](auto constant) {

@@ -16,11 +16,73 @@ inline int64 grid_weights(int64 f, int64 extent, int64 points, double* weight) {
     return cell;
 }
 
-// floor for |x| < 2^51 by rounding to nearest: vectorises in every instruction set.
-inline double fast_floor(double x) {
-    const double shift = 6755399441055744.0;  // 3 * 2^51
-    const double nearest = (x + shift) - shift;
-    return nearest - (nearest > x ? 1.0 : 0.0);
+template <int MODE>
+void fold_row(double* x, double last, double reach, int count, double* slope, int64* exists) {
+    for (int i = 0; i < count; ++i) {
+        const Folded folded = fold_coordinate(x[i], last, reach, MODE);
+        x[i] = folded.x;
+        slope[i] = folded.slope;
+        exists[i] = folded.exists ? exists[i] : 0;
+    }
+}
+
+void fold_row(int mode, double* x, double last, double reach, int count, double* slope, int64* exists) {
+    switch (mode) {
+        case mode_constant: return fold_row<mode_constant>(x, last, reach, count, slope, exists);
+        case mode_nearest: return fold_row<mode_nearest>(x, last, reach, count, slope, exists);
+        case mode_reflect: return fold_row<mode_reflect>(x, last, reach, count, slope, exists);
+        case mode_mirror: return fold_row<mode_mirror>(x, last, reach, count, slope, exists);
+        case mode_wrap: return fold_row<mode_wrap>(x, last, reach, count, slope, exists);
+        case mode_grid_constant: return fold_row<mode_grid_constant>(x, last, reach, count, slope, exists);
+        default: return fold_row<mode_grid_wrap>(x, last, reach, count, slope, exists);
+    }
+}
+
+// What splits the coordinates along one axis into stencils.
+struct Split {
+    double shift;   // knots lie here
+    double before;  // taps before the knot span's
+    double low;     // first tap that the source can have
+    double high;
+    double stride;  // in bytes
+};
+
+Split split_of(const SampleJob& job, int axis) {
+    const Geometry& geometry = job.geometry;
+    const double low = static_cast<double>(geometry.box_start[axis]);
+    return {knot_shift(geometry.order), static_cast<double>(geometry.order / 2), low,
+            low + static_cast<double>(geometry.box_extent[axis] - 1 - geometry.order),
+            static_cast<double>(job.source.stride[axis])};
+}
+
+// Coordinates to first taps and places in the knot span. The clamp never does anything where the source has all taps;
+// it keeps a wrong box from becoming a wrong read.
+template <bool KEEP_FIRST>
+void split_row(const Split& split, int count, double* x, double* first, double* sum) {
+    for (int i = 0; i < count; ++i) {
+        const double shifted = x[i] + split.shift;
+        const double tap = maximum(split.low, minimum(floor_of(shifted) - split.before, split.high));
+        x[i] = shifted - (tap + split.before);
+        if constexpr (KEEP_FIRST) first[i] = tap;
+        sum[i] += (tap - split.low) * split.stride;
+    }
+}
+
+// In four sums, so that they run side by side.
+double dot(const double* a, const double* b, int count) {
+    double sum[4] = {0, 0, 0, 0};
+    int i = 0;
+    for (; i + 4 <= count; i += 4)
+        for (int l = 0; l < 4; ++l) sum[l] += a[i + l] * b[i + l];
+    for (; i < count; ++i) sum[0] += a[i] * b[i];
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+// Whole numbers below 2^51 to integers, without the conversion that AVX2 has not.
+void to_integers(const double* whole, int count, int64* integer) {
+    const double shift = 6755399441055744.0;  // 3 * 2^51: the low bits of a sum are the integer
+    const int64 shift_bits = bits_as<int64>(shift);
+    for (int i = 0; i < count; ++i) integer[i] = bits_as<int64>(whole[i] + shift) - shift_bits;
 }
 
 }  // namespace
@@ -46,10 +108,14 @@ int64 Walk::scratch_size(const SampleJob& job) {
     return static_cast<int64>(sizeof(double)) * (doubles + 6 * row_length);
 }
 
-Walk::Walk(const SampleJob& job, void* scratch, double* grid_gradient)
+Walk::Walk(const SampleJob& job, bool keeps_first, void* scratch, double* grid_gradient)
     : job_(job), geometry_(job.geometry), transposed_(grid_gradient != nullptr), item_(-1) {
     const int axes = geometry_.axes;
-    chunks_ = (geometry_.output[axes - 1] + row_length - 1) / row_length;
+    const bool continued = geometry_.mode == mode_grid_constant || geometry_.mode == mode_grid_wrap;
+    reach_ = job.direct && !continued ? 0 : border_reach(geometry_.order);
+    may_leave_ = job.direct && continued;
+    for (int k = 0; k < axes; ++k) may_leave_ |= job.direct && geometry_.box_extent[k] <= geometry_.order;
+    keeps_first_ = keeps_first || may_leave_;
     double* free = static_cast<double*>(scratch);
     int64 size = 1;
     for (int k = axes - 1; k >= 0; --k) {
@@ -117,9 +183,9 @@ void Walk::expand(int axis) {
 
 void Walk::visit(int64 unit, Row& row) {
     const int inner = geometry_.axes - 1;
-    int64 rest = unit / chunks_;
-    row.index[inner] = (unit - rest * chunks_) * row_length;
-    row.count = static_cast<int>(minimum<int64>(row_length, geometry_.output[inner] - row.index[inner]));
+    int64 rest = unit / job_.row_units;
+    row.index[inner] = (unit - rest * job_.row_units) * job_.unit_length;
+    row.count = static_cast<int>(minimum(job_.unit_length, geometry_.output[inner] - row.index[inner]));
     for (int k = inner - 1; k >= 0; --k) {
         row.index[k] = rest % geometry_.output[k];
         rest /= geometry_.output[k];
@@ -143,36 +209,89 @@ void Walk::visit(int64 unit, Row& row) {
     set_inner_weights(row);
 }
 
-void Walk::displacement(const Row& row, int component, double* values) const {
+// Calls body(first voxel, last, coefficients) for the runs of a row's voxels that lie in one cell.
+template <class Body>
+void Walk::for_each_run(const Row& row, int component, Body body) const {
     const int inner = geometry_.axes - 1;
     const double* grid = level_[inner] + component * level_size_[inner];
-    const double *w0 = inner_weight_[0], *w1 = inner_weight_[1], *w2 = inner_weight_[2], *w3 = inner_weight_[3];
     for (int i = 0; i < row.count;) {
-        const int64 cell = inner_cell_[i];
         const int stop = static_cast<int>(minimum<int64>(row.count, i + inner_run_[i]));
-        const double c0 = grid[cell], c1 = grid[cell + 1], c2 = grid[cell + 2], c3 = grid[cell + 3];
-        for (; i < stop; ++i) values[i] = ((w0[i] * c0 + w1[i] * c1) + w2[i] * c2) + w3[i] * c3;
+        body(i, stop, grid + inner_cell_[i]);
+        i = stop;
     }
 }
 
-void Walk::place(Row& row) const {
-    const int axes = geometry_.axes;
-    const int inner = axes - 1;
+void Walk::displacement(const Row& row, int component, double* values) const {
+    const double *w0 = inner_weight_[0], *w1 = inner_weight_[1], *w2 = inner_weight_[2], *w3 = inner_weight_[3];
+    for_each_run(row, component, [&](int first, int last, const double* c) {
+        const double c0 = c[0], c1 = c[1], c2 = c[2], c3 = c[3];
+        for (int i = first; i < last; ++i) values[i] = ((w0[i] * c0 + w1[i] * c1) + w2[i] * c2) + w3[i] * c3;
+    });
+}
+
+// The coordinates along one axis; tells whether one of them lies outside [0, last].
+bool Walk::find_positions(const Row& row, int axis, double last, double* x) const {
+    const int inner = geometry_.axes - 1;
     const double start = static_cast<double>(row.index[inner]);
-    for (int k = 0; k < axes; ++k) {
-        double base = static_cast<double>(geometry_.crop[k]);
-        double step = k == inner ? 1 : 0;
-        if (job_.affine) {
-            const double* line = job_.affine + row.item * job_.affine_item_size + k * (axes + 1);
-            base += line[axes];
-            for (int j = 0; j < inner; ++j) base += line[j] * static_cast<double>(row.index[j]);
-            step = line[inner];
-        } else if (k != inner) {
-            base += static_cast<double>(row.index[k]);
+    double base = static_cast<double>(geometry_.crop[axis]);
+    double step = axis == inner ? 1 : 0;
+    if (job_.affine) {
+        const double* line = job_.affine + row.item * job_.affine_item_size + axis * (geometry_.axes + 1);
+        base += line[geometry_.axes];
+        for (int j = 0; j < inner; ++j) base += line[j] * static_cast<double>(row.index[j]);
+        step = line[inner];
+    } else if (axis != inner) {
+        base += static_cast<double>(row.index[axis]);
+    }
+    const double padding = geometry_.padding;
+    const double *w0 = inner_weight_[0], *w1 = inner_weight_[1], *w2 = inner_weight_[2], *w3 = inner_weight_[3];
+    int64 outside = 0;  // as wide as the coordinates, so that the loop becomes vectors
+    for_each_run(row, axis, [&](int from, int to, const double* c) {
+        const double c0 = c[0], c1 = c[1], c2 = c[2], c3 = c[3];
+        for (int i = from; i < to; ++i) {
+            const double displacement = ((w0[i] * c0 + w1[i] * c1) + w2[i] * c2) + w3[i] * c3;
+            x[i] = ((base + step * (start + i)) + displacement) + padding;
+            outside |= (x[i] >= 0) & (x[i] <= last) ? 0LL : 1LL;
         }
-        double* x = row.position[k];
-        displacement(row, k, x);
-        for (int i = 0; i < row.count; ++i) x[i] = (base + step * (start + i)) + x[i];
+    });
+    return outside;
+}
+
+void Walk::locate(Row& row) const {
+    const int count = row.count;
+    bool clean = true;
+    row.inside = true;
+    for (int i = 0; i < count; ++i) row.sum[i] = 0;
+    for (int k = 0; k < geometry_.axes; ++k) {
+        double* x = row.place[k];
+        const double last = static_cast<double>(geometry_.image[k] + 2 * geometry_.padding - 1);
+        row.folded[k] = find_positions(row, k, last, x);
+        if (row.folded[k]) {
+            for (int i = 0; clean && i < count; ++i) row.exists[i] = 1;
+            clean = false;
+            fold_row(geometry_.mode, x, last, reach_, count, row.slope[k], row.exists);
+        }
+        if (may_leave_) find_leaving(k, row);
+        const Split split = split_of(job_, k);
+        if (keeps_first_)
+            split_row<true>(split, count, x, row.first[k], row.sum);
+        else
+            split_row<false>(split, count, x, nullptr, row.sum);
+    }
+    to_integers(row.sum, count, row.offset);
+    int64 missing = 0;
+    for (int i = 0; !clean && i < count; ++i) missing |= row.exists[i] ^ 1;
+    row.everywhere = !missing;
+}
+
+// Direct jobs hold nothing beyond the border. Finds the voxels whose stencil leaves the image.
+void Walk::find_leaving(int axis, Row& row) const {
+    const Split split = split_of(job_, axis);
+    if (axis == 0) std::memset(row.leaves, 0, sizeof row.leaves);
+    for (int i = 0; i < row.count; ++i) {
+        const double tap = floor_of(row.place[axis][i] + split.shift) - split.before;
+        row.leaves[i] |= tap < split.low || tap > split.high;
+        row.inside &= !row.leaves[i];
     }
 }
 
@@ -180,13 +299,9 @@ void Walk::gather_gradient(const Row& row, int component, const double* gradient
     const int inner = geometry_.axes - 1;
     double* grid = gradient_[inner] + component * level_size_[inner];
     for (int i = 0; i < row.count;) {
-        const int64 cell = inner_cell_[i];
         const int stop = static_cast<int>(minimum<int64>(row.count, i + inner_run_[i]));
-        for (int tap = 0; tap < 4; ++tap) {
-            double sum = 0;
-            for (int j = i; j < stop; ++j) sum += inner_weight_[tap][j] * gradient[j];
-            grid[cell + tap] += sum;
-        }
+        double* to = grid + inner_cell_[i];
+        for (int tap = 0; tap < 4; ++tap) to[tap] += dot(inner_weight_[tap] + i, gradient + i, stop - i);
         i = stop;
     }
 }
@@ -194,62 +309,6 @@ void Walk::gather_gradient(const Row& row, int component, const double* gradient
 void Walk::flush() {
     if (current_[0] >= 0)
         for (int k = geometry_.axes - 2; k >= 0; --k) expand(k);
-}
-
-void locate(const SampleJob& job, Row& row) {
-    const Geometry& geometry = job.geometry;
-    const int count = row.count;
-    bool nowhere[row_length];
-    bool any_nowhere = false;
-    std::memset(nowhere, 0, sizeof nowhere);
-    for (int i = 0; i < count; ++i) {
-        row.margin[i] = 0;
-        row.sum[i] = 0;
-    }
-    const double shift = knot_shift(geometry.order);
-    const double reach = geometry.order / 2;
-    for (int k = 0; k < geometry.axes; ++k) {
-        double* x = row.position[k];
-        double* first = row.first[k];
-        const int64 extent = geometry.image[k] + 2 * geometry.padding;
-        const double padding = geometry.padding;
-        const double last = static_cast<double>(extent - 1);
-        int64 outside = 0;  // as wide as the coordinates, so that the loop becomes vectors
-        for (int i = 0; i < count; ++i) {
-            x[i] += padding;
-            outside |= x[i] >= 0 ? 0LL : 1LL;
-            outside |= x[i] <= last ? 0LL : 1LL;
-        }
-        std::memset(row.slope[k], 1, sizeof row.slope[k]);
-        if (outside)
-            for (int i = 0; i < count; ++i) {
-                if (x[i] >= 0 && x[i] <= last) continue;
-                const Folded folded = fold_coordinate(x[i], extent, geometry.mode);
-                x[i] = folded.exists ? folded.x : 0;
-                row.slope[k][i] = static_cast<signed char>(folded.slope);
-                nowhere[i] |= !folded.exists;
-                any_nowhere |= !folded.exists;
-            }
-        const double low = static_cast<double>(geometry.box_start[k]);
-        const double high = low + static_cast<double>(geometry.box_extent[k] - 1 - geometry.order);
-        const double stride = static_cast<double>(job.source.stride[k]);
-        for (int i = 0; i < count; ++i) {
-            const double shifted = x[i] + shift;
-            const double whole = fast_floor(shifted);
-            const double tap = whole - reach;
-            x[i] = shifted - whole;
-            first[i] = tap;
-            row.margin[i] = minimum(row.margin[i], minimum(tap - low, high - tap));
-            row.sum[i] += (tap - low) * stride;
-        }
-    }
-    int64 border = 0;
-    for (int i = 0; i < count; ++i) border |= row.margin[i] < 0 ? 1LL : 0LL;
-    for (int i = 0; i < count; ++i) row.offset[i] = static_cast<int64>(row.sum[i]);
-    row.all_interior = !border && !any_nowhere;
-    if (row.all_interior) return;
-    for (int i = 0; i < count; ++i)
-        row.kind[i] = nowhere[i] ? kind_nowhere : row.margin[i] < 0 ? kind_border : kind_interior;
 }
 
 ELASTICND_END

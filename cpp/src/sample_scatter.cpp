@@ -1,4 +1,5 @@
-// The transpose of sampling: each output value is spread over the coefficients under its stencil.
+// The transposes of sampling. In its source: each output value is spread over the coefficients under its stencil. In
+// the positions: its product with the gradient there is gathered onto the control grid and the affine matrix.
 #include "sample_kernels.hpp"
 #include "stencil.hpp"
 
@@ -6,91 +7,208 @@ ELASTICND_BEGIN
 
 namespace {
 
-// A slab gets its share of every voxel, in the order of the voxels. So the sum in a coefficient is the same, bit for
-// bit, however the coefficients are divided into slabs.
-enum Share { share_none, share_part, share_all };
+// ---- onto the image ------------------------------------------------------------------------------------------------
 
-template <int ORDER>
-Share share_of(const Row& row, int i, Slab slab) {
-    const double first = row.first[0][i];
-    if (first >= static_cast<double>(slab.first) && first + ORDER < static_cast<double>(slab.last)) return share_all;
-    return first + ORDER < static_cast<double>(slab.first) || first >= static_cast<double>(slab.last) ? share_none
-                                                                                                      : share_part;
-}
-
-void keep_slab(const SampleJob& job, Slab slab, TapOffsets& taps) {
-    for (int tap = 0; tap <= job.geometry.order; ++tap) {
-        int64& offset = taps.offset[0][tap];
-        if (offset == beyond_border) continue;
-        const int64 index = offset / job.source.stride[0];
-        if (index < slab.first || index >= slab.last) offset = beyond_border;
+// Taps first to last - 1 along the first axis.
+template <class T, int TAPS, int AXES>
+void spread_part(char* at, const int64* stride, const T* weight, int outer, T value, int first, int last) {
+    const int64 element = sizeof(T);
+    if (outer > 0) {
+        for_each_outer_tap<TAPS>(outer, [&](const int* tap) {
+            if (tap[0] < first || tap[0] >= last) return;
+            char* place = at;
+            T share = value;
+            for (int k = 0; k < outer; ++k) {
+                place += tap[k] * stride[k];
+                share *= weight[k * axis_step + tap[k] * tap_step];
+            }
+            spread_stencil<T, TAPS, AXES>(place, stride + outer, weight + outer * axis_step, 0, share);
+        });
+    } else if constexpr (AXES == 1) {
+        for (int tap = first; tap < last; ++tap) {
+            T sum;
+            std::memcpy(&sum, at + tap * element, sizeof sum);
+            sum += weight[tap * tap_step] * value;
+            std::memcpy(at + tap * element, &sum, sizeof sum);
+        }
+    } else {
+        for (int tap = first; tap < last; ++tap)
+            spread_stencil<T, TAPS, AXES - 1>(at + tap * stride[0], stride + 1, weight + axis_step, 0,
+                                              value * weight[tap * tap_step]);
     }
 }
 
+// A slab gets its share of every voxel, in the order of the voxels. So the sum in a coefficient is the same, bit for
+// bit, however the coefficients are divided into slabs.
 template <class T, int ORDER, int AXES>
-void spread_row(const SampleJob& job, const Row& row, const WeightRows<T>& weights, Slab slab, const T* values,
-                char* target) {
+void spread_row(const SampleJob& job, const Planes& image, const Row& row, const WeightRows<T>& weights, Slab slab,
+                const T* values, char* target) {
     constexpr int taps = ORDER + 1;
+    // Where the slabs divide rows, no lane may lie in another slab.
+    constexpr int reach = AXES == 1 ? Taps<T, taps>::lanes : taps;
     const int outer = job.geometry.axes - AXES;
-    const TapOffsets straight = straight_taps(job);
-    const StraightLines<T, taps, own_dtype<T>> lines = {sizeof(T)};
+    int64 stride[max_axes];
+    for (int k = 0; k < job.geometry.axes; ++k) stride[k] = image.stride[k];
+    const double slab_first = static_cast<double>(slab.first);
+    const double slab_last = static_cast<double>(slab.last);
     for (int i = 0; i < row.count; ++i) {
-        const Kind kind = kind_of(row, i);
-        if (kind == kind_nowhere) continue;
-        const T* weight = &weights[0][0][i];
-        const Share share = kind == kind_interior ? share_of<ORDER>(row, i, slab) : share_part;
-        if (share == share_all) {
-            spread_stencil<T, taps, AXES>(target + row.offset[i], straight.offset, weight, lines, outer, values[i]);
-        } else if (share == share_part) {
-            TapOffsets folded = folded_taps(job, row, i);
-            keep_slab(job, slab, folded);
-            const FoldedLines<T, taps, own_dtype<T>> border = {folded.offset[job.geometry.axes - 1], T(0)};
-            spread_stencil<T, taps, AXES>(target, folded.offset, weight, border, outer, values[i]);
+        if (!row.everywhere && !row.exists[i]) continue;
+        const double first = row.first[0][i];
+        if (first >= slab_first && first + reach <= slab_last) {
+            spread_stencil<T, taps, AXES>(target + row.offset[i], stride, &weights[0][0][i], outer, values[i]);
+        } else if (first + taps > slab_first && first < slab_last) {
+            const int from = static_cast<int>(maximum(slab_first - first, 0.0));
+            const int to = static_cast<int>(minimum(slab_last - first, static_cast<double>(taps)));
+            spread_part<T, taps, AXES>(target + row.offset[i], stride, &weights[0][0][i], outer, values[i], from, to);
         }
     }
 }
 
-template <class T>
-using SpreadRow = void (*)(const SampleJob&, const Row&, const WeightRows<T>&, Slab, const T*, char*);
+bool meets(const Row& row, int order, Slab slab) {
+    bool met = false;
+    for (int i = 0; i < row.count; ++i)
+        met |= row.first[0][i] + order >= static_cast<double>(slab.first) &&
+               row.first[0][i] < static_cast<double>(slab.last);
+    return met;
+}
+
+// ---- onto the positions --------------------------------------------------------------------------------------------
+
+// With axes that are not unrolled: one sum per axis, with the slopes in the place of that axis' weights.
+template <class T, int TAPS, int AXES>
+void gradient_by_sums(const char* at, const int64* stride, const T* weight, const T* slope, int axes, T* along) {
+    const CoefficientLines<T, TAPS> lines;
+    T mixed[max_axes * axis_step];
+    auto copy = [&](const T* from, int k) {
+        for (int tap = 0; tap < TAPS; ++tap)
+            mixed[k * axis_step + tap * tap_step] = from[k * axis_step + tap * tap_step];
+    };
+    for (int k = 0; k < axes; ++k) copy(weight, k);
+    for (int k = 0; k < axes; ++k) {
+        copy(slope, k);
+        along[k] = stencil_sum<T, TAPS, AXES>(at, stride, mixed, lines, axes - AXES);
+        copy(weight, k);
+    }
+}
+
+// Adds value * gradient to `gradient` for each voxel of a row.
+template <class T, int ORDER, int AXES>
+void gradient_row(const SampleJob& job, const Row& row, const WeightRows<T>& weights, const WeightRows<T>& slopes,
+                  const char* source, const T* values, T (*gradient)[row_length]) {
+    constexpr int taps = ORDER + 1;
+    const int axes = job.geometry.axes;
+    const CoefficientLines<T, taps> lines;
+    int64 stride[max_axes];
+    for (int k = 0; k < axes; ++k) stride[k] = job.source.stride[k];
+    for (int i = 0; i < row.count; ++i) {
+        if (!row.everywhere && !row.exists[i]) continue;
+        const T* weight = &weights[0][0][i];
+        const T* slope = &slopes[0][0][i];
+        T along[max_axes];
+        if (axes == AXES) {
+            stencil_gradient<T, taps, AXES>(source + row.offset[i], stride, weight, slope, lines, along);
+            for (int k = 0; k < AXES; ++k) gradient[k][i] += values[i] * along[k];
+        } else {
+            gradient_by_sums<T, taps, AXES>(source + row.offset[i], stride, weight, slope, axes, along);
+            for (int k = 0; k < axes; ++k) gradient[k][i] += values[i] * along[k];
+        }
+    }
+}
+
+// x = A o + ...: the gradient of A is the sum of gradient times output index, that of the offset the sum of gradients.
+void add_affine_gradient(const SampleJob& job, const Row& row, int k, const double* gradient, double* affine) {
+    const int axes = job.geometry.axes;
+    const int inner = axes - 1;
+    double sum = 0;
+    double moment = 0;
+    for (int i = 0; i < row.count; ++i) {
+        sum += gradient[i];
+        moment += gradient[i] * static_cast<double>(row.index[inner] + i);
+    }
+    double* line = affine + k * (axes + 1);
+    for (int j = 0; j < inner; ++j) line[j] += sum * static_cast<double>(row.index[j]);
+    line[inner] += moment;
+    line[axes] += sum;
+}
+
+// ---- both ----------------------------------------------------------------------------------------------------------
 
 template <class T>
-SpreadRow<T> choose_spread(const Geometry& geometry) {
-    return with_unrolled_axes(geometry.axes, [&](auto axes) -> SpreadRow<T> {
+struct RowKernels {
+    void (*spread)(const SampleJob&, const Planes&, const Row&, const WeightRows<T>&, Slab, const T*, char*);
+    void (*gradient)(const SampleJob&, const Row&, const WeightRows<T>&, const WeightRows<T>&, const char*, const T*,
+                     T (*)[row_length]);
+};
+
+template <class T>
+RowKernels<T> choose_row_kernels(const Geometry& geometry) {
+    return with_unrolled_axes(geometry.axes, [&](auto axes) {
         constexpr int AXES = decltype(axes)::value;
-        return with_order(geometry.order,
-                          [](auto order) -> SpreadRow<T> { return spread_row<T, decltype(order)::value, AXES>; });
+        return with_order(geometry.order, [](auto constant) -> RowKernels<T> {
+            constexpr int ORDER = decltype(constant)::value;
+            return {spread_row<T, ORDER, AXES>, gradient_row<T, ORDER, AXES>};
+        });
     });
 }
 
 template <class T>
-void scatter_as(const SampleJob& job, UnitRange units, Slab slab, void* scratch) {
-    Walk walk(job, scratch, nullptr);
+struct ScatterScratch {
     Row row;
     WeightRows<T> weights;
+    WeightRows<T> slopes;
     T values[row_length];
-    const SpreadRow<T> spread_values = choose_spread<T>(job.geometry);
+    T gradient[max_axes][row_length];
+    double wide[row_length];
+};
+
+template <class T>
+void scatter_as(const SampleJob& job, UnitRange units, const ScatterTargets& targets, void* scratch) {
+    auto& own = take_scratch<ScatterScratch<T>>(scratch);
+    Row& row = own.row;
+    Walk walk(job, true, scratch, targets.grid);
+    const RowKernels<T> kernels = choose_row_kernels<T>(job.geometry);
     const WeighRow<T> weigh = choose_weigh<T>(job.geometry.order);
-    const int inner = job.geometry.axes - 1;
+    const int axes = job.geometry.axes;
+    int steeper[max_axes];
+    for (int k = 0; k < axes; ++k) steeper[k] = job.geometry.derivative[k] + 1;
     for (int64 unit = units.first; unit < units.last; ++unit) {
         walk.visit(unit, row);
-        walk.place(row);
-        locate(job, row);
-        weigh(row, job.geometry.axes, job.geometry.derivative, weights);
+        walk.locate(row);
+        const bool onto_image = targets.image && meets(row, job.geometry.order, targets.slab);
+        if (!onto_image && !targets.grid) continue;
+        weigh(row, axes, job.geometry.derivative, own.weights);
+        if (targets.grid) {
+            weigh(row, axes, steeper, own.slopes);
+            for (int k = 0; k < axes; ++k) std::memset(own.gradient[k], 0, sizeof own.gradient[k]);
+        }
         for (int64 channel = 0; channel < job.channels; ++channel) {
-            load_row(job.output.dtype, output_row(job, row, channel), job.output.stride[inner], row.count, own_dtype<T>,
-                     reinterpret_cast<char*>(values));
-            spread_values(job, row, weights, slab, values, source_plane(job, row.item, channel));
+            load_row(job.output.dtype, output_row(job, row, channel), job.output.stride[axes - 1], row.count,
+                     own_dtype<T>, reinterpret_cast<char*>(own.values));
+            if (onto_image)
+                kernels.spread(job, *targets.image, row, own.weights, targets.slab, own.values,
+                               targets.image->data + targets.image->offset[row.item * job.channels + channel]);
+            if (targets.grid)
+                kernels.gradient(job, row, own.weights, own.slopes, source_plane(job, row.item, channel), own.values,
+                                 own.gradient);
+        }
+        for (int k = 0; targets.grid && k < axes; ++k) {
+            for (int i = 0; i < row.count; ++i) own.wide[i] = static_cast<double>(own.gradient[k][i]);
+            walk.gather_gradient(row, k, own.wide);
+            add_affine_gradient(job, row, k, own.wide, targets.affine);
         }
     }
+    if (targets.grid) walk.flush();
 }
 
 }  // namespace
 
-void scatter_image(const SampleJob& job, UnitRange units, Slab slab, void* scratch) {
+void scatter(const SampleJob& job, UnitRange units, const ScatterTargets& targets, void* scratch) {
     if (job.source.dtype == dtype_float64)
-        scatter_as<double>(job, units, slab, scratch);
+        scatter_as<double>(job, units, targets, scratch);
     else
-        scatter_as<float>(job, units, slab, scratch);
+        scatter_as<float>(job, units, targets, scratch);
 }
+
+int64 scatter_scratch_size() { return static_cast<int64>(sizeof(ScatterScratch<double>)); }
 
 ELASTICND_END

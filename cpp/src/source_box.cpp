@@ -58,8 +58,8 @@ struct Cells {
 // For one component, the bounds of the displacement in every cell of the patch.
 class CellBounds {
    public:
-    CellBounds(const Geometry& geometry, const std::vector<Cells>& cells, const double* component) {
-        const int axes = geometry.axes;
+    CellBounds(const Field& field, const std::vector<Cells>& cells, const double* component) {
+        const int axes = static_cast<int>(cells.size());
         std::vector<int64> extent(static_cast<size_t>(axes));
         int64 size = 1;
         for (int k = 0; k < axes; ++k) size *= extent[static_cast<size_t>(k)] = cells[static_cast<size_t>(k)].count + 3;
@@ -70,9 +70,8 @@ class CellBounds {
             int64 stride = 1;
             for (int k = axes - 1; k >= 0; --k) {
                 const size_t axis = static_cast<size_t>(k);
-                const int64 index = cells[axis].first - 1 + rest % extent[axis];
-                point += stride * common::fold_mirror(index, geometry.points[k]);
-                stride *= geometry.points[k];
+                point += stride * (cells[axis].first + rest % extent[axis]);  // the field begins one before
+                stride *= field.extent[k];
                 rest /= extent[axis];
             }
             bounds[static_cast<size_t>(i)] = {component[point], component[point]};
@@ -112,90 +111,101 @@ std::vector<Range> whole_bounds(const double* component, int64 points) {
     return {range};
 }
 
-// Positions along an axis to the coefficients that their stencils touch after folding, as [first, last].
-void fold_range(const Geometry& geometry, Range x, int64 last, int64& first_held, int64& last_held) {
-    const bool bounded = x.low > -1e15 && x.high < 1e15;  // false for NaN as well
-    first_held = 0;
-    last_held = last;
-    if (!bounded) return;
-    const double slack = 1e-3;  // far above the rounding of a position, far below a voxel
-    const double end = static_cast<double>(last);
-    x.low += geometry.padding - slack;
-    x.high += geometry.padding + slack;
-    if (geometry.mode == mode_constant) {
-        x.low = std::clamp(x.low, 0.0, end);
-        x.high = std::clamp(x.high, 0.0, end);
+// Coordinates along an axis after folding.
+Range folded(const Geometry& geometry, Range x, double last) {
+    const double reach = common::border_reach(geometry.order);
+    switch (geometry.mode) {
+        case mode_constant: return {std::clamp(x.low, 0.0, last), std::clamp(x.high, 0.0, last)};
+        case mode_nearest:
+        case mode_grid_constant:
+            return {std::clamp(x.low, -reach, last + reach), std::clamp(x.high, -reach, last + reach)};
+        default: break;
     }
+    if (x.low >= 0 && x.high <= last) return x;
+    if (geometry.mode == mode_wrap) return {0, last};
+    if (geometry.mode == mode_grid_wrap) return {0, last + 1};
+    const double beyond = geometry.mode == mode_reflect ? 0.5 : 0.0;  // where it is mirrored, from the last voxel on
+    const Range all = {-beyond, last + beyond};
+    if (x.low < -last || x.high > 2 * last) return all;
+    Range inside = {std::max(x.low, all.low), std::min(x.high, all.high)};
+    if (x.low < all.low) inside.cover({all.low, -2 * beyond - x.low});
+    if (x.high > all.high) inside.cover({2 * last + 2 * beyond - x.high, all.high});
+    return {std::max(inside.low, all.low), std::min(inside.high, all.high)};
+}
+
+// Positions along an axis to the coefficients that their stencils touch. `largest` bounds the numbers that the
+// positions are sums of.
+void reach_of(const Geometry& geometry, int axis, Range x, double largest, int64& start, int64& extent) {
+    const int64 border = border_of(geometry);
+    const int64 last = geometry.image[axis] + 2 * geometry.padding - 1;
+    start = -border;
+    extent = last + 1 + 2 * border;
+    if (!(largest < 1e15)) return;                // NaN as well
+    const double slack = 1e-3 + 1e-14 * largest;  // above the rounding of a position, most often far below a voxel
+    x = folded(geometry, {x.low + geometry.padding - slack, x.high + geometry.padding + slack},
+               static_cast<double>(last));
     const double shift = common::knot_shift(geometry.order);
-    int64 a = common::floor_to_integer(x.low + shift) - geometry.order / 2;
-    int64 b = common::floor_to_integer(x.high + shift) - geometry.order / 2 + geometry.order;
-    const bool leaves = a < 0 || b > last;
-    if (leaves && (geometry.mode == mode_wrap || geometry.mode == mode_grid_wrap)) return;
-    if (geometry.mode != mode_nearest && geometry.mode != mode_grid_constant) {
-        if (-a > last || b > 2 * last) return;
-        const int64 low = a;
-        if (b > last) a = std::min(a, 2 * last - b);
-        if (low < 0) b = std::max(b, -low);
-    }
-    first_held = std::clamp<int64>(a, 0, last);
-    last_held = std::clamp<int64>(b, first_held, last);
+    const int64 before = geometry.order / 2;
+    const int64 lowest = common::floor_to_integer(x.low - slack + shift) - before;
+    const int64 highest = common::floor_to_integer(x.high + slack + shift) - before + geometry.order;
+    const int64 end = std::min(highest, last + border);
+    start = std::clamp(lowest, -border, end - geometry.order);
+    extent = end - start + 1;
 }
 
 }  // namespace
 
-Box find_source_box(const Geometry& geometry, const OutputPart& part, int64 first_item, int64 last_item,
-                    const double* grid, const double* affine, int64 affine_item_size) {
+Box find_source_box(const Geometry& geometry, const OutputPart& part, const Field& field, const double* affine) {
     const int axes = geometry.axes;
     std::vector<Cells> cells;
     int64 cell_count = 1;
-    int64 points = 1;
+    int64 coefficients = 1;
     for (int k = 0; k < axes; ++k) {
         cells.emplace_back(geometry.crop[k] + part.first[k], geometry.crop[k] + part.last[k], geometry.image[k],
                            geometry.points[k]);
         cell_count *= cells.back().count;
-        points *= geometry.points[k];
+        coefficients *= field.extent[k];
     }
     const bool merged = cell_count > most_cells;
     if (merged) {
         for (Cells& along : cells) along.merge();
         cell_count = 1;
     }
-    Range x[max_axes];
-    for (int k = 0; k < axes; ++k) x[k] = {INFINITY, -INFINITY};
-    bool known = true;
-    for (int64 item = first_item; item < last_item; ++item)
-        for (int k = 0; k < axes; ++k) {
-            const double* component = grid + (item * axes + k) * points;
-            const std::vector<Range> bounds =
-                merged ? whole_bounds(component, points) : CellBounds(geometry, cells, component).bounds;
-            const double* line = affine ? affine + item * affine_item_size + k * (axes + 1) : nullptr;
-            for (int64 i = 0; i < cell_count; ++i) {
-                Range place = bounds[static_cast<size_t>(i)];
-                int64 rest = i;
-                for (int j = axes - 1; j >= 0; --j) {
-                    const Cells& along = cells[static_cast<size_t>(j)];
-                    const Range full = along.within(rest % along.count);
-                    rest /= along.count;
-                    const double crop = static_cast<double>(geometry.crop[j]);
-                    if (line)
-                        place.add(scaled(line[j], {full.low - crop, full.high - crop}));
-                    else if (j == k)
-                        place.add(full);
-                }
-                if (line) {
-                    const double offset = line[axes] + static_cast<double>(geometry.crop[k]);
-                    place.add({offset, offset});
-                }
-                known &= place.low <= place.high;  // false for NaN
-                x[k].cover(place);
-            }
-        }
     Box box;
     for (int k = 0; k < axes; ++k) {
-        const int64 last = geometry.image[k] + 2 * geometry.padding - 1;
-        int64 last_held;
-        fold_range(geometry, known ? x[k] : Range{NAN, NAN}, last, box.start[k], last_held);
-        box.extent[k] = last_held - box.start[k] + 1;
+        const double* component = field.coefficients + k * coefficients;
+        const std::vector<Range> bounds =
+            merged ? whole_bounds(component, coefficients) : CellBounds(field, cells, component).bounds;
+        const double* line = affine ? affine + k * (axes + 1) : nullptr;
+        Range x = {INFINITY, -INFINITY};
+        double largest = 0;
+        bool known = true;
+        auto add = [&](Range& sum, Range term) {
+            known &= term.low <= term.high;  // false for NaN
+            largest = std::max({largest, -term.low, term.high});
+            sum.add(term);
+        };
+        for (int64 i = 0; i < cell_count; ++i) {
+            Range place = {0, 0};
+            add(place, bounds[static_cast<size_t>(i)]);
+            int64 rest = i;
+            for (int j = axes - 1; j >= 0; --j) {
+                const Cells& along = cells[static_cast<size_t>(j)];
+                const Range full = along.within(rest % along.count);
+                rest /= along.count;
+                const double crop = static_cast<double>(geometry.crop[j]);
+                if (line)
+                    add(place, scaled(line[j], {full.low - crop, full.high - crop}));
+                else if (j == k)
+                    add(place, full);
+            }
+            if (line) {
+                const double offset = line[axes] + static_cast<double>(geometry.crop[k]);
+                add(place, {offset, offset});
+            }
+            x.cover(place);
+        }
+        reach_of(geometry, k, x, known ? largest : INFINITY, box.start[k], box.extent[k]);
     }
     return box;
 }

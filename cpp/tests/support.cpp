@@ -13,8 +13,7 @@ int64 size_of(const Shape& shape) {
     return size;
 }
 
-// ---- arrays
-// ----------------------------------------------------------------------------------------------------
+// ---- arrays ---------------------------------------------------------------------------------------------------------
 
 Array::Array(int64 items, int64 channels, const Shape& extent, int dtype, Layout layout) : extent_(extent) {
     const int axes = static_cast<int>(extent.size());
@@ -89,7 +88,7 @@ double dot(const Array& a, const Array& b) {
 }
 
 // ---- the steps of a deformation
-// -----------------------------------------------------------------------------------
+// --------------------------------------------------------------------------------------
 
 Geometry geometry_of(const Case& given) {
     Geometry geometry = {};
@@ -128,63 +127,45 @@ int arithmetic_of(int dtype) {
     return wide ? dtype_float64 : dtype_float32;
 }
 
-Doubles filtered_grid(const Case& given, const Doubles& displacement, Executor& executor) {
-    Case cubic;
-    cubic.image = cubic.points = given.points;
-    const Geometry geometry = geometry_of(cubic);
-    const int64 planes = given.items * static_cast<int64>(given.points.size());
-    Array values(planes, 1, given.points, dtype_float64);
-    for (int64 i = 0; i < values.count; ++i) values.set(i, displacement[static_cast<size_t>(i)]);
-    const Coefficients filtered = coefficients_of(geometry, true, planes, values, dtype_float64, executor);
-    Doubles grid(static_cast<size_t>(values.count));
-    for (int64 i = 0; i < values.count; ++i) grid[static_cast<size_t>(i)] = filtered.held->value(i);
-    return grid;
-}
-
-Coefficients coefficients_of(const Geometry& geometry, bool filtered, int64 planes, const Array& image, int arithmetic,
-                             Executor& executor) {
-    const Box held = held_box(geometry, arithmetic, filtered);
-    Coefficients coefficients;
-    coefficients.held = std::make_unique<Array>(planes, 1, Shape(held.extent, held.extent + geometry.axes), arithmetic);
-    prefilter(geometry, filtered, planes, image.planes, coefficients.held->planes, held, executor);
-    coefficients.planes = coefficients.held->planes;
-    for (int k = 0; k < geometry.axes; ++k)
-        coefficients.planes.data += (geometry.box_start[k] - held.start[k]) * coefficients.planes.stride[k];
+Array coefficients_of(const Geometry& geometry, bool filtered, int64 planes, const Array& image, int arithmetic,
+                      Executor& executor) {
+    Array coefficients(planes, 1, coefficient_shape(geometry), arithmetic);
+    prefilter(geometry, planes, image.planes, coefficients.planes, filtered, executor);
     return coefficients;
 }
 
-SampleJob job_of(const Case& given, const Geometry& geometry, const Planes& source, const Array& output) {
-    SampleJob job = {};
-    job.geometry = geometry;
-    job.affine = given.affine;
-    job.items = given.items;
-    job.channels = given.channels;
-    job.source = source;
-    job.output = output.planes;
-    return job;
+Deformation deformation_of(const Case& given, const Doubles& points, const Array* image, const Array& output) {
+    static const double no_element[2] = {0, 0};
+    Deformation deformation = {};
+    deformation.geometry = geometry_of(given);
+    deformation.filtered = given.filtered;
+    deformation.arithmetic = arithmetic_of(output.planes.dtype);
+    deformation.items = given.items;
+    deformation.channels = given.channels;
+    deformation.points = points.data();
+    deformation.affine = given.affine;
+    deformation.image = image ? image->planes : output.planes;
+    deformation.output = output.planes;
+    deformation.fill_element = reinterpret_cast<const char*>(no_element);
+    return deformation;
 }
 
-Array deform(const Case& given, const Doubles& grid, const Array& image, bool boxed, Executor& executor,
-             Layout layout) {
-    Geometry geometry = geometry_of(given);
-    const Shape output_shape(geometry.output, geometry.output + geometry.axes);
-    Array output(given.items, given.channels, output_shape, image.planes.dtype, layout);
-    if (output.count == 0) return output;
-    if (given.order > 1) {
-        OutputPart all = {};
-        for (int k = 0; k < geometry.axes; ++k) all.last[k] = geometry.output[k];
-        if (boxed)
-            geometry = with_box(geometry, find_source_box(geometry, all, 0, given.items, grid.data(), given.affine, 0));
-        const Coefficients source = coefficients_of(geometry, given.filtered, given.items * given.channels, image,
-                                                    arithmetic_of(image.planes.dtype), executor);
-        sample(job_of(given, geometry, source.planes, output), grid.data(), executor);
-    } else {
-        const std::unique_ptr<char[]> element(new char[static_cast<size_t>(item_sizes[image.planes.dtype])]());
-        SampleJob job = job_of(given, geometry, image.planes, output);
-        job.fill_element = element.get();
-        sample(job, grid.data(), executor);
-    }
+Array deform(const Case& given, const Doubles& points, const Array& image, Executor& executor, Layout layout) {
+    const Geometry geometry = geometry_of(given);
+    const Shape shape(geometry.output, geometry.output + geometry.axes);
+    Array output(given.items, given.channels, shape, image.planes.dtype, layout);
+    if (output.count > 0) sample(deformation_of(given, points, &image, output), executor);
     return output;
+}
+
+Pulled pull(const Case& given, const Doubles& points, const Array& image, const Array& gradient, Executor& executor,
+            Layout layout) {
+    const int64 axes = static_cast<int64>(given.image.size());
+    Pulled pulled = {Array(given.items, given.channels, given.image, image.planes.dtype, layout),
+                     Doubles(points.size(), 0.0), Doubles(static_cast<size_t>(given.items * axes * (axes + 1)), 0.0)};
+    const Gradients gradients = {&pulled.image.planes, pulled.points.data(), pulled.affine.data()};
+    scatter(deformation_of(given, points, &image, gradient), gradients, executor);
+    return pulled;
 }
 
 }  // namespace test

@@ -107,22 +107,25 @@ Geometry with_box(Geometry geometry, const Box& box);
 Shape coefficient_shape(const Geometry& geometry);
 int arithmetic_of(int dtype);
 
-// The coefficients of a control grid, (items, axes, points...).
-Doubles filtered_grid(const Case& given, const Doubles& displacement, Executor& executor);
+// Coefficients of the geometry's box.
+Array coefficients_of(const Geometry& geometry, bool filtered, int64 planes, const Array& image, int arithmetic,
+                      Executor& executor);
 
-// Coefficients of the geometry's box: the array holds more, the planes show the box.
-struct Coefficients {
-    std::unique_ptr<Array> held;
-    Planes planes;
-};
-Coefficients coefficients_of(const Geometry& geometry, bool filtered, int64 planes, const Array& image, int arithmetic,
-                             Executor& executor);
+// Without an image, the output stands in for it.
+Deformation deformation_of(const Case& given, const Doubles& points, const Array* image, const Array& output);
 
-SampleJob job_of(const Case& given, const Geometry& geometry, const Planes& source, const Array& output);
-
-// The whole deformation, of the type of the image. `boxed` computes no more coefficients than are needed.
-Array deform(const Case& given, const Doubles& grid, const Array& image, bool boxed, Executor& executor,
+// The deformed image, of the type of the image.
+Array deform(const Case& given, const Doubles& points, const Array& image, Executor& executor,
              Layout layout = layout_c);
+
+// What `scatter` makes of the gradient of the output.
+struct Pulled {
+    Array image;
+    Doubles points;
+    Doubles affine;
+};
+Pulled pull(const Case& given, const Doubles& points, const Array& image, const Array& gradient, Executor& executor,
+            Layout layout = layout_c);
 
 class Serial : public Executor {
    public:

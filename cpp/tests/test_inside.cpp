@@ -50,42 +50,25 @@ Case random_case(Random& random, int axes, int order, int mode) {
     return given;
 }
 
-void run_derivatives(Random& random, const Case& given, const Doubles& grid, int dtype, Executor& executor) {
-    const int64 axes = static_cast<int64>(given.image.size());
-    const Geometry geometry = geometry_of(given);
-    const int arithmetic = arithmetic_of(dtype);
-    Array gradient(given.items, given.channels, given.output, dtype, Layout(random.integer(0, layout_count - 1)));
-    gradient.fill_bits(random);
-    Array coefficients(given.items, given.channels, coefficient_shape(geometry), arithmetic);
-    coefficients.fill(random, -1, 1);
-    scatter_image(job_of(given, geometry, coefficients.planes, gradient), grid.data(), executor);
-    Doubles grid_gradient(grid.size(), 0.0);
-    Doubles affine_gradient(static_cast<size_t>(given.items * axes * (axes + 1)), 0.0);
-    scatter_grid(job_of(given, geometry, coefficients.planes, gradient), grid.data(), grid_gradient.data(),
-                 affine_gradient.data(), executor);
-    Array image(given.items, given.channels, given.image, dtype, Layout(random.integer(0, layout_count - 1)));
-    prefilter_adjoint(geometry, given.filtered && given.order > 1, given.items * given.channels, coefficients.planes,
-                      image.planes, executor);
-}
-
 void run(Random& random, int axes, int order, int mode, int dtype, Executor& executor) {
     Case given = random_case(random, axes, order, mode);
     Doubles affine = random.reals(axes * (axes + 1), -2, 2);
     if (random.integer(0, 4) == 0) affine[static_cast<size_t>(random.integer(0, axes * axes))] = not_a_number;
     if (random.integer(0, 4) == 0) affine[static_cast<size_t>(random.integer(0, axes * axes))] = 1e200;
     if (random.integer(0, 1)) given.affine = affine.data();
-    const Doubles grid = wild_grid(random, given.items * axes * size_of(given.points));
-    Array image(given.items, given.channels, given.image, dtype, Layout(random.integer(0, layout_count - 1)));
+    const Doubles points = wild_grid(random, given.items * axes * size_of(given.points));
+    auto layout = [&] { return Layout(random.integer(0, layout_count - 1)); };
+    Array image(given.items, given.channels, given.image, dtype, layout());
     image.fill_bits(random);
-    const Array output = deform(given, grid, image, true, executor, Layout(random.integer(0, layout_count - 1)));
+    const Array output = deform(given, points, image, executor, layout());
     CHECK(output.planes.dtype == dtype, "another type came back");
-    if (output.count > 0) run_derivatives(random, given, grid, dtype, executor);
-    if (output.count > 0) {
-        const Array field(given.items, axes, given.output, dtype_float64, Layout(random.integer(0, layout_count - 1)));
-        Case components = given;
-        components.channels = axes;
-        displace(job_of(components, geometry_of(given), field.planes, field), grid.data(), executor);
-    }
+    Array gradient(given.items, given.channels, given.output, dtype, layout());
+    gradient.fill_bits(random);
+    pull(given, points, image, gradient, executor, layout());
+    Case components = given;
+    components.channels = axes;
+    const Array field(given.items, axes, given.output, dtype_float64, layout());
+    displace(deformation_of(components, points, nullptr, field), executor);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// <G x, y> = <x, G^T y> for every pair of verbs, and the gradient for the control grid against differences.
+// <G x, y> = <x, G^T y> for every verb, and the gradient for the control grid against differences.
 #include "support.hpp"
 
 namespace elasticnd {
@@ -35,29 +35,25 @@ void check_equal(double a, double b, double scale, const Case& given, int dtype,
           int(given.image.size()), given.order, given.mode, dtype, a, b);
 }
 
-// sample at orders 2 and more takes coefficients; at 0 and 1 the image is its own.
 void test_sample_and_scatter(Random& random, const Case& given, int dtype, Executor& executor) {
     const int axes = static_cast<int>(given.image.size());
-    const Geometry geometry = geometry_of(given);
-    const Shape shape = coefficient_shape(geometry);
     const Layout layout = Layout(random.integer(0, layout_count - 1));
-    const Doubles grid = random.reals(given.items * axes * size_of(given.points), -4, 4);
+    const Doubles points = random.reals(given.items * axes * size_of(given.points), -4, 4);
     const Doubles affine = random.reals(axes * (axes + 1), -1, 1);
     Case with_affine = given;
     if (random.integer(0, 1)) with_affine.affine = affine.data();
 
-    const Array x = random_array(random, given.items, given.channels, shape, dtype, layout_c);
-    Array gx(given.items, given.channels, given.output, dtype, layout);
-    SampleJob job = job_of(with_affine, geometry, x.planes, gx);
-    const double zero = 0;
-    job.fill_element = reinterpret_cast<const char*>(&zero);
-    sample(job, grid.data(), executor);
-
+    const Array x = random_array(random, given.items, given.channels, given.image, dtype, layout_c);
+    const Array gx = deform(with_affine, points, x, executor, layout);
     const Array y = random_array(random, given.items, given.channels, given.output, dtype, layout);
-    Array gty(given.items, given.channels, shape, dtype);
-    for (int64 i = 0; i < gty.count; ++i) gty.set(i, 0);
-    scatter_image(job_of(with_affine, geometry, gty.planes, y), grid.data(), executor);
-    check_equal(dot(gx, y), dot(x, gty), static_cast<double>(y.count), given, dtype, "scatter_image");
+    Array gty(given.items, given.channels, given.image, dtype, layout);
+    scatter(deformation_of(with_affine, points, nullptr, y), {&gty.planes, nullptr, nullptr}, executor);
+    double scale = static_cast<double>(y.count);
+    for (int64 i = 0; i < gx.count; ++i) scale += std::abs(gx.value(i));
+    check_equal(dot(gx, y), dot(x, gty), scale, given, dtype, "scatter");
+
+    const Pulled all = pull(with_affine, points, x, y, executor, layout);
+    CHECK(all.image.equals(gty), "the gradient of the image depends on whether others are computed");
 }
 
 void test_prefilter_and_adjoint(Random& random, const Case& given, int dtype, Executor& executor) {
@@ -65,39 +61,32 @@ void test_prefilter_and_adjoint(Random& random, const Case& given, int dtype, Ex
     const Layout layout = Layout(random.integer(0, layout_count - 1));
     const int64 planes = given.items * given.channels;
     const Array x = random_array(random, planes, 1, given.image, dtype, layout);
-    const Coefficients px = coefficients_of(geometry, true, planes, x, dtype, executor);
-    Array y = random_array(random, planes, 1, coefficient_shape(geometry), dtype, layout_c);
-    const double expected = dot(*px.held, y);
+    const Array px = coefficients_of(geometry, true, planes, x, dtype, executor);
+    const Array y = random_array(random, planes, 1, coefficient_shape(geometry), dtype, layout_c);
     double scale = 0;
-    for (int64 i = 0; i < px.held->count; ++i) scale += std::abs(px.held->value(i));
+    for (int64 i = 0; i < px.count; ++i) scale += std::abs(px.value(i));
     Array pty(planes, 1, given.image, dtype, layout);
-    prefilter_adjoint(geometry, true, planes, y.planes, pty.planes, executor);
-    check_equal(expected, dot(x, pty), scale, given, dtype, "prefilter_adjoint");
+    prefilter_adjoint(geometry, planes, y.planes, pty.planes, true, executor);
+    check_equal(dot(px, y), dot(x, pty), scale, given, dtype, "prefilter_adjoint");
 }
 
 // Along a random direction, where the spline is smooth.
 void test_grid_gradient(Random& random, const Case& given, Executor& executor) {
     const int axes = static_cast<int>(given.image.size());
-    const Geometry geometry = geometry_of(given);
-    const Array x =
-        random_array(random, given.items, given.channels, coefficient_shape(geometry), dtype_float64, layout_c);
+    const Array x = random_array(random, given.items, given.channels, given.image, dtype_float64, layout_c);
     const Array y = random_array(random, given.items, given.channels, given.output, dtype_float64, layout_c);
-    const Doubles grid = random.reals(given.items * axes * size_of(given.points), -2, 2);
-    const Doubles direction = random.reals(static_cast<int64>(grid.size()), -1, 1);
+    const Doubles points = random.reals(given.items * axes * size_of(given.points), -2, 2);
+    const Doubles direction = random.reals(static_cast<int64>(points.size()), -1, 1);
     const double step = 1e-5;
     double difference = 0;
     for (const double sign : {1.0, -1.0}) {
-        Doubles moved = grid;
-        for (size_t i = 0; i < grid.size(); ++i) moved[i] += sign * step * direction[i];
-        const Array gx(given.items, given.channels, given.output, dtype_float64);
-        sample(job_of(given, geometry, x.planes, gx), moved.data(), executor);
-        difference += sign * dot(gx, y) / (2 * step);
+        Doubles moved = points;
+        for (size_t i = 0; i < points.size(); ++i) moved[i] += sign * step * direction[i];
+        difference += sign * dot(deform(given, moved, x, executor), y) / (2 * step);
     }
-    Doubles gradient(grid.size(), 0.0);
-    Doubles affine_gradient(static_cast<size_t>(given.items * axes * (axes + 1)), 0.0);
-    scatter_grid(job_of(given, geometry, x.planes, y), grid.data(), gradient.data(), affine_gradient.data(), executor);
+    const Pulled pulled = pull(given, points, x, y, executor);
     double product = 0;
-    for (size_t i = 0; i < grid.size(); ++i) product += gradient[i] * direction[i];
+    for (size_t i = 0; i < points.size(); ++i) product += pulled.points[i] * direction[i];
     CHECK(std::abs(product - difference) < 1e-4 * (1 + std::abs(product)), "axes %d, order %d, mode %d: %.17g %.17g",
           axes, given.order, given.mode, product, difference);
 }

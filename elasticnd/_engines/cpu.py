@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core, _dtypes
-from .._geometry import Geometry, with_box
+from .._geometry import Geometry
 
 if TYPE_CHECKING:
     from .._spec import Shape
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
+_ARITHMETIC = {_dtypes.CODES[name]: name for name in ("float32", "float64")}
 _ALIGNMENT = 64  # bytes: what other libraries ask of memory that they take over without a copy ...
 _WORTH_ALIGNING = 65536  # ... which for less is no gain
 
@@ -31,117 +32,92 @@ def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
-def prefilter_grid(grid: Floats, geometry: Geometry) -> Floats:
-    """Filter a control grid, (..., axes, points...): cubic, mirrored ends."""
-    coefficients = np.empty(grid.shape)
-    code = _dtypes.CODES["float64"]
-    _core.prefilter(geometry, grid, code, coefficients, code, filtered=True)
-    return coefficients
-
-
-def prefilter_grid_adjoint(gradient: Floats, geometry: Geometry) -> Floats:
-    """Apply the transpose of `prefilter_grid`; overwrites its argument."""
-    result = np.empty(gradient.shape)
-    code = _dtypes.CODES["float64"]
-    _core.prefilter_adjoint(geometry, gradient, code, result, code, filtered=True)
-    return result
-
-
-def source_box(geometry: Geometry, grid: Floats, affine: Floats | None, items: int) -> Geometry:
-    """Restrict a geometry to the coefficients that `sample` can reach."""
-    return with_box(geometry, *_core.source_box(geometry, grid, affine, items))
-
-
-def prefilter(image: Array, geometry: Geometry, *, filtered: bool) -> Array:
-    """Compute the coefficients inside the geometry's box, in the type of the arithmetic.
-
-    Without `filtered` the samples are taken for coefficients.
-    """
-    raw, name = _raw(image)
-    arithmetic = _arithmetic(name, geometry)
-    code = _dtypes.CODES[arithmetic]
-    start, extent = _core.held_box(geometry, code, filtered)
-    lead = image.shape[: image.ndim - len(start)]
-    held = np.empty((*lead, *extent), arithmetic)
-    _core.prefilter(geometry, raw, _dtypes.CODES[name], held, code, filtered=filtered)
-    axes = len(start)
-    first = geometry["box_start"][:axes] - start
-    last = first + geometry["box_extent"][:axes]
-    box: tuple[Any, ...] = (..., *(slice(int(low), int(high)) for low, high in zip(first, last, strict=True)))
-    inside: Array = held[box]
-    return inside
-
-
-def prefilter_adjoint(coefficients: Array, geometry: Geometry, output: Array, *, filtered: bool) -> None:
-    """Write the transpose of `prefilter` to `output`; overwrites the coefficients."""
-    raw, name = _raw(output)
-    code = _dtypes.CODES[_dtypes.name_of(coefficients.dtype)]
-    _core.prefilter_adjoint(geometry, coefficients, code, raw, _dtypes.CODES[name], filtered=filtered)
-
-
 def sample(
-    source: Array,
+    image: Array,
     geometry: Geometry,
-    grid: Floats,
+    points: Floats,
     affine: Floats | None,
     output: Array,
     *,
     batch_axes: int,
+    filtered: bool,
     fill: bytes,
 ) -> None:
-    """Write the values of the spline at the deformed positions to `output`; order 0 copies elements, or `fill`."""
-    source, source_name = _raw(source)
-    raw, name = _raw(output)
+    """Write the values of the image's spline at the deformed positions to `output`; order 0 copies elements, or `fill`.
+
+    Without `filtered` the image is taken for its coefficients.
+    """
+    raw, name = _raw(image)
     _core.sample(
         geometry,
-        source,
-        _dtypes.CODES[source_name],
-        grid,
-        affine,
         raw,
         _dtypes.CODES[name],
+        points,
+        affine,
+        _raw(output)[0],
         batch_axes,
+        filtered,
+        _arithmetic_code(name, geometry),
         fill,
     )
 
 
-def scatter_image(
-    gradient: Array, geometry: Geometry, grid: Floats, affine: Floats | None, lead: Shape, *, batch_axes: int
-) -> Array:
-    """Apply the transpose of `sample` in its source: the gradient of all coefficients."""
+def scatter(
+    gradient: Array,
+    geometry: Geometry,
+    image: Array | None,
+    points: Floats,
+    affine: Floats | None,
+    image_gradient: Array | None,
+    *,
+    batch_axes: int,
+    filtered: bool,
+) -> tuple[Floats, Floats] | None:
+    """Pull the gradient of the output back to what `sample` took.
+
+    Writes that of the image to `image_gradient`, if there is one. With an image, returns those of the control points
+    and, per batch item, of the inverse affine.
+    """
     raw, name = _raw(gradient)
-    arithmetic = _arithmetic(name, geometry)
-    extent = geometry["box_extent"][: int(geometry["axes"])]
-    coefficients = np.zeros((*lead, *extent.tolist()), arithmetic)
-    _core.scatter_image(
+    return _core.scatter(
         geometry,
         raw,
         _dtypes.CODES[name],
-        grid,
+        None if image is None else _raw(image)[0],
+        points,
         affine,
-        coefficients,
-        _dtypes.CODES[arithmetic],
+        None if image_gradient is None else _raw(image_gradient)[0],
         batch_axes,
+        filtered,
+        _arithmetic_code(name, geometry),
     )
+
+
+def displace(points: Floats, geometry: Geometry, output: Floats, *, batch_axes: int) -> None:
+    """Write the displacement of each voxel to `output`, (batch..., axes, voxels...)."""
+    _core.displace(geometry, points, output, batch_axes)
+
+
+def prefilter(image: Array, geometry: Geometry, *, filtered: bool) -> Array:
+    """Compute the coefficients inside the geometry's box, in the type of the arithmetic."""
+    raw, name = _raw(image)
+    axes = int(geometry["axes"])
+    code = _arithmetic_code(name, geometry)
+    lead = image.shape[: image.ndim - axes]
+    coefficients = np.empty((*lead, *geometry["box_extent"][:axes].tolist()), _ARITHMETIC[code])
+    _core.prefilter(geometry, raw, _dtypes.CODES[name], coefficients, code, filtered)
     return coefficients
 
 
-def scatter_grid(
-    gradient: Array, coefficients: Array, geometry: Geometry, grid: Floats, affine: Floats | None, *, batch_axes: int
-) -> tuple[Floats, Floats]:
-    """Differentiate ``<gradient, sample>`` by the grid's coefficients and, per batch item, by the inverse affine."""
-    raw, name = _raw(gradient)
+def prefilter_adjoint(coefficients: Array, geometry: Geometry, output: Array, *, filtered: bool) -> None:
+    """Write the transpose of `prefilter` to `output`."""
+    raw, name = _raw(output)
     code = _dtypes.CODES[_dtypes.name_of(coefficients.dtype)]
-    return _core.scatter_grid(geometry, raw, _dtypes.CODES[name], coefficients, code, grid, affine, batch_axes)
+    _core.prefilter_adjoint(geometry, coefficients, code, raw, _dtypes.CODES[name], filtered)
 
 
-def displace(grid: Floats, geometry: Geometry, output: Floats, *, batch_axes: int) -> None:
-    """Write the displacement of each voxel to `output`, (batch..., axes, voxels...)."""
-    _core.displace(geometry, grid, output, batch_axes)
-
-
-def _arithmetic(name: str, geometry: Geometry) -> str:
-    return _dtypes.arithmetic(name, int(geometry["order"]), int(geometry["axes"]))
+def _arithmetic_code(name: str, geometry: Geometry) -> int:
+    return _dtypes.CODES[_dtypes.arithmetic(name, int(geometry["order"]), int(geometry["axes"]))]
 
 
 def _raw(array: Array) -> tuple[Array, str]:

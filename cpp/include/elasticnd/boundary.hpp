@@ -24,51 +24,59 @@ ELASTICND_BEGIN
 constexpr int64 beyond_border = -0x7fffffffffffffffLL - 1;  // no index and no offset
 
 // Beyond this no double has a fraction, so that a folded coordinate means nothing; NaN included.
-ELASTICND_INLINE bool is_position(double x) { return x > -4503599627370496.0 && x < 4503599627370496.0; }
+ELASTICND_INLINE bool is_position(double x) { return (x > -4503599627370496.0) & (x < 4503599627370496.0); }
+
+// Farther than this beyond the border no tap of a stencil lies on the image any more.
+ELASTICND_INLINE int border_reach(int order) { return order / 2 + 1; }
+
+// Coefficients that are held beyond each end of an axis, continued as the mode says: no stencil at a folded coordinate
+// leaves them.
+ELASTICND_INLINE int border_width(int order) { return order / 2 + border_reach(order); }
 
 // A coordinate brought into the image. `slope` is the derivative of the result: 1, -1 where the image is mirrored,
-// 0 where an axis has one voxel. `exists` is false where the mode has no value at `x`.
+// 0 where it does not change. `exists` is false where the mode has no value at `x`; then the coordinate is 0.
 struct Folded {
     double x;
-    int slope;
+    double slope;
     bool exists;
 };
 
-ELASTICND_INLINE Folded fold_coordinate(double x, int64 extent, int mode) {
-    const double last = static_cast<double>(extent - 1);
+// Without branches once the mode is known, so that a loop of it becomes vectors. `last` is the last index of the axis,
+// `reach` how far beyond the border a coordinate may stay where the mode leaves it there.
+ELASTICND_FLAT Folded fold_coordinate(double x, double last, double reach, int mode) {
+    const bool inside = (x >= 0) & (x <= last);
+    if (mode == mode_constant) return {inside ? x : 0.0, 1.0, inside};
+    const bool known = is_position(x);
     if (mode == mode_nearest || mode == mode_grid_constant) {
-        // The stencil is cut at the border, tap by tap. Farther out than it reaches, nothing changes any more.
-        const double reach = max_taps;
-        const bool exists = mode == mode_nearest ? x == x : is_position(x);
-        return {minimum(maximum(x, -reach), last + reach), 1, exists};
+        const bool exists = mode == mode_nearest ? x == x : known;
+        const double clamped = minimum(maximum(x, -reach), last + reach);
+        return {exists ? clamped : 0.0, clamped == x ? 1.0 : 0.0, exists};
     }
-    if (!is_position(x)) return {0, 0, false};
-    if (x >= 0 && x <= last) return {x, 1, true};
-    if (mode == mode_constant) return {0, 0, false};
-    if (extent <= 1) return {0, 0, true};
+    if (last == 0) return {0.0, 0.0, known};
+    double y = x;
+    double slope = 1.0;
     if (mode == mode_mirror) {
         const double period = 2 * last;
-        x -= period * floor_of(x / period);
-        if (x <= last) return {x, 1, true};
-        return {maximum(period - x, 0.0), -1, true};
-    }
-    if (mode == mode_reflect) {
+        y -= period * floor_of(x / period);
+        slope = y <= last ? 1.0 : -1.0;
+        y = y <= last ? y : maximum(period - y, 0.0);
+    } else if (mode == mode_reflect) {
         const double period = 2 * (last + 1);
-        x -= period * floor_of((x + 0.5) / period);
-        if (x <= last + 0.5) return {x, 1, true};
-        return {period - 1 - x, -1, true};
-    }
-    if (mode == mode_wrap) {
+        y -= period * floor_of((x + 0.5) / period);
+        slope = y <= last + 0.5 ? 1.0 : -1.0;
+        y = y <= last + 0.5 ? y : period - 1 - y;
+        const double clamped = minimum(maximum(y, -reach), last + reach);
+        slope = clamped == y ? slope : 0.0;
+        y = clamped;
+    } else if (mode == mode_wrap) {
         // The period is one voxel short, as in SciPy; a negative multiple of it lands on the last voxel.
-        if (x < 0)
-            x += last * (floor_of(-x / last) + 1);
-        else
-            x -= last * floor_of(x / last);
-        return {minimum(maximum(x, 0.0), last), 1, true};
+        const double below = x + last * (floor_of(-x / last) + 1);
+        const double above = x - last * floor_of(x / last);
+        y = minimum(maximum(x < 0 ? below : above, 0.0), last);
+    } else {  // grid-wrap
+        y -= (last + 1) * floor_of(x / (last + 1));
     }
-    const double period = last + 1;  // grid-wrap
-    x -= period * floor_of(x / period);
-    return {x, 1, true};
+    return {inside ? x : known ? y : 0.0, inside ? 1.0 : slope, known};
 }
 
 ELASTICND_INLINE int64 modulo(int64 a, int64 period) {

@@ -11,8 +11,10 @@
 // For the body of a loop, which a compiler may else leave outside because it is long.
 #if defined(__GNUC__)
 #define ELASTICND_FLAT ELASTICND_INLINE __attribute__((always_inline))
+#define ELASTICND_FLAT_LAMBDA __attribute__((always_inline))
 #else
 #define ELASTICND_FLAT ELASTICND_INLINE
+#define ELASTICND_FLAT_LAMBDA
 #endif
 
 // Code that is compiled once per instruction set lives in a namespace of its own, or the linker would merge the
@@ -37,7 +39,16 @@ ELASTICND_INLINE int64 floor_to_integer(double x) {
     return truncated - (static_cast<double>(truncated) > x);
 }
 
-ELASTICND_INLINE double floor_of(double x) { return static_cast<double>(floor_to_integer(x)); }
+// For |x| < 2^51. Without a branch and without integers, so that a loop of it becomes vectors in any instruction set.
+ELASTICND_INLINE double floor_of(double x) {
+#if defined(__SSE4_1__) || defined(__aarch64__) || defined(__CUDACC__) || defined(__CUDACC_RTC__)
+    return __builtin_floor(x);
+#else
+    const double shift = 6755399441055744.0;  // 3 * 2^51: a sum has no room for a fraction
+    const double nearest = (x + shift) - shift;
+    return nearest - (nearest > x ? 1.0 : 0.0);
+#endif
+}
 
 template <class T>
 ELASTICND_INLINE T minimum(T a, T b) {

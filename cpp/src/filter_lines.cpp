@@ -1,0 +1,154 @@
+// Lines of samples to coefficients, in place: as many as a tile has lanes side by side, block after block.
+#include "sample_kernels.hpp"
+#include "tile.hpp"
+
+ELASTICND_BEGIN
+
+namespace {
+
+template <class T>
+struct LinesScratch {
+    T tile[tile_rows<T> * tile_lanes<T>];
+    T kept[max_margin * tile_lanes<T>];  // last samples of the block before
+    T head[max_margin * tile_lanes<T>];  // first samples of a periodic axis
+};
+
+// The lines of a job as rows of a tile. Unused lanes hold whatever is there, and are never written.
+template <class T>
+class Lines {
+   public:
+    Lines(const FilterJob& job, const int64* line, int count)
+        : data_(reinterpret_cast<T*>(job.coefficients)), stride_(job.stride), start_(job.held_start), count_(count) {
+        adjacent_ = true;
+        for (int l = 0; l < lanes; ++l) {
+            line_[l] = line[l < count ? l : 0];
+            adjacent_ &= l >= count || line_[l] == line_[0] + l;
+        }
+    }
+    void read(int64 first, int64 last, T* rows) const {
+        if (stride_ == 1) {
+            const T* from[lanes];
+            for (int l = 0; l < lanes; ++l) from[l] = at(first) + line_[l];
+            lines_to_tile(from, count_, static_cast<int>(last - first), rows);
+            return;
+        }
+        for (int64 i = first; i < last; ++i, rows += lanes) {
+            const T* from = at(i);
+            if (adjacent_ && count_ == lanes) {
+                std::memcpy(rows, from + line_[0], lanes * sizeof(T));
+                // The next lines are most often their neighbours.
+                prefetch(from + line_[0] + lanes);
+                prefetch(from + line_[0] + lanes + lanes / 2);
+            } else if (adjacent_)
+                std::memcpy(rows, from + line_[0], static_cast<size_t>(count_) * sizeof(T));
+            else
+                for (int l = 0; l < count_; ++l) rows[l] = from[line_[l]];
+        }
+    }
+    void write(int64 first, int64 last, const T* rows) const {
+        if (stride_ == 1) {
+            T* to[lanes];
+            for (int l = 0; l < lanes; ++l) to[l] = at(first) + line_[l];
+            tile_to_lines(rows, count_, static_cast<int>(last - first), to);
+            return;
+        }
+        for (int64 i = first; i < last; ++i, rows += lanes) {
+            T* to = at(i);
+            if (adjacent_ && count_ == lanes)
+                std::memcpy(to + line_[0], rows, lanes * sizeof(T));
+            else if (adjacent_)
+                std::memcpy(to + line_[0], rows, static_cast<size_t>(count_) * sizeof(T));
+            else
+                for (int l = 0; l < count_; ++l) to[line_[l]] = rows[l];
+        }
+    }
+
+   private:
+    static constexpr int lanes = tile_lanes<T>;
+    T* at(int64 index) const { return data_ + (index - start_) * stride_; }
+    T* data_;
+    int64 stride_;
+    int64 start_;
+    int count_;
+    bool adjacent_;  // side by side
+    int64 line_[lanes];
+};
+
+template <class T>
+void scale_row(T* row, T factor) {
+    for (int l = 0; l < tile_lanes<T>; ++l) row[l] *= factor;
+}
+
+template <class T>
+void filter_as(const FilterJob& job, const int64* line, int count, void* scratch) {
+    auto& own = take_scratch<LinesScratch<T>>(scratch);
+    constexpr int lanes = tile_lanes<T>;
+    constexpr int block = Blocking<T>::block_length;
+    const int margin = block_margin<T>(job.order);
+    const Lines<T> lines(job, line, count);
+    if (count < lanes && !job.resumes) std::memset(own.tile, 0, sizeof own.tile);  // for lanes without a line
+    // With mirrored ends the filter F is symmetric only between the weights 1/2, 1, ..., 1, 1/2 of the samples:
+    // its transpose is D F / D.
+    const bool weighted = job.transposed && job.extension == mode_mirror;
+    auto at = [&](int64 row) { return own.tile + row * lanes; };
+    auto read = [&](int64 first, int64 last, T* rows) {
+        lines.read(first, last, rows);
+        if (!weighted) return;
+        if (first <= 0 && 0 < last) scale_row(rows - first * lanes, T(2));
+        if (first < job.extent && job.extent <= last) scale_row(rows + (job.extent - 1 - first) * lanes, T(2));
+    };
+    auto copy = [&](T* to, const T* from) { std::memcpy(to, from, lanes * sizeof(T)); };
+
+    // Where an end is met, the whole axis is held.
+    const bool periodic = job.extension == mode_grid_wrap && job.extent > block && job.held_start == 0;
+    if (periodic && !job.resumes) read(0, margin, own.head);
+
+    const int64 first_block = job.wanted_start / block;
+    const int64 last_block = (job.wanted_stop - 1) / block;
+    for (int64 b = first_block; b <= last_block; ++b) {
+        const int64 start = b * block;
+        const int length = static_cast<int>(minimum<int64>(block, job.extent - start));
+        const int64 zero = start - margin;  // the sample in row 0
+        // The samples before the block: kept from the last block, since its coefficients have taken their place.
+        if (b > first_block || job.resumes)
+            std::memcpy(own.tile, own.kept, static_cast<size_t>(margin) * lanes * sizeof(T));
+        else if (start > 0)
+            read(zero, start, own.tile);
+        const int64 stop = minimum<int64>(start + length + margin, job.extent);
+        read(start, stop, at(margin));
+        // Beyond the ends. An axis longer than a block is folded once, into rows that are at hand.
+        for (int64 i = stop; i < start + length + margin; ++i) {
+            const int64 from = extended(i, job.extent, job.extension);
+            copy(at(i - zero), periodic ? own.head + from * lanes : at(from - zero));
+        }
+        for (int64 i = zero; start == 0 && i < 0; ++i) {
+            const int64 from = extended(i, job.extent, job.extension);
+            if (periodic)
+                read(from, from + 1, at(i - zero));
+            else
+                copy(at(i - zero), at(from - zero));
+        }
+        if (b < last_block || job.continues)
+            std::memcpy(own.kept, at(block), static_cast<size_t>(margin) * lanes * sizeof(T));
+
+        filter_tile(own.tile, length, margin, job.order);
+        if (weighted && start == 0) scale_row(at(margin), T(0.5));
+        if (weighted && start + length == job.extent) scale_row(at(margin + length - 1), T(0.5));
+        const int64 from = maximum(start, job.wanted_start);
+        const int64 to = minimum(start + length, job.wanted_stop);
+        lines.write(from, to, at(from - zero));
+    }
+}
+
+}  // namespace
+
+int64 lines_scratch_size() { return static_cast<int64>(sizeof(LinesScratch<double>)); }
+
+void filter(const FilterJob& job, const int64* line, int count, void* scratch) {
+    if (job.dtype == dtype_float64)
+        filter_as<double>(job, line, count, scratch);
+    else
+        filter_as<float>(job, line, count, scratch);
+}
+
+ELASTICND_END
