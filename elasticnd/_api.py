@@ -45,6 +45,8 @@ def _like(X: Any, results: list[Any]) -> Any:
 
 
 def _bridge(argument: str, images: list[Any], X: Any) -> ModuleType:
+    if images[0] is X:
+        return bridge_of(argument, X)
     bridges = [bridge_of(name, image) for name, image in zip(_names(argument, len(images), X), images, strict=True)]
     return bridges[0]
 

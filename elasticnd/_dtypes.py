@@ -37,6 +37,16 @@ def name_of(dtype: np.dtype[Any]) -> str:
     return dtype.name
 
 
+def by_name(name: str) -> np.dtype[Any]:
+    """Give the NumPy dtype of a name."""
+    if name == "bfloat16":
+        import ml_dtypes  # noqa: PLC0415 - who has such arrays has it
+
+        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return bfloat16
+    return np.dtype(name)
+
+
 def real_part(name: str) -> str:
     """Name the type of the real numbers that elements consist of."""
     return COMPLEX_PARTS.get(name, name)

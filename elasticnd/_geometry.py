@@ -93,15 +93,6 @@ def make_geometry(
     return geometry
 
 
-def with_box(geometry: Geometry, start: Sequence[int], extent: Sequence[int]) -> Geometry:
-    """Copy a geometry for coefficients of which only a box is held."""
-    axes = int(geometry["axes"])
-    boxed = geometry.copy()
-    boxed["box_start"][:axes] = start
-    boxed["box_extent"][:axes] = extent
-    return boxed
-
-
 def with_derivative(geometry: Geometry, derivative: Sequence[int]) -> Geometry:
     """Copy a geometry for the spline differentiated so often along each axis; nothing comes from outside then."""
     derived = geometry.copy()

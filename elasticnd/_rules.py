@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _affine, _dtypes
+from ._engines import Job
 from ._engines import cpu as engine
-from ._geometry import Geometry, Mode, make_geometry
+from ._geometry import Mode, make_geometry
 from ._spec import DeformSpec, ImageSpec, Shape
 
 Array = NDArray[Any]
@@ -46,7 +47,7 @@ class Gradients(NamedTuple):
 def forward(spec: DeformSpec, images: Sequence[Array], displacement: Array, affine: Array | None) -> list[Array]:
     """Deform images."""
     field = _field(spec, displacement, affine)
-    return [_deform(spec, image, array, field) for image, array in zip(spec.images, images, strict=True)]
+    return [_deform(plan, array, field) for plan, array in zip(_plans(spec), images, strict=True)]
 
 
 def dense(spec: DeformSpec, displacement: Array, shape: Shape) -> Floats:
@@ -72,10 +73,10 @@ def image_vjp(
     """Pull gradients of the outputs back to the images."""
     field = _field(spec, displacement, affine)
     results: list[Array | None] = []
-    for image, gradient in zip(spec.images, gradients, strict=True):
+    for plan, image, gradient in zip(_plans(spec), spec.images, gradients, strict=True):
         result = None if gradient is None else _new_gradient(image, gradient.dtype)
         if gradient is not None and result is not None:
-            _pull(spec, image, None, gradient, field, result)
+            _pull(plan, None, gradient, field, result)
         results.append(result)
     return results
 
@@ -93,12 +94,14 @@ def vjp(
     of_points = np.zeros((*spec.batch, n, *spec.points))
     of_inverse = np.zeros((*spec.batch, n, n + 1))
     of_images: list[Array | None] = []
-    for image, array, gradient in zip(spec.images, images, gradients, strict=True):
+    for plan, image, array, gradient in zip(_plans(spec), spec.images, images, gradients, strict=True):
         result = None if gradient is None else _new_gradient(image, array.dtype)
         if gradient is not None and result is not None:
-            for points_part, inverse_part in _pull(spec, image, array, gradient, field, result):
+            sloped = None if image.order == 0 else array  # steps have no slope
+            for points_part, inverse_part in _pull(plan, sloped, gradient, field, result):
                 of_points += points_part
-                of_inverse += inverse_part.reshape(of_inverse.shape)
+                if inverse_part is not None:
+                    of_inverse += inverse_part.reshape(of_inverse.shape)
         of_images.append(result)
     of_displacement = of_points.astype(_gradient_dtype(displacement), copy=False)
     return of_images, of_displacement, None if affine is None else _pull_to_affine(spec, affine, of_inverse)
@@ -107,21 +110,12 @@ def vjp(
 # ---- one image -----------------------------------------------------------------------------------------------------
 
 
-def _deform(spec: DeformSpec, image: ImageSpec, array: Array, field: Field) -> Array:
-    output = engine.empty(spec.output_shape(image), _native(array.dtype))
+def _deform(plan: _Plan, array: Array, field: Field) -> Array:
+    output = engine.empty(plan.output_shape, _native(array.dtype))
     if output.size == 0:
         return output
-    for part, (source, target) in enumerate(_real_parts(image, array, output)):
-        engine.sample(
-            _to_core(spec, image, source),
-            _geometry(spec, image, part),
-            field.points,
-            field.affine,
-            _to_core(spec, image, target),
-            batch_axes=len(spec.batch),
-            filtered=image.prefilter,
-            fill=_fill_element(image, part, target.dtype),
-        )
+    for job, source, target in _real_parts(plan, array, output):
+        engine.sample(job, source, field.points, field.affine, target)
     return output
 
 
@@ -130,43 +124,34 @@ def _new_gradient(image: ImageSpec, dtype: np.dtype[Any]) -> Array:
 
 
 def _pull(
-    spec: DeformSpec, image: ImageSpec, array: Array | None, gradient: Array, field: Field, result: Array
-) -> list[tuple[Floats, Floats]]:
+    plan: _Plan, array: Array | None, gradient: Array, field: Field, result: Array
+) -> list[tuple[Floats, Floats | None]]:
     """Write the gradient of an image to `result`; given the image, return those of points and inverse map as well."""
     if result.size == 0 or gradient.size == 0:
         result[...] = 0
         return []
-    if image.order == 0:  # steps have no slope
-        array = None
     fields = []
     arrays = [_converted(gradient, result.dtype), result, *([] if array is None else [array])]
-    for part, (pulled, target, *source) in enumerate(_real_parts(image, *arrays)):
-        of_field = engine.scatter(
-            _to_core(spec, image, pulled),
-            _geometry(spec, image, part),
-            _to_core(spec, image, source[0]) if source else None,
-            field.points,
-            field.affine,
-            _to_core(spec, image, target),
-            batch_axes=len(spec.batch),
-            filtered=image.prefilter,
-        )
+    for job, pulled, target, *source in _real_parts(plan, *arrays):
+        image = source[0] if source else None
+        of_field = engine.scatter(job, pulled, image, field.points, field.affine, target)
         if of_field is not None:
             fields.append(of_field)
     return fields
 
 
-def _real_parts(image: ImageSpec, *arrays: Array) -> Iterator[tuple[Array, ...]]:
-    """Take real images whole, complex ones as real and imaginary part: every verb is linear over the reals."""
-    if image.dtype in _dtypes.COMPLEX_PARTS:
-        yield tuple(array.real for array in arrays)
-        yield tuple(array.imag for array in arrays)
+def _real_parts(plan: _Plan, *arrays: Array) -> Iterator[tuple[Any, ...]]:
+    """Give a job, and for it the arrays with their axes as an engine wants them.
+
+    Complex images are taken as real and imaginary part: every verb is linear over the real numbers.
+    """
+    if plan.core_axes is not None:
+        arrays = tuple(array.transpose(plan.core_axes) for array in arrays)
+    if len(plan.jobs) == 1:
+        yield plan.jobs[0], *arrays
     else:
-        yield arrays
-
-
-def _to_core(spec: DeformSpec, image: ImageSpec, array: Array) -> Array:
-    return array.transpose(spec.core_axes(image))
+        yield plan.jobs[0], *(array.real for array in arrays)
+        yield plan.jobs[1], *(array.imag for array in arrays)
 
 
 def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -178,28 +163,41 @@ def _converted(array: Array, dtype: np.dtype[Any]) -> Array:
         return array.astype(dtype, copy=False)
 
 
-# ---- geometry ------------------------------------------------------------------------------------------------------
+# ---- plans ---------------------------------------------------------------------------------------------------------
 
 
-def _cval_part(image: ImageSpec, part: int) -> int | float:
-    return image.cval[part] if isinstance(image.cval, tuple) else image.cval
+class _Plan(NamedTuple):
+    """How one image goes through an engine."""
+
+    output_shape: Shape
+    core_axes: Shape | None  # batch, channels, deformed axes; None if the image has them in this order
+    jobs: tuple[Job, ...]  # one, or two for real and imaginary part
 
 
-def _fill(image: ImageSpec, part: int) -> int | float:
-    """Give the value where there is no position: NaN in the modes that have no constant, where the type has it."""
+@lru_cache(maxsize=256)
+def _plans(spec: DeformSpec) -> tuple[_Plan, ...]:
+    return tuple(_plan(spec, image) for image in spec.images)
+
+
+def _plan(spec: DeformSpec, image: ImageSpec) -> _Plan:
+    axes = spec.core_axes(image)
+    parts = range(2 if image.dtype in _dtypes.COMPLEX_PARTS else 1)
+    return _Plan(
+        spec.output_shape(image),
+        None if axes == tuple(range(len(axes))) else axes,
+        tuple(_job(spec, image, part) for part in parts),
+    )
+
+
+def _job(spec: DeformSpec, image: ImageSpec, part: int) -> Job:
+    beyond = image.cval[part] if isinstance(image.cval, tuple) else image.cval
+    # Where there is no position: NaN in the modes that have no constant, where the type has it.
     constant = image.mode in (Mode.CONSTANT, Mode.GRID_CONSTANT) or not _dtypes.is_inexact(image.dtype)
-    return _cval_part(image, part) if constant else np.nan
-
-
-@lru_cache(maxsize=256)
-def _fill_element(image: ImageSpec, part: int, dtype: np.dtype[Any]) -> bytes:
+    fill = beyond if constant else np.nan
+    name = _dtypes.real_part(image.dtype)
     with np.errstate(over="ignore"):  # infinity, as for every value that a type cannot hold
-        return np.asarray(_fill(image, part)).astype(dtype).tobytes()
-
-
-@lru_cache(maxsize=256)
-def _geometry(spec: DeformSpec, image: ImageSpec, part: int) -> Geometry:
-    return make_geometry(
+        fill_element = np.asarray(fill).astype(_dtypes.by_name(name)).tobytes()
+    geometry = make_geometry(
         image=spec.extent,
         points=spec.points,
         crop=spec.crop,
@@ -207,8 +205,16 @@ def _geometry(spec: DeformSpec, image: ImageSpec, part: int) -> Geometry:
         order=image.order,
         mode=image.mode,
         prefilter=image.prefilter,
-        fill=_fill(image, part),
-        beyond=_cval_part(image, part),
+        fill=fill,
+        beyond=beyond,
+    )
+    return Job(
+        geometry=geometry,
+        batch_axes=len(spec.batch),
+        dtype=_dtypes.CODES[name],
+        arithmetic=_dtypes.CODES[_dtypes.arithmetic(name, image.order, spec.axes)],
+        filtered=image.prefilter,
+        fill=fill_element,
     )
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,8 +25,7 @@ Shape = tuple[int, ...]
 Matrix = tuple[tuple[float, ...], ...]
 
 
-@dataclass(frozen=True)
-class ArrayInfo:
+class ArrayInfo(NamedTuple):
     """Shape and dtype of an array, by whatever library."""
 
     shape: Shape
@@ -59,6 +58,14 @@ class DeformSpec:
     affine_batched: bool
     inverse_rotation_and_zoom: Matrix | None
 
+    def __hash__(self) -> int:
+        """Hash the fields, once: every call looks something up by its specification."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.images, self.batch, self.extent, self.points, self.crop, self.output))
+
     @property
     def axes(self) -> int:
         """Count the deformed axes."""
@@ -84,11 +91,11 @@ def normalize(
 
     A call like one before gets the specification of that one, where the options are such that equal ones are alike.
     """
-    plain = all(_is_plain(option) for option in options.values())
-    return (_normalize_cached if plain else _normalize)(images, displacement, affine, name, **options)
+    alike = _PLAIN.issuperset(map(type, options.values())) or all(map(_is_plain, options.values()))
+    return (_normalize_cached if alike else _normalize)(images, displacement, affine, name, **options)
 
 
-_PLAIN = (type(None), bool, int, float, str)
+_PLAIN = frozenset((type(None), bool, int, float, str))
 
 
 def _is_plain(option: Any) -> bool:

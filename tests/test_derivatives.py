@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from tables import MODES
 
-from elasticnd._engines import cpu
+from elasticnd._dtypes import CODES
+from elasticnd._engines import Job, cpu
 from elasticnd._geometry import MODES as MODE_NUMBERS
 from elasticnd._geometry import make_geometry, with_derivative
 
@@ -14,7 +15,7 @@ SHAPE = (19, 17)
 DERIVATIVES = [m for m in itertools.product(range(4), repeat=2) if sum(m) <= 4]
 
 
-def geometry_of(order, mode, derivative):
+def job_of(order, mode, derivative, beyond=0.3):
     geometry = make_geometry(
         image=SHAPE,
         points=(1, 1),
@@ -23,22 +24,23 @@ def geometry_of(order, mode, derivative):
         order=order,
         mode=MODE_NUMBERS[mode],
         prefilter=True,
-        beyond=0.3,
+        beyond=beyond,
     )
-    return with_derivative(geometry, derivative)
+    code = CODES["float64"]
+    geometry = with_derivative(geometry, derivative)
+    return Job(geometry, batch_axes=0, dtype=code, arithmetic=code, filtered=True, fill=bytes(8))
 
 
-def values(image, geometry, points):
+def values(image, job, points):
     output = np.empty(SHAPE)
-    cpu.sample(image, geometry, points, None, output, batch_axes=0, filtered=True, fill=np.float64(0).tobytes())
+    cpu.sample(job, image, points, None, output)
     return output
 
 
 def sampled(image, order, mode, derivative, shift):
     """The derivative of the spline of `image` at every voxel moved by `shift`."""
-    geometry = geometry_of(order, mode, derivative)
     points = np.array(shift, dtype=np.float64).reshape(2, 1, 1)
-    return values(image, geometry, points)
+    return values(image, job_of(order, mode, derivative), points)
 
 
 @pytest.mark.parametrize("derivative", DERIVATIVES, ids=str)
@@ -76,14 +78,13 @@ def test_derivatives_beyond_the_order_are_zero(order, rng):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
 def test_scatter_is_the_transpose_of_every_derivative(order, mode, derivative, rng):
-    geometry = geometry_of(order, mode, derivative)
-    geometry["beyond"] = 0  # a constant beyond the border is no part of the linear map
+    job = job_of(order, mode, derivative, beyond=0)  # a constant beyond the border is no part of the linear map
     image = rng.standard_normal(SHAPE)
     points = rng.uniform(-5, 5, (2, 1, 1))
-    output = values(image, geometry, points)
+    output = values(image, job, points)
     weight = rng.standard_normal(SHAPE)
     pulled = np.empty(SHAPE)
-    cpu.scatter(weight, geometry, None, points, None, pulled, batch_axes=0, filtered=True)
+    cpu.scatter(job, weight, None, points, None, pulled)
     forward, backward = np.vdot(weight, output), np.vdot(pulled, image)
     # The prefilter magnifies up to 2.75 times along each axis, the derivatives up to 4 times each.
     scale = max(1.0, np.abs(output).max()) * (1 + np.abs(pulled).max())

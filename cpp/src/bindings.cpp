@@ -28,11 +28,11 @@ using Doubles = py::array_t<double, py::array::c_style>;
 
 constexpr int element_size[dtype_count] = {1, 1, 1, 2, 2, 4, 4, 8, 8, 2, 2, 4, 8};
 
-Geometry geometry_of(const py::buffer& buffer) {
-    const py::buffer_info info = buffer.request();
-    if (info.size * info.itemsize != static_cast<py::ssize_t>(sizeof(Geometry))) reject("geometry has a wrong size");
+// Not by the buffer protocol, which would describe every field anew at each call.
+Geometry geometry_of(const py::array& record) {
+    if (record.nbytes() != static_cast<py::ssize_t>(sizeof(Geometry))) reject("geometry has a wrong size");
     Geometry geometry;
-    std::memcpy(&geometry, info.ptr, sizeof geometry);
+    std::memcpy(&geometry, record.data(), sizeof geometry);
     if (geometry.axes < 1 || geometry.axes > max_axes) reject("axes out of range");
     if (geometry.order < 0 || geometry.order > max_order) reject("order out of range");
     if (geometry.mode < 0 || geometry.mode >= mode_count) reject("mode out of range");
@@ -134,9 +134,9 @@ void compute(Body body) {
 class Request {
    public:
     // Without an image, `output` stands in for it: nothing reads it then.
-    Request(const py::buffer& buffer, const std::optional<py::array>& image, const py::array& output, int dtype,
+    Request(const py::array& record, const std::optional<py::array>& image, const py::array& output, int dtype,
             const Doubles& points, const std::optional<Doubles>& affine, int batch_axes, bool filtered, int arithmetic)
-        : geometry(geometry_of(buffer)), output_(output, dtype, geometry, geometry.output, batch_axes) {
+        : geometry(geometry_of(record)), output_(output, dtype, geometry, geometry.output, batch_axes) {
         if (!can_compute_in(arithmetic, dtype)) reject("the arithmetic is too narrow for the image");
         deformation.geometry = geometry;
         deformation.filtered = filtered;
@@ -181,7 +181,7 @@ class Request {
     std::optional<PlanesOf> image_;
 };
 
-void sample_into(const py::buffer& geometry, const py::array& image, int dtype, const Doubles& points,
+void sample_into(const py::array& geometry, const py::array& image, int dtype, const Doubles& points,
                  const std::optional<Doubles>& affine, const py::array& output, int batch_axes, bool filtered,
                  int arithmetic, const py::bytes& fill_element) {
     Request request(geometry, image, output, dtype, points, affine, batch_axes, filtered, arithmetic);
@@ -192,7 +192,7 @@ void sample_into(const py::buffer& geometry, const py::array& image, int dtype, 
     compute([&](Executor& executor) { sample(request.deformation, executor); });
 }
 
-void displace_into(const py::buffer& geometry, const Doubles& points, const py::array& output, int batch_axes) {
+void displace_into(const py::array& geometry, const Doubles& points, const py::array& output, int batch_axes) {
     Request request(geometry, std::nullopt, output, dtype_float64, points, std::nullopt, batch_axes, true,
                     dtype_float64);
     require_writeable(output);
@@ -200,7 +200,7 @@ void displace_into(const py::buffer& geometry, const Doubles& points, const py::
     compute([&](Executor& executor) { displace(request.deformation, executor); });
 }
 
-py::object scatter_of(const py::buffer& geometry, const py::array& gradient, int dtype,
+py::object scatter_of(const py::array& geometry, const py::array& gradient, int dtype,
                       const std::optional<py::array>& image, const Doubles& points,
                       const std::optional<Doubles>& affine, const std::optional<py::array>& image_gradient,
                       int batch_axes, bool filtered, int arithmetic) {
@@ -217,12 +217,16 @@ py::object scatter_of(const py::buffer& geometry, const py::array& gradient, int
     if (image) {
         const py::ssize_t axes = request.geometry.axes;
         Doubles of_points(std::vector<py::ssize_t>(points.shape(), points.shape() + points.ndim()));
-        Doubles of_affine(
-            std::vector<py::ssize_t>{static_cast<py::ssize_t>(request.deformation.items), axes, axes + 1});
         std::fill_n(of_points.mutable_data(), of_points.size(), 0.0);
-        std::fill_n(of_affine.mutable_data(), of_affine.size(), 0.0);
         gradients.points = of_points.mutable_data();
-        gradients.affine = of_affine.mutable_data();
+        py::object of_affine = py::none();
+        if (affine) {
+            Doubles values(
+                std::vector<py::ssize_t>{static_cast<py::ssize_t>(request.deformation.items), axes, axes + 1});
+            std::fill_n(values.mutable_data(), values.size(), 0.0);
+            gradients.affine = values.mutable_data();
+            of_affine = values;
+        }
         fields = py::make_tuple(of_points, of_affine);
     }
     compute([&](Executor& executor) { scatter(request.deformation, gradients, executor); });
@@ -239,7 +243,7 @@ void require_box(const Geometry& geometry) {
     }
 }
 
-void prefilter_into(const py::buffer& geometry, const py::array& image, int image_dtype, const py::array& coefficients,
+void prefilter_into(const py::array& geometry, const py::array& image, int image_dtype, const py::array& coefficients,
                     int coefficients_dtype, bool filtered) {
     const Geometry shape = geometry_of(geometry);
     require_box(shape);
@@ -251,7 +255,7 @@ void prefilter_into(const py::buffer& geometry, const py::array& image, int imag
     compute([&](Executor& executor) { prefilter(shape, from.channels, from.planes, to.planes, filtered, executor); });
 }
 
-void prefilter_adjoint_into(const py::buffer& geometry, const py::array& coefficients, int coefficients_dtype,
+void prefilter_adjoint_into(const py::array& geometry, const py::array& coefficients, int coefficients_dtype,
                             const py::array& image, int image_dtype, bool filtered) {
     const Geometry shape = geometry_of(geometry);
     require_box(shape);
@@ -331,7 +335,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
         py::arg("points"), py::arg("affine").none(true), py::arg("image_gradient").none(true), py::arg("batch_axes"),
         py::arg("filtered"), py::arg("arithmetic"),
         "Pulls the gradient of the output back: fills image_gradient, and with an image returns the gradients of "
-        "the control points and, per batch item, of the affine map.");
+        "the control points and, if there is one, per batch item of the affine map.");
     remember_main_thread();
     const py::module_ os = py::module_::import("os");
     if (py::hasattr(os, "register_at_fork"))

@@ -59,10 +59,11 @@ Coefficients::Coefficients(const Geometry& geometry, int dtype, int64 planes, La
     for (int k = 0; k < axes_; ++k) {
         const Range box = {geometry.box_start[k], geometry.box_start[k] + geometry.box_extent[k]};
         Range needed = {std::clamp<int64>(box.start, 0, extent(k)), std::clamp<int64>(box.stop, 0, extent(k))};
+        continued_count_[k] = 0;
         auto add_continued = [&](int64 i) {
             const int64 from = common::fold_index(i, extent(k), geometry.mode);
             if (from == common::beyond_border) return;
-            continued_[k].push_back({i, from});
+            continued_[k][continued_count_[k]++] = {i, from};
             if (needed.start >= needed.stop) needed = {from, from + 1};
             needed = {std::min(needed.start, from), std::max(needed.stop, from + 1)};
         };
@@ -103,7 +104,7 @@ Coefficients::Coefficients(const Geometry& geometry, int dtype, int64 planes, La
     size_ = plane_stride_ * planes * item_;
     // The first sample of an axis begins a line of the cache.
     const int64 lead = layout == packed ? 0 : (-held_[axes_ - 1].start % (64 / item_) + 64 / item_) % (64 / item_);
-    memory_ = Memory(static_cast<size_t>(size_ + (readable + 2 * 64 / item_) * item_));
+    memory_ = std::make_unique<Memory>(static_cast<size_t>(size_ + (readable + 2 * 64 / item_) * item_));
     int64 origin = lead;
     int64 box = 0;
     for (int k = 0; k < axes_; ++k) {
@@ -111,7 +112,7 @@ Coefficients::Coefficients(const Geometry& geometry, int dtype, int64 planes, La
         box += geometry.box_start[k] * stride_[k];
         planes_.stride[k] = stride_[k] * item_;
     }
-    origin_ = memory_.data() + origin * item_;
+    origin_ = memory_->data() + origin * item_;
     for (int64 p = 0; p < planes; ++p) offset_.push_back(p * plane_stride_ * item_);
     planes_.data = origin_ + box * item_;
     planes_.dtype = dtype;
@@ -186,7 +187,8 @@ void Coefficients::filter_in_parts(int axis, bool transposed, const int64* line,
 void Coefficients::continue_lines(int axis, const int64* line, int count) {
     const int64 step = stride_[axis] * item_;
     const bool adjacent = line[count - 1] - line[0] == count - 1;
-    for (const Continued& one : continued_[axis]) {
+    for (int c = 0; c < continued_count_[axis]; ++c) {
+        const Continued& one = continued_[axis][c];
         char* to = origin_ + one.beyond * step;
         const char* from = origin_ + one.from * step;
         if (adjacent && count > 1)
@@ -213,8 +215,10 @@ static void add_lines(int dtype, char* to, const char* from, const int64* line, 
 // The transpose of continue_lines.
 void Coefficients::fold_lines(int axis, const int64* line, int count) {
     const int64 step = stride_[axis] * item_;
-    for (const Continued& one : continued_[axis])
+    for (int c = 0; c < continued_count_[axis]; ++c) {
+        const Continued& one = continued_[axis][c];
         add_lines(dtype_, origin_ + one.from * step, origin_ + one.beyond * step, line, count);
+    }
 }
 
 // Adds what stands in the padding to the voxels at the border, whose copies it was.
@@ -227,6 +231,23 @@ void Coefficients::fold_padding(int axis, const int64* line, int count) {
         add_lines(dtype_, low, low - j * step, line, count);
         add_lines(dtype_, high, high + j * step, line, count);
     }
+}
+
+// All voxels of the image along an axis.
+Coefficients::Range Coefficients::voxels(int axis) const {
+    return {geometry_.padding, geometry_.padding + geometry_.image[axis]};
+}
+
+// One index along all axes but the two innermost; returns the plane.
+int64 Coefficients::slice_of(const Ranges& all, int64 index, Ranges& slice) const {
+    for (int k = axes_ - 1; k >= 0; --k) {
+        slice[k] = all[k];
+        if (k >= axes_ - 2) continue;
+        slice[k].start = all[k].start + index % all[k].extent();
+        slice[k].stop = slice[k].start + 1;
+        index /= all[k].extent();
+    }
+    return index;
 }
 
 // ---- the prefilter --------------------------------------------------------------------------------------------------
@@ -251,17 +272,10 @@ void Coefficients::compute(const Planes& image, bool filtered, Executor& executo
             for (int64 slice = from; slice < to; ++slice) {
                 Ranges slice_rows;
                 Ranges slice_lines;
-                int64 rest = slice;
-                for (int k = inner; k >= 0; --k) {
-                    slice_rows[k] = rows[k];
-                    slice_lines[k] = lines[k];
-                    if (k >= inner - 1) continue;
-                    const int64 index = rows[k].start + rest % rows[k].extent();
-                    rest /= rows[k].extent();
-                    slice_rows[k] = slice_lines[k] = {index, index + 1};
-                }
-                compute_rows(image, filtered, slice_rows, rest, rest + 1, own);
-                compute_lines(inner - 1, filtered, slice_lines, rest, rest + 1, own);
+                const int64 plane = slice_of(rows, slice, slice_rows);
+                slice_of(lines, slice, slice_lines);
+                compute_rows(image, filtered, slice_rows, plane, plane + 1, own);
+                compute_lines(inner - 1, filtered, slice_lines, plane, plane + 1, own);
             }
         });
     }
@@ -378,40 +392,67 @@ void Coefficients::overwrite_border(Executor& executor) {
 // ---- the transpose --------------------------------------------------------------------------------------------------
 
 void Coefficients::pull(const Planes& image, bool filtered, Executor& executor) {
+    const int inner = axes_ - 1;
     Ranges lines;
     for (int k = 0; k < axes_; ++k) lines[k] = held_[k];
-    for (int k = 0; k < axes_; ++k) {
-        pull_lines(k, filtered, lines, executor);
-        lines[k] = {geometry_.padding, geometry_.padding + geometry_.image[k]};
+    for (int k = 0; k < inner - 1; ++k) {
+        pull_lines(k, filtered, lines, 0, count_, executor);
+        lines[k] = voxels(k);
     }
-    store_rows(image, executor);
+    if (axes_ < 3) {
+        pull_slice(image, filtered, lines, 0, count_, executor);
+        return;
+    }
+    int64 slices = count_;
+    for (int k = 0; k < inner - 1; ++k) slices *= lines[k].extent();
+    in_parts(slices, lines[inner].extent() * lines[inner - 1].extent(), executor, [&](int64 from, int64 to) {
+        InlineExecutor own(executor);
+        for (int64 slice = from; slice < to; ++slice) {
+            Ranges one;
+            const int64 plane = slice_of(lines, slice, one);
+            pull_slice(image, filtered, one, plane, plane + 1, own);
+        }
+    });
 }
 
-void Coefficients::pull_lines(int axis, bool filtered, const Ranges& lines, Executor& executor) {
-    for_each_group(axis, lines, 0, count_, executor, [&](const int64* line, int count, void* scratch) {
+// The two innermost axes.
+void Coefficients::pull_slice(const Planes& image, bool filtered, Ranges& lines, int64 first_plane, int64 last_plane,
+                              Executor& executor) {
+    for (int k = std::max(0, axes_ - 2); k < axes_; ++k) {
+        pull_lines(k, filtered, lines, first_plane, last_plane, executor);
+        lines[k] = voxels(k);
+    }
+    store_rows(image, lines, first_plane, last_plane, executor);
+}
+
+void Coefficients::pull_lines(int axis, bool filtered, const Ranges& lines, int64 first_plane, int64 last_plane,
+                              Executor& executor) {
+    for_each_group(axis, lines, first_plane, last_plane, executor, [&](const int64* line, int count, void* scratch) {
         fold_lines(axis, line, count);
         if (filtered && filtered_axis_[axis]) filter_in_parts(axis, true, line, count, scratch, executor);
         fold_padding(axis, line, count);
     });
 }
 
-void Coefficients::store_rows(const Planes& image, Executor& executor) {
+void Coefficients::store_rows(const Planes& image, const Ranges& rows, int64 first_plane, int64 last_plane,
+                              Executor& executor) {
     const int inner = axes_ - 1;
-    int64 rows = 1;
-    for (int k = 0; k < inner; ++k) rows *= geometry_.image[k];
-    const int64 extent = geometry_.image[inner];
-    in_parts(count_ * rows, extent, executor, [&](int64 from, int64 to) {
+    int64 count = last_plane - first_plane;
+    for (int k = 0; k < inner; ++k) count *= rows[k].extent();
+    const int64 extent = rows[inner].extent();
+    in_parts(count, extent, executor, [&](int64 from, int64 to) {
         for (int64 row = from; row < to; ++row) {
-            const int64 plane = row / rows;
-            int64 rest = row % rows;
-            int64 at = plane * plane_stride_ + geometry_.padding;
-            int64 target = image.offset[plane];
+            int64 rest = row;
+            int64 at = rows[inner].start;
+            int64 target = 0;
             for (int k = inner - 1; k >= 0; --k) {
-                const int64 index = rest % geometry_.image[k];
-                rest /= geometry_.image[k];
-                at += (index + geometry_.padding) * stride_[k];
-                target += index * image.stride[k];
+                const int64 index = rows[k].start + rest % rows[k].extent();
+                rest /= rows[k].extent();
+                at += index * stride_[k];
+                target += (index - geometry_.padding) * image.stride[k];
             }
+            at += (first_plane + rest) * plane_stride_;
+            target += image.offset[first_plane + rest];
             for (int64 part = 0; part < extent; part += samples_per_part) {
                 executor.checkpoint();
                 active_kernels().store_row(dtype_, origin_ + (at + part) * item_,
@@ -428,7 +469,7 @@ void Coefficients::clear(Executor& executor) {
     const int64 pieces = (bytes + piece - 1) / piece;
     in_parts(pieces, piece / 8, executor, [&](int64 from, int64 to) {
         const int64 last = std::min(bytes, to * piece);
-        std::memset(memory_.data() + from * piece, 0, static_cast<size_t>(last - from * piece));
+        std::memset(memory_->data() + from * piece, 0, static_cast<size_t>(last - from * piece));
     });
 }
 

@@ -53,8 +53,13 @@ class Coefficients {
                            int64 first_row, int64 last_row, bool complete);
     void compute_lines(int axis, bool filtered, const Ranges& lines, int64 first_plane, int64 last_plane,
                        Executor& executor);
-    void pull_lines(int axis, bool filtered, const Ranges& lines, Executor& executor);
-    void store_rows(const Planes& image, Executor& executor);
+    void pull_slice(const Planes& image, bool filtered, Ranges& lines, int64 first_plane, int64 last_plane,
+                    Executor& executor);
+    void pull_lines(int axis, bool filtered, const Ranges& lines, int64 first_plane, int64 last_plane,
+                    Executor& executor);
+    void store_rows(const Planes& image, const Ranges& rows, int64 first_plane, int64 last_plane, Executor& executor);
+    Range voxels(int axis) const;
+    int64 slice_of(const Ranges& all, int64 index, Ranges& slice) const;
     void overwrite_border(Executor& executor);
     void filter_in_parts(int axis, bool transposed, const int64* line, int count, void* scratch, Executor& executor);
     void continue_lines(int axis, const int64* line, int count);
@@ -76,7 +81,9 @@ class Coefficients {
         int64 beyond;
         int64 from;
     };
-    std::vector<Continued> continued_[max_axes];
+    static constexpr int most_continued = 2 * (2 * max_order + 1);
+    int continued_count_[max_axes];
+    Continued continued_[max_axes][most_continued];
     Ranges needed_;           // coefficients of the axis from which all of the box can be made
     Ranges filtered_;         // samples that the filter reads to compute them
     Ranges done_;             // what an axis holds once it is filtered and continued
@@ -84,7 +91,7 @@ class Coefficients {
     int64 stride_[max_axes];  // in elements
     int64 plane_stride_;
     int64 size_;
-    Memory memory_;
+    std::unique_ptr<Memory> memory_;
     char* origin_;  // coefficient (0, 0, ...) of plane 0, which need not be held
     std::vector<int64> offset_;
     Planes planes_;

@@ -41,7 +41,7 @@ void displace(const Deformation& deformation, Executor& executor);
 struct Gradients {
     const Planes* image;  // filled
     double* points;       // (items, axes, points...), added to
-    double* affine;       // (items, axes, axes + 1), added to
+    double* affine;       // (items, axes, axes + 1), added to; only with those of the points
 };
 void scatter(const Deformation& deformation, const Gradients& gradients, Executor& executor);
 

@@ -86,7 +86,10 @@ void filter_as(const FilterJob& job, const int64* line, int count, void* scratch
     constexpr int block = Blocking<T>::block_length;
     const int margin = block_margin<T>(job.order);
     const Lines<T> lines(job, line, count);
-    if (count < lanes && !job.resumes) std::memset(own.tile, 0, sizeof own.tile);  // for lanes without a line
+    if (count < lanes && !job.resumes) {  // lanes without a line
+        const int64 rows = minimum<int64>(block, job.extent) + 2 * margin;
+        std::memset(own.tile, 0, static_cast<size_t>(rows) * lanes * sizeof(T));
+    }
     // With mirrored ends the filter F is symmetric only between the weights 1/2, 1, ..., 1, 1/2 of the samples:
     // its transpose is D F / D.
     const bool weighted = job.transposed && job.extension == mode_mirror;

@@ -79,21 +79,23 @@ bool read_together(const RowFilterJob& job, const char* const* image, const RowB
     const int64 first = maximum<int64>(start, job.padding);
     const int64 last = minimum<int64>(stop, job.padding + job.image_extent);
     if (blocks[0].index != blocks[count - 1].index || first >= last) return false;
-    // Row of the tile that stands for sample i, or one of `beyond`.
+    // Samples beyond the image, and the ones that stand for them.
     constexpr int64 constant_row = -1;
-    auto source_of = [&](int64 i) {
+    int64 beyond_index[4 * max_margin];
+    int64 source_index[4 * max_margin];
+    int beyond_count = 0;
+    auto add = [&](int64 i) {
         const int64 folded = extended(i, extent, job.extension);
         const int64 padded = minimum(maximum<int64>(folded, job.padding), job.padding + job.image_extent - 1);
-        return job.constant && padded != folded ? constant_row : padded;
+        const bool constant = job.constant && padded != folded;
+        beyond_index[beyond_count] = i;
+        source_index[beyond_count++] = constant ? constant_row : padded;
+        return constant || (padded >= first && padded < last);
     };
-    const int64 ends[] = {start, first - 1, last, stop - 1};
-    for (const int64 i : ends) {
-        if (i < start || i >= stop || (i >= first && i < last)) continue;
-        for (int64 j = i < first ? start : last; j < (i < first ? first : stop); ++j) {
-            const int64 source = source_of(j);
-            if (source != constant_row && (source < first || source >= last)) return false;
-        }
-    }
+    for (int64 i = start; i < first; ++i)
+        if (!add(i)) return false;
+    for (int64 i = last; i < stop; ++i)
+        if (!add(i)) return false;
     bool in_place = job.image_dtype == own_dtype<T> && job.image_stride == static_cast<int64>(sizeof(T));
     for (int l = 0; l < count; ++l) in_place &= reinterpret_cast<std::uintptr_t>(image[blocks[l].row]) % sizeof(T) == 0;
     const T* line[lanes];
@@ -110,15 +112,13 @@ bool read_together(const RowFilterJob& job, const char* const* image, const RowB
     auto at = [&](int64 i) { return own.tile + (i - start) * lanes; };
     lines_to_tile(line, count, static_cast<int>(last - first), at(first));
     const T beyond = static_cast<T>(job.beyond);
-    auto fill = [&](int64 i) {
-        const int64 source = source_of(i);
-        if (source == constant_row)
-            for (int l = 0; l < lanes; ++l) at(i)[l] = beyond;
+    for (int j = 0; j < beyond_count; ++j) {
+        T* to = at(beyond_index[j]);
+        if (source_index[j] == constant_row)
+            for (int l = 0; l < lanes; ++l) to[l] = beyond;
         else
-            std::memcpy(at(i), at(source), lanes * sizeof(T));
-    };
-    for (int64 i = start; i < first; ++i) fill(i);
-    for (int64 i = last; i < stop; ++i) fill(i);
+            std::memcpy(to, at(source_index[j]), lanes * sizeof(T));
+    }
     return true;
 }
 

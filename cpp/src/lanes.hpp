@@ -57,6 +57,12 @@ struct Vector {
 
 #endif
 
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define ELASTICND_SHUFFLES
+#endif
+#endif
+
 // Brings a line of memory into the cache; the address need not be good.
 ELASTICND_FLAT void prefetch(const void* at) {
 #if defined(__GNUC__)
@@ -148,7 +154,73 @@ struct FewTaps {
         return sum;
     }
 };
+// Two lines of four taps that are summed alike, one behind the other.
+template <class T, int TAPS>
+struct JoinedPairs {
+    using Line = ManyTaps<T, TAPS>;
+    static constexpr int lanes = Line::lanes;
+    Vector<T, 2 * lanes> both;
+
+    // The line times `first`, and times `second`.
+    static ELASTICND_FLAT JoinedPairs of(const Line& line, T first, T second) {
+        return {join(line.tap, line.tap) * join(spread(first), spread(second))};
+    }
+    ELASTICND_FLAT JoinedPairs scaled(T factor) const { return {both * factor}; }
+    ELASTICND_FLAT void add(const JoinedPairs& other) { both = both + other.both; }
+    ELASTICND_FLAT Line first() const { return half<0>(); }
+    ELASTICND_FLAT Line second() const { return half<1>(); }
+
+   private:
+    using Lanes = typename Line::Lanes;
+    using Both = Vector<T, 2 * lanes>;
+    static ELASTICND_FLAT Lanes spread(T value) { return Lanes{value, value, value, value}; }
+    static ELASTICND_FLAT Both join(const Lanes& low, const Lanes& high) {
+#if defined(ELASTICND_SHUFFLES)
+        return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
+#else
+        Both both;
+        for (int l = 0; l < 2 * lanes; ++l) both[l] = l < lanes ? low[l] : high[l - lanes];
+        return both;
+#endif
+    }
+    template <int HALF>
+    ELASTICND_FLAT Line half() const {
+#if defined(ELASTICND_SHUFFLES)
+        constexpr int s = HALF * lanes;
+        return {__builtin_shufflevector(both, both, s, s + 1, s + 2, s + 3)};
+#else
+        Line line;
+        for (int l = 0; l < lanes; ++l) line.tap[l] = both[HALF * lanes + l];
+        return line;
+#endif
+    }
+};
+
+// The same, apart.
+template <class T, class Line>
+struct LinePairs {
+    Line one;
+    Line other;
+
+    static ELASTICND_FLAT LinePairs of(const Line& line, T first, T second) {
+        return {line.scaled(first), line.scaled(second)};
+    }
+    ELASTICND_FLAT LinePairs scaled(T factor) const { return {one.scaled(factor), other.scaled(factor)}; }
+    ELASTICND_FLAT void add(const LinePairs& pair) {
+        one.add(pair.one);
+        other.add(pair.other);
+    }
+    ELASTICND_FLAT Line first() const { return one; }
+    ELASTICND_FLAT Line second() const { return other; }
+};
+
 template <class T, int TAPS>
 using Taps = std::conditional_t<(TAPS > 2), ManyTaps<T, TAPS>, FewTaps<T, TAPS>>;
+
+// In one vector where it is no longer than those of the processors at hand.
+template <class T, int TAPS>
+constexpr bool pairs_fit = TAPS > 2 && 2 * Taps<T, TAPS>::lanes * sizeof(T) <= 32;
+template <class T, int TAPS>
+using TapPairs = std::conditional_t<pairs_fit<T, TAPS>, JoinedPairs<T, TAPS>, LinePairs<T, Taps<T, TAPS>>>;
 
 ELASTICND_END

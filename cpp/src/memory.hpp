@@ -1,25 +1,25 @@
 // Memory for coefficients, and scratch memory for kernels.
 #pragma once
 #include <cstddef>
-#include <memory>
 
 #include "../include/elasticnd/platform.hpp"
 
 namespace elasticnd {
 
-// Aligned to a line of the cache; large pieces in large pages, where the system has them. Left as it comes.
+// Aligned to a line of the cache; large pieces in large pages, where the system has them. Left as it comes. Middling
+// pieces are kept for the next call when they are freed: to get them from the system takes as long as to fill them.
 class Memory {
    public:
-    Memory() = default;
     explicit Memory(size_t bytes);
+    ~Memory();
+    Memory(const Memory&) = delete;
+    Memory& operator=(const Memory&) = delete;
     char* data() const { return data_; }
 
    private:
-    struct Free {
-        void operator()(char* pointer) const;
-    };
-    std::unique_ptr<char, Free> owned_;
-    char* data_ = nullptr;
+    void* owned_;
+    size_t capacity_;
+    char* data_;
 };
 
 // Memory for one call of a kernel; left as it comes, for a kernel writes before it reads. It belongs to the thread: it

@@ -33,12 +33,13 @@ class Walk {
 
     // Sets `row` to the voxels of a unit; contracts the control grid.
     void visit(int64 unit, Row& row);
-    // Finds the stencils of a row's voxels.
-    void locate(Row& row) const;
+    // Finds the stencils of a row's voxels. False, and no more than begun, if none of them meets the slab.
+    bool locate(Row& row, const Slab* only = nullptr) const;
     // One component of the displacement, for `displace`.
     void displacement(const Row& row, int component, double* values) const;
     // The transpose of `displacement`: adds to the gradient of the contracted grid.
-    void gather_gradient(const Row& row, int component, const double* gradient);
+    template <class T>
+    void gather_gradient(const Row& row, int component, const T* gradient);
     // Ends the transposed walk: hands the gradient of the contracted grid on to the grid.
     void flush();
 

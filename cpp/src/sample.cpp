@@ -167,6 +167,7 @@ Geometry with_box(Geometry geometry, const Box& box) {
 
 constexpr int64 partial_sums = 64;                 // parts of a sum over all voxels ...
 constexpr int64 largest_partial_sums = 8'000'000;  // ... whose grids have at most so many numbers
+constexpr int64 slabs_per_thread = 1;              // more share out the work better, but meet more voxels twice
 constexpr double worth_a_thread = 1e6;            // operations, some 50 microseconds: below, waking a thread costs more
 constexpr double longest_task = 4e7;              // operations, some 5 ms: an interrupt is seen between tasks
 constexpr int64 channels_bytes = int64(1) << 23;  // of coefficients that are held at a time, if a plane is no more
@@ -325,14 +326,14 @@ void scatter_some(const Prepared& prepared, const Planes* image, double* points,
     const int64 extent = geometry.box_extent[0];
     int64 slabs = 1;
     if (image && executor.threads() > 1 && prepared.cost(prepared.units) > worth_a_thread)
-        slabs = std::min<int64>(executor.threads(), std::max<int64>(1, extent / (2 * max_taps)));
+        slabs = std::min<int64>(slabs_per_thread * executor.threads(), std::max<int64>(1, extent / (2 * max_taps)));
     const std::vector<Group> groups = make_groups(prepared, slabs > 1);
     const int64 count = static_cast<int64>(groups.size());
 
     const int64 affine_size = geometry.axes * (geometry.axes + 1);
     const int64 grid_size = prepared.job.field.item_size;
     std::vector<double> grids(static_cast<size_t>(points ? count * grid_size : 0));
-    std::vector<double> affines(static_cast<size_t>(points ? count * affine_size : 0));
+    std::vector<double> affines(static_cast<size_t>(affine ? count * affine_size : 0));
 
     // Without an image there is nothing to share: each group is a task.
     const int64 tasks = image ? slabs : count;
@@ -348,7 +349,7 @@ void scatter_some(const Prepared& prepared, const Planes* image, double* points,
                 targets.image = image;
             if (points && g >= own_groups.first && g < own_groups.last) {
                 targets.grid = grids.data() + g * grid_size;
-                targets.affine = affines.data() + g * affine_size;
+                targets.affine = affine ? affines.data() + g * affine_size : nullptr;
             }
             if (!targets.image && !targets.grid) continue;
             const int64 units = group.units.last - group.units.first;
@@ -374,7 +375,8 @@ void scatter_some(const Prepared& prepared, const Planes* image, double* points,
     double* total = reinterpret_cast<double*>(sum.planes().data);
     for (int64 g = 0; g < count; ++g) {
         for (int64 i = 0; i < grid_size; ++i) total[i] += grids[static_cast<size_t>(g * grid_size + i)];
-        for (int64 i = 0; i < affine_size; ++i) affine[i] += affines[static_cast<size_t>(g * affine_size + i)];
+        for (int64 i = 0; affine && i < affine_size; ++i)
+            affine[i] += affines[static_cast<size_t>(g * affine_size + i)];
     }
     std::vector<double> pulled(static_cast<size_t>(geometry.axes * product(geometry.points, geometry.axes)));
     sum.pull(PointPlanes(geometry, pulled.data()).planes, true, executor);

@@ -78,12 +78,6 @@ void copy_row(const SampleJob& job, const Row& row, const char* source, char* to
     }
 }
 
-// The next row needs one more line of every slice.
-template <int TAPS>
-ELASTICND_FLAT void fetch_next_lines(const char* at, const int64* stride) {
-    for (int tap = 0; tap < TAPS; ++tap) prefetch(at + tap * stride[0] + TAPS * stride[1]);
-}
-
 template <class T, int TAPS, int AXES, class Lines, class AtBorder>
 void gather_row(const SampleJob& job, const Row& row, const WeightRows<T>& weights, const char* source,
                 const Lines& lines, const AtBorder& at_border, T* values) {
@@ -95,7 +89,7 @@ void gather_row(const SampleJob& job, const Row& row, const WeightRows<T>& weigh
     };
     if (row.everywhere && row.inside) {
         for (int i = 0; i < row.count; ++i) {
-            if (AXES == 3 && i % 4 == 0) fetch_next_lines<TAPS>(source + row.offset[i], stride);
+            fetch_next_lines<TAPS, AXES>(source + row.offset[i], stride, i);
             values[i] = sum(i);
         }
         return;

@@ -68,16 +68,6 @@ void split_row(const Split& split, int count, double* x, double* first, double* 
     }
 }
 
-// In four sums, so that they run side by side.
-double dot(const double* a, const double* b, int count) {
-    double sum[4] = {0, 0, 0, 0};
-    int i = 0;
-    for (; i + 4 <= count; i += 4)
-        for (int l = 0; l < 4; ++l) sum[l] += a[i + l] * b[i + l];
-    for (; i < count; ++i) sum[0] += a[i] * b[i];
-    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
-}
-
 // Whole numbers below 2^51 to integers, without the conversion that AVX2 has not.
 void to_integers(const double* whole, int count, int64* integer) {
     const double shift = 6755399441055744.0;  // 3 * 2^51: the low bits of a sum are the integer
@@ -257,7 +247,19 @@ bool Walk::find_positions(const Row& row, int axis, double last, double* x) cons
     return outside;
 }
 
-void Walk::locate(Row& row) const {
+namespace {
+
+bool meets(const Row& row, int order, Slab slab) {
+    const double lowest = static_cast<double>(slab.first - order);
+    const double highest = static_cast<double>(slab.last - 1);
+    int64 met = 0;
+    for (int i = 0; i < row.count; ++i) met |= (row.first[0][i] >= lowest) & (row.first[0][i] <= highest) ? 1LL : 0LL;
+    return met;
+}
+
+}  // namespace
+
+bool Walk::locate(Row& row, const Slab* only) const {
     const int count = row.count;
     bool clean = true;
     row.inside = true;
@@ -277,11 +279,13 @@ void Walk::locate(Row& row) const {
             split_row<true>(split, count, x, row.first[k], row.sum);
         else
             split_row<false>(split, count, x, nullptr, row.sum);
+        if (k == 0 && only && !meets(row, geometry_.order, *only)) return false;
     }
     to_integers(row.sum, count, row.offset);
     int64 missing = 0;
     for (int i = 0; !clean && i < count; ++i) missing |= row.exists[i] ^ 1;
     row.everywhere = !missing;
+    return true;
 }
 
 // Direct jobs hold nothing beyond the border. Finds the voxels whose stencil leaves the image.
@@ -295,16 +299,26 @@ void Walk::find_leaving(int axis, Row& row) const {
     }
 }
 
-void Walk::gather_gradient(const Row& row, int component, const double* gradient) {
+template <class T>
+void Walk::gather_gradient(const Row& row, int component, const T* gradient) {
     const int inner = geometry_.axes - 1;
     double* grid = gradient_[inner] + component * level_size_[inner];
     for (int i = 0; i < row.count;) {
         const int stop = static_cast<int>(minimum<int64>(row.count, i + inner_run_[i]));
         double* to = grid + inner_cell_[i];
-        for (int tap = 0; tap < 4; ++tap) to[tap] += dot(inner_weight_[tap] + i, gradient + i, stop - i);
-        i = stop;
+        // Four sums for each tap, so that they run side by side.
+        double sum[4][4] = {};
+        for (; i + 4 <= stop; i += 4)
+            for (int tap = 0; tap < 4; ++tap)
+                for (int l = 0; l < 4; ++l)
+                    sum[tap][l] += inner_weight_[tap][i + l] * static_cast<double>(gradient[i + l]);
+        for (; i < stop; ++i)
+            for (int tap = 0; tap < 4; ++tap) sum[tap][0] += inner_weight_[tap][i] * static_cast<double>(gradient[i]);
+        for (int tap = 0; tap < 4; ++tap) to[tap] += (sum[tap][0] + sum[tap][1]) + (sum[tap][2] + sum[tap][3]);
     }
 }
+template void Walk::gather_gradient(const Row&, int, const float*);
+template void Walk::gather_gradient(const Row&, int, const double*);
 
 void Walk::flush() {
     if (current_[0] >= 0)

@@ -38,7 +38,7 @@ void spread_part(char* at, const int64* stride, const T* weight, int outer, T va
     }
 }
 
-// A slab gets its share of every voxel, in the order of the voxels. So the sum in a coefficient is the same, bit for
+// A slab gets its share of every voxel, always in one order. So the sum in a coefficient is the same, bit for
 // bit, however the coefficients are divided into slabs.
 template <class T, int ORDER, int AXES>
 void spread_row(const SampleJob& job, const Planes& image, const Row& row, const WeightRows<T>& weights, Slab slab,
@@ -51,8 +51,9 @@ void spread_row(const SampleJob& job, const Planes& image, const Row& row, const
     for (int k = 0; k < job.geometry.axes; ++k) stride[k] = image.stride[k];
     const double slab_first = static_cast<double>(slab.first);
     const double slab_last = static_cast<double>(slab.last);
-    for (int i = 0; i < row.count; ++i) {
-        if (!row.everywhere && !row.exists[i]) continue;
+    auto spread = [&](int i) ELASTICND_FLAT_LAMBDA {
+        if (!row.everywhere && !row.exists[i]) return;
+        fetch_next_lines<taps, AXES>(target + row.offset[i], stride, i);
         const double first = row.first[0][i];
         if (first >= slab_first && first + reach <= slab_last) {
             spread_stencil<T, taps, AXES>(target + row.offset[i], stride, &weights[0][0][i], outer, values[i]);
@@ -61,15 +62,13 @@ void spread_row(const SampleJob& job, const Planes& image, const Row& row, const
             const int to = static_cast<int>(minimum(slab_last - first, static_cast<double>(taps)));
             spread_part<T, taps, AXES>(target + row.offset[i], stride, &weights[0][0][i], outer, values[i], from, to);
         }
-    }
-}
-
-bool meets(const Row& row, int order, Slab slab) {
-    bool met = false;
-    for (int i = 0; i < row.count; ++i)
-        met |= row.first[0][i] + order >= static_cast<double>(slab.first) &&
-               row.first[0][i] < static_cast<double>(slab.last);
-    return met;
+    };
+    // Neighbours write to overlapping vectors, and would wait for each other. So voxels from all over the row take
+    // turns.
+    constexpr int turns = 8;
+    const int steps = (row.count + turns - 1) / turns;
+    for (int step = 0; step < steps; ++step)
+        for (int i = step; i < row.count; i += steps) spread(i);
 }
 
 // ---- onto the positions --------------------------------------------------------------------------------------------
@@ -102,6 +101,7 @@ void gradient_row(const SampleJob& job, const Row& row, const WeightRows<T>& wei
     for (int k = 0; k < axes; ++k) stride[k] = job.source.stride[k];
     for (int i = 0; i < row.count; ++i) {
         if (!row.everywhere && !row.exists[i]) continue;
+        fetch_next_lines<taps, AXES>(source + row.offset[i], stride, i);
         const T* weight = &weights[0][0][i];
         const T* slope = &slopes[0][0][i];
         T along[max_axes];
@@ -116,14 +116,15 @@ void gradient_row(const SampleJob& job, const Row& row, const WeightRows<T>& wei
 }
 
 // x = A o + ...: the gradient of A is the sum of gradient times output index, that of the offset the sum of gradients.
-void add_affine_gradient(const SampleJob& job, const Row& row, int k, const double* gradient, double* affine) {
+template <class T>
+void add_affine_gradient(const SampleJob& job, const Row& row, int k, const T* gradient, double* affine) {
     const int axes = job.geometry.axes;
     const int inner = axes - 1;
     double sum = 0;
     double moment = 0;
     for (int i = 0; i < row.count; ++i) {
-        sum += gradient[i];
-        moment += gradient[i] * static_cast<double>(row.index[inner] + i);
+        sum += static_cast<double>(gradient[i]);
+        moment += static_cast<double>(gradient[i]) * static_cast<double>(row.index[inner] + i);
     }
     double* line = affine + k * (axes + 1);
     for (int j = 0; j < inner; ++j) line[j] += sum * static_cast<double>(row.index[j]);
@@ -158,7 +159,6 @@ struct ScatterScratch {
     WeightRows<T> slopes;
     T values[row_length];
     T gradient[max_axes][row_length];
-    double wide[row_length];
 };
 
 template <class T>
@@ -173,9 +173,8 @@ void scatter_as(const SampleJob& job, UnitRange units, const ScatterTargets& tar
     for (int k = 0; k < axes; ++k) steeper[k] = job.geometry.derivative[k] + 1;
     for (int64 unit = units.first; unit < units.last; ++unit) {
         walk.visit(unit, row);
-        walk.locate(row);
-        const bool onto_image = targets.image && meets(row, job.geometry.order, targets.slab);
-        if (!onto_image && !targets.grid) continue;
+        // The gradient of the grid needs every voxel, that of the image those that meet the slab.
+        if (!walk.locate(row, targets.grid ? nullptr : &targets.slab)) continue;
         weigh(row, axes, job.geometry.derivative, own.weights);
         if (targets.grid) {
             weigh(row, axes, steeper, own.slopes);
@@ -184,7 +183,7 @@ void scatter_as(const SampleJob& job, UnitRange units, const ScatterTargets& tar
         for (int64 channel = 0; channel < job.channels; ++channel) {
             load_row(job.output.dtype, output_row(job, row, channel), job.output.stride[axes - 1], row.count,
                      own_dtype<T>, reinterpret_cast<char*>(own.values));
-            if (onto_image)
+            if (targets.image)
                 kernels.spread(job, *targets.image, row, own.weights, targets.slab, own.values,
                                targets.image->data + targets.image->offset[row.item * job.channels + channel]);
             if (targets.grid)
@@ -192,9 +191,8 @@ void scatter_as(const SampleJob& job, UnitRange units, const ScatterTargets& tar
                                  own.gradient);
         }
         for (int k = 0; targets.grid && k < axes; ++k) {
-            for (int i = 0; i < row.count; ++i) own.wide[i] = static_cast<double>(own.gradient[k][i]);
-            walk.gather_gradient(row, k, own.wide);
-            add_affine_gradient(job, row, k, own.wide, targets.affine);
+            walk.gather_gradient(row, k, own.gradient[k]);
+            if (targets.affine) add_affine_gradient(job, row, k, own.gradient[k], targets.affine);
         }
     }
     if (targets.grid) walk.flush();

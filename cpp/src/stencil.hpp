@@ -39,6 +39,14 @@ inline void for_each_outer_tap(int outer, Body body) {
     }
 }
 
+// The next row needs one more line of every slice than this one. One voxel in four asks for them.
+template <int TAPS, int AXES>
+ELASTICND_FLAT void fetch_next_lines(const char* at, const int64* stride, int voxel) {
+    if constexpr (AXES == 3)
+        if (voxel % 4 == 0)
+            for (int tap = 0; tap < TAPS; ++tap) prefetch(at + tap * stride[0] + TAPS * stride[1]);
+}
+
 // ---- sums ----------------------------------------------------------------------------------------------------------
 
 // Contracts all but the innermost of AXES axes.
@@ -82,32 +90,41 @@ ELASTICND_FLAT T stencil_sum(const char* at, const int64* stride, const T* weigh
 
 // ---- gradients: the derivative of the sum along each of the axes ---------------------------------------------------
 
-// line[0] is contracted with the weights, line[1 + k] with the slopes along axis k instead.
+// The stencil contracted along all but the innermost axis: with the weights and, instead of these, with the slopes
+// along the axis before the innermost (`pair`), or along an axis k before that (`steep[k]`).
 template <class T, int TAPS, int AXES>
 struct GradientLines {
-    Taps<T, TAPS> line[AXES];
+    TapPairs<T, TAPS> pair;
+    Taps<T, TAPS> steep[AXES > 2 ? AXES - 2 : 1];
 };
 
 template <class T, int TAPS, int AXES, class Lines>
 ELASTICND_FLAT GradientLines<T, TAPS, AXES> contract_gradient(const char* at, const int64* stride, const T* weight,
                                                               const T* slope, const Lines& load) {
+    using Pair = TapPairs<T, TAPS>;
     GradientLines<T, TAPS, AXES> sum;
-    if constexpr (AXES == 1) {
-        sum.line[0] = load(at);
-    } else {
-        for (int tap = 0; tap < TAPS; ++tap) {
-            const GradientLines<T, TAPS, AXES - 1> inner = contract_gradient<T, TAPS, AXES - 1>(
-                at + tap * stride[0], stride + 1, weight + axis_step, slope + axis_step, load);
-            const T w = weight[tap * tap_step];
-            const T dw = slope[tap * tap_step];
+    for (int tap = 0; tap < TAPS; ++tap) {
+        const char* place = at + tap * stride[0];
+        const T w = weight[tap * tap_step];
+        const T dw = slope[tap * tap_step];
+        if constexpr (AXES == 2) {
+            const Pair pair = Pair::of(load(place), w, dw);
+            if (tap == 0)
+                sum.pair = pair;
+            else
+                sum.pair.add(pair);
+        } else {
+            const auto inner =
+                contract_gradient<T, TAPS, AXES - 1>(place, stride + 1, weight + axis_step, slope + axis_step, load);
+            const auto steep = inner.pair.first().scaled(dw);
             if (tap == 0) {
-                sum.line[0] = inner.line[0].scaled(w);
-                sum.line[1] = inner.line[0].scaled(dw);
-                for (int k = 1; k < AXES - 1; ++k) sum.line[k + 1] = inner.line[k].scaled(w);
+                sum.pair = inner.pair.scaled(w);
+                sum.steep[0] = steep;
+                for (int k = 1; k < AXES - 2; ++k) sum.steep[k] = inner.steep[k - 1].scaled(w);
             } else {
-                sum.line[0].add(inner.line[0].scaled(w));
-                sum.line[1].add(inner.line[0].scaled(dw));
-                for (int k = 1; k < AXES - 1; ++k) sum.line[k + 1].add(inner.line[k].scaled(w));
+                sum.pair.add(inner.pair.scaled(w));
+                sum.steep[0].add(steep);
+                for (int k = 1; k < AXES - 2; ++k) sum.steep[k].add(inner.steep[k - 1].scaled(w));
             }
         }
     }
@@ -118,11 +135,16 @@ ELASTICND_FLAT GradientLines<T, TAPS, AXES> contract_gradient(const char* at, co
 template <class T, int TAPS, int AXES, class Lines>
 ELASTICND_FLAT void stencil_gradient(const char* at, const int64* stride, const T* weight, const T* slope,
                                      const Lines& load, T* gradient) {
-    const Taps<T, TAPS> w = Taps<T, TAPS>::gather(weight + (AXES - 1) * axis_step, tap_step);
     const Taps<T, TAPS> dw = Taps<T, TAPS>::gather(slope + (AXES - 1) * axis_step, tap_step);
-    const auto contracted = contract_gradient<T, TAPS, AXES>(at, stride, weight, slope, load);
-    for (int k = 0; k + 1 < AXES; ++k) gradient[k] = contracted.line[k + 1].dot(w);
-    gradient[AXES - 1] = contracted.line[0].dot(dw);
+    if constexpr (AXES == 1) {
+        gradient[0] = load(at).dot(dw);
+    } else {
+        const Taps<T, TAPS> w = Taps<T, TAPS>::gather(weight + (AXES - 1) * axis_step, tap_step);
+        const auto contracted = contract_gradient<T, TAPS, AXES>(at, stride, weight, slope, load);
+        for (int k = 0; k < AXES - 2; ++k) gradient[k] = contracted.steep[k].dot(w);
+        gradient[AXES - 2] = contracted.pair.second().dot(w);
+        gradient[AXES - 1] = contracted.pair.first().dot(dw);
+    }
 }
 
 // ---- the transpose: spreads a value over the coefficients under the stencil ----------------------------------------

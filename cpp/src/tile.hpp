@@ -20,12 +20,6 @@ inline void filter_tile(T* tile, int length, int margin, int order) {
                                                              order);
 }
 
-#if defined(__has_builtin)
-#if __has_builtin(__builtin_shufflevector)
-#define ELASTICND_SHUFFLES
-#endif
-#endif
-
 // Four lines of four numbers: from[l][0..4) becomes to[0..4)[l], the rows of `to` being `stride` apart.
 template <class T>
 ELASTICND_FLAT void lines_to_rows(const T* const* from, int64 at, T* to, int64 stride) {

@@ -24,6 +24,8 @@ def info(array: Array) -> ArrayInfo:
 
 def small_array(argument: str, value: Any) -> Array:
     """Take a control grid or a matrix: an array, or nested lists of numbers."""
+    if type(value) is np.ndarray:
+        return value
     if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):
         return np.asarray(value)
     if not isinstance(value, (list, tuple)) or _has_masks(value):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .. import _core, _dtypes
 from .._geometry import Geometry
+from . import Job
 
 if TYPE_CHECKING:
     from .._spec import Shape
@@ -32,64 +33,46 @@ def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
-def sample(
-    image: Array,
-    geometry: Geometry,
-    points: Floats,
-    affine: Floats | None,
-    output: Array,
-    *,
-    batch_axes: int,
-    filtered: bool,
-    fill: bytes,
-) -> None:
-    """Write the values of the image's spline at the deformed positions to `output`; order 0 copies elements, or `fill`.
-
-    Without `filtered` the image is taken for its coefficients.
-    """
-    raw, name = _raw(image)
+def sample(job: Job, image: Array, points: Floats, affine: Floats | None, output: Array) -> None:
+    """Write the values of the image's spline at the deformed positions to `output`; order 0 copies elements."""
     _core.sample(
-        geometry,
-        raw,
-        _dtypes.CODES[name],
+        job.geometry,
+        _raw(image),
+        job.dtype,
         points,
         affine,
-        _raw(output)[0],
-        batch_axes,
-        filtered,
-        _arithmetic_code(name, geometry),
-        fill,
+        _raw(output),
+        job.batch_axes,
+        job.filtered,
+        job.arithmetic,
+        job.fill,
     )
 
 
 def scatter(
+    job: Job,
     gradient: Array,
-    geometry: Geometry,
     image: Array | None,
     points: Floats,
     affine: Floats | None,
     image_gradient: Array | None,
-    *,
-    batch_axes: int,
-    filtered: bool,
-) -> tuple[Floats, Floats] | None:
+) -> tuple[Floats, Floats | None] | None:
     """Pull the gradient of the output back to what `sample` took.
 
     Writes that of the image to `image_gradient`, if there is one. With an image, returns those of the control points
-    and, per batch item, of the inverse affine.
+    and, if there is one, of the inverse affine, per batch item.
     """
-    raw, name = _raw(gradient)
     return _core.scatter(
-        geometry,
-        raw,
-        _dtypes.CODES[name],
-        None if image is None else _raw(image)[0],
+        job.geometry,
+        _raw(gradient),
+        job.dtype,
+        None if image is None else _raw(image),
         points,
         affine,
-        None if image_gradient is None else _raw(image_gradient)[0],
-        batch_axes,
-        filtered,
-        _arithmetic_code(name, geometry),
+        None if image_gradient is None else _raw(image_gradient),
+        job.batch_axes,
+        job.filtered,
+        job.arithmetic,
     )
 
 
@@ -98,31 +81,23 @@ def displace(points: Floats, geometry: Geometry, output: Floats, *, batch_axes: 
     _core.displace(geometry, points, output, batch_axes)
 
 
-def prefilter(image: Array, geometry: Geometry, *, filtered: bool) -> Array:
+def prefilter(job: Job, image: Array) -> Array:
     """Compute the coefficients inside the geometry's box, in the type of the arithmetic."""
-    raw, name = _raw(image)
-    axes = int(geometry["axes"])
-    code = _arithmetic_code(name, geometry)
+    axes = int(job.geometry["axes"])
     lead = image.shape[: image.ndim - axes]
-    coefficients = np.empty((*lead, *geometry["box_extent"][:axes].tolist()), _ARITHMETIC[code])
-    _core.prefilter(geometry, raw, _dtypes.CODES[name], coefficients, code, filtered)
+    coefficients = np.empty((*lead, *job.geometry["box_extent"][:axes].tolist()), _ARITHMETIC[job.arithmetic])
+    _core.prefilter(job.geometry, _raw(image), job.dtype, coefficients, job.arithmetic, job.filtered)
     return coefficients
 
 
-def prefilter_adjoint(coefficients: Array, geometry: Geometry, output: Array, *, filtered: bool) -> None:
+def prefilter_adjoint(job: Job, coefficients: Array, output: Array) -> None:
     """Write the transpose of `prefilter` to `output`."""
-    raw, name = _raw(output)
-    code = _dtypes.CODES[_dtypes.name_of(coefficients.dtype)]
-    _core.prefilter_adjoint(geometry, coefficients, code, raw, _dtypes.CODES[name], filtered)
+    _core.prefilter_adjoint(job.geometry, coefficients, job.arithmetic, _raw(output), job.dtype, job.filtered)
 
 
-def _arithmetic_code(name: str, geometry: Geometry) -> int:
-    return _dtypes.CODES[_dtypes.arithmetic(name, int(geometry["order"]), int(geometry["axes"]))]
-
-
-def _raw(array: Array) -> tuple[Array, str]:
-    """Give an array in native byte order, and the name of its type; types that NumPy has not, as their bits."""
-    name = _dtypes.name_of(array.dtype)
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    return (array.view(np.uint16) if name == "bfloat16" else array), name
+def _raw(array: Array) -> Array:
+    """Give an array in native byte order; elements of types that NumPy has not, as their bits."""
+    dtype = array.dtype
+    if not dtype.isnative:
+        array = array.astype(dtype.newbyteorder("="))
+    return array.view(np.uint16) if dtype.kind == "V" else array
