@@ -21,7 +21,14 @@ from ._api import (
     dense_displacement,
     random_displacement,
 )
-from ._config import get_num_threads, num_threads, read_environment, set_num_threads, show_config
+from ._config import (
+    get_num_threads,
+    num_threads,
+    read_environment,
+    register_with_threadpoolctl,
+    set_num_threads,
+    show_config,
+)
 from ._rules import Gradients
 
 __all__ = [
@@ -41,4 +48,5 @@ __all__ = [
 __version__: str = _core.version
 
 read_environment()
-del read_environment
+register_with_threadpoolctl()
+del read_environment, register_with_threadpoolctl

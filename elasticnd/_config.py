@@ -119,6 +119,31 @@ def show_config() -> None:
     print(f"threads: {get_num_threads()}")
 
 
+def register_with_threadpoolctl() -> None:
+    """Let `threadpoolctl.threadpool_limits` and `threadpool_info` know of elasticnd, if threadpoolctl is installed."""
+    try:
+        import threadpoolctl  # noqa: PLC0415 - optional
+    except ImportError:
+        return
+
+    class Controller(threadpoolctl.LibController):  # type: ignore[misc]
+        user_api = "elasticnd"
+        internal_api = "elasticnd"
+        filename_prefixes = ("_core",)
+        check_symbols = ("elasticnd_get_num_threads",)
+
+        def get_num_threads(self) -> int:
+            return get_num_threads()
+
+        def set_num_threads(self, num_threads: int) -> None:
+            set_num_threads(num_threads)
+
+        def get_version(self) -> str:
+            return _core.version
+
+    threadpoolctl.register(Controller)
+
+
 def read_environment() -> None:
     """Apply the environment variables, once, at import."""
     threads = os.environ.get(THREADS_VARIABLE, "")

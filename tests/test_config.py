@@ -1,13 +1,16 @@
 """Threads and instruction sets: set by functions and by environment variables, shown by `show_config`."""
 
+import multiprocessing
 import os
 import re
 import subprocess
 import sys
 import threading
+import warnings
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 import elasticnd
 from elasticnd import _core
@@ -144,3 +147,29 @@ def test_show_config(capsys):
 
 def test_version():
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", elasticnd.__version__)
+
+
+def test_threadpoolctl_limits_the_threads():
+    elasticnd.set_num_threads(3)
+    with threadpoolctl.threadpool_limits(limits=2, user_api="elasticnd"):
+        assert elasticnd.get_num_threads() == 2
+    assert elasticnd.get_num_threads() == 3
+    (ours,) = [info for info in threadpoolctl.threadpool_info() if info["user_api"] == "elasticnd"]
+    assert ours["num_threads"] == 3
+    assert ours["version"] == elasticnd.__version__
+
+
+def deformed_sum(seed):
+    image = np.random.default_rng(seed).random((200, 210), dtype=np.float32)
+    return float(elasticnd.deform_random_grid(image, 5, mode="mirror", rng=seed).sum())
+
+
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_worker_processes_compute_the_same(method):
+    """Whether they are forked beside the pool's threads, or spawned."""
+    elasticnd.set_num_threads(2)
+    expected = [deformed_sum(seed) for seed in range(4)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of forks beside threads
+        with multiprocessing.get_context(method).Pool(2) as pool:
+            assert pool.map_async(deformed_sum, range(4)).get(timeout=60) == expected

@@ -291,6 +291,9 @@ py::dict geometry_layout() {
 
 }  // namespace
 
+// By this threadpoolctl knows the library.
+extern "C" PYBIND11_EXPORT int elasticnd_get_num_threads() { return get_threads(); }
+
 PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
     module.doc() = "The compiled core of elasticnd. Not public: use the functions of the package.";
     module.attr("version") = ELASTICND_VERSION;

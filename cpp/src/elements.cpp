@@ -5,32 +5,58 @@ ELASTICND_BEGIN
 
 namespace {
 
-// The loops once more for elements that lie side by side: with a distance that is known they become vectors.
+constexpr int64 piece = 64;  // elements that are moved together where they do not lie side by side
+
+// Loops over elements at a distance that is known become vectors.
+template <int DTYPE, class T>
+void load_adjacent(const char* from, int64 count, char* to) {
+    for (int64 i = 0; i < count; ++i) {
+        constexpr int64 size = sizeof(typename Element<DTYPE>::Storage);
+        const T value = static_cast<T>(load_element<DTYPE>(from + i * size));
+        std::memcpy(to + i * static_cast<int64>(sizeof value), &value, sizeof value);
+    }
+}
+
+template <int DTYPE, class T>
+void store_adjacent(const char* from, int64 count, char* to) {
+    for (int64 i = 0; i < count; ++i) {
+        constexpr int64 size = sizeof(typename Element<DTYPE>::Storage);
+        T value;
+        std::memcpy(&value, from + i * static_cast<int64>(sizeof value), sizeof value);
+        store_element<DTYPE>(to + i * size, static_cast<typename Element<DTYPE>::Real>(value));
+    }
+}
+
 template <int DTYPE, class T>
 void load_as(const char* from, int64 stride, int64 count, char* to) {
-    constexpr int64 size = sizeof(typename Element<DTYPE>::Storage);
-    auto load = [&](int64 i, int64 step) ELASTICND_FLAT_LAMBDA {
-        const T value = static_cast<T>(load_element<DTYPE>(from + i * step));
-        std::memcpy(to + i * static_cast<int64>(sizeof value), &value, sizeof value);
-    };
-    if (stride == size)
-        for (int64 i = 0; i < count; ++i) load(i, size);
-    else
-        for (int64 i = 0; i < count; ++i) load(i, stride);
+    using Storage = typename Element<DTYPE>::Storage;
+    if (stride == static_cast<int64>(sizeof(Storage))) {
+        load_adjacent<DTYPE, T>(from, count, to);
+        return;
+    }
+    Storage elements[piece];
+    for (int64 first = 0; first < count; first += piece) {
+        const int64 some = minimum(piece, count - first);
+        for (int64 i = 0; i < some; ++i) std::memcpy(elements + i, from + (first + i) * stride, sizeof(Storage));
+        load_adjacent<DTYPE, T>(reinterpret_cast<const char*>(elements), some,
+                                to + first * static_cast<int64>(sizeof(T)));
+    }
 }
 
 template <int DTYPE, class T>
 void store_as(const char* from, int64 count, char* to, int64 stride) {
-    constexpr int64 size = sizeof(typename Element<DTYPE>::Storage);
-    auto store = [&](int64 i, int64 step) ELASTICND_FLAT_LAMBDA {
-        T value;
-        std::memcpy(&value, from + i * static_cast<int64>(sizeof value), sizeof value);
-        store_element<DTYPE>(to + i * step, static_cast<typename Element<DTYPE>::Real>(value));
-    };
-    if (stride == size)
-        for (int64 i = 0; i < count; ++i) store(i, size);
-    else
-        for (int64 i = 0; i < count; ++i) store(i, stride);
+    using Storage = typename Element<DTYPE>::Storage;
+    if (stride == static_cast<int64>(sizeof(Storage))) {
+        store_adjacent<DTYPE, T>(from, count, to);
+        return;
+    }
+    Storage elements[piece];
+    for (int64 first = 0; first < count; first += piece) {
+        const int64 some = minimum(piece, count - first);
+        store_adjacent<DTYPE, T>(from + first * static_cast<int64>(sizeof(T)), some,
+                                 reinterpret_cast<char*>(elements));
+        for (int64 i = 0; i < some; ++i) std::memcpy(to + (first + i) * stride, elements + i, sizeof(Storage));
+    }
 }
 
 }  // namespace

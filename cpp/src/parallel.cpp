@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -61,6 +62,19 @@ class Run {
     std::exception_ptr error_;
 };
 
+// Waits a little for a condition that another thread will soon fulfil; false if it takes longer. To sleep and be woken takes
+// tens of microseconds, as long as many a run.
+template <class Condition>
+bool await_briefly(Condition condition) {
+    constexpr auto limit = std::chrono::microseconds(50);
+    const auto start = std::chrono::steady_clock::now();
+    while (!condition()) {
+        if (std::chrono::steady_clock::now() - start > limit) return false;
+        std::this_thread::yield();
+    }
+    return true;
+}
+
 // Workers that sleep between runs. A run that finds them busy does without: nested and concurrent calls stay on
 // their own threads.
 class Pool {
@@ -81,15 +95,19 @@ class Pool {
         {
             std::lock_guard<std::mutex> lock(mutex_);
             run_ = &run;
-            wanted_ = std::min<int>(helpers, static_cast<int>(workers_.size()));
-            busy_ = wanted_;
+            busy_ = std::min<int>(helpers, static_cast<int>(workers_.size()));
+            wanted_ = busy_.load();
         }
         wake_.notify_all();
         run.work();
+        {
+            // Workers that have not woken yet are not needed any more.
+            std::lock_guard<std::mutex> lock(mutex_);
+            busy_ -= wanted_.load();
+            wanted_ = 0;
+        }
+        await_briefly([&] { return busy_ == 0; });
         std::unique_lock<std::mutex> lock(mutex_);
-        // Workers that have not woken yet are not needed any more.
-        busy_ -= wanted_;
-        wanted_ = 0;
         done_.wait(lock, [&] { return busy_ == 0; });
         run_ = nullptr;
     }
@@ -144,8 +162,9 @@ class Pool {
         stopping_ = false;
     }
     void serve() {
-        std::unique_lock<std::mutex> lock(mutex_);
         for (;;) {
+            await_briefly([&] { return stopping_ || wanted_ > 0; });  // the next run often follows the last
+            std::unique_lock<std::mutex> lock(mutex_);
             wake_.wait(lock, [&] { return stopping_ || wanted_ > 0; });
             if (stopping_) return;
             --wanted_;
@@ -164,9 +183,10 @@ class Pool {
     std::condition_variable done_;
     std::vector<std::thread> workers_;
     Run* run_ = nullptr;
-    int wanted_ = 0;  // workers that may still join the run
-    int busy_ = 0;    // workers that the run waits for
-    bool stopping_ = false;
+    // These are also looked at without the lock, by those who wait briefly.
+    std::atomic<int> wanted_{0};  // workers that may still join the run
+    std::atomic<int> busy_{0};    // workers that the run waits for
+    std::atomic<bool> stopping_{false};
 };
 
 std::atomic<int> chosen_threads{0};

@@ -85,13 +85,15 @@ void gather_row(const SampleJob& job, const Row& row, const WeightRows<T>& weigh
     int64 stride[max_axes];
     for (int k = 0; k < job.geometry.axes; ++k) stride[k] = job.source.stride[k];
     auto sum = [&](int i) ELASTICND_FLAT_LAMBDA {
-        return stencil_sum<T, TAPS, AXES>(source + row.offset[i], stride, &weights[0][0][i], lines, outer);
+        const char* at = source + row.offset[i];
+        const T* weight = &weights[0][0][i];
+        if (AXES == max_unrolled_axes && outer > 0)
+            return looped_sum<T, TAPS, AXES>(at, stride, weight, lines, outer);
+        fetch_next_lines<TAPS, AXES>(at, stride, i);
+        return stencil_sum<T, TAPS, AXES>(at, stride, weight, lines);
     };
     if (row.everywhere && row.inside) {
-        for (int i = 0; i < row.count; ++i) {
-            fetch_next_lines<TAPS, AXES>(source + row.offset[i], stride, i);
-            values[i] = sum(i);
-        }
+        for (int i = 0; i < row.count; ++i) values[i] = sum(i);
         return;
     }
     const T fill = static_cast<T>(job.geometry.fill);

@@ -85,7 +85,7 @@ void gradient_by_sums(const char* at, const int64* stride, const T* weight, cons
     for (int k = 0; k < axes; ++k) copy(weight, k);
     for (int k = 0; k < axes; ++k) {
         copy(slope, k);
-        along[k] = stencil_sum<T, TAPS, AXES>(at, stride, mixed, lines, axes - AXES);
+        along[k] = looped_sum<T, TAPS, AXES>(at, stride, mixed, lines, axes - AXES);
         copy(weight, k);
     }
 }

@@ -51,7 +51,8 @@ ELASTICND_FLAT void fetch_next_lines(const char* at, const int64* stride, int vo
 
 // Contracts all but the innermost of AXES axes.
 template <class T, int TAPS, int AXES, class Lines>
-ELASTICND_FLAT Taps<T, TAPS> contract_stencil(const char* at, const int64* stride, const T* weight, const Lines& load) {
+ELASTICND_FLAT Taps<T, TAPS> contract_stencil(const char* at, const int64* stride, const T* weight,
+                                              const Lines& load) {
     if constexpr (AXES > 1) {
         Taps<T, TAPS> sum;
         for (int tap = 0; tap < TAPS; ++tap) {
@@ -68,13 +69,16 @@ ELASTICND_FLAT Taps<T, TAPS> contract_stencil(const char* at, const int64* strid
     }
 }
 
-// `weight` points at the weights of the first axis, for this voxel; `outer` axes are not unrolled.
+// `weight` points at the weights of the first axis, for this voxel.
 template <class T, int TAPS, int AXES, class Lines>
-ELASTICND_FLAT T stencil_sum(const char* at, const int64* stride, const T* weight, const Lines& load, int outer) {
-    const T* unrolled = weight + outer * axis_step;
-    const Taps<T, TAPS> inner = Taps<T, TAPS>::gather(unrolled + (AXES - 1) * axis_step, tap_step);
-    if (AXES < max_unrolled_axes || outer == 0)
-        return contract_stencil<T, TAPS, AXES>(at, stride, unrolled, load).dot(inner);
+ELASTICND_FLAT T stencil_sum(const char* at, const int64* stride, const T* weight, const Lines& load) {
+    const Taps<T, TAPS> inner = Taps<T, TAPS>::gather(weight + (AXES - 1) * axis_step, tap_step);
+    return contract_stencil<T, TAPS, AXES>(at, stride, weight, load).dot(inner);
+}
+
+// The same with `outer` axes more, which are not unrolled.
+template <class T, int TAPS, int AXES, class Lines>
+inline T looped_sum(const char* at, const int64* stride, const T* weight, const Lines& load, int outer) {
     T sum = T(0);
     for_each_outer_tap<TAPS>(outer, [&](const int* tap) {
         const char* place = at;
@@ -83,7 +87,8 @@ ELASTICND_FLAT T stencil_sum(const char* at, const int64* stride, const T* weigh
             place += tap[k] * stride[k];
             factor *= weight[k * axis_step + tap[k] * tap_step];
         }
-        sum += factor * contract_stencil<T, TAPS, AXES>(place, stride + outer, unrolled, load).dot(inner);
+        sum += factor *
+               stencil_sum<T, TAPS, AXES>(place, stride + outer, weight + outer * axis_step, load);
     });
     return sum;
 }

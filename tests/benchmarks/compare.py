@@ -1,112 +1,133 @@
-"""Times elasticnd beside what else is installed: elasticdeform and SciPy. Prints a table in Markdown.
+"""Times elasticnd beside every peer that is installed. Prints a table in Markdown.
 
-    python tests/benchmarks/compare.py [--repeats 7]
-
-All programs get the same data in one run: a control grid of 3 points per axis, sigma 5, border mode mirror. SciPy's
-map_coordinates gets the coordinates for nothing: they are computed outside of its time.
+With ``--json`` it writes all that was measured, with ``--plots`` pictures of the time per voxel. Peers: elasticdeform,
+SciPy, torch, OpenCV, SimpleITK, torch-interpol, MONAI, TorchIO, batchgeneratorsv2. They do not all do the same: those
+that want coordinates get them, which elasticnd computes; those for augmentation interpolate linearly, with fields
+of their own.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
-from typing import NamedTuple
+import json
+import platform
+import warnings
+from collections.abc import Iterable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
 
-import numpy as np
+import peers
+import plots
+from measure import measure
 from tqdm import tqdm
+from works import ORDERS, SIZES, TABLE, Data, Work
 
 import elasticnd
 
-try:
-    import elasticdeform
-except ImportError:
-    elasticdeform = None
-try:
-    from scipy import ndimage
-except ImportError:
-    ndimage = None
+_PEERS = ("elasticdeform", "numpy", "scipy", "torch", "opencv-python-headless", "SimpleITK", "torch-interpol", "monai")
+_MORE_PEERS = ("torchio", "batchgeneratorsv2")
 
 
-class Work(NamedTuple):
-    """One row of the table."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    order: int
-    gradient: bool = False
-
-
-WORK = (
-    Work("128³ float32, order 3", (128,) * 3, "float32", 3),
-    Work("128³ float32, order 1", (128,) * 3, "float32", 1),
-    Work("128³ uint8 labels, order 0", (128,) * 3, "uint8", 0),
-    Work("128³ float64, order 3", (128,) * 3, "float64", 3),
-    Work("128³ float32, order 3, gradient of the image", (128,) * 3, "float32", 3, gradient=True),
-    Work("512² float32, order 3", (512,) * 2, "float32", 3),
-)
+def run(works: Iterable[Work], threads: tuple[int, ...], seconds: float, only: str = "") -> list[dict[str, Any]]:
+    """Do all works with all programs."""
+    results = []
+    for work in tqdm(list(works), unit="work"):
+        programs = measure(peers.calls(Data(work), threads, only), seconds)
+        results.append(
+            {
+                "work": work.name,
+                "voxels": work.voxels,
+                "extent": work.shape[0],
+                "order": work.order,
+                "programs": {name: measured._asdict() for name, measured in programs.items()},
+            }
+        )
+    return results
 
 
-def median(function: Callable[[], object], repeats: int) -> float:
-    """Give the median of the seconds that a call takes, after one that is not counted."""
-    function()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+def cell(measured: dict[str, Any], reference: float | None) -> str:
+    """Write a time with its spread, and how many times faster it is than the reference."""
+    text = f"{_milliseconds(measured['median'])} ms"
+    spread = (measured["high"] - measured["low"]) / 2 / measured["median"]
+    ratio = "" if reference is None else f", {reference / measured['median']:.3g} ×"
+    return f"{text} ± {100 * spread:.0f} %{ratio}"
 
 
-def contestants(work: Work) -> dict[str, Callable[[], object]]:
-    """Give the programs that can do the work, by the heads of their columns."""
-    rng = np.random.default_rng(0)
-    image = (255 * rng.random(work.shape)).astype(work.dtype)
-    displacement = elasticnd.random_displacement(3, 5, ndim=image.ndim, rng=rng)
-    arguments = {"order": work.order, "mode": "mirror"}
-    name = "deform_grid_gradient" if work.gradient else "deform_grid"
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.3g}" if seconds < 1 else f"{1e3 * seconds:.0f}"
 
-    def ours(threads: int) -> Callable[[], object]:
-        def run() -> object:
-            with elasticnd.num_threads(threads):
-                return getattr(elasticnd, name)(image, displacement, **arguments)
 
-        return run
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """Write the results as a table, a line for every work and program."""
+    lines = ["| work | program | time | times elasticdeform | peak memory |", "| --- | --- | ---: | ---: | ---: |"]
+    for result in results:
+        reference = result["programs"].get("elasticdeform")
+        for name, measured in result["programs"].items():
+            ratio = "" if reference is None else f"{reference['median'] / measured['median']:.3g}"
+            memory = "" if measured["memory"] is None else f"{measured['memory'] / 2**20:.0f} MiB"
+            lines.append(f"| {result['work']} | {name} | {cell(measured, None)} | {ratio} | {memory} |")
+    return "\n".join(lines)
 
-    programs: dict[str, Callable[[], object]] = {}
-    if elasticdeform is not None:
-        programs["elasticdeform"] = lambda: getattr(elasticdeform, name)(image, displacement, **arguments)
-    if ndimage is not None and not work.gradient:
-        coordinates = elasticnd.dense_displacement(displacement, image.shape) + np.indices(image.shape)
-        programs["SciPy"] = lambda: ndimage.map_coordinates(image, coordinates, **arguments)
-    available = elasticnd.get_num_threads()
-    for threads in (1, 2, 4, 8, 16):
-        if threads <= available:
-            programs[f"elasticnd, {threads} thread{'s' if threads > 1 else ''}"] = ours(threads)
-    return programs
+
+def versions() -> dict[str, str]:
+    """Name what was timed."""
+    found = {"elasticnd": metadata.version("elasticnd"), "python": platform.python_version()}
+    for name in (*_PEERS, *_MORE_PEERS):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def draw_all(folder: Path, threads: tuple[int, ...], seconds: float) -> None:
+    """Time what the pictures show, and draw them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    one = threads[:1]
+    sizes = run((work for work in SIZES if work.order == 3), threads, seconds)
+    extents = sorted({result["extent"] for result in sizes})
+    plots.draw(
+        plots.series(sizes, "extent"),
+        "voxels along each of three axes, order 3",
+        folder / "speed_size.svg",
+        ticks=extents,
+    )
+    orders = run(ORDERS, one, seconds)
+    plots.draw(plots.series(orders, "order"), "order, 128³ float32", folder / "speed_order.svg", ticks=list(range(6)))
+    counts = range(1, max(threads) + 1)
+    lines: plots.Series = {}
+    for count in tqdm(counts, unit="thread"):
+        for result in run((work for work in ORDERS if work.order in (0, 1, 3)), (count,), seconds, only="elasticnd"):
+            measured = next(iter(result["programs"].values()))
+            lines.setdefault(f"elasticnd, order {result['order']}", []).append(
+                (count, 1e9 * measured["median"] / result["voxels"])
+            )
+    plots.draw(lines, "threads, 128³ float32", folder / "speed_threads.svg", ticks=list(counts))
 
 
 def main() -> None:
-    """Run all work and print the table."""
-    parser = argparse.ArgumentParser(description="Times elasticnd beside elasticdeform and SciPy.")
-    parser.add_argument("--repeats", type=int, default=7, help="counted calls of each program (default 7)")
-    repeats = parser.parse_args().repeats
-    table = []
-    for work in tqdm(WORK):
-        seconds = {name: median(run, repeats) for name, run in contestants(work).items()}
-        slowest = seconds.get("elasticdeform")
-        cells = {
-            name: f"{1e3 * value:.1f} ms" + (f" ({slowest / value:.0f} ×)" if slowest and "elasticnd" in name else "")
-            for name, value in seconds.items()
-        }
-        table.append((work.name, cells))
-    heads = list(dict.fromkeys(name for _, cells in table for name in cells))
-    print("| work |", " | ".join(heads), "|")
-    print("| --- |", " | ".join("---:" for _ in heads), "|")
-    for name, cells in table:
-        print(f"| {name} |", " | ".join(cells.get(head, "-") for head in heads), "|")
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--works", default="", help="only the works whose name holds this text")
+    parser.add_argument("--programs", default="", help="only the programs whose name holds this text")
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each program and work, about (default 3)")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
+    parser.add_argument("--plots", type=Path, help="draw pictures into this folder instead")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")  # of the peers
+    available = elasticnd.get_num_threads()
+    threads = (1, available) if available > 1 else (1,)
+    if arguments.plots:
+        draw_all(arguments.plots, threads, arguments.seconds)
+        return
+    results = run(
+        (work for work in TABLE if arguments.works in work.name), threads, arguments.seconds, arguments.programs
+    )
+    if arguments.json:
+        report = {"versions": versions(), "processor": platform.processor() or platform.machine(), "results": results}
+        arguments.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(table(results))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,42 @@
+"""Pictures of the results: time per voxel over the size, the order and the number of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+Series = dict[str, list[tuple[float, float]]]  # name: (x, nanoseconds per voxel)
+
+
+def series(results: Iterable[dict[str, Any]], key: str) -> Series:
+    """Collect the points of every program, over one property of the works."""
+    lines: Series = {}
+    for result in results:
+        for name, measured in result["programs"].items():
+            point = (result[key], 1e9 * measured["median"] / result["voxels"])
+            lines.setdefault(name, []).append(point)
+    return lines
+
+
+def draw(lines: Series, label: str, path: Path, *, ticks: list[float]) -> None:
+    """Draw time per voxel, on a logarithmic scale."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - whoever wants no picture needs no Matplotlib
+    from matplotlib.ticker import NullLocator, ScalarFormatter  # noqa: PLC0415
+
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for name, points in lines.items():
+        x, y = zip(*sorted(points), strict=True)
+        ours = name.startswith("elasticnd")
+        axes.plot(x, y, marker="o", markersize=4, linewidth=2 if ours else 1.2, label=name, zorder=2 if ours else 1)
+    axes.set_yscale("log")
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.set_xlabel(label)
+    axes.set_ylabel("nanoseconds per voxel")
+    axes.grid(visible=True, which="major", color="0.9")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(path, metadata={"Date": None})
