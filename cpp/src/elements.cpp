@@ -53,8 +53,7 @@ void store_as(const char* from, int64 count, char* to, int64 stride) {
     Storage elements[piece];
     for (int64 first = 0; first < count; first += piece) {
         const int64 some = minimum(piece, count - first);
-        store_adjacent<DTYPE, T>(from + first * static_cast<int64>(sizeof(T)), some,
-                                 reinterpret_cast<char*>(elements));
+        store_adjacent<DTYPE, T>(from + first * static_cast<int64>(sizeof(T)), some, reinterpret_cast<char*>(elements));
         for (int64 i = 0; i < some; ++i) std::memcpy(to + (first + i) * stride, elements + i, sizeof(Storage));
     }
 }

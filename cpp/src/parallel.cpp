@@ -62,8 +62,8 @@ class Run {
     std::exception_ptr error_;
 };
 
-// Waits a little for a condition that another thread will soon fulfil; false if it takes longer. To sleep and be woken takes
-// tens of microseconds, as long as many a run.
+// Waits a little for a condition that another thread will soon fulfil; false if it takes longer. To sleep and be woken
+// takes tens of microseconds, as long as many a run.
 template <class Condition>
 bool await_briefly(Condition condition) {
     constexpr auto limit = std::chrono::microseconds(50);

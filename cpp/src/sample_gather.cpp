@@ -87,8 +87,7 @@ void gather_row(const SampleJob& job, const Row& row, const WeightRows<T>& weigh
     auto sum = [&](int i) ELASTICND_FLAT_LAMBDA {
         const char* at = source + row.offset[i];
         const T* weight = &weights[0][0][i];
-        if (AXES == max_unrolled_axes && outer > 0)
-            return looped_sum<T, TAPS, AXES>(at, stride, weight, lines, outer);
+        if (AXES == max_unrolled_axes && outer > 0) return looped_sum<T, TAPS, AXES>(at, stride, weight, lines, outer);
         fetch_next_lines<TAPS, AXES>(at, stride, i);
         return stencil_sum<T, TAPS, AXES>(at, stride, weight, lines);
     };

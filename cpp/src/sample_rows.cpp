@@ -1,5 +1,6 @@
 #include <cstring>
 
+#include "lanes.hpp"
 #include "rows.hpp"
 
 ELASTICND_BEGIN
@@ -80,12 +81,27 @@ void to_integers(const double* whole, int count, int64* integer) {
 void inner_grid_weights(const Geometry& geometry, int64 first, int64 count, int64* cell, int64* run, double* weight,
                         int64 stride) {
     const int k = geometry.axes - 1;
-    for (int64 i = count - 1; i >= 0; --i) {
-        double w[4];
-        cell[i] = grid_weights(geometry.crop[k] + first + i, geometry.image[k], geometry.points[k], w);
-        run[i] = i + 1 < count && cell[i + 1] == cell[i] ? run[i + 1] + 1 : 1;
-        for (int tap = 0; tap < 4; ++tap) weight[tap * stride + i] = w[tap];
+    const int64 extent = geometry.image[k];
+    const int64 points = geometry.points[k];
+    const bool varies = extent > 1 && points > 1;
+    const double start = static_cast<double>(geometry.crop[k] + first);
+    const double cells = varies ? static_cast<double>(points - 1) : 0;
+    const double voxels = varies ? static_cast<double>(extent - 1) : 1;
+    const double last = static_cast<double>(maximum<int64>(points - 2, 0));
+    double whole[row_length];
+    for (int64 done = 0; done < count; done += row_length) {
+        const int some = static_cast<int>(minimum<int64>(row_length, count - done));
+        double* w = weight + done;
+        for (int i = 0; i < some; ++i) {
+            const double g = (start + static_cast<double>(done) + i) * cells / voxels;
+            whole[i] = maximum(minimum(floor_of(g), last), 0.0);
+            double weights[4];
+            spline_weights<3, 0>(g - whole[i], weights);
+            for (int tap = 0; tap < 4; ++tap) w[tap * stride + i] = weights[tap];
+        }
+        to_integers(whole, some, cell + done);
     }
+    for (int64 i = count - 1; i >= 0; --i) run[i] = i + 1 < count && cell[i + 1] == cell[i] ? run[i + 1] + 1 : 1;
 }
 
 int64 Walk::scratch_size(const SampleJob& job) {
@@ -235,15 +251,27 @@ bool Walk::find_positions(const Row& row, int axis, double last, double* x) cons
     }
     const double padding = geometry_.padding;
     const double *w0 = inner_weight_[0], *w1 = inner_weight_[1], *w2 = inner_weight_[2], *w3 = inner_weight_[3];
-    int64 outside = 0;  // as wide as the coordinates, so that the loop becomes vectors
+    using Four = Vector<double, 4>;
+    const Four steps = {0, 1, 2, 3};
+    const Four one = {1, 1, 1, 1};
     for_each_run(row, axis, [&](int from, int to, const double* c) {
         const double c0 = c[0], c1 = c[1], c2 = c[2], c3 = c[3];
-        for (int i = from; i < to; ++i) {
+        int i = from;
+        // By four at a time, which pays where runs are short as well.
+        for (; i + 4 <= to; i += 4) {
+            const Four displacement =
+                ((load_vector<Four>(w0 + i) * c0 + load_vector<Four>(w1 + i) * c1) + load_vector<Four>(w2 + i) * c2) +
+                load_vector<Four>(w3 + i) * c3;
+            const Four place = one * base + (steps + one * (start + i)) * step;
+            store_vector(x + i, (place + displacement) + one * padding);
+        }
+        for (; i < to; ++i) {
             const double displacement = ((w0[i] * c0 + w1[i] * c1) + w2[i] * c2) + w3[i] * c3;
             x[i] = ((base + step * (start + i)) + displacement) + padding;
-            outside |= (x[i] >= 0) & (x[i] <= last) ? 0LL : 1LL;
         }
     });
+    int64 outside = 0;  // as wide as the coordinates, so that the loop becomes vectors
+    for (int i = 0; i < row.count; ++i) outside |= (x[i] >= 0) & (x[i] <= last) ? 0LL : 1LL;
     return outside;
 }
 

@@ -1,5 +1,6 @@
 // Which coefficients an output patch can reach, before any position is computed: inside a cell of the control grid a
-// cubic B-spline lies between the smallest and the largest of the coefficients that it blends.
+// cubic B-spline lies between the smallest and the largest of the coefficients that it blends; closer bounds where it
+// pays.
 #include <algorithm>
 #include <cmath>
 
@@ -53,7 +54,82 @@ struct Cells {
         const double start = static_cast<double>(first + index) * width;
         return {std::max(voxels.low, start - 1), std::min(voxels.high, start + width + 1)};
     }
+    // These voxels as places in the cell, from 0 to 1.
+    Range places(int64 index) const {
+        if (std::isinf(width)) return {0, 0};
+        const double start = static_cast<double>(first + index) * width;
+        const Range full = within(index);
+        return {std::clamp((full.low - start) / width, 0.0, 1.0), std::clamp((full.high - start) / width, 0.0, 1.0)};
+    }
 };
+
+// A polynomial of degree three given by its Bernstein coefficients on [0, 1]: its polar form, the symmetric function
+// that is linear in each argument.
+double polar_form(const double* bernstein, double r, double s, double t) {
+    double level[4] = {bernstein[0], bernstein[1], bernstein[2], bernstein[3]};
+    const double arguments[] = {r, s, t};
+    for (int step = 0; step < 3; ++step)
+        for (int i = 0; i < 3 - step; ++i) level[i] += arguments[step] * (level[i + 1] - level[i]);
+    return level[0];
+}
+
+// Turns four coefficients of a cubic B-spline, `stride` apart, into the Bernstein coefficients of its piece between two
+// places of the cell. They bound the piece, the more tightly the shorter it is (G. Farin, "Curves and Surfaces for
+// CAGD").
+void restrict_line(double* line, int64 stride, Range places) {
+    const double c[] = {line[0], line[stride], line[2 * stride], line[3 * stride]};
+    const double bernstein[] = {(c[0] + 4 * c[1] + c[2]) / 6, (2 * c[1] + c[2]) / 3, (c[1] + 2 * c[2]) / 3,
+                                (c[1] + 4 * c[2] + c[3]) / 6};
+    const double a = places.low, b = places.high;
+    line[0] = polar_form(bernstein, a, a, a);
+    line[stride] = polar_form(bernstein, a, a, b);
+    line[2 * stride] = polar_form(bernstein, a, b, b);
+    line[3 * stride] = polar_form(bernstein, b, b, b);
+}
+
+// For one component, the bounds of the displacement in every cell of a patch of few cells: of the part of the cell that
+// lies in the patch.
+std::vector<Range> piece_bounds(const Field& field, const std::vector<Cells>& cells, const double* component) {
+    const int axes = static_cast<int>(cells.size());
+    int64 count = 1;
+    int64 taps = 1;
+    for (const Cells& along : cells) {
+        count *= along.count;
+        taps *= 4;
+    }
+    std::vector<double> piece(static_cast<size_t>(taps));
+    std::vector<Range> bounds;
+    for (int64 i = 0; i < count; ++i) {
+        int64 index[max_axes];
+        int64 rest = i;
+        for (int k = axes - 1; k >= 0; --k) {
+            index[k] = rest % cells[static_cast<size_t>(k)].count;
+            rest /= cells[static_cast<size_t>(k)].count;
+        }
+        for (int64 j = 0; j < taps; ++j) {
+            int64 at = 0;
+            int64 tap = j;
+            int64 stride = 1;
+            for (int k = axes - 1; k >= 0; --k, tap /= 4) {
+                at +=
+                    stride * (cells[static_cast<size_t>(k)].first + index[k] + tap % 4);  // the field begins one before
+                stride *= field.extent[k];
+            }
+            piece[static_cast<size_t>(j)] = component[at];
+        }
+        int64 stride = taps;
+        for (int k = 0; k < axes; ++k) {
+            stride /= 4;
+            const Range places = cells[static_cast<size_t>(k)].places(index[k]);
+            for (int64 j = 0; j < taps; ++j)
+                if (j / stride % 4 == 0) restrict_line(&piece[static_cast<size_t>(j)], stride, places);
+        }
+        Range range = {piece[0], piece[0]};
+        for (const double value : piece) range.cover({value, value});
+        bounds.push_back(range);
+    }
+    return bounds;
+}
 
 // For one component, the bounds of the displacement in every cell of the patch.
 class CellBounds {
@@ -103,7 +179,8 @@ class CellBounds {
     }
 };
 
-constexpr int64 most_cells = 200'000;  // beyond, one bound for all cells is cheaper than what a tighter one saves
+constexpr int64 most_pieces = 4096;    // numbers in all cells: beyond, it costs too much to look at parts of cells ...
+constexpr int64 most_cells = 200'000;  // ... and beyond that, to look at each cell
 
 std::vector<Range> whole_bounds(const double* component, int64 points) {
     Range range = {component[0], component[0]};
@@ -166,6 +243,9 @@ Box find_source_box(const Geometry& geometry, const OutputPart& part, const Fiel
         cell_count *= cells.back().count;
         coefficients *= field.extent[k];
     }
+    bool few = true;
+    int64 numbers = cell_count;
+    for (int k = 0; k < axes; ++k) few &= (numbers *= 4) <= most_pieces;
     const bool merged = cell_count > most_cells;
     if (merged) {
         for (Cells& along : cells) along.merge();
@@ -174,8 +254,9 @@ Box find_source_box(const Geometry& geometry, const OutputPart& part, const Fiel
     Box box;
     for (int k = 0; k < axes; ++k) {
         const double* component = field.coefficients + k * coefficients;
-        const std::vector<Range> bounds =
-            merged ? whole_bounds(component, coefficients) : CellBounds(field, cells, component).bounds;
+        const std::vector<Range> bounds = few      ? piece_bounds(field, cells, component)
+                                          : merged ? whole_bounds(component, coefficients)
+                                                   : CellBounds(field, cells, component).bounds;
         const double* line = affine ? affine + k * (axes + 1) : nullptr;
         Range x = {INFINITY, -INFINITY};
         double largest = 0;

@@ -51,8 +51,7 @@ ELASTICND_FLAT void fetch_next_lines(const char* at, const int64* stride, int vo
 
 // Contracts all but the innermost of AXES axes.
 template <class T, int TAPS, int AXES, class Lines>
-ELASTICND_FLAT Taps<T, TAPS> contract_stencil(const char* at, const int64* stride, const T* weight,
-                                              const Lines& load) {
+ELASTICND_FLAT Taps<T, TAPS> contract_stencil(const char* at, const int64* stride, const T* weight, const Lines& load) {
     if constexpr (AXES > 1) {
         Taps<T, TAPS> sum;
         for (int tap = 0; tap < TAPS; ++tap) {
@@ -87,8 +86,7 @@ inline T looped_sum(const char* at, const int64* stride, const T* weight, const 
             place += tap[k] * stride[k];
             factor *= weight[k * axis_step + tap[k] * tap_step];
         }
-        sum += factor *
-               stencil_sum<T, TAPS, AXES>(place, stride + outer, weight + outer * axis_step, load);
+        sum += factor * stencil_sum<T, TAPS, AXES>(place, stride + outer, weight + outer * axis_step, load);
     });
     return sum;
 }

@@ -81,11 +81,11 @@ def versions() -> dict[str, str]:
     return found
 
 
-def draw_all(folder: Path, threads: tuple[int, ...], seconds: float) -> None:
+def draw_all(folder: Path, threads: tuple[int, ...], seconds: float, only: str) -> None:
     """Time what the pictures show, and draw them."""
     folder.mkdir(parents=True, exist_ok=True)
     one = threads[:1]
-    sizes = run((work for work in SIZES if work.order == 3), threads, seconds)
+    sizes = run(SIZES, threads, seconds, only)
     extents = sorted({result["extent"] for result in sizes})
     plots.draw(
         plots.series(sizes, "extent"),
@@ -93,12 +93,12 @@ def draw_all(folder: Path, threads: tuple[int, ...], seconds: float) -> None:
         folder / "speed_size.svg",
         ticks=extents,
     )
-    orders = run(ORDERS, one, seconds)
+    orders = run(ORDERS, one, seconds, only)
     plots.draw(plots.series(orders, "order"), "order, 128³ float32", folder / "speed_order.svg", ticks=list(range(6)))
     counts = range(1, max(threads) + 1)
     lines: plots.Series = {}
     for count in tqdm(counts, unit="thread"):
-        for result in run((work for work in ORDERS if work.order in (0, 1, 3)), (count,), seconds, only="elasticnd"):
+        for result in run((work for work in ORDERS if work.order in (0, 1, 3)), (count,), seconds, "elasticnd"):
             measured = next(iter(result["programs"].values()))
             lines.setdefault(f"elasticnd, order {result['order']}", []).append(
                 (count, 1e9 * measured["median"] / result["voxels"])
@@ -110,7 +110,7 @@ def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--works", default="", help="only the works whose name holds this text")
-    parser.add_argument("--programs", default="", help="only the programs whose name holds this text")
+    parser.add_argument("--programs", default="", help="only the programs whose name fits this regular expression")
     parser.add_argument("--seconds", type=float, default=3.0, help="for each program and work, about (default 3)")
     parser.add_argument("--json", type=Path, help="write the results to this file")
     parser.add_argument("--plots", type=Path, help="draw pictures into this folder instead")
@@ -119,7 +119,7 @@ def main() -> None:
     available = elasticnd.get_num_threads()
     threads = (1, available) if available > 1 else (1,)
     if arguments.plots:
-        draw_all(arguments.plots, threads, arguments.seconds)
+        draw_all(arguments.plots, threads, arguments.seconds, arguments.programs)
         return
     results = run(
         (work for work in TABLE if arguments.works in work.name), threads, arguments.seconds, arguments.programs

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import math
+import re
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -13,6 +15,7 @@ from works import Data
 import elasticnd
 
 Call = Callable[[], object]
+_PATIENCE = 8_000_000  # voxels: more would take a program of one thread half a minute
 Maker = Callable[[Data, int], "Call | None"]
 
 
@@ -52,7 +55,7 @@ def _elasticnd(data: Data, threads: int) -> Call:
 def _elasticdeform(data: Data, _: int) -> Call | None:
     elasticdeform = installed("elasticdeform")
     work = data.work
-    if elasticdeform is None or work.task == "all gradients" or (work.crop and work.shape[0] > 256):
+    if elasticdeform is None or work.task == "all gradients" or math.prod(work.shape) > _PATIENCE:
         return None
     options = _options(data)
     image, displacement = data.image, data.displacement
@@ -75,7 +78,7 @@ def _is_plain(data: Data) -> bool:
 
 def _scipy(data: Data, _: int) -> Call | None:
     ndimage = installed("scipy.ndimage")
-    if ndimage is None or not _is_plain(data) or data.work.crop:
+    if ndimage is None or not _is_plain(data) or data.work.crop or math.prod(data.work.shape) > _PATIENCE:
         return None
     image, coordinates, work = data.image, data.coordinates, data.work
     return lambda: ndimage.map_coordinates(image, coordinates, order=work.order, mode=work.mode)
@@ -240,10 +243,10 @@ def calls(data: Data, threads: tuple[int, ...], only: str) -> dict[str, Call]:
     """Give what can do a work, by program and number of threads."""
     made: dict[str, Call] = {}
     for name, maker in SINGLE.items():
-        if only in name and (call := maker(data, 1)) is not None:
+        if re.search(only, name) and (call := maker(data, 1)) is not None:
             made[name] = call
     for name, maker in THREADED.items():
         for count in threads:
-            if only in name and (call := maker(data, count)) is not None:
+            if re.search(only, name) and (call := maker(data, count)) is not None:
                 made[f"{name}, {count} thread{'s' if count > 1 else ''}"] = call
     return made

@@ -31,6 +31,8 @@ def draw(lines: Series, label: str, path: Path, *, ticks: list[float]) -> None:
         ours = name.startswith("elasticnd")
         axes.plot(x, y, marker="o", markersize=4, linewidth=2 if ours else 1.2, label=name, zorder=2 if ours else 1)
     axes.set_yscale("log")
+    if max(ticks) > 16:
+        axes.set_xscale("log")
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(ScalarFormatter())
