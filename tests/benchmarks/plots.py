@@ -22,7 +22,7 @@ def series(results: Iterable[dict[str, Any]], key: str) -> Series:
 def draw(lines: Series, label: str, path: Path, *, ticks: list[float]) -> None:
     """Draw time per voxel, on a logarithmic scale."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - whoever wants no picture needs no Matplotlib
-    from matplotlib.ticker import NullLocator, ScalarFormatter  # noqa: PLC0415
+    from matplotlib.ticker import LogFormatter, NullLocator, ScalarFormatter  # noqa: PLC0415
 
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -36,6 +36,7 @@ def draw(lines: Series, label: str, path: Path, *, ticks: list[float]) -> None:
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))  # where there are few major ones
     axes.set_xlabel(label)
     axes.set_ylabel("nanoseconds per voxel")
     axes.grid(visible=True, which="major", color="0.9")
