@@ -14,6 +14,7 @@ except ImportError as error:  # pragma: no cover - the state of a source tree, n
     raise
 
 from ._api import (
+    Gradients,
     deform_grid,
     deform_grid_gradient,
     deform_grid_vjp,
@@ -29,7 +30,6 @@ from ._config import (
     set_num_threads,
     show_config,
 )
-from ._rules import Gradients
 
 __all__ = [
     "Gradients",

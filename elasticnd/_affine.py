@@ -1,4 +1,4 @@
-"""Rotation, zoom and affine matrices: their meaning, their composition, and the derivative of the inverse.
+"""Rotation, zoom and affine matrices: their meaning.
 
 All matrices act on patch indices. `[M | t]` of shape (n, n + 1) stands for ``o -> M o + t``.
 """
@@ -108,37 +108,17 @@ def checked_affine(affine: Any, n: int) -> Floats:
         if not np.allclose(matrix[..., n, :], last):
             reject_value("affine", f"the last row {matrix[..., n, :].tolist()}", f"{last.tolist()} as the last row")
         matrix = matrix[..., :n, :]
+    _check_invertible(matrix)
     return matrix
 
 
-def inverted(matrix: Floats) -> Floats:
-    """Invert (..., n, n + 1)."""
+def _check_invertible(matrix: Floats) -> None:
+    """Refuse what the core could not invert, before anything is computed."""
     with np.errstate(over="ignore", invalid="ignore"):
         try:
             linear = np.linalg.inv(matrix[..., :-1])
+            invertible = bool(np.all(np.isfinite(linear)) and np.all(np.isfinite(linear @ matrix[..., -1:])))
         except np.linalg.LinAlgError:
-            linear = np.full_like(matrix[..., :-1], np.inf)
-        inverse: Floats = np.concatenate([linear, -linear @ matrix[..., -1:]], axis=-1)
-    if not np.all(np.isfinite(inverse)):
+            invertible = False
+    if not invertible:
         reject_value("affine", "a singular matrix", "a matrix that can be inverted")
-    return inverse
-
-
-def composed(first: Floats, then: Floats) -> Floats:
-    """Compose two maps of shape (..., n, n + 1): `first`, then `then`."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        moved = then[..., :-1] @ first
-        moved[..., -1] += then[..., -1]
-    return moved
-
-
-def inverse_gradient(matrix: Floats, after: Floats | None, gradient: Floats) -> Floats:
-    """Differentiate ``composed(inverted(matrix), after)``: from its gradient to that of `matrix`."""
-    if after is not None:
-        gradient = after[:, :-1].T @ gradient
-    inverse = np.linalg.inv(matrix[..., :-1])
-    transposed = np.swapaxes(inverse, -1, -2)
-    # inverted(matrix) = [B | -B t] with B the inverse: first through the offset, then through B itself.
-    offset = gradient[..., -1:]
-    of_inverse = gradient[..., :-1] - offset @ np.swapaxes(matrix[..., -1:], -1, -2)
-    return np.concatenate([-transposed @ of_inverse @ transposed, -transposed @ offset], axis=-1)

@@ -10,9 +10,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _spec
+from ._bridges import eager
 from ._errors import reject_type, reject_value
-from ._routes import bridge_of
-from ._rules import Gradients
+from ._routes import bridge_of, common_bridge
+
+
+class Gradients(NamedTuple):
+    """The gradients that `deform_grid_vjp` returns.
+
+    Attributes
+    ----------
+    image : numpy.ndarray, or list or tuple of them
+        With respect to the image, or to each of several; None for those whose output has no gradient.
+    displacement : numpy.ndarray
+        With respect to the control points.
+    affine : numpy.ndarray or None
+        With respect to the affine matrix, if there is one.
+    """
+
+    image: Any
+    displacement: Any
+    affine: Any
 
 
 class _Call(NamedTuple):
@@ -46,21 +64,31 @@ def _like(X: Any, results: list[Any]) -> Any:
 
 def _bridge(argument: str, images: list[Any], X: Any) -> ModuleType:
     if images[0] is X:
-        return bridge_of(argument, X)
-    bridges = [bridge_of(name, image) for name, image in zip(_names(argument, len(images), X), images, strict=True)]
-    return bridges[0]
+        bridge = bridge_of(argument, X)
+        bridge.check(argument, X, X)
+        return bridge
+    names = _names(argument, len(images), X)
+    bridge = common_bridge(names, images)
+    for name, image in zip(names, images, strict=True):
+        bridge.check(name, image, images[0])
+    return bridge
 
 
 def _prepare(
     argument: str,
     bridge: ModuleType,
-    infos: Sequence[_spec.ArrayInfo],
+    images: Sequence[Any],
+    shapes: Sequence[_spec.Shape] | None,
     displacement: Any,
     affine: Any,
-    **options: Any,
+    options: dict[str, Any],
 ) -> _Call:
-    displacement = bridge.small_array("displacement", displacement)
-    affine = None if affine is None else bridge.small_array("affine", affine)
+    """Check a call; `shapes` are those of the images, where they are not those of `images`."""
+    displacement = bridge.small_array("displacement", displacement, images[0])
+    affine = None if affine is None else bridge.small_array("affine", affine, images[0])
+    infos = [bridge.info(image) for image in images]
+    if shapes is not None:
+        infos = [info._replace(shape=shape) for info, shape in zip(infos, shapes, strict=True)]
     spec = _spec.normalize(
         tuple(infos),
         bridge.info(displacement),
@@ -188,21 +216,19 @@ def deform_grid(
     """
     images = _as_list("X", X)
     bridge = _bridge("X", images, X)
-    call = _prepare(
-        "X",
-        bridge,
-        [bridge.info(image) for image in images],
-        displacement,
-        affine,
-        order=order,
-        mode=mode,
-        cval=cval,
-        crop=crop,
-        prefilter=prefilter,
-        axis=axis,
-        rotate=rotate,
-        zoom=zoom,
-    )
+    options = {
+        "order": order,
+        "mode": mode,
+        "cval": cval,
+        "crop": crop,
+        "prefilter": prefilter,
+        "axis": axis,
+        "rotate": rotate,
+        "zoom": zoom,
+    }
+    if bridge.is_deferred(images):
+        return _like(X, bridge.deferred(images, displacement, affine, options))
+    call = _prepare("X", bridge, images, None, displacement, affine, options)
     return _like(X, bridge.forward(call.spec, images, call.displacement, call.affine))
 
 
@@ -278,7 +304,9 @@ def deform_random_grid(
     images = _as_list("X", X)
     bridge = _bridge("X", images, X)
     batch, n = _spec.normalize_random(bridge.info(images[0]), axis, batch_dims, len(images))
-    displacement = random_displacement(points, sigma, ndim=n, batch_shape=batch, rng=rng)
+    counts = _spec.normalize_points(points, n)
+    scale = _spec.normalize_sigma(sigma, n)
+    displacement = bridge.random_normal((*batch, n, *counts), scale, images[0], rng)
     if axis is None:  # which axes are batch axes is known here, and not left to the shape of the grid
         axis = [tuple(range(len(batch), len(bridge.info(image).shape))) for image in images]
     return deform_grid(X, displacement, order, mode, cval, crop, prefilter, axis, affine, rotate, zoom)
@@ -325,18 +353,9 @@ def random_displacement(
     (8, 3, 4, 5, 6)
     """
     counts = _spec.normalize_points(points, ndim)
-    scale = np.array(_spec.normalize_sigma(sigma, len(counts)))
+    scale = _spec.normalize_sigma(sigma, len(counts))
     batch = _spec.normalize_shape("batch_shape", batch_shape)
-    accepted = "None, a seed that is not negative, a SeedSequence, a BitGenerator or a Generator"
-    try:
-        generator = np.random.default_rng(rng)
-    except TypeError:
-        reject_type("rng", rng, accepted)
-    except ValueError:
-        reject_value("rng", rng, accepted)
-    normal = generator.standard_normal((*batch, len(counts), *counts))
-    normal *= scale.reshape(-1, *(1,) * len(counts))
-    return normal
+    return eager.random_normal((*batch, len(counts), *counts), scale, None, rng)
 
 
 def dense_displacement(
@@ -379,9 +398,9 @@ def dense_displacement(
     array([0., 1., 2., 1., 0.])
     """
     bridge = bridge_of("displacement", displacement if not isinstance(displacement, (list, tuple)) else np.empty(0))
-    grid = bridge.small_array("displacement", displacement)
-    field_shape, spec = _spec.normalize_field(bridge.info(grid), shape, crop)
-    result: NDArray[np.float64] = bridge.dense(spec, grid, field_shape)
+    grid = bridge.small_array("displacement", displacement, None)
+    spec = _spec.normalize_field(bridge.info(grid), shape, crop)
+    result: NDArray[np.float64] = bridge.dense(spec, grid)
     return result
 
 
@@ -441,30 +460,26 @@ def deform_grid_gradient(
     """
     gradients = _as_list("dY", dY)
     bridge = _bridge("dY", gradients, dY)
-    infos = [bridge.info(gradient) for gradient in gradients]
     if X_shape is not None:
-        shapes = _spec.normalize_image_shapes(X_shape, len(infos))
+        shapes = _spec.normalize_image_shapes(X_shape, len(gradients))
     elif crop is not None:
         reject_value("X_shape", None, "the shape of the image, since crop is given")
     else:
-        shapes = [info.shape for info in infos]
-    call = _prepare(
-        "dY" if X_shape is None else "X_shape",
-        bridge,
-        [_spec.ArrayInfo(shape, info.dtype) for shape, info in zip(shapes, infos, strict=True)],
-        displacement,
-        affine,
-        order=order,
-        mode=mode,
-        cval=cval,
-        crop=crop,
-        prefilter=prefilter,
-        axis=axis,
-        rotate=rotate,
-        zoom=zoom,
-    )
-    for name, image, info in zip(_names("dY", len(infos), dY), call.spec.images, infos, strict=True):
-        _spec.check_gradient(name, image, info, call.spec.output_shape(image))
+        shapes = None
+    options = {
+        "order": order,
+        "mode": mode,
+        "cval": cval,
+        "crop": crop,
+        "prefilter": prefilter,
+        "axis": axis,
+        "rotate": rotate,
+        "zoom": zoom,
+    }
+    argument = "dY" if X_shape is None else "X_shape"
+    call = _prepare(argument, bridge, gradients, shapes, displacement, affine, options)
+    for name, image, gradient in zip(_names("dY", len(gradients), dY), call.spec.images, gradients, strict=True):
+        _spec.check_gradient(name, image, bridge.info(gradient), call.spec.output_shape(image))
     return _like(dY, bridge.image_vjp(call.spec, gradients, call.displacement, call.affine))
 
 
@@ -532,24 +547,20 @@ def deform_grid_vjp(
         )
     if dY is None:
         reject_type("dY", dY, "an array; None only in a list")
-    call = _prepare(
-        "X",
-        bridge,
-        [bridge.info(image) for image in images],
-        displacement,
-        affine,
-        order=order,
-        mode=mode,
-        cval=cval,
-        crop=crop,
-        prefilter=prefilter,
-        axis=axis,
-        rotate=rotate,
-        zoom=zoom,
-    )
+    options = {
+        "order": order,
+        "mode": mode,
+        "cval": cval,
+        "crop": crop,
+        "prefilter": prefilter,
+        "axis": axis,
+        "rotate": rotate,
+        "zoom": zoom,
+    }
+    call = _prepare("X", bridge, images, None, displacement, affine, options)
     for name, image, gradient in zip(_names("dY", len(images), dY), call.spec.images, gradients, strict=True):
         if gradient is not None:
-            bridge_of(name, gradient)
+            common_bridge(["X" if images[0] is X else "X[0]", name], [images[0], gradient])
             _spec.check_gradient(name, image, bridge.info(gradient), call.spec.output_shape(image))
     of_images, of_displacement, of_affine = bridge.vjp(call.spec, gradients, images, call.displacement, call.affine)
     return Gradients(_like(X, of_images), of_displacement, of_affine)

@@ -1,4 +1,6 @@
 # The compiled module, cpp/src/bindings.cpp. A test compares the names; element types are numbers of `dtypes`.
+from collections.abc import Sequence
+from types import CapsuleType
 from typing import Any
 
 import numpy as np
@@ -8,13 +10,16 @@ from ._geometry import Geometry
 
 _Array = NDArray[Any]
 _Floats = NDArray[np.float64]
+_Directions = Sequence[tuple[_Floats, _Floats | None]]
 
 version: str
 max_axes: int
 modes: dict[str, int]
 dtypes: dict[str, int]
+xla_version: tuple[int, int]
 
 def geometry_layout() -> dict[str, Any]: ...
+def xla_targets() -> dict[str, CapsuleType]: ...
 def get_num_threads() -> int: ...
 def set_num_threads(threads: int) -> None: ...
 def kernels() -> str: ...
@@ -42,6 +47,8 @@ def sample(
     dtype: int,
     points: _Floats,
     affine: _Floats | None,
+    fixed: _Floats | None,
+    directions: _Directions,
     output: _Array,
     batch_axes: int,
     filtered: bool,
@@ -49,6 +56,7 @@ def sample(
     fill_element: bytes,
 ) -> None: ...
 def displace(geometry: Geometry, points: _Floats, output: _Floats, batch_axes: int) -> None: ...
+def displace_adjoint(geometry: Geometry, gradient: _Floats, points: _Floats, batch_axes: int) -> _Floats: ...
 def scatter(
     geometry: Geometry,
     gradient: _Array,
@@ -56,6 +64,8 @@ def scatter(
     image: _Array | None,
     points: _Floats,
     affine: _Floats | None,
+    fixed: _Floats | None,
+    directions: _Directions,
     image_gradient: _Array | None,
     batch_axes: int,
     filtered: bool,

@@ -37,14 +37,16 @@ def name_of(dtype: np.dtype[Any]) -> str:
     return dtype.name
 
 
-def by_name(name: str) -> np.dtype[Any]:
-    """Give the NumPy dtype of a name."""
-    if name == "bfloat16":
-        import ml_dtypes  # noqa: PLC0415 - who has such arrays has it
-
-        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-        return bfloat16
-    return np.dtype(name)
+def element(value: Any, name: str) -> bytes:
+    """Give the bytes of an element; infinity for a value that the type cannot hold."""
+    with np.errstate(over="ignore"):
+        if name != "bfloat16":
+            return np.asarray(value).astype(name).tobytes()
+        bits = int(np.float32(value).view(np.uint32))
+    if value != value:
+        return np.uint16(0x7FC0).tobytes()
+    # The upper half of a float32, rounded to nearest, ties to even.
+    return np.uint16((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).tobytes()
 
 
 def real_part(name: str) -> str:

@@ -1,256 +1,263 @@
-"""The deformation and its derivatives, composed of an engine's verbs. The chain rule stands here and nowhere else."""
+"""The chain rule, for all frameworks: it stands here and nowhere else.
+
+Derivatives of the operators are operators again. Every result, multiplied with its cotangent and summed, is a sum of
+terms ``T(g, x; v_1 ... v_r; u)`` as `_operators` describes them; such a term is linear in all but the motion ``u``, and its
+derivative in ``u`` is the term with one direction more. From this follow both modes, to any order.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from . import _affine, _dtypes
-from ._engines import Job
-from ._engines import cpu as engine
-from ._geometry import Mode, make_geometry
-from ._spec import DeformSpec, ImageSpec, Shape
-
-Array = NDArray[Any]
-Floats = NDArray[np.float64]
+from ._operators import ADJOINT, Operands, Operator, Pair
+from ._spec import DeformSpec, Shape
 
 
-class Field(NamedTuple):
-    """Where the voxels go: the displacements of the control points, and the inverse affine, if there is one."""
+class Calculus(Protocol):
+    """What the rules need of a framework; its arrays have ``+``, ``-``, ``@`` and slices."""
 
-    points: Floats
-    affine: Floats | None
+    def apply(self, operator: Operator, operands: Operands) -> Sequence[Any]:
+        """Apply an operator, differentiably; one result for each that it has."""
+
+    def zeros_like(self, array: Any) -> Any:
+        """Make zeros."""
+
+    def inverse(self, matrices: Any) -> Any:
+        """Invert matrices."""
+
+    def transposed(self, matrices: Any) -> Any:
+        """Swap the last two axes."""
+
+    def joined(self, left: Any, right: Any) -> Any:
+        """Concatenate along the last axis."""
+
+    def broadcast(self, array: Any, shape: Shape) -> Any:
+        """Repeat an array along axes of extent 1."""
+
+    def constant(self, values: Any, like: Any) -> Any:
+        """Make an array of the kind and dtype of `like`."""
 
 
-class Gradients(NamedTuple):
-    """The gradients that `deform_grid_vjp` returns.
+# ---- reverse mode ----------------------------------------------------------------------------------------------------
 
-    Attributes
-    ----------
-    image : numpy.ndarray, or list or tuple of them
-        With respect to the image, or to each of several; None for those whose output has no gradient.
-    displacement : numpy.ndarray
-        With respect to the control points.
-    affine : numpy.ndarray or None
-        With respect to the affine matrix, if there is one.
-    """
 
+class _Term(NamedTuple):
+    """``T(gradient, image; directions; motion)``, with the operator whose `call` and `linear` describe it."""
+
+    operator: Operator
+    gradient: Any
     image: Any
-    displacement: Any
-    affine: Any
-
-
-def forward(spec: DeformSpec, images: Sequence[Array], displacement: Array, affine: Array | None) -> list[Array]:
-    """Deform images."""
-    field = _field(spec, displacement, affine)
-    return [_deform(plan, array, field) for plan, array in zip(_plans(spec), images, strict=True)]
-
-
-def dense(spec: DeformSpec, displacement: Array, shape: Shape) -> Floats:
-    """Evaluate the displacement at every voxel."""
-    output: Floats = engine.empty(shape, np.dtype(np.float64))
-    if output.size:
-        geometry = make_geometry(
-            image=spec.extent,
-            points=spec.points,
-            crop=spec.crop,
-            output=spec.output,
-            order=0,
-            mode=Mode.NEAREST,
-            prefilter=False,
-        )
-        engine.displace(_as_float64(displacement), geometry, output, batch_axes=len(spec.batch))
-    return output
-
-
-def image_vjp(
-    spec: DeformSpec, gradients: Sequence[Array | None], displacement: Array, affine: Array | None
-) -> list[Array | None]:
-    """Pull gradients of the outputs back to the images."""
-    field = _field(spec, displacement, affine)
-    results: list[Array | None] = []
-    for plan, image, gradient in zip(_plans(spec), spec.images, gradients, strict=True):
-        result = None if gradient is None else _new_gradient(image, gradient.dtype)
-        if gradient is not None and result is not None:
-            _pull(plan, None, gradient, field, result)
-        results.append(result)
-    return results
+    directions: tuple[Pair, ...]
 
 
 def vjp(
-    spec: DeformSpec,
-    gradients: Sequence[Array | None],
-    images: Sequence[Array],
-    displacement: Array,
-    affine: Array | None,
-) -> tuple[list[Array | None], Array, Array | None]:
-    """Pull gradients of the outputs back to images, control grid and affine matrix."""
-    field = _field(spec, displacement, affine)
-    n = spec.axes
-    of_points = np.zeros((*spec.batch, n, *spec.points))
-    of_inverse = np.zeros((*spec.batch, n, n + 1))
-    of_images: list[Array | None] = []
-    for plan, image, array, gradient in zip(_plans(spec), spec.images, images, gradients, strict=True):
-        result = None if gradient is None else _new_gradient(image, array.dtype)
-        if gradient is not None and result is not None:
-            sloped = None if image.order == 0 else array  # steps have no slope
-            for points_part, inverse_part in _pull(plan, sloped, gradient, field, result):
-                of_points += points_part
-                if inverse_part is not None:
-                    of_inverse += inverse_part.reshape(of_inverse.shape)
-        of_images.append(result)
-    of_displacement = of_points.astype(_gradient_dtype(displacement), copy=False)
-    return of_images, of_displacement, None if affine is None else _pull_to_affine(spec, affine, of_inverse)
+    calculus: Calculus, operator: Operator, operands: Operands, cotangents: Sequence[Any], needed: Operands
+) -> Operands:
+    """Pull cotangents of the results back to the operands.
 
-
-# ---- one image -----------------------------------------------------------------------------------------------------
-
-
-def _deform(plan: _Plan, array: Array, field: Field) -> Array:
-    output = engine.empty(plan.output_shape, _native(array.dtype))
-    if output.size == 0:
-        return output
-    for job, source, target in _real_parts(plan, array, output):
-        engine.sample(job, source, field.points, field.affine, target)
-    return output
-
-
-def _new_gradient(image: ImageSpec, dtype: np.dtype[Any]) -> Array:
-    return engine.empty(image.shape, _native(dtype))
-
-
-def _pull(
-    plan: _Plan, array: Array | None, gradient: Array, field: Field, result: Array
-) -> list[tuple[Floats, Floats | None]]:
-    """Write the gradient of an image to `result`; given the image, return those of points and inverse map as well."""
-    if result.size == 0 or gradient.size == 0:
-        result[...] = 0
-        return []
-    fields = []
-    arrays = [_converted(gradient, result.dtype), result, *([] if array is None else [array])]
-    for job, pulled, target, *source in _real_parts(plan, *arrays):
-        image = source[0] if source else None
-        of_field = engine.scatter(job, pulled, image, field.points, field.affine, target)
-        if of_field is not None:
-            fields.append(of_field)
-    return fields
-
-
-def _real_parts(plan: _Plan, *arrays: Array) -> Iterator[tuple[Any, ...]]:
-    """Give a job, and for it the arrays with their axes as an engine wants them.
-
-    Complex images are taken as real and imaginary part: every verb is linear over the real numbers.
+    A cotangent may be None; so is the gradient of an operand that is not `needed` or that no result depends on.
     """
-    if plan.core_axes is not None:
-        arrays = tuple(array.transpose(plan.core_axes) for array in arrays)
-    if len(plan.jobs) == 1:
-        yield plan.jobs[0], *arrays
-    else:
-        yield plan.jobs[0], *(array.real for array in arrays)
-        yield plan.jobs[1], *(array.imag for array in arrays)
-
-
-def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    return dtype if dtype.isnative else dtype.newbyteorder("=")
-
-
-def _converted(array: Array, dtype: np.dtype[Any]) -> Array:
-    with np.errstate(over="ignore"):  # infinity, as for every value that a type cannot hold
-        return array.astype(dtype, copy=False)
-
-
-# ---- plans ---------------------------------------------------------------------------------------------------------
-
-
-class _Plan(NamedTuple):
-    """How one image goes through an engine."""
-
-    output_shape: Shape
-    core_axes: Shape | None  # batch, channels, deformed axes; None if the image has them in this order
-    jobs: tuple[Job, ...]  # one, or two for real and imaginary part
-
-
-@lru_cache(maxsize=256)
-def _plans(spec: DeformSpec) -> tuple[_Plan, ...]:
-    return tuple(_plan(spec, image) for image in spec.images)
-
-
-def _plan(spec: DeformSpec, image: ImageSpec) -> _Plan:
-    axes = spec.core_axes(image)
-    parts = range(2 if image.dtype in _dtypes.COMPLEX_PARTS else 1)
-    return _Plan(
-        spec.output_shape(image),
-        None if axes == tuple(range(len(axes))) else axes,
-        tuple(_job(spec, image, part) for part in parts),
+    if operator.verb in ADJOINT:
+        (part,) = calculus.apply(*_transposed(operator, cotangents[0]))
+        return Operands(motion=(part,)) if operands.motion else Operands(gradient=part)
+    terms = _terms(calculus, operator, operands, cotangents)
+    motion = operands.motion
+    needs_motion = any(needed.motion)
+    of_image = of_gradient = None
+    of_motion: Pair | None = None
+    of_directions: list[Pair | None] = [None] * len(operands.directions)
+    for term in terms:
+        is_operand = term.image is operands.image
+        wants_image = is_operand and bool(needed.image)
+        if wants_image or needs_motion:
+            image_part, motion_part = _scatter(calculus, term, motion, wants_image, needs_motion)
+            of_image = _sum(of_image, image_part)
+            of_motion = _sum_pairs(of_motion, motion_part)
+        if needed.gradient:
+            sampler = term.operator._replace(verb="sample", wants_image=False, wants_motion=False)
+            (part,) = calculus.apply(sampler, Operands(None, term.image, motion, term.directions))
+            of_gradient = _sum(of_gradient, part)
+        for j, flags in enumerate(needed.directions):
+            if any(flags):
+                others = term.directions[:j] + term.directions[j + 1 :]
+                fewer = term._replace(operator=term.operator.more(-1), directions=others)
+                of_directions[j] = _sum_pairs(of_directions[j], _scatter(calculus, fewer, motion, False, True)[1])
+    nothing = (None,) * operator.motion_size
+    return Operands(
+        of_gradient,
+        of_image,
+        nothing if of_motion is None else _from_inverse(calculus, operator, motion, of_motion),
+        tuple(nothing if pair is None else pair for pair in of_directions),
     )
 
 
-def _job(spec: DeformSpec, image: ImageSpec, part: int) -> Job:
-    beyond = image.cval[part] if isinstance(image.cval, tuple) else image.cval
-    # Where there is no position: NaN in the modes that have no constant, where the type has it.
-    constant = image.mode in (Mode.CONSTANT, Mode.GRID_CONSTANT) or not _dtypes.is_inexact(image.dtype)
-    fill = beyond if constant else np.nan
-    name = _dtypes.real_part(image.dtype)
-    with np.errstate(over="ignore"):  # infinity, as for every value that a type cannot hold
-        fill_element = np.asarray(fill).astype(_dtypes.by_name(name)).tobytes()
-    geometry = make_geometry(
-        image=spec.extent,
-        points=spec.points,
-        crop=spec.crop,
-        output=spec.output,
-        order=image.order,
-        mode=image.mode,
-        prefilter=image.prefilter,
-        fill=fill,
-        beyond=beyond,
+def _transposed(operator: Operator, cotangent: Any) -> tuple[Operator, Operands]:
+    operands = Operands(gradient=cotangent) if operator.verb == "displace" else Operands(motion=(cotangent,))
+    return operator._replace(verb=ADJOINT[operator.verb]), operands
+
+
+def _terms(calculus: Calculus, operator: Operator, operands: Operands, cotangents: Sequence[Any]) -> list[_Term]:
+    """Give the terms whose sum is that of the results times their cotangents."""
+    if operator.verb == "sample":
+        return [_Term(operator, cotangents[0], operands.image, operands.directions)]
+    rest = list(cotangents)
+    terms = []
+    of_image = rest.pop(0) if operator.wants_image else None
+    if of_image is not None:
+        terms.append(_Term(operator._replace(linear=True), operands.gradient, of_image, operands.directions))
+    if any(part is not None for part in rest):
+        direction = _filled(calculus, rest, operands.motion)
+        terms.append(_Term(operator.more(1), operands.gradient, operands.image, (*operands.directions, direction)))
+    return terms
+
+
+def _scatter(
+    calculus: Calculus, term: _Term, motion: Pair, wants_image: bool, wants_motion: bool
+) -> tuple[Any, Pair | None]:
+    operator = term.operator._replace(verb="scatter", wants_image=wants_image, wants_motion=wants_motion)
+    image = term.image if wants_motion else None
+    results = calculus.apply(operator, Operands(term.gradient, image, motion, term.directions))
+    return results[0] if wants_image else None, tuple(results[wants_image:]) if wants_motion else None
+
+
+# ---- forward mode ----------------------------------------------------------------------------------------------------
+
+
+def jvp(calculus: Calculus, operator: Operator, operands: Operands, tangents: Operands) -> list[Any]:
+    """Push tangents of the operands forward to the results; None stands for zero, in tangents and results."""
+    if operator.verb in ADJOINT:
+        return list(calculus.apply(operator, tangents))
+    total: list[Any] = [None] * _count_results(operator)
+
+    def add(part: Operator, of: Operands) -> None:
+        results = calculus.apply(part, of)
+        offset = len(total) - len(results)  # the gradient of the image does not depend on the image
+        for i, result in enumerate(results):
+            total[offset + i] = _sum(total[offset + i], result)
+
+    if tangents.gradient is not None:
+        add(operator, operands._replace(gradient=tangents.gradient))
+    if tangents.image is not None:
+        add(operator._replace(linear=True, wants_image=False), operands._replace(image=tangents.image))
+    for j, pair in enumerate(tangents.directions):
+        if any(part is not None for part in pair):
+            changed = list(operands.directions)
+            changed[j] = _filled(calculus, pair, changed[j])
+            add(operator, operands._replace(directions=tuple(changed)))
+    if any(part is not None for part in tangents.motion):
+        direction = _to_inverse(calculus, operator, operands.motion, tangents.motion)
+        add(operator.more(1), operands._replace(directions=(*operands.directions, direction)))
+    return total
+
+
+def _count_results(operator: Operator) -> int:
+    if operator.verb != "scatter":
+        return 1
+    return operator.wants_image + operator.wants_motion * operator.motion_size
+
+
+# ---- the affine matrix and its inverse ---------------------------------------------------------------------------------
+
+
+def _to_inverse(calculus: Calculus, operator: Operator, motion: Pair, tangents: Pair) -> Pair:
+    """Make a direction of a change of a motion: of the forward map's change one of the inverse map."""
+    filled = _filled(calculus, tangents, motion)
+    if operator.motion_size == 1 or tangents[1] is None:
+        return filled
+    return filled[0], inverse_change(calculus, motion[1], _linear_part(operator), tangents[1])
+
+
+def _from_inverse(calculus: Calculus, operator: Operator, motion: Pair, gradients: Pair) -> Pair:
+    """Transpose `_to_inverse`."""
+    if operator.motion_size == 1:
+        return gradients
+    return gradients[0], inverse_change_adjoint(calculus, motion[1], _linear_part(operator), gradients[1])
+
+
+def _linear_part(operator: Operator) -> Any:
+    return operator.call.fixed_linear
+
+
+def inverse_change(calculus: Calculus, matrix: Any, fixed: Any, change: Any) -> Any:
+    """Differentiate the inverse of [M | t], after it the linear map `fixed`, along a change of [M | t]."""
+    inverse, outer = _inverses(calculus, matrix, fixed)
+    linear = change[..., :-1] @ inverse
+    offset = change[..., -1:] - linear @ matrix[..., -1:]
+    return -(outer @ calculus.joined(linear, offset))
+
+
+def inverse_change_adjoint(calculus: Calculus, matrix: Any, fixed: Any, gradient: Any) -> Any:
+    """Transpose `inverse_change`, in the change."""
+    inverse, outer = _inverses(calculus, matrix, fixed)
+    inner = -(calculus.transposed(outer) @ gradient)
+    offset = inner[..., -1:]
+    linear = inner[..., :-1] - offset @ calculus.transposed(matrix[..., -1:])
+    return calculus.joined(linear @ calculus.transposed(inverse), offset)
+
+
+def _inverses(calculus: Calculus, matrix: Any, fixed: Any) -> tuple[Any, Any]:
+    inverse = calculus.inverse(matrix[..., :-1])
+    return inverse, inverse if fixed is None else calculus.constant(fixed, matrix) @ inverse
+
+
+# ---- more axes -------------------------------------------------------------------------------------------------------
+
+
+def apply_mapped(
+    calculus: Calculus, operator: Operator, size: int, operands: Operands, mapped: Operands
+) -> Sequence[Any]:
+    """Apply an operator along the first axis, of `size`, of the operands that are `mapped`; results have it too."""
+    spec: DeformSpec = operator.call
+    if operator.verb in ADJOINT:
+        return calculus.apply(operator._replace(call=spec.with_batch_axis(size)), operands)
+    moved = any(any(pair) for pair in (mapped.motion, *mapped.directions))
+    if not (moved or operator.wants_motion or spec.batch):
+        return calculus.apply(operator._replace(call=spec.with_channel_axis(size)), operands)
+
+    affines = (pair[1] for pair in (mapped.motion, *mapped.directions) if len(pair) > 1)
+    own_affine = spec.has_affine and (spec.affine_batched or operator.wants_motion or any(affines))
+    # Batch axes that the affine matrix lacked, and gets now.
+    inner = spec.batch if own_affine and not spec.affine_batched else ()
+
+    def led(array: Any, is_mapped: bool, inner: Shape = ()) -> Any:
+        item = tuple(array.shape)[1:] if is_mapped else tuple(array.shape)
+        lead = (size if is_mapped else 1, *(1 for _ in inner))
+        return calculus.broadcast(array.reshape((*lead, *item)), (size, *inner, *item))
+
+    def led_pair(pair: Pair, is_mapped: Pair) -> Pair:
+        points = led(pair[0], is_mapped[0])
+        return (points, *(led(affine, is_mapped[1], inner) if own_affine else affine for affine in pair[1:]))
+
+    wider = Operands(
+        led(operands.gradient, mapped.gradient) if operator.takes_gradient else None,
+        led(operands.image, mapped.image) if operator.takes_image else None,
+        led_pair(operands.motion, mapped.motion),
+        tuple(map(led_pair, operands.directions, mapped.directions)),
     )
-    return Job(
-        geometry=geometry,
-        batch_axes=len(spec.batch),
-        dtype=_dtypes.CODES[name],
-        arithmetic=_dtypes.CODES[_dtypes.arithmetic(name, image.order, spec.axes)],
-        filtered=image.prefilter,
-        fill=fill_element,
+    results = list(calculus.apply(operator._replace(call=spec.with_batch_axis(size, own_affine)), wider))
+    if inner and operator.wants_motion:
+        for axis in range(len(inner), 0, -1):
+            results[-1] = results[-1].sum(axis)
+    return results
+
+
+# ---- sums in which None is zero ------------------------------------------------------------------------------------------
+
+
+def _sum(left: Any, right: Any) -> Any:
+    if left is None or right is None:
+        return right if left is None else left
+    return left + right
+
+
+def _sum_pairs(left: Pair | None, right: Pair | None) -> Pair | None:
+    if left is None or right is None:
+        return right if left is None else left
+    return tuple(map(_sum, left, right))
+
+
+def _filled(calculus: Calculus, pair: Sequence[Any], like: Pair) -> Pair:
+    return tuple(
+        calculus.zeros_like(array) if part is None else part for part, array in zip(pair, like, strict=True)
     )
-
-
-# ---- the field -----------------------------------------------------------------------------------------------------
-
-
-def _as_float64(array: Array) -> Floats:
-    return np.ascontiguousarray(array, dtype=np.float64)
-
-
-def _field(spec: DeformSpec, displacement: Array, affine: Array | None) -> Field:
-    return Field(_as_float64(displacement), _inverse_map(spec, affine))
-
-
-def _inverse_map(spec: DeformSpec, affine: Array | None) -> Floats | None:
-    fixed = _fixed_map(spec)
-    if affine is None:
-        return fixed
-    inverse = _affine.inverted(_affine.checked_affine(affine, spec.axes))
-    return np.ascontiguousarray(inverse if fixed is None else _affine.composed(inverse, fixed))
-
-
-def _fixed_map(spec: DeformSpec) -> Floats | None:
-    matrix = spec.inverse_rotation_and_zoom
-    return None if matrix is None else np.array(matrix)
-
-
-def _pull_to_affine(spec: DeformSpec, affine: Array, of_inverse: Floats) -> Array:
-    matrix = _affine.checked_affine(affine, spec.axes)
-    if not spec.affine_batched:
-        of_inverse = of_inverse.reshape(-1, *of_inverse.shape[-2:]).sum(axis=0)
-    gradient = np.zeros(affine.shape, _gradient_dtype(affine))
-    gradient[..., : spec.axes, :] = _affine.inverse_gradient(matrix, _fixed_map(spec), of_inverse)
-    return gradient
-
-
-def _gradient_dtype(array: Array) -> np.dtype[Any]:
-    dtype = _native(array.dtype)
-    return np.dtype(np.float64) if dtype.kind in "iu" else dtype

@@ -7,7 +7,7 @@ have no values yet, and serves as a key.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
@@ -44,6 +44,21 @@ class ImageSpec:
     cval: int | float | tuple[float, float]  # of complex images, both parts
     prefilter: bool
 
+    @property
+    def is_complex(self) -> bool:
+        """Tell whether elements have two parts."""
+        return self.dtype in _dtypes.COMPLEX_PARTS
+
+    def with_leading_axis(self, size: int) -> ImageSpec:
+        """Put an axis that is not deformed before the others."""
+        return replace(self, shape=(size, *self.shape), axes=tuple(axis + 1 for axis in self.axes))
+
+    def real_part(self, part: int) -> ImageSpec:
+        """Describe the real (0) or imaginary (1) part of a complex image; a real image is its own part 0."""
+        if not isinstance(self.cval, tuple):
+            return self
+        return replace(self, dtype=_dtypes.COMPLEX_PARTS[self.dtype], cval=self.cval[part])
+
 
 @dataclass(frozen=True)
 class DeformSpec:
@@ -55,6 +70,7 @@ class DeformSpec:
     points: Shape
     crop: Shape  # first voxel of the patch
     output: Shape  # extent of the patch
+    has_affine: bool
     affine_batched: bool
     inverse_rotation_and_zoom: Matrix | None
 
@@ -70,6 +86,39 @@ class DeformSpec:
     def axes(self) -> int:
         """Count the deformed axes."""
         return len(self.extent)
+
+    @property
+    def fixed_linear(self) -> Matrix | None:
+        """Give the linear part of the inverse of rotation and zoom."""
+        matrix = self.inverse_rotation_and_zoom
+        return None if matrix is None else tuple(row[:-1] for row in matrix)
+
+    def only(self, image: ImageSpec) -> DeformSpec:
+        """Give the specification of the same deformation for one image."""
+        return replace(self, images=(image,))
+
+    def with_batch_axis(self, size: int, affine_batched: bool = False) -> DeformSpec:
+        """Put one batch axis more before the others."""
+        images = tuple(image.with_leading_axis(size) for image in self.images)
+        return replace(self, images=images, batch=(size, *self.batch), affine_batched=affine_batched)
+
+    def with_batched_affine(self) -> DeformSpec:
+        """Give every batch item an affine matrix of its own."""
+        return replace(self, affine_batched=True)
+
+    def with_channel_axis(self, size: int) -> DeformSpec:
+        """Put an axis that is not deformed before those of the images; for specifications without batch axes."""
+        return replace(self, images=tuple(image.with_leading_axis(size) for image in self.images))
+
+    @property
+    def points_shape(self) -> Shape:
+        """Give the shape of the displacement of the control points."""
+        return (*self.batch, self.axes, *self.points)
+
+    @property
+    def field_shape(self) -> Shape:
+        """Give the shape of the displacement of each voxel."""
+        return (*self.batch, self.axes, *self.output)
 
     def output_shape(self, image: ImageSpec) -> Shape:
         """Give the shape of an image's output."""
@@ -157,6 +206,7 @@ def _normalize(
         points=points,
         crop=start,
         output=output,
+        has_affine=affine is not None,
         affine_batched=_affine_is_batched(affine, batch, len(extent)),
         inverse_rotation_and_zoom=None if inverse is None else tuple(map(tuple, inverse.tolist())),
     )
@@ -166,8 +216,33 @@ def _normalize(
 _normalize_cached = lru_cache(maxsize=256, typed=True)(_normalize)
 
 
-def normalize_field(displacement: ArrayInfo, shape: Any, crop: Any) -> tuple[Shape, DeformSpec]:
-    """Check a call that asks for the displacement alone; the first result is the shape of the field."""
+def options_of_image(index: int, count: int, part: int | None, **options: Any) -> dict[str, Any]:
+    """Give the options of one of several images; of a complex image, of its real (0) or imaginary (1) part."""
+    cval = _per_image("cval", options["cval"], count)[index]
+    if part is not None:
+        cval = cval.imag if part else cval.real
+    return options | {
+        "order": _per_image("order", options["order"], count)[index],
+        "mode": _per_image("mode", options["mode"], count)[index],
+        "cval": cval,
+        "axis": _normalize_axis(options["axis"], count)[index],
+    }
+
+
+def cropped_shape(shape: Shape, options: dict[str, Any]) -> Shape:
+    """Give the shape of the output, of an image whose extents may be symbols."""
+    if options["crop"] is None:
+        return shape
+    extents = list(shape)
+    axes = options["axis"] or range(len(shape) - len(options["crop"]), len(shape))
+    for axis, part in zip(axes, options["crop"], strict=True):
+        start, stop, _ = part.indices(extents[axis])
+        extents[axis] = max(0, stop - start)
+    return tuple(extents)
+
+
+def normalize_field(displacement: ArrayInfo, shape: Any, crop: Any) -> DeformSpec:
+    """Check a call that asks for the displacement alone."""
     _check_grid_dtype("displacement", displacement)
     extent = normalize_shape("shape", shape)
     if not 1 <= len(extent) <= MAX_AXES:
@@ -175,8 +250,7 @@ def normalize_field(displacement: ArrayInfo, shape: Any, crop: Any) -> tuple[Sha
     batch = displacement.shape[: max(0, len(displacement.shape) - 1 - len(extent))]
     points = _grid_points(displacement, batch, extent)
     start, output = _normalize_crop(crop, extent)
-    spec = DeformSpec((), batch, extent, points, start, output, affine_batched=False, inverse_rotation_and_zoom=None)
-    return (*batch, len(extent), *output), spec
+    return DeformSpec((), batch, extent, points, start, output, False, False, None)
 
 
 def normalize_random(image: ArrayInfo, axis: Any, batch_dims: Any, count: int, name: str = "X") -> tuple[Shape, int]:

@@ -7,7 +7,7 @@ import pytest
 from tables import MODES
 
 from elasticnd._dtypes import CODES
-from elasticnd._engines import Job, cpu
+from elasticnd._engines import Job, Motion, cpu
 from elasticnd._geometry import MODES as MODE_NUMBERS
 from elasticnd._geometry import make_geometry, with_derivative
 
@@ -33,7 +33,7 @@ def job_of(order, mode, derivative, beyond=0.3):
 
 def values(image, job, points):
     output = np.empty(SHAPE)
-    cpu.sample(job, image, points, None, output)
+    cpu.sample(job, image, Motion(points), output)
     return output
 
 
@@ -84,7 +84,7 @@ def test_scatter_is_the_transpose_of_every_derivative(order, mode, derivative, r
     output = values(image, job, points)
     weight = rng.standard_normal(SHAPE)
     pulled = np.empty(SHAPE)
-    cpu.scatter(job, weight, None, points, None, pulled)
+    cpu.scatter(job, weight, None, Motion(points), pulled)
     forward, backward = np.vdot(weight, output), np.vdot(pulled, image)
     # The prefilter magnifies up to 2.75 times along each axis, the derivatives up to 4 times each.
     scale = max(1.0, np.abs(output).max()) * (1 + np.abs(pulled).max())

@@ -6,16 +6,18 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstring>
 #include <exception>
 #include <functional>
+#include <iterator>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "../include/elasticnd/boundary.hpp"
-#include "core.hpp"
+#include "request.hpp"
+#include "xla.hpp"
 
 namespace py = pybind11;
 using namespace elasticnd;
@@ -24,73 +26,35 @@ namespace {
 
 using Doubles = py::array_t<double, py::array::c_style>;
 
-[[noreturn]] void reject(const std::string& what) { throw py::value_error("elasticnd._core: " + what); }
-
-constexpr int element_size[dtype_count] = {1, 1, 1, 2, 2, 4, 4, 8, 8, 2, 2, 4, 8};
-
 // Not by the buffer protocol, which would describe every field anew at each call.
-Geometry geometry_of(const py::array& record) {
-    if (record.nbytes() != static_cast<py::ssize_t>(sizeof(Geometry))) reject("geometry has a wrong size");
-    Geometry geometry;
-    std::memcpy(&geometry, record.data(), sizeof geometry);
-    if (geometry.axes < 1 || geometry.axes > max_axes) reject("axes out of range");
-    if (geometry.order < 0 || geometry.order > max_order) reject("order out of range");
-    if (geometry.mode < 0 || geometry.mode >= mode_count) reject("mode out of range");
-    if (geometry.padding < 0 || geometry.padding > 1024) reject("padding out of range");
-    constexpr int64 longest = int64(1) << 48;
-    for (int k = 0; k < geometry.axes; ++k) {
-        if (geometry.image[k] < 1 || geometry.image[k] > longest) reject("image extent out of range");
-        if (geometry.points[k] < 1 || geometry.points[k] > longest) reject("control points out of range");
-        if (geometry.output[k] < 0 || geometry.output[k] > longest) reject("output extent out of range");
-        if (geometry.crop[k] < 0 || geometry.crop[k] > longest) reject("crop out of range");
-        if (geometry.derivative[k] < 0) reject("derivative out of range");
-    }
-    return geometry;
+Geometry geometry_of(const py::array& record) { return checked_geometry(record.data(), record.nbytes()); }
+
+View view_of(const py::array& array, int dtype) {
+    if (dtype < 0 || dtype >= dtype_count || array.itemsize() != element_size[dtype])
+        reject("an array has a wrong type");
+    View view;
+    if (array.ndim() > static_cast<py::ssize_t>(std::size(view.shape))) reject("an array has too many axes");
+    view.data = const_cast<void*>(array.data());
+    view.dtype = dtype;
+    view.ndim = static_cast<int>(array.ndim());
+    std::copy_n(array.shape(), view.ndim, view.shape);
+    std::copy_n(array.strides(), view.ndim, view.stride);
+    return view;
 }
 
-// An array as planes over its last `axes` axes; keeps the table of offsets that it points to.
-class PlanesOf {
-   public:
-    PlanesOf(const py::array& array, int dtype, const Geometry& geometry, const int64* extent, int batch_axes) {
-        const int lead = static_cast<int>(array.ndim()) - geometry.axes;
-        if (lead < batch_axes || batch_axes < 0) reject("an array has too few axes");
-        if (dtype < 0 || dtype >= dtype_count || array.itemsize() != element_size[dtype])
-            reject("an array has a wrong type");
-        for (int k = 0; k < geometry.axes; ++k) {
-            if (array.shape(lead + k) != extent[k]) reject("an array has a wrong shape");
-            planes.stride[k] = array.strides(lead + k);
-        }
-        items = 1;
-        channels = 1;
-        offset_.push_back(0);
-        for (int k = 0; k < lead; ++k) {
-            (k < batch_axes ? items : channels) *= array.shape(k);
-            std::vector<int64> next;
-            next.reserve(offset_.size() * static_cast<size_t>(array.shape(k)));
-            for (const int64 start : offset_)
-                for (py::ssize_t i = 0; i < array.shape(k); ++i) next.push_back(start + i * array.strides(k));
-            offset_.swap(next);
-        }
-        planes.data = static_cast<char*>(const_cast<void*>(array.data()));
-        planes.dtype = dtype;
-        planes.offset = offset_.data();
-    }
-    Planes planes;
-    int64 items;
-    int64 channels;
+Numbers numbers_of(const Doubles& array) { return {array.data(), array.size()}; }
+Numbers numbers_of(const std::optional<Doubles>& array) { return array ? numbers_of(*array) : Numbers{nullptr, 0}; }
 
-   private:
-    std::vector<int64> offset_;
-};
+using DirectionArrays = std::vector<std::pair<Doubles, std::optional<Doubles>>>;
+
+std::vector<DirectionNumbers> directions_of(const DirectionArrays& arrays) {
+    std::vector<DirectionNumbers> directions;
+    for (const auto& [points, affine] : arrays) directions.push_back({numbers_of(points), numbers_of(affine)});
+    return directions;
+}
 
 void require_writeable(const py::array& array) {
     if (!array.writeable()) reject("an output is read-only");
-}
-
-// Integers of 32 bits and more, and doubles, are computed in doubles; the others in either type.
-bool can_compute_in(int arithmetic, int dtype) {
-    const bool wide = (dtype >= dtype_int32 && dtype <= dtype_uint64) || dtype == dtype_float64;
-    return arithmetic == dtype_float64 || (arithmetic == dtype_float32 && !wide);
 }
 
 // Signals reach Python on its main thread alone. The others must not ask for the GIL in the middle of a run: while
@@ -130,106 +94,77 @@ void compute(Body body) {
     }
 }
 
-// A deformation, with what its pointers point to.
-class Request {
-   public:
-    // Without an image, `output` stands in for it: nothing reads it then.
-    Request(const py::array& record, const std::optional<py::array>& image, const py::array& output, int dtype,
-            const Doubles& points, const std::optional<Doubles>& affine, int batch_axes, bool filtered, int arithmetic)
-        : geometry(geometry_of(record)), output_(output, dtype, geometry, geometry.output, batch_axes) {
-        if (!can_compute_in(arithmetic, dtype)) reject("the arithmetic is too narrow for the image");
-        deformation.geometry = geometry;
-        deformation.filtered = filtered;
-        deformation.arithmetic = arithmetic;
-        deformation.items = output_.items;
-        deformation.channels = output_.channels;
-        deformation.output = output_.planes;
-        deformation.image = output_.planes;
-        if (image) {
-            image_.emplace(*image, dtype, geometry, geometry.image, batch_axes);
-            require_same_planes(*image_);
-            deformation.image = image_->planes;
-        }
-        set_points(points);
-        set_affine(affine);
-        deformation.fill_element = nullptr;
-    }
-    void require_same_planes(const PlanesOf& other) const {
-        if (other.items != output_.items || other.channels != output_.channels)
-            reject("image and output differ in their planes");
-    }
-    Geometry geometry;
-    Deformation deformation;
-
-   private:
-    void set_points(const Doubles& points) {
-        int64 size = output_.items * geometry.axes;
-        for (int k = 0; k < geometry.axes; ++k) size *= geometry.points[k];
-        if (points.size() != size) reject("the control grid has a wrong size");
-        deformation.points = points.data();
-    }
-    void set_affine(const std::optional<Doubles>& affine) {
-        deformation.affine = nullptr;
-        deformation.affine_item_size = 0;
-        if (!affine) return;
-        const int64 size = geometry.axes * (geometry.axes + 1);
-        if (affine->size() != size && affine->size() != size * output_.items) reject("the affine has a wrong size");
-        deformation.affine = affine->data();
-        if (affine->size() != size) deformation.affine_item_size = size;
-    }
-    PlanesOf output_;
-    std::optional<PlanesOf> image_;
-};
-
 void sample_into(const py::array& geometry, const py::array& image, int dtype, const Doubles& points,
-                 const std::optional<Doubles>& affine, const py::array& output, int batch_axes, bool filtered,
+                 const std::optional<Doubles>& affine, const std::optional<Doubles>& fixed,
+                 const DirectionArrays& directions, const py::array& output, int batch_axes, bool filtered,
                  int arithmetic, const py::bytes& fill_element) {
-    Request request(geometry, image, output, dtype, points, affine, batch_axes, filtered, arithmetic);
     require_writeable(output);
+    const View from = view_of(image, dtype);
+    Request request({geometry_of(geometry), batch_axes, filtered, arithmetic}, &from, view_of(output, dtype),
+                    {numbers_of(points), numbers_of(affine), numbers_of(fixed)}, directions_of(directions));
     const std::string_view fill = fill_element;
     if (fill.size() != static_cast<size_t>(element_size[dtype])) reject("the fill is no element of the image");
     request.deformation.fill_element = fill.data();
-    compute([&](Executor& executor) { sample(request.deformation, executor); });
+    compute([&](Executor& executor) { sample_along(request.deformation, request.directions, executor); });
 }
 
-void displace_into(const py::array& geometry, const Doubles& points, const py::array& output, int batch_axes) {
-    Request request(geometry, std::nullopt, output, dtype_float64, points, std::nullopt, batch_axes, true,
-                    dtype_float64);
+void displace_into(const py::array& geometry, const Doubles& points, const Doubles& output, int batch_axes) {
     require_writeable(output);
-    if (request.deformation.channels != request.geometry.axes) reject("the output needs one channel per component");
+    Request request({geometry_of(geometry), batch_axes, true, dtype_float64}, nullptr, view_of(output, dtype_float64),
+                    {numbers_of(points), {}, {}});
+    if (request.deformation.channels != request.geometry().axes) reject("the output needs one channel per component");
     compute([&](Executor& executor) { displace(request.deformation, executor); });
+}
+
+Doubles zeros(std::vector<py::ssize_t> shape) {
+    Doubles array(std::move(shape));
+    std::fill_n(array.mutable_data(), array.size(), 0.0);
+    return array;
+}
+
+Doubles displace_adjoint_of(const py::array& geometry, const Doubles& gradient, const Doubles& points,
+                            int batch_axes) {
+    Request request({geometry_of(geometry), batch_axes, true, dtype_float64}, nullptr,
+                    view_of(gradient, dtype_float64), {numbers_of(points), {}, {}});
+    if (request.deformation.channels != request.geometry().axes) reject("the gradient needs one channel per component");
+    Doubles pulled = zeros({points.shape(), points.shape() + points.ndim()});
+    double* const to = pulled.mutable_data();
+    compute([&](Executor& executor) { displace_adjoint(request.deformation, to, executor); });
+    return pulled;
 }
 
 py::object scatter_of(const py::array& geometry, const py::array& gradient, int dtype,
                       const std::optional<py::array>& image, const Doubles& points,
-                      const std::optional<Doubles>& affine, const std::optional<py::array>& image_gradient,
+                      const std::optional<Doubles>& affine, const std::optional<Doubles>& fixed,
+                      const DirectionArrays& directions, const std::optional<py::array>& image_gradient,
                       int batch_axes, bool filtered, int arithmetic) {
-    Request request(geometry, image, gradient, dtype, points, affine, batch_axes, filtered, arithmetic);
+    std::optional<View> from;
+    if (image) from = view_of(*image, dtype);
+    Request request({geometry_of(geometry), batch_axes, filtered, arithmetic}, from ? &*from : nullptr,
+                    view_of(gradient, dtype), {numbers_of(points), numbers_of(affine), numbers_of(fixed)},
+                    directions_of(directions));
     Gradients gradients = {};
     std::optional<PlanesOf> target;
     if (image_gradient) {
         require_writeable(*image_gradient);
-        target.emplace(*image_gradient, dtype, request.geometry, request.geometry.image, batch_axes);
+        target.emplace(view_of(*image_gradient, dtype), request.geometry(), request.geometry().image, batch_axes);
         request.require_same_planes(*target);
         gradients.image = &target->planes;
     }
     py::object fields = py::none();
     if (image) {
-        const py::ssize_t axes = request.geometry.axes;
-        Doubles of_points(std::vector<py::ssize_t>(points.shape(), points.shape() + points.ndim()));
-        std::fill_n(of_points.mutable_data(), of_points.size(), 0.0);
+        Doubles of_points = zeros({points.shape(), points.shape() + points.ndim()});
         gradients.points = of_points.mutable_data();
         py::object of_affine = py::none();
         if (affine) {
-            Doubles values(
-                std::vector<py::ssize_t>{static_cast<py::ssize_t>(request.deformation.items), axes, axes + 1});
-            std::fill_n(values.mutable_data(), values.size(), 0.0);
+            Doubles values = zeros({static_cast<py::ssize_t>(request.deformation.items), request.geometry().axes,
+                                    request.geometry().axes + 1});
             gradients.affine = values.mutable_data();
             of_affine = values;
         }
         fields = py::make_tuple(of_points, of_affine);
     }
-    compute([&](Executor& executor) { scatter(request.deformation, gradients, executor); });
+    compute([&](Executor& executor) { scatter_along(request.deformation, request.directions, gradients, executor); });
     return fields;
 }
 
@@ -247,11 +182,11 @@ void prefilter_into(const py::array& geometry, const py::array& image, int image
                     int coefficients_dtype, bool filtered) {
     const Geometry shape = geometry_of(geometry);
     require_box(shape);
-    PlanesOf from(image, image_dtype, shape, shape.image, 0);
-    PlanesOf to(coefficients, coefficients_dtype, shape, shape.box_extent, 0);
+    PlanesOf from(view_of(image, image_dtype), shape, shape.image, 0);
+    PlanesOf to(view_of(coefficients, coefficients_dtype), shape, shape.box_extent, 0);
     require_writeable(coefficients);
     if (from.channels != to.channels) reject("image and coefficients differ in their planes");
-    if (!can_compute_in(coefficients_dtype, image_dtype)) reject("coefficients are too narrow for the image");
+    require_wide_enough(coefficients_dtype, image_dtype);
     compute([&](Executor& executor) { prefilter(shape, from.channels, from.planes, to.planes, filtered, executor); });
 }
 
@@ -259,13 +194,20 @@ void prefilter_adjoint_into(const py::array& geometry, const py::array& coeffici
                             const py::array& image, int image_dtype, bool filtered) {
     const Geometry shape = geometry_of(geometry);
     require_box(shape);
-    PlanesOf to(image, image_dtype, shape, shape.image, 0);
-    PlanesOf from(coefficients, coefficients_dtype, shape, shape.box_extent, 0);
+    PlanesOf to(view_of(image, image_dtype), shape, shape.image, 0);
+    PlanesOf from(view_of(coefficients, coefficients_dtype), shape, shape.box_extent, 0);
     require_writeable(image);
     if (from.channels != to.channels) reject("image and coefficients differ in their planes");
-    if (!can_compute_in(coefficients_dtype, image_dtype)) reject("coefficients are too narrow for the image");
+    require_wide_enough(coefficients_dtype, image_dtype);
     compute(
         [&](Executor& executor) { prefilter_adjoint(shape, to.channels, from.planes, to.planes, filtered, executor); });
+}
+
+py::dict xla_targets() {
+    py::dict targets;
+    for (const XlaHandler* handler = xla_handlers; handler->name; ++handler)
+        targets[handler->name] = py::capsule(handler->function);
+    return targets;
 }
 
 py::dict geometry_layout() {
@@ -329,16 +271,20 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
                py::arg("coefficients_dtype"), py::arg("image"), py::arg("image_dtype"), py::arg("filtered"),
                "Fills the image with the transpose of prefilter applied to the coefficients.");
     module.def("sample", sample_into, py::arg("geometry"), py::arg("image"), py::arg("dtype"), py::arg("points"),
-               py::arg("affine").none(true), py::arg("output"), py::arg("batch_axes"), py::arg("filtered"),
-               py::arg("arithmetic"), py::arg("fill_element"), "Fills the output with the deformed image.");
+               py::arg("affine").none(true), py::arg("fixed").none(true), py::arg("directions"), py::arg("output"),
+               py::arg("batch_axes"), py::arg("filtered"), py::arg("arithmetic"), py::arg("fill_element"), "Fills the output with the deformed image.");
     module.def("displace", displace_into, py::arg("geometry"), py::arg("points"), py::arg("output"),
                py::arg("batch_axes"), "Fills the output with the displacement of each voxel.");
+    module.def("displace_adjoint", displace_adjoint_of, py::arg("geometry"), py::arg("gradient"), py::arg("points"),
+               py::arg("batch_axes"), "Returns the transpose of displace, applied to the gradient; points of any values.");
     module.def(
         "scatter", scatter_of, py::arg("geometry"), py::arg("gradient"), py::arg("dtype"), py::arg("image").none(true),
-        py::arg("points"), py::arg("affine").none(true), py::arg("image_gradient").none(true), py::arg("batch_axes"),
-        py::arg("filtered"), py::arg("arithmetic"),
+        py::arg("points"), py::arg("affine").none(true), py::arg("fixed").none(true), py::arg("directions"),
+        py::arg("image_gradient").none(true), py::arg("batch_axes"), py::arg("filtered"), py::arg("arithmetic"),
         "Pulls the gradient of the output back: fills image_gradient, and with an image returns the gradients of "
-        "the control points and, if there is one, per batch item of the affine map.");
+        "the control points and, if there is one, per batch item of the inverse of the affine map.");
+    module.attr("xla_version") = py::make_tuple(xla_version[0], xla_version[1]);
+    module.def("xla_targets", xla_targets, "The handlers for XLA by their names; none if compiled without its headers.");
     remember_main_thread();
     const py::module_ os = py::module_::import("os");
     if (py::hasattr(os, "register_at_fork"))

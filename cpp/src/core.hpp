@@ -31,11 +31,24 @@ struct Deformation {
     const char* fill_element;  // order 0 copies elements: this one where there is no position
 };
 
+// One item of a deformation, as a deformation.
+Deformation item_of(Deformation deformation, int64 item);
+
+// The number of elements of an array.
+inline int64 product(const int64* extent, int axes) {
+    int64 size = 1;
+    for (int k = 0; k < axes; ++k) size *= extent[k];
+    return size;
+}
+
 // Fills `output` with the spline of `image` at the positions.
 void sample(const Deformation& deformation, Executor& executor);
 
 // Fills `output`, float64, with the displacement of each voxel; a channel is a component.
 void displace(const Deformation& deformation, Executor& executor);
+
+// The transpose of `displace`, applied to `output`: adds to `points`, (items, axes, points...).
+void displace_adjoint(const Deformation& deformation, double* points, Executor& executor);
 
 // The transposes of `sample`, applied to `output`. What is null is left out.
 struct Gradients {

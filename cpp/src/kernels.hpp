@@ -109,6 +109,8 @@ struct Kernels {
     // job.source holds the coefficients of the image, for the gradient of grid and affine.
     int64 (*scatter_scratch)(const SampleJob&);
     void (*scatter)(const SampleJob&, UnitRange, const ScatterTargets&, void* scratch);
+    // The transpose of `displace`, by the same scratch: adds to the gradient of the grid alone.
+    void (*displace_adjoint)(const SampleJob&, UnitRange, const ScatterTargets&, void* scratch);
     // Bytes of scratch for both kinds of filters.
     int64 (*filter_scratch)();
     // `image[r]` is the first sample of a row, or null where all lies in a constant padding; `coefficients[r]` the

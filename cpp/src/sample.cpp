@@ -8,12 +8,6 @@
 namespace elasticnd {
 namespace {
 
-int64 product(const int64* extent, int axes) {
-    int64 size = 1;
-    for (int k = 0; k < axes; ++k) size *= extent[k];
-    return size;
-}
-
 // ---- the control grid -----------------------------------------------------------------------------------------------
 
 // Its coefficients: cubic, mirrored ends, one more on every side.
@@ -206,16 +200,6 @@ void run_rows(const Prepared& prepared, RowKernel kernel, Executor& executor) {
         executor.run(tasks, run);
 }
 
-Deformation item_of(Deformation deformation, int64 item) {
-    const Geometry& geometry = deformation.geometry;
-    deformation.points += item * geometry.axes * product(geometry.points, geometry.axes);
-    if (deformation.affine) deformation.affine += item * deformation.affine_item_size;
-    deformation.image.offset += item * deformation.channels;
-    deformation.output.offset += item * deformation.channels;
-    deformation.items = 1;
-    return deformation;
-}
-
 // Calls body(item, its deformation, executor). Many small items run side by side, each on one thread.
 template <class Body>
 void for_each_item(const Deformation& deformation, Executor& executor, Body body) {
@@ -250,6 +234,16 @@ void for_channels(const Deformation& one, Body body) {
 }
 
 }  // namespace
+
+Deformation item_of(Deformation deformation, int64 item) {
+    const Geometry& geometry = deformation.geometry;
+    deformation.points += item * geometry.axes * product(geometry.points, geometry.axes);
+    if (deformation.affine) deformation.affine += item * deformation.affine_item_size;
+    deformation.image.offset += item * deformation.channels;
+    deformation.output.offset += item * deformation.channels;
+    deformation.items = 1;
+    return deformation;
+}
 
 void sample(const Deformation& deformation, Executor& executor) {
     if (product(deformation.geometry.output, deformation.geometry.axes) == 0) return;
@@ -320,8 +314,11 @@ std::vector<Group> make_groups(const Prepared& prepared, bool find_reach) {
     return groups;
 }
 
+using ScatterKernel = void (*)(const SampleJob&, UnitRange, const ScatterTargets&, void*);
+
 // Adds to the image's gradient, inside of slabs, and to that of the grid and the affine map.
-void scatter_some(const Prepared& prepared, const Planes* image, double* points, double* affine, Executor& executor) {
+void scatter_some(const Prepared& prepared, ScatterKernel kernel, const Planes* image, double* points, double* affine,
+                  Executor& executor) {
     const Geometry& geometry = prepared.job.geometry;
     const int64 extent = geometry.box_extent[0];
     int64 slabs = 1;
@@ -359,7 +356,7 @@ void scatter_some(const Prepared& prepared, const Planes* image, double* points,
                 range.first += group.units.first;
                 range.last += group.units.first;
                 executor.checkpoint();
-                active_kernels().scatter(prepared.job, range, targets, scratch);
+                kernel(prepared.job, range, targets, scratch);
             }
         }
     };
@@ -406,7 +403,7 @@ void scatter(const Deformation& deformation, const Gradients& gradients, Executo
                 if (!source) prepared.set_source(*target, boxed);
             }
             if (prepared.units > 0)
-                scatter_some(prepared, target ? &target->planes() : nullptr,
+                scatter_some(prepared, active_kernels().scatter, target ? &target->planes() : nullptr,
                              gradients.points ? gradients.points + item * grid_size : nullptr,
                              gradients.affine ? gradients.affine + item * affine_size : nullptr, own);
             if (!target) return;
@@ -415,6 +412,15 @@ void scatter(const Deformation& deformation, const Gradients& gradients, Executo
             image.offset += item * deformation.channels + first;
             target->pull(image, filtered, own);
         });
+    });
+}
+
+void displace_adjoint(const Deformation& deformation, double* points, Executor& executor) {
+    const int64 grid_size = deformation.geometry.axes * product(deformation.geometry.points, deformation.geometry.axes);
+    for_each_item(deformation, executor, [&](int64 item, const Deformation& one, Executor& own) {
+        const Prepared prepared(one, own);
+        if (prepared.units > 0)
+            scatter_some(prepared, active_kernels().displace_adjoint, nullptr, points + item * grid_size, nullptr, own);
     });
 }
 

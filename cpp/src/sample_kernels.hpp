@@ -9,6 +9,7 @@ ELASTICND_BEGIN
 
 void sample(const SampleJob& job, UnitRange units, void* scratch);
 void displace(const SampleJob& job, UnitRange units, void* scratch);
+void displace_adjoint(const SampleJob& job, UnitRange units, const ScatterTargets& targets, void* scratch);
 void scatter(const SampleJob& job, UnitRange units, const ScatterTargets& targets, void* scratch);
 void filter_rows(const RowFilterJob& job, const char* const* image, char* const* coefficients, int count,
                  void* scratch);

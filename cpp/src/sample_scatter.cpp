@@ -198,7 +198,26 @@ void scatter_as(const SampleJob& job, UnitRange units, const ScatterTargets& tar
     if (targets.grid) walk.flush();
 }
 
+struct DisplacementScratch {
+    Row row;
+    double values[row_length];
+};
+
 }  // namespace
+
+void displace_adjoint(const SampleJob& job, UnitRange units, const ScatterTargets& targets, void* scratch) {
+    auto& own = take_scratch<DisplacementScratch>(scratch);
+    Walk walk(job, false, scratch, targets.grid);
+    for (int64 unit = units.first; unit < units.last; ++unit) {
+        walk.visit(unit, own.row);
+        for (int component = 0; component < job.geometry.axes; ++component) {
+            load_row(dtype_float64, output_row(job, own.row, component), job.output.stride[job.geometry.axes - 1],
+                     own.row.count, dtype_float64, reinterpret_cast<char*>(own.values));
+            walk.gather_gradient(own.row, component, own.values);
+        }
+    }
+    walk.flush();
+}
 
 void scatter(const SampleJob& job, UnitRange units, const ScatterTargets& targets, void* scratch) {
     if (job.source.dtype == dtype_float64)

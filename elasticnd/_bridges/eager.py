@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _affine, _operators
 from .._dtypes import name_of
 from .._errors import reject_type, reject_value
-from .._rules import dense, forward, image_vjp, vjp
-from .._spec import ArrayInfo
-
-__all__ = ["dense", "forward", "image_vjp", "info", "small_array", "vjp"]
+from .._operators import Operands, Operator, Pair
+from .._rules import inverse_change_adjoint
+from .._spec import ArrayInfo, DeformSpec
 
 Array = NDArray[Any]
 
@@ -22,7 +23,7 @@ def info(array: Array) -> ArrayInfo:
     return ArrayInfo(array.shape, name_of(array.dtype))
 
 
-def small_array(argument: str, value: Any) -> Array:
+def small_array(argument: str, value: Any, like: Any = None) -> Array:
     """Take a control grid or a matrix: an array, or nested lists of numbers."""
     if type(value) is np.ndarray:
         return value
@@ -39,7 +40,142 @@ def small_array(argument: str, value: Any) -> Array:
     return array
 
 
+def check(argument: str, image: Array, first: Array) -> None:
+    """Every array that got here will do."""
+
+
+def is_deferred(images: Sequence[Array]) -> bool:
+    """Every array has its values."""
+    return False
+
+
+def random_normal(shape: Sequence[int], scale: Sequence[float], like: Any, rng: Any) -> NDArray[np.float64]:
+    """Draw displacements of control points, of a standard deviation for each component."""
+    accepted = "None, a seed that is not negative, a SeedSequence, a BitGenerator or a Generator"
+    try:
+        generator = np.random.default_rng(rng)
+    except TypeError:
+        reject_type("rng", rng, accepted)
+    except ValueError:
+        reject_value("rng", rng, accepted)
+    normal = generator.standard_normal(tuple(shape))
+    normal *= np.reshape(scale, (-1, *(1,) * len(scale)))
+    return normal
+
+
 def _has_masks(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return any(map(_has_masks, value))
     return isinstance(value, np.ma.MaskedArray)
+
+
+def forward(spec: DeformSpec, images: Sequence[Array], displacement: Array, affine: Array | None) -> list[Array]:
+    """Deform images."""
+    motion = _motion(spec, displacement, affine)
+    results = []
+    for array, parts in zip(images, _operators.real_parts(spec), strict=True):
+        if len(parts) == 1:
+            results += _operators.run(Operator(parts[0], "sample"), parts[0], Operands(image=array, motion=motion))
+            continue
+        output = np.empty(parts[0].output_shape(parts[0].images[0]), _operators.native(array.dtype))
+        for part, source, target in zip(parts, _parts(array), _parts(output), strict=True):
+            _operators.run(Operator(part, "sample"), part, Operands(image=source, motion=motion), target)
+        results.append(output)
+    return results
+
+
+def image_vjp(
+    spec: DeformSpec, gradients: Sequence[Array | None], displacement: Array, affine: Array | None
+) -> list[Array | None]:
+    """Pull gradients of the outputs back to the images."""
+    motion = _motion(spec, displacement, affine)
+    nothing = [None] * len(gradients)
+    return [result for result, _ in _pulled(spec, gradients, nothing, motion)]
+
+
+def vjp(
+    spec: DeformSpec,
+    gradients: Sequence[Array | None],
+    images: Sequence[Array],
+    displacement: Array,
+    affine: Array | None,
+) -> tuple[list[Array | None], Array, Array | None]:
+    """Pull gradients of the outputs back to images, control grid and affine matrix."""
+    motion = _motion(spec, displacement, affine)
+    of_images = []
+    of_motion = [np.zeros(array.shape) for array in motion]
+    for result, parts in _pulled(spec, gradients, images, motion):
+        of_images.append(result)
+        for part in parts:
+            for total, summand in zip(of_motion, part, strict=True):
+                total += summand
+    of_displacement = of_motion[0].astype(_gradient_dtype(displacement), copy=False)
+    if affine is None:
+        return of_images, of_displacement, None
+    of_matrix = inverse_change_adjoint(_Calculus(), motion[1], spec.fixed_linear, of_motion[1])
+    of_affine = np.zeros(affine.shape, _gradient_dtype(affine))
+    of_affine[..., : spec.axes, :] = of_matrix
+    return of_images, of_displacement, of_affine
+
+
+def dense(spec: DeformSpec, displacement: Array) -> Array:
+    """Evaluate the displacement at every voxel."""
+    return _operators.run(Operator(spec, "displace"), spec, Operands(motion=(displacement,)))[0]
+
+
+def _motion(spec: DeformSpec, displacement: Array, affine: Array | None) -> Pair:
+    return (displacement,) if affine is None else (displacement, _affine.checked_affine(affine, spec.axes))
+
+
+def _pulled(
+    spec: DeformSpec, gradients: Sequence[Array | None], images: Sequence[Array | None], motion: Pair
+) -> list[tuple[Array | None, list[list[Array]]]]:
+    """Pull each gradient back to its image; and, of images that are given, to the motion, each real part by itself."""
+    results: list[tuple[Array | None, list[list[Array]]]] = []
+    for parts, image, gradient in zip(_operators.real_parts(spec), images, gradients, strict=True):
+        if gradient is None:
+            results.append((None, []))
+            continue
+        dtype = _operators.native((gradient if image is None else image).dtype)
+        target = np.empty(parts[0].images[0].shape, dtype)
+        pulled = (_converted(gradient, dtype), target, target if image is None else image)
+        of_motion = []
+        columns = [(array,) for array in pulled] if len(parts) == 1 else map(_parts, pulled)
+        for part, part_gradient, part_target, part_image in zip(parts, *columns, strict=True):
+            operator = Operator(part, "scatter", wants_image=True, wants_motion=image is not None)
+            operands = Operands(part_gradient, part_image if image is not None else None, motion)
+            of_motion.append(_operators.run(operator, part, operands, part_target)[1:])
+        results.append((target, of_motion))
+    return results
+
+
+def _parts(array: Array) -> tuple[Array, Array]:
+    return array.real, array.imag
+
+
+def _converted(array: Array, dtype: np.dtype[Any]) -> Array:
+    with np.errstate(over="ignore"):  # infinity, as for every value that a type cannot hold
+        return array.astype(dtype, copy=False)
+
+
+def _gradient_dtype(array: Array) -> np.dtype[Any]:
+    dtype = _operators.native(array.dtype)
+    return np.dtype(np.float64) if dtype.kind in "iu" else dtype
+
+
+class _Calculus:
+    """What the derivative of the inverse needs; gradients of gradients are not for arrays that record none."""
+
+    inverse = staticmethod(np.linalg.inv)
+
+    @staticmethod
+    def transposed(matrices: Array) -> Array:
+        return matrices.swapaxes(-1, -2)
+
+    @staticmethod
+    def joined(left: Array, right: Array) -> Array:
+        return np.concatenate([left, right], axis=-1)
+
+    @staticmethod
+    def constant(values: Any, like: Array) -> Array:
+        return np.asarray(values, like.dtype)

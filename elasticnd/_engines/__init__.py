@@ -3,12 +3,14 @@
 An engine is a module. Its verbs, each linear in its first array:
 
 ``sample``
-    an image to the values of its spline at the deformed positions
+    an image to the values of its spline at the deformed positions, or to their derivative along directions
 ``scatter``
     the transpose of ``sample`` in its image, and the gradients of ``<output, sample>`` with respect to control points
-    and affine matrix, one of these or all
+    and inverse affine map, one of these or all
 ``displace``
     control points to the displacement of each voxel
+``displace_adjoint``
+    the transpose
 ``prefilter``
     an image to its B-spline coefficients, a step of ``sample``
 ``prefilter_adjoint``
@@ -19,9 +21,23 @@ Arrays come with their axes in the order batch, channels, deformed; a `Job` says
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .._geometry import Geometry
+
+Floats = NDArray[np.float64]
+
+
+class Motion(NamedTuple):
+    """Where the voxels go, and directions in which that can change."""
+
+    points: Any  # displacements of the control points
+    affine: Any = None  # forward map of the output patch; the engine inverts it
+    fixed: Any = None  # the inverse of rotation and zoom
+    directions: tuple[tuple[Any, Any], ...] = ()  # changes of control points and, with an affine, of the inverse map
 
 
 class Job(NamedTuple):

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 
 from .. import _core, _dtypes
 from .._geometry import Geometry
-from . import Job
+from . import Floats, Job, Motion
 
 if TYPE_CHECKING:
     from .._spec import Shape
 
 Array = NDArray[Any]
-Floats = NDArray[np.float64]
 
 _ARITHMETIC = {_dtypes.CODES[name]: name for name in ("float32", "float64")}
 _ALIGNMENT = 64  # bytes: what other libraries ask of memory that they take over without a copy ...
@@ -33,14 +32,16 @@ def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
-def sample(job: Job, image: Array, points: Floats, affine: Floats | None, output: Array) -> None:
+def sample(job: Job, image: Array, motion: Motion, output: Array) -> None:
     """Write the values of the image's spline at the deformed positions to `output`; order 0 copies elements."""
     _core.sample(
         job.geometry,
         _raw(image),
         job.dtype,
-        points,
-        affine,
+        motion.points,
+        motion.affine,
+        motion.fixed,
+        motion.directions,
         _raw(output),
         job.batch_axes,
         job.filtered,
@@ -50,25 +51,22 @@ def sample(job: Job, image: Array, points: Floats, affine: Floats | None, output
 
 
 def scatter(
-    job: Job,
-    gradient: Array,
-    image: Array | None,
-    points: Floats,
-    affine: Floats | None,
-    image_gradient: Array | None,
+    job: Job, gradient: Array, image: Array | None, motion: Motion, image_gradient: Array | None
 ) -> tuple[Floats, Floats | None] | None:
     """Pull the gradient of the output back to what `sample` took.
 
     Writes that of the image to `image_gradient`, if there is one. With an image, returns those of the control points
-    and, if there is one, of the inverse affine, per batch item.
+    and, if there is an affine, of its inverse map, per batch item.
     """
     return _core.scatter(
         job.geometry,
         _raw(gradient),
         job.dtype,
         None if image is None else _raw(image),
-        points,
-        affine,
+        motion.points,
+        motion.affine,
+        motion.fixed,
+        motion.directions,
         None if image_gradient is None else _raw(image_gradient),
         job.batch_axes,
         job.filtered,
@@ -79,6 +77,11 @@ def scatter(
 def displace(points: Floats, geometry: Geometry, output: Floats, *, batch_axes: int) -> None:
     """Write the displacement of each voxel to `output`, (batch..., axes, voxels...)."""
     _core.displace(geometry, points, output, batch_axes)
+
+
+def displace_adjoint(gradient: Floats, geometry: Geometry, points: Floats, *, batch_axes: int) -> Floats:
+    """Apply the transpose of `displace`; the shape of `points` is that of the result."""
+    return _core.displace_adjoint(geometry, gradient, points, batch_axes)
 
 
 def prefilter(job: Job, image: Array) -> Array:

@@ -1,0 +1,114 @@
+#include "request.hpp"
+
+#include <cstring>
+#include <stdexcept>
+
+#include "../include/elasticnd/boundary.hpp"
+#include "affine.hpp"
+
+namespace elasticnd {
+
+void reject(const std::string& what) { throw std::invalid_argument("elasticnd._core: " + what); }
+
+Geometry checked_geometry(const void* bytes, int64 size) {
+    if (size != static_cast<int64>(sizeof(Geometry))) reject("geometry has a wrong size");
+    Geometry geometry;
+    std::memcpy(&geometry, bytes, sizeof geometry);
+    if (geometry.axes < 1 || geometry.axes > max_axes) reject("axes out of range");
+    if (geometry.order < 0 || geometry.order > max_order) reject("order out of range");
+    if (geometry.mode < 0 || geometry.mode >= mode_count) reject("mode out of range");
+    if (geometry.padding < 0 || geometry.padding > 1024) reject("padding out of range");
+    constexpr int64 longest = int64(1) << 48;
+    for (int k = 0; k < geometry.axes; ++k) {
+        if (geometry.image[k] < 1 || geometry.image[k] > longest) reject("image extent out of range");
+        if (geometry.points[k] < 1 || geometry.points[k] > longest) reject("control points out of range");
+        if (geometry.output[k] < 0 || geometry.output[k] > longest) reject("output extent out of range");
+        if (geometry.crop[k] < 0 || geometry.crop[k] > longest) reject("crop out of range");
+        if (geometry.derivative[k] < 0) reject("derivative out of range");
+    }
+    return geometry;
+}
+
+PlanesOf::PlanesOf(const View& view, const Geometry& geometry, const int64* extent, int batch_axes) {
+    const int lead = view.ndim - geometry.axes;
+    if (lead < batch_axes || batch_axes < 0) reject("an array has too few axes");
+    for (int k = 0; k < geometry.axes; ++k) {
+        if (view.shape[lead + k] != extent[k]) reject("an array has a wrong shape");
+        planes.stride[k] = view.stride[lead + k];
+    }
+    items = 1;
+    channels = 1;
+    offset_.push_back(0);
+    for (int k = 0; k < lead; ++k) {
+        (k < batch_axes ? items : channels) *= view.shape[k];
+        std::vector<int64> next;
+        next.reserve(offset_.size() * static_cast<size_t>(view.shape[k]));
+        for (const int64 start : offset_)
+            for (int64 i = 0; i < view.shape[k]; ++i) next.push_back(start + i * view.stride[k]);
+        offset_.swap(next);
+    }
+    planes.data = static_cast<char*>(view.data);
+    planes.dtype = view.dtype;
+    planes.offset = offset_.data();
+}
+
+void require_wide_enough(int arithmetic, int dtype) {
+    const bool wide = (dtype >= dtype_int32 && dtype <= dtype_uint64) || dtype == dtype_float64;
+    if (arithmetic != dtype_float64 && (arithmetic != dtype_float32 || wide))
+        reject("the arithmetic is too narrow for the image");
+}
+
+Request::Request(const Settings& settings, const View* image, const View& output, const Motion& motion,
+                 const std::vector<DirectionNumbers>& ways)
+    : output_(output, settings.geometry, settings.geometry.output, settings.batch_axes) {
+    require_wide_enough(settings.arithmetic, output.dtype);
+    deformation.geometry = settings.geometry;
+    deformation.filtered = settings.filtered;
+    deformation.arithmetic = settings.arithmetic;
+    deformation.items = output_.items;
+    deformation.channels = output_.channels;
+    deformation.output = output_.planes;
+    deformation.image = output_.planes;
+    deformation.fill_element = nullptr;
+    if (image) {
+        require_wide_enough(settings.arithmetic, image->dtype);
+        image_ = std::make_unique<PlanesOf>(*image, geometry(), geometry().image, settings.batch_axes);
+        require_same_planes(*image_);
+        deformation.image = image_->planes;
+    }
+    set_motion(motion);
+    for (const DirectionNumbers& numbers : ways) add_direction(numbers);
+}
+
+void Request::require_same_planes(const PlanesOf& other) const {
+    if (other.items != output_.items || other.channels != output_.channels)
+        reject("image and output differ in their planes");
+}
+
+void Request::set_motion(const Motion& motion) {
+    points_size_ = output_.items * geometry().axes;
+    for (int k = 0; k < geometry().axes; ++k) points_size_ *= geometry().points[k];
+    if (motion.points.size != points_size_) reject("the control grid has a wrong size");
+    deformation.points = motion.points.data;
+    deformation.affine = nullptr;
+    deformation.affine_item_size = 0;
+    has_affine_ = motion.affine.data != nullptr;
+    if (motion.fixed.data && motion.fixed.size != map_size()) reject("rotation and zoom have a wrong size");
+    const int64 maps = has_affine_ ? motion.affine.size / map_size() : 1;
+    if (has_affine_ && (motion.affine.size != maps * map_size() || (maps != 1 && maps != output_.items)))
+        reject("the affine has a wrong size");
+    if (!has_affine_ && !motion.fixed.data) return;
+    inverse_ = inverse_maps(geometry().axes, maps, motion.affine.data, motion.fixed.data);
+    deformation.affine = inverse_.data();
+    if (maps != 1) deformation.affine_item_size = map_size();
+}
+
+void Request::add_direction(const DirectionNumbers& numbers) {
+    if (numbers.points.size != points_size_) reject("a direction has a wrong size");
+    const bool one = numbers.affine.size == map_size();
+    if (numbers.affine.data && !one && numbers.affine.size != map_size() * output_.items)
+        reject("a direction has a wrong size");
+    directions.push_back({numbers.points.data, numbers.affine.data, one ? 0 : map_size()});
+}
+
+}  // namespace elasticnd

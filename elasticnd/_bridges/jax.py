@@ -1,0 +1,443 @@
+"""The bridge for JAX: a primitive with its rules, which XLA runs through its foreign function interface.
+
+Where JAX lacks what a primitive needs, a function with `jax.custom_vjp` serves instead: it has reverse mode alone, once.
+Where XLA lacks the interface, it calls through Python.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from .. import _affine, _core, _dtypes, _operators, _rules
+from .._errors import reject_type
+from .._operators import Operands, Operator, flattened, structured
+from .._spec import ArrayInfo, DeformSpec
+from . import eager
+
+try:
+    from jax.extend.core import Primitive
+    from jax.interpreters import ad, batching, mlir
+except ImportError:  # pragma: no cover - an older or newer JAX
+    Primitive = None
+
+Array = Any
+
+
+def info(array: Array) -> ArrayInfo:
+    """Tell shape and dtype."""
+    return ArrayInfo(tuple(array.shape), array.dtype.name)
+
+
+def check(argument: str, image: Array, first: Array) -> None:
+    """Refuse keys of random numbers."""
+    if jax.dtypes.issubdtype(image.dtype, jax.dtypes.extended):
+        reject_type(argument, image, "an array of numbers")
+
+
+def is_deferred(images: Sequence[Array]) -> bool:
+    """Shapes and dtypes are always known."""
+    return False
+
+
+def small_array(argument: str, value: Any, like: Array | None = None) -> Array:
+    """Take a control grid or a matrix: an array of JAX or NumPy, or nested lists of numbers."""
+    if not isinstance(value, jax.Array):
+        if not isinstance(value, (np.ndarray, list, tuple)):
+            reject_type(argument, value, "an array of JAX or NumPy, or nested lists of numbers")
+        if isinstance(value, (list, tuple)) and any(isinstance(part, jax.Array) for part in value):
+            value = jnp.stack([jnp.asarray(part) for part in value])
+        else:
+            value = jnp.asarray(eager.small_array(argument, value))
+    if jnp.issubdtype(value.dtype, jnp.integer):
+        return value.astype(jnp.result_type(float))
+    narrow = jnp.issubdtype(value.dtype, jnp.floating) and value.dtype.itemsize < 4
+    return value.astype(jnp.float32) if narrow else value
+
+
+# ---- calls -----------------------------------------------------------------------------------------------------------
+
+
+def forward(spec: DeformSpec, images: Sequence[Array], displacement: Array, affine: Array | None) -> list[Array]:
+    """Deform images."""
+    motion = _motion(spec, displacement, affine)
+    return [
+        _joined([_sample(Operator(part, "sample"), source, motion) for part, source in zip(parts, _parts(image), strict=True)])
+        for image, parts in zip(images, _operators.real_parts(spec), strict=True)
+    ]
+
+
+def image_vjp(
+    spec: DeformSpec, gradients: Sequence[Array], displacement: Array, affine: Array | None
+) -> list[Array | None]:
+    """Pull gradients of the outputs back to the images; this is differentiable itself."""
+    motion = _motion(spec, displacement, affine)
+
+    def pull(part: DeformSpec, source: Array) -> Array:
+        operator = Operator(part, "scatter", wants_image=True)
+        return _apply(operator, Operands(gradient=source, motion=motion))[0]
+
+    return [
+        _joined([pull(part, source) for part, source in zip(parts, _parts(gradient), strict=True)])
+        for gradient, parts in zip(gradients, _operators.real_parts(spec), strict=True)
+    ]
+
+
+def vjp(
+    spec: DeformSpec,
+    gradients: Sequence[Array | None],
+    images: Sequence[Array],
+    displacement: Array,
+    affine: Array | None,
+) -> tuple[list[Array | None], Array, Array | None]:
+    """Pull gradients of the outputs back to images, control grid and affine matrix."""
+    given = [k for k, gradient in enumerate(gradients) if gradient is not None]
+
+    def deform(wanted: list[Array], displacement: Array, affine: Array | None) -> list[Array]:
+        merged = list(images)
+        for k, image in zip(given, wanted, strict=True):
+            merged[k] = image
+        outputs = forward(spec, merged, displacement, affine)
+        return [outputs[k] for k in given]
+
+    outputs, pull = jax.vjp(deform, [images[k] for k in given], displacement, affine)
+    # JAX takes the gradient of a complex number conjugated.
+    pulled = pull([jnp.conj(gradients[k]).astype(y.dtype) for k, y in zip(given, outputs, strict=True)])
+    of_images: list[Array | None] = [None] * len(images)
+    for k, of_image in zip(given, pulled[0], strict=True):
+        of_images[k] = jnp.conj(of_image)
+    return of_images, pulled[1], pulled[2]
+
+
+def dense(spec: DeformSpec, displacement: Array) -> Array:
+    """Evaluate the displacement at every voxel."""
+    return _apply(Operator(spec, "displace"), Operands(motion=(displacement,)))[0]
+
+
+def random_normal(shape: Sequence[int], scale: Sequence[float], like: Array, rng: Any) -> Any:
+    """Draw displacements of control points: from a key of JAX, or by a seed as NumPy does."""
+    if not isinstance(rng, jax.Array):
+        if isinstance(like, jax.core.Tracer):
+            reject_type("rng", rng, "a key of jax.random, since the image is traced")
+        return eager.random_normal(shape, scale, like, rng)
+    if not (jax.dtypes.issubdtype(rng.dtype, jax.dtypes.prng_key) or (rng.dtype == jnp.uint32 and rng.ndim == 1)):
+        reject_type("rng", rng, "a key of jax.random, or a seed that is no array")
+    return jax.random.normal(rng, tuple(shape), float) * jnp.reshape(jnp.asarray(scale), (-1, *(1,) * len(scale)))
+
+
+def _motion(spec: DeformSpec, displacement: Array, affine: Array | None) -> _operators.Pair:
+    if affine is None:
+        return (displacement,)
+    if not isinstance(affine, jax.core.Tracer):
+        _affine.checked_affine(np.asarray(affine), spec.axes)
+    return (displacement, affine[..., : spec.axes, :])
+
+
+def _parts(array: Array) -> list[Array]:
+    return [lax.real(array), lax.imag(array)] if jnp.iscomplexobj(array) else [array]
+
+
+def _joined(parts: Sequence[Array]) -> Array:
+    return parts[0] if len(parts) == 1 else lax.complex(*parts)
+
+
+# ---- application -----------------------------------------------------------------------------------------------------
+
+
+def _sample(operator: Operator, image: Array, motion: _operators.Pair) -> Array:
+    if _primitive is None:
+        return _sample_once(operator, image, *motion)
+    return _apply(operator, Operands(image=image, motion=motion))[0]
+
+
+def _apply(operator: Operator, operands: Operands) -> Sequence[Array]:
+    """Apply an operator, differentiably if there is a primitive."""
+    flat = flattened(operator, operands)
+    spec: DeformSpec = operator.call
+    if spec.has_affine and spec.batch and not spec.affine_batched:  # so that every operand has the batch axes
+        operator, flat = _with_own_affine(operator, spec, flat)
+    if _primitive is None:
+        return _call(operator, flat)
+    return _primitive.bind(*_equally_varying(flat), operator=operator)  # type: ignore[no-any-return]
+
+
+def _results(operator: Operator, flat: Sequence[Any]) -> list[tuple[_operators.Shape, Any]]:
+    """Give shapes and dtypes of the results."""
+    likes = _operators.likes(operator, structured(operator, flat))
+    shapes = _operators.result_shapes(operator, operator.call)  # type: ignore[arg-type]
+    return [(shape, like.dtype) for shape, like in zip(shapes, likes, strict=True)]
+
+
+def _call(operator: Operator, flat: Sequence[Array]) -> list[Array]:
+    """Have XLA call the core, or Python."""
+    kinds = [jax.ShapeDtypeStruct(*result) for result in _results(operator, flat)]
+    if not _has_targets():
+        return list(jax.pure_callback(partial(_run, operator), kinds, *flat, vmap_method="sequential"))
+    target = jax.ffi.ffi_call(_target_of(operator), kinds, vmap_method="sequential")
+    return list(target(*flat, **_attributes(operator)))
+
+
+def _run(operator: Operator, *flat: Array) -> list[np.ndarray[Any, Any]]:
+    """Apply an operator in Python."""
+    arrays = [np.asarray(array) for array in flat]
+    results = _operators.run(operator, operator.call, structured(operator, arrays))  # type: ignore[arg-type]
+    kinds = _results(operator, arrays)
+    return [result.astype(dtype, copy=False) for result, (_, dtype) in zip(results, kinds, strict=True)]
+
+
+class _Calculus:
+    """What the chain rule needs of JAX."""
+
+    apply = staticmethod(_apply)
+    zeros_like = staticmethod(jnp.zeros_like)
+    inverse = staticmethod(jnp.linalg.inv)
+    broadcast = staticmethod(jnp.broadcast_to)
+
+    @staticmethod
+    def transposed(matrices: Array) -> Array:
+        return jnp.swapaxes(matrices, -1, -2)
+
+    @staticmethod
+    def joined(left: Array, right: Array) -> Array:
+        return jnp.concatenate([left, right], -1)
+
+    @staticmethod
+    def constant(values: Any, like: Array) -> Array:
+        return jnp.asarray(values, like.dtype)
+
+
+_CALCULUS = _Calculus()
+
+
+# ---- without a primitive ---------------------------------------------------------------------------------------------
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _sample_once(operator: Operator, *flat: Array) -> Array:
+    """Sample, with a reverse rule that pulls back to image and motion in one go."""
+    return _call(operator, flat)[0]
+
+
+def _sample_forward(operator: Operator, *flat: Array) -> tuple[Array, tuple[Array, ...]]:
+    return _call(operator, flat)[0], flat
+
+
+def _sample_backward(operator: Operator, flat: tuple[Array, ...], cotangent: Array) -> tuple[Array | None, ...]:
+    image_has_gradient = jnp.issubdtype(flat[0].dtype, jnp.inexact)
+    if not image_has_gradient:
+        return (None, *map(jnp.zeros_like, flat[1:]))
+    needed = structured(operator, [True] * len(flat))
+    return tuple(flattened(operator, _rules.vjp(_CALCULUS, operator, structured(operator, flat), [cotangent], needed)))
+
+
+_sample_once.defvjp(_sample_forward, _sample_backward)
+
+
+# ---- the primitive ---------------------------------------------------------------------------------------------------
+
+
+def _abstract(*flat: Any, operator: Operator) -> list[Any]:
+    base = flat[0]  # which knows over which axes of a mesh it varies
+    return [
+        base.update(shape=shape, dtype=dtype, weak_type=False, sharding=base.sharding.update(spec=(None,) * len(shape)))
+        for shape, dtype in _results(operator, flat)
+    ]
+
+
+def _push(primals: Sequence[Array], tangents: Sequence[Any], *, operator: Operator) -> tuple[list[Array], list[Any]]:
+    outputs = _primitive.bind(*primals, operator=operator)
+    operands = structured(operator, primals)
+    if jnp.issubdtype(outputs[0].dtype, jnp.inexact):
+        changes = [None if type(tangent) is ad.Zero else tangent for tangent in tangents]
+        pushed = _rules.jvp(_CALCULUS, operator, operands, structured(operator, changes))
+    else:
+        pushed = [None] * len(outputs)
+    zeros = (ad.Zero(output.aval.to_tangent_aval()) for output in outputs)
+    return outputs, [zero if result is None else result for zero, result in zip(zeros, pushed, strict=True)]
+
+
+def _pull(cotangents: Sequence[Any], *flat: Any, operator: Operator) -> list[Any]:
+    """Transpose in the operands that are still open."""
+    given = [None if type(cotangent) is ad.Zero else cotangent for cotangent in cotangents]
+    is_open = [ad.is_undefined_primal(operand) for operand in flat]
+    if all(cotangent is None for cotangent in given):
+        return [ad.Zero(operand.aval) if left else None for operand, left in zip(flat, is_open, strict=True)]
+    needed = structured(operator, is_open)
+    pulled = flattened(operator, _rules.vjp(_CALCULUS, operator, structured(operator, flat), given, needed))
+    return [gradient if left else None for gradient, left in zip(pulled, is_open, strict=True)]
+
+
+def _map(flat: Sequence[Array], dims: Sequence[int | None], *, operator: Operator) -> tuple[Any, Any]:
+    size = next(array.shape[dim] for array, dim in zip(flat, dims, strict=True) if dim is not None)
+    first = [array if dim is None else jnp.moveaxis(array, dim, 0) for array, dim in zip(flat, dims, strict=True)]
+    mapped = structured(operator, [dim is not None for dim in dims])
+    results = _rules.apply_mapped(_CALCULUS, operator, size, structured(operator, first), mapped)
+    return results, [0] * len(results)
+
+
+@lru_cache(maxsize=512)
+def _jitted(operator: Operator) -> Any:
+    return jax.jit(lambda *flat: _primitive.bind(*flat, operator=operator))
+
+
+def _lower(context: Any, *flat: Any, operator: Operator) -> Any:
+    if not _has_targets():
+        return mlir.lower_fun(partial(_call_by_operator, operator), multiple_results=True)(context, *flat)
+    extra = _partition(operator, context)
+    lowering = jax.ffi.ffi_lowering(_target_of(operator), extra_attributes=extra)
+    return lowering(context, *flat, **_attributes(operator))
+
+
+def _call_by_operator(operator: Operator, *flat: Array) -> list[Array]:
+    return _call(operator, flat)
+
+
+def _make_primitive() -> Any:
+    primitive = Primitive("elasticnd")
+    primitive.multiple_results = True
+    primitive.def_impl(lambda *flat, operator: _jitted(operator)(*flat))
+    primitive.def_abstract_eval(_abstract)
+    ad.primitive_jvps[primitive] = _push
+    ad.primitive_transposes[primitive] = _pull
+    batching.primitive_batchers[primitive] = _map
+    mlir.register_lowering(primitive, _lower, platform="cpu")
+    return primitive
+
+
+_primitive = None if Primitive is None else _make_primitive()
+
+
+# ---- many devices ----------------------------------------------------------------------------------------------------
+
+
+def _with_own_affine(operator: Operator, spec: DeformSpec, flat: list[Array]) -> tuple[Operator, list[Array]]:
+    """Repeat the affine matrix, and its changes, for every batch item."""
+    operands = structured(operator, flat)
+
+    def own(pair: _operators.Pair) -> _operators.Pair:
+        return pair[0], jnp.broadcast_to(pair[1], (*spec.batch, *pair[1].shape))
+
+    pairs = tuple(map(own, operands.directions))
+    wider = operands._replace(motion=own(operands.motion), directions=pairs)
+    operator = operator._replace(call=spec.with_batched_affine())
+    return operator, flattened(operator, wider)
+
+
+def _equally_varying(flat: Sequence[Array]) -> Sequence[Array]:
+    """Inside of `jax.shard_map`, let all operands vary over the axes of the mesh that one of them varies over."""
+    if not hasattr(jax, "typeof"):
+        return flat
+    axes = [_varying_axes(jax.typeof(array)) for array in flat]
+    every = frozenset().union(*axes)
+    if not every:
+        return flat
+    return [
+        _vary(array, tuple(sorted(every - own))) if every - own else array
+        for array, own in zip(flat, axes, strict=True)
+    ]
+
+
+def _varying_axes(aval: Any) -> frozenset[str]:
+    if hasattr(aval, "manual_axis_type"):  # since JAX 0.10
+        return frozenset(aval.manual_axis_type.varying)
+    return getattr(aval, "vma", frozenset())
+
+
+def _vary(array: Array, axes: tuple[str, ...]) -> Array:
+    return lax.pcast(array, axes, to="varying") if hasattr(lax, "pcast") else lax.pvary(array, axes)
+
+
+def _partition(operator: Operator, context: Any) -> dict[str, Any] | None:
+    """Tell XLA that each batch item is computed by itself, so that sharded batches stay where they are."""
+    batch = len(operator.call.batch)  # type: ignore[attr-defined]
+    if not batch or not hasattr(jax.ffi, "register_ffi_target_as_batch_partitionable"):
+        return None
+    count = batch
+    names = [_factor(k) for k in range(batch)]
+    sizes = dict(zip(names, operator.call.batch, strict=True))  # type: ignore[attr-defined]
+    texts = []
+    for aval in (*context.avals_in, *context.avals_out):
+        own = list(names)
+        for extent in aval.shape[batch:]:
+            own.append(_factor(count))
+            sizes[own[-1]] = extent
+            count += 1
+        texts.append(f"[{', '.join(own)}]")
+    inputs = len(context.avals_in)
+    rest = [name for name in sizes if name not in names]
+    rule = (
+        f"#sdy.op_sharding_rule<({', '.join(texts[:inputs])})->({', '.join(texts[inputs:])}) "
+        f"{{{', '.join(f'{name}={size}' for name, size in sizes.items())}}} "
+        f"need_replication={{{', '.join(rest)}}}, custom>"
+    )
+    return {
+        "mhlo.frontend_attributes": mlir.ir_attribute({"num_batch_dims": str(batch)}),
+        "sdy.sharding_rule": mlir.ir.Attribute.parse(rule),
+    }
+
+
+def _factor(index: int) -> str:
+    """Name an axis as Shardy does: i, j, ... z, z_1, z_2, ..."""
+    return chr(ord("i") + index) if index < 18 else f"z_{index - 17}"
+
+
+# ---- XLA -------------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def _has_targets() -> bool:
+    """Register the handlers of the core. A handler that is too new for XLA would disable it altogether."""
+    targets = _core.xla_targets()
+    if not targets or not hasattr(jax, "ffi") or _core.xla_version > _runtime_version():
+        return False
+    for name, capsule in targets.items():
+        jax.ffi.register_ffi_target(name, capsule, platform="cpu")
+        if hasattr(jax.ffi, "register_ffi_target_as_batch_partitionable"):
+            jax.ffi.register_ffi_target_as_batch_partitionable(name)
+    return True
+
+
+def _runtime_version() -> tuple[int, int]:
+    header = Path(jax.ffi.include_dir(), "xla", "ffi", "api", "c_api.h").read_text()
+    major, minor = (re.search(rf"XLA_FFI_API_{part} (\d+)", header) for part in ("MAJOR", "MINOR"))
+    return (int(major[1]), int(minor[1])) if major and minor else (0, 0)
+
+
+def _target_of(operator: Operator) -> str:
+    return f"elasticnd_{operator.verb}"
+
+
+@lru_cache(maxsize=512)
+def _attributes(operator: Operator) -> dict[str, Any]:
+    """Pack the numbers of a call, as cpp/src/xla.cpp takes them."""
+    spec: DeformSpec = operator.call  # type: ignore[assignment]
+    if operator.verb in _operators.ADJOINT:
+        geometry = _operators.field_geometry(spec)
+        axes = tuple(range(len(spec.field_shape)))
+        head = [len(spec.batch), _dtypes.CODES["float64"], 1, 0, 0, 0, 0, 0]
+        return {"job": np.array([*head, *np.frombuffer(geometry.tobytes(), np.int64), *axes], np.int64)}
+    plan = _operators.plan_of(spec, operator.linear)
+    job = plan.job
+    fill = int.from_bytes(job.fill.ljust(8, b"\0"), "little", signed=True)
+    head = [
+        job.batch_axes,
+        job.arithmetic,
+        job.filtered,
+        fill,
+        spec.has_affine,
+        operator.directions,
+        operator.wants_image,
+        operator.wants_motion,
+    ]
+    axes = spec.core_axes(spec.images[0])
+    words = np.frombuffer(job.geometry.tobytes(), np.int64)
+    fixed = np.zeros(0) if plan.fixed is None else plan.fixed.ravel()
+    return {"job": np.array([*head, *words, *axes], np.int64), "fixed": fixed}

@@ -1,0 +1,59 @@
+"""Options and specifications as texts, which can stand in a recorded program and in a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from ._geometry import Mode
+from ._spec import DeformSpec, ImageSpec
+
+
+def text_of_options(options: dict[str, Any]) -> str:
+    """Write the options of one image."""
+    crop, rotate = options["crop"], options["rotate"]
+    if crop is not None:
+        crop = [[part.start, part.stop, part.step] for part in crop]
+    if isinstance(rotate, Mapping):
+        rotate = {"planes": [[list(plane), float(degrees)] for plane, degrees in rotate.items()]}
+    elif hasattr(rotate, "as_matrix"):
+        rotate = rotate.as_matrix()
+    return json.dumps(options | {"crop": crop, "rotate": rotate}, default=lambda value: value.tolist())
+
+
+@lru_cache(maxsize=256)
+def options_from_text(text: str) -> dict[str, Any]:
+    """Undo `text_of_options`."""
+    options: dict[str, Any] = json.loads(text)
+    if options["crop"] is not None:
+        options["crop"] = tuple(slice(*part) for part in options["crop"])
+    if options["axis"] is not None:
+        options["axis"] = tuple(options["axis"])
+    rotate = options["rotate"]
+    if isinstance(rotate, dict):
+        options["rotate"] = {tuple(plane): degrees for plane, degrees in rotate["planes"]}
+    return options
+
+
+def text_of_spec(spec: DeformSpec) -> str:
+    """Write a specification."""
+    return json.dumps({"spec": dataclasses.asdict(spec)})
+
+
+@lru_cache(maxsize=256)
+def spec_from_text(text: str) -> DeformSpec | None:
+    """Undo `text_of_spec`; None for the text of options."""
+    fields = json.loads(text).get("spec")
+    if fields is None:
+        return None
+    images = [image | {"mode": Mode(image["mode"])} for image in map(_with_tuples, fields["images"])]
+    return DeformSpec(**_with_tuples(fields) | {"images": tuple(ImageSpec(**image) for image in images)})
+
+
+def _with_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_tuples(part) for name, part in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
