@@ -226,7 +226,7 @@ def deform_grid(
         "rotate": rotate,
         "zoom": zoom,
     }
-    if bridge.is_deferred(images):
+    if bridge.is_deferred((*images, displacement, affine)):
         return _like(X, bridge.deferred(images, displacement, affine, options))
     call = _prepare("X", bridge, images, None, displacement, affine, options)
     return _like(X, bridge.forward(call.spec, images, call.displacement, call.affine))

@@ -294,6 +294,17 @@ def normalize_sigma(sigma: Any, ndim: int) -> tuple[float, ...]:
     return values
 
 
+def normalize_layer_axis(axis: Any) -> Shape | None:
+    """Bring the axes that a layer deforms into one form: counted from the end, for tensors of any rank."""
+    if axis is None:
+        return None
+    accepted = "None, or axes counted from the end, such as (-2, -1)"
+    axes = as_indices("axis", axis, accepted)
+    if not axes or max(axes) >= 0:
+        reject_value("axis", axes, accepted)
+    return axes
+
+
 def normalize_image_shapes(shape: Any, count: int) -> list[Shape]:
     """Bring the argument X_shape into one form: a shape per image."""
     if is_sequence(shape) and len(shape) > 0 and all(is_sequence(one) for one in shape):

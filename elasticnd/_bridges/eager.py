@@ -44,7 +44,7 @@ def check(argument: str, image: Array, first: Array) -> None:
     """Every array that got here will do."""
 
 
-def is_deferred(images: Sequence[Array]) -> bool:
+def is_deferred(arrays: Sequence[Any]) -> bool:
     """Every array has its values."""
     return False
 

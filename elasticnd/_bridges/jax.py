@@ -43,7 +43,7 @@ def check(argument: str, image: Array, first: Array) -> None:
         reject_type(argument, image, "an array of numbers")
 
 
-def is_deferred(images: Sequence[Array]) -> bool:
+def is_deferred(arrays: Sequence[Any]) -> bool:
     """Shapes and dtypes are always known."""
     return False
 

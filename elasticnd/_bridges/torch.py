@@ -311,7 +311,7 @@ class Deferred(NamedTuple):
         return _spec.cropped_shape(self.image_shape, options_from_text(self.text))
 
 
-def is_deferred(images: Sequence[Any]) -> bool:
+def is_deferred(arrays: Sequence[Any]) -> bool:
     """Tell whether a call is being recorded, to run later."""
     return torch.compiler.is_compiling()
 

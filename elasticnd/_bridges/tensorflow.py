@@ -1,0 +1,289 @@
+"""The bridge for TensorFlow: functions with gradients of their own, around calls into NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from .. import _affine, _operators, _rules, _spec
+from .._errors import reject_type
+from .._operators import Operands, Operator, flattened, structured
+from .._spec import ArrayInfo, DeformSpec
+from . import eager
+
+Tensor = Any
+
+_ALIGNMENT = 64  # bytes
+
+# XLA refuses calls into Python with a message that names the node.
+_NODE = "elasticnd_cannot_run_under_XLA__use_jit_compile_False"
+
+
+def info(tensor: Tensor) -> ArrayInfo:
+    """Tell shape and dtype; an extent that is not known counts as 1."""
+    return ArrayInfo(tuple(extent or (1 if extent is None else 0) for extent in tensor.shape), tensor.dtype.name)
+
+
+def check(argument: str, image: Tensor, first: Tensor) -> None:
+    """Refuse what is no dense array of numbers."""
+    if not image.dtype.is_numpy_compatible or image.dtype in (tf.string, tf.variant, tf.resource):
+        reject_type(argument, image, "a dense tensor of numbers")
+
+
+def is_deferred(arrays: Sequence[Any]) -> bool:
+    """Tell whether shapes are not known yet."""
+    return not all(array.shape.is_fully_defined() for array in arrays if isinstance(array, (tf.Tensor, tf.Variable)))
+
+
+def small_array(argument: str, value: Any, like: Tensor | None = None) -> Tensor:
+    """Take a control grid or a matrix: a tensor or variable, a NumPy array or nested lists of numbers."""
+    if isinstance(value, (tf.Tensor, tf.Variable)):
+        value = tf.convert_to_tensor(value)
+        if value.dtype.is_integer:
+            return tf.cast(value, tf.float64)
+        return tf.cast(value, tf.float32) if value.dtype in (tf.float16, tf.bfloat16) else value
+    if not isinstance(value, (np.ndarray, list, tuple)):
+        reject_type(argument, value, "a tensor, a NumPy array or nested lists of numbers")
+    if isinstance(value, (list, tuple)) and any(isinstance(part, (tf.Tensor, tf.Variable)) for part in value):
+        return small_array(argument, tf.stack(value))
+    array = eager.small_array(argument, value)
+    return tf.constant(array.astype(np.float64)) if array.dtype.kind in "iuf" else tf.zeros(array.shape, tf.bool)
+
+
+# ---- calls -----------------------------------------------------------------------------------------------------------
+
+
+def forward(spec: DeformSpec, images: Sequence[Tensor], displacement: Tensor, affine: Tensor | None) -> list[Tensor]:
+    """Deform images."""
+    motion = _motion(displacement, affine)
+    return [
+        _deform(list(parts), image, motion) for image, parts in zip(images, _operators.real_parts(spec), strict=True)
+    ]
+
+
+def _deform(calls: Sequence[Any], image: Tensor, motion: _operators.Pair) -> Tensor:
+    results = [
+        _apply(Operator(call, "sample"), Operands(image=source, motion=motion))[0]
+        for call, source in zip(calls, _parts(image), strict=True)
+    ]
+    return _joined(results)
+
+
+def image_vjp(
+    spec: DeformSpec, gradients: Sequence[Tensor], displacement: Tensor, affine: Tensor | None
+) -> list[Tensor | None]:
+    """Pull gradients of the outputs back to the images; this is differentiable itself."""
+    motion = _motion(displacement, affine)
+
+    def pull(part: DeformSpec, source: Tensor) -> Tensor:
+        operator = Operator(part, "scatter", wants_image=True)
+        return _apply(operator, Operands(gradient=source, motion=motion))[0]
+
+    return [
+        _joined([pull(part, source) for part, source in zip(parts, _parts(gradient), strict=True)])
+        for gradient, parts in zip(gradients, _operators.real_parts(spec), strict=True)
+    ]
+
+
+def vjp(
+    spec: DeformSpec,
+    gradients: Sequence[Tensor | None],
+    images: Sequence[Tensor],
+    displacement: Tensor,
+    affine: Tensor | None,
+) -> tuple[list[Tensor | None], Tensor, Tensor | None]:
+    """Pull gradients of the outputs back to images, control grid and affine matrix."""
+    images = [tf.convert_to_tensor(image) for image in images]
+    given = [k for k, gradient in enumerate(gradients) if gradient is not None]
+    wanted = [images[k] for k in given] + [displacement] + ([] if affine is None else [affine])
+    with tf.GradientTape() as tape:
+        tape.watch(wanted)
+        outputs = forward(spec, images, displacement, affine)
+        outputs = [outputs[k] for k in given]
+    seeds = [tf.cast(gradients[k], output.dtype) for k, output in zip(given, outputs, strict=True)]
+    zero = tf.UnconnectedGradients.ZERO
+    pulled = tape.gradient(outputs, wanted, seeds, unconnected_gradients=zero)
+    of_images: list[Tensor | None] = [None] * len(images)
+    for k in given:
+        of_images[k] = pulled.pop(0)
+    return of_images, pulled[0], None if affine is None else pulled[1]
+
+
+def dense(spec: DeformSpec, displacement: Tensor) -> Tensor:
+    """Evaluate the displacement at every voxel."""
+    return _apply(Operator(spec, "displace"), Operands(motion=(displacement,)))[0]
+
+
+def random_normal(shape: Sequence[int], scale: Sequence[float], like: Tensor, rng: Any) -> Any:
+    """Draw displacements of control points: from TensorFlow's generators, or by a seed as NumPy does."""
+    batch = len(shape) - 1 - len(scale)
+    shape = tf.concat([tf.shape(like)[:batch], shape[batch:]], 0)
+    if rng is None:
+        normal = tf.random.normal(shape, dtype=tf.float64)
+    elif isinstance(rng, tf.random.Generator):
+        normal = rng.normal(shape, dtype=tf.float64)
+    elif isinstance(rng, tf.Tensor):
+        normal = tf.random.stateless_normal(shape, rng, dtype=tf.float64)
+    elif tf.executing_eagerly():
+        return eager.random_normal(shape.numpy(), scale, like, rng)
+    else:
+        reject_type("rng", rng, "None, a tf.random.Generator or the two numbers of a stateless seed, in a tf.function")
+    return normal * tf.reshape(tf.constant(scale, tf.float64), (-1, *(1,) * len(scale)))
+
+
+def _motion(displacement: Tensor, affine: Tensor | None) -> _operators.Pair:
+    if affine is None:
+        return (displacement,)
+    axes = int(affine.shape[-1]) - 1
+    if tf.executing_eagerly():
+        _affine.checked_affine(np.asarray(affine), axes)
+    return (displacement, affine[..., :axes, :])
+
+
+def _parts(tensor: Tensor) -> list[Tensor]:
+    tensor = tf.convert_to_tensor(tensor)
+    return [tf.math.real(tensor), tf.math.imag(tensor)] if tensor.dtype.is_complex else [tensor]
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else tf.complex(*parts)
+
+
+# ---- calls that are checked when they run ----------------------------------------------------------------------------
+
+
+class Deferred(NamedTuple):
+    """A call whose shapes are not known: the options of one image."""
+
+    options: dict[str, Any]
+    has_affine: bool
+    fixed_linear: Any
+    dtype: str
+    shape: Any  # of the image, as far as it is known
+    image_shape: Tensor  # the same at run time
+
+    def spec_of(self, image_shape: Sequence[int], operands: Operands) -> DeformSpec:
+        """Check the call, now that there are arrays."""
+        image = ArrayInfo(tuple(map(int, image_shape)), self.dtype)
+        affine = eager.info(operands.motion[1]) if self.has_affine else None
+        return _spec.normalize((image,), eager.info(operands.motion[0]), affine, "X", **self.options)
+
+
+def deferred(images: Sequence[Tensor], displacement: Any, affine: Any, options: dict[str, Any]) -> list[Tensor]:
+    """Record a call."""
+    displacement = small_array("displacement", displacement)
+    fixed = None
+    if affine is not None:
+        affine = small_array("affine", affine)
+        unit = (1,) * (int(affine.shape[-1]) - 1)
+        matrix = _affine.inverse_rotation_and_zoom(options["rotate"], options["zoom"], unit)
+        fixed = None if matrix is None else matrix[:, :-1]
+    motion = _motion(displacement, affine)
+
+    def call(k: int, part: int, parts: Sequence[Tensor]) -> Deferred:
+        own = _spec.options_of_image(k, len(images), part if len(parts) > 1 else None, **options)
+        image = parts[part]
+        return Deferred(own, affine is not None, fixed, image.dtype.name, image.shape, tf.shape(image))
+
+    return [
+        _deform([call(k, part, parts) for part in range(len(parts))], image, motion)
+        for k, image in enumerate(images)
+        for parts in [_parts(image)]
+    ]
+
+
+# ---- application -----------------------------------------------------------------------------------------------------
+
+
+def _apply(operator: Operator, operands: Operands) -> Sequence[Tensor]:
+    """Apply an operator, differentiably."""
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def function(*flat: Tensor) -> Any:
+        def pull(*cotangents: Tensor) -> list[Tensor | None]:
+            own = structured(operator, flat)
+            needed = structured(operator, [tensor.dtype.is_floating for tensor in flat])
+            return flattened(operator, _rules.vjp(_CALCULUS, operator, own, cotangents, needed))
+
+        return _compute(operator, flat), pull
+
+    results = function(*flattened(operator, operands))
+    return results if isinstance(results, (list, tuple)) else [results]
+
+
+def _compute(operator: Operator, flat: Sequence[Tensor]) -> list[Tensor]:
+    likes = _operators.likes(operator, structured(operator, flat))
+    dtypes = [like.dtype for like in likes]
+    if tf.executing_eagerly():
+        results = _run(operator, *map(np.asarray, flat))
+        return [_from_numpy(array, dtype) for array, dtype in zip(results, dtypes, strict=True)]
+    call = operator.call
+    late = isinstance(call, Deferred)
+    shapes = _known_shapes(operator, likes) if late else _operators.result_shapes(operator, call)  # type: ignore[arg-type]
+    results = tf.numpy_function(
+        lambda *arrays: _run(operator, *arrays),
+        [*flat, call.image_shape] if late else list(flat),  # type: ignore[attr-defined]
+        dtypes,
+        stateful=False,
+        name=_NODE,
+    )
+    for result, shape in zip(results, shapes, strict=True):
+        result.set_shape(shape)
+    return list(results)
+
+
+def _known_shapes(operator: Operator, likes: Sequence[Tensor]) -> list[Any]:
+    """Give the shapes of the results of a call that runs later, as far as they are known."""
+    call: Deferred = operator.call  # type: ignore[assignment]
+    if operator.verb == "sample":
+        crop = call.options["crop"]
+        return [call.shape if crop is None else [None] * call.shape.rank if call.shape.rank else None]
+    return [call.shape, *(like.shape for like in likes[1:])] if operator.wants_image else [x.shape for x in likes]
+
+
+def _run(operator: Operator, *arrays: Any) -> list[np.ndarray[Any, Any]]:
+    """Apply an operator to NumPy arrays; results have the dtypes that the framework expects."""
+    call = operator.call
+    if isinstance(call, Deferred):
+        *arrays, image_shape = arrays  # type: ignore[assignment]
+        operands = structured(operator, arrays)
+        spec = call.spec_of(image_shape, operands)
+    else:
+        operands = structured(operator, arrays)
+        spec = call  # type: ignore[assignment]
+    results = _operators.run(operator, spec, operands)
+    likes = _operators.likes(operator, operands)
+    return [result.astype(like.dtype, copy=False) for result, like in zip(results, likes, strict=True)]
+
+
+def _from_numpy(array: np.ndarray[Any, Any], dtype: Any) -> Tensor:
+    # TensorFlow's kernels need aligned memory, which large outputs have: only these are taken over as they are.
+    if dtype == tf.bool or array.nbytes == 0 or array.ctypes.data % _ALIGNMENT:
+        return tf.convert_to_tensor(array)
+    if dtype == tf.bfloat16:
+        return tf.bitcast(_from_numpy(array.view(np.int16), tf.int16), dtype)
+    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+
+
+class _Calculus:
+    """What the chain rule needs of TensorFlow."""
+
+    apply = staticmethod(_apply)
+    zeros_like = staticmethod(tf.zeros_like)
+    inverse = staticmethod(tf.linalg.inv)
+    transposed = staticmethod(tf.linalg.matrix_transpose)
+    broadcast = staticmethod(tf.broadcast_to)
+
+    @staticmethod
+    def joined(left: Tensor, right: Tensor) -> Tensor:
+        return tf.concat([left, right], -1)
+
+    @staticmethod
+    def constant(values: Any, like: Tensor) -> Tensor:
+        return tf.constant(values, like.dtype)
+
+
+_CALCULUS = _Calculus()

@@ -1,0 +1,38 @@
+"""The public functions under a framework's own name: they make its arrays of whatever they get."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from . import _api
+
+Function = Callable[..., Any]
+
+
+def functions(convert: Callable[[Any], Any]) -> tuple[Function, Function, Function]:
+    """Make `deform_grid`, `deform_random_grid` and `dense_displacement` for a framework."""
+    return (
+        _named(_api.deform_grid, "X", convert),
+        _named(_api.deform_random_grid, "X", convert),
+        _named(_api.dense_displacement, "displacement", convert),
+    )
+
+
+def _named(function: Function, first: str, convert: Callable[[Any], Any]) -> Function:
+    @wraps(function)
+    def named(*arguments: Any, **options: Any) -> Any:
+        if arguments:
+            arguments = (_converted(arguments[0], convert), *arguments[1:])
+        elif first in options:
+            options = options | {first: _converted(options[first], convert)}
+        return function(*arguments, **options)
+
+    return named
+
+
+def _converted(arrays: Any, convert: Callable[[Any], Any]) -> Any:
+    if isinstance(arrays, (list, tuple)) and len(arrays) > 0 and all(hasattr(array, "shape") for array in arrays):
+        return [convert(array) for array in arrays]
+    return convert(arrays)

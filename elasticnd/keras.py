@@ -1,0 +1,161 @@
+"""elasticnd for Keras: a layer, on whichever backend Keras runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from . import _spec
+from ._api import deform_grid
+from ._errors import reject_value
+
+__all__ = ["ElasticDeform"]
+
+
+@keras.saving.register_keras_serializable(package="elasticnd")
+class ElasticDeform(keras.layers.Layer):  # type: ignore[misc]
+    """Deform batches of images, with a grid of displacements that is fixed, learnt or random.
+
+    Parameters
+    ----------
+    displacement : array_like, shape (n, p_0, ..., p_{n-1}), optional
+        Displacements of the control points, in voxels, the same for every item of the batch. Either this or `sigma`.
+    sigma : float or sequence of float, optional
+        Standard deviation of random displacements, in voxels. Such a layer deforms while training only.
+    points : int or sequence of int, optional
+        Number of control points of a random grid, along every deformed axis or along each. Default 3.
+    learnable : bool, optional
+        Whether `displacement` is trained. Default False.
+    per_sample : bool, optional
+        Whether each item of a batch gets a random grid of its own. Default True.
+    axis : sequence of int, optional
+        The axes to deform, counted from the end. Default None: all but those of batch and channels, where channels
+        are by `keras.config.image_data_format`.
+    order, mode, cval : optional
+        As for `elasticnd.deform_grid`; one for all images, or one for each.
+    seed : int, optional
+        Where the randomness comes from. Default None: a fresh seed.
+    **options
+        Those of every layer, such as ``name``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of a wrong kind or value.
+
+    Notes
+    -----
+    Called with one tensor, the layer gives one; called with a list, whose tensors are deformed alike, a list. In a
+    pipeline of `tf.data` it runs whatever the backend is. On TensorFlow it cannot be compiled by XLA, and says so to
+    Keras.
+
+    Examples
+    --------
+    >>> import keras
+    >>> import numpy as np
+    >>> import elasticnd.keras
+    >>> layer = elasticnd.keras.ElasticDeform(sigma=4, order=(3, 0), seed=0)
+    >>> images, labels = np.zeros((8, 64, 48, 3), "float32"), np.zeros((8, 64, 48, 1), "uint8")
+    >>> images, labels = layer([images, labels], training=True)
+    >>> tuple(images.shape)
+    (8, 64, 48, 3)
+    """
+
+    def __init__(
+        self,
+        displacement: Any = None,
+        *,
+        sigma: float | Sequence[float] | None = None,
+        points: int | Sequence[int] = 3,
+        learnable: bool = False,
+        per_sample: bool = True,
+        axis: Sequence[int] | None = None,
+        order: int | Sequence[int] = 3,
+        mode: str | Sequence[str] = "constant",
+        cval: Any = 0.0,
+        seed: int | None = None,
+        **options: Any,
+    ) -> None:
+        # Labels keep their type: Keras would make floats of them.
+        super().__init__(**{"autocast": False} | options)
+        if (displacement is None) == (sigma is None):
+            reject_value("displacement", f"{displacement!r} with sigma {sigma!r}", "either of them to be given")
+        if learnable and displacement is None:
+            reject_value("learnable", learnable, "a displacement to begin with")
+        self.initial = None if displacement is None else np.asarray(displacement, "float32")
+        self.sigma, self.points = sigma, points
+        self.learnable, self.per_sample = learnable, per_sample
+        self.axis = _spec.normalize_layer_axis(axis)
+        self.order, self.mode, self.cval = order, mode, cval
+        self.seed = seed
+        self.supports_jit = keras.backend.backend() != "tensorflow"
+        self._random = keras.random.SeedGenerator(seed)
+        self._convert_input_args = False  # of several tensors each has its type
+        self._allow_non_tensor_positional_args = True
+
+    def build(self, input_shape: Any) -> None:
+        """Make the weight of a displacement that is given."""
+        if self.initial is not None:
+            start = keras.initializers.Constant(self.initial)
+            shape = self.initial.shape
+            self.displacement = self.add_weight(
+                shape=shape, initializer=start, trainable=self.learnable, name="displacement"
+            )
+        self.built = True
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Deform one tensor, or several alike."""
+        if self.initial is None and not training:
+            return inputs
+        several = isinstance(inputs, (list, tuple))
+        tensors = list(inputs) if several else [inputs]
+        in_pipeline = _is_of_tensorflow(tensors[0])
+        if not in_pipeline:
+            tensors = [keras.ops.convert_to_tensor(tensor) for tensor in tensors]
+        axes = [self._axes(tensor) for tensor in tensors]
+        if self.initial is None:
+            displacement = self._random_displacement(tensors[0], len(axes[0]), in_pipeline)
+        else:
+            displacement = self.initial if in_pipeline else self.displacement.value
+        results = deform_grid(
+            tensors, displacement, order=self.order, mode=self.mode, cval=self.cval, axis=axes
+        )
+        return results if several else results[0]
+
+    def compute_output_spec(self, inputs: Any, training: bool | None = None) -> Any:
+        """Give the shapes and types of the inputs."""
+        several = isinstance(inputs, (list, tuple))
+        specs = [keras.KerasTensor(one.shape, one.dtype) for one in (inputs if several else [inputs])]
+        return specs if several else specs[0]
+
+    def _axes(self, tensor: Any) -> tuple[int, ...]:
+        if self.axis is not None:
+            return self.axis
+        first = 1 if keras.config.image_data_format() == "channels_last" else 2
+        return tuple(range(first, first + len(tensor.shape) - 2))
+
+    def _random_displacement(self, first: Any, n: int, in_pipeline: bool) -> Any:
+        points = _spec.normalize_points(self.points, n)
+        sigma = np.reshape(_spec.normalize_sigma(self.sigma, n), (-1, *(1,) * n)).astype("float32")
+        if in_pipeline:
+            import tensorflow as tf  # noqa: PLC0415 - there are tensors of it
+
+            batch = [tf.shape(first)[0]] if self.per_sample else []
+            return tf.random.normal([*batch, n, *points], seed=self.seed) * sigma
+        batch = [keras.ops.shape(first)[0]] if self.per_sample else []
+        return keras.random.normal((*batch, n, *points), seed=self._random, dtype="float32") * sigma
+
+    def get_config(self) -> dict[str, Any]:
+        """Give what makes the layer anew."""
+        names = ("sigma", "points", "learnable", "per_sample", "axis", "order", "mode", "cval", "seed")
+        own = {name: getattr(self, name) for name in names}
+        displacement = None if self.initial is None else self.initial.tolist()
+        return super().get_config() | own | {"displacement": displacement}
+
+
+def _is_of_tensorflow(tensor: Any) -> bool:
+    """Tell tensors of TensorFlow where Keras runs on another backend."""
+    return keras.backend.backend() != "tensorflow" and type(tensor).__module__.partition(".")[0] == "tensorflow"

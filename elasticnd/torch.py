@@ -1,0 +1,140 @@
+"""elasticnd for PyTorch: the public functions, which make tensors of whatever they get, and a layer.
+
+The functions of the package itself do the same with tensors. All are differentiable with respect to image, control grid
+and affine matrix, and work under `torch.compile` and `torch.func`.
+
+>>> import torch
+>>> import elasticnd.torch
+>>> image = torch.arange(12.0).reshape(3, 4)
+>>> displacement = torch.zeros(2, 3, 3, requires_grad=True)
+>>> elasticnd.torch.deform_grid(image, displacement, mode="mirror").square().sum().backward()
+>>> displacement.grad.shape
+torch.Size([2, 3, 3])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from . import _named, _spec
+from ._api import deform_grid as _deform_grid
+from ._errors import reject_value
+
+__all__ = ["ElasticDeform", "deform_grid", "deform_random_grid", "dense_displacement"]
+
+deform_grid, deform_random_grid, dense_displacement = _named.functions(torch.as_tensor)
+
+
+class ElasticDeform(torch.nn.Module):
+    """Deform batches of images, with a grid of displacements that is fixed, learnt or random.
+
+    Parameters
+    ----------
+    displacement : tensor or array_like, shape (n, p_0, ..., p_{n-1}), optional
+        Displacements of the control points, in voxels, the same for every item of the batch. Either this or `sigma`.
+    sigma : float or sequence of float, optional
+        Standard deviation of random displacements, in voxels. Such a layer deforms while training only; it draws
+        from PyTorch's generator.
+    points : int or sequence of int, optional
+        Number of control points of a random grid, along every deformed axis or along each. Default 3.
+    learnable : bool, optional
+        Whether `displacement` is a parameter. Default False: a buffer.
+    per_sample : bool, optional
+        Whether each item of a batch gets a random grid of its own. Default True.
+    axis : sequence of int, optional
+        The axes to deform, counted from the end, such as ``(-2, -1)``. Default None: all but the first two, which
+        are those of batch and channels.
+    order, mode, cval : optional
+        As for `elasticnd.deform_grid`; one for all tensors, or one for each.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of a wrong kind or value.
+
+    Notes
+    -----
+    Called with one tensor, the layer gives one; called with several, which are deformed alike, a tuple. Tensors are of
+    shape (batch, channels, spatial axes...) and may differ in their channels.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import elasticnd.torch
+    >>> layer = elasticnd.torch.ElasticDeform(sigma=4, points=3, order=(3, 0), mode=("mirror", "nearest"))
+    >>> images, labels = torch.rand(8, 3, 64, 48), torch.zeros(8, 1, 64, 48, dtype=torch.uint8)
+    >>> images, labels = layer(images, labels)
+    >>> images.shape, labels.dtype
+    (torch.Size([8, 3, 64, 48]), torch.uint8)
+    """
+
+    displacement: torch.Tensor | None
+
+    def __init__(
+        self,
+        displacement: Any = None,
+        *,
+        sigma: float | Sequence[float] | None = None,
+        points: int | Sequence[int] = 3,
+        learnable: bool = False,
+        per_sample: bool = True,
+        axis: Sequence[int] | None = None,
+        order: int | Sequence[int] = 3,
+        mode: str | Sequence[str] = "constant",
+        cval: Any = 0.0,
+    ) -> None:
+        super().__init__()
+        if (displacement is None) == (sigma is None):
+            reject_value("displacement", f"{displacement!r} with sigma {sigma!r}", "either of them to be given")
+        if learnable and displacement is None:
+            reject_value("learnable", learnable, "a displacement to begin with")
+        self.sigma = sigma
+        self.points = points
+        self.per_sample = per_sample
+        self.axis = _spec.normalize_layer_axis(axis)
+        self.order, self.mode, self.cval = order, mode, cval
+        if displacement is None:
+            self.displacement = None
+        elif learnable:
+            start = torch.as_tensor(displacement)
+            floats = start if start.is_floating_point() else start.to(torch.get_default_dtype())
+            self.displacement = torch.nn.Parameter(floats.clone())
+        else:
+            self.register_buffer("displacement", torch.as_tensor(displacement).clone())
+
+    def forward(self, *tensors: torch.Tensor) -> Any:
+        """Deform tensors alike."""
+        if not tensors:
+            reject_value("tensors", "none", "at least one")
+        displacement = self.displacement
+        if displacement is None:
+            if not self.training:
+                return tensors[0] if len(tensors) == 1 else tensors
+            displacement = self._random_displacement(tensors[0])
+        axes = [self._axes(tensor) for tensor in tensors]
+        options = {"order": self.order, "mode": self.mode, "cval": self.cval}
+        results = _deform_grid(list(tensors), displacement, axis=axes, **options)
+        return results[0] if len(tensors) == 1 else tuple(results)
+
+    def _axes(self, tensor: torch.Tensor) -> tuple[int, ...]:
+        return tuple(range(2, tensor.dim())) if self.axis is None else self.axis
+
+    def _random_displacement(self, first: torch.Tensor) -> torch.Tensor:
+        n = len(self._axes(first))
+        batch = (first.shape[0],) if self.per_sample else ()
+        points = _spec.normalize_points(self.points, n)
+        sigma = torch.tensor(_spec.normalize_sigma(self.sigma, n), device=first.device)
+        normal = torch.randn((*batch, n, *points), device=first.device)
+        return normal * sigma.reshape(-1, *(1,) * n)
+
+    def extra_repr(self) -> str:
+        """Describe the layer."""
+        if self.displacement is None:
+            grid = f"sigma={self.sigma}, points={self.points}, per_sample={self.per_sample}"
+        else:
+            learnable = isinstance(self.displacement, torch.nn.Parameter)
+            grid = f"displacement of shape {tuple(self.displacement.shape)}, learnable={learnable}"
+        return f"{grid}, axis={self.axis}, order={self.order}, mode={self.mode!r}"
