@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import operator
 import os
+import sys
 from collections.abc import Iterator
 
 from . import _core
@@ -25,11 +26,40 @@ def _checked_threads(argument: str, threads: int) -> int:
     return count
 
 
+_settled = False  # whether the default of this process is known
+
+
+def settle_threads() -> None:
+    """Let calls in workers of PyTorch's data loader use one thread, for there are several workers. Done once."""
+    global _settled  # noqa: PLW0603 - it is of the process
+    if not _settled:
+        _settled = True
+        worker = sys.modules.get("torch.utils.data._utils.worker")
+        if getattr(worker, "_worker_info", None) is not None:
+            _core.set_num_threads(1)
+
+
+def _unsettle() -> None:
+    global _settled  # noqa: PLW0603
+    _settled = _chosen
+
+
+_chosen = False  # by the caller or the environment
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unsettle)
+
+
+def _choose_threads(threads: int) -> None:
+    global _settled, _chosen  # noqa: PLW0603
+    _settled = _chosen = True
+    _core.set_num_threads(threads)
+
+
 def get_num_threads() -> int:
     """Tell how many threads a call may use.
 
-    At first this is the number of processors that the process may run on, or the value of the environment
-    variable ``ELASTICND_NUM_THREADS``. Results do not depend on it.
+    At first this is the number of processors that the process may run on, 1 in a worker of PyTorch's data loader, or
+    the value of the environment variable ``ELASTICND_NUM_THREADS``. Results do not depend on it.
 
     Returns
     -------
@@ -41,6 +71,7 @@ def get_num_threads() -> int:
     >>> elasticnd.get_num_threads() >= 1
     True
     """
+    settle_threads()
     return _core.get_num_threads()
 
 
@@ -66,7 +97,7 @@ def set_num_threads(threads: int) -> None:
     1
     >>> elasticnd.set_num_threads(before)
     """
-    _core.set_num_threads(_checked_threads("threads", threads))
+    _choose_threads(_checked_threads("threads", threads))
 
 
 @contextlib.contextmanager
@@ -150,7 +181,7 @@ def read_environment() -> None:
     if threads:
         if not threads.isdecimal() or len(threads) > 10:
             reject_value(f"environment variable {THREADS_VARIABLE}", repr(threads), "a positive integer")
-        _core.set_num_threads(_checked_threads(f"environment variable {THREADS_VARIABLE}", int(threads)))
+        _choose_threads(_checked_threads(f"environment variable {THREADS_VARIABLE}", int(threads)))
     kernels = os.environ.get(KERNELS_VARIABLE, "")
     if kernels:
         available = _core.available_kernels()

@@ -42,9 +42,10 @@ def element(value: Any, name: str) -> bytes:
     with np.errstate(over="ignore"):
         if name != "bfloat16":
             return np.asarray(value).astype(name).tobytes()
-        bits = int(np.float32(value).view(np.uint32))
-    if value != value:
+        number = np.float32(value)
+    if np.isnan(number):
         return np.uint16(0x7FC0).tobytes()
+    bits = int(number.view(np.uint32))
     # The upper half of a float32, rounded to nearest, ties to even.
     return np.uint16((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).tobytes()
 

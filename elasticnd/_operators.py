@@ -1,8 +1,8 @@
 """The operators that every derivative of the deformation is made of, and what they are on arrays that hold values.
 
 Write ``T(g, x; v_1 ... v_r; u)`` for the sum over the output of ``g`` times the derivative, along directions
-``v_1 ... v_r``, of the spline of the image ``x`` at the positions of the motion ``u``. It is linear in ``g``, in ``x`` and
-in each direction. An operator is what ``T`` is multiplied with in one of its slots:
+``v_1 ... v_r``, of the spline of the image ``x`` at the positions of the motion ``u``. It is linear in ``g``, in ``x``
+and in each direction. An operator is what ``T`` is multiplied with in one of its slots:
 
 ``sample``
     in ``g``: the image's values, or their derivative along the directions
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,25 +35,15 @@ Array = NDArray[Any]
 Pair = tuple[Any, ...]  # (points,) or (points, affine)
 
 
+_FLOAT64 = np.dtype(np.float64)
 ADJOINT = {"displace": "displace_adjoint", "displace_adjoint": "displace"}
-
-
-class Call(Protocol):
-    """What an operator knows of a call: a specification, or what will make one when the shapes are known."""
-
-    @property
-    def has_affine(self) -> bool:
-        """Whether motions have an affine matrix."""
-
-    @property
-    def fixed_linear(self) -> Any:
-        """The linear part of the inverse of rotation and zoom; None without these."""
 
 
 class Operator(NamedTuple):
     """One of the operators, for one image of real numbers."""
 
-    call: Call
+    # A specification, or, where shapes are not known yet, what will make one: with `has_affine` and `fixed_linear` too.
+    call: Any
     verb: str
     directions: int = 0
     linear: bool = False  # in the image: nothing comes from beyond its border
@@ -152,15 +142,21 @@ def run(operator: Operator, spec: DeformSpec, operands: Operands, into: Array | 
     if operator.verb in ADJOINT:
         return [_displace(spec, operands.motion[0]) if operands.motion else _displace_adjoint(spec, operands.gradient)]
     plan = plan_of(spec, operator.linear)
-    motion = Motion(
-        _as_float64(operands.motion[0]),
-        _as_float64(operands.motion[1]) if operator.call.has_affine else None,
-        plan.fixed,
-        tuple(_as_direction(pair) for pair in operands.directions),
-    )
+    motion = _motion(plan, operands.motion, operands.directions)
     if operator.verb == "sample":
         return [_sample(plan, operands.image, motion, into)]
     return _scatter(operator, spec, plan, operands, motion, into)
+
+
+def sample(spec: DeformSpec, image: Array, motion: Pair, into: Array | None = None) -> Array:
+    """Apply the operator `sample` without directions: the deformation itself, by the shortest way."""
+    plan = plan_of(spec)
+    return _sample(plan, image, _motion(plan, motion, ()), into)
+
+
+def _motion(plan: Plan, motion: Pair, directions: tuple[Pair, ...]) -> Motion:
+    affine = _as_float64(motion[1]) if len(motion) > 1 else None
+    return Motion(_as_float64(motion[0]), affine, plan.fixed, tuple(map(_as_direction, directions)))
 
 
 def _sample(plan: Plan, image: Array, motion: Motion, output: Array | None) -> Array:
@@ -194,7 +190,9 @@ def _scatter(
     if operator.wants_motion:
         shapes = result_shapes(operator, spec)[len(results) :]
         parts = [None] * len(shapes) if fields is None else list(fields)[: len(shapes)]
-        results += [np.zeros(shape) if part is None else _summed(part, shape) for part, shape in zip(parts, shapes, strict=True)]
+        results += [
+            np.zeros(shape) if part is None else _summed(part, shape) for part, shape in zip(parts, shapes, strict=True)
+        ]
     return results
 
 
@@ -226,6 +224,8 @@ def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def _as_float64(array: Array) -> Floats:
+    if array.dtype == _FLOAT64 and array.flags.c_contiguous:
+        return array
     return np.ascontiguousarray(array, dtype=np.float64)
 
 

@@ -1,8 +1,8 @@
 """The chain rule, for all frameworks: it stands here and nowhere else.
 
 Derivatives of the operators are operators again. Every result, multiplied with its cotangent and summed, is a sum of
-terms ``T(g, x; v_1 ... v_r; u)`` as `_operators` describes them; such a term is linear in all but the motion ``u``, and its
-derivative in ``u`` is the term with one direction more. From this follow both modes, to any order.
+terms ``T(g, x; v_1 ... v_r; u)`` as `_operators` describes them; such a term is linear in all but the motion ``u``, and
+its derivative in ``u`` is the term with one direction more. From this follow both modes, to any order.
 """
 
 from __future__ import annotations
@@ -14,14 +14,8 @@ from ._operators import ADJOINT, Operands, Operator, Pair
 from ._spec import DeformSpec, Shape
 
 
-class Calculus(Protocol):
-    """What the rules need of a framework; its arrays have ``+``, ``-``, ``@`` and slices."""
-
-    def apply(self, operator: Operator, operands: Operands) -> Sequence[Any]:
-        """Apply an operator, differentiably; one result for each that it has."""
-
-    def zeros_like(self, array: Any) -> Any:
-        """Make zeros."""
+class Algebra(Protocol):
+    """What the derivative of an inverse needs of a framework; its arrays have ``+``, ``-``, ``@`` and slices."""
 
     def inverse(self, matrices: Any) -> Any:
         """Invert matrices."""
@@ -32,11 +26,21 @@ class Calculus(Protocol):
     def joined(self, left: Any, right: Any) -> Any:
         """Concatenate along the last axis."""
 
-    def broadcast(self, array: Any, shape: Shape) -> Any:
-        """Repeat an array along axes of extent 1."""
-
     def constant(self, values: Any, like: Any) -> Any:
         """Make an array of the kind and dtype of `like`."""
+
+
+class Calculus(Algebra, Protocol):
+    """What the chain rule needs besides."""
+
+    def apply(self, operator: Operator, operands: Operands) -> Sequence[Any]:
+        """Apply an operator, differentiably; one result for each that it has."""
+
+    def zeros_like(self, array: Any) -> Any:
+        """Make zeros."""
+
+    def broadcast(self, array: Any, shape: Shape) -> Any:
+        """Repeat an array along axes of extent 1."""
 
 
 # ---- reverse mode ----------------------------------------------------------------------------------------------------
@@ -157,7 +161,7 @@ def _count_results(operator: Operator) -> int:
     return operator.wants_image + operator.wants_motion * operator.motion_size
 
 
-# ---- the affine matrix and its inverse ---------------------------------------------------------------------------------
+# ---- the affine matrix and its inverse -------------------------------------------------------------------------------
 
 
 def _to_inverse(calculus: Calculus, operator: Operator, motion: Pair, tangents: Pair) -> Pair:
@@ -179,26 +183,26 @@ def _linear_part(operator: Operator) -> Any:
     return operator.call.fixed_linear
 
 
-def inverse_change(calculus: Calculus, matrix: Any, fixed: Any, change: Any) -> Any:
+def inverse_change(algebra: Algebra, matrix: Any, fixed: Any, change: Any) -> Any:
     """Differentiate the inverse of [M | t], after it the linear map `fixed`, along a change of [M | t]."""
-    inverse, outer = _inverses(calculus, matrix, fixed)
+    inverse, outer = _inverses(algebra, matrix, fixed)
     linear = change[..., :-1] @ inverse
     offset = change[..., -1:] - linear @ matrix[..., -1:]
-    return -(outer @ calculus.joined(linear, offset))
+    return -(outer @ algebra.joined(linear, offset))
 
 
-def inverse_change_adjoint(calculus: Calculus, matrix: Any, fixed: Any, gradient: Any) -> Any:
+def inverse_change_adjoint(algebra: Algebra, matrix: Any, fixed: Any, gradient: Any) -> Any:
     """Transpose `inverse_change`, in the change."""
-    inverse, outer = _inverses(calculus, matrix, fixed)
-    inner = -(calculus.transposed(outer) @ gradient)
+    inverse, outer = _inverses(algebra, matrix, fixed)
+    inner = -(algebra.transposed(outer) @ gradient)
     offset = inner[..., -1:]
-    linear = inner[..., :-1] - offset @ calculus.transposed(matrix[..., -1:])
-    return calculus.joined(linear @ calculus.transposed(inverse), offset)
+    linear = inner[..., :-1] - offset @ algebra.transposed(matrix[..., -1:])
+    return algebra.joined(linear @ algebra.transposed(inverse), offset)
 
 
-def _inverses(calculus: Calculus, matrix: Any, fixed: Any) -> tuple[Any, Any]:
-    inverse = calculus.inverse(matrix[..., :-1])
-    return inverse, inverse if fixed is None else calculus.constant(fixed, matrix) @ inverse
+def _inverses(algebra: Algebra, matrix: Any, fixed: Any) -> tuple[Any, Any]:
+    inverse = algebra.inverse(matrix[..., :-1])
+    return inverse, inverse if fixed is None else algebra.constant(fixed, matrix) @ inverse
 
 
 # ---- more axes -------------------------------------------------------------------------------------------------------
@@ -242,7 +246,7 @@ def apply_mapped(
     return results
 
 
-# ---- sums in which None is zero ------------------------------------------------------------------------------------------
+# ---- sums in which None is zero --------------------------------------------------------------------------------------
 
 
 def _sum(left: Any, right: Any) -> Any:
@@ -258,6 +262,4 @@ def _sum_pairs(left: Pair | None, right: Pair | None) -> Pair | None:
 
 
 def _filled(calculus: Calculus, pair: Sequence[Any], like: Pair) -> Pair:
-    return tuple(
-        calculus.zeros_like(array) if part is None else part for part, array in zip(pair, like, strict=True)
-    )
+    return tuple(calculus.zeros_like(array) if part is None else part for part, array in zip(pair, like, strict=True))

@@ -16,7 +16,7 @@ __all__ = ["ElasticDeform"]
 
 
 @keras.saving.register_keras_serializable(package="elasticnd")
-class ElasticDeform(keras.layers.Layer):  # type: ignore[misc]
+class ElasticDeform(keras.layers.Layer):
     """Deform batches of images, with a grid of displacements that is fixed, learnt or random.
 
     Parameters
@@ -120,9 +120,7 @@ class ElasticDeform(keras.layers.Layer):  # type: ignore[misc]
             displacement = self._random_displacement(tensors[0], len(axes[0]), in_pipeline)
         else:
             displacement = self.initial if in_pipeline else self.displacement.value
-        results = deform_grid(
-            tensors, displacement, order=self.order, mode=self.mode, cval=self.cval, axis=axes
-        )
+        results = deform_grid(tensors, displacement, order=self.order, mode=self.mode, cval=self.cval, axis=axes)
         return results if several else results[0]
 
     def compute_output_spec(self, inputs: Any, training: bool | None = None) -> Any:

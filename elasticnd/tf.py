@@ -1,7 +1,8 @@
 """elasticnd for TensorFlow: the public functions, which make tensors of whatever they get, and a layer.
 
 The functions of the package itself do the same with tensors and variables. All are differentiable with respect to
-image, control grid and affine matrix, in `tf.function` as well, but XLA cannot compile them: leave ``jit_compile`` False.
+image, control grid and affine matrix, in `tf.function` as well, but XLA cannot compile them: leave ``jit_compile``
+False. `ElasticDeform` is the layer of `elasticnd.keras`.
 
 >>> import tensorflow as tf
 >>> import elasticnd.tf
@@ -21,7 +22,7 @@ import tensorflow as tf
 
 from . import _named
 
-__all__ = ["ElasticDeform", "deform_grid", "deform_random_grid", "dense_displacement"]
+__all__ = ["deform_grid", "deform_random_grid", "dense_displacement"]
 
 deform_grid, deform_random_grid, dense_displacement = _named.functions(tf.convert_to_tensor)
 

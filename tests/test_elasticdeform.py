@@ -53,8 +53,8 @@ def test_signature(function):
 
 def example_basic():
     # Pictures of floats are turned to bytes first: the library that writes them no longer does so by itself.
-    import imageio  # noqa: PLC0415
-    import numpy  # noqa: PLC0415
+    import imageio
+    import numpy
 
     X = numpy.zeros((200, 300))
     X[::10, ::10] = 1

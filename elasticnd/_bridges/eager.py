@@ -71,15 +71,19 @@ def _has_masks(value: Any) -> bool:
 
 def forward(spec: DeformSpec, images: Sequence[Array], displacement: Array, affine: Array | None) -> list[Array]:
     """Deform images."""
-    motion = _motion(spec, displacement, affine)
+    return deform(spec, images, _motion(spec, displacement, affine))
+
+
+def deform(spec: DeformSpec, images: Sequence[Array], motion: Pair) -> list[Array]:
+    """Deform images; the affine matrix of the motion is checked."""
     results = []
     for array, parts in zip(images, _operators.real_parts(spec), strict=True):
         if len(parts) == 1:
-            results += _operators.run(Operator(parts[0], "sample"), parts[0], Operands(image=array, motion=motion))
+            results.append(_operators.sample(parts[0], array, motion))
             continue
         output = np.empty(parts[0].output_shape(parts[0].images[0]), _operators.native(array.dtype))
         for part, source, target in zip(parts, _parts(array), _parts(output), strict=True):
-            _operators.run(Operator(part, "sample"), part, Operands(image=source, motion=motion), target)
+            _operators.sample(part, source, motion, target)
         results.append(output)
     return results
 
@@ -112,7 +116,7 @@ def vjp(
     of_displacement = of_motion[0].astype(_gradient_dtype(displacement), copy=False)
     if affine is None:
         return of_images, of_displacement, None
-    of_matrix = inverse_change_adjoint(_Calculus(), motion[1], spec.fixed_linear, of_motion[1])
+    of_matrix = inverse_change_adjoint(_Algebra(), motion[1], spec.fixed_linear, of_motion[1])
     of_affine = np.zeros(affine.shape, _gradient_dtype(affine))
     of_affine[..., : spec.axes, :] = of_matrix
     return of_images, of_displacement, of_affine
@@ -163,8 +167,8 @@ def _gradient_dtype(array: Array) -> np.dtype[Any]:
     return np.dtype(np.float64) if dtype.kind in "iu" else dtype
 
 
-class _Calculus:
-    """What the derivative of the inverse needs; gradients of gradients are not for arrays that record none."""
+class _Algebra:
+    """What the derivative of an inverse needs of NumPy."""
 
     inverse = staticmethod(np.linalg.inv)
 

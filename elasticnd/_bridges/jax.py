@@ -1,7 +1,7 @@
 """The bridge for JAX: a primitive with its rules, which XLA runs through its foreign function interface.
 
-Where JAX lacks what a primitive needs, a function with `jax.custom_vjp` serves instead: it has reverse mode alone, once.
-Where XLA lacks the interface, it calls through Python.
+Where JAX lacks what a primitive needs, a function with `jax.custom_vjp` serves instead: it has reverse mode alone, and
+once. Where XLA lacks the interface, it calls through Python.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jax import lax
 from .. import _affine, _core, _dtypes, _operators, _rules
 from .._errors import reject_type
 from .._operators import Operands, Operator, flattened, structured
-from .._spec import ArrayInfo, DeformSpec
+from .._spec import ArrayInfo, DeformSpec, Shape
 from . import eager
 
 try:
@@ -70,7 +70,12 @@ def forward(spec: DeformSpec, images: Sequence[Array], displacement: Array, affi
     """Deform images."""
     motion = _motion(spec, displacement, affine)
     return [
-        _joined([_sample(Operator(part, "sample"), source, motion) for part, source in zip(parts, _parts(image), strict=True)])
+        _joined(
+            [
+                _sample(Operator(part, "sample"), source, motion)
+                for part, source in zip(parts, _parts(image), strict=True)
+            ]
+        )
         for image, parts in zip(images, _operators.real_parts(spec), strict=True)
     ]
 
@@ -166,13 +171,13 @@ def _apply(operator: Operator, operands: Operands) -> Sequence[Array]:
         operator, flat = _with_own_affine(operator, spec, flat)
     if _primitive is None:
         return _call(operator, flat)
-    return _primitive.bind(*_equally_varying(flat), operator=operator)  # type: ignore[no-any-return]
+    return _primitive.bind(*_equally_varying(flat), operator=operator)
 
 
-def _results(operator: Operator, flat: Sequence[Any]) -> list[tuple[_operators.Shape, Any]]:
+def _results(operator: Operator, flat: Sequence[Any]) -> list[tuple[Shape, Any]]:
     """Give shapes and dtypes of the results."""
     likes = _operators.likes(operator, structured(operator, flat))
-    shapes = _operators.result_shapes(operator, operator.call)  # type: ignore[arg-type]
+    shapes = _operators.result_shapes(operator, operator.call)
     return [(shape, like.dtype) for shape, like in zip(shapes, likes, strict=True)]
 
 
@@ -188,7 +193,7 @@ def _call(operator: Operator, flat: Sequence[Array]) -> list[Array]:
 def _run(operator: Operator, *flat: Array) -> list[np.ndarray[Any, Any]]:
     """Apply an operator in Python."""
     arrays = [np.asarray(array) for array in flat]
-    results = _operators.run(operator, operator.call, structured(operator, arrays))  # type: ignore[arg-type]
+    results = _operators.run(operator, operator.call, structured(operator, arrays))
     kinds = _results(operator, arrays)
     return [result.astype(dtype, copy=False) for result, (_, dtype) in zip(results, kinds, strict=True)]
 
@@ -312,7 +317,7 @@ def _make_primitive() -> Any:
     return primitive
 
 
-_primitive = None if Primitive is None else _make_primitive()
+_primitive: Any = None if Primitive is None else _make_primitive()
 
 
 # ---- many devices ----------------------------------------------------------------------------------------------------
@@ -357,12 +362,12 @@ def _vary(array: Array, axes: tuple[str, ...]) -> Array:
 
 def _partition(operator: Operator, context: Any) -> dict[str, Any] | None:
     """Tell XLA that each batch item is computed by itself, so that sharded batches stay where they are."""
-    batch = len(operator.call.batch)  # type: ignore[attr-defined]
+    batch = len(operator.call.batch)
     if not batch or not hasattr(jax.ffi, "register_ffi_target_as_batch_partitionable"):
         return None
     count = batch
     names = [_factor(k) for k in range(batch)]
-    sizes = dict(zip(names, operator.call.batch, strict=True))  # type: ignore[attr-defined]
+    sizes = dict(zip(names, operator.call.batch, strict=True))
     texts = []
     for aval in (*context.avals_in, *context.avals_out):
         own = list(names)
@@ -418,7 +423,7 @@ def _target_of(operator: Operator) -> str:
 @lru_cache(maxsize=512)
 def _attributes(operator: Operator) -> dict[str, Any]:
     """Pack the numbers of a call, as cpp/src/xla.cpp takes them."""
-    spec: DeformSpec = operator.call  # type: ignore[assignment]
+    spec: DeformSpec = operator.call
     if operator.verb in _operators.ADJOINT:
         geometry = _operators.field_geometry(spec)
         axes = tuple(range(len(spec.field_shape)))

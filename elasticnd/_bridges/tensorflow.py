@@ -120,15 +120,15 @@ def dense(spec: DeformSpec, displacement: Tensor) -> Tensor:
 def random_normal(shape: Sequence[int], scale: Sequence[float], like: Tensor, rng: Any) -> Any:
     """Draw displacements of control points: from TensorFlow's generators, or by a seed as NumPy does."""
     batch = len(shape) - 1 - len(scale)
-    shape = tf.concat([tf.shape(like)[:batch], shape[batch:]], 0)
+    extents = tf.concat([tf.shape(like)[:batch], shape[batch:]], 0)
     if rng is None:
-        normal = tf.random.normal(shape, dtype=tf.float64)
+        normal = tf.random.normal(extents, dtype=tf.float64)
     elif isinstance(rng, tf.random.Generator):
-        normal = rng.normal(shape, dtype=tf.float64)
+        normal = rng.normal(extents, dtype=tf.float64)
     elif isinstance(rng, tf.Tensor):
-        normal = tf.random.stateless_normal(shape, rng, dtype=tf.float64)
+        normal = tf.random.stateless_normal(extents, rng, dtype=tf.float64)
     elif tf.executing_eagerly():
-        return eager.random_normal(shape.numpy(), scale, like, rng)
+        return eager.random_normal(extents.numpy(), scale, like, rng)
     else:
         reject_type("rng", rng, "None, a tf.random.Generator or the two numbers of a stateless seed, in a tf.function")
     return normal * tf.reshape(tf.constant(scale, tf.float64), (-1, *(1,) * len(scale)))
@@ -201,7 +201,7 @@ def deferred(images: Sequence[Tensor], displacement: Any, affine: Any, options: 
 def _apply(operator: Operator, operands: Operands) -> Sequence[Tensor]:
     """Apply an operator, differentiably."""
 
-    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    @tf.custom_gradient
     def function(*flat: Tensor) -> Any:
         def pull(*cotangents: Tensor) -> list[Tensor | None]:
             own = structured(operator, flat)
@@ -222,10 +222,10 @@ def _compute(operator: Operator, flat: Sequence[Tensor]) -> list[Tensor]:
         return [_from_numpy(array, dtype) for array, dtype in zip(results, dtypes, strict=True)]
     call = operator.call
     late = isinstance(call, Deferred)
-    shapes = _known_shapes(operator, likes) if late else _operators.result_shapes(operator, call)  # type: ignore[arg-type]
+    shapes = _known_shapes(operator, likes) if late else _operators.result_shapes(operator, call)
     results = tf.numpy_function(
         lambda *arrays: _run(operator, *arrays),
-        [*flat, call.image_shape] if late else list(flat),  # type: ignore[attr-defined]
+        [*flat, call.image_shape] if late else list(flat),
         dtypes,
         stateful=False,
         name=_NODE,
@@ -237,7 +237,7 @@ def _compute(operator: Operator, flat: Sequence[Tensor]) -> list[Tensor]:
 
 def _known_shapes(operator: Operator, likes: Sequence[Tensor]) -> list[Any]:
     """Give the shapes of the results of a call that runs later, as far as they are known."""
-    call: Deferred = operator.call  # type: ignore[assignment]
+    call: Deferred = operator.call
     if operator.verb == "sample":
         crop = call.options["crop"]
         return [call.shape if crop is None else [None] * call.shape.rank if call.shape.rank else None]
@@ -248,12 +248,11 @@ def _run(operator: Operator, *arrays: Any) -> list[np.ndarray[Any, Any]]:
     """Apply an operator to NumPy arrays; results have the dtypes that the framework expects."""
     call = operator.call
     if isinstance(call, Deferred):
-        *arrays, image_shape = arrays  # type: ignore[assignment]
-        operands = structured(operator, arrays)
-        spec = call.spec_of(image_shape, operands)
+        operands = structured(operator, arrays[:-1])
+        spec = call.spec_of(arrays[-1], operands)
     else:
         operands = structured(operator, arrays)
-        spec = call  # type: ignore[assignment]
+        spec = call
     results = _operators.run(operator, spec, operands)
     likes = _operators.likes(operator, operands)
     return [result.astype(like.dtype, copy=False) for result, like in zip(results, likes, strict=True)]

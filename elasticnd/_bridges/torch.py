@@ -6,12 +6,15 @@ Each alone falls short: a function cannot be traced, an operator has no forward 
 from __future__ import annotations
 
 import json
+import operator as operator_module
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.autograd import forward_ad
 
 from .. import _affine, _operators, _rules, _spec
 from .._errors import reject_type, reject_value
@@ -19,8 +22,6 @@ from .._operators import Operands, Operator, flattened, structured
 from .._spec import ArrayInfo, DeformSpec
 from .._texts import options_from_text, spec_from_text, text_of_options, text_of_spec
 from . import eager
-
-Tensor = torch.Tensor
 
 
 @lru_cache(maxsize=64)
@@ -51,6 +52,8 @@ def small_array(argument: str, value: Any, like: Tensor | None = None) -> Tensor
 
 def check(argument: str, image: Tensor, first: Tensor) -> None:
     """Refuse what the engines cannot take."""
+    if image.is_cpu and image.layout is torch.strided and first.is_cpu and not image.is_quantized:
+        return
     if image.layout != torch.strided or image.is_quantized or image.is_nested:
         reject_type(argument, image, "a dense tensor")
     if image.device != first.device:
@@ -65,12 +68,14 @@ def check(argument: str, image: Tensor, first: Tensor) -> None:
 def forward(spec: DeformSpec, images: Sequence[Tensor], displacement: Tensor, affine: Tensor | None) -> list[Tensor]:
     """Deform images."""
     motion = (displacement,) if affine is None else (displacement, _matrix(affine, spec.axes))
-    return [
-        _deform(parts, image, motion) for image, parts in zip(images, _operators.real_parts(spec), strict=True)
-    ]
+    if _is_plain((*images, *motion)):
+        values = tuple(map(_to_numpy, motion))
+        outputs = eager.deform(spec, [_to_numpy(image) for image in images], values)
+        return [_from_numpy(output, image.dtype) for output, image in zip(outputs, images, strict=True)]
+    return [_deform(parts, image, motion) for image, parts in zip(images, _operators.real_parts(spec), strict=True)]
 
 
-def _deform(parts: Sequence[_operators.Call], image: Tensor, motion: _operators.Pair) -> Tensor:
+def _deform(parts: Sequence[DeformSpec], image: Tensor, motion: _operators.Pair) -> Tensor:
     if len(parts) == 1:
         return _apply(Operator(parts[0], "sample"), Operands(image=image, motion=motion))[0]
     sources = torch.view_as_real(image.resolve_conj()).unbind(-1)
@@ -116,7 +121,7 @@ def vjp(
         torch.autograd.grad(
             [outputs[k] for k in given],
             wanted,
-            [gradients[k].to(outputs[k].dtype) for k in given],
+            [gradient.to(outputs[k].dtype) for k, gradient in enumerate(gradients) if gradient is not None],
             allow_unused=True,
             materialize_grads=True,
         )
@@ -157,12 +162,12 @@ def _apply(operator: Operator, operands: Operands) -> Sequence[Tensor]:
     """Apply an operator, differentiably."""
     flat = flattened(operator, operands)
     if _is_transformed():
-        return _Function.apply(operator, *flat)  # type: ignore[no-any-return]
+        return _Transformable.apply(operator, *flat)
     if not all(map(_holds_values, flat)):
         return _recorded(operator, flat)
-    if _records_derivatives(flat):
-        return _Function.apply(operator, *flat)  # type: ignore[no-any-return]
-    return _compute(operator, flat)
+    if _is_plain(flat):
+        return _compute(operator, flat)
+    return _Function.apply(operator, *flat)
 
 
 # `torch.func` wraps tensors, of which only autograd functions and operators of the dispatcher see the inside.
@@ -170,13 +175,17 @@ _is_transformed = torch._C._are_functorch_transforms_active
 
 
 def _holds_values(tensor: Tensor) -> bool:
-    return tensor.device.type == "cpu" and type(tensor) in (Tensor, torch.nn.Parameter)
+    return tensor.is_cpu and (type(tensor) is Tensor or type(tensor) is torch.nn.Parameter)
 
 
-def _records_derivatives(tensors: Sequence[Tensor]) -> bool:
-    return (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)) or (
-        torch.autograd.forward_ad._current_level >= 0
-    )
+def _is_plain(tensors: Sequence[Tensor]) -> bool:
+    """Tell whether the tensors have values, and nobody asks for derivatives."""
+    if _is_transformed() or forward_ad._current_level >= 0:
+        return False
+    for tensor in tensors:
+        if (tensor.requires_grad and torch.is_grad_enabled()) or not _holds_values(tensor):
+            return False
+    return True
 
 
 def _compute(operator: Operator, flat: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -185,35 +194,35 @@ def _compute(operator: Operator, flat: Sequence[Tensor]) -> tuple[Tensor, ...]:
     spec = call if isinstance(call, DeformSpec) else call.spec_of(operands)
     results = _operators.run(operator, spec, structured(operator, [_to_numpy(tensor) for tensor in flat]))
     return tuple(
-        _from_numpy(array, like.dtype) for array, like in zip(results, _operators.likes(operator, operands), strict=True)
+        _from_numpy(array, like.dtype)
+        for array, like in zip(results, _operators.likes(operator, operands), strict=True)
     )
 
 
 def _to_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
-    tensor = tensor.detach()
-    if tensor.is_neg():
-        tensor = tensor.resolve_neg()
-    # NumPy has no bfloat16: the engine takes its bits.
-    array: np.ndarray[Any, Any] = (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
-    return array
+    try:
+        return tensor.numpy()
+    except (RuntimeError, TypeError):  # it records gradients, is a lazy conjugate, or is of a type that NumPy has not
+        tensor = tensor.detach().resolve_neg().resolve_conj()
+        # The engine takes the bits of bfloat16.
+        array: np.ndarray[Any, Any] = (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+        return array
 
 
 def _from_numpy(array: np.ndarray[Any, Any], dtype: torch.dtype) -> Tensor:
     tensor = torch.from_numpy(array)
+    if tensor.dtype == dtype:
+        return tensor
     return tensor.view(dtype) if dtype == torch.bfloat16 else tensor.to(dtype)
 
 
 class _Function(torch.autograd.Function):
-    @staticmethod
-    def forward(operator: Operator, *flat: Tensor) -> tuple[Tensor, ...]:
-        return _compute(operator, flat) if all(map(_holds_values, flat)) else tuple(_recorded(operator, flat))
+    """An operator with its derivatives, for autograd and forward mode."""
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.operator, *flat = inputs
-        ctx.save_for_backward(*flat)
-        ctx.save_for_forward(*flat)
-        ctx.set_materialize_grads(False)
+    def forward(ctx: Any, operator: Operator, *flat: Tensor) -> tuple[Tensor, ...]:
+        _remember(ctx, operator, flat)
+        return _compute(operator, flat)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> Any:
@@ -227,6 +236,18 @@ class _Function(torch.autograd.Function):
         outputs = zip(pushed, _operators.likes(operator, operands), strict=True)
         return tuple(None if result is None else result.to(like.dtype) for result, like in outputs)
 
+
+class _Transformable(_Function):
+    """The same for `torch.func`."""
+
+    @staticmethod
+    def forward(operator: Operator, *flat: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        return _compute(operator, flat) if all(map(_holds_values, flat)) else tuple(_recorded(operator, flat))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        _remember(ctx, inputs[0], inputs[1:])
+
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], operator: Operator, *flat: Tensor) -> Any:
         dims = in_dims[1:]
@@ -235,6 +256,13 @@ class _Function(torch.autograd.Function):
         operands = structured(operator, first)
         results = tuple(_rules.apply_mapped(_CALCULUS, operator, info.batch_size, operands, mapped))
         return results, (0,) * len(results)
+
+
+def _remember(ctx: Any, operator: Operator, flat: Sequence[Tensor]) -> None:
+    ctx.operator = operator
+    ctx.save_for_backward(*flat)
+    ctx.save_for_forward(*flat)
+    ctx.set_materialize_grads(False)
 
 
 def _pulled(
@@ -322,22 +350,30 @@ def deferred(images: Sequence[Tensor], displacement: Any, affine: Any, options: 
     if affine is not None:
         affine = small_array("affine", affine, images[0])
     motion = (displacement,) if affine is None else (displacement, affine[..., : affine.shape[-1] - 1, :])
-    axes = 0 if affine is None else affine.shape[-1] - 1
+    axes = 0 if affine is None else int(affine.shape[-1]) - 1
+    constant = {name: _specialised(option) for name, option in options.items()}
     results = []
     for k, image in enumerate(images):
         sources = torch.view_as_real(image).unbind(-1) if image.is_complex() else (image,)
         parts = []
         for part, source in enumerate(sources):
-            program = _sample_program(k, len(images), part, len(sources), affine is not None, axes, **options)
+            program = _sample_program(k, len(images), part, len(sources), affine is not None, axes, **constant)
             parts.append(_op([source, *motion], list(source.shape), program)[0])
         results.append(parts[0] if len(parts) == 1 else torch.complex(parts[0], parts[1]))
     return results
 
 
+def _specialised(option: Any) -> Any:
+    """Make numbers, which a compiler may take for inputs that vary, part of the program."""
+    if isinstance(option, float):
+        return float.fromhex(option.hex())
+    if isinstance(option, int) and not isinstance(option, bool):
+        return operator_module.index(option)
+    return [_specialised(part) for part in option] if isinstance(option, (list, tuple)) else option
+
+
 @torch.compiler.assume_constant_result
-def _sample_program(
-    index: int, images: int, part: int, parts: int, has_affine: bool, axes: int, **options: Any
-) -> str:
+def _sample_program(index: int, images: int, part: int, parts: int, has_affine: bool, axes: int, **options: Any) -> str:
     own = _spec.options_of_image(index, images, part if parts > 1 else None, **options)
     return _program(Operator(Deferred(text_of_options(own), has_affine, axes), "sample"))
 
@@ -364,7 +400,7 @@ def _recorded(operator: Operator, flat: Sequence[Tensor]) -> Sequence[Tensor]:
     if isinstance(call, DeformSpec):
         shape = call.images[0].shape if call.images else ()
         call = Deferred(text_of_spec(call), call.has_affine, call.axes, shape)
-    return _op(list(flat), list(call.image_shape), _program(operator._replace(call=call)))  # type: ignore[no-any-return]
+    return _op(list(flat), list(call.image_shape), _program(operator._replace(call=call)))
 
 
 @torch.library.custom_op("elasticnd::apply", mutates_args=())
@@ -402,7 +438,7 @@ def _(
 ) -> tuple[list[Tensor], list[int]]:
     def item(k: int) -> list[Tensor]:
         dims = zip(tensors, in_dims[0], strict=True)
-        return _op([tensor if dim is None else tensor.select(dim, k) for tensor, dim in dims], image_shape, program)  # type: ignore[no-any-return]
+        return _op([tensor if dim is None else tensor.select(dim, k) for tensor, dim in dims], image_shape, program)
 
     results = [torch.stack(parts) for parts in zip(*map(item, range(info.batch_size)), strict=True)]
     return results, [0] * len(results)

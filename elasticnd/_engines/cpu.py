@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core, _dtypes
+from .._config import settle_threads
 from .._geometry import Geometry
 from . import Floats, Job, Motion
 
@@ -34,6 +35,7 @@ def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
 
 def sample(job: Job, image: Array, motion: Motion, output: Array) -> None:
     """Write the values of the image's spline at the deformed positions to `output`; order 0 copies elements."""
+    settle_threads()
     _core.sample(
         job.geometry,
         _raw(image),
@@ -58,6 +60,7 @@ def scatter(
     Writes that of the image to `image_gradient`, if there is one. With an image, returns those of the control points
     and, if there is an affine, of its inverse map, per batch item.
     """
+    settle_threads()
     return _core.scatter(
         job.geometry,
         _raw(gradient),

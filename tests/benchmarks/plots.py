@@ -21,8 +21,8 @@ def series(results: Iterable[dict[str, Any]], key: str) -> Series:
 
 def draw(lines: Series, label: str, path: Path, *, ticks: list[float]) -> None:
     """Draw time per voxel, on a logarithmic scale."""
-    from matplotlib.figure import Figure  # noqa: PLC0415 - whoever wants no picture needs no Matplotlib
-    from matplotlib.ticker import LogFormatter, NullLocator, ScalarFormatter  # noqa: PLC0415
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter, NullLocator, ScalarFormatter
 
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()

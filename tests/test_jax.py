@@ -1,0 +1,353 @@
+"""What only JAX has: transformations in every combination, sharding, export, and the way without a primitive."""
+
+import re
+import subprocess
+import sys
+from functools import partial
+
+import frameworks
+import numpy as np
+import pytest
+
+import elasticnd
+
+jax = frameworks.get("jax").module
+import jax.numpy as jnp  # noqa: E402
+from jax.test_util import check_grads  # noqa: E402
+
+from elasticnd._bridges import jax as bridge  # noqa: E402
+
+MATRIX = jnp.asarray([[1.1, 0.1, 0.3], [-0.2, 0.9, 0.2]])
+
+
+def arrays(rng, batch=()):
+    image = jnp.asarray(rng.standard_normal((*batch, 7, 6)))
+    return image, jnp.asarray(rng.uniform(-1, 1, (*batch, 2, 3, 2))), MATRIX
+
+
+def function(mode="mirror", order=3, **options):
+    return lambda x, d, a: elasticnd.deform_grid(x, d, order, mode, 0.3, affine=a, **options)
+
+
+def energy(x, d, a):
+    return (function()(x, d, a) ** 2).sum()
+
+
+def same(left, right):
+    for one, other in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
+        assert one.shape == other.shape
+        np.testing.assert_array_equal(one, other)
+
+
+def close(left, right):
+    for one, other in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
+        assert one.shape == other.shape
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10)
+
+
+# ---- derivatives -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["constant", "mirror", "grid-constant", "nearest"])
+@pytest.mark.parametrize("order", [3, 5])
+def test_derivatives_in_both_modes(order, mode, rng):
+    check_grads(function(mode, order), arrays(rng), order=2, modes=["fwd", "rev"], eps=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"rotate": 20, "zoom": 1.1}, {"crop": (slice(1, 6), slice(5))}], ids=str)
+def test_derivatives_with_options(options, rng):
+    check_grads(function(**options), arrays(rng), order=2, modes=["fwd", "rev"], eps=1e-5)
+
+
+def test_derivatives_of_batches(rng):
+    def deform(x, d, a):
+        return elasticnd.deform_grid(x, d, mode="grid-wrap", axis=(1, 2), affine=a)
+
+    x, d, a = arrays(rng, batch=(2,))
+    check_grads(deform, (x, d, a), order=2, modes=["fwd", "rev"], eps=1e-6)
+    check_grads(deform, (x, d, jnp.stack([a, 1.1 * a])), order=2, modes=["fwd", "rev"], eps=1e-6)
+
+
+def test_linear_transpose_and_linearize(rng):
+    x, d, a = arrays(rng)
+    deform = partial(elasticnd.deform_grid, displacement=d, mode="mirror")
+    weight = jnp.asarray(rng.standard_normal(x.shape))
+    (pulled,) = jax.linear_transpose(deform, x)(weight)
+    same(pulled, elasticnd.deform_grid_gradient(weight, d, mode="mirror"))
+    value, push = jax.linearize(lambda d: function()(x, d, a), d)
+    way = jnp.asarray(rng.standard_normal(d.shape))
+    close((value, push(way)), jax.jvp(lambda d: function()(x, d, a), (d,), (way,)))
+
+
+def test_hessian_products_agree(rng):
+    x, d, a = arrays(rng)
+    way = jnp.asarray(rng.standard_normal(d.shape))
+    f = lambda d: energy(x, d, a)  # noqa: E731
+    forward_reverse = jax.jvp(jax.grad(f), (d,), (way,))[1]
+    reverse_reverse = jax.grad(lambda d: (jax.grad(f)(d) * way).sum())(d)
+    reverse_forward = jax.grad(lambda d: jax.jvp(f, (d,), (way,))[1])(d)
+    close([forward_reverse] * 2, [reverse_reverse, reverse_forward])
+
+
+def test_third_derivative(rng):
+    x, d, _ = arrays(rng)
+    way = jnp.asarray(rng.standard_normal(d.shape))
+    along = lambda t: (elasticnd.deform_grid(x, d + t * way, order=5, mode="mirror") ** 3).sum()  # noqa: E731
+    second = jax.grad(jax.grad(along))
+    difference = (second(1e-4) - second(-1e-4)) / 2e-4
+    assert abs(jax.grad(second)(0.0) - difference) < 1e-5 * abs(difference)
+
+
+def test_complex_images_by_the_convention_of_jax(rng):
+    image = jnp.asarray(rng.standard_normal((6, 5)) + 1j * rng.standard_normal((6, 5)))
+    d = jnp.asarray(rng.uniform(-1, 1, (2, 3, 2)))
+    check_grads(lambda x, d: elasticnd.deform_grid(x, d, cval=1 + 2j), (image, d), order=2, modes=["fwd", "rev"])
+
+
+def test_residuals_hold_no_dense_field():
+    x, d = jnp.zeros((40, 50)), jnp.zeros((2, 3, 3))
+    _, pull = jax.vjp(elasticnd.deform_grid, x, d)
+    sizes = [leaf.size for leaf in jax.tree.leaves(pull) if hasattr(leaf, "size")]
+    assert sum(sizes) <= x.size + 2 * d.size, sizes
+
+
+# ---- compilation -----------------------------------------------------------------------------------------------------
+
+
+def test_jit(rng):
+    inputs = arrays(rng)
+    same(jax.jit(function())(*inputs), function()(*inputs))
+    gradient = jax.value_and_grad(energy, argnums=(0, 1, 2))
+    close(jax.jit(gradient)(*inputs), gradient(*inputs))
+
+
+def test_jit_takes_grids_from_keys():
+    image = jnp.arange(200.0).reshape(2, 10, 10)
+
+    @jax.jit
+    def augment(key, image):
+        return elasticnd.deform_random_grid(image, sigma=2, rng=key, batch_dims=1)
+
+    key = jax.random.key(0)
+    same(augment(key, image), augment(key, image))
+    same(augment(jax.random.PRNGKey(0), image), augment(key, image))
+    assert not np.array_equal(augment(jax.random.key(1), image), augment(key, image))
+    with pytest.raises(TypeError, match=r"rng: got 3 .*expected a key of jax.random"):
+        jax.jit(lambda image: elasticnd.deform_random_grid(image, rng=3))(image)
+
+
+def test_scan_and_remat(rng):
+    x, d, _ = arrays(rng)
+
+    def warp(image, _):
+        return elasticnd.deform_grid(image, d, mode="mirror"), None
+
+    def repeated(image):
+        return jax.lax.scan(jax.checkpoint(warp), image, None, 3)[0]
+
+    by_hand = elasticnd.deform_grid
+    expected = by_hand(by_hand(by_hand(x, d, mode="mirror"), d, mode="mirror"), d, mode="mirror")
+    same(jax.jit(repeated)(x), expected)
+    check_grads(repeated, (x,), order=1, modes=["rev"])
+
+
+WITHOUT_FLOAT64 = """
+import sys
+import jax, jax.numpy as jnp, numpy as np, elasticnd
+rng = np.random.default_rng(0)
+image = jnp.asarray(rng.integers(0, 200, (9, 8))).astype(sys.argv[1])
+grid, matrix = rng.uniform(-2, 2, (2, 3, 3)).astype("f4"), np.array([[1.1, 0.1, 0.3], [-0.2, 0.9, 0.2]], "f4")
+def deform(image, grid, matrix):
+    return elasticnd.deform_grid(image, grid, mode="mirror", affine=matrix, rotate=10)
+expected = deform(np.asarray(image), grid, matrix)
+arrays = image, jnp.asarray(grid), jnp.asarray(matrix)
+assert np.array_equal(deform(*arrays), expected)
+assert np.array_equal(jax.jit(deform)(*arrays), expected)
+if image.dtype == "float32":
+    gradients = jax.grad(lambda *arrays: deform(*arrays).sum(), (1, 2))(*arrays)
+    right = elasticnd.deform_grid_vjp(
+        np.ones_like(expected), np.asarray(image), grid, mode="mirror", affine=matrix, rotate=10
+    )
+    for ours, theirs in zip(gradients, right[1:]):
+        assert ours.dtype == "float32"
+        assert np.abs(ours - theirs).max() < 1e-5 * np.abs(theirs).max()
+"""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "uint8", "int32"])
+def test_without_float64(dtype):
+    command = [sys.executable, "-c", WITHOUT_FLOAT64, dtype]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_errors_inside_of_a_program(rng):
+    x, d, _ = arrays(rng)
+    with pytest.raises(Exception, match="affine: got a singular matrix"):
+        jax.block_until_ready(jax.jit(function())(x, d, jnp.zeros((2, 3))))
+    with pytest.raises(ValueError, match="displacement: got shape"):
+        jax.jit(elasticnd.deform_grid)(x, jnp.zeros((3, 3, 3)))
+    with pytest.raises(TypeError, match="X: got"):
+        elasticnd.deform_grid(jax.random.key(0), d)
+
+
+# ---- vmap ------------------------------------------------------------------------------------------------------------
+
+DIMS = [(0, None, None), (None, 0, None), (None, None, 0), (0, 0, None), (2, 1, 0)]
+
+
+def stacked(inputs, dims):
+    return [
+        array if dim is None else jnp.stack([array, 2 * array, -array], dim)
+        for array, dim in zip(inputs, dims, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("dims", DIMS, ids=str)
+def test_vmap(dims, rng):
+    inputs = stacked(arrays(rng), dims)
+    for f in (function(), jax.grad(energy, (0, 1, 2)), jax.jacfwd(energy, (0, 1, 2))):
+        items = [
+            f(*(a if dim is None else jnp.take(a, k, dim) for a, dim in zip(inputs, dims, strict=True)))
+            for k in range(3)
+        ]
+        expected = jax.tree.map(lambda *parts: jnp.stack(parts), *items)
+        close(jax.vmap(f, dims)(*inputs), expected)
+        close(jax.jit(jax.vmap(f, dims))(*inputs), expected)
+
+
+def test_nested_vmap_over_batches(rng):
+    images = jnp.asarray(rng.standard_normal((2, 3, 7, 6)))
+    grids = jnp.asarray(rng.uniform(-1, 1, (4, 3, 2, 2, 3)))
+    matrices = MATRIX * jnp.asarray([1.0, 1.1])[:, None, None]
+
+    def deform(image, grid, matrix):  # each with a batch axis of 3
+        return elasticnd.deform_grid(image, grid, mode="mirror", axis=(1, 2), affine=matrix)
+
+    got = jax.vmap(jax.vmap(deform, (None, 0, None)), (0, None, 0))(images, grids, matrices)
+    close(got, jnp.stack([jnp.stack([deform(x, d, a) for d in grids]) for x, a in zip(images, matrices, strict=True)]))
+    gradient = jax.grad(lambda a, x: (deform(x, grids[0], a) ** 2).sum())
+    expected = jnp.stack([gradient(a, x) for a, x in zip(matrices, images, strict=True)])
+    close(jax.vmap(gradient)(matrices, images), expected)
+
+
+def test_vmap_of_the_dense_displacement(rng):
+    grids = jnp.asarray(rng.standard_normal((3, 2, 3, 3)))
+    dense = lambda d: elasticnd.dense_displacement(d, (6, 5))  # noqa: E731
+    same(jax.vmap(dense)(grids), jnp.stack([dense(d) for d in grids]))
+    check_grads(jax.vmap(dense), (grids,), order=2, modes=["fwd", "rev"])
+
+
+# ---- many devices ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mesh():
+    if len(jax.devices()) < 2:
+        pytest.skip("JAX was begun with a single device")
+    return jax.sharding.Mesh(np.array(jax.devices()[:2]), ("b",))
+
+
+def test_sharded_batches_stay_sharded(mesh, rng):
+    spec = jax.sharding.PartitionSpec("b")
+    sharding = jax.sharding.NamedSharding(mesh, spec)
+    x, d, _ = (np.asarray(array) for array in arrays(rng, batch=(4,)))
+    images, grids = jax.device_put(x, sharding), jax.device_put(d, sharding)
+    gradient = jax.grad(lambda x, d: (elasticnd.deform_grid(x, d, axis=(1, 2)) ** 2).sum(), argnums=(0, 1))
+    for f in (
+        partial(elasticnd.deform_grid, axis=(1, 2)),
+        gradient,
+        lambda x, d: elasticnd.deform_grid(x, d, axis=(1, 2), affine=MATRIX),
+    ):
+        program = jax.jit(f)
+        assert "all-gather" not in program.lower(images, grids).compile().as_text()
+        result = program(images, grids)
+        assert all(leaf.sharding.spec == spec for leaf in jax.tree.leaves(result))
+        close(jax.device_get(result), jax.device_get(f(jnp.asarray(x), jnp.asarray(d))))
+
+
+def test_shard_map(mesh, rng):
+    if not hasattr(jax, "shard_map"):
+        pytest.skip("this JAX has no jax.shard_map")
+    split, whole = jax.sharding.PartitionSpec("b"), jax.sharding.PartitionSpec()
+    x, d = jnp.asarray(rng.standard_normal((4, 7, 6))), jnp.asarray(rng.uniform(-1, 1, (2, 3, 2)))
+    deform = partial(elasticnd.deform_grid, axis=(1, 2), mode="mirror")
+    mapped = jax.shard_map(deform, mesh=mesh, in_specs=(split, whole), out_specs=split)
+    same(jax.device_get(mapped(x, d)), jax.device_get(deform(x, d)))
+    for argument in (0, 1):
+        gradients = [jax.jit(jax.grad(lambda x, d, f=f: (f(x, d) ** 2).sum(), argument)) for f in (mapped, deform)]
+        close(*(jax.device_get(gradient(x, d)) for gradient in gradients))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_pmap(mesh, rng):
+    x, d, _ = arrays(rng, batch=(2,))
+    deform = partial(elasticnd.deform_grid, mode="mirror")
+    both = zip(x, d, strict=True)
+    close(jax.pmap(deform)(np.asarray(x), np.asarray(d)), jnp.stack([deform(image, grid) for image, grid in both]))
+
+
+def test_many_calls_at_once_do_not_wait_for_each_other(mesh, rng):
+    """Handlers run on the threads of the pool that their own tasks go to."""
+    x, d = rng.standard_normal((2, 300, 300)), rng.uniform(-1, 1, (2, 2, 3, 3))
+
+    def several(image, grid):
+        return sum(elasticnd.deform_grid(image, grid * k) for k in range(6))
+
+    program = jax.jit(jax.vmap(several))
+    expected = program(x, d)
+    for _ in range(30):
+        same(program(x, d), expected)
+
+
+def test_export(rng):
+    inputs = arrays(rng)
+    safe = [jax.export.DisabledSafetyCheck.custom_call("elasticnd_sample")]
+    exported = jax.export.export(jax.jit(function()), disabled_checks=safe)(*inputs)
+    again = jax.export.deserialize(exported.serialize())
+    same(again.call(*inputs), function()(*inputs))
+
+
+def test_compiled_core_is_used():
+    if not bridge._has_targets():
+        pytest.skip("the core was compiled without XLA's headers, or this XLA is older than they are")
+    text = jax.jit(elasticnd.deform_grid).lower(jnp.zeros((5, 5)), jnp.zeros((2, 3, 3))).as_text()
+    assert re.search("custom_call.*elasticnd_sample", text)
+
+
+# ---- what serves an older JAX ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["custom_vjp", "custom_vjp through Python", "primitive through Python"])
+def another_way(request, monkeypatch):
+    if request.param.startswith("custom_vjp"):
+        monkeypatch.setattr(bridge, "_primitive", None)
+    if request.param.endswith("Python"):
+        monkeypatch.setattr(bridge, "_has_targets", lambda: False)
+    jax.clear_caches()
+    bridge._jitted.cache_clear()
+    yield request.param
+    jax.clear_caches()
+    bridge._jitted.cache_clear()
+
+
+def test_other_ways(another_way, rng):
+    x, d, a = (np.asarray(array) for array in arrays(rng))
+    expected = elasticnd.deform_grid(x, d, mode="mirror", cval=0.3, affine=a)
+    inputs = tuple(map(jnp.asarray, (x, d, a)))
+    for f in (function(), jax.jit(function())):
+        same(f(*inputs), expected)
+    pulled = elasticnd.deform_grid_vjp(2 * expected, x, d, mode="mirror", affine=a)
+    gradient = jax.grad(energy, (0, 1, 2))
+    for f in (gradient, jax.jit(gradient)):
+        close(f(*inputs), tuple(pulled))
+    batch = jnp.stack([inputs[1], 2 * inputs[1]])
+    each = [energy(inputs[0], grid, inputs[2]) for grid in batch]
+    close(jax.vmap(energy, (None, 0, None))(inputs[0], batch, inputs[2]), jnp.stack(each))
+
+
+def test_custom_vjp_refuses_forward_mode(monkeypatch, rng):
+    monkeypatch.setattr(bridge, "_primitive", None)
+    x, d, a = arrays(rng)
+    with pytest.raises(TypeError, match="custom_vjp"):
+        jax.jvp(lambda d: function()(x, d, a), (d,), (d,))

@@ -1,0 +1,201 @@
+"""What only TensorFlow has: tapes, tf.function with unknown shapes, tf.data, SavedModel, and its refusal of XLA."""
+
+import frameworks
+import numpy as np
+import pytest
+
+import elasticnd
+
+tf = frameworks.get("tensorflow").module
+# What TensorFlow itself warns of on the way.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+
+MATRIX = np.array([[1.1, 0.1, 0.3], [-0.2, 0.9, 0.2]])
+
+
+def arrays(rng):
+    return tf.constant(rng.standard_normal((7, 6))), tf.constant(rng.uniform(-1, 1, (2, 3, 2))), tf.constant(MATRIX)
+
+
+def function(mode="mirror", order=3, **options):
+    return lambda x, d, a: elasticnd.deform_grid(x, d, order, mode, 0.3, affine=a, **options)
+
+
+def gradients_of(f, inputs):
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        energy = tf.reduce_sum(tf.sin(f(*inputs)))
+    return tape.gradient(energy, inputs)
+
+
+def check(f, inputs):
+    theory, numeric = tf.test.compute_gradient(f, inputs, delta=1e-5)
+    for one, other in zip(theory, numeric, strict=True):
+        # Differences lose 1e-16 / 1e-5 by rounding, and as much by the third derivative.
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["constant", "mirror", "grid-constant"])
+@pytest.mark.parametrize("order", [3, 5])
+def test_first_derivatives(order, mode, rng):
+    check(function(mode, order), list(arrays(rng)))
+
+
+@pytest.mark.parametrize("options", [{}, {"rotate": 20, "crop": (slice(1, 6), slice(5))}], ids=str)
+def test_second_derivatives(options, rng):
+    for k in range(3):
+        check(lambda *inputs, k=k: gradients_of(function(**options), inputs)[k], list(arrays(rng)))
+
+
+def test_forward_accumulator(rng):
+    inputs = arrays(rng)
+    for k, array in enumerate(inputs):
+        way = tf.constant(rng.standard_normal(array.shape))
+        with tf.autodiff.ForwardAccumulator(array, way) as accumulator:
+            output = function()(*inputs)
+        moved = [[*inputs[:k], array + sign * 1e-5 * way, *inputs[k + 1 :]] for sign in (1, -1)]
+        slope = (function()(*moved[0]) - function()(*moved[1])) / 2e-5
+        np.testing.assert_allclose(accumulator.jvp(output), slope, rtol=1e-5, atol=1e-5)
+
+
+def test_variables_have_real_gradients(rng):
+    x, d, a = map(tf.Variable, arrays(rng))
+    with tf.GradientTape() as tape:
+        energy = tf.reduce_sum(tf.sin(function()(x, d, a)))
+    for ours, theirs in zip(tape.gradient(energy, [x, d, a]), gradients_of(function(), arrays(rng)), strict=True):
+        assert ours.shape == theirs.shape
+        assert np.isfinite(ours).all()
+
+
+# ---- graphs ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rank_known", [True, False])
+def test_function_of_unknown_shapes(rank_known, rng):
+    shapes = ([None, None], [2, None, None], [2, 3]) if rank_known else (None, None, [2, 3])
+    signature = [tf.TensorSpec(shape, tf.float64) for shape in shapes]
+    inputs = arrays(rng)
+    deform = tf.function(function(rotate=10, crop=(slice(1, 6), slice(5))), input_signature=signature)
+    expected = function(rotate=10, crop=(slice(1, 6), slice(5)))(*inputs)
+    assert np.array_equal(deform(*inputs), expected)
+    gradient = tf.function(lambda *own: gradients_of(function(), own), input_signature=signature)
+    for ours, theirs in zip(gradient(*inputs), gradients_of(function(), inputs), strict=True):
+        assert np.array_equal(ours, theirs)
+    larger = tf.constant(rng.random((12, 9))), *inputs[1:]
+    assert deform(*larger).shape == (5, 5)
+
+
+def test_function_knows_the_shapes_of_its_results():
+    seen = []
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 8, 3]), tf.TensorSpec([2, 3, 3])])
+    def deform(x, d):
+        seen.append(elasticnd.deform_grid(x, d, axis=(0, 1)).shape)
+        seen.append(elasticnd.deform_grid(tf.zeros([5, 8, 3]), d, axis=(0, 1), crop=(slice(2), slice(3))).shape)
+
+    deform.get_concrete_function()
+    assert seen[0].as_list() == [None, 8, 3]
+    assert seen[1].as_list() == [2, 3, 3]
+
+
+def test_complex_images_and_lists_of_unknown_shapes(rng):
+    image = tf.constant(rng.random((7, 6)) + 1j * rng.random((7, 6)))
+    labels = tf.constant(rng.integers(0, 9, (7, 6)))
+    grid = tf.constant(rng.random((2, 3, 3)))
+
+    def deform(image, labels, grid):
+        return elasticnd.deform_grid([image, labels], grid, order=[3, 0], cval=[1j, 2])
+
+    unknown = [tf.TensorSpec([None, None], tensor.dtype) for tensor in (image, labels)]
+    graph = tf.function(deform, input_signature=[*unknown, tf.TensorSpec(None, tf.float64)])
+    for one, other in zip(graph(image, labels, grid), deform(image, labels, grid), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_gradients_in_a_graph(rng):
+    """tf.gradients, as in graphs of the first TensorFlow."""
+    x, d, a = (np.asarray(array) for array in arrays(rng))
+    weight = rng.random(x.shape)
+    with tf.Graph().as_default():
+        inputs = [tf.constant(array) for array in (x, d, a)]
+        outputs = tf.gradients(function()(*inputs), inputs, tf.constant(weight))
+        with tf.compat.v1.Session() as session:
+            ours = session.run(outputs)
+    for one, other in zip(ours, elasticnd.deform_grid_vjp(weight, x, d, 3, "mirror", 0.3, affine=a), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_bad_calls_are_refused_when_they_run():
+    deform = tf.function(elasticnd.deform_grid, input_signature=[tf.TensorSpec(None), tf.TensorSpec(None)])
+    with pytest.raises(Exception, match=r"displacement: got shape \(3, 3, 3\)"):
+        deform(tf.zeros((5, 5)), tf.zeros((3, 3, 3)))
+
+
+def test_xla_is_refused_with_advice():
+    compiled = tf.function(elasticnd.deform_grid, jit_compile=True)
+    with pytest.raises(Exception, match="use_jit_compile_False"):
+        compiled(tf.zeros((5, 5)), tf.zeros((2, 3, 3)))
+
+
+def test_data_pipeline():
+    images = tf.random.normal((12, 16, 16))
+    data = tf.data.Dataset.from_tensor_slices(images).map(
+        lambda image: elasticnd.deform_random_grid([image, tf.cast(image > 0, tf.uint8)], 2.0, order=[3, 0]),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    shapes = [(image.shape.as_list(), labels.dtype) for image, labels in data.batch(4)]
+    assert shapes == [([4, 16, 16], tf.uint8)] * 3
+    again = [image.numpy() for image, _ in data]
+    assert not np.array_equal(again[0], again[1])
+
+
+def test_random_grids_of_unknown_batches():
+    @tf.function(input_signature=[tf.TensorSpec([None, 9, 8])])
+    def deform(images):
+        return elasticnd.deform_random_grid(images, 3.0, axis=(1, 2), batch_dims=1)
+
+    images = tf.repeat(tf.random.normal((1, 9, 8)), 3, 0)
+    results = deform(images)
+    assert results.shape == (3, 9, 8)
+    assert not np.array_equal(results[0], results[1])
+    with pytest.raises(TypeError, match=r"rng: got 3 .*tf.random.Generator"):
+        tf.function(lambda: elasticnd.deform_random_grid(images, rng=3))()
+    seeded = [elasticnd.deform_random_grid(images, rng=tf.constant([1, 2])) for _ in range(2)]
+    assert np.array_equal(*seeded)
+
+
+def test_vectorized_map(rng):
+    grids = tf.constant(rng.standard_normal((3, 2, 3, 3)))
+    image = tf.constant(rng.random((7, 6)))
+    got = tf.map_fn(lambda grid: elasticnd.deform_grid(image, grid), grids)
+    assert np.array_equal(got, tf.stack([elasticnd.deform_grid(image, grid) for grid in grids]))
+    got = tf.vectorized_map(lambda grid: elasticnd.deform_grid(image, grid), grids, fallback_to_while_loop=True)
+    assert np.array_equal(got[2], elasticnd.deform_grid(image, grids[2]))
+
+
+def test_saved_model(tmp_path, rng):
+    class Module(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, None], tf.float64), tf.TensorSpec(None, tf.float64)])
+        def __call__(self, x, d):
+            return elasticnd.deform_grid(x, d)
+
+    x, d, _ = arrays(rng)
+    module = Module()
+    tf.saved_model.save(module, str(tmp_path))
+    assert np.array_equal(tf.saved_model.load(str(tmp_path))(x, d), module(x, d))
+
+
+def test_mixed_precision(rng):
+    x, d, _ = arrays(rng)
+    for dtype in (tf.float16, tf.bfloat16):
+        half = tf.cast(x, dtype)
+        with tf.GradientTape() as tape:
+            tape.watch([half, d])
+            energy = tf.reduce_sum(elasticnd.deform_grid(half, d))
+        gradients = tape.gradient(energy, [half, d])
+        assert [gradient.dtype for gradient in gradients] == [dtype, tf.float64]
+
+
+def test_refused_tensors():
+    with pytest.raises(TypeError, match=r"X: got .*expected a dense tensor of numbers"):
+        elasticnd.deform_grid(tf.constant(["a"]), tf.zeros((1, 3)))

@@ -1,0 +1,396 @@
+"""What only PyTorch has: gradcheck, compilation, export, torch.func, autocast, layouts, data loaders and the layer."""
+
+import copy
+import io
+import pickle
+
+import frameworks
+import numpy as np
+import pytest
+
+import elasticnd
+
+torch = frameworks.get("torch").module
+# What the compiler itself warns of on the way, in versions of PyTorch that tests meet.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+MATRIX = [[1.1, 0.1, 0.3], [-0.2, 0.9, 0.2]]
+
+
+def arrays(rng, dtype=torch.float64, batch=()):
+    image = torch.tensor(rng.standard_normal((*batch, 7, 6)), dtype=dtype)
+    displacement = torch.tensor(rng.uniform(-1, 1, (*batch, 2, 3, 2)), dtype=dtype)
+    return image, displacement, torch.tensor(MATRIX, dtype=dtype)
+
+
+def leaves(tensors):
+    return tuple(tensor.clone().requires_grad_() for tensor in tensors)
+
+
+def function(mode="mirror", order=3, **options):
+    return lambda x, d, a: elasticnd.deform_grid(x, d, order, mode, 0.3, affine=a, **options)
+
+
+# ---- derivatives -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["constant", "mirror", "wrap", "grid-constant", "nearest"])
+@pytest.mark.parametrize("order", [1, 3, 5])
+def test_first_derivatives(order, mode, rng):
+    assert torch.autograd.gradcheck(function(mode, order), leaves(arrays(rng)), check_forward_ad=True)
+
+
+@pytest.mark.parametrize(
+    ("order", "mode", "options"),
+    [
+        (3, "mirror", {}),
+        (3, "grid-constant", {"rotate": 20}),
+        (5, "wrap", {"zoom": 1.1, "crop": (slice(1, 6), slice(5))}),
+    ],
+    ids=str,
+)
+def test_second_derivatives(order, mode, options, rng):
+    inputs = leaves(arrays(rng))
+    assert torch.autograd.gradgradcheck(function(mode, order, **options), inputs, check_fwd_over_rev=True)
+
+
+def test_second_derivatives_of_batches(rng):
+    def deform(x, d, a):
+        return elasticnd.deform_grid(x, d, mode="mirror", axis=(1, 2), affine=a)
+
+    inputs = leaves(arrays(rng, batch=(2,)))
+    assert torch.autograd.gradgradcheck(deform, inputs)
+    own = torch.stack([inputs[2], 1.1 * inputs[2]]).detach().requires_grad_()
+    assert torch.autograd.gradgradcheck(deform, (*inputs[:2], own))
+
+
+def test_third_derivative(rng):
+    x, d, _ = arrays(rng)
+    way = torch.tensor(rng.standard_normal(d.shape))
+
+    def along(t):
+        return elasticnd.deform_grid(x, d + t * way, order=5, mode="mirror").pow(3).sum()
+
+    zero = torch.zeros((), dtype=torch.float64)
+    third = torch.func.grad(torch.func.grad(torch.func.grad(along)))(zero)
+    step = 1e-4
+    second = torch.func.grad(torch.func.grad(along))
+    difference = (second(zero + step) - second(zero - step)) / (2 * step)
+    assert abs(third - difference) < 1e-5 * abs(third)
+
+
+def test_gradients_of_complex_images(rng):
+    image = torch.tensor(rng.standard_normal((6, 5)) + 1j * rng.standard_normal((6, 5)), requires_grad=True)
+    displacement = torch.tensor(rng.uniform(-1, 1, (2, 3, 2)), requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, d: elasticnd.deform_grid(x, d, cval=1 + 2j), (image, displacement))
+    conjugate = image.detach().conj()
+    assert conjugate.is_conj()
+    expected = elasticnd.deform_grid(conjugate.resolve_conj(), displacement.detach())
+    assert torch.equal(elasticnd.deform_grid(conjugate, displacement.detach()), expected)
+
+
+def test_gradients_have_the_types_of_their_arguments(rng):
+    for dtypes in [(torch.float32, torch.float64), (torch.float64, torch.float32), (torch.bfloat16, torch.float16)]:
+        x, d, a = leaves(arrays(rng))
+        image, grid = x.detach().to(dtypes[0]).requires_grad_(), d.detach().to(dtypes[1]).requires_grad_()
+        elasticnd.deform_grid(image, grid, mode="mirror", affine=a).sum().backward()
+        assert (image.grad.dtype, grid.grad.dtype, a.grad.dtype) == (*dtypes, torch.float64)
+
+
+# ---- compilation -----------------------------------------------------------------------------------------------------
+
+
+def gradients_of(deform, inputs):
+    own = leaves(inputs)
+    output = deform(*own)
+    return output, *torch.autograd.grad(output.square().sum(), own)
+
+
+@pytest.mark.parametrize("options", [{}, {"rotate": 15, "zoom": 1.2}, {"crop": (slice(1, 6), slice(None, 4))}], ids=str)
+def test_compile(options, rng):
+    deform = function(**options)
+    compiled = torch.compile(deform, fullgraph=True, backend="aot_eager")
+    inputs = arrays(rng)
+    for ours, theirs in zip(gradients_of(compiled, inputs), gradients_of(deform, inputs), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_compile_with_inductor(rng):
+    inputs = arrays(rng)
+    deform = function()
+    assert torch.equal(torch.compile(deform, fullgraph=True)(*inputs), deform(*inputs))
+
+
+def test_compile_with_dynamic_shapes(rng):
+    graphs = []
+
+    def backend(module, inputs):
+        graphs.append(module)
+        return module
+
+    compiled = torch.compile(elasticnd.deform_grid, fullgraph=True, dynamic=True, backend=backend)
+    for extent in (7, 9, 30):
+        image, grid = torch.tensor(rng.random((extent, extent + 2))), torch.tensor(rng.random((2, 3, 4)))
+        assert torch.equal(compiled(image, grid), elasticnd.deform_grid(image, grid))
+    assert len(graphs) == 1
+
+
+def test_compile_lists_and_complex(rng):
+    image = torch.tensor(rng.random((7, 6)) + 1j * rng.random((7, 6)))
+    labels = torch.tensor(rng.integers(0, 9, (7, 6)))
+    grid = torch.tensor(rng.random((2, 3, 3)))
+
+    def deform(image, labels, grid):
+        return elasticnd.deform_grid([image, labels], grid, order=[3, 0], cval=[1j, 2])
+
+    compiled = torch.compile(deform, fullgraph=True, backend="aot_eager")(image, labels, grid)
+    for one, other in zip(compiled, deform(image, labels, grid), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_bad_calls_are_refused_when_compiled(rng):
+    compiled = torch.compile(elasticnd.deform_grid, backend="aot_eager")
+    with pytest.raises(Exception, match=r"displacement: got shape \(3, 3, 3\)"):
+        compiled(torch.zeros(5, 5), torch.zeros(3, 3, 3))
+
+
+def test_export(rng):
+    class Module(torch.nn.Module):
+        def forward(self, x, d, a):
+            return elasticnd.deform_grid(x, d, mode="mirror", affine=a, rotate=10)
+
+    inputs = arrays(rng)
+    memory = io.BytesIO()
+    torch.export.save(torch.export.export(Module(), inputs), memory)
+    memory.seek(0)
+    assert torch.equal(torch.export.load(memory).module()(*inputs), Module()(*inputs))
+
+
+def test_operator_check(rng):
+    """The checks that PyTorch has for operators: schema, fake tensors, registration, ahead-of-time dispatch."""
+    from elasticnd._bridges import torch as bridge
+
+    options = dict(order=3, mode="mirror", cval=0.0, crop=None, prefilter=True, axis=None, rotate=None, zoom=None)
+    program = bridge._sample_program(0, 1, 0, 1, True, 2, **options)
+    x, d, a = leaves(arrays(rng))
+    result = torch.library.opcheck(bridge._op, ([x, d, a], [7, 6], program))
+    assert set(result.values()) == {"SUCCESS"}
+
+
+def test_tensors_without_values(rng):
+    x, d, a = (tensor.to("meta") for tensor in arrays(rng))
+    assert elasticnd.deform_grid(x, d, affine=a, crop=(slice(0, 3), slice(0, 4))).shape == (3, 4)
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    inputs = arrays(rng)
+    graph = make_fx(function(), tracing_mode="fake")(*inputs)
+    assert torch.equal(graph(*inputs), function()(*inputs))
+
+
+# ---- torch.func ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dims", [(0, None, None), (None, 0, None), (None, None, 0), (0, 0, None), (1, 2, 0)], ids=str)
+def test_vmap(dims, rng):
+    stacked = [
+        tensor if dim is None else torch.stack([tensor, 2 * tensor, -tensor], dim)
+        for tensor, dim in zip(arrays(rng), dims, strict=True)
+    ]
+
+    def energy(x, d, a):
+        return function()(x, d, a).square().sum()
+
+    def each(f):
+        return [
+            f(*(t if dim is None else t.select(dim, k) for t, dim in zip(stacked, dims, strict=True))) for k in range(3)
+        ]
+
+    torch.testing.assert_close(torch.func.vmap(function(), dims)(*stacked), torch.stack(each(function())))
+    gradient = torch.func.grad(energy, argnums=(0, 1, 2))
+    for one, other in zip(torch.func.vmap(gradient, dims)(*stacked), zip(*each(gradient), strict=True), strict=True):
+        torch.testing.assert_close(one, torch.stack(other))
+
+
+def test_nested_vmap_over_batches(rng):
+    images = torch.tensor(rng.standard_normal((2, 3, 7, 6)))
+    grids = torch.tensor(rng.uniform(-1, 1, (4, 3, 2, 2, 3)))
+    matrices = torch.tensor(MATRIX) * torch.tensor([1.0, 1.1])[:, None, None]
+
+    def deform(image, grid, matrix):  # each with a batch axis of 3
+        return elasticnd.deform_grid(image, grid, mode="mirror", axis=(1, 2), affine=matrix)
+
+    inner = torch.func.vmap(deform, (None, 0, None))
+    got = torch.func.vmap(inner, (0, None, 0))(images, grids, matrices)
+    for i in range(2):
+        for j in range(4):
+            torch.testing.assert_close(got[i, j], deform(images[i], grids[j], matrices[i]))
+    gradient = torch.func.vmap(torch.func.grad(lambda m, x: deform(x, grids[0], m).square().sum()))(matrices, images)
+    expected = torch.func.grad(lambda m: deform(images[1], grids[0], m).square().sum())(matrices[1])
+    torch.testing.assert_close(gradient[1], expected)
+
+
+def test_func_transforms_agree(rng):
+    x, d, a = arrays(rng)
+
+    def deform(d):
+        return function()(x, d, a)
+
+    forward, reverse = torch.func.jacfwd(deform)(d), torch.func.jacrev(deform)(d)
+    torch.testing.assert_close(forward, reverse)
+    way = torch.tensor(rng.standard_normal(d.shape))
+    torch.testing.assert_close(torch.func.jvp(deform, (d,), (way,))[1], torch.einsum("ijklm,klm->ij", forward, way))
+
+    def energy(d):
+        return deform(d).square().sum()
+
+    hessian = torch.func.hessian(energy)(d).reshape(d.numel(), d.numel())
+    torch.testing.assert_close(hessian, hessian.T)
+    torch.testing.assert_close(hessian, torch.autograd.functional.hessian(energy, d).reshape(d.numel(), d.numel()))
+
+
+# ---- tensors of every kind -------------------------------------------------------------------------------------------
+
+
+def test_layouts(rng):
+    images = torch.tensor(rng.random((2, 3, 8, 9)))
+    grid = torch.tensor(rng.standard_normal((2, 3, 3)))
+    expected = elasticnd.deform_grid(images, grid, axis=(2, 3))
+    last = images.to(memory_format=torch.channels_last)
+    assert torch.equal(elasticnd.deform_grid(last, grid, axis=(2, 3)), expected)
+    padded = torch.zeros(2, 3, 16, 10, dtype=torch.float64)[:, :, ::2, 1:]
+    padded[...] = images
+    assert torch.equal(elasticnd.deform_grid(padded, grid.mT.contiguous().mT, axis=(2, 3)), expected)
+    assert torch.equal(elasticnd.deform_grid(images[:1].expand(4, 3, 8, 9), grid, axis=(2, 3))[3], expected[0])
+    assert torch.equal(elasticnd.deform_grid(torch.nn.Parameter(images), grid, axis=(2, 3)).detach(), expected)
+
+
+def test_inputs_stay_as_they_are(rng):
+    inputs = arrays(rng)
+    before = copy.deepcopy(inputs)
+    gradients_of(function(), inputs)
+    assert all(map(torch.equal, inputs, before))
+
+
+def test_autocast(rng):
+    x, d, a = arrays(rng, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(function()(x, d, a), elasticnd.deform_grid(x, d, mode="mirror", cval=0.3, affine=a))
+        layer = torch.nn.Conv2d(1, 1, 1)
+        deformed = elasticnd.deform_grid(layer(x[None, None]), d, axis=(2, 3))
+        assert deformed.dtype == torch.bfloat16
+        deformed.sum().backward()
+
+
+def test_refused_tensors(rng):
+    grid = torch.zeros(2, 3, 3)
+    with pytest.raises(TypeError, match=r"X: got .*expected a dense tensor"):
+        elasticnd.deform_grid(torch.eye(3).to_sparse(), grid)
+    with pytest.raises(TypeError, match="dtype"):
+        elasticnd.deform_grid(torch.zeros(4, 4), torch.zeros(2, 3, 3, dtype=torch.complex64))
+
+
+# ---- data loaders ----------------------------------------------------------------------------------------------------
+
+
+class Deformed(torch.utils.data.Dataset):
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        image = torch.full((64, 48), float(index))
+        return elasticnd.deform_random_grid(image, 3.0, mode="nearest"), elasticnd.get_num_threads()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning", "ignore:.*fork:DeprecationWarning")
+def test_data_loader(method):
+    elasticnd.deform_grid(torch.zeros(300, 300), torch.zeros(2, 3, 3))  # the pool of this process has begun
+    loader = torch.utils.data.DataLoader(
+        Deformed(), batch_size=2, num_workers=2, multiprocessing_context=method, timeout=120
+    )
+    batches = list(loader)
+    means = torch.cat([images.mean((1, 2)) for images, _ in batches])
+    torch.testing.assert_close(means, torch.arange(6.0))
+    assert {int(count) for _, counts in batches for count in counts} == {1}, "one thread in every worker"
+
+
+# ---- the layer -------------------------------------------------------------------------------------------------------
+
+
+def layer(**options):
+    from elasticnd.torch import ElasticDeform
+
+    return ElasticDeform(**options)
+
+
+def test_layer_modes(rng):
+    images = torch.tensor(rng.random((4, 3, 12, 10)), dtype=torch.float32)
+    random = layer(sigma=3, points=(3, 4), mode="mirror")
+    torch.manual_seed(0)
+    one = random(images)
+    torch.manual_seed(0)
+    assert torch.equal(random(images), one)
+    assert not torch.equal(random(images), one)
+    assert not torch.equal(one[0], images[0])
+    assert random.eval()(images) is images
+
+    torch.manual_seed(0)
+    shared = layer(sigma=3, per_sample=False)(images[:1].repeat(2, 1, 1, 1))
+    assert torch.equal(shared[0], shared[1])
+
+    grid = rng.standard_normal((2, 3, 3))
+    fixed = layer(displacement=grid)
+    assert torch.equal(fixed(images), elasticnd.deform_grid(images, torch.tensor(grid), axis=(2, 3)))
+    assert list(fixed.state_dict()) == ["displacement"]
+    assert not list(fixed.parameters())
+
+
+def test_layer_of_several_tensors(rng):
+    images, labels = torch.rand(2, 3, 9, 8), torch.randint(0, 5, (2, 1, 9, 8), dtype=torch.uint8)
+    pair = layer(displacement=np.ones((2, 1, 1)), order=(3, 0), mode=("mirror", "nearest"))(images, labels)
+    assert isinstance(pair, tuple)
+    assert torch.equal(pair[1][:, :, :-1, :-1], labels[:, :, 1:, 1:])
+
+
+def test_layer_learns(rng):
+    image = torch.tensor(rng.random((1, 1, 16, 16)).cumsum(2).cumsum(3) / 64, dtype=torch.float32)
+    target = elasticnd.deform_grid(image, torch.full((2, 1, 1), 0.7), axis=(2, 3), mode="nearest")
+    learnt = layer(displacement=torch.zeros(2, 1, 1), learnable=True, mode="nearest")
+    optimiser = torch.optim.LBFGS(learnt.parameters(), max_iter=50, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimiser.zero_grad()
+        loss = (learnt(image) - target).square().sum()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    torch.testing.assert_close(learnt.displacement.detach(), torch.full((2, 1, 1), 0.7), atol=1e-3, rtol=0)
+
+
+def test_layer_is_pickled_and_compiled(rng):
+    images = torch.rand(2, 3, 9, 8)
+    for made in (layer(sigma=2), layer(displacement=np.ones((2, 2, 2)), learnable=True)):
+        again = pickle.loads(pickle.dumps(made))  # noqa: S301
+        assert repr(again) == repr(made)
+        torch.manual_seed(1)
+        expected = made(images)
+        torch.manual_seed(1)
+        assert torch.equal(again(images), expected)
+        torch.manual_seed(1)
+        assert torch.equal(torch.compile(made, fullgraph=True, backend="aot_eager")(images), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({}, "displacement: got None with sigma None"),
+        ({"sigma": 1, "displacement": np.zeros((2, 1, 1))}, "displacement: got"),
+        ({"sigma": 1, "learnable": True}, "learnable: got True"),
+        ({"sigma": 1, "axis": (1, 2)}, "axis: got"),
+    ],
+    ids=str,
+)
+def test_layer_refuses(options, match):
+    with pytest.raises((TypeError, ValueError), match=match):
+        layer(**options)
