@@ -1,6 +1,14 @@
 """Configuration of Sphinx."""
 
+import sys
+from pathlib import Path
+
 import elasticnd
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "tests"))
+
+from features import FEATURES, NAMES, TITLES  # noqa: E402
 
 project = "elasticnd"
 author = "the elasticnd developers"
@@ -38,3 +46,18 @@ html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#00695c", "color-brand-content": "#00695c"},
     "dark_css_variables": {"color-brand-primary": "#4db6ac", "color-brand-content": "#4db6ac"},
 }
+
+
+def support_table():
+    """Write what each framework supports as a table, from the table that the tests read."""
+    rows = [["", *TITLES.values()], ["---"] * (1 + len(NAMES))]
+    for feature, places in FEATURES.items():
+        rows.append([feature, *("yes" if "::" in places[name] else places[name] for name in NAMES)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+
+
+def setup(app):
+    """Write the generated part of the pages."""
+    folder = HERE / "_generated"
+    folder.mkdir(exist_ok=True)
+    (folder / "support.txt").write_text(support_table(), encoding="utf-8")

@@ -4,10 +4,11 @@ The blocks of a page share their names, and run in a directory of their own.
 """
 
 import doctest
-import importlib
+import importlib.util
 import inspect
 import pkgutil
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,25 @@ PAGES = sorted(path for path in (ROOT / "README.md", *(ROOT / "docs").glob("**/*
 PYTHON = ("python", "{code-block} python", "{doctest}")
 
 
+# The framework that a module is for, by the last part of its name.
+FRAMEWORKS = {"jax": "jax", "keras": "keras", "tensorflow": "tensorflow", "tf": "tensorflow", "torch": "torch"}
+
+
 def modules():
-    """The modules of the package that are written in Python."""
-    found = {"elasticnd": elasticnd}
-    for module in pkgutil.walk_packages(elasticnd.__path__, "elasticnd."):
-        if not module.name.endswith(("._core", ".__main__")):
-            found[module.name] = importlib.import_module(module.name)
-    return found
+    """Name the modules of the package that are written in Python."""
+    walked = (module.name for module in pkgutil.walk_packages(elasticnd.__path__, "elasticnd."))
+    return ["elasticnd", *(name for name in walked if not name.endswith(("._core", ".__main__")))]
+
+
+def imported(name):
+    framework = FRAMEWORKS.get(name.rpartition(".")[2])
+    if framework is not None:
+        if importlib.util.find_spec(framework) is None:
+            pytest.skip(f"{framework} is not installed")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the frameworks, when they are imported
+            return importlib.import_module(name)
+    return importlib.import_module(name)
 
 
 def examples_of(name, value):
@@ -45,11 +58,13 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("elsewhere")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("name", modules())
 def test_docstrings(name):
+    module = imported(name)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     report = []
-    for test in examples_of(name, modules()[name]):
+    for test in examples_of(name, module):
         runner.run(test, out=report.append)
     assert runner.summarize(verbose=False).failed == 0, "".join(report)
 
@@ -72,6 +87,7 @@ def blocks_of(page):
 
 
 @pytest.mark.usefixtures("elsewhere")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_page(page):
     np.random.seed(0)  # noqa: NPY002 - a page may draw from the old global state

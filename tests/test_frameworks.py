@@ -9,6 +9,7 @@ import frameworks
 import ml_dtypes
 import numpy as np
 import pytest
+from features import FEATURES, NAMES
 from tables import COMPLEX, FLOATS, INTEGERS, MODES, ORDERS, values
 
 import elasticnd
@@ -29,7 +30,7 @@ OPTIONS = {
 }
 
 
-@pytest.fixture(params=frameworks.NAMES)
+@pytest.fixture(params=NAMES)
 def framework(request):
     return frameworks.get(request.param)
 
@@ -297,10 +298,10 @@ def test_refusals(framework, rng):
     refused(r"dY: got .*integers have no gradient", elasticnd.deform_grid_gradient, integers, grid)
 
 
-@pytest.mark.parametrize("name", frameworks.NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_others_are_not_imported(name):
     frameworks.get(name)
-    others = [other for other in frameworks.NAMES if other != name]
+    others = [other for other in NAMES if other != name]
     make = {
         "torch": "import torch; x = torch.zeros(5, 4)",
         "jax": "import jax.numpy as jnp; x = jnp.zeros((5, 4))",
@@ -322,7 +323,7 @@ print([name for name in {others} if name in set(sys.modules) - before])
 
 
 def named_tests():
-    return sorted({place for row in frameworks.FEATURES.values() for place in row.values() if "::" in place})
+    return sorted({place for row in FEATURES.values() for place in row.values() if "::" in place})
 
 
 @pytest.mark.parametrize("place", named_tests())

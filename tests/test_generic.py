@@ -29,6 +29,7 @@ class Library(NamedTuple):
     xp: Any
     array: Callable[[Any], Any]  # from NumPy
     compiled: Callable[[Callable], Callable] = lambda function: function
+    compiles: bool = False
 
 
 def _numpy():
@@ -41,7 +42,7 @@ def _torch():
 
 def _jax():
     jax = importlib.import_module("jax")
-    return Library(jax.numpy, jax.numpy.asarray, jax.jit)
+    return Library(jax.numpy, jax.numpy.asarray, jax.jit, compiles=True)
 
 
 LIBRARIES = {"numpy": _numpy, "torch": _torch, "jax": _jax}
@@ -64,6 +65,15 @@ def library(request):
     config.update("jax_enable_x64", True)
     yield made
     config.update("jax_enable_x64", before)
+
+
+def on_libraries(names, values, compiled):
+    """Parametrise over all values, but over few of them where a library has to compile, which takes its time."""
+    rows = [(library, value) for value in values for library in ("numpy", "torch")]
+    rows += [("jax", value) for value in compiled]
+    return pytest.mark.parametrize(
+        ("library", *names), [(library, *value) for library, value in rows], indirect=["library"]
+    )
 
 
 in_each_library = pytest.mark.parametrize("library", LIBRARIES, indirect=True)
@@ -95,20 +105,15 @@ def near_identity(rng, n, batch=()):
     return np.concatenate([np.eye(n) + rng.uniform(-0.1, 0.1, (*batch, n, n)), rng.normal(size=(*batch, n, 1))], -1)
 
 
-# Compiling takes its time: every mode and every order once.
-MODES_AND_ORDERS = [
-    *(pytest.param(name, mode, order) for name in ("numpy", "torch") for mode in MODES for order in ORDERS),
-    *(pytest.param("jax", mode, order) for mode, order in zip(MODES, itertools.cycle(ORDERS), strict=False)),
-]
-
-
-@pytest.mark.parametrize(("library", "mode", "order"), MODES_AND_ORDERS, indirect=["library"])
+@on_libraries(
+    ("mode", "order"), itertools.product(MODES, ORDERS), compiled=zip(MODES, itertools.cycle(ORDERS), strict=False)
+)
 def test_every_mode_and_order(library, mode, order, rng):
     image, displacement = rng.random((31, 18)), rng.uniform(-30, 30, (2, 4, 3))
-    for prefilter in (True, False):
-        assert_agrees(
-            library, DOUBLE, image, displacement, mode=mode, order=order, cval=0.3, prefilter=prefilter, axis=(1, 0)
-        )
+    options = {"mode": mode, "order": order, "cval": 0.3, "axis": (1, 0)}
+    assert_agrees(library, DOUBLE, image, displacement, **options)
+    if not library.compiles:
+        assert_agrees(library, DOUBLE, image, displacement, prefilter=False, **options)
 
 
 OPTIONS = {
@@ -146,24 +151,21 @@ OPTIONS = {
 }
 
 
-@in_each_library
-@pytest.mark.parametrize("option", OPTIONS)
+@on_libraries(
+    ("option",), zip(OPTIONS, strict=True), compiled=[("affine, rotate, crop",), ("batch, channels",), ("3-D",)]
+)
 def test_every_option(library, option, rng):
     image, displacement, affine, options = OPTIONS[option](rng)
-    for mode in ("constant", "reflect") if library.compiled is _plain(library) else ("nearest",):
+    for mode in ("nearest",) if library.compiles else ("constant", "reflect"):
         assert_agrees(library, DOUBLE, image, displacement, affine, mode=mode, cval=0.3, **options)
 
 
-def _plain(library):
-    return library.compiled if "jax" not in library.xp.__name__ else None
-
-
-@in_each_library
-@pytest.mark.parametrize("kind", [np.float32, np.float64])
-@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32], ids=lambda dtype: np.dtype(dtype).name)
+@on_libraries(
+    ("dtype", "kind"),
+    itertools.product((np.float16, np.float32), (np.float32, np.float64)),
+    compiled=[(ml_dtypes.bfloat16, np.float64), (np.float32, np.float32)],
+)
 def test_floats(library, dtype, kind, rng):
-    if dtype is ml_dtypes.bfloat16 and "torch" in library.xp.__name__:
-        pytest.skip("torch takes no array of bfloat16 from NumPy")
     image = rng.random((90, 110)).astype(dtype)
     displacement = rng.uniform(-20, 20, (2, 4, 5)).astype(kind)
     assert_agrees(library, SINGLE + float(ml_dtypes.finfo(dtype).eps), image, displacement, mode="mirror")
@@ -176,17 +178,18 @@ def test_single_precision_of_long_axes(library, kind, rng):
     assert_agrees(library, SINGLE, image, displacement, mode="mirror")
 
 
-@in_each_library
-@pytest.mark.parametrize("dtype", [np.bool_, np.int8, np.uint8, np.int16, np.int32, np.int64])
+@on_libraries(
+    ("dtype",), zip((np.bool_, np.int8, np.uint8, np.int32, np.int64), strict=True), compiled=[(np.uint8,), (np.int64,)]
+)
 def test_integers_are_rounded_and_saturate(library, dtype, rng):
-    high = 1 if dtype is np.bool_ else min(np.iinfo(dtype).max, 2**40)
-    image = np.where(rng.random((20, 30)) < 0.5, 0, high).astype(dtype)
-    displacement = rng.uniform(-5, 5, (2, 3, 4))
+    low, high = (0, 1) if dtype is np.bool_ else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    image = np.where(rng.random(90) < 0.5, low, high).astype(dtype)
+    displacement = rng.uniform(-5, 5, (1, 4))
     got = sample(library, image, displacement, mode="nearest")
     expected = elasticnd.deform_grid(image, displacement, mode="nearest")
     assert got.dtype == dtype
-    assert {0, high} <= set(expected.ravel().tolist())
-    # Beyond 2**24 the difference is that of sums in double precision.
+    assert {low, high} <= set(expected.tolist())
+    # Of wide types, sums in double precision are no integers any more.
     np.testing.assert_allclose(got.astype(float), expected.astype(float), rtol=0, atol=1e-12 * high)
 
 
@@ -210,13 +213,15 @@ def test_labels_survive(library, mode, rng):
 @in_each_library
 def test_ties(library):
     image = np.arange(20.0)
-    got = sample(library, image, np.full((1, 3), 0.5), order=0, mode="reflect")
+    got = sample(library, image, np.full((1, 1), 0.5), order=0, mode="reflect")
     np.testing.assert_array_equal(got, [*range(1, 20), 19])
 
 
-@in_each_library
-@pytest.mark.parametrize("mode", ["constant", "nearest", "mirror", "wrap", "grid-constant"])
-@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, 1e30])
+@on_libraries(
+    ("mode", "number"),
+    itertools.product(("constant", "nearest", "mirror", "wrap", "grid-constant"), (np.nan, -1e30)),
+    compiled=[("nearest", -1e30), ("mirror", np.nan)],
+)
 def test_positions_that_do_not_exist(library, number, mode, rng):
     for image in (rng.random(6), rng.integers(0, 9, 6).astype(np.uint8)):
         assert_agrees(library, DOUBLE, image, np.full((1, 1), number), mode=mode, cval=5, order=1)
@@ -225,7 +230,7 @@ def test_positions_that_do_not_exist(library, number, mode, rng):
 @in_each_library
 @pytest.mark.parametrize("mode", ["constant", "grid-constant"])
 def test_linear_takes_nothing_from_beyond_the_border(library, mode, rng):
-    image, displacement = rng.random((9, 8)), rng.uniform(-9, 9, (2, 3, 3))
+    image, displacement = rng.random(9), rng.uniform(-9, 9, (1, 3))
     got = sample(library, image, displacement, mode=mode, cval=7, linear=True)
     np.testing.assert_allclose(got, sample(library, image, displacement, mode=mode, cval=0), rtol=0, atol=DOUBLE)
 
@@ -258,7 +263,7 @@ def test_gradients(library, order, mode, rng):
     assert_gradients(got, gradient, arrays, options)
 
 
-@pytest.mark.parametrize(("order", "mode"), [(0, "mirror"), (1, "grid-constant"), (3, "wrap"), (4, "nearest")])
+@pytest.mark.parametrize(("order", "mode"), [(1, "grid-constant"), (4, "nearest")])
 @pytest.mark.parametrize("library", ["jax"], indirect=True)
 def test_compiled_gradients(library, order, mode, rng):
     import jax
@@ -278,8 +283,9 @@ def test_compiled_gradients(library, order, mode, rng):
 def test_second_derivatives(library, rng):
     import jax
 
-    *arrays, gradient = inputs(rng)
-    options = {"order": 4, "mode": "mirror", "axis": (3, 1)}
+    arrays = [rng.random(12), rng.uniform(-5, 5, (1, 4)), near_identity(rng, 1)]
+    gradient = rng.normal(size=12)
+    options = {"order": 4, "mode": "mirror"}
     spec = spec_of(*arrays, **options)
     change = [rng.normal(size=array.shape) for array in arrays]
 

@@ -16,6 +16,8 @@ import jax.numpy as jnp  # noqa: E402
 from jax.test_util import check_grads  # noqa: E402
 
 from elasticnd._bridges import jax as bridge  # noqa: E402
+from elasticnd._operators import Operands, Operator, flattened  # noqa: E402
+from elasticnd._spec import normalize  # noqa: E402
 
 MATRIX = jnp.asarray([[1.1, 0.1, 0.3], [-0.2, 0.9, 0.2]])
 
@@ -313,6 +315,46 @@ def test_compiled_core_is_used():
         pytest.skip("the core was compiled without XLA's headers, or this XLA is older than they are")
     text = jax.jit(elasticnd.deform_grid).lower(jnp.zeros((5, 5)), jnp.zeros((2, 3, 3))).as_text()
     assert re.search("custom_call.*elasticnd_sample", text)
+
+
+# ---- what serves other devices ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("directions", [0, 1, 2])
+@pytest.mark.parametrize("mode", ["mirror", "grid-constant"])
+def test_plain_operations_do_the_same(mode, directions, rng):
+    """Every operator, by the core and by operations of JAX."""
+    x, d, a = arrays(rng, batch=(2,))
+    options = dict(order=5, mode=mode, cval=0.3, crop=(slice(1, 6), slice(5)), prefilter=True, axis=(1, 2))
+    infos = map(bridge.info, (x, d, a))
+    spec = normalize((next(infos),), next(infos), next(infos), "X", **options, rotate=20, zoom=1.1)
+    pairs = tuple(
+        (jnp.asarray(rng.standard_normal(d.shape)), jnp.asarray(rng.standard_normal(a.shape)))
+        for _ in range(directions)
+    )
+    weight = jnp.asarray(rng.standard_normal((2, 5, 5)))
+    for verb, wants in [
+        ("sample", {}),
+        ("scatter", {"wants_image": True}),
+        ("scatter", {"wants_image": True, "wants_motion": True}),
+    ]:
+        for linear in (False, True):
+            operator = Operator(spec, verb, directions, linear, **wants)
+            flat = flattened(operator, Operands(weight, x, (d, a), pairs))
+            for ours, theirs in zip(
+                jax.jit(partial(bridge._plainly, operator))(*flat), bridge._call(operator, flat), strict=True
+            ):
+                assert ours.dtype == theirs.dtype
+                np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-10 * np.abs(theirs).max())
+
+
+def test_lowering_for_other_devices(rng):
+    inputs = arrays(rng)
+    traced = jax.jit(jax.grad(energy, (0, 1, 2))).trace(*inputs)
+    text = traced.lower(lowering_platforms=("tpu",)).as_text()
+    assert "elasticnd" not in re.sub(r"loc\(.*", "", text)
+    dense = jax.jit(jax.grad(lambda d: (elasticnd.dense_displacement(d, (6, 5)) ** 2).sum())).trace(inputs[1])
+    assert "elasticnd" not in re.sub(r"loc\(.*", "", dense.lower(lowering_platforms=("tpu",)).as_text())
 
 
 # ---- what serves an older JAX ----------------------------------------------------------------------------------------

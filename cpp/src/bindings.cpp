@@ -122,10 +122,9 @@ Doubles zeros(std::vector<py::ssize_t> shape) {
     return array;
 }
 
-Doubles displace_adjoint_of(const py::array& geometry, const Doubles& gradient, const Doubles& points,
-                            int batch_axes) {
-    Request request({geometry_of(geometry), batch_axes, true, dtype_float64}, nullptr,
-                    view_of(gradient, dtype_float64), {numbers_of(points), {}, {}});
+Doubles displace_adjoint_of(const py::array& geometry, const Doubles& gradient, const Doubles& points, int batch_axes) {
+    Request request({geometry_of(geometry), batch_axes, true, dtype_float64}, nullptr, view_of(gradient, dtype_float64),
+                    {numbers_of(points), {}, {}});
     if (request.deformation.channels != request.geometry().axes) reject("the gradient needs one channel per component");
     Doubles pulled = zeros({points.shape(), points.shape() + points.ndim()});
     double* const to = pulled.mutable_data();
@@ -136,8 +135,8 @@ Doubles displace_adjoint_of(const py::array& geometry, const Doubles& gradient, 
 py::object scatter_of(const py::array& geometry, const py::array& gradient, int dtype,
                       const std::optional<py::array>& image, const Doubles& points,
                       const std::optional<Doubles>& affine, const std::optional<Doubles>& fixed,
-                      const DirectionArrays& directions, const std::optional<py::array>& image_gradient,
-                      int batch_axes, bool filtered, int arithmetic) {
+                      const DirectionArrays& directions, const std::optional<py::array>& image_gradient, int batch_axes,
+                      bool filtered, int arithmetic) {
     std::optional<View> from;
     if (image) from = view_of(*image, dtype);
     Request request({geometry_of(geometry), batch_axes, filtered, arithmetic}, from ? &*from : nullptr,
@@ -272,11 +271,13 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
                "Fills the image with the transpose of prefilter applied to the coefficients.");
     module.def("sample", sample_into, py::arg("geometry"), py::arg("image"), py::arg("dtype"), py::arg("points"),
                py::arg("affine").none(true), py::arg("fixed").none(true), py::arg("directions"), py::arg("output"),
-               py::arg("batch_axes"), py::arg("filtered"), py::arg("arithmetic"), py::arg("fill_element"), "Fills the output with the deformed image.");
+               py::arg("batch_axes"), py::arg("filtered"), py::arg("arithmetic"), py::arg("fill_element"),
+               "Fills the output with the deformed image.");
     module.def("displace", displace_into, py::arg("geometry"), py::arg("points"), py::arg("output"),
                py::arg("batch_axes"), "Fills the output with the displacement of each voxel.");
     module.def("displace_adjoint", displace_adjoint_of, py::arg("geometry"), py::arg("gradient"), py::arg("points"),
-               py::arg("batch_axes"), "Returns the transpose of displace, applied to the gradient; points of any values.");
+               py::arg("batch_axes"),
+               "Returns the transpose of displace, applied to the gradient; points of any values.");
     module.def(
         "scatter", scatter_of, py::arg("geometry"), py::arg("gradient"), py::arg("dtype"), py::arg("image").none(true),
         py::arg("points"), py::arg("affine").none(true), py::arg("fixed").none(true), py::arg("directions"),
@@ -284,7 +285,8 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
         "Pulls the gradient of the output back: fills image_gradient, and with an image returns the gradients of "
         "the control points and, if there is one, per batch item of the inverse of the affine map.");
     module.attr("xla_version") = py::make_tuple(xla_version[0], xla_version[1]);
-    module.def("xla_targets", xla_targets, "The handlers for XLA by their names; none if compiled without its headers.");
+    module.def("xla_targets", xla_targets,
+               "The handlers for XLA by their names; none if compiled without its headers.");
     remember_main_thread();
     const py::module_ os = py::module_::import("os");
     if (py::hasattr(os, "register_at_fork"))

@@ -211,8 +211,7 @@ void sample_item(const Deformation& one, Factors& factors, Executor& executor) {
         });
         for (int64 channel = 0; channel < one.channels; ++channel)
             for_each_row(one.geometry, one.output, channel, executor, [&](char* at, int64 first) {
-                active_kernels().store_row(one.arithmetic,
-                                           reinterpret_cast<const char*>(sum.plane<T>(channel) + first),
+                active_kernels().store_row(one.arithmetic, reinterpret_cast<const char*>(sum.plane<T>(channel) + first),
                                            one.geometry.output[inner], one.output.dtype, at, one.output.stride[inner]);
             });
     });
@@ -249,8 +248,8 @@ void sample_along(const Deformation& deformation, const std::vector<Direction>& 
     }
 }
 
-void scatter_along(const Deformation& deformation, const std::vector<Direction>& directions,
-                   const Gradients& gradients, Executor& executor) {
+void scatter_along(const Deformation& deformation, const std::vector<Direction>& directions, const Gradients& gradients,
+                   Executor& executor) {
     if (directions.empty()) {
         scatter(deformation, gradients, executor);
         return;

@@ -20,7 +20,7 @@ struct Direction {
 void sample_along(const Deformation& deformation, const std::vector<Direction>& directions, Executor& executor);
 
 // The transposes of `sample_along`: in the image, and of the derivative along one direction more in that direction.
-void scatter_along(const Deformation& deformation, const std::vector<Direction>& directions,
-                   const Gradients& gradients, Executor& executor);
+void scatter_along(const Deformation& deformation, const std::vector<Direction>& directions, const Gradients& gradients,
+                   Executor& executor);
 
 }  // namespace elasticnd

@@ -1,6 +1,8 @@
 #include "xla.hpp"
 
 #if defined(ELASTICND_XLA)
+#include <xla/ffi/api/ffi.h>
+
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -9,7 +11,6 @@
 #include <mutex>
 #include <optional>
 #include <vector>
-#include <xla/ffi/api/ffi.h>
 
 #include "request.hpp"
 
@@ -118,8 +119,7 @@ struct Job {
         directions = words[5];
         wants_image = words[6] != 0;
         wants_field = words[7] != 0;
-        for (size_t i = fixed_words + geometry_words; i < words.size(); ++i)
-            axes.push_back(static_cast<int>(words[i]));
+        for (size_t i = fixed_words + geometry_words; i < words.size(); ++i) axes.push_back(static_cast<int>(words[i]));
     }
     Settings settings;
     char fill_element[8];
@@ -357,18 +357,12 @@ XLA_FFI_DEFINE_HANDLER(scatter_call, scatter_handler,
                            .RemainingRets()
                            .Attr<ffi::Span<const int64_t>>("job")
                            .Attr<ffi::Span<const double>>("fixed"));
-XLA_FFI_DEFINE_HANDLER(displace_call, displace_handler,
-                       ffi::Ffi::Bind()
-                           .Ctx<ffi::ThreadPool>()
-                           .RemainingArgs()
-                           .RemainingRets()
-                           .Attr<ffi::Span<const int64_t>>("job"));
-XLA_FFI_DEFINE_HANDLER(displace_adjoint_call, displace_adjoint_handler,
-                       ffi::Ffi::Bind()
-                           .Ctx<ffi::ThreadPool>()
-                           .RemainingArgs()
-                           .RemainingRets()
-                           .Attr<ffi::Span<const int64_t>>("job"));
+XLA_FFI_DEFINE_HANDLER(
+    displace_call, displace_handler,
+    ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets().Attr<ffi::Span<const int64_t>>("job"));
+XLA_FFI_DEFINE_HANDLER(
+    displace_adjoint_call, displace_adjoint_handler,
+    ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets().Attr<ffi::Span<const int64_t>>("job"));
 
 }  // namespace
 

@@ -18,6 +18,7 @@ import numpy as np
 from jax import lax
 
 from .. import _affine, _core, _dtypes, _operators, _rules
+from .._engines import generic
 from .._errors import reject_type
 from .._operators import Operands, Operator, flattened, structured
 from .._spec import ArrayInfo, DeformSpec, Shape
@@ -305,6 +306,52 @@ def _call_by_operator(operator: Operator, *flat: Array) -> list[Array]:
     return _call(operator, flat)
 
 
+def _lower_plainly(context: Any, *flat: Any, operator: Operator) -> Any:
+    """Serve devices that the core does not know, such as TPUs."""
+    return mlir.lower_fun(partial(_plainly, operator), multiple_results=True)(context, *flat)
+
+
+@jax.default_matmul_precision("highest")
+def _plainly(operator: Operator, *flat: Array) -> list[Array]:
+    """Apply an operator by operations of JAX, which knows their derivatives."""
+    spec: DeformSpec = operator.call
+    gradient, image, motion, directions = structured(operator, flat)
+    if operator.verb == "displace":
+        return [generic.displace(jnp, spec, motion[0])]
+    if operator.verb == "displace_adjoint":
+        _, pull = jax.vjp(partial(generic.displace, jnp, spec), jnp.zeros(spec.points_shape, gradient.dtype))
+        return list(pull(gradient))
+    affine = motion[1] if spec.has_affine else None
+
+    def deform(linear: bool, image: Array, points: Array, *change: Array) -> Array:
+        moved = change[0] if change else None
+        return generic.sample(jnp, spec, image, points, affine, change=moved, linear=linear)
+
+    here = (motion[0], *map(jnp.zeros_like, motion[1:]))
+    if operator.verb == "sample":
+        return [_along(partial(deform, operator.linear, image), directions)(*here)]
+    results: list[Array] = []
+    if operator.wants_image:
+        blank = jnp.zeros(spec.images[0].shape, gradient.dtype)
+        _, pull = jax.vjp(lambda image: _along(partial(deform, True, image), directions)(*here), blank)
+        results += pull(gradient)
+    if operator.wants_motion:
+        _, pull = jax.vjp(_along(partial(deform, operator.linear, image), directions), *here)
+        results += pull(gradient)
+    return results
+
+
+def _along(function: Any, directions: Sequence[_operators.Pair]) -> Any:
+    """Differentiate a function along directions."""
+    for direction in directions:
+        function = partial(_along_one, function, direction)
+    return function
+
+
+def _along_one(function: Any, direction: _operators.Pair, *here: Array) -> Array:
+    return jax.jvp(function, here, direction)[1]
+
+
 def _make_primitive() -> Any:
     primitive = Primitive("elasticnd")
     primitive.multiple_results = True
@@ -314,6 +361,7 @@ def _make_primitive() -> Any:
     ad.primitive_transposes[primitive] = _pull
     batching.primitive_batchers[primitive] = _map
     mlir.register_lowering(primitive, _lower, platform="cpu")
+    mlir.register_lowering(primitive, _lower_plainly)
     return primitive
 
 

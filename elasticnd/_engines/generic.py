@@ -10,9 +10,10 @@ and compiled, and frameworks can differentiate it themselves, in both modes and 
 in ``where``.
 
 Positions are in double precision where the image, the control points or the matrix are, in single precision elsewhere.
-Then they are rounded to some 6e-8 of the extent, and values to as much times the slope of the spline. Products of
-matrices must be computed in the precision of their factors: where a framework has a faster and coarser way, as on TPUs,
-the caller is to turn it off.
+Then they are rounded to some 6e-8 of the displacement; with a matrix, rotation or zoom, of the position itself. Values
+are off by as much times the slope of the spline. Images are computed in double precision where positions are and the
+core does so too. Products of matrices must be computed in the precision of their factors: where a framework has a
+faster and coarser way, as on TPUs, the caller is to turn it off.
 """
 
 from __future__ import annotations
@@ -38,18 +39,27 @@ _GRID_ORDER = 3  # of the spline through the displacements of the control points
 
 
 def sample(
-    xp: Any, spec: DeformSpec, image: Array, points: Array, affine: Array | None, *, linear: bool = False
+    xp: Any,
+    spec: DeformSpec,
+    image: Array,
+    points: Array,
+    affine: Array | None,
+    *,
+    change: Array | None = None,
+    linear: bool = False,
 ) -> Array:
     """Deform one image of real numbers; if `linear`, nothing comes from beyond its border.
 
-    `points` has the shape ``spec.points_shape``, `affine` is the forward map ``[M | t]``, one or one per batch item.
+    `points` has the shape ``spec.points_shape``, `affine` is the forward map ``[M | t]``, one or one per batch item;
+    `change`, of its shape, is added to the inverse map.
     """
     (options,) = spec.images
     output_shape = spec.output_shape(options)
     if 0 in output_shape:
         return xp.zeros(output_shape, dtype=image.dtype)
     double = any(array is not None and array.dtype == xp.float64 for array in (image, points, affine))
-    positions = _positions(xp, spec, points, affine, xp.float64 if double else xp.float32)
+    dtype = xp.float64 if double else xp.float32
+    positions = _positions(xp, spec, points, _inverse_map(xp, spec, affine, change, dtype), dtype)
     values = _in_core_order(xp, spec, options, image)
     if options.order > 0:
         wide = _dtypes.arithmetic(options.dtype, options.order, spec.axes) == "float64"
@@ -62,6 +72,11 @@ def sample(
     elif options.order > 0:
         values = _as_integers(xp, values, limits, image.dtype)
     return _in_image_order(xp, options, values, output_shape, len(spec.batch))
+
+
+def displace(xp: Any, spec: DeformSpec, points: Array) -> Array:
+    """Evaluate the displacement at every voxel."""
+    return xp.reshape(_field(xp, spec, points, points.dtype), spec.field_shape)
 
 
 # ---- layout ----------------------------------------------------------------------------------------------------------
@@ -92,7 +107,7 @@ def _next_axis_last(xp: Any, array: Array) -> Array:
 # ---- positions -------------------------------------------------------------------------------------------------------
 
 
-def _positions(xp: Any, spec: DeformSpec, points: Array, affine: Array | None, dtype: Any) -> list[Position]:
+def _positions(xp: Any, spec: DeformSpec, points: Array, inverse: Array | None, dtype: Any) -> list[Position]:
     """Tell where the voxels of the output lie in the image, along each axis.
 
     As a voxel and a displacement from there, (items, M_0, ...): their sum would lose what single precision can tell.
@@ -103,7 +118,6 @@ def _positions(xp: Any, spec: DeformSpec, points: Array, affine: Array | None, d
         xp.reshape(xp.asarray(np.arange(extent), dtype=dtype), (-1, *(1,) * (spec.axes - 1 - k)))
         for k, extent in enumerate(spec.output)
     ]
-    inverse = _inverse_map(xp, spec, affine, dtype)
     if inverse is None:
         return [(voxel + start, moved) for voxel, start, moved in zip(voxels, spec.crop, displacements, strict=True)]
     return [
@@ -125,15 +139,16 @@ def _grid_matrix(extent: int, points: int, start: int, output: int) -> Floats:
     voxels = np.arange(start, start + output)
     places = voxels * (points - 1) / max(extent - 1, 1)
     cells = np.floor(places)
-    values = np.zeros((points, output))
+    values: Floats = np.zeros((points, output))
     for tap, weight in enumerate(_spline_weights(_GRID_ORDER, places - cells)):
         coefficients = _folded(cells.astype(int) - _GRID_ORDER // 2 + tap, points, Mode.MIRROR)
         np.add.at(values, (coefficients, np.arange(output)), weight)
-    filtered: Floats = _filtered(np, np.eye(points), np.arange(points), Mode.MIRROR, _GRID_ORDER) @ values
-    return filtered
+    values = _filtered(np, np.eye(points), np.arange(points), Mode.MIRROR, _GRID_ORDER) @ values
+    values /= values.sum(axis=0)  # one control point moves every voxel alike, to the last bit
+    return values
 
 
-def _inverse_map(xp: Any, spec: DeformSpec, affine: Array | None, dtype: Any) -> Array | None:
+def _inverse_map(xp: Any, spec: DeformSpec, affine: Array | None, change: Array | None, dtype: Any) -> Array | None:
     """Give the map from output to image but for crop and displacement: [M | t] of each item, or of all."""
     matrix = spec.inverse_rotation_and_zoom
     fixed = None if matrix is None else xp.asarray(np.array([matrix]), dtype=dtype)
@@ -145,7 +160,8 @@ def _inverse_map(xp: Any, spec: DeformSpec, affine: Array | None, dtype: Any) ->
     if fixed is not None:
         linear = xp.matmul(fixed[:, :, :-1], linear)
         offset = xp.matmul(fixed[:, :, :-1], offset) + fixed[:, :, -1:]
-    return xp.concat([linear, offset], axis=2)
+    inverse = xp.concat([linear, offset], axis=2)
+    return inverse if change is None else inverse + xp.reshape(xp.astype(change, dtype), forward.shape)
 
 
 def _transformed(xp: Any, line: Array, voxels: Sequence[Array]) -> Array:
@@ -221,10 +237,6 @@ def _folded(index: Indices, extent: int, mode: Mode) -> Indices:
     return np.minimum(index % period, -index % period)
 
 
-def _filter_mode(mode: Mode) -> Mode:
-    return Mode.REFLECT if mode == Mode.NEAREST else mode
-
-
 def _border_reach(order: int) -> int:
     """Count the voxels beyond the border from which on no coefficient of the image is in reach."""
     return order // 2 + 1
@@ -257,7 +269,8 @@ def _coefficients(xp: Any, image: ImageSpec, values: Array, beyond: float) -> Ar
         else:
             source = _folded(np.arange(-padding, values.shape[-1] + padding), values.shape[-1], Mode.NEAREST)
         if image.prefilter and image.order > 1:
-            values = _filtered(xp, values, source, _filter_mode(image.mode), image.order)
+            extension = Mode.REFLECT if image.mode == Mode.NEAREST else image.mode
+            values = _filtered(xp, values, source, extension, image.order)
         if image.mode == Mode.GRID_CONSTANT:
             values = _surrounded(xp, values, width, beyond)
         else:
