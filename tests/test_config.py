@@ -167,7 +167,9 @@ def test_worker_processes_compute_the_same(method):
     arguments = (image, elasticnd.random_displacement(3, 5, ndim=2, rng=0), 3, "mirror")
     expected = elasticnd.deform_grid(*arguments)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of forks beside threads
+        # Python warns of forks beside threads, and so does JAX where another test has imported it.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
         with multiprocessing.get_context(method).Pool(2) as pool:
             for got in pool.starmap_async(elasticnd.deform_grid, [arguments] * 4).get(timeout=60):
                 np.testing.assert_array_equal(got, expected)

@@ -31,11 +31,15 @@ def modules():
     return ["elasticnd", *(name for name in walked if not name.endswith(("._core", ".__main__")))]
 
 
+def require(framework):
+    if importlib.util.find_spec(framework) is None:
+        pytest.skip(f"{framework} is not installed")
+
+
 def imported(name):
     framework = FRAMEWORKS.get(name.rpartition(".")[2])
     if framework is not None:
-        if importlib.util.find_spec(framework) is None:
-            pytest.skip(f"{framework} is not installed")
+        require(framework)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the frameworks, when they are imported
             return importlib.import_module(name)
@@ -81,7 +85,6 @@ def blocks_of(page):
     parsers = [
         myst.PythonCodeBlockParser(doctest_optionflags=doctest.NORMALIZE_WHITESPACE),
         myst.DocTestDirectiveParser(optionflags=doctest.NORMALIZE_WHITESPACE),
-        myst.SkipParser(),
     ]
     return list(sybil.Sybil(parsers).parse(page))
 
@@ -90,6 +93,9 @@ def blocks_of(page):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_page(page):
+    for framework in sorted(set(FRAMEWORKS.values())):
+        if f"\nimport {framework}\n" in page.read_text(encoding="utf-8"):
+            require(framework)
     np.random.seed(0)  # noqa: NPY002 - a page may draw from the old global state
     for example in blocks_of(page):
         example.evaluate()
