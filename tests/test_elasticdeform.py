@@ -7,6 +7,7 @@ import inspect
 import subprocess
 import sys
 
+import frameworks
 import numpy as np
 import oracle
 import pytest
@@ -105,6 +106,37 @@ def test_example_rotate_and_zoom(rng):
     X = rng.random((200, 300))
     X_deformed = elasticnd.deform_random_grid(X, sigma=25, points=3, rotate=30, zoom=1.5)
     assert X_deformed.shape == X.shape
+
+
+def test_example_torch(rng):
+    torch = frameworks.get("torch").module
+    import elasticnd.torch as etorch
+
+    displacement_val = rng.normal(size=(2, 3, 3)) * 5
+    X_val, dY_val = rng.random((200, 300)), rng.random((200, 300))
+    displacement = torch.tensor(displacement_val)
+    X = torch.tensor(X_val, requires_grad=True)
+    dY = torch.tensor(dY_val)
+    X_deformed = etorch.deform_grid(X, displacement, order=3)
+    X_deformed.backward(dY)
+    np.testing.assert_array_equal(X.grad, elasticnd.deform_grid_gradient(dY_val, displacement_val))
+
+
+def test_example_tensorflow(rng):
+    tf = frameworks.get("tensorflow").module
+    import elasticnd.tf as etf
+
+    displacement_val = rng.normal(size=(2, 3, 3)) * 5
+    X_val, dY_val = rng.random((200, 300)), rng.random((200, 300))
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        displacement = tf.Variable(displacement_val)
+        X = tf.Variable(X_val)
+        dY = tf.Variable(dY_val)
+        X_deformed = etf.deform_grid(X, displacement, order=3)
+        [dX] = tf.gradients(X_deformed, X, dY)
+        session.run(tf.compat.v1.global_variables_initializer())
+        got = session.run(dX)
+    np.testing.assert_allclose(got, elasticnd.deform_grid_gradient(dY_val, displacement_val), rtol=0, atol=1e-12)
 
 
 def test_example_gradient(rng):

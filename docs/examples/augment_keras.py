@@ -9,27 +9,9 @@ import argparse
 import keras
 import numpy as np
 import tensorflow as tf
+from cells import CLASSES, SIZE, draw
 
 import elasticnd.keras
-
-SIZE = 48
-CLASSES = 3  # background, cell, ring
-
-
-def cells(count, rng):
-    """Draw pictures of cells and rings, with their labels."""
-    images = np.empty((count, SIZE, SIZE, 1), np.float32)
-    labels = np.zeros((count, SIZE, SIZE, 1), np.uint8)
-    rows, columns = np.indices((SIZE, SIZE))
-    for image, label in zip(images[..., 0], labels[..., 0], strict=True):
-        for kind in (1, 2):
-            row, column = rng.uniform(10, SIZE - 10, 2)
-            angle = np.arctan2(rows - row, columns - column)
-            bumps = 1 + 0.2 * np.sin(rng.integers(2, 5) * angle + rng.uniform(0, 2 * np.pi))
-            distance = np.hypot(rows - row, columns - column) / bumps
-            label[(distance < 9) & ((kind == 1) | (distance > 5))] = kind
-        image[:] = (label > 0) + rng.normal(0, 0.3, label.shape)
-    return images, labels
 
 
 def deformation(seed):
@@ -96,7 +78,7 @@ def main(place="pipeline", epochs=12, seed=0):
     """Train with the deformation in the pipeline or in the model, and print how well it went."""
     keras.utils.set_random_seed(seed)
     rng = np.random.default_rng(seed)
-    (images, labels), (unseen, truth) = cells(16, rng), cells(32, rng)
+    images, labels, unseen, truth = (array[..., None] for array in (*draw(16, rng), *draw(32, rng)))
     data = pipeline(images, labels, deformation(seed) if place == "pipeline" else None)
     model = Segmenter(deformation(seed) if place == "model" else None)
     model.compile(keras.optimizers.Adam(1e-2))

@@ -7,31 +7,14 @@ import argparse
 
 import numpy as np
 import torch
+from cells import CLASSES, draw
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 import elasticnd
 import elasticnd.torch
 
-SIZE = 48
-CLASSES = 3  # background, cell, ring
 GRID = {"sigma": 3, "points": 5, "mode": "nearest"}
-
-
-def cells(count, rng):
-    """Draw pictures of cells and rings, with their labels."""
-    images = np.empty((count, SIZE, SIZE), np.float32)
-    labels = np.zeros((count, SIZE, SIZE), np.uint8)
-    rows, columns = np.indices((SIZE, SIZE))
-    for image, label in zip(images, labels, strict=True):
-        for kind in (1, 2):
-            row, column = rng.uniform(10, SIZE - 10, 2)
-            angle = np.arctan2(rows - row, columns - column)
-            bumps = 1 + 0.2 * np.sin(rng.integers(2, 5) * angle + rng.uniform(0, 2 * np.pi))
-            distance = np.hypot(rows - row, columns - column) / bumps
-            label[(distance < 9) & ((kind == 1) | (distance > 5))] = kind
-        image[:] = (label > 0) + rng.normal(0, 0.3, label.shape)
-    return images, labels
 
 
 class Cells(Dataset):
@@ -52,11 +35,6 @@ class Cells(Dataset):
         return image[None], label[None]
 
 
-def one_thread(_):
-    """Let each of several workers use one thread."""
-    elasticnd.set_num_threads(1)
-
-
 def loader(dataset, seed):
     """Read batches in two worker processes, which draw their grids from PyTorch's seeds."""
     generator = torch.Generator().manual_seed(seed)
@@ -66,7 +44,6 @@ def loader(dataset, seed):
         shuffle=True,
         num_workers=2,
         persistent_workers=True,
-        worker_init_fn=one_thread,
         generator=generator,
     )
 
@@ -158,7 +135,7 @@ def main(place="loader", epochs=30, seed=0):
     """Train with the deformation in the data loader or in the model, and print how well it went."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    (images, labels), unseen = cells(16, rng), cells(32, rng)
+    (images, labels), unseen = draw(16, rng), draw(32, rng)
     model = Segmenter(deform=place == "model")
     batches = loader(Cells(images, labels, deform=place == "loader"), seed)
     before = score(model, *unseen)
