@@ -315,7 +315,7 @@ import elasticnd
 elasticnd.deform_grid(x, [[[0.0]], [[0.0]]])
 print([name for name in {others} if name in set(sys.modules) - before])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stderr
 
 

@@ -13,6 +13,7 @@ import elasticnd
 
 jax = frameworks.get("jax").module
 import jax.numpy as jnp  # noqa: E402
+from jax import export  # noqa: E402 - no attribute of an older jax
 from jax.test_util import check_grads  # noqa: E402
 
 from elasticnd._bridges import jax as bridge  # noqa: E402
@@ -178,7 +179,7 @@ if image.dtype == "float32":
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "uint8", "int32"])
 def test_without_float64(dtype):
-    command = [sys.executable, "-c", WITHOUT_FLOAT64, dtype]
+    command = [sys.executable, "-I", "-c", WITHOUT_FLOAT64, dtype]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -304,9 +305,9 @@ def test_many_calls_at_once_do_not_wait_for_each_other(mesh, rng):
 
 def test_export(rng):
     inputs = arrays(rng)
-    safe = [jax.export.DisabledSafetyCheck.custom_call("elasticnd_sample")]
-    exported = jax.export.export(jax.jit(function()), disabled_checks=safe)(*inputs)
-    again = jax.export.deserialize(exported.serialize())
+    safe = [export.DisabledSafetyCheck.custom_call("elasticnd_sample")]
+    exported = export.export(jax.jit(function()), disabled_checks=safe)(*inputs)
+    again = export.deserialize(exported.serialize())
     same(again.call(*inputs), function()(*inputs))
 
 

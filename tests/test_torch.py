@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import elasticnd
+from elasticnd import _config
 
 torch = frameworks.get("torch").module
 # What the compiler itself warns of on the way, in versions of PyTorch that tests meet.
@@ -133,6 +134,20 @@ def test_compile_with_dynamic_shapes(rng):
         image, grid = torch.tensor(rng.random((extent, extent + 2))), torch.tensor(rng.random((2, 3, 4)))
         assert torch.equal(compiled(image, grid), elasticnd.deform_grid(image, grid))
     assert len(graphs) == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "numbers"), [("cval", (0.1, 0.2, -1e-300, float("nan"), float("-inf"), 3)), ("rotate", (0.1, 0.2, 30))]
+)
+def test_compile_with_numbers_that_change(option, numbers, rng):
+    """They become part of the program, also where the compiler has seen them vary."""
+    image, grid, _ = arrays(rng)
+    torch._dynamo.reset()  # older compilers count the programs of all tests together
+    compiled = torch.compile(elasticnd.deform_grid, fullgraph=True, backend="eager")
+    for number in numbers:
+        options = {option: number}
+        ours, theirs = compiled(image, grid, **options), elasticnd.deform_grid(image, grid, **options)
+        assert torch.equal(ours.view(torch.int64), theirs.view(torch.int64))
 
 
 def test_compile_lists_and_complex(rng):
@@ -292,18 +307,12 @@ def test_refused_tensors(rng):
 # ---- data loaders ----------------------------------------------------------------------------------------------------
 
 
-class Deformed(torch.utils.data.Dataset):
-    def __len__(self):
-        return 6
-
-    def __getitem__(self, index):
-        image = torch.full((64, 48), float(index))
-        return elasticnd.deform_random_grid(image, 3.0, mode="nearest"), elasticnd.get_num_threads()
-
-
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning", "ignore:.*fork:DeprecationWarning")
-def test_data_loader(method):
+def test_data_loader(method, monkeypatch):
+    from datasets import Deformed
+
+    monkeypatch.setattr(_config, "_chosen", False)  # as if no test had set the number of threads
     elasticnd.deform_grid(torch.zeros(300, 300), torch.zeros(2, 3, 3))  # the pool of this process has begun
     loader = torch.utils.data.DataLoader(
         Deformed(), batch_size=2, num_workers=2, multiprocessing_context=method, timeout=120

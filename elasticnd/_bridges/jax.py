@@ -432,7 +432,7 @@ def _partition(operator: Operator, context: Any) -> dict[str, Any] | None:
         f"need_replication={{{', '.join(rest)}}}, custom>"
     )
     return {
-        "mhlo.frontend_attributes": mlir.ir_attribute({"num_batch_dims": str(batch)}),
+        "mhlo.frontend_attributes": mlir.ir.DictAttr.get({"num_batch_dims": mlir.ir.StringAttr.get(str(batch))}),
         "sdy.sharding_rule": mlir.ir.Attribute.parse(rule),
     }
 

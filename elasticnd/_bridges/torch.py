@@ -6,6 +6,7 @@ Each alone falls short: a function cannot be traced, an operator has no forward 
 from __future__ import annotations
 
 import json
+import math
 import operator as operator_module
 from collections.abc import Sequence
 from functools import lru_cache
@@ -366,7 +367,7 @@ def deferred(images: Sequence[Tensor], displacement: Any, affine: Any, options: 
 def _specialised(option: Any) -> Any:
     """Make numbers, which a compiler may take for inputs that vary, part of the program."""
     if isinstance(option, float):
-        return float.fromhex(option.hex())
+        return math.ldexp(*math.frexp(option))
     if isinstance(option, int) and not isinstance(option, bool):
         return operator_module.index(option)
     return [_specialised(part) for part in option] if isinstance(option, (list, tuple)) else option
@@ -403,7 +404,10 @@ def _recorded(operator: Operator, flat: Sequence[Tensor]) -> Sequence[Tensor]:
     return _op(list(flat), list(call.image_shape), _program(operator._replace(call=call)))
 
 
-@torch.library.custom_op("elasticnd::apply", mutates_args=())
+_SCHEMA = "(Tensor[] tensors, SymInt[] image_shape, str program) -> Tensor[]"
+
+
+@torch.library.custom_op("elasticnd::apply", mutates_args=(), schema=_SCHEMA)
 def _op(tensors: Sequence[Tensor], image_shape: Sequence[int], program: str) -> list[Tensor]:
     return list(_compute(_operator_of(program, image_shape), tensors))
 
