@@ -41,10 +41,19 @@ _FRAMEWORKS = (
 _ACCEPTED = "an array of NumPy, PyTorch, JAX or TensorFlow"
 
 
+# Those of the types that have come so far.
+_known: dict[type, ModuleType] = {np.ndarray: eager}
+
+
 def bridge_of(argument: str, array: Any) -> ModuleType:
     """Find the bridge for an image."""
-    if type(array) is np.ndarray:
-        return eager
+    bridge = _known.get(type(array))
+    if bridge is None:
+        bridge = _known[type(array)] = _find_bridge(argument, array)
+    return bridge
+
+
+def _find_bridge(argument: str, array: Any) -> ModuleType:
     for framework, kind, bridge in _FRAMEWORKS:
         module = sys.modules.get(framework)
         if module is not None and isinstance(array, getattr(module, kind, ())):

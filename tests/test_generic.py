@@ -15,6 +15,9 @@ import elasticnd
 from elasticnd import _spec
 from elasticnd._engines import generic
 
+# An older array-api-compat does what a newer PyTorch warns of.
+pytestmark = pytest.mark.filterwarnings("ignore:torch.asarray. unspecified requires_grad:UserWarning")
+
 DOUBLE = 1e-11
 SINGLE = 2e-5  # of positions of some hundred voxels
 

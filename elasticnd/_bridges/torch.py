@@ -25,14 +25,18 @@ from .._texts import options_from_text, spec_from_text, text_of_options, text_of
 from . import eager
 
 
-@lru_cache(maxsize=64)
-def _name_of(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
 def info(tensor: Tensor) -> ArrayInfo:
     """Tell shape and dtype."""
-    return ArrayInfo(tuple(tensor.shape), _name_of(tensor.dtype))
+    return _info(tensor.shape, tensor.dtype)
+
+
+@lru_cache(maxsize=256)
+def _info(shape: torch.Size, dtype: torch.dtype) -> ArrayInfo:
+    return ArrayInfo(tuple(shape), _name_of(dtype))
+
+
+def _name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def small_array(argument: str, value: Any, like: Tensor | None = None) -> Tensor:
@@ -70,8 +74,7 @@ def forward(spec: DeformSpec, images: Sequence[Tensor], displacement: Tensor, af
     """Deform images."""
     motion = (displacement,) if affine is None else (displacement, _matrix(affine, spec.axes))
     if _is_plain((*images, *motion)):
-        values = tuple(map(_to_numpy, motion))
-        outputs = eager.deform(spec, [_to_numpy(image) for image in images], values)
+        outputs = eager.deform(spec, list(map(_to_numpy, images)), tuple(map(_to_numpy, motion)))
         return [_from_numpy(output, image.dtype) for output, image in zip(outputs, images, strict=True)]
     return [_deform(parts, image, motion) for image, parts in zip(images, _operators.real_parts(spec), strict=True)]
 
