@@ -722,7 +722,9 @@ def gradient_cases():
     yield from refused(name, "dY", ValueError, no_gradient, ([IMAGE, IMAGE], "int64"), named="dY[1]", X=[IMAGE, LABELS])
     yield from refused(name, "dY", ValueError, "real numbers", (IMAGE * 1j, "complex128"))
     yield from refused(name, "dY", TypeError, "an array of NumPy", (3.0, "3.0"), ("dY", "'dY'"))
-    yield from refused(name, "dY", TypeError, "an array of NumPy", ([IMAGE, 3.0], "3.0"), named="dY[1]", X=[IMAGE, IMAGE])
+    yield from refused(
+        name, "dY", TypeError, "an array of NumPy", ([IMAGE, 3.0], "3.0"), named="dY[1]", X=[IMAGE, IMAGE]
+    )
     yield from refused(name, "dY", ValueError, "one for each of 1 images", ([IMAGE], "1 gradients"))
     yield from refused(
         name,

@@ -321,12 +321,14 @@ def test_compiled_core_is_used():
 # ---- what serves other devices ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("directions", [0, 1, 2])
-@pytest.mark.parametrize("mode", ["mirror", "grid-constant"])
-def test_plain_operations_do_the_same(mode, directions, rng):
+@pytest.mark.parametrize(
+    ("order", "mode", "directions"),
+    [(5, "mirror", 0), (4, "grid-constant", 0), (3, "grid-constant", 1), (3, "mirror", 2)],
+)
+def test_plain_operations_do_the_same(order, mode, directions, rng):
     """Every operator, by the core and by operations of JAX."""
     x, d, a = arrays(rng, batch=(2,))
-    options = dict(order=5, mode=mode, cval=0.3, crop=(slice(1, 6), slice(5)), prefilter=True, axis=(1, 2))
+    options = dict(order=order, mode=mode, cval=0.3, crop=(slice(1, 6), slice(5)), prefilter=True, axis=(1, 2))
     infos = map(bridge.info, (x, d, a))
     spec = normalize((next(infos),), next(infos), next(infos), "X", **options, rotate=20, zoom=1.1)
     pairs = tuple(

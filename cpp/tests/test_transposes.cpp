@@ -100,6 +100,7 @@ void test_transposes() {
         for (int order = 0; order <= max_order; ++order)
             for (int mode = 0; mode < mode_count; ++mode)
                 for (const int dtype : {dtype_float32, dtype_float64}) {
+                    if (axes > 4 && (order + mode + dtype) % 4) continue;  // as slow as many
                     const Case given = random_case(random, axes, order, mode);
                     test_sample_and_scatter(random, given, dtype, executor);
                     if (order > 1 && given.filtered) test_prefilter_and_adjoint(random, given, dtype, executor);
