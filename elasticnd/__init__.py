@@ -24,9 +24,11 @@ from ._api import (
 )
 from ._config import (
     get_num_threads,
+    is_deterministic,
     num_threads,
     read_environment,
     register_with_threadpoolctl,
+    set_deterministic,
     set_num_threads,
     show_config,
 )
@@ -39,8 +41,10 @@ __all__ = [
     "deform_random_grid",
     "dense_displacement",
     "get_num_threads",
+    "is_deterministic",
     "num_threads",
     "random_displacement",
+    "set_deterministic",
     "set_num_threads",
     "show_config",
 ]

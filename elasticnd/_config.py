@@ -131,6 +131,59 @@ def num_threads(threads: int) -> Iterator[None]:
         set_num_threads(before)
 
 
+_deterministic = False
+
+
+def is_deterministic() -> bool:
+    """Tell whether gradients of images on CUDA devices are to have the same bits from run to run.
+
+    So they are on the CPU, always. On CUDA devices it takes `set_deterministic`, or PyTorch's own switch,
+    ``torch.use_deterministic_algorithms``.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> import elasticnd
+    >>> elasticnd.is_deterministic()
+    False
+    """
+    torch = sys.modules.get("torch")
+    return _deterministic or (torch is not None and bool(torch.are_deterministic_algorithms_enabled()))
+
+
+def set_deterministic(deterministic: bool) -> None:
+    """Set whether gradients of images on CUDA devices are to have the same bits from run to run.
+
+    They are sums that many threads add to, in an order of chance; with this setting they are computed in integers,
+    which is slower and takes more memory. All else has the same bits anyway.
+
+    Parameters
+    ----------
+    deterministic : bool
+        For the whole process.
+
+    Raises
+    ------
+    TypeError
+        If `deterministic` is not a bool.
+
+    Examples
+    --------
+    >>> import elasticnd
+    >>> elasticnd.set_deterministic(True)
+    >>> elasticnd.is_deterministic()
+    True
+    >>> elasticnd.set_deterministic(False)
+    """
+    global _deterministic  # noqa: PLW0603 - it is of the process
+    if not isinstance(deterministic, bool):
+        reject_type("deterministic", deterministic, "True or False")
+    _deterministic = deterministic
+
+
 def show_config() -> None:
     """Print the version, the instruction set and the number of threads in use.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-# The numbers of cpp/src/dtypes.hpp.
+# The numbers of cpp/include/elasticnd/dtypes.hpp.
 CODES = {
     "bool": 0,
     "int8": 1,

@@ -18,6 +18,7 @@ matrix, motions hold the forward map, directions a change of the inverse map.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -26,8 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _dtypes
-from ._engines import Floats, Job, Motion
-from ._engines import cpu as engine
+from ._engines import Floats, Job, Motion, engine_of
 from ._geometry import Mode, make_geometry
 from ._spec import DeformSpec, ImageSpec, Shape
 
@@ -160,6 +160,7 @@ def _motion(plan: Plan, motion: Pair, directions: tuple[Pair, ...]) -> Motion:
 
 
 def _sample(plan: Plan, image: Array, motion: Motion, output: Array | None) -> Array:
+    engine = engine_of(image)
     if output is None:
         output = engine.empty(plan.output_shape, native(image.dtype))
     if output.size:
@@ -171,6 +172,7 @@ def _scatter(
     operator: Operator, spec: DeformSpec, plan: Plan, operands: Operands, motion: Motion, into: Array | None
 ) -> list[Array]:
     gradient: Array = operands.gradient
+    engine = engine_of(gradient)
     results: list[Array] = []
     if operator.wants_image:
         results.append(engine.empty(spec.images[0].shape, native(gradient.dtype)) if into is None else into)
@@ -191,20 +193,22 @@ def _scatter(
         shapes = result_shapes(operator, spec)[len(results) :]
         parts = [None] * len(shapes) if fields is None else list(fields)[: len(shapes)]
         results += [
-            np.zeros(shape) if part is None else _summed(part, shape) for part, shape in zip(parts, shapes, strict=True)
+            engine.namespace().zeros(shape) if part is None else _summed(part, shape)
+            for part, shape in zip(parts, shapes, strict=True)
         ]
     return results
 
 
 def _summed(per_item: Floats, shape: Shape) -> Floats:
     """Sum over the items what they share."""
-    if per_item.size == np.prod(shape, dtype=int):
+    if per_item.size == math.prod(shape):
         return per_item.reshape(shape)
     total: Floats = per_item.reshape(-1, *shape).sum(axis=0)
     return total
 
 
 def _displace(spec: DeformSpec, points: Array) -> Floats:
+    engine = engine_of(points)
     output: Floats = engine.empty(spec.field_shape, np.dtype(np.float64))
     if output.size:
         engine.displace(_as_float64(points), field_geometry(spec), output, batch_axes=len(spec.batch))
@@ -212,10 +216,14 @@ def _displace(spec: DeformSpec, points: Array) -> Floats:
 
 
 def _displace_adjoint(spec: DeformSpec, gradient: Array) -> Floats:
-    points = np.zeros(spec.points_shape)
+    engine = engine_of(gradient)
+    points = engine.namespace().zeros(spec.points_shape)
     if not gradient.size:
         return points
-    return engine.displace_adjoint(_as_float64(gradient), field_geometry(spec), points, batch_axes=len(spec.batch))
+    pulled: Floats = engine.displace_adjoint(
+        _as_float64(gradient), field_geometry(spec), points, batch_axes=len(spec.batch)
+    )
+    return pulled
 
 
 def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -226,7 +234,8 @@ def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def _as_float64(array: Array) -> Floats:
     if array.dtype == _FLOAT64 and array.flags.c_contiguous:
         return array
-    return np.ascontiguousarray(array, dtype=np.float64)
+    contiguous: Floats = engine_of(array).namespace().ascontiguousarray(array, dtype=np.float64)
+    return contiguous
 
 
 def _as_direction(pair: Pair) -> tuple[Floats, Floats | None]:

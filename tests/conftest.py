@@ -6,7 +6,27 @@ import numpy as np
 import pytest
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--engine",
+        choices=("cpu", "cuda-host"),
+        default="cpu",
+        help="what computes on NumPy arrays: the core, or the CUDA kernels compiled for the host",
+    )
+
+
 @pytest.fixture
 def rng(request):
     """Random numbers that depend on the test's name alone."""
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _engine(request):
+    if request.config.getoption("--engine") == "cpu":
+        yield
+        return
+    import host_device
+
+    with host_device.installed():
+        yield

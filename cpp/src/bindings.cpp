@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "../include/elasticnd/boundary.hpp"
+#include "../include/elasticnd/prefilter.hpp"
 #include "request.hpp"
 #include "xla.hpp"
 
@@ -250,6 +251,12 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
                                      py::arg("uint64") = int(dtype_uint64), py::arg("float16") = int(dtype_float16),
                                      py::arg("bfloat16") = int(dtype_bfloat16), py::arg("float32") = int(dtype_float32),
                                      py::arg("float64") = int(dtype_float64));
+    module.def(
+        "block_margin",
+        [](int order, int arithmetic) {
+            return arithmetic == dtype_float64 ? common::block_margin<double>(order) : common::block_margin<float>(order);
+        },
+        py::arg("order"), py::arg("arithmetic"), "Samples beyond a block of coefficients that these depend on.");
     module.def("geometry_layout", geometry_layout, "Size of Geometry, and offset and size of each of its fields.");
 
     module.def("get_num_threads", get_threads, "How many threads a call may use.");

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "coefficients.hpp"
-#include "dtypes.hpp"
+#include "../include/elasticnd/dtypes.hpp"
 #include "kernels.hpp"
 #include "parallel.hpp"
 

@@ -1,7 +1,7 @@
 // Run-time numbers to template arguments: the only place where an order, an element type or a number of axes is
 // looked up.
 #pragma once
-#include "dtypes.hpp"
+#include "../include/elasticnd/dtypes.hpp"
 
 ELASTICND_BEGIN
 

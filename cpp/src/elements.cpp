@@ -1,4 +1,6 @@
 // Rows of elements in and out of the type of the arithmetic.
+#include <cstring>
+
 #include "sample_kernels.hpp"
 
 ELASTICND_BEGIN

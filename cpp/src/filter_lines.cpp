@@ -1,4 +1,6 @@
 // Lines of samples to coefficients, in place: as many as a tile has lanes side by side, block after block.
+#include <cstring>
+
 #include "sample_kernels.hpp"
 #include "tile.hpp"
 

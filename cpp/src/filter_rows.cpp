@@ -1,5 +1,7 @@
 // Rows of an image to rows of coefficients, filtered along the innermost axis. The image is left as it is, so every
 // block of every row can be computed alone: the lanes are as many of them at a time.
+#include <cstring>
+
 #include "sample_kernels.hpp"
 #include "tile.hpp"
 

@@ -1,7 +1,7 @@
 // From output voxels to stencils: the walk over the units of a job that all sampling kernels share.
 #pragma once
 #include "../include/elasticnd/boundary.hpp"
-#include "../include/elasticnd/spline.hpp"
+#include "../include/elasticnd/grid.hpp"
 #include "dispatch.hpp"
 #include "kernels.hpp"
 

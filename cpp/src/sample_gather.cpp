@@ -1,4 +1,6 @@
 // Sampling: the weighted sum of the coefficients under each voxel's stencil.
+#include <cstring>
+
 #include "lanes.hpp"
 #include "sample_kernels.hpp"
 #include "stencil.hpp"

@@ -7,16 +7,6 @@ ELASTICND_BEGIN
 
 namespace {
 
-// The cell of the control grid that full-frame index f lies in, and the weights of its four coefficients.
-inline int64 grid_weights(int64 f, int64 extent, int64 points, double* weight) {
-    double g = 0;
-    if (extent > 1 && points > 1)
-        g = static_cast<double>(f) * static_cast<double>(points - 1) / static_cast<double>(extent - 1);
-    const int64 cell = maximum(minimum(floor_to_integer(g), points - 2), 0LL);
-    spline_weights<3, 0>(g - static_cast<double>(cell), weight);
-    return cell;
-}
-
 template <int MODE>
 void fold_row(double* x, double last, double reach, int count, double* slope, int64* exists) {
     for (int i = 0; i < count; ++i) {

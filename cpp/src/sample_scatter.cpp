@@ -1,5 +1,7 @@
 // The transposes of sampling. In its source: each output value is spread over the coefficients under its stencil. In
 // the positions: its product with the gradient there is gathered onto the control grid and the affine matrix.
+#include <cstring>
+
 #include "sample_kernels.hpp"
 #include "stencil.hpp"
 

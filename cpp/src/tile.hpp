@@ -93,10 +93,4 @@ inline void tile_to_lines(const T* tile, int lines, int count, T* const* line) {
         for (int i = 0; i < count; ++i) line[l][i] = tile[i * lanes + l];
 }
 
-// Where the signal goes on beyond the axis.
-inline int64 extended(int64 index, int64 extent, int extension) {
-    if (extension == mode_mirror) return fold_mirror(index, extent);
-    return extension == mode_reflect ? fold_reflect(index, extent) : modulo(index, extent);
-}
-
 ELASTICND_END

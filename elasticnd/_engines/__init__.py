@@ -1,6 +1,7 @@
 """Engines: the same few verbs on each kind of device. An engine computes; it knows no framework and no chain rule.
 
-An engine is a module. Its verbs, each linear in its first array:
+An engine is a module. `engine_of` finds the one for an array; `namespace` is where its arrays come from, and `empty`
+allocates an output. Its verbs, each linear in its first array:
 
 ``sample``
     an image to the values of its spline at the deformed positions, or to their derivative along directions
@@ -21,6 +22,7 @@ Arrays come with their axes in the order batch, channels, deformed; a `Job` says
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,3 +51,14 @@ class Job(NamedTuple):
     arithmetic: int  # in which it is computed: that of float32 or float64
     filtered: bool  # else the image is taken for its coefficients
     fill: bytes  # the element where there is no position, for order 0
+
+
+def engine_of(array: Any) -> ModuleType:
+    """Find the engine for arrays of a kind: NumPy's, or else CuPy's."""
+    if isinstance(array, np.ndarray):
+        from . import cpu  # noqa: PLC0415 - which need not be there before there is an array
+
+        return cpu
+    from . import cuda  # noqa: PLC0415
+
+    return cuda

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,11 @@ Array = NDArray[Any]
 _ARITHMETIC = {_dtypes.CODES[name]: name for name in ("float32", "float64")}
 _ALIGNMENT = 64  # bytes: what other libraries ask of memory that they take over without a copy ...
 _WORTH_ALIGNING = 65536  # ... which for less is no gain
+
+
+def namespace() -> ModuleType:
+    """Give the module that makes arrays."""
+    return np
 
 
 def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:

@@ -117,4 +117,10 @@ ELASTICND_INLINE int prefilter_mode(int mode) {
     return mode == mode_grid_wrap ? mode_grid_wrap : mode_mirror;
 }
 
+// The sample that stands for one beyond the axis under the prefilter.
+ELASTICND_INLINE int64 extended(int64 index, int64 extent, int extension) {
+    if (extension == mode_mirror) return fold_mirror(index, extent);
+    return extension == mode_reflect ? fold_reflect(index, extent) : modulo(index, extent);
+}
+
 ELASTICND_END

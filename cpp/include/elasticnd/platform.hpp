@@ -3,9 +3,17 @@
 #pragma once
 
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+#define ELASTICND_CUDA
 #define ELASTICND_INLINE __host__ __device__ inline
+#define ELASTICND_MEMCPY memcpy
 #else
 #define ELASTICND_INLINE inline
+#if defined(_MSC_VER)
+#include <string.h>
+#define ELASTICND_MEMCPY memcpy
+#else
+#define ELASTICND_MEMCPY __builtin_memcpy
+#endif
 #endif
 
 // For the body of a loop, which a compiler may else leave outside because it is long.
@@ -26,7 +34,14 @@
 #define ELASTICND_END } }
 
 namespace elasticnd {
+using int8 = signed char;
+using uint8 = unsigned char;
+using int16 = short;
+using uint16 = unsigned short;
+using int32 = int;
+using uint32 = unsigned int;
 using int64 = long long;
+using uint64 = unsigned long long;
 constexpr int max_axes = 8;  // deformed axes
 constexpr int max_order = 5;
 constexpr int max_taps = max_order + 1;
@@ -41,7 +56,9 @@ ELASTICND_INLINE int64 floor_to_integer(double x) {
 
 // For |x| < 2^51. Without a branch and without integers, so that a loop of it becomes vectors in any instruction set.
 ELASTICND_INLINE double floor_of(double x) {
-#if defined(__SSE4_1__) || defined(__aarch64__) || defined(__CUDACC__) || defined(__CUDACC_RTC__)
+#if defined(ELASTICND_CUDA)
+    return floor(x);
+#elif defined(__SSE4_1__) || defined(__aarch64__)
     return __builtin_floor(x);
 #else
     const double shift = 6755399441055744.0;  // 3 * 2^51: a sum has no room for a fraction

@@ -49,11 +49,11 @@ ELASTICND_INLINE double prefilter_gain(int order) {
     return gain;
 }
 
-// Filters signals side by side, in place: a row of WIDTH vectors V holds one sample of each. The rows are `margin`
-// samples, `length` samples whose coefficients are wanted, and `margin` samples. Both recursions start as if the
+// Filters signals side by side, in place: a row of WIDTH vectors V holds one sample of each, and rows are `stride`
+// vectors apart. The rows are `margin` samples, `length` samples whose coefficients are wanted, and `margin` samples. Both recursions start as if the
 // signal had been constant before. T is the type of a number in V; V may be T itself.
 template <class T, class V, int WIDTH>
-ELASTICND_INLINE void filter_block(V* signal, int length, int margin, int order) {
+ELASTICND_INLINE void filter_block(V* signal, int length, int margin, int order, int stride = WIDTH) {
     const Poles poles = spline_poles(order);
     int first = 0;
     int last = margin + length + margin - 1;
@@ -64,20 +64,20 @@ ELASTICND_INLINE void filter_block(V* signal, int length, int margin, int order)
         const T turn = static_cast<T>(-poles.pole[p] / (1 - poles.pole[p]));
         V carried[WIDTH];
         for (int v = 0; v < WIDTH; ++v) {
-            carried[v] = signal[first * WIDTH + v] * gain * steady;
-            signal[first * WIDTH + v] = carried[v];
+            carried[v] = signal[first * stride + v] * gain * steady;
+            signal[first * stride + v] = carried[v];
         }
         for (int r = first + 1; r <= last; ++r)
             for (int v = 0; v < WIDTH; ++v) {
-                carried[v] = signal[r * WIDTH + v] * gain + carried[v] * z;
-                signal[r * WIDTH + v] = carried[v];
+                carried[v] = signal[r * stride + v] * gain + carried[v] * z;
+                signal[r * stride + v] = carried[v];
             }
         for (int v = 0; v < WIDTH; ++v) carried[v] = carried[v] * turn;
         first += warm_up<T>(poles.pole[p]);
         for (int r = last - 1; r >= first; --r)
             for (int v = 0; v < WIDTH; ++v) {
-                carried[v] = (carried[v] - signal[r * WIDTH + v]) * z;
-                signal[r * WIDTH + v] = carried[v];
+                carried[v] = (carried[v] - signal[r * stride + v]) * z;
+                signal[r * stride + v] = carried[v];
             }
         last -= warm_up<T>(poles.pole[p]);
     }

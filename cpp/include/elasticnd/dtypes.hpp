@@ -1,9 +1,6 @@
 // Element types of images: their numbers, the type in which each is computed, and the conversions between them.
 #pragma once
-#include <cstdint>
-#include <cstring>
-
-#include "../include/elasticnd/platform.hpp"
+#include "platform.hpp"
 
 namespace elasticnd {
 
@@ -30,17 +27,17 @@ enum DType {
 ELASTICND_BEGIN
 
 template <class To, class From>
-inline To bits_as(From from) {
+ELASTICND_INLINE To bits_as(From from) {
     static_assert(sizeof(To) == sizeof(From), "only the type changes, not the bits");
     To to;
-    std::memcpy(&to, &from, sizeof to);
+    ELASTICND_MEMCPY(&to, &from, sizeof to);
     return to;
 }
 
-inline float float_from_half(uint16_t half) {
-    const uint32_t sign = (half & 0x8000u) << 16;
-    const uint32_t exponent = (half >> 10) & 0x1fu;
-    const uint32_t fraction = half & 0x3ffu;
+ELASTICND_INLINE float float_from_half(uint16 half) {
+    const uint32 sign = (half & 0x8000u) << 16;
+    const uint32 exponent = (half >> 10) & 0x1fu;
+    const uint32 fraction = half & 0x3ffu;
     if (exponent == 0x1f) return bits_as<float>(sign | 0x7f800000u | (fraction << 13));
     if (exponent) return bits_as<float>(sign | ((exponent + 112) << 23) | (fraction << 13));
     const float tiny = static_cast<float>(fraction) * 5.9604644775390625e-8f;  // 2^-24
@@ -48,34 +45,34 @@ inline float float_from_half(uint16_t half) {
 }
 
 // Round to nearest, ties to even.
-inline uint16_t half_from_float(float value) {
-    const uint32_t bits = bits_as<uint32_t>(value);
-    const uint32_t sign = (bits >> 16) & 0x8000u;
-    const uint32_t magnitude = bits & 0x7fffffffu;
-    if (magnitude > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u);
-    if (magnitude >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);
+ELASTICND_INLINE uint16 half_from_float(float value) {
+    const uint32 bits = bits_as<uint32>(value);
+    const uint32 sign = (bits >> 16) & 0x8000u;
+    const uint32 magnitude = bits & 0x7fffffffu;
+    if (magnitude > 0x7f800000u) return static_cast<uint16>(sign | 0x7e00u);
+    if (magnitude >= 0x477ff000u) return static_cast<uint16>(sign | 0x7c00u);
     if (magnitude < 0x38800000u) {
         // Below the smallest normal number: let the addition of 1/2 shift and round the fraction.
         const float shifted = bits_as<float>(magnitude) + 0.5f;
-        return static_cast<uint16_t>(sign | (bits_as<uint32_t>(shifted) - 0x3f000000u));
+        return static_cast<uint16>(sign | (bits_as<uint32>(shifted) - 0x3f000000u));
     }
-    const uint32_t odd = (magnitude >> 13) & 1u;
-    return static_cast<uint16_t>(sign | ((magnitude - 0x38000000u + 0xfffu + odd) >> 13));
+    const uint32 odd = (magnitude >> 13) & 1u;
+    return static_cast<uint16>(sign | ((magnitude - 0x38000000u + 0xfffu + odd) >> 13));
 }
 
-inline uint16_t bfloat_from_float(float value) {
-    const uint32_t bits = bits_as<uint32_t>(value);
-    if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);
-    return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+ELASTICND_INLINE uint16 bfloat_from_float(float value) {
+    const uint32 bits = bits_as<uint32>(value);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16>((bits >> 16) | 0x40u);
+    return static_cast<uint16>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
 // Half away from zero, saturating; NaN becomes 0. `lowest` and `highest` are the limits of Integer, the latter
 // rounded up to a number that Real holds. Without branches where a wider integer is at hand.
 template <class Integer, class Real>
-inline Integer saturate(Real value, Real lowest, Real highest, Integer minimum, Integer maximum) {
-    if constexpr (sizeof(Integer) < sizeof(int32_t)) {
+ELASTICND_INLINE Integer saturate(Real value, Real lowest, Real highest, Integer minimum, Integer maximum) {
+    if constexpr (sizeof(Integer) < sizeof(int32)) {
         const Real kept = value > lowest ? (value < highest ? value : highest) : (value == value ? lowest : Real(0));
-        const int32_t whole = static_cast<int32_t>(kept);
+        const int32 whole = static_cast<int32>(kept);
         const Real rest = kept - static_cast<Real>(whole);
         return static_cast<Integer>(whole + (rest >= Real(0.5) ? 1 : 0) - (rest <= Real(-0.5) ? 1 : 0));
     } else {
@@ -97,80 +94,80 @@ struct Element;
     struct Element<DTYPE> {                                                                                   \
         using Storage = STORAGE;                                                                              \
         using Real = REAL;                                                                                    \
-        static Real load(Storage value) { return static_cast<Real>(value); }                                 \
-        static Storage store(Real value) {                                                                    \
+        ELASTICND_INLINE static Real load(Storage value) { return static_cast<Real>(value); }                                 \
+        ELASTICND_INLINE static Storage store(Real value) {                                                                    \
             return saturate<Storage, Real>(value, REAL(LOWEST), REAL(HIGHEST), Storage(LOWEST), Storage(HIGHEST)); \
         }                                                                                                     \
     }
-ELASTICND_INTEGER(dtype_int8, int8_t, float, INT8_MIN, INT8_MAX);
-ELASTICND_INTEGER(dtype_uint8, uint8_t, float, 0, UINT8_MAX);
-ELASTICND_INTEGER(dtype_int16, int16_t, float, INT16_MIN, INT16_MAX);
-ELASTICND_INTEGER(dtype_uint16, uint16_t, float, 0, UINT16_MAX);
-ELASTICND_INTEGER(dtype_int32, int32_t, double, INT32_MIN, INT32_MAX);
-ELASTICND_INTEGER(dtype_uint32, uint32_t, double, 0, UINT32_MAX);
-ELASTICND_INTEGER(dtype_int64, int64_t, double, INT64_MIN, INT64_MAX);
+ELASTICND_INTEGER(dtype_int8, int8, float, -128, 127);
+ELASTICND_INTEGER(dtype_uint8, uint8, float, 0, 255);
+ELASTICND_INTEGER(dtype_int16, int16, float, -32768, 32767);
+ELASTICND_INTEGER(dtype_uint16, uint16, float, 0, 65535);
+ELASTICND_INTEGER(dtype_int32, int32, double, -2147483648LL, 2147483647);
+ELASTICND_INTEGER(dtype_uint32, uint32, double, 0, 4294967295U);
+ELASTICND_INTEGER(dtype_int64, int64, double, -0x7fffffffffffffffLL - 1, 0x7fffffffffffffffLL);
 #undef ELASTICND_INTEGER
 
 template <>
 struct Element<dtype_uint64> {
-    using Storage = uint64_t;
+    using Storage = uint64;
     using Real = double;
-    static Real load(Storage value) { return static_cast<Real>(value); }
-    static Storage store(Real value) {
+    ELASTICND_INLINE static Real load(Storage value) { return static_cast<Real>(value); }
+    ELASTICND_INLINE static Storage store(Real value) {
         if (!(value > 0)) return 0;
-        if (!(value < 18446744073709551616.0)) return UINT64_MAX;
+        if (!(value < 18446744073709551616.0)) return ~Storage(0);
         const Storage whole = static_cast<Storage>(value);
         return whole + (value - static_cast<Real>(whole) >= 0.5);
     }
 };
 template <>
 struct Element<dtype_bool> {
-    using Storage = uint8_t;
+    using Storage = uint8;
     using Real = float;
-    static Real load(Storage value) { return value ? 1.0f : 0.0f; }
-    static Storage store(Real value) { return value >= 0.5f; }
+    ELASTICND_INLINE static Real load(Storage value) { return value ? 1.0f : 0.0f; }
+    ELASTICND_INLINE static Storage store(Real value) { return value >= 0.5f; }
 };
 template <>
 struct Element<dtype_float16> {
-    using Storage = uint16_t;
+    using Storage = uint16;
     using Real = float;
-    static Real load(Storage value) { return float_from_half(value); }
-    static Storage store(Real value) { return half_from_float(value); }
+    ELASTICND_INLINE static Real load(Storage value) { return float_from_half(value); }
+    ELASTICND_INLINE static Storage store(Real value) { return half_from_float(value); }
 };
 template <>
 struct Element<dtype_bfloat16> {
-    using Storage = uint16_t;
+    using Storage = uint16;
     using Real = float;
-    static Real load(Storage value) { return bits_as<float>(static_cast<uint32_t>(value) << 16); }
-    static Storage store(Real value) { return bfloat_from_float(value); }
+    ELASTICND_INLINE static Real load(Storage value) { return bits_as<float>(static_cast<uint32>(value) << 16); }
+    ELASTICND_INLINE static Storage store(Real value) { return bfloat_from_float(value); }
 };
 template <>
 struct Element<dtype_float32> {
     using Storage = float;
     using Real = float;
-    static Real load(Storage value) { return value; }
-    static Storage store(Real value) { return value; }
+    ELASTICND_INLINE static Real load(Storage value) { return value; }
+    ELASTICND_INLINE static Storage store(Real value) { return value; }
 };
 template <>
 struct Element<dtype_float64> {
     using Storage = double;
     using Real = double;
-    static Real load(Storage value) { return value; }
-    static Storage store(Real value) { return value; }
+    ELASTICND_INLINE static Real load(Storage value) { return value; }
+    ELASTICND_INLINE static Storage store(Real value) { return value; }
 };
 
 // memcpy, because an image may lie at any address.
 template <int DTYPE>
-inline typename Element<DTYPE>::Real load_element(const char* from) {
+ELASTICND_INLINE typename Element<DTYPE>::Real load_element(const char* from) {
     typename Element<DTYPE>::Storage storage;
-    std::memcpy(&storage, from, sizeof storage);
+    ELASTICND_MEMCPY(&storage, from, sizeof storage);
     return Element<DTYPE>::load(storage);
 }
 
 template <int DTYPE>
-inline void store_element(char* to, typename Element<DTYPE>::Real value) {
+ELASTICND_INLINE void store_element(char* to, typename Element<DTYPE>::Real value) {
     const typename Element<DTYPE>::Storage storage = Element<DTYPE>::store(value);
-    std::memcpy(to, &storage, sizeof storage);
+    ELASTICND_MEMCPY(to, &storage, sizeof storage);
 }
 
 ELASTICND_END

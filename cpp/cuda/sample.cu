@@ -1,0 +1,83 @@
+// Sampling: each thread computes one voxel of the output, in all its channels.
+#include "tile.cuh"
+
+ELASTICND_BEGIN
+
+// SOURCE is the element type of the coefficients, or of the image itself; TARGET that of the output.
+template <int SOURCE, int TARGET, class T, int ORDER, int AXES, bool DERIVED>
+__global__ void __launch_bounds__(tile_threads, tile_blocks) sample(Geometry g, const double* field, const double* weights, const int64* cells, const double* maps,
+                       int64 map_size, int64 tiles, int64 channels, const typename Element<SOURCE>::Storage* source,
+                       typename Element<TARGET>::Storage* target) {
+    using Real = typename Element<TARGET>::Real;
+    __shared__ double shared[Window<AXES>::size];
+    const Paths paths = {field, weights, cells, maps, map_size};
+    const Place<AXES> place(g, blockIdx.x, tiles);
+    Window<AXES> window(g, paths, shared);
+    window.fill(place);
+    if (!place.active) return;
+    double displacement[Tile<AXES>::most_axes];
+    window.displacement(place, displacement);
+    const Stencil<AXES> stencil = find_stencil<ORDER>(g, paths, place, displacement);
+    T weight[Tile<AXES>::most_axes][ORDER + 1];
+    weigh_stencil<ORDER, AXES, T, DERIVED>(g, stencil, weight);
+    const Strides<AXES> strides(g);
+    int64 voxels = 1;
+    for (int k = 0; k < place.axes; ++k) voxels *= g.output[k];
+    typename Element<TARGET>::Storage* to = target + place.item * channels * voxels + place.voxel(g);
+    for (int64 channel = 0; channel < channels; ++channel) {
+        T value = static_cast<T>(g.fill);
+        if (stencil.exists)
+            value = gather<ORDER, AXES, SOURCE>(g, strides, stencil, weight,
+                                                source + (place.item * channels + channel) * strides.plane);
+        to[channel * voxels] = Element<TARGET>::store(static_cast<Real>(value));
+    }
+}
+
+// Order 0 copies elements, whatever they are, so that every value survives.
+template <class Storage, int AXES>
+__global__ void __launch_bounds__(tile_threads, tile_blocks) copy(Geometry g, const double* field, const double* weights, const int64* cells, const double* maps,
+                     int64 map_size, int64 tiles, int64 channels, const Storage* source, Storage* target,
+                     Storage fill) {
+    __shared__ double shared[Window<AXES>::size];
+    const Paths paths = {field, weights, cells, maps, map_size};
+    const Place<AXES> place(g, blockIdx.x, tiles);
+    Window<AXES> window(g, paths, shared);
+    window.fill(place);
+    if (!place.active) return;
+    double displacement[Tile<AXES>::most_axes];
+    window.displacement(place, displacement);
+    const Stencil<AXES> stencil = find_stencil<0>(g, paths, place, displacement);
+    const Strides<AXES> strides(g);
+    int64 voxels = 1;
+    int64 offset = 0;
+    bool exists = stencil.exists;
+    for (int k = 0; k < place.axes; ++k) {
+        voxels *= g.output[k];
+        const int64 index = fold_index(stencil.first[k], g.image[k], g.mode);
+        exists &= index != beyond_border;
+        if (exists) offset += index * strides.value[k];
+    }
+    Storage* to = target + place.item * channels * voxels + place.voxel(g);
+    for (int64 channel = 0; channel < channels; ++channel)
+        to[channel * voxels] = exists ? source[(place.item * channels + channel) * strides.plane + offset] : fill;
+}
+
+// The displacement of each voxel, (items, axes, outputs).
+template <int AXES>
+__global__ void __launch_bounds__(tile_threads, tile_blocks) displace(Geometry g, const double* field, const double* weights, const int64* cells, int64 tiles,
+                         double* target) {
+    __shared__ double shared[Window<AXES>::size];
+    const Paths paths = {field, weights, cells, nullptr, 0};
+    const Place<AXES> place(g, blockIdx.x, tiles);
+    Window<AXES> window(g, paths, shared);
+    window.fill(place);
+    if (!place.active) return;
+    double displacement[Tile<AXES>::most_axes];
+    window.displacement(place, displacement);
+    int64 voxels = 1;
+    for (int k = 0; k < place.axes; ++k) voxels *= g.output[k];
+    for (int k = 0; k < place.axes; ++k)
+        target[(place.item * place.axes + k) * voxels + place.voxel(g)] = displacement[k];
+}
+
+ELASTICND_END

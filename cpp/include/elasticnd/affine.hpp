@@ -1,0 +1,85 @@
+// Affine maps of indices, [M | t], and their inverses.
+#pragma once
+#include "platform.hpp"
+
+ELASTICND_BEGIN
+
+struct AffineMap {
+    double value[max_axes][max_axes + 1];
+};
+
+ELASTICND_INLINE void load_map(int axes, const double* from, AffineMap& map) {
+    for (int k = 0; k < axes; ++k)
+        for (int l = 0; l <= axes; ++l) map.value[k][l] = from[k * (axes + 1) + l];
+}
+
+ELASTICND_INLINE bool is_finite(int axes, const AffineMap& map) {
+    bool finite = true;
+    for (int k = 0; k < axes; ++k)
+        for (int l = 0; l <= axes; ++l) finite &= map.value[k][l] - map.value[k][l] == 0;
+    return finite;
+}
+
+ELASTICND_INLINE void swap(double& a, double& b) {
+    const double kept = a;
+    a = b;
+    b = kept;
+}
+
+// The linear part, by Gauss-Jordan elimination with the largest pivot of each column; leaves `map` spoilt.
+ELASTICND_INLINE void invert_linear(int axes, AffineMap& map, AffineMap& inverse) {
+    for (int k = 0; k < axes; ++k)
+        for (int l = 0; l < axes; ++l) inverse.value[k][l] = k == l;
+    for (int column = 0; column < axes; ++column) {
+        int pivot = column;
+        double largest = -1;
+        for (int k = column; k < axes; ++k) {
+            const double size = map.value[k][column] < 0 ? -map.value[k][column] : map.value[k][column];
+            if (size > largest) {
+                largest = size;
+                pivot = k;
+            }
+        }
+        for (int l = 0; l < axes; ++l) {
+            swap(map.value[pivot][l], map.value[column][l]);
+            swap(inverse.value[pivot][l], inverse.value[column][l]);
+        }
+        const double divisor = map.value[column][column];
+        for (int l = 0; l < axes; ++l) {
+            map.value[column][l] /= divisor;
+            inverse.value[column][l] /= divisor;
+        }
+        for (int k = 0; k < axes; ++k) {
+            const double factor = map.value[k][column];
+            if (k == column || factor == 0) continue;
+            for (int l = 0; l < axes; ++l) {
+                map.value[k][l] -= factor * map.value[column][l];
+                inverse.value[k][l] -= factor * inverse.value[column][l];
+            }
+        }
+    }
+}
+
+// x = M^-1 (y - t) = M^-1 y - M^-1 t. Without an inverse, the result is not finite.
+ELASTICND_INLINE void invert_map(int axes, AffineMap map, AffineMap& inverse) {
+    double offset[max_axes];
+    for (int k = 0; k < axes; ++k) offset[k] = map.value[k][axes];
+    invert_linear(axes, map, inverse);
+    for (int k = 0; k < axes; ++k) {
+        inverse.value[k][axes] = 0;
+        for (int l = 0; l < axes; ++l) inverse.value[k][axes] -= inverse.value[k][l] * offset[l];
+    }
+}
+
+// First one map, then another, which may be null.
+ELASTICND_INLINE void store_composed(int axes, const AffineMap& first, const AffineMap* then, double* to) {
+    for (int k = 0; k < axes; ++k)
+        for (int l = 0; l <= axes; ++l) {
+            double sum = then ? 0 : first.value[k][l];
+            for (int j = 0; then && j < axes; ++j) sum += then->value[k][j] * first.value[j][l];
+            if (then && l == axes) sum += then->value[k][axes];
+            to[k * (axes + 1) + l] = sum;
+        }
+}
+
+ELASTICND_END

@@ -1,0 +1,574 @@
+"""The engine for arrays of CuPy: launches of the CUDA kernels on the current device and stream.
+
+Nothing here waits for the device, and nothing is copied to the host. No coordinates are stored: a kernel evaluates the
+control grid for the voxels that it visits.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .. import _core, _dtypes
+from .._config import is_deterministic
+from .._geometry import GEOMETRY, Geometry, Mode, with_derivative
+from . import Job, Motion
+from .kernels import CupyDevice, Device
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from .._spec import Shape
+
+Array = Any  # of CuPy
+
+_TILE_ROWS = {1: (256, (1, 1)), 2: (32, (8, 1))}  # as Tile in cpp/cuda/tile.cuh: inner voxels, rows along two axes
+_MANY_ROWS = (32, (4, 2))
+_FILTER_THREADS, _FILTER_LINES, _FILTER_LENGTH = 128, 32, 64
+_THREADS = 256
+_GRID_ORDER = 3
+_LONGEST_TABLE = 65536  # outputs along all axes
+_NOTHING = np.uint64(0)
+_FLOAT32, _FLOAT64 = _dtypes.CODES["float32"], _dtypes.CODES["float64"]
+_C_TYPES = {_FLOAT32: "float", _FLOAT64: "double"}
+_NUMPY_TYPES = {_FLOAT32: np.dtype(np.float32), _FLOAT64: np.dtype(np.float64)}
+_STORAGE = {1: "unsigned char", 2: "unsigned short", 4: "unsigned int", 8: "unsigned long long"}
+
+
+@lru_cache(maxsize=1)
+def device() -> Device:
+    """Give the place where kernels run."""
+    return CupyDevice()
+
+
+def namespace() -> ModuleType:
+    """Give the module that makes arrays."""
+    return device().xp
+
+
+def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
+    """Allocate an output."""
+    return namespace().empty(shape, dtype)
+
+
+# ---- verbs -----------------------------------------------------------------------------------------------------------
+
+
+def sample(job: Job, image: Array, motion: Motion, output: Array) -> None:
+    """Write the values of the image's spline at the deformed positions to `output`; order 0 copies elements."""
+    call = _Call.of(job, output.shape, motion)
+    target = _contiguous_like(output)
+    if motion.directions:
+        source = _source(job, image)
+        shape = (call.items, call.channels, *call.output)
+        total = namespace().zeros(shape, _NUMPY_TYPES[job.arithmetic])
+        part = namespace().empty(shape, total.dtype)
+        for geometry, factor in _partial_derivatives(call, motion):
+            call.with_geometry(geometry).sample(source, part, job.arithmetic)
+            total += (factor * part).astype(total.dtype)
+        _store(total, job.arithmetic, target, job.dtype)
+    elif job.geometry["order"] == 0 and not job.geometry["derivative"].any():
+        call.copy(_plain(image), target, job.fill)
+    else:
+        call.sample(_source(job, image), target, job.dtype)
+    _give(target, output)
+
+
+def scatter(
+    job: Job, gradient: Array, image: Array | None, motion: Motion, image_gradient: Array | None
+) -> tuple[Array, Array | None] | None:
+    """Pull the gradient of the output back to what `sample` took.
+
+    Writes that of the image to `image_gradient`, if there is one. With an image, returns those of the control points
+    and, if there is an affine, of its inverse map, per batch item.
+    """
+    call = _Call.of(job, gradient.shape, motion)
+    source = None if image is None else _source(job, image)
+    target = None if image_gradient is None else _Target(call, job)
+    sums = None if source is None else _MotionSums(call, motion.affine is not None)
+    for geometry, values, code in _weighted(call, job, gradient, motion):
+        own = call.with_geometry(geometry)
+        if target is not None:
+            target.add(own, values, code)
+        if sums is not None:
+            sums.add(own, source, values, code)
+    if target is not None:
+        result = _contiguous_like(image_gradient)
+        _pull(job, target.total(), result)
+        _give(result, image_gradient)
+    return None if sums is None else sums.total()
+
+
+def displace(points: Array, geometry: Geometry, output: Array, *, batch_axes: int) -> None:
+    """Write the displacement of each voxel to `output`, (batch..., axes, voxels...)."""
+    call = _Call.of_field(points, geometry, output.shape, batch_axes)
+    target = _contiguous_like(output)
+    call.displace(target)
+    _give(target, output)
+
+
+def displace_adjoint(gradient: Array, geometry: Geometry, points: Array, *, batch_axes: int) -> Array:
+    """Apply the transpose of `displace`; the shape of `points` is that of the result."""
+    call = _Call.of_field(None, geometry, gradient.shape, batch_axes)
+    rows = call.rows()
+    call.launch(f"displace_adjoint<{call.kernel_axes}>", call.row_blocks, call.tables, _plain(gradient), rows)
+    return call.pull_grid(rows).reshape(points.shape)
+
+
+# ---- a call ----------------------------------------------------------------------------------------------------------
+
+
+class _Source(NamedTuple):
+    """Coefficients, or the image itself: planes in C order, and their element type."""
+
+    array: Array
+    dtype: int
+
+
+class _Tables(NamedTuple):
+    """The weights of the control grid for each output index, and its cell."""
+
+    weights: Array | None
+    cells: Array | None
+
+
+class _Call:
+    """What all kernels of a call take: the geometry, the coefficients of the control grid, and the maps."""
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        items: int,
+        channels: int,
+        field: Array | None,
+        maps: Array | None = None,
+        arithmetic: int = _FLOAT64,
+    ) -> None:
+        self.geometry, self.items, self.channels, self.arithmetic = geometry, items, channels, arithmetic
+        self.field, self.maps = field, maps
+        axes = int(geometry["axes"])
+        self.axes = axes
+        self.output: Shape = tuple(geometry["output"][:axes].tolist())
+        self.points: Shape = tuple(geometry["points"][:axes].tolist())
+        self.kernel_axes = axes if axes < 4 else 0
+        one_map = axes * (axes + 1)
+        self.map_size = one_map if maps is not None and maps.size > one_map else 0
+        inner, (second, third) = _TILE_ROWS.get(axes, _MANY_ROWS)
+        self.tiles = -(-self.output[-1] // inner)
+        steps = (*(1,) * max(0, axes - 3), *((third,) if axes > 2 else ()), *((second,) if axes > 1 else ()))
+        self.row_blocks = items * math.prod(-(-m // step) for m, step in zip(self.output[:-1], steps, strict=True))
+        self.tables = _tables(geometry.tobytes(), _device_number())
+
+    @classmethod
+    def of(cls, job: Job, output_shape: Shape, motion: Motion) -> _Call:
+        axes = int(job.geometry["axes"])
+        items = math.prod(output_shape[: job.batch_axes])
+        channels = math.prod(output_shape[job.batch_axes : len(output_shape) - axes])
+        maps = _maps(axes, motion)
+        field = _grid_coefficients(motion.points, job.geometry, items)
+        return cls(job.geometry, items, channels, field, maps, job.arithmetic)
+
+    @classmethod
+    def of_field(cls, points: Array | None, geometry: Geometry, shape: Shape, batch_axes: int) -> _Call:
+        items = math.prod(shape[:batch_axes])
+        field = None if points is None else _grid_coefficients(points, geometry, items)
+        return cls(geometry, items, 1, field)
+
+    def with_geometry(self, geometry: Geometry) -> _Call:
+        """Give the same call with other derivatives."""
+        if geometry is self.geometry:
+            return self
+        other = object.__new__(_Call)
+        other.__dict__.update(self.__dict__, geometry=geometry)
+        return other
+
+    def launch(self, kernel: str, blocks: int, *arguments: Any) -> None:
+        """Launch a kernel that visits voxels, unless there are none."""
+        if blocks:
+            _launch(kernel, blocks, _THREADS, self.geometry, *arguments)
+
+    @property
+    def _paths(self) -> tuple[Any, ...]:
+        return self.field, self.tables, self.maps, np.int64(self.map_size)
+
+    @property
+    def _planes(self) -> tuple[Any, ...]:
+        return np.int64(self.tiles), np.int64(self.channels)
+
+    @property
+    def order(self) -> int:
+        return int(self.geometry["order"])
+
+    @property
+    def is_derived(self) -> bool:
+        return bool(self.geometry["derivative"].any())
+
+    def sample(self, source: _Source, target: Array, target_dtype: int) -> None:
+        kernel = (
+            f"sample<{source.dtype}, {target_dtype}, {_C_TYPES[self.arithmetic]}, {self.order}, {self.kernel_axes}, "
+            f"{str(self.is_derived).lower()}>"
+        )
+        self.launch(kernel, self.row_blocks * self.tiles, *self._paths, *self._planes, source.array, target)
+
+    def copy(self, source: Array, target: Array, fill: bytes) -> None:
+        element = np.frombuffer(fill, f"u{len(fill)}").reshape(())
+        kernel = f"copy<{_STORAGE[len(fill)]}, {self.kernel_axes}>"
+        self.launch(kernel, self.row_blocks * self.tiles, *self._paths, *self._planes, source, target, element)
+
+    def displace(self, target: Array) -> None:
+        kernel = f"displace<{self.kernel_axes}>"
+        blocks = self.row_blocks * self.tiles
+        self.launch(kernel, blocks, self.field, self.tables, np.int64(self.tiles), target)
+
+    def rows(self) -> Array:
+        """Make the sums that each row of voxels pulls back to the control grid."""
+        return namespace().zeros((self.items, self.axes, *self.output[:-1], _extended(self.points[-1])), np.float64)
+
+    def pull_grid(self, rows: Array) -> Array:
+        """Turn these sums into the gradient of the control points, (items, axes, points ...)."""
+        for axis in range(self.axes - 2, -1, -1):
+            outer = self.items * self.axes * math.prod(self.output[:axis])
+            inner = math.prod(map(_extended, self.points[axis + 1 :]))
+            widths = map(_extended, self.points[axis:])
+            to = namespace().empty((self.items, self.axes, *self.output[:axis], *widths), np.float64)
+            sizes = np.int32(axis), np.int64(outer), np.int64(inner)
+            _launch_flat("contract_adjoint", to.size, self.geometry, self.tables, *sizes, rows, to)
+            rows = to
+        folded = rows
+        for axis, extent in enumerate(self.points):
+            outer = self.items * self.axes * math.prod(self.points[:axis])
+            inner = math.prod(map(_extended, self.points[axis + 1 :]))
+            rest = map(_extended, self.points[axis + 1 :])
+            to = namespace().empty((self.items, self.axes, *self.points[: axis + 1], *rest), np.float64)
+            _launch_flat("fold_grid", to.size, np.int64(outer), np.int64(extent), np.int64(inner), folded, to)
+            folded = to
+        return _filtered(_Source(folded, _FLOAT64), _FLOAT64, self.points, _GRID_ORDER, Mode.MIRROR, transposed=True)
+
+
+def _extended(points: int) -> int:
+    """Count the coefficients of an axis of the control grid, with one more on every side."""
+    return max(points + 2, 4)
+
+
+def _grid_coefficients(points: Array, geometry: Geometry, items: int) -> Array:
+    axes = int(geometry["axes"])
+    shape: Shape = tuple(geometry["points"][:axes].tolist())
+    values = _Source(points.reshape(items * axes, *shape), _FLOAT64)
+    coefficients = _filtered(values, _FLOAT64, shape, _GRID_ORDER, Mode.MIRROR)
+    field = namespace().empty((items * axes, *map(_extended, shape)), np.float64)
+    _launch_flat("extend_grid", field.size, geometry, np.int64(items * axes), coefficients, field)
+    return field
+
+
+@lru_cache(maxsize=64)
+def _tables(geometry: bytes, device_number: int) -> _Tables:
+    """Tabulate the weights of the control grid: they are those of every call of this geometry."""
+    record = np.frombuffer(geometry, GEOMETRY).reshape(())
+    size = int(record["output"][: int(record["axes"])].sum())
+    if size > _LONGEST_TABLE or not record["output"][: int(record["axes"])].all():
+        return _Tables(None, None)
+    weights = namespace().empty((size, 4), np.float64)
+    cells = namespace().empty(size, np.int64)
+    _launch_flat("tabulate", size, record, np.int64(size), weights, cells)
+    device().wait()  # other streams may be the next to read them
+    return _Tables(weights, cells)
+
+
+def _maps(axes: int, motion: Motion) -> Array | None:
+    """Give the maps from output index to image index."""
+    fixed = None if motion.fixed is None else _constant(motion.fixed.tobytes(), _device_number())
+    if motion.affine is None:
+        return fixed
+    maps = namespace().empty(motion.affine.size, np.float64)
+    count = motion.affine.size // (axes * (axes + 1))
+    _launch_flat("invert", count, np.int32(axes), np.int64(count), motion.affine, fixed, maps)
+    return maps
+
+
+@lru_cache(maxsize=64)
+def _constant(values: bytes, device_number: int) -> Array:
+    return namespace().asarray(np.frombuffer(values, np.float64))
+
+
+def _device_number() -> int:
+    return device().number()
+
+
+# ---- coefficients ----------------------------------------------------------------------------------------------------
+
+
+def _source(job: Job, image: Array) -> _Source:
+    """Give what is sampled: the coefficients of the image, or the image itself where there is nothing to filter."""
+    geometry = job.geometry
+    source = _Source(_plain(image), job.dtype)
+    if not (job.filtered and geometry["order"] > 1):
+        return source
+    axes = int(geometry["axes"])
+    extents: Shape = tuple((geometry["image"][:axes] + 2 * int(geometry["padding"])).tolist())
+    if geometry["padding"]:
+        padded = namespace().empty((*image.shape[: image.ndim - axes], *extents), _NUMPY_TYPES[job.arithmetic])
+        planes = np.int64(math.prod(image.shape[: image.ndim - axes]))
+        kernel = f"pad<{job.dtype}, {_C_TYPES[job.arithmetic]}>"
+        _launch_flat(kernel, padded.size, geometry, planes, source.array, padded)
+        source = _Source(padded, job.arithmetic)
+    mode = Mode(int(geometry["mode"]))
+    filtered = _filtered(source, job.arithmetic, extents, int(geometry["order"]), mode)
+    return source if filtered is source.array else _Source(filtered, job.arithmetic)
+
+
+def _filtered(
+    source: _Source, arithmetic: int, extents: Shape, order: int, mode: Mode, *, transposed: bool = False
+) -> Array:
+    """Filter along the last axes, of these extents; the array itself where none is longer than one sample."""
+    extension = Mode.REFLECT if mode in (Mode.NEAREST, Mode.REFLECT) else mode
+    extension = extension if extension in (Mode.REFLECT, Mode.GRID_WRAP) else Mode.MIRROR
+    shared = _filter_memory(order, arithmetic)
+    planes = source.array.size // max(1, math.prod(extents))
+    for axis, extent in enumerate(extents):
+        if extent == 1 or source.array.size == 0:
+            continue
+        outer, inner = planes * math.prod(extents[:axis]), math.prod(extents[axis + 1 :])
+        to = namespace().empty(source.array.shape, _NUMPY_TYPES[arithmetic])
+        blocks = -(-outer * inner // _FILTER_LINES) * -(-extent // _FILTER_LENGTH)
+        kernel = f"filter<{source.dtype}, {_C_TYPES[arithmetic]}, {str(transposed).lower()}>"
+        sizes = (np.int64(outer), np.int64(extent), np.int64(inner))
+        settings = (np.int32(order), np.int32(extension), *sizes)
+        _launch(kernel, blocks, _FILTER_THREADS, *settings, source.array, to, shared=shared)
+        source = _Source(to, arithmetic)
+    return source.array
+
+
+@lru_cache(maxsize=16)
+def _filter_memory(order: int, arithmetic: int) -> int:
+    """Count the bytes that a block filters in."""
+    rows = _FILTER_LENGTH + 2 * _core.block_margin(order, arithmetic)
+    return int(rows * (_FILTER_LINES + 1) * _NUMPY_TYPES[arithmetic].itemsize)
+
+
+def _pull(job: Job, coefficients: Array, output: Array) -> None:
+    """Apply the transpose of `_source`."""
+    geometry = job.geometry
+    axes = int(geometry["axes"])
+    extents: Shape = tuple(geometry["image"][:axes].tolist())
+    padding = int(geometry["padding"])
+    if job.filtered and geometry["order"] > 1:
+        padded = tuple(extent + 2 * padding for extent in extents)
+        source = _Source(coefficients, job.arithmetic)
+        mode = Mode(int(geometry["mode"]))
+        coefficients = _filtered(source, job.arithmetic, padded, int(geometry["order"]), mode, transposed=True)
+    lead = coefficients.shape[: coefficients.ndim - axes]
+    for axis in range(axes if padding else 0):
+        rest = tuple(extent + 2 * padding for extent in extents[axis + 1 :])
+        outer, inner = math.prod((*lead, *extents[:axis])), math.prod(rest)
+        to = namespace().empty((*lead, *extents[: axis + 1], *rest), coefficients.dtype)
+        sizes = (np.int64(outer), np.int64(extents[axis]), np.int64(inner))
+        settings = (np.int32(geometry["mode"]), np.int32(padding), *sizes)
+        _launch_flat(f"pad_adjoint<{_C_TYPES[job.arithmetic]}>", to.size, *settings, coefficients, to)
+        coefficients = to
+    _store(coefficients, job.arithmetic, output, job.dtype)
+
+
+def _store(values: Array, arithmetic: int, output: Array, dtype: int) -> None:
+    if arithmetic == dtype:
+        output[...] = values.reshape(output.shape)
+    else:
+        kernel = f"store<{dtype}, {_C_TYPES[arithmetic]}>"
+        _launch_flat(kernel, output.size, np.int64(output.size), values, output)
+
+
+def prefilter(job: Job, image: Array) -> Array:
+    """Compute the coefficients inside the geometry's box, in the type of the arithmetic."""
+    source = _source(job, image)
+    return _loaded(source.array, source.dtype, job.arithmetic)
+
+
+def prefilter_adjoint(job: Job, coefficients: Array, output: Array) -> None:
+    """Write the transpose of `prefilter` to `output`."""
+    result = _contiguous_like(output)
+    _pull(job, namespace().ascontiguousarray(coefficients), result)
+    _give(result, output)
+
+
+# ---- gradients -------------------------------------------------------------------------------------------------------
+
+
+class _Target:
+    """The gradient of the coefficients, added up by atomic operations: in an order of chance, or in integers."""
+
+    def __init__(self, call: _Call, job: Job) -> None:
+        xp = namespace()
+        axes = call.axes
+        padded = (job.geometry["image"][:axes] + 2 * int(job.geometry["padding"])).tolist()
+        self.sum = xp.zeros((call.items * call.channels, *padded), _NUMPY_TYPES[job.arithmetic])
+        self.arithmetic = job.arithmetic
+        self.fixed: Array | None = None
+        self.scale: Array | None = None
+        self.is_fixed = is_deterministic()
+
+    def add(self, call: _Call, values: Array, dtype: int) -> None:
+        """Add what an output's gradient pulls back."""
+        if self.is_fixed:
+            self._begin(values, dtype)
+        kernel = (
+            f"scatter_image<{dtype}, {_C_TYPES[self.arithmetic]}, {call.order}, {call.kernel_axes}, "
+            f"{str(call.is_derived).lower()}, {str(self.is_fixed).lower()}>"
+        )
+        target = (self.sum, self.fixed, np.int64(self.sum.size), self.scale)
+        call.launch(kernel, call.row_blocks * call.tiles, *call._paths, *call._planes, values, *target)
+        if self.is_fixed:
+            kernel = f"add_from_fixed<{_C_TYPES[self.arithmetic]}>"
+            _launch_flat(kernel, self.sum.size, self.fixed, np.int64(self.sum.size), self.scale, self.sum)
+
+    def _begin(self, values: Array, dtype: int) -> None:
+        xp = namespace()
+        limbs = 2 if self.arithmetic == _FLOAT64 else 1
+        self.fixed = xp.zeros((limbs, self.sum.size), np.uint64)
+        numbers = _loaded(values, dtype, self.arithmetic)
+        size = xp.where(xp.isfinite(numbers), xp.abs(numbers), 0).max().astype(np.float64)
+        # A power of two, so that scaling rounds nothing; derivatives of splines can pass their coefficients by 2^6.
+        exponent = xp.clip(xp.ceil(xp.log2(xp.maximum(size, 1e-300))) + 1, -900, 900)
+        self.scale = xp.exp2(-exponent).reshape(1)
+
+    def total(self) -> Array:
+        return self.sum
+
+
+class _MotionSums:
+    """The gradients of control points and inverse maps, per item."""
+
+    def __init__(self, call: _Call, with_affine: bool) -> None:
+        self.call = call
+        self.rows = call.rows()
+        shape = (call.items, call.axes, *call.output[:-1], 2)
+        self.moments = namespace().zeros(shape, np.float64) if with_affine else None
+
+    def add(self, call: _Call, source: _Source, values: Array, dtype: int) -> None:
+        """Add what an output's gradient pulls back."""
+        types = f"{source.dtype}, {dtype}, {_C_TYPES[call.arithmetic]}"
+        kernel = f"scatter_motion<{types}, {call.order}, {call.kernel_axes}>"
+        arguments = (np.int64(call.channels), source.array, values, self.rows, self.moments)
+        call.launch(kernel, call.row_blocks, *call._paths, *arguments)
+
+    def total(self) -> tuple[Array, Array | None]:
+        return self.call.pull_grid(self.rows), None if self.moments is None else self._affine(self.moments)
+
+    def _affine(self, moments: Array) -> Array:
+        xp, axes = namespace(), self.call.axes
+        rows = tuple(range(2, axes + 1))
+        result = xp.empty((self.call.items, axes, axes + 1), np.float64)
+        for k, extent in enumerate(self.call.output[:-1]):
+            index = xp.arange(extent, dtype=np.float64).reshape(-1, *(1,) * (axes - 2 - k))
+            result[..., k] = (moments[..., 0] * index).sum(rows)
+        result[..., axes - 1] = moments[..., 1].sum(rows)
+        result[..., axes] = moments[..., 0].sum(rows)
+        return result
+
+
+def _weighted(call: _Call, job: Job, gradient: Array, motion: Motion) -> Iterator[tuple[Geometry, Array, int]]:
+    """Give the gradient of the output, and that of each partial derivative which the directions ask for."""
+    if not motion.directions:
+        yield call.geometry, _plain(gradient), job.dtype
+        return
+    numbers = _loaded(_plain(gradient), job.dtype, job.arithmetic).reshape(call.items, call.channels, *call.output)
+    for geometry, factor in _partial_derivatives(call, motion):
+        yield geometry, namespace().ascontiguousarray((factor * numbers).astype(numbers.dtype)), job.arithmetic
+
+
+def _loaded(values: Array, dtype: int, arithmetic: int) -> Array:
+    """Give elements in the type of the arithmetic."""
+    if dtype == arithmetic:
+        return values
+    numbers = namespace().empty(values.shape, _NUMPY_TYPES[arithmetic])
+    _launch_flat(f"load<{dtype}, {_C_TYPES[arithmetic]}>", values.size, np.int64(values.size), values, numbers)
+    return numbers
+
+
+def _partial_derivatives(call: _Call, motion: Motion) -> Iterator[tuple[Geometry, Array]]:
+    """Give the partial derivatives that make up the one along the directions, and the factor of each voxel.
+
+    Factors are the products of the directions' components, summed by how often they stand for each axis.
+    """
+    fields = [_direction_field(call, *direction) for direction in motion.directions]
+    sums: dict[tuple[int, ...], Array] = {}
+    order = int(call.geometry["order"])
+    for axis_of in itertools.product(range(call.axes), repeat=len(fields)):
+        derivative = [int(count) for count in call.geometry["derivative"][: call.axes]]
+        for axis in axis_of:
+            derivative[axis] += 1
+        if max(derivative) > order:
+            continue
+        factor = fields[0][:, axis_of[0]]
+        for field, axis in zip(fields[1:], axis_of[1:], strict=True):
+            factor = factor * field[:, axis]
+        key = tuple(derivative)
+        sums[key] = sums[key] + factor if key in sums else factor
+    for key, factor in sums.items():
+        yield with_derivative(call.geometry, key), factor[:, None]
+
+
+def _direction_field(call: _Call, points: Array, affine: Array | None) -> Array:
+    """Give a direction as a displacement of each voxel, (items, axes, outputs)."""
+    xp = namespace()
+    shape = (call.items, call.axes, *call.output)
+    field = xp.empty(shape, np.float64)
+    own = _Call(call.geometry, call.items, 1, _grid_coefficients(points, call.geometry, call.items))
+    own.displace(field)
+    if affine is not None:
+        change = affine.reshape(-1, call.axes, call.axes + 1, *(1,) * call.axes)
+        field += change[:, :, call.axes]
+        for k, extent in enumerate(call.output):
+            index = xp.arange(extent, dtype=np.float64).reshape(-1, *(1,) * (call.axes - 1 - k))
+            field += change[:, :, k] * index
+    return field
+
+
+# ---- arrays and launches ---------------------------------------------------------------------------------------------
+
+
+def _plain(array: Array) -> Array:
+    """Give an array in C order; elements of types that NumPy has not, as their bits."""
+    return namespace().ascontiguousarray(_raw(array))
+
+
+def _raw(array: Array) -> Array:
+    return array.view(np.uint16) if array.dtype.kind == "V" else array
+
+
+def _contiguous_like(output: Array) -> Array:
+    """Give the output, or where its elements do not lie in C order, a place for them."""
+    raw = _raw(output)
+    return raw if raw.flags.c_contiguous else namespace().empty(raw.shape, raw.dtype)
+
+
+def _give(result: Array, output: Array) -> None:
+    raw = _raw(output)
+    if result is not raw and not raw.flags.c_contiguous:
+        raw[...] = result
+
+
+def _launch_flat(kernel: str, size: int, *arguments: Any) -> None:
+    """Launch a kernel with one thread for each number, unless there are none."""
+    if size:
+        _launch(kernel, -(-size // _THREADS), _THREADS, *arguments)
+
+
+def _launch(kernel: str, blocks: int, threads: int, *arguments: Any, shared: int = 0) -> None:
+    device().launch(kernel, blocks, threads, list(_passed(arguments)), shared)
+
+
+def _passed(arguments: Sequence[Any]) -> Iterator[Any]:
+    """Make numbers, structures and addresses of arguments."""
+    for argument in arguments:
+        if isinstance(argument, _Tables):
+            yield from _passed(argument)
+        elif argument is None:
+            yield _NOTHING
+        elif isinstance(argument, np.generic) or (isinstance(argument, np.ndarray) and argument.ndim == 0):
+            yield argument
+        else:
+            yield np.uint64(device().address(argument))

@@ -1,0 +1,98 @@
+"""The CUDA kernels: their source text, and the device that compiles and launches them.
+
+The text is that of the headers which the C++ core is compiled from, and of the kernels proper. It is one string without
+an include, since NVRTC brings no headers and CuPy's cache on disk knows none; a kernel is compiled when it is first
+called, for the types and the order that are asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+from .. import _core
+
+FOLDER = Path(_core.__file__).parent / "_kernels"
+# In an order in which each stands after what it needs.
+FILES = (
+    "platform.hpp",
+    "spline.hpp",
+    "boundary.hpp",
+    "geometry.hpp",
+    "dtypes.hpp",
+    "grid.hpp",
+    "affine.hpp",
+    "prefilter.hpp",
+    "tile.cuh",
+    "sample.cu",
+    "scatter.cu",
+    "prefilter.cu",
+    "elements.cu",
+    "grid.cu",
+)
+NAMESPACE = "elasticnd::common"
+OPTIONS = ("--std=c++17",)
+
+
+@lru_cache(maxsize=1)
+def source() -> str:
+    """Give the text of all kernels."""
+    texts = ((FOLDER / name).read_text(encoding="utf-8") for name in FILES)
+    return re.sub(r'^#(include "|pragma once).*$', "", "\n".join(texts), flags=re.MULTILINE)
+
+
+class Device(Protocol):
+    """What the engine needs of the place where kernels run."""
+
+    xp: ModuleType  # makes arrays
+
+    def number(self) -> int:
+        """Tell which device is current."""
+
+    def wait(self) -> None:
+        """Wait for what has been launched."""
+
+    def address(self, array: Any) -> int:
+        """Tell where an array begins."""
+
+    def launch(self, kernel: str, blocks: int, threads: int, arguments: Sequence[Any], shared: int = 0) -> None:
+        """Run a kernel; arguments are NumPy numbers, structures, and addresses."""
+
+
+class CupyDevice:
+    """The current device of CuPy, and its current stream."""
+
+    def __init__(self) -> None:
+        import cupy  # noqa: PLC0415 - whoever has an array for it has imported it, or asks for it
+
+        self.xp = cupy
+        self._kernels: dict[tuple[str, int], Any] = {}
+
+    def number(self) -> int:
+        """Tell which device is current."""
+        return int(self.xp.cuda.runtime.getDevice())
+
+    def wait(self) -> None:
+        """Wait for what has been launched on the current stream."""
+        self.xp.cuda.get_current_stream().synchronize()
+
+    def address(self, array: Any) -> int:
+        """Tell where an array begins."""
+        return int(array.data.ptr)
+
+    def launch(self, kernel: str, blocks: int, threads: int, arguments: Sequence[Any], shared: int = 0) -> None:
+        """Run a kernel on the current stream."""
+        key = (kernel, self.number())
+        function = self._kernels.get(key)
+        if function is None:
+            function = self._kernels[key] = self._compiled(kernel)
+        function((blocks,), (threads,), tuple(arguments), shared_mem=shared)
+
+    def _compiled(self, kernel: str) -> Any:
+        name = f"{NAMESPACE}::{kernel}"
+        module = self.xp.RawModule(code=source(), options=OPTIONS, name_expressions=(name,))
+        return module.get_function(name)

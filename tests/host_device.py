@@ -1,0 +1,87 @@
+"""The CUDA kernels on the host: each is compiled by the host's compiler when it is first called, and run on arrays of
+NumPy, one block of threads after the other. This tests what kernels compute, not that they do it in parallel."""
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from elasticnd import _operators
+from elasticnd._engines import cuda, kernels
+
+ROOT = Path(__file__).parent.parent
+FILES = [*(ROOT / "cpp" / "include" / "elasticnd").glob("*.hpp"), *(ROOT / "cpp" / "cuda").iterdir()]
+SHIM = ROOT / "tests" / "cuda_host" / "shim.hpp"
+COMPILER = os.environ.get("CXX") or shutil.which("g++") or ""
+PROGRAM = """#include "{shim}"
+{includes}
+extern "C" void run(unsigned blocks, unsigned threads, unsigned long shared, void** arguments) {{
+    shim::launch(&{kernel}, blocks, threads, shared, arguments);
+}}
+"""
+
+
+class HostDevice:
+    """Stands in for a device of CuPy."""
+
+    xp = np
+
+    def __init__(self, flags=(), folder=None):
+        self.flags = ["-std=c++17", "-O1", "-fPIC", "-shared", "-w", *flags]
+        self._kernels = {}
+        text = "".join(path.read_text() for path in [*sorted(FILES), SHIM])
+        version = hashlib.sha256((text + " ".join(self.flags) + COMPILER).encode()).hexdigest()[:16]
+        self.folder = Path(folder or tempfile.gettempdir()) / f"elasticnd-kernels-{version}"
+        self.folder.mkdir(exist_ok=True)
+
+    def number(self):
+        return 0
+
+    def wait(self):
+        pass
+
+    def address(self, array):
+        assert array.flags.c_contiguous
+        return array.ctypes.data
+
+    def launch(self, kernel, blocks, threads, arguments, shared=0):
+        function = self._kernels.get(kernel)
+        if function is None:
+            function = self._kernels[kernel] = ctypes.CDLL(str(self._compiled(kernel))).run
+        values = [np.asarray(argument) for argument in arguments]
+        addresses = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
+        function(ctypes.c_uint(blocks), ctypes.c_uint(threads), ctypes.c_ulong(shared), addresses)
+
+    def _compiled(self, kernel):
+        """Compile a kernel, unless another process has done so."""
+        library = self.folder / (hashlib.sha256(kernel.encode()).hexdigest()[:16] + ".so")
+        if not library.exists():
+            own = library.with_suffix(f".{os.getpid()}.so")
+            includes = "\n".join(f'#include "{ROOT}/cpp/cuda/{name}"' for name in kernels.FILES if name.endswith(".cu"))
+            program = PROGRAM.format(shim=SHIM, includes=includes, kernel=f"{kernels.NAMESPACE}::{kernel}")
+            command = [COMPILER, *self.flags, "-x", "c++", "-", "-o", own]
+            subprocess.run(command, input=program, text=True, check=True)
+            own.replace(library)
+        return library
+
+
+@contextlib.contextmanager
+def installed(device=None):
+    """Let the CUDA kernels on the host compute on NumPy arrays, instead of the core."""
+    device = device or HostDevice()
+    before = _operators.engine_of, cuda.device
+    _operators.engine_of, cuda.device = lambda array: cuda, lambda: device
+    cuda._tables.cache_clear()
+    cuda._constant.cache_clear()
+    try:
+        yield device
+    finally:
+        _operators.engine_of, cuda.device = before
+        cuda._tables.cache_clear()
+        cuda._constant.cache_clear()
