@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -219,7 +219,7 @@ def _displace_adjoint(spec: DeformSpec, gradient: Array) -> Floats:
     engine = engine_of(gradient)
     points = engine.namespace().zeros(spec.points_shape)
     if not gradient.size:
-        return points
+        return cast("Floats", points)
     pulled: Floats = engine.displace_adjoint(
         _as_float64(gradient), field_geometry(spec), points, batch_axes=len(spec.batch)
     )

@@ -13,6 +13,10 @@ from ._bridges import eager
 from ._errors import describe, reject_type, reject_value
 
 
+def _eager() -> ModuleType:
+    return eager
+
+
 def _torch() -> ModuleType:
     from ._bridges import torch  # noqa: PLC0415
 
@@ -33,12 +37,13 @@ def _tensorflow() -> ModuleType:
 
 # The module of a framework, its type of arrays, and its bridge. Nothing is imported for those who have no such array.
 _FRAMEWORKS = (
+    ("cupy", "ndarray", _eager),
     ("torch", "Tensor", _torch),
     ("jax", "Array", _jax),
     ("tensorflow", "Tensor", _tensorflow),
     ("tensorflow", "Variable", _tensorflow),
 )
-_ACCEPTED = "an array of NumPy, PyTorch, JAX or TensorFlow"
+_ACCEPTED = "an array of NumPy, CuPy, PyTorch, JAX or TensorFlow"
 
 
 # Those of the types that have come so far.

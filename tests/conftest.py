@@ -13,6 +13,7 @@ def pytest_addoption(parser):
         default="cpu",
         help="what computes on NumPy arrays: the core, or the CUDA kernels compiled for the host",
     )
+    parser.addoption("--sanitize", action="store_true", help="compile the CUDA kernels for the host with sanitizers")
 
 
 @pytest.fixture
@@ -28,5 +29,5 @@ def _engine(request):
         return
     import host_device
 
-    with host_device.installed():
+    with host_device.installed(sanitize=request.config.getoption("--sanitize")):
         yield

@@ -19,9 +19,11 @@ ROOT = Path(__file__).parent.parent
 FILES = [*(ROOT / "cpp" / "include" / "elasticnd").glob("*.hpp"), *(ROOT / "cpp" / "cuda").iterdir()]
 SHIM = ROOT / "tests" / "cuda_host" / "shim.hpp"
 COMPILER = os.environ.get("CXX") or shutil.which("g++") or ""
+SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g1")
 PROGRAM = """#include "{shim}"
 {includes}
-extern "C" void run(unsigned blocks, unsigned threads, unsigned long shared, void** arguments) {{
+extern "C" void run(unsigned blocks, unsigned threads, unsigned long shared, void** arguments, int backward) {{
+    shim::backward = backward;
     shim::launch(&{kernel}, blocks, threads, shared, arguments);
 }}
 """
@@ -32,7 +34,8 @@ class HostDevice:
 
     xp = np
 
-    def __init__(self, flags=(), folder=None):
+    def __init__(self, flags=(), folder=None, *, backward=False):
+        self.backward = backward
         self.flags = ["-std=c++17", "-O1", "-fPIC", "-shared", "-w", *flags]
         self._kernels = {}
         text = "".join(path.read_text() for path in [*sorted(FILES), SHIM])
@@ -46,6 +49,9 @@ class HostDevice:
     def wait(self):
         pass
 
+    def holding(self, array):
+        return contextlib.nullcontext()
+
     def address(self, array):
         assert array.flags.c_contiguous
         return array.ctypes.data
@@ -56,7 +62,7 @@ class HostDevice:
             function = self._kernels[kernel] = ctypes.CDLL(str(self._compiled(kernel))).run
         values = [np.asarray(argument) for argument in arguments]
         addresses = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
-        function(ctypes.c_uint(blocks), ctypes.c_uint(threads), ctypes.c_ulong(shared), addresses)
+        function(ctypes.c_uint(blocks), ctypes.c_uint(threads), ctypes.c_ulong(shared), addresses, self.backward)
 
     def _compiled(self, kernel):
         """Compile a kernel, unless another process has done so."""
@@ -72,9 +78,9 @@ class HostDevice:
 
 
 @contextlib.contextmanager
-def installed(device=None):
+def installed(device=None, *, sanitize=False):
     """Let the CUDA kernels on the host compute on NumPy arrays, instead of the core."""
-    device = device or HostDevice()
+    device = device or HostDevice(SANITIZE if sanitize else ())
     before = _operators.engine_of, cuda.device
     _operators.engine_of, cuda.device = lambda array: cuda, lambda: device
     cuda._tables.cache_clear()

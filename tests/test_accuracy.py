@@ -73,7 +73,8 @@ def test_integers_are_rounded_once(dtype, order, rng):
     difference = np.abs(got.astype(np.float64) - expected)
     assert np.all(difference <= allowed)
     # Ties are rare, and rounding seldom crosses one: nearly all pixels are equal.
-    assert np.mean(difference > 0) < 0.01 or dtype.itemsize == 8
+    # A mean error of 1e-7 of 65535 moves 1.4 % of them.
+    assert np.mean(difference > 0) < 0.02 or dtype.itemsize == 8
 
 
 @pytest.mark.parametrize("dtype", INTEGERS, ids=str)

@@ -880,6 +880,8 @@ def no_engine(monkeypatch):
         raise AssertionError("computed before everything was checked")
 
     for name, _ in inspect.getmembers(cpu, inspect.isfunction):
+        if name in ("holding", "namespace"):  # these compute nothing
+            continue
         monkeypatch.setattr(cpu, name, computed)
 
 

@@ -1,8 +1,9 @@
-"""The bridge for arrays that hold their values and record no gradients: NumPy."""
+"""The bridge for arrays that hold their values and record no gradients: NumPy and CuPy."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from .. import _affine, _operators
 from .._dtypes import name_of
+from .._engines import engine_of, is_cupy
 from .._errors import reject_type, reject_value
 from .._operators import Operands, Operator, Pair
 from .._rules import inverse_change_adjoint
@@ -24,9 +26,11 @@ def info(array: Array) -> ArrayInfo:
 
 
 def small_array(argument: str, value: Any, like: Any = None) -> Array:
-    """Take a control grid or a matrix: an array, or nested lists of numbers."""
-    if type(value) is np.ndarray:
+    """Take a control grid or a matrix: an array, or nested lists of numbers. One on the host goes with any image."""
+    if type(value) is np.ndarray and (like is None or type(like) is np.ndarray):
         return value
+    if is_cupy(value if like is None else like):
+        return _on_device(argument, value, like)
     if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):
         return np.asarray(value)
     if not isinstance(value, (list, tuple)) or _has_masks(value):
@@ -40,8 +44,22 @@ def small_array(argument: str, value: Any, like: Any = None) -> Array:
     return array
 
 
+def _on_device(argument: str, value: Any, like: Any) -> Any:
+    if is_cupy(value):
+        if like is not None and value.device != like.device:
+            reject_value(argument, f"an array on CUDA device {value.device.id}", f"one on device {like.device.id}")
+        return value
+    array = small_array(argument, value)
+    if argument == "affine" and array.ndim > 1 and array.dtype.kind in "fiu":
+        _affine.checked_affine(array, array.shape[-1] - 1)
+    with like.device:
+        return engine_of(like).namespace().asarray(array)
+
+
 def check(argument: str, image: Array, first: Array) -> None:
-    """Every array that got here will do."""
+    """Refuse images on several devices."""
+    if is_cupy(image) and image.device != first.device:
+        reject_value(argument, f"an array on CUDA device {image.device.id}", f"one on device {first.device.id}")
 
 
 def is_deferred(arrays: Sequence[Any]) -> bool:
@@ -51,6 +69,10 @@ def is_deferred(arrays: Sequence[Any]) -> bool:
 
 def random_normal(shape: Sequence[int], scale: Sequence[float], like: Any, rng: Any) -> NDArray[np.float64]:
     """Draw displacements of control points, of a standard deviation for each component."""
+    if is_cupy(like) and isinstance(rng, engine_of(like).namespace().random.Generator):
+        return rng.standard_normal(tuple(shape)) * engine_of(like).namespace().asarray(scale).reshape(
+            -1, *(1,) * len(scale)
+        )
     accepted = "None, a seed that is not negative, a SeedSequence, a BitGenerator or a Generator"
     try:
         generator = np.random.default_rng(rng)
@@ -71,7 +93,8 @@ def _has_masks(value: Any) -> bool:
 
 def forward(spec: DeformSpec, images: Sequence[Array], displacement: Array, affine: Array | None) -> list[Array]:
     """Deform images."""
-    return deform(spec, images, _motion(spec, displacement, affine))
+    with engine_of(images[0]).holding(images[0]):
+        return deform(spec, images, _motion(spec, displacement, affine))
 
 
 def deform(spec: DeformSpec, images: Sequence[Array], motion: Pair) -> list[Array]:
@@ -81,7 +104,7 @@ def deform(spec: DeformSpec, images: Sequence[Array], motion: Pair) -> list[Arra
         if len(parts) == 1:
             results.append(_operators.sample(parts[0], array, motion))
             continue
-        output = np.empty(parts[0].output_shape(parts[0].images[0]), _operators.native(array.dtype))
+        output = engine_of(array).empty(parts[0].output_shape(parts[0].images[0]), _operators.native(array.dtype))
         for part, source, target in zip(parts, _parts(array), _parts(output), strict=True):
             _operators.sample(part, source, motion, target)
         results.append(output)
@@ -92,9 +115,10 @@ def image_vjp(
     spec: DeformSpec, gradients: Sequence[Array | None], displacement: Array, affine: Array | None
 ) -> list[Array | None]:
     """Pull gradients of the outputs back to the images."""
-    motion = _motion(spec, displacement, affine)
     nothing = [None] * len(gradients)
-    return [result for result, _ in _pulled(spec, gradients, nothing, motion)]
+    with engine_of(displacement).holding(displacement):
+        motion = _motion(spec, displacement, affine)
+        return [result for result, _ in _pulled(spec, gradients, nothing, motion)]
 
 
 def vjp(
@@ -105,9 +129,21 @@ def vjp(
     affine: Array | None,
 ) -> tuple[list[Array | None], Array, Array | None]:
     """Pull gradients of the outputs back to images, control grid and affine matrix."""
+    with engine_of(displacement).holding(displacement):
+        return _vjp(spec, gradients, images, displacement, affine)
+
+
+def _vjp(
+    spec: DeformSpec,
+    gradients: Sequence[Array | None],
+    images: Sequence[Array],
+    displacement: Array,
+    affine: Array | None,
+) -> tuple[list[Array | None], Array, Array | None]:
     motion = _motion(spec, displacement, affine)
+    xp = engine_of(displacement).namespace()
     of_images = []
-    of_motion = [np.zeros(array.shape) for array in motion]
+    of_motion = [xp.zeros(array.shape) for array in motion]
     for result, parts in _pulled(spec, gradients, images, motion):
         of_images.append(result)
         for part in parts:
@@ -116,19 +152,24 @@ def vjp(
     of_displacement = of_motion[0].astype(_gradient_dtype(displacement), copy=False)
     if affine is None:
         return of_images, of_displacement, None
-    of_matrix = inverse_change_adjoint(_Algebra(), motion[1], spec.fixed_linear, of_motion[1])
-    of_affine = np.zeros(affine.shape, _gradient_dtype(affine))
+    of_matrix = inverse_change_adjoint(_Algebra(xp), motion[1], spec.fixed_linear, of_motion[1])
+    of_affine = xp.zeros(affine.shape, _gradient_dtype(affine))
     of_affine[..., : spec.axes, :] = of_matrix
     return of_images, of_displacement, of_affine
 
 
 def dense(spec: DeformSpec, displacement: Array) -> Array:
     """Evaluate the displacement at every voxel."""
-    return _operators.run(Operator(spec, "displace"), spec, Operands(motion=(displacement,)))[0]
+    with engine_of(displacement).holding(displacement):
+        return _operators.run(Operator(spec, "displace"), spec, Operands(motion=(displacement,)))[0]
 
 
 def _motion(spec: DeformSpec, displacement: Array, affine: Array | None) -> Pair:
-    return (displacement,) if affine is None else (displacement, _affine.checked_affine(affine, spec.axes))
+    if affine is None:
+        return (displacement,)
+    # Values on a device are not looked at: that would wait for them. Without an inverse, no voxel has a position.
+    matrix = affine[..., : spec.axes, :] if is_cupy(affine) else _affine.checked_affine(affine, spec.axes)
+    return (displacement, matrix)
 
 
 def _pulled(
@@ -141,7 +182,7 @@ def _pulled(
             results.append((None, []))
             continue
         dtype = _operators.native((gradient if image is None else image).dtype)
-        target = np.empty(parts[0].images[0].shape, dtype)
+        target = engine_of(gradient).empty(parts[0].images[0].shape, dtype)
         pulled = (_converted(gradient, dtype), target, target if image is None else image)
         of_motion = []
         columns = [(array,) for array in pulled] if len(parts) == 1 else map(_parts, pulled)
@@ -168,18 +209,20 @@ def _gradient_dtype(array: Array) -> np.dtype[Any]:
 
 
 class _Algebra:
-    """What the derivative of an inverse needs of NumPy."""
+    """What the derivative of an inverse needs of NumPy or CuPy."""
 
-    inverse = staticmethod(np.linalg.inv)
+    def __init__(self, xp: ModuleType) -> None:
+        self.xp = xp
+        self.inverse = xp.linalg.inv
 
     @staticmethod
     def transposed(matrices: Array) -> Array:
         return matrices.swapaxes(-1, -2)
 
-    @staticmethod
-    def joined(left: Array, right: Array) -> Array:
-        return np.concatenate([left, right], axis=-1)
+    def joined(self, left: Array, right: Array) -> Array:
+        joined: Array = self.xp.concatenate([left, right], axis=-1)
+        return joined
 
-    @staticmethod
-    def constant(values: Any, like: Array) -> Array:
-        return np.asarray(values, like.dtype)
+    def constant(self, values: Any, like: Array) -> Array:
+        constant: Array = self.xp.asarray(values, like.dtype)
+        return constant

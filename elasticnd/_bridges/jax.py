@@ -6,6 +6,7 @@ once. Where XLA lacks the interface, it calls through Python.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Sequence
 from functools import lru_cache, partial
@@ -29,6 +30,11 @@ try:
     from jax.interpreters import ad, batching, mlir
 except ImportError:  # pragma: no cover - an older or newer JAX
     Primitive = None
+
+try:
+    from jax.experimental.buffer_callback import buffer_callback
+except ImportError:  # pragma: no cover - an older or newer JAX
+    buffer_callback = None
 
 Array = Any
 
@@ -306,6 +312,53 @@ def _call_by_operator(operator: Operator, *flat: Array) -> list[Array]:
     return _call(operator, flat)
 
 
+def _lower_on_gpu(context: Any, *flat: Any, operator: Operator) -> Any:
+    if not _has_cupy():
+        return _lower_plainly(context, *flat, operator=operator)
+    return mlir.lower_fun(partial(_call_on_buffers, operator), multiple_results=True)(context, *flat)
+
+
+@lru_cache(maxsize=1)
+def _has_cupy() -> bool:
+    """Tell whether the CUDA kernels can run; without CuPy, operations of JAX do the same on the device."""
+    return buffer_callback is not None and importlib.util.find_spec("cupy") is not None
+
+
+def _call_on_buffers(operator: Operator, *flat: Array) -> list[Array]:
+    """Have the CUDA kernels read and write XLA's buffers, on XLA's stream."""
+    results = _results(operator, flat)
+    kinds = [jax.ShapeDtypeStruct(shape, _bits(dtype)) for shape, dtype in results]
+    arrays = [_as_type(array, _bits(array.dtype)) for array in flat]
+    outputs = buffer_callback(partial(_run_on_buffers, operator), kinds)(*arrays)
+    return [_as_type(output, dtype) for output, (_, dtype) in zip(outputs, results, strict=True)]
+
+
+def _as_type(array: Array, dtype: Any) -> Array:
+    return array if array.dtype == dtype else lax.bitcast_convert_type(array, dtype)
+
+
+def _bits(dtype: Any) -> Any:
+    """Give the type that stands for one which CuPy has not."""
+    return np.dtype(np.uint16) if dtype == jnp.bfloat16 else dtype
+
+
+def _run_on_buffers(operator: Operator, context: Any, outputs: Sequence[Any], *flat: Any) -> None:
+    xp, stream = _place_of(context)
+    with stream:
+        arrays = structured(operator, [xp.asarray(buffer) for buffer in flat])
+        targets = [xp.asarray(output) for output in outputs]
+        into = targets[0] if operator.verb == "sample" or operator.wants_image else None
+        for target, result in zip(targets, _operators.run(operator, operator.call, arrays, into), strict=True):
+            if result is not target:
+                target[...] = result
+
+
+def _place_of(context: Any) -> tuple[Any, Any]:
+    import cupy  # noqa: PLC0415 - for those who have a CUDA device
+
+    return cupy, cupy.cuda.ExternalStream(context.stream)
+
+
 def _lower_plainly(context: Any, *flat: Any, operator: Operator) -> Any:
     """Serve devices that the core does not know, such as TPUs."""
     return mlir.lower_fun(partial(_plainly, operator), multiple_results=True)(context, *flat)
@@ -361,6 +414,7 @@ def _make_primitive() -> Any:
     ad.primitive_transposes[primitive] = _pull
     batching.primitive_batchers[primitive] = _map
     mlir.register_lowering(primitive, _lower, platform="cpu")
+    mlir.register_lowering(primitive, _lower_on_gpu, platform="cuda")
     mlir.register_lowering(primitive, _lower_plainly)
     return primitive
 

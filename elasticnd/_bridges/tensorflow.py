@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from .. import _affine, _operators, _rules, _spec
+from .._engines.kernels import import_cupy
 from .._errors import reject_type
 from .._operators import Operands, Operator, flattened, structured
 from .._spec import ArrayInfo, DeformSpec
@@ -218,18 +220,15 @@ def _compute(operator: Operator, flat: Sequence[Tensor]) -> list[Tensor]:
     likes = _operators.likes(operator, structured(operator, flat))
     dtypes = [like.dtype for like in likes]
     if tf.executing_eagerly():
-        results = _run(operator, *map(np.asarray, flat))
-        return [_from_numpy(array, dtype) for array, dtype in zip(results, dtypes, strict=True)]
+        return _run_eagerly(operator, dtypes, *flat)
     call = operator.call
     late = isinstance(call, Deferred)
     shapes = _known_shapes(operator, likes) if late else _operators.result_shapes(operator, call)
-    results = tf.numpy_function(
-        lambda *arrays: _run(operator, *arrays),
-        [*flat, call.image_shape] if late else list(flat),
-        dtypes,
-        stateful=False,
-        name=_NODE,
-    )
+    arguments = [*flat, call.image_shape] if late else list(flat)
+    if _has_gpu():  # a function of tensors leaves them where they are
+        results = tf.py_function(partial(_run_eagerly, operator, dtypes), arguments, dtypes, name=_NODE)
+    else:
+        results = tf.numpy_function(partial(_run, operator), arguments, dtypes, stateful=False, name=_NODE)
     for result, shape in zip(results, shapes, strict=True):
         result.set_shape(shape)
     return list(results)
@@ -256,6 +255,51 @@ def _run(operator: Operator, *arrays: Any) -> list[np.ndarray[Any, Any]]:
     results = _operators.run(operator, spec, operands)
     likes = _operators.likes(operator, operands)
     return [result.astype(like.dtype, copy=False) for result, like in zip(results, likes, strict=True)]
+
+
+@lru_cache(maxsize=1)
+def _has_gpu() -> bool:
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def _run_eagerly(operator: Operator, dtypes: Sequence[Any], *tensors: Tensor) -> list[Tensor]:
+    if any("GPU" in tensor.device for tensor in tensors):
+        return _run_on_gpu(operator, dtypes, *tensors)
+    results = _run(operator, *map(np.asarray, tensors))
+    return [_from_numpy(array, dtype) for array, dtype in zip(results, dtypes, strict=True)]
+
+
+def _run_on_gpu(operator: Operator, dtypes: Sequence[Any], *tensors: Tensor) -> list[Tensor]:
+    """Let the CUDA kernels work on the memory of tensors. TensorFlow tells no streams, so each waits for the other."""
+    cupy = import_cupy("X", "a tensor on a GPU")
+    late = [tensors[-1].numpy()] if isinstance(operator.call, Deferred) else []
+    with tf.device(next(tensor.device for tensor in tensors if "GPU" in tensor.device)):
+        own = [tf.identity(tensor) for tensor in (tensors[:-1] if late else tensors)]
+    tf.experimental.sync_devices()
+    arrays = [cupy.from_dlpack(_Capsule(_bits(tensor))) for tensor in own]
+    with cupy.cuda.Device(arrays[0].device.id):
+        results = _run(operator, *arrays, *late)
+        cupy.cuda.get_current_stream().synchronize()
+    outputs = [tf.experimental.dlpack.from_dlpack(cupy.ascontiguousarray(result).__dlpack__()) for result in results]
+    return [tf.bitcast(one, dtype) if dtype == tf.bfloat16 else one for one, dtype in zip(outputs, dtypes, strict=True)]
+
+
+class _Capsule:
+    """A tensor by the protocol of DLPack, as CuPy asks for it."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return tf.experimental.dlpack.to_dlpack(self.tensor)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, int(self.tensor.device.rpartition(":")[2])  # CUDA
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    """Give a type that CuPy has."""
+    return tf.bitcast(tensor, tf.uint16) if tensor.dtype == tf.bfloat16 else tensor
 
 
 def _from_numpy(array: np.ndarray[Any, Any], dtype: Any) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from .. import _affine, _operators, _rules, _spec
+from .._engines.kernels import import_cupy
 from .._errors import reject_type, reject_value
 from .._operators import Operands, Operator, flattened, structured
 from .._spec import ArrayInfo, DeformSpec
@@ -63,8 +64,10 @@ def check(argument: str, image: Tensor, first: Tensor) -> None:
         reject_type(argument, image, "a dense tensor")
     if image.device != first.device:
         reject_value(argument, f"a tensor on {image.device}", f"one on {first.device}, as the first image")
-    if image.device.type not in ("cpu", "meta"):
-        reject_value(argument, f"a tensor on {image.device}", "a tensor on the CPU")
+    if image.is_cuda:
+        import_cupy(argument, f"a tensor on {image.device}")
+    elif image.device.type not in ("cpu", "meta"):
+        reject_value(argument, f"a tensor on {image.device}", "a tensor on the CPU or a CUDA device")
 
 
 # ---- calls -----------------------------------------------------------------------------------------------------------
@@ -73,7 +76,7 @@ def check(argument: str, image: Tensor, first: Tensor) -> None:
 def forward(spec: DeformSpec, images: Sequence[Tensor], displacement: Tensor, affine: Tensor | None) -> list[Tensor]:
     """Deform images."""
     motion = (displacement,) if affine is None else (displacement, _matrix(affine, spec.axes))
-    if _is_plain((*images, *motion)):
+    if images[0].is_cpu and _is_plain((*images, *motion)):
         outputs = eager.deform(spec, list(map(_to_numpy, images)), tuple(map(_to_numpy, motion)))
         return [_from_numpy(output, image.dtype) for output, image in zip(outputs, images, strict=True)]
     return [_deform(parts, image, motion) for image, parts in zip(images, _operators.real_parts(spec), strict=True)]
@@ -154,7 +157,7 @@ def random_normal(shape: Sequence[int], scale: Sequence[float], like: Tensor, rn
 
 def _matrix(affine: Tensor, axes: int) -> Tensor:
     """Give (..., n, n + 1); values are checked where there are some."""
-    if _holds_values(affine) and not _is_transformed():
+    if affine.is_cpu and _holds_values(affine) and not _is_transformed():
         _affine.checked_affine(affine.detach().double().numpy(), axes)
     return affine[..., :axes, :]
 
@@ -179,7 +182,7 @@ _is_transformed = torch._C._are_functorch_transforms_active
 
 
 def _holds_values(tensor: Tensor) -> bool:
-    return tensor.is_cpu and (type(tensor) is Tensor or type(tensor) is torch.nn.Parameter)
+    return (tensor.is_cpu or tensor.is_cuda) and (type(tensor) is Tensor or type(tensor) is torch.nn.Parameter)
 
 
 def _is_plain(tensors: Sequence[Tensor]) -> bool:
@@ -196,11 +199,52 @@ def _compute(operator: Operator, flat: Sequence[Tensor]) -> tuple[Tensor, ...]:
     call = operator.call
     operands = structured(operator, flat)
     spec = call if isinstance(call, DeformSpec) else call.spec_of(operands)
+    if flat[0].is_cuda:
+        return _compute_on_device(operator, spec, flat)
     results = _operators.run(operator, spec, structured(operator, [_to_numpy(tensor) for tensor in flat]))
     return tuple(
         _from_numpy(array, like.dtype)
         for array, like in zip(results, _operators.likes(operator, operands), strict=True)
     )
+
+
+def _compute_on_device(operator: Operator, spec: DeformSpec, flat: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Let the CUDA kernels read and write the memory of tensors, on the current stream of their device."""
+    if torch.cuda.is_current_stream_capturing():
+        raise RuntimeError("elasticnd cannot be captured in a CUDA graph: call it before or after the capture")
+    likes = _operators.likes(operator, structured(operator, flat))
+    shapes = _operators.result_shapes(operator, spec)
+    device = flat[0].device
+    with torch.cuda.device(device), _stream_of(device):
+        outputs = [
+            torch.empty(shape, dtype=like.dtype, device=device) for shape, like in zip(shapes, likes, strict=True)
+        ]
+        arrays = structured(operator, [_to_cupy(tensor) for tensor in flat])
+        # What is like an image is written in place; gradients of motions are float64, and small.
+        into = _to_cupy(outputs[0]) if operator.verb == "sample" or operator.wants_image else None
+        results = _operators.run(operator, spec, arrays, into)
+        for output, result in zip(outputs, results, strict=True):
+            if result is not into:
+                _to_cupy(output)[...] = result
+    return tuple(outputs)
+
+
+def _stream_of(device: torch.device) -> Any:
+    """Let CuPy use the current stream of PyTorch."""
+    import cupy  # noqa: PLC0415 - the tensor was accepted, so it is there
+
+    stream = torch.cuda.current_stream(device)
+    if hasattr(cupy.cuda.Stream, "from_external"):  # since CuPy 14
+        return cupy.cuda.Stream.from_external(stream)
+    return cupy.cuda.ExternalStream(stream.cuda_stream, device.index)
+
+
+def _to_cupy(tensor: Tensor) -> Any:
+    import cupy  # noqa: PLC0415
+
+    tensor = tensor.detach().resolve_neg().resolve_conj()
+    # The engine takes the bits of bfloat16.
+    return cupy.from_dlpack(tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor)
 
 
 def _to_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:

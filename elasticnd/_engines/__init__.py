@@ -1,7 +1,8 @@
 """Engines: the same few verbs on each kind of device. An engine computes; it knows no framework and no chain rule.
 
-An engine is a module. `engine_of` finds the one for an array; `namespace` is where its arrays come from, and `empty`
-allocates an output. Its verbs, each linear in its first array:
+An engine is a module; `engine_of` finds the one for an array. `namespace` is where its arrays come from, `empty`
+allocates an output, and `holding` is a context in which the device of an array is current. Its verbs, each linear in
+its first array:
 
 ``sample``
     an image to the values of its spline at the deformed positions, or to their derivative along directions
@@ -25,6 +26,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import array_api_compat
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,12 +55,17 @@ class Job(NamedTuple):
     fill: bytes  # the element where there is no position, for order 0
 
 
+def is_cupy(array: Any) -> bool:
+    """Tell whether an array is one of CuPy."""
+    return type(array) is not np.ndarray and array_api_compat.is_cupy_array(array)
+
+
 def engine_of(array: Any) -> ModuleType:
-    """Find the engine for arrays of a kind: NumPy's, or else CuPy's."""
-    if isinstance(array, np.ndarray):
-        from . import cpu  # noqa: PLC0415 - which need not be there before there is an array
+    """Find the engine for arrays of a kind: NumPy's or CuPy's."""
+    if is_cupy(array):
+        from . import cuda  # noqa: PLC0415 - none is needed before there is an array for it
 
-        return cpu
-    from . import cuda  # noqa: PLC0415
+        return cuda
+    from . import cpu  # noqa: PLC0415
 
-    return cuda
+    return cpu

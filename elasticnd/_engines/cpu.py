@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 _ARITHMETIC = {_dtypes.CODES[name]: name for name in ("float32", "float64")}
+_NO_CONTEXT = nullcontext()
 _ALIGNMENT = 64  # bytes: what other libraries ask of memory that they take over without a copy ...
 _WORTH_ALIGNING = 65536  # ... which for less is no gain
 
@@ -27,6 +29,11 @@ _WORTH_ALIGNING = 65536  # ... which for less is no gain
 def namespace() -> ModuleType:
     """Give the module that makes arrays."""
     return np
+
+
+def holding(array: Array) -> AbstractContextManager[Any]:
+    """Make the device of an array current, while in the context."""
+    return _NO_CONTEXT
 
 
 def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:

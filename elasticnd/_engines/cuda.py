@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -36,7 +37,7 @@ _LONGEST_TABLE = 65536  # outputs along all axes
 _NOTHING = np.uint64(0)
 _FLOAT32, _FLOAT64 = _dtypes.CODES["float32"], _dtypes.CODES["float64"]
 _C_TYPES = {_FLOAT32: "float", _FLOAT64: "double"}
-_NUMPY_TYPES = {_FLOAT32: np.dtype(np.float32), _FLOAT64: np.dtype(np.float64)}
+_NUMPY_TYPES: dict[int, np.dtype[Any]] = {_FLOAT32: np.dtype(np.float32), _FLOAT64: np.dtype(np.float64)}
 _STORAGE = {1: "unsigned char", 2: "unsigned short", 4: "unsigned int", 8: "unsigned long long"}
 
 
@@ -49,6 +50,11 @@ def device() -> Device:
 def namespace() -> ModuleType:
     """Give the module that makes arrays."""
     return device().xp
+
+
+def holding(array: Array) -> AbstractContextManager[Any]:
+    """Make the device of an array current, while in the context."""
+    return device().holding(array)
 
 
 def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
@@ -95,7 +101,7 @@ def scatter(
         own = call.with_geometry(geometry)
         if target is not None:
             target.add(own, values, code)
-        if sums is not None:
+        if sums is not None and source is not None:
             sums.add(own, source, values, code)
     if target is not None:
         result = _contiguous_like(image_gradient)

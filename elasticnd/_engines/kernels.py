@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -56,6 +57,9 @@ class Device(Protocol):
     def wait(self) -> None:
         """Wait for what has been launched."""
 
+    def holding(self, array: Any) -> AbstractContextManager[Any]:
+        """Make the device of an array current, while in the context."""
+
     def address(self, array: Any) -> int:
         """Tell where an array begins."""
 
@@ -80,6 +84,11 @@ class CupyDevice:
         """Wait for what has been launched on the current stream."""
         self.xp.cuda.get_current_stream().synchronize()
 
+    def holding(self, array: Any) -> AbstractContextManager[Any]:
+        """Make the device of an array current, while in the context."""
+        context: AbstractContextManager[Any] = array.device
+        return context
+
     def address(self, array: Any) -> int:
         """Tell where an array begins."""
         return int(array.data.ptr)
@@ -95,4 +104,26 @@ class CupyDevice:
     def _compiled(self, kernel: str) -> Any:
         name = f"{NAMESPACE}::{kernel}"
         module = self.xp.RawModule(code=source(), options=OPTIONS, name_expressions=(name,))
-        return module.get_function(name)
+        try:
+            return module.get_function(name)
+        except Exception as error:
+            place = f"CuPy {self.xp.__version__}, on CUDA device {self.number()},"
+            advice = f"{INSTALL}, and see that the driver is as new as that version of CUDA"
+            raise RuntimeError(f"{place} could not compile or load a kernel: {error}. {advice}") from error
+
+
+INSTALL = "Install the CuPy for your version of CUDA, cupy-cuda12x or cupy-cuda13x, and no other"
+
+
+def import_cupy(argument: str, got: str) -> ModuleType:
+    """Import CuPy for an array of another library on a CUDA device, or say what is missing."""
+    try:
+        import cupy  # noqa: PLC0415 - for those who have a CUDA device
+    except ImportError as error:
+        raise ImportError(f"{argument}: got {got}, which needs CuPy ({error}). {INSTALL}") from error
+    try:
+        cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:
+        raise RuntimeError(f"{argument}: got {got}, but CuPy finds no device ({error}). {INSTALL}") from error
+    module: ModuleType = cupy
+    return module

@@ -28,6 +28,8 @@ static Index3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace shim {
 
+static bool backward = false;  // the last block and the last thread first: what depends on their order shows
+
 class Block {
    public:
     static constexpr std::size_t stack_size = 256 * 1024;
@@ -49,7 +51,8 @@ class Block {
         }
         for (bool busy = true; busy;) {
             busy = false;
-            for (current_ = 0; current_ < fibers_.size(); ++current_) {
+            for (std::size_t turn = 0; turn < fibers_.size(); ++turn) {
+                current_ = backward ? fibers_.size() - 1 - turn : turn;
                 if (fibers_[current_].done) continue;
                 busy = true;
                 threadIdx = {static_cast<unsigned>(current_), 0, 0};
@@ -118,7 +121,7 @@ void launch(void (*kernel)(A...), unsigned grid, unsigned block, std::size_t sha
     gridDim = {grid, 1, 1};
     const std::function<void()> body = [&] { kernel(*static_cast<std::remove_cv_t<A>*>(arguments[I])...); };
     for (unsigned b = 0; b < grid; ++b) {
-        blockIdx = {b, 0, 0};
+        blockIdx = {backward ? grid - 1 - b : b, 0, 0};
         std::memset(dynamic_memory.get(), 0x7f, shared);
         threads.run(body);
     }

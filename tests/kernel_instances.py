@@ -1,0 +1,66 @@
+"""Every instance of the CUDA kernels that a call can ask for, by its name in the source."""
+
+from itertools import product
+
+from elasticnd import _dtypes
+
+AXES = (1, 2, 3, 0)  # 0: four and more
+NARROW = tuple(code for name, code in _dtypes.CODES.items() if _dtypes.arithmetic(name, 0, 1) == "float32")
+WIDE = tuple(code for code in _dtypes.CODES.values() if code not in NARROW)
+FLOATS = tuple(_dtypes.CODES[name] for name in _dtypes.FLOATS)
+ARITHMETIC = {"float": _dtypes.CODES["float32"], "double": _dtypes.CODES["float64"]}
+SIZES = ("unsigned char", "unsigned short", "unsigned int", "unsigned long long")
+BOOLEANS = ("false", "true")
+
+
+def _types():
+    """Element types with the arithmetic that they are computed in, and for which numbers of axes."""
+    for code in (*NARROW, *WIDE):
+        for number in ("float",) if code in NARROW else ("double",):
+            yield code, number, AXES
+        if code in NARROW:  # high orders of many axes
+            yield code, "double", (0,)
+
+
+def _voxel_kernels():
+    for code, number, own_axes in _types():
+        own = ARITHMETIC[number]
+        for order, axes in product(range(6), own_axes):
+            if order > 1:
+                yield f"sample<{own}, {code}, {number}, {order}, {axes}, false>"
+            if order > 0:
+                yield f"sample<{code}, {code}, {number}, {order}, {axes}, false>"
+            if code not in FLOATS:
+                continue
+            sources = {code, own} if order > 1 else {code}
+            for source in sources:
+                yield f"sample<{source}, {own}, {number}, {order}, {axes}, true>"
+                for gradient in {code, own}:
+                    if order > 0:
+                        yield f"scatter_motion<{source}, {gradient}, {number}, {order}, {axes}>"
+            for gradient, derived, fixed in product({code, own}, BOOLEANS, BOOLEANS):
+                yield f"scatter_image<{gradient}, {number}, {order}, {axes}, {derived}, {fixed}>"
+    yield from (f"copy<{size}, {axes}>" for size, axes in product(SIZES, AXES))
+    for axes in AXES:
+        yield f"displace<{axes}>"
+        yield f"displace_adjoint<{axes}>"
+
+
+def _flat_kernels():
+    for code, number, _ in _types():
+        yield f"load<{code}, {number}>"
+        yield f"store<{code}, {number}>"
+        yield f"pad<{code}, {number}>"
+        yield f"filter<{code}, {number}, false>"
+    for number, own in ARITHMETIC.items():
+        yield f"filter<{own}, {number}, true>"
+        yield f"pad_adjoint<{number}>"
+        yield f"add_from_fixed<{number}>"
+
+
+PLAIN = ("contract_adjoint", "extend_grid", "fold_grid", "tabulate", "invert")
+
+
+def instances():
+    """Give all names, each once."""
+    return sorted({*_voxel_kernels(), *_flat_kernels(), *PLAIN})

@@ -1,0 +1,322 @@
+"""The CUDA kernels, compiled for the host: a part of their instances against the core, and what only they have.
+
+All of the tests of accuracy and gradients run on them by ``pytest --engine cuda-host``; the instances are compiled for
+devices in test_nvrtc.py, and run on one in test_gpu.py.
+"""
+
+import contextlib
+import re
+import sys
+from functools import partial
+
+import frameworks
+import host_device
+import numpy as np
+import pytest
+from tables import DOUBLE, FLOATS, INTEGERS, MODES, ORDERS, SINGLE, values
+
+import elasticnd
+from elasticnd import _operators, _spec
+from elasticnd._engines import kernels
+from elasticnd._operators import Operands, Operator
+
+pytestmark = pytest.mark.skipif(not host_device.COMPILER, reason="no g++ on the path")
+
+MATRIX = np.array([[1.1, 0.1, 0.3], [-0.2, 0.9, 0.2]])
+SHAPES = {1: (300,), 2: (41, 37), 3: (11, 9, 35), 5: (4, 3, 5, 3, 4)}
+
+
+def on_cuda(function, *arguments, backward=False, **options):
+    with host_device.installed(host_device.HostDevice(backward=backward)):
+        return function(*arguments, **options)
+
+
+def agree(ours, theirs, tolerance):
+    assert ours.dtype == theirs.dtype
+    scale = max(1.0, np.abs(theirs.astype(np.float64)).max(initial=0))
+    np.testing.assert_allclose(ours.astype(np.float64), theirs.astype(np.float64), rtol=0, atol=tolerance * scale)
+
+
+def tolerance(dtype):
+    """Of float64, float32 and what is computed in float32; half a step of integers, and the steps of narrow floats."""
+    dtype = np.dtype(dtype)
+    if dtype.kind in "iub":
+        return 1 / 255  # a rounding of a uint8; relative to the largest value
+    return {8: DOUBLE, 4: SINGLE, 2: 8e-3}[dtype.itemsize]
+
+
+# ---- values ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("order", [0, 1, 3, 4])
+def test_modes(order, mode, rng):
+    image = rng.random(SHAPES[2])
+    displacement = rng.uniform(-30, 30, (2, 3, 4))
+    arguments = (image, displacement, order, mode, 0.3)
+    agree(on_cuda(elasticnd.deform_grid, *arguments), elasticnd.deform_grid(*arguments), DOUBLE)
+
+
+@pytest.mark.parametrize("dtype", (*FLOATS, *INTEGERS), ids=str)
+@pytest.mark.parametrize("order", [0, 3])
+def test_element_types(order, dtype, rng):
+    image = values(rng, SHAPES[2], dtype)
+    arguments = (image, rng.uniform(-5, 5, (2, 3, 4)), order, "nearest")
+    ours, theirs = on_cuda(elasticnd.deform_grid, *arguments), elasticnd.deform_grid(*arguments)
+    if order == 0:
+        assert ours.tobytes() == theirs.tobytes()
+    else:
+        agree(ours, theirs, tolerance(dtype))
+
+
+@pytest.mark.parametrize("axes", SHAPES)
+@pytest.mark.parametrize("order", ORDERS)
+def test_axes(order, axes, rng):
+    image = rng.random(SHAPES[axes]).astype(np.float32)
+    displacement = rng.uniform(-3, 3, (axes, *(3, 4, 2, 1, 3)[:axes]))
+    arguments = (image, displacement, order, "mirror")
+    agree(on_cuda(elasticnd.deform_grid, *arguments), elasticnd.deform_grid(*arguments), SINGLE)
+
+
+OPTIONS = {
+    "crop": {"crop": (slice(5, 30), slice(2, 35))},
+    "affine, rotate, zoom": {"affine": MATRIX, "rotate": 20, "zoom": (1.1, 0.8)},
+    "no prefilter": {"prefilter": False},
+    "channels last": {"axis": (0, 1), "shape": (*SHAPES[2], 3)},
+    "batch": {"axis": (2, 3), "batch": 2, "shape": (2, 3, *SHAPES[2])},
+    "batch of matrices": {"axis": (1, 2), "batch": 2, "shape": (2, *SHAPES[2]), "affine": np.stack([MATRIX, MATRIX * 1.1])},
+    "complex": {"complex": True, "cval": 1 + 2j},
+    "a grid finer than the image": {"points": (50, 60)},
+    "one point": {"points": (1, 1)},
+    "a long filter": {"points": (70, 3)},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options(name, rng):
+    options = dict(OPTIONS[name])
+    image = rng.random(options.pop("shape", SHAPES[2]))
+    if options.pop("complex", False):
+        image = image + 1j * rng.random(image.shape)
+    lead = (options.pop("batch"),) if "batch" in options else ()
+    displacement = rng.uniform(-5, 5, (*lead, 2, *options.pop("points", (3, 4))))
+    ours = on_cuda(elasticnd.deform_grid, image, displacement, **options)
+    theirs = elasticnd.deform_grid(image, displacement, **options)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=DOUBLE)
+    if image.dtype.kind == "c":
+        return
+    weight = rng.standard_normal(theirs.shape)
+    ours = on_cuda(elasticnd.deform_grid_vjp, weight, image, displacement, **options)
+    theirs = elasticnd.deform_grid_vjp(weight, image, displacement, **options)
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one is None) == (other is None)
+        if other is not None:
+            agree(one, other, DOUBLE)
+
+
+def test_crop_is_part_of_the_whole(rng):
+    image = rng.random(SHAPES[3]).astype(np.float32)
+    displacement = rng.uniform(-3, 3, (3, 3, 4, 2))
+    crop = (slice(2, 9), slice(1, 7), slice(3, 34))
+    whole = on_cuda(elasticnd.deform_grid, image, displacement)
+    assert np.array_equal(on_cuda(elasticnd.deform_grid, image, displacement, crop=crop), whole[crop])
+
+
+def test_dense_displacement(rng):
+    for axes, shape in SHAPES.items():
+        displacement = rng.standard_normal((axes, *(3, 4, 2, 1, 3)[:axes]))
+        ours = on_cuda(elasticnd.dense_displacement, displacement, shape)
+        agree(ours, elasticnd.dense_displacement(displacement, shape), DOUBLE)
+
+
+def test_not_a_number_and_infinity_stay_inside(rng):
+    image = rng.random(SHAPES[2])
+    image[20, 20] = np.nan
+    displacement = rng.uniform(-3, 3, (2, 3, 4))
+    displacement[0, 0, 0] = np.inf
+    displacement[1, 2, 3] = np.nan
+    for mode in MODES:
+        ours = on_cuda(elasticnd.deform_grid, image, displacement, 1, mode, 0.3)
+        np.testing.assert_array_equal(ours, elasticnd.deform_grid(image, displacement, 1, mode, 0.3))
+
+
+# ---- gradients -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("order", [1, 3])
+def test_gradients(order, dtype, rng):
+    image, weight = (values(rng, SHAPES[2], dtype) for _ in range(2))
+    arguments = (weight, image, rng.uniform(-5, 5, (2, 3, 4)), order, "nearest")
+    ours = on_cuda(elasticnd.deform_grid_vjp, *arguments, affine=MATRIX)
+    theirs = elasticnd.deform_grid_vjp(*arguments, affine=MATRIX)
+    for one, other in zip(ours, theirs, strict=True):
+        agree(one, other, tolerance(dtype))
+
+
+@pytest.mark.parametrize("axes", SHAPES)
+def test_gradients_of_axes(axes, rng):
+    image, weight = rng.random((2, *SHAPES[axes]))
+    arguments = (weight, image, rng.uniform(-3, 3, (axes, *(3, 4, 2, 1, 3)[:axes])), 2, "reflect")
+    for one, other in zip(
+        on_cuda(elasticnd.deform_grid_vjp, *arguments), elasticnd.deform_grid_vjp(*arguments), strict=True
+    ):
+        assert (one is None) == (other is None)
+        if other is not None:
+            agree(one, other, DOUBLE)
+
+
+@pytest.mark.parametrize("verb", ["sample", "scatter", "displace", "displace_adjoint"])
+def test_operators_along_directions(verb, rng):
+    """What derivatives of higher order, and those in forward mode, are made of."""
+    image, weight = rng.random((2, 2, 13, 12))
+    points, change = rng.uniform(-1, 1, (2, 2, 3, 4)), rng.uniform(-0.1, 0.1, (2, 2, 3))
+    options = dict(order=3, mode="mirror", cval=0.3, crop=None, prefilter=True, axis=(1, 2), rotate=None, zoom=None)
+    infos = (_spec.ArrayInfo(image.shape, "float64"), _spec.ArrayInfo(points[0].shape, "float64"))
+    spec = _spec.normalize(infos[:1], infos[1], _spec.ArrayInfo(MATRIX.shape, "float64"), "X", **options)
+    if verb.startswith("displace"):
+        field = rng.random(spec.field_shape)
+        operator = Operator(spec, verb)
+        operands = Operands(motion=(points[0],)) if verb == "displace" else Operands(gradient=field)
+    else:
+        wants = verb == "scatter"
+        operator = Operator(spec, verb, directions=2, wants_image=wants, wants_motion=wants)
+        directions = tuple(zip(points, change, strict=True))
+        operands = Operands(weight if wants else None, image, (points[0], MATRIX), directions)
+    run = partial(_operators.run, operator, spec, operands)
+    for one, other in zip(on_cuda(run), run(), strict=True):
+        agree(np.asarray(one), other, DOUBLE)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda dtype: dtype.__name__)
+def test_deterministic_gradients_do_not_depend_on_the_order(dtype, rng):
+    image, weight = rng.standard_normal((2, *SHAPES[2])).astype(dtype)
+    weight *= np.exp2(rng.integers(-20, 20, weight.shape)).astype(dtype)
+    arguments = (weight, image, rng.uniform(-20, 20, (2, 3, 4)), 3, "mirror")
+
+    def pulled(backward):
+        return on_cuda(elasticnd.deform_grid_vjp, *arguments, backward=backward)
+
+    one, other = pulled(False), pulled(True)
+    assert not np.array_equal(one.image, other.image), "by chance"
+    assert np.array_equal(one.displacement, other.displacement)
+    elasticnd.set_deterministic(True)
+    try:
+        assert elasticnd.is_deterministic()
+        one, other = pulled(False), pulled(True)
+        assert np.array_equal(one.image, other.image)
+        # Steps of the integers: 2^-26 or 2^-57 of the largest, a few of them, magnified by the transposed filter.
+        exact = elasticnd.deform_grid_vjp(*arguments).image
+        largest = np.abs(weight).max()
+        np.testing.assert_allclose(one.image, exact, rtol=0, atol=largest * (1e-6 if dtype == np.float32 else 1e-14))
+        weight[3, 3], weight[30, 30] = np.nan, np.inf
+        one, other = pulled(False), pulled(True)
+        np.testing.assert_array_equal(one.image, other.image)
+        assert np.isnan(one.image).any()
+    finally:
+        elasticnd.set_deterministic(False)
+
+
+def test_determinism_by_the_switch_of_pytorch():
+    torch = frameworks.get("torch").module
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert elasticnd.is_deterministic()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    with pytest.raises(TypeError, match="deterministic: got 1 .*expected True or False"):
+        elasticnd.set_deterministic(1)
+
+
+def test_results_do_not_depend_on_the_order_of_threads(rng):
+    """Or a thread reads what another has yet to write."""
+    image = rng.random((70, 66))
+    displacement = rng.uniform(-5, 5, (2, 3, 4))
+    assert np.array_equal(
+        on_cuda(elasticnd.deform_grid, image, displacement),
+        on_cuda(elasticnd.deform_grid, image, displacement, backward=True),
+    )
+
+
+# ---- the way there ---------------------------------------------------------------------------------------------------
+
+
+def test_the_source_needs_no_header():
+    text = kernels.source()
+    assert not re.search(r'^ *#include "', text, re.MULTILINE)
+    assert "std::" not in text
+
+
+def test_tables_are_made_once(rng):
+    image, displacement = rng.random(SHAPES[2]), rng.uniform(-3, 3, (2, 3, 4))
+    launched = []
+    device = host_device.HostDevice()
+    launch = device.launch
+    device.launch = lambda kernel, *rest, **options: launched.append(kernel) or launch(kernel, *rest, **options)
+    with host_device.installed(device):
+        for _ in range(2):
+            elasticnd.deform_grid(image, displacement)
+    assert launched.count("tabulate") == 1
+    assert launched[-1].startswith("sample<")
+    # The control grid along two axes, its border, the image along two axes, and the voxels.
+    assert len(launched) == 1 + 2 * 6
+
+
+def test_a_device_without_cupy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(ImportError, match=r"X: got a tensor on cuda:0, which needs CuPy .*Install the CuPy for your"):
+        kernels.import_cupy("X", "a tensor on cuda:0")
+
+
+def test_cupy_without_a_device(monkeypatch):
+    class Runtime:
+        @staticmethod
+        def getDeviceCount():  # noqa: N802 - CuPy's name
+            raise RuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
+
+    broken = type(sys)("cupy")
+    broken.cuda = type(sys)("cupy.cuda")
+    broken.cuda.runtime = Runtime
+    monkeypatch.setitem(sys.modules, "cupy", broken)
+    with pytest.raises(RuntimeError, match=r"X: got a tensor on cuda:0, but CuPy finds no device .*cudaErrorNoDevice"):
+        kernels.import_cupy("X", "a tensor on cuda:0")
+
+
+def test_buffers_of_xla(monkeypatch, rng):
+    """What serves JAX on a device, inside of jit, here on buffers of the CPU."""
+    jax = frameworks.get("jax").module
+    from elasticnd._bridges import jax as bridge
+
+    if bridge.buffer_callback is None:
+        pytest.skip("this JAX has no buffer_callback")
+    monkeypatch.setattr(bridge, "_place_of", lambda context: (np, contextlib.nullcontext()))
+    image, points = rng.random((7, 6)), rng.uniform(-1, 1, (2, 3, 2))
+    options = dict(order=3, mode="mirror", cval=0.3, crop=None, prefilter=True, axis=None, rotate=None, zoom=None)
+    infos = [bridge.info(jax.numpy.asarray(array)) for array in (image, points)]
+    spec = _spec.normalize((infos[0],), infos[1], None, "X", **options)
+    for operator in (
+        Operator(spec, "sample"),
+        Operator(spec, "scatter", wants_image=True, wants_motion=True),
+        Operator(spec, "displace"),
+    ):
+        operands = Operands(image, image, (points,))
+        flat = _operators.flattened(operator, operands)
+        run = jax.jit(partial(bridge._call_on_buffers, operator))
+        with host_device.installed():
+            ours = [np.asarray(result) for result in run(*flat)]
+        for one, other in zip(ours, _operators.run(operator, spec, operands), strict=True):
+            agree(one, other, DOUBLE)
+
+
+def test_jax_is_lowered_to_buffers_on_cuda(monkeypatch):
+    jax = frameworks.get("jax").module
+    from elasticnd._bridges import jax as bridge
+
+    if bridge.buffer_callback is None:
+        pytest.skip("this JAX has no buffer_callback")
+    traced = jax.jit(elasticnd.deform_grid).trace(jax.numpy.zeros((5, 5)), jax.numpy.zeros((2, 3, 3)))
+    for has_cupy, way in ((True, "xla_buffer_python_gpu_callback"), (False, "gather")):
+        monkeypatch.setattr(bridge, "_has_cupy", lambda has_cupy=has_cupy: has_cupy)
+        jax.clear_caches()
+        assert way in traced.lower(lowering_platforms=("cuda",)).as_text()
+
