@@ -37,11 +37,12 @@ FEATURES = {
         "jax": "test_jax.py::test_export",
         "tensorflow": "test_tensorflow.py::test_saved_model",
     },
-    "several devices": {
-        "torch": "CPU tensors only",
+    "several devices of the host": {
+        "torch": "has none",
         "jax": "test_jax.py::test_sharded_batches_stay_sharded",
-        "tensorflow": "CPU tensors only",
+        "tensorflow": "has none",
     },
+    "CUDA devices": dict.fromkeys(NAMES, "written, but not yet run on one"),
     "random grids from its own generators": dict.fromkeys(NAMES, "test_frameworks.py::test_random_grids"),
     "layer": {
         "torch": "test_torch.py::test_layer_modes",

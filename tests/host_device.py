@@ -7,7 +7,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from elasticnd._engines import cuda, kernels
 
 ROOT = Path(__file__).parent.parent
 FILES = [*(ROOT / "cpp" / "include" / "elasticnd").glob("*.hpp"), *(ROOT / "cpp" / "cuda").iterdir()]
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "elasticnd-kernels"
 SHIM = ROOT / "tests" / "cuda_host" / "shim.hpp"
 COMPILER = os.environ.get("CXX") or shutil.which("g++") or ""
 SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g1")
@@ -34,14 +34,14 @@ class HostDevice:
 
     xp = np
 
-    def __init__(self, flags=(), folder=None, *, backward=False):
+    def __init__(self, flags=(), *, backward=False):
         self.backward = backward
         self.flags = ["-std=c++17", "-O1", "-fPIC", "-shared", "-w", *flags]
         self._kernels = {}
         text = "".join(path.read_text() for path in [*sorted(FILES), SHIM])
         version = hashlib.sha256((text + " ".join(self.flags) + COMPILER).encode()).hexdigest()[:16]
-        self.folder = Path(folder or tempfile.gettempdir()) / f"elasticnd-kernels-{version}"
-        self.folder.mkdir(exist_ok=True)
+        self.folder = CACHE / version
+        self.folder.mkdir(parents=True, exist_ok=True)
 
     def number(self):
         return 0

@@ -57,7 +57,7 @@ def test_modes(order, mode, rng):
     agree(on_cuda(elasticnd.deform_grid, *arguments), elasticnd.deform_grid(*arguments), DOUBLE)
 
 
-@pytest.mark.parametrize("dtype", (*FLOATS, *INTEGERS), ids=str)
+@pytest.mark.parametrize("dtype", [*FLOATS, *INTEGERS], ids=str)
 @pytest.mark.parametrize("order", [0, 3])
 def test_element_types(order, dtype, rng):
     image = values(rng, SHAPES[2], dtype)
@@ -84,7 +84,12 @@ OPTIONS = {
     "no prefilter": {"prefilter": False},
     "channels last": {"axis": (0, 1), "shape": (*SHAPES[2], 3)},
     "batch": {"axis": (2, 3), "batch": 2, "shape": (2, 3, *SHAPES[2])},
-    "batch of matrices": {"axis": (1, 2), "batch": 2, "shape": (2, *SHAPES[2]), "affine": np.stack([MATRIX, MATRIX * 1.1])},
+    "batch of matrices": {
+        "axis": (1, 2),
+        "batch": 2,
+        "shape": (2, *SHAPES[2]),
+        "affine": np.stack([MATRIX, MATRIX * 1.1]),
+    },
     "complex": {"complex": True, "cval": 1 + 2j},
     "a grid finer than the image": {"points": (50, 60)},
     "one point": {"points": (1, 1)},
@@ -224,7 +229,7 @@ def test_determinism_by_the_switch_of_pytorch():
         assert elasticnd.is_deterministic()
     finally:
         torch.use_deterministic_algorithms(False)
-    with pytest.raises(TypeError, match="deterministic: got 1 .*expected True or False"):
+    with pytest.raises(TypeError, match=r"deterministic: got 1 .*expected True or False"):
         elasticnd.set_deterministic(1)
 
 
@@ -319,4 +324,3 @@ def test_jax_is_lowered_to_buffers_on_cuda(monkeypatch):
         monkeypatch.setattr(bridge, "_has_cupy", lambda has_cupy=has_cupy: has_cupy)
         jax.clear_caches()
         assert way in traced.lower(lowering_platforms=("cuda",)).as_text()
-

@@ -1,4 +1,5 @@
-"""The C++ tests of the core, cpp/tests, under AddressSanitizer and UBSan, and the threads under ThreadSanitizer."""
+"""The C++ tests of the core, cpp/tests, under AddressSanitizer and UBSan, and the threads under ThreadSanitizer; the
+CUDA kernels, compiled for the host, under AddressSanitizer and UBSan."""
 
 import os
 import shutil
@@ -46,3 +47,35 @@ def test_core(kind: str, tmp_path: Path):
     run("cmake", "--build", tmp_path, "--target", "elasticnd_tests", "--parallel", str(os.cpu_count()))
     output = run(tmp_path / "elasticnd_tests", *TESTS[kind])
     assert "baseline, threads: " in output
+
+
+# Each kernel, with orders and modes that reach its branches.
+KERNEL_TESTS = " or ".join(
+    (
+        "test_floats_within_one_rounding and 3",
+        "test_integers_are_rounded_once and uint8",
+        "test_order_zero_keeps_every_label and int64",
+        "test_many_axes and 5-6-2",
+        "test_short_axes and 3",
+        "test_affine_and_grid_gradient and nearest",
+        "test_image_gradient_with_every_option and constant and 1",
+        "test_dense_displacement",
+    )
+)
+
+
+def test_kernels():
+    compiler = os.environ.get("CXX") or "g++"
+    if not shutil.which(compiler):
+        pytest.skip("no g++ on the path")
+    libraries = [run(compiler, f"-print-file-name={name}").strip() for name in ("libasan.so", "libstdc++.so")]
+    # Python itself is not compiled with the sanitizer, which has to come first.
+    environment = os.environ | {"LD_PRELOAD": ":".join(libraries), "ASAN_OPTIONS": "detect_leaks=0"}
+    folder = Path(__file__).parent
+    command = [sys.executable, "-I", "-m", "pytest", "-q", "-p", "no:xdist", "--engine", "cuda-host", "--sanitize"]
+    files = [folder / "test_accuracy.py", folder / "test_gradients.py"]
+    done = subprocess.run(
+        [*command, "-k", KERNEL_TESTS, *files], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-8000:]
+    assert " passed" in done.stdout
