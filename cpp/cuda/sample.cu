@@ -5,9 +5,10 @@ ELASTICND_BEGIN
 
 // SOURCE is the element type of the coefficients, or of the image itself; TARGET that of the output.
 template <int SOURCE, int TARGET, class T, int ORDER, int AXES, bool DERIVED>
-__global__ void __launch_bounds__(tile_threads, tile_blocks) sample(Geometry g, const double* field, const double* weights, const int64* cells, const double* maps,
-                       int64 map_size, int64 tiles, int64 channels, const typename Element<SOURCE>::Storage* source,
-                       typename Element<TARGET>::Storage* target) {
+__global__ void __launch_bounds__(tile_threads, tile_blocks)
+    sample(Geometry g, const double* field, const double* weights, const int64* cells, const double* maps,
+           int64 map_size, int64 tiles, int64 channels, const typename Element<SOURCE>::Storage* source,
+           typename Element<TARGET>::Storage* target) {
     using Real = typename Element<TARGET>::Real;
     __shared__ double shared[Window<AXES>::size];
     const Paths paths = {field, weights, cells, maps, map_size};
@@ -35,9 +36,9 @@ __global__ void __launch_bounds__(tile_threads, tile_blocks) sample(Geometry g, 
 
 // Order 0 copies elements, whatever they are, so that every value survives.
 template <class Storage, int AXES>
-__global__ void __launch_bounds__(tile_threads, tile_blocks) copy(Geometry g, const double* field, const double* weights, const int64* cells, const double* maps,
-                     int64 map_size, int64 tiles, int64 channels, const Storage* source, Storage* target,
-                     Storage fill) {
+__global__ void __launch_bounds__(tile_threads, tile_blocks)
+    copy(Geometry g, const double* field, const double* weights, const int64* cells, const double* maps, int64 map_size,
+         int64 tiles, int64 channels, const Storage* source, Storage* target, Storage fill) {
     __shared__ double shared[Window<AXES>::size];
     const Paths paths = {field, weights, cells, maps, map_size};
     const Place<AXES> place(g, blockIdx.x, tiles);
@@ -64,8 +65,8 @@ __global__ void __launch_bounds__(tile_threads, tile_blocks) copy(Geometry g, co
 
 // The displacement of each voxel, (items, axes, outputs).
 template <int AXES>
-__global__ void __launch_bounds__(tile_threads, tile_blocks) displace(Geometry g, const double* field, const double* weights, const int64* cells, int64 tiles,
-                         double* target) {
+__global__ void __launch_bounds__(tile_threads, tile_blocks)
+    displace(Geometry g, const double* field, const double* weights, const int64* cells, int64 tiles, double* target) {
     __shared__ double shared[Window<AXES>::size];
     const Paths paths = {field, weights, cells, nullptr, 0};
     const Place<AXES> place(g, blockIdx.x, tiles);

@@ -5,8 +5,8 @@ ELASTICND_BEGIN
 
 // Sums in integers, which come out the same in any order: multiples of 2^-26 of the largest gradient, and for doubles
 // multiples of 2^-57 besides. There is room for 2^37 of them.
-constexpr double coarse_step = 67108864.0;   // 2^26
-constexpr double fine_step = 2147483648.0;   // 2^31
+constexpr double coarse_step = 67108864.0;  // 2^26
+constexpr double fine_step = 2147483648.0;  // 2^31
 __device__ inline void add_fixed(uint64* coarse, uint64* fine, double scaled) {
     const double whole = floor_of(scaled * coarse_step + 0.5);
     atomicAdd(coarse, static_cast<uint64>(static_cast<int64>(whole)));
@@ -19,10 +19,10 @@ __device__ inline void add_fixed(uint64* coarse, uint64* fine, double scaled) {
 // takes what is not finite alone, and the rest goes to integers, in units of 1 / *scale: `size` of them, and for
 // doubles as many more.
 template <int GRADIENT, class T, int ORDER, int AXES, bool DERIVED, bool FIXED>
-__global__ void __launch_bounds__(tile_threads, tile_blocks) scatter_image(Geometry g, const double* field, const double* weights, const int64* cells,
-                              const double* maps, int64 map_size, int64 tiles, int64 channels,
-                              const typename Element<GRADIENT>::Storage* gradient, T* target, uint64* fixed,
-                              int64 size, const double* scale) {
+__global__ void __launch_bounds__(tile_threads, tile_blocks)
+    scatter_image(Geometry g, const double* field, const double* weights, const int64* cells, const double* maps,
+                  int64 map_size, int64 tiles, int64 channels, const typename Element<GRADIENT>::Storage* gradient,
+                  T* target, uint64* fixed, int64 size, const double* scale) {
     __shared__ double shared[Window<AXES>::size];
     const Paths paths = {field, weights, cells, maps, map_size};
     const Place<AXES> place(g, blockIdx.x, tiles);
@@ -88,8 +88,7 @@ __device__ void sum_chunk(const Geometry& g, const Paths& paths, const Place<AXE
     const int count =
         static_cast<int>(g.output[inner] - place.first < Own::inner ? g.output[inner] - place.first : Own::inner);
     if (place.own_row == 0 && place.lane < count)
-        pulled.cell[place.lane] =
-            find_cell(g, paths, inner, place.first + place.lane, pulled.weight[place.lane]);
+        pulled.cell[place.lane] = find_cell(g, paths, inner, place.first + place.lane, pulled.weight[place.lane]);
     __syncthreads();
     const int64 width = g.points[inner] + 2 > 4 ? g.points[inner] + 2 : 4;
     const int64 start = pulled.cell[0];
@@ -126,10 +125,10 @@ __device__ void sum_chunk(const Geometry& g, const Paths& paths, const Place<AXE
 
 // The gradient of the motion, in sums of rows. A block walks along the rows of its tile.
 template <int SOURCE, int GRADIENT, class T, int ORDER, int AXES>
-__global__ void __launch_bounds__(tile_threads, tile_blocks) scatter_motion(Geometry g, const double* field, const double* weights, const int64* cells,
-                               const double* maps, int64 map_size, int64 channels,
-                               const typename Element<SOURCE>::Storage* source,
-                               const typename Element<GRADIENT>::Storage* gradient, double* rows, double* moments) {
+__global__ void __launch_bounds__(tile_threads, tile_blocks)
+    scatter_motion(Geometry g, const double* field, const double* weights, const int64* cells, const double* maps,
+                   int64 map_size, int64 channels, const typename Element<SOURCE>::Storage* source,
+                   const typename Element<GRADIENT>::Storage* gradient, double* rows, double* moments) {
     using Own = Tile<AXES>;
     __shared__ double shared[Window<AXES>::size];
     __shared__ Pulled<AXES> pulled;
@@ -157,11 +156,10 @@ __global__ void __launch_bounds__(tile_threads, tile_blocks) scatter_motion(Geom
                     double sum = 0;
                     for (int64 channel = 0; channel < channels; ++channel) {
                         const int64 plane = place.item * channels + channel;
-                        const T slope = gather<ORDER, AXES, SOURCE>(g, strides, stencil, weight,
-                                                                    source + plane * strides.plane);
+                        const T slope =
+                            gather<ORDER, AXES, SOURCE>(g, strides, stencil, weight, source + plane * strides.plane);
                         sum += static_cast<double>(slope) *
-                               static_cast<double>(
-                                   Element<GRADIENT>::load(gradient[plane * voxels + place.voxel(g)]));
+                               static_cast<double>(Element<GRADIENT>::load(gradient[plane * voxels + place.voxel(g)]));
                     }
                     pulled.value[k][threadIdx.x] = sum;
                     for (int tap = 0; tap <= ORDER; ++tap) weight[k][tap] = kept[tap];
@@ -174,8 +172,8 @@ __global__ void __launch_bounds__(tile_threads, tile_blocks) scatter_motion(Geom
 
 // The same for the gradient of a field of displacements, (items, axes, outputs).
 template <int AXES>
-__global__ void __launch_bounds__(tile_threads, tile_blocks) displace_adjoint(Geometry g, const double* weights, const int64* cells, const double* gradient,
-                                 double* rows) {
+__global__ void __launch_bounds__(tile_threads, tile_blocks)
+    displace_adjoint(Geometry g, const double* weights, const int64* cells, const double* gradient, double* rows) {
     using Own = Tile<AXES>;
     __shared__ Pulled<AXES> pulled;
     const Paths paths = {nullptr, weights, cells, nullptr, 0};

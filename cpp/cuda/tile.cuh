@@ -28,8 +28,8 @@ struct Tile {
     static constexpr int inner = AXES == 1 ? tile_threads : 32;
     static constexpr int rows = tile_threads / inner;
     static constexpr int second = AXES == 1 ? 1 : AXES == 2 ? rows : 4;  // rows along the next axis ...
-    static constexpr int third = rows / second;                         // ... and along the one after
-    static constexpr int window = 40;                                   // coefficients of a row, at most
+    static constexpr int third = rows / second;                          // ... and along the one after
+    static constexpr int window = 40;                                    // coefficients of a row, at most
 };
 
 // Where the voxels of a call go.
@@ -87,7 +87,8 @@ template <int AXES>
 class GridRow {
    public:
     static constexpr int most = Tile<AXES>::most_axes;
-    __device__ GridRow(const Geometry& g, const Paths& paths, int64 item, const int64* index) : axes_(AXES ? AXES : g.axes) {
+    __device__ GridRow(const Geometry& g, const Paths& paths, int64 item, const int64* index)
+        : axes_(AXES ? AXES : g.axes) {
         int64 size = 1;
         for (int k = axes_ - 1; k >= 0; --k) {
             stride_[k] = size;
@@ -222,8 +223,9 @@ class Window {
         }
         const GridRow<AXES> grid(g_, paths_, place.item, place.index);
         for (int k = 0; k < place.axes; ++k)
-            component[k] = ((weight[0] * grid.at(k, cell) + weight[1] * grid.at(k, cell + 1)) +
-                            weight[2] * grid.at(k, cell + 2)) + weight[3] * grid.at(k, cell + 3);
+            component[k] =
+                ((weight[0] * grid.at(k, cell) + weight[1] * grid.at(k, cell + 1)) + weight[2] * grid.at(k, cell + 2)) +
+                weight[3] * grid.at(k, cell + 3);
     }
 
    private:
@@ -392,8 +394,8 @@ struct InnerSum {
     static __device__ T of(const Storage* from, const int64* stride, const T (*weight)[TAPS]) {
         T total = T(0);
         for (int tap = 0; tap < TAPS; ++tap)
-            total += weight[0][tap] *
-                     InnerSum<LEFT - 1, TAPS, DTYPE, T>::of(from + tap * stride[0], stride + 1, weight + 1);
+            total +=
+                weight[0][tap] * InnerSum<LEFT - 1, TAPS, DTYPE, T>::of(from + tap * stride[0], stride + 1, weight + 1);
         return total;
     }
 };

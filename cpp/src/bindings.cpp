@@ -254,7 +254,8 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
     module.def(
         "block_margin",
         [](int order, int arithmetic) {
-            return arithmetic == dtype_float64 ? common::block_margin<double>(order) : common::block_margin<float>(order);
+            return arithmetic == dtype_float64 ? common::block_margin<double>(order)
+                                               : common::block_margin<float>(order);
         },
         py::arg("order"), py::arg("arithmetic"), "Samples beyond a block of coefficients that these depend on.");
     module.def("geometry_layout", geometry_layout, "Size of Geometry, and offset and size of each of its fields.");

@@ -3,8 +3,8 @@
 #include <string>
 #include <vector>
 
-#include "coefficients.hpp"
 #include "../include/elasticnd/dtypes.hpp"
+#include "coefficients.hpp"
 #include "kernels.hpp"
 #include "parallel.hpp"
 

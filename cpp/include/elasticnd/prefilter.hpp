@@ -50,8 +50,8 @@ ELASTICND_INLINE double prefilter_gain(int order) {
 }
 
 // Filters signals side by side, in place: a row of WIDTH vectors V holds one sample of each, and rows are `stride`
-// vectors apart. The rows are `margin` samples, `length` samples whose coefficients are wanted, and `margin` samples. Both recursions start as if the
-// signal had been constant before. T is the type of a number in V; V may be T itself.
+// vectors apart. The rows are `margin` samples, `length` samples whose coefficients are wanted, and `margin` samples.
+// Both recursions start as if the signal had been constant before. T is the type of a number in V; V may be T itself.
 template <class T, class V, int WIDTH>
 ELASTICND_INLINE void filter_block(V* signal, int length, int margin, int order, int stride = WIDTH) {
     const Poles poles = spline_poles(order);
