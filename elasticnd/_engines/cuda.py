@@ -199,11 +199,11 @@ class _Call:
             _launch(kernel, blocks, _THREADS, self.geometry, *arguments)
 
     @property
-    def _paths(self) -> tuple[Any, ...]:
+    def paths(self) -> tuple[Any, ...]:
         return self.field, self.tables, self.maps, np.int64(self.map_size)
 
     @property
-    def _planes(self) -> tuple[Any, ...]:
+    def planes(self) -> tuple[Any, ...]:
         return np.int64(self.tiles), np.int64(self.channels)
 
     @property
@@ -219,12 +219,12 @@ class _Call:
             f"sample<{source.dtype}, {target_dtype}, {_C_TYPES[self.arithmetic]}, {self.order}, {self.kernel_axes}, "
             f"{str(self.is_derived).lower()}>"
         )
-        self.launch(kernel, self.row_blocks * self.tiles, *self._paths, *self._planes, source.array, target)
+        self.launch(kernel, self.row_blocks * self.tiles, *self.paths, *self.planes, source.array, target)
 
     def copy(self, source: Array, target: Array, fill: bytes) -> None:
         element = np.frombuffer(fill, f"u{len(fill)}").reshape(())
         kernel = f"copy<{_STORAGE[len(fill)]}, {self.kernel_axes}>"
-        self.launch(kernel, self.row_blocks * self.tiles, *self._paths, *self._planes, source, target, element)
+        self.launch(kernel, self.row_blocks * self.tiles, *self.paths, *self.planes, source, target, element)
 
     def displace(self, target: Array) -> None:
         kernel = f"displace<{self.kernel_axes}>"
@@ -425,7 +425,7 @@ class _Target:
             f"{str(call.is_derived).lower()}, {str(self.is_fixed).lower()}>"
         )
         target = (self.sum, self.fixed, np.int64(self.sum.size), self.scale)
-        call.launch(kernel, call.row_blocks * call.tiles, *call._paths, *call._planes, values, *target)
+        call.launch(kernel, call.row_blocks * call.tiles, *call.paths, *call.planes, values, *target)
         if self.is_fixed:
             kernel = f"add_from_fixed<{_C_TYPES[self.arithmetic]}>"
             _launch_flat(kernel, self.sum.size, self.fixed, np.int64(self.sum.size), self.scale, self.sum)
@@ -458,7 +458,7 @@ class _MotionSums:
         types = f"{source.dtype}, {dtype}, {_C_TYPES[call.arithmetic]}"
         kernel = f"scatter_motion<{types}, {call.order}, {call.kernel_axes}>"
         arguments = (np.int64(call.channels), source.array, values, self.rows, self.moments)
-        call.launch(kernel, call.row_blocks, *call._paths, *arguments)
+        call.launch(kernel, call.row_blocks, *call.paths, *arguments)
 
     def total(self) -> tuple[Array, Array | None]:
         return self.call.pull_grid(self.rows), None if self.moments is None else self._affine(self.moments)
