@@ -58,7 +58,7 @@ def _flat_kernels():
         yield f"add_from_fixed<{number}>"
 
 
-PLAIN = ("contract_adjoint", "extend_grid", "fold_grid", "tabulate", "invert")
+PLAIN = ("contract_adjoint", "extend_grid", "fold_grid", "grid_coefficients", "invert", "tabulate")
 
 
 def instances():

@@ -1,8 +1,71 @@
 // The control grid and the affine maps, made ready for the kernels that visit voxels.
 #include "../include/elasticnd/affine.hpp"
+#include "../include/elasticnd/prefilter.hpp"
 #include "tile.cuh"
 
 ELASTICND_BEGIN
+
+// The coefficients of the control grid, with one more on every side, mirrored: (planes, points ...) to (planes, points
+// + 2
+// ...). A block computes a plane, axis after axis, which takes one launch where grids are small.
+__global__ void grid_coefficients(Geometry g, const double* points, double* field) {
+    constexpr int order = 3;
+    double* const tile = dynamic_shared<double>();
+    const int margin = block_margin<double>(order);
+    int64 stride[max_axes], size = 1, count = 1;
+    for (int k = g.axes - 1; k >= 0; --k) {
+        stride[k] = size;
+        size *= extended_points(g.points[k]);
+        count *= g.points[k];
+    }
+    points += blockIdx.x * count;
+    field += blockIdx.x * size;
+    for (int64 i = threadIdx.x; i < count; i += filter_threads) {
+        int64 rest = i, at = 0;
+        for (int k = g.axes - 1; k >= 0; --k) {
+            at += (1 + rest % g.points[k]) * stride[k];
+            rest /= g.points[k];
+        }
+        field[at] = points[i];
+    }
+    for (int axis = 0; axis < g.axes; ++axis) {
+        // Axes before this one have their border by now, those behind it not yet.
+        const int length = static_cast<int>(g.points[axis]);
+        const int width = static_cast<int>(extended_points(length));
+        const int rows = length + 2 * margin;
+        int64 lines = 1;
+        for (int k = 0; k < g.axes; ++k)
+            if (k != axis) lines *= k < axis ? extended_points(g.points[k]) : g.points[k];
+        auto start_of = [&](int64 line) {
+            int64 at = 0;
+            for (int k = g.axes - 1; k >= 0; --k) {
+                if (k == axis) continue;
+                const int64 extent = k < axis ? extended_points(g.points[k]) : g.points[k];
+                at += (line % extent + (k > axis)) * stride[k];
+                line /= extent;
+            }
+            return at;
+        };
+        for (int64 first = 0; first < lines; first += filter_lines) {
+            const int some = static_cast<int>(lines - first < filter_lines ? lines - first : filter_lines);
+            __syncthreads();
+            for (int i = static_cast<int>(threadIdx.x); i < rows * some; i += filter_threads) {
+                const int64 sample = fold_mirror(i / some - margin, length);
+                tile[i / some * filter_stride + i % some] =
+                    field[start_of(first + i % some) + (1 + sample) * stride[axis]];
+            }
+            __syncthreads();
+            if (length > 1 && static_cast<int>(threadIdx.x) < some)
+                filter_block<double, double, 1>(tile + threadIdx.x, length, margin, order, filter_stride);
+            __syncthreads();
+            for (int i = static_cast<int>(threadIdx.x); i < width * some; i += filter_threads) {
+                const int64 sample = fold_mirror(i / some - 1, length);
+                field[start_of(first + i % some) + i / some * stride[axis]] =
+                    tile[(margin + sample) * filter_stride + i % some];
+            }
+        }
+    }
+}
 
 // One coefficient more on every side of each axis, mirrored: (planes, points ...) to (planes, points + 2 ...).
 __global__ void extend_grid(Geometry g, int64 planes, const double* from, double* to) {
@@ -11,7 +74,7 @@ __global__ void extend_grid(Geometry g, int64 planes, const double* from, double
     int64 offset = 0;
     int64 stride = 1;
     for (int k = g.axes - 1; k >= 0; --k) {
-        const int64 width = g.points[k] + 2 > 4 ? g.points[k] + 2 : 4;
+        const int64 width = extended_points(g.points[k]);
         offset += fold_mirror(rest % width - 1, g.points[k]) * stride;
         rest /= width;
         stride *= g.points[k];
@@ -24,7 +87,7 @@ __global__ void fold_grid(int64 outer, int64 points, int64 inner, const double* 
     int64 rest = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (rest >= outer * points * inner) return;
     const int64 at = rest;
-    const int64 width = points + 2 > 4 ? points + 2 : 4;
+    const int64 width = extended_points(points);
     const int64 i = rest % inner;
     rest /= inner;
     from += rest / points * width * inner + i;

@@ -4,22 +4,12 @@
 
 ELASTICND_BEGIN
 
-constexpr int filter_threads = 128;
-constexpr int filter_lines = 32;
-constexpr int filter_length = 64;                // coefficients that a block computes
-constexpr int filter_stride = filter_lines + 1;  // odd, so that no two lines share a bank of the memory
-
 // Filters along one axis: `from` and `to` are (outer, extent, inner), apart from each other. With mirrored ends the
 // filter F is symmetric only between the weights 1/2, 1, ..., 1, 1/2 of the samples: its transpose is D F / D.
 template <int SOURCE, class T, bool TRANSPOSED>
 __global__ void filter(int order, int extension, int64 outer, int64 extent, int64 inner,
                        const typename Element<SOURCE>::Storage* from, T* to) {
-#if defined(ELASTICND_CUDA)
-    extern __shared__ double filter_memory[];
-    T* const tile = reinterpret_cast<T*>(filter_memory);
-#else
-    T* const tile = static_cast<T*>(dynamic_shared_memory());
-#endif
+    T* const tile = dynamic_shared<T>();
     const int margin = block_margin<T>(order);
     const int64 blocks = ceil_of(extent, filter_length);
     const int64 first_line = blockIdx.x / blocks * filter_lines;

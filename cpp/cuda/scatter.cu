@@ -90,7 +90,7 @@ __device__ void sum_chunk(const Geometry& g, const Paths& paths, const Place<AXE
     if (place.own_row == 0 && place.lane < count)
         pulled.cell[place.lane] = find_cell(g, paths, inner, place.first + place.lane, pulled.weight[place.lane]);
     __syncthreads();
-    const int64 width = g.points[inner] + 2 > 4 ? g.points[inner] + 2 : 4;
+    const int64 width = extended_points(g.points[inner]);
     const int64 start = pulled.cell[0];
     const int span = static_cast<int>(pulled.cell[count - 1] + 4 - start);
     const int sums = span + (moments ? 2 : 0);
@@ -192,7 +192,7 @@ __global__ void __launch_bounds__(tile_threads, tile_blocks)
 // Sums over an axis of the output what its voxels pull back: (outer, outputs, inner) to (outer, points + 2, inner).
 __global__ void contract_adjoint(Geometry g, const double* weights, const int64* cells, int axis, int64 outer,
                                  int64 inner, const double* from, double* to) {
-    const int64 width = g.points[axis] + 2 > 4 ? g.points[axis] + 2 : 4;
+    const int64 width = extended_points(g.points[axis]);
     int64 rest = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (rest >= outer * width * inner) return;
     const int64 at = rest;

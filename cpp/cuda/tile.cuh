@@ -41,6 +41,25 @@ struct Paths {
     int64 map_size;         // from one item's map to the next
 };
 
+// Filters take lines side by side into shared memory, as many numbers as the launch asks for.
+constexpr int filter_threads = 128;
+constexpr int filter_lines = 32;
+constexpr int filter_length = 64;                // coefficients that a block computes
+constexpr int filter_stride = filter_lines + 1;  // odd, so that no two lines share a bank of the memory
+
+template <class T>
+__device__ T* dynamic_shared() {
+#if defined(ELASTICND_CUDA)
+    extern __shared__ double dynamic_memory[];
+    return reinterpret_cast<T*>(dynamic_memory);
+#else
+    return static_cast<T*>(dynamic_shared_memory());
+#endif
+}
+
+// Coefficients of an axis of the control grid, with one more on every side; the stencil of four takes four at least.
+__device__ inline int64 extended_points(int64 points) { return points + 2 > 4 ? points + 2 : 4; }
+
 __device__ inline int64 ceil_of(int64 a, int64 b) { return (a + b - 1) / b; }
 
 // The cell of an output index along an axis, and its weights.
@@ -92,7 +111,7 @@ class GridRow {
         int64 size = 1;
         for (int k = axes_ - 1; k >= 0; --k) {
             stride_[k] = size;
-            size *= g.points[k] + 2 > 4 ? g.points[k] + 2 : 4;
+            size *= extended_points(g.points[k]);
         }
         size_ = size;
         field_ = paths.field + item * axes_ * size;

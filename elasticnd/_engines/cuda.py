@@ -33,6 +33,7 @@ _MANY_ROWS = (32, (4, 2))
 _FILTER_THREADS, _FILTER_LINES, _FILTER_LENGTH = 128, 32, 64
 _THREADS = 256
 _GRID_ORDER = 3
+_SMALL_GRID = 64  # control points along an axis that one block can filter at a time
 _LONGEST_TABLE = 65536  # outputs along all axes
 _NOTHING = np.uint64(0)
 _FLOAT32, _FLOAT64 = _dtypes.CODES["float32"], _dtypes.CODES["float64"]
@@ -264,9 +265,14 @@ def _extended(points: int) -> int:
 def _grid_coefficients(points: Array, geometry: Geometry, items: int) -> Array:
     axes = int(geometry["axes"])
     shape: Shape = tuple(geometry["points"][:axes].tolist())
+    field = namespace().empty((items * axes, *map(_extended, shape)), np.float64)
+    if max(shape) <= _SMALL_GRID:
+        if items:
+            shared = _filter_memory(_GRID_ORDER, _FLOAT64, max(shape))
+            _launch("grid_coefficients", items * axes, _FILTER_THREADS, geometry, points, field, shared=shared)
+        return field
     values = _Source(points.reshape(items * axes, *shape), _FLOAT64)
     coefficients = _filtered(values, _FLOAT64, shape, _GRID_ORDER, Mode.MIRROR)
-    field = namespace().empty((items * axes, *map(_extended, shape)), np.float64)
     _launch_flat("extend_grid", field.size, geometry, np.int64(items * axes), coefficients, field)
     return field
 
@@ -328,18 +334,29 @@ def _source(job: Job, image: Array) -> _Source:
 
 
 def _filtered(
-    source: _Source, arithmetic: int, extents: Shape, order: int, mode: Mode, *, transposed: bool = False
+    source: _Source,
+    arithmetic: int,
+    extents: Shape,
+    order: int,
+    mode: Mode,
+    *,
+    transposed: bool = False,
+    into: Array | None = None,
 ) -> Array:
-    """Filter along the last axes, of these extents; the array itself where none is longer than one sample."""
+    """Filter along the last axes, of these extents; the array itself where none is longer than one sample.
+
+    The last pass writes to `into`, if it is given.
+    """
     extension = Mode.REFLECT if mode in (Mode.NEAREST, Mode.REFLECT) else mode
     extension = extension if extension in (Mode.REFLECT, Mode.GRID_WRAP) else Mode.MIRROR
     shared = _filter_memory(order, arithmetic)
     planes = source.array.size // max(1, math.prod(extents))
-    for axis, extent in enumerate(extents):
-        if extent == 1 or source.array.size == 0:
-            continue
+    passes = [axis for axis, extent in enumerate(extents) if extent > 1 and source.array.size]
+    for axis in passes:
+        extent = extents[axis]
         outer, inner = planes * math.prod(extents[:axis]), math.prod(extents[axis + 1 :])
-        to = namespace().empty(source.array.shape, _NUMPY_TYPES[arithmetic])
+        is_last = into is not None and axis == passes[-1]
+        to = into if is_last else namespace().empty(source.array.shape, _NUMPY_TYPES[arithmetic])
         blocks = -(-outer * inner // _FILTER_LINES) * -(-extent // _FILTER_LENGTH)
         kernel = f"filter<{source.dtype}, {_C_TYPES[arithmetic]}, {str(transposed).lower()}>"
         sizes = (np.int64(outer), np.int64(extent), np.int64(inner))
@@ -350,9 +367,9 @@ def _filtered(
 
 
 @lru_cache(maxsize=16)
-def _filter_memory(order: int, arithmetic: int) -> int:
+def _filter_memory(order: int, arithmetic: int, length: int = _FILTER_LENGTH) -> int:
     """Count the bytes that a block filters in."""
-    rows = _FILTER_LENGTH + 2 * _core.block_margin(order, arithmetic)
+    rows = length + 2 * _core.block_margin(order, arithmetic)
     return int(rows * (_FILTER_LINES + 1) * _NUMPY_TYPES[arithmetic].itemsize)
 
 
@@ -366,7 +383,12 @@ def _pull(job: Job, coefficients: Array, output: Array) -> None:
         padded = tuple(extent + 2 * padding for extent in extents)
         source = _Source(coefficients, job.arithmetic)
         mode = Mode(int(geometry["mode"]))
-        coefficients = _filtered(source, job.arithmetic, padded, int(geometry["order"]), mode, transposed=True)
+        # Where nothing is left to do, the last pass writes the result.
+        into = output if not padding and job.arithmetic == job.dtype else None
+        order = int(geometry["order"])
+        coefficients = _filtered(source, job.arithmetic, padded, order, mode, transposed=True, into=into)
+        if coefficients is output:
+            return
     lead = coefficients.shape[: coefficients.ndim - axes]
     for axis in range(axes if padding else 0):
         rest = tuple(extent + 2 * padding for extent in extents[axis + 1 :])
