@@ -8,9 +8,11 @@ import contextlib
 import re
 import sys
 from functools import partial
+from types import SimpleNamespace
 
 import frameworks
 import host_device
+import ml_dtypes
 import numpy as np
 import pytest
 from tables import DOUBLE, FLOATS, INTEGERS, MODES, ORDERS, SINGLE, values
@@ -324,3 +326,67 @@ def test_jax_is_lowered_to_buffers_on_cuda(monkeypatch):
         monkeypatch.setattr(bridge, "_has_cupy", lambda has_cupy=has_cupy: has_cupy)
         jax.clear_caches()
         assert way in traced.lower(lowering_platforms=("cuda",)).as_text()
+
+
+BRIDGED = [
+    Operator(None, "sample"),
+    Operator(None, "scatter", wants_image=True),
+    Operator(None, "scatter", wants_image=True, wants_motion=True),
+    Operator(None, "displace"),
+]
+
+
+def bridged_call(operator, dtype, rng):
+    """A specification, and operands for it in NumPy."""
+    image, points = values(rng, (7, 6), np.dtype(dtype)), rng.uniform(-1, 1, (2, 3, 2))
+    options = dict(order=3, mode="mirror", cval=0.3, crop=None, prefilter=True, axis=None, rotate=None, zoom=None)
+    shape = _spec.ArrayInfo(image.shape, np.dtype(dtype).name), _spec.ArrayInfo(points.shape, "float64")
+    spec = _spec.normalize((shape[0],), shape[1], None, "X", **options)
+    return operator._replace(call=spec), _operators.flattened(
+        operator._replace(call=spec), Operands(image, image, (points,))
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16], ids=lambda dtype: dtype.__name__)
+@pytest.mark.parametrize("operator", BRIDGED, ids=lambda operator: operator.verb)
+def test_tensors_of_torch(operator, dtype, monkeypatch, rng):
+    """What PyTorch's bridge does with CUDA tensors, here with tensors of the host."""
+    framework = frameworks.get("torch")
+    from elasticnd._bridges import torch as bridge
+
+    nothing = contextlib.nullcontext
+    monkeypatch.setattr(framework.module.cuda, "device", lambda device: nothing())
+    monkeypatch.setattr(framework.module.cuda, "is_current_stream_capturing", lambda: False)
+    monkeypatch.setattr(bridge, "_stream_of", lambda device: nothing())
+    monkeypatch.setattr(bridge, "_to_cupy", bridge._to_numpy)
+    operator, flat = bridged_call(operator, dtype, rng)
+    tensors = [framework.array(array) for array in flat]
+    ours = on_cuda(bridge._compute_on_device, operator, operator.call, tensors)
+    for one, other in zip(ours, bridge._compute(operator, tensors), strict=True):
+        agree(framework.to_numpy(one), framework.to_numpy(other), tolerance(dtype))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16], ids=lambda dtype: dtype.__name__)
+@pytest.mark.parametrize("operator", BRIDGED, ids=lambda operator: operator.verb)
+def test_tensors_of_tensorflow(operator, dtype, monkeypatch, rng):
+    framework = frameworks.get("tensorflow")
+    from elasticnd._bridges import tensorflow as bridge
+
+    fake = type(sys)("cupy")
+    fake.from_dlpack, fake.ascontiguousarray = np.from_dlpack, np.ascontiguousarray
+    fake.cuda = type(sys)("cupy.cuda")
+    fake.cuda.Device = lambda number: contextlib.nullcontext()
+    fake.cuda.get_current_stream = lambda: SimpleNamespace(synchronize=lambda: None)
+    monkeypatch.setattr(bridge, "import_cupy", lambda argument, got: fake)
+    monkeypatch.setattr(bridge, "_gpu_of", lambda tensors: "CPU:0")
+    monkeypatch.setattr(bridge, "_number_of", lambda array: 0)
+    monkeypatch.setattr(bridge._Capsule, "__dlpack_device__", lambda self: (1, 0))
+    operator, flat = bridged_call(operator, dtype, rng)
+    tensors = [framework.array(array) for array in flat]
+    dtypes = [like.dtype for like in _operators.likes(operator, _operators.structured(operator, tensors))]
+    ours = on_cuda(bridge._run_on_gpu, operator, dtypes, *tensors)
+    for one, other in zip(
+        ours, _operators.run(operator, operator.call, _operators.structured(operator, flat)), strict=True
+    ):
+        agree(framework.to_numpy(one), other.astype(one.dtype.as_numpy_dtype), tolerance(dtype))

@@ -263,25 +263,34 @@ def _has_gpu() -> bool:
 
 
 def _run_eagerly(operator: Operator, dtypes: Sequence[Any], *tensors: Tensor) -> list[Tensor]:
-    if any("GPU" in tensor.device for tensor in tensors):
+    if _gpu_of(tensors):
         return _run_on_gpu(operator, dtypes, *tensors)
     results = _run(operator, *map(np.asarray, tensors))
     return [_from_numpy(array, dtype) for array, dtype in zip(results, dtypes, strict=True)]
+
+
+def _gpu_of(tensors: Sequence[Tensor]) -> str | None:
+    """Name the first GPU that holds one of the tensors."""
+    return next((tensor.device for tensor in tensors if "GPU" in tensor.device), None)
 
 
 def _run_on_gpu(operator: Operator, dtypes: Sequence[Any], *tensors: Tensor) -> list[Tensor]:
     """Let the CUDA kernels work on the memory of tensors. TensorFlow tells no streams, so each waits for the other."""
     cupy = import_cupy("X", "a tensor on a GPU")
     late = [tensors[-1].numpy()] if isinstance(operator.call, Deferred) else []
-    with tf.device(next(tensor.device for tensor in tensors if "GPU" in tensor.device)):
+    with tf.device(_gpu_of(tensors)):
         own = [tf.identity(tensor) for tensor in (tensors[:-1] if late else tensors)]
-    tf.experimental.sync_devices()
+    tf.test.experimental.sync_devices()
     arrays = [cupy.from_dlpack(_Capsule(_bits(tensor))) for tensor in own]
-    with cupy.cuda.Device(arrays[0].device.id):
+    with cupy.cuda.Device(_number_of(arrays[0])):
         results = _run(operator, *arrays, *late)
         cupy.cuda.get_current_stream().synchronize()
     outputs = [tf.experimental.dlpack.from_dlpack(cupy.ascontiguousarray(result).__dlpack__()) for result in results]
     return [tf.bitcast(one, dtype) if dtype == tf.bfloat16 else one for one, dtype in zip(outputs, dtypes, strict=True)]
+
+
+def _number_of(array: Any) -> int:
+    return int(array.device.id)
 
 
 class _Capsule:
