@@ -357,7 +357,8 @@ def test_tensors_of_torch(operator, dtype, monkeypatch, rng):
     nothing = contextlib.nullcontext
     monkeypatch.setattr(framework.module.cuda, "device", lambda device: nothing())
     monkeypatch.setattr(framework.module.cuda, "is_current_stream_capturing", lambda: False)
-    monkeypatch.setattr(bridge, "_stream_of", lambda device: nothing())
+    monkeypatch.setattr(framework.module.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=0))
+    monkeypatch.setattr(bridge, "external_stream", lambda pointer: nothing())
     monkeypatch.setattr(bridge, "_to_cupy", bridge._to_numpy)
     operator, flat = bridged_call(operator, dtype, rng)
     tensors = [framework.array(array) for array in flat]

@@ -20,6 +20,7 @@ from jax import lax
 
 from .. import _affine, _core, _dtypes, _operators, _rules
 from .._engines import generic
+from .._engines.kernels import external_stream
 from .._errors import reject_type
 from .._operators import Operands, Operator, flattened, structured
 from .._spec import ArrayInfo, DeformSpec, Shape
@@ -356,7 +357,7 @@ def _run_on_buffers(operator: Operator, context: Any, outputs: Sequence[Any], *f
 def _place_of(context: Any) -> tuple[Any, Any]:
     import cupy  # noqa: PLC0415 - for those who have a CUDA device
 
-    return cupy, cupy.cuda.ExternalStream(context.stream)
+    return cupy, external_stream(context.stream)
 
 
 def _lower_plainly(context: Any, *flat: Any, operator: Operator) -> Any:

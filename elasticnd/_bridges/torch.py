@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from .. import _affine, _operators, _rules, _spec
-from .._engines.kernels import import_cupy
+from .._engines.kernels import external_stream, import_cupy
 from .._errors import reject_type, reject_value
 from .._operators import Operands, Operator, flattened, structured
 from .._spec import ArrayInfo, DeformSpec
@@ -215,7 +215,7 @@ def _compute_on_device(operator: Operator, spec: DeformSpec, flat: Sequence[Tens
     likes = _operators.likes(operator, structured(operator, flat))
     shapes = _operators.result_shapes(operator, spec)
     device = flat[0].device
-    with torch.cuda.device(device), _stream_of(device):
+    with torch.cuda.device(device), external_stream(torch.cuda.current_stream(device).cuda_stream):
         outputs = [
             torch.empty(shape, dtype=like.dtype, device=device) for shape, like in zip(shapes, likes, strict=True)
         ]
@@ -227,16 +227,6 @@ def _compute_on_device(operator: Operator, spec: DeformSpec, flat: Sequence[Tens
             if result is not into:
                 _to_cupy(output)[...] = result
     return tuple(outputs)
-
-
-def _stream_of(device: torch.device) -> Any:
-    """Let CuPy use the current stream of PyTorch."""
-    import cupy  # noqa: PLC0415 - the tensor was accepted, so it is there
-
-    stream = torch.cuda.current_stream(device)
-    if hasattr(cupy.cuda.Stream, "from_external"):  # since CuPy 14
-        return cupy.cuda.Stream.from_external(stream)
-    return cupy.cuda.ExternalStream(stream.cuda_stream, device.index)
 
 
 def _to_cupy(tensor: Tensor) -> Any:

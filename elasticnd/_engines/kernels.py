@@ -112,6 +112,25 @@ class CupyDevice:
             raise RuntimeError(f"{place} could not compile or load a kernel: {error}. {advice}") from error
 
 
+class _Stream:
+    """A stream of another library, by the protocol that CuPy asks for."""
+
+    def __init__(self, pointer: int) -> None:
+        self.pointer = pointer
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.pointer
+
+
+def external_stream(pointer: int) -> AbstractContextManager[Any]:
+    """Let CuPy launch on a stream of another library, of the current device, while in the context."""
+    import cupy  # noqa: PLC0415 - for those who have a CUDA device
+
+    make = getattr(cupy.cuda.Stream, "from_external", None)  # since CuPy 14
+    stream: AbstractContextManager[Any] = make(_Stream(pointer)) if make else cupy.cuda.ExternalStream(pointer)
+    return stream
+
+
 INSTALL = "Install the CuPy for your version of CUDA, cupy-cuda12x or cupy-cuda13x, and no other"
 
 
