@@ -32,6 +32,7 @@ from ._config import (
     set_num_threads,
     show_config,
 )
+from ._routes import which
 
 __all__ = [
     "Gradients",
@@ -47,6 +48,7 @@ __all__ = [
     "set_deterministic",
     "set_num_threads",
     "show_config",
+    "which",
 ]
 
 __version__: str = _core.version

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import array_api_compat
 import numpy as np
 
-from ._bridges import eager
+from ._bridges import eager, standard
 from ._errors import describe, reject_type, reject_value
 
 
@@ -43,7 +43,7 @@ _FRAMEWORKS = (
     ("tensorflow", "Tensor", _tensorflow),
     ("tensorflow", "Variable", _tensorflow),
 )
-_ACCEPTED = "an array of NumPy, CuPy, PyTorch, JAX or TensorFlow"
+_ACCEPTED = "an array of NumPy, CuPy, PyTorch, JAX, TensorFlow, or a library that keeps to the array API standard"
 
 
 # Those of the types that have come so far.
@@ -67,6 +67,8 @@ def _find_bridge(argument: str, array: Any) -> ModuleType:
         reject_type(argument, array, f"{_ACCEPTED} without a mask: fill the masked values first")
     if array_api_compat.is_numpy_array(array) and isinstance(array, np.ndarray):
         return eager
+    if standard.takes(array):
+        return standard
     reject_type(argument, array, _ACCEPTED)
 
 
@@ -77,3 +79,42 @@ def common_bridge(names: list[str], arrays: list[Any]) -> ModuleType:
         if bridge is not bridges[0]:
             reject_value(name, describe(array), f"an array of the same library as {names[0]}, {describe(arrays[0])}")
     return bridges[0]
+
+
+class Route(NamedTuple):
+    """How an array is computed."""
+
+    library: str  # that the array is of
+    engine: str  # "cpu": the C++ core; "cuda": the CUDA kernels; "generic": plain operations of the library
+    reason: str
+
+
+def which(X: Any) -> Route:
+    """Tell what computes an array, and why.
+
+    Parameters
+    ----------
+    X : array
+        An image, as for `deform_grid`.
+
+    Returns
+    -------
+    Route
+        A named tuple: ``library``, the module that the array's type is of; ``engine``, one of ``"cpu"`` (the C++ core),
+        ``"cuda"`` (the CUDA kernels) and ``"generic"`` (plain operations of the library); and ``reason``.
+
+    Raises
+    ------
+    TypeError
+        If `X` is no array that could be deformed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import elasticnd
+    >>> elasticnd.which(np.zeros((3, 4)))
+    Route(library='numpy', engine='cpu', reason="an array in the host's memory")
+    """
+    bridge = bridge_of("X", X)
+    engine, reason = bridge.engine_name(X)
+    return Route(type(X).__module__.partition(".")[0], engine, reason)

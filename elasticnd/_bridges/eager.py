@@ -56,6 +56,13 @@ def _on_device(argument: str, value: Any, like: Any) -> Any:
         return engine_of(like).namespace().asarray(array)
 
 
+def engine_name(array: Any) -> tuple[str, str]:
+    """Name the engine that computes, and say why."""
+    if is_cupy(array):
+        return "cuda", f"an array on CUDA device {array.device.id}"
+    return "cpu", "an array in the host's memory"
+
+
 def check(argument: str, image: Array, first: Array) -> None:
     """Refuse images on several devices."""
     if is_cupy(image) and image.device != first.device:

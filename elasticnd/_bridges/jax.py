@@ -45,6 +45,21 @@ def info(array: Array) -> ArrayInfo:
     return ArrayInfo(tuple(array.shape), array.dtype.name)
 
 
+def engine_name(array: Array) -> tuple[str, str]:
+    """Name the engine that computes, and say why."""
+    if isinstance(array, jax.core.Tracer):
+        return (
+            "cpu",
+            "a traced array: by the device that the program is compiled for, the host's unless it says otherwise",
+        )
+    platform = next(iter(array.devices())).platform
+    if platform == "cpu":
+        return "cpu", "an array in the host's memory, which XLA hands to the core"
+    if platform in ("cuda", "gpu") and _has_cupy():
+        return "cuda", "an array on a CUDA device, which XLA hands to the kernels"
+    return "generic", f"operations of JAX, on a device of kind {platform}"
+
+
 def check(argument: str, image: Array, first: Array) -> None:
     """Refuse keys of random numbers."""
     if jax.dtypes.issubdtype(image.dtype, jax.dtypes.extended):

@@ -29,6 +29,12 @@ def info(tensor: Tensor) -> ArrayInfo:
     return ArrayInfo(tuple(extent or (1 if extent is None else 0) for extent in tensor.shape), tensor.dtype.name)
 
 
+def engine_name(tensor: Tensor) -> tuple[str, str]:
+    """Name the engine that computes, and say why."""
+    device = getattr(tensor, "device", "") or "a graph"
+    return ("cuda" if "GPU" in device else "cpu"), f"a tensor on {device}"
+
+
 def check(argument: str, image: Tensor, first: Tensor) -> None:
     """Refuse what is no dense array of numbers."""
     if not image.dtype.is_numpy_compatible or image.dtype in (tf.string, tf.variant, tf.resource):

@@ -56,6 +56,11 @@ def small_array(argument: str, value: Any, like: Tensor | None = None) -> Tensor
     return torch.as_tensor(array.astype(np.float64), device=None if like is None else like.device)
 
 
+def engine_name(tensor: Tensor) -> tuple[str, str]:
+    """Name the engine that computes, and say why."""
+    return ("cuda" if tensor.is_cuda else "cpu"), f"a tensor on {tensor.device}"
+
+
 def check(argument: str, image: Tensor, first: Tensor) -> None:
     """Refuse what the engines cannot take."""
     if image.is_cpu and image.layout is torch.strided and first.is_cpu and not image.is_quantized:

@@ -1,0 +1,169 @@
+"""The bridge for libraries that nothing here knows by name.
+
+Where their arrays lie in the host's memory, the core reads it by DLPack; elsewhere the library's own operations do all,
+as far as it keeps to the array API standard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from .. import _operators
+from .._engines import generic
+from .._errors import reject_type, reject_value
+from .._spec import ArrayInfo, DeformSpec
+from . import eager
+
+Array = Any  # of any library
+
+_HOST = 1  # as DLPack numbers devices
+
+
+def takes(array: Any) -> bool:
+    """Tell whether an array is one of such a library."""
+    if isinstance(array, np.generic) or not (hasattr(array, "shape") and hasattr(array, "dtype")):
+        return False
+    return _is_on_host(array) or hasattr(array, "__array_namespace__")
+
+
+def engine_name(array: Array) -> tuple[str, str]:
+    """Name the engine that computes, and say why."""
+    if _is_on_host(array):
+        return "cpu", "the core reads the array's memory by DLPack"
+    return "generic", f"only its library knows the device {_device(array)}"
+
+
+def info(array: Array) -> ArrayInfo:
+    """Tell shape and dtype."""
+    if any(extent is None for extent in array.shape):
+        reject_value("X", f"shape {array.shape}", "an array whose shape is known")
+    return ArrayInfo(tuple(map(int, array.shape)), str(array.dtype).rpartition(".")[2].strip("'>"))
+
+
+def check(argument: str, image: Array, first: Array) -> None:
+    """Refuse arrays of several libraries or devices."""
+    if type(image) is not type(first):
+        reject_type(argument, image, f"an array of the same library as the first image, {type(first).__module__}")
+    if _device(image) != _device(first):
+        reject_value(argument, f"an array on {_device(image)}", f"one on {_device(first)}, as the first image")
+
+
+def is_deferred(arrays: Sequence[Any]) -> bool:
+    """Shapes are known."""
+    return False
+
+
+def small_array(argument: str, value: Any, like: Array | None = None) -> Array:
+    """Take a control grid or a matrix: an array of the image's library or of NumPy, or nested lists of numbers."""
+    if like is None or type(value) is type(like):
+        return value
+    array = eager.small_array(argument, value)
+    if _is_on_host(like):
+        return array
+    return _namespace(like).asarray(array.astype(np.float64), device=_device(like))
+
+
+def random_normal(shape: Sequence[int], scale: Sequence[float], like: Array, rng: Any) -> Any:
+    """Draw displacements of control points, as NumPy does."""
+    return eager.random_normal(shape, scale, None, rng)
+
+
+# ---- calls -----------------------------------------------------------------------------------------------------------
+
+
+def forward(spec: DeformSpec, images: Sequence[Array], displacement: Array, affine: Array | None) -> list[Array]:
+    """Deform images."""
+    if _is_on_host(images[0]):
+        results = eager.forward(spec, list(map(_to_numpy, images)), _to_numpy(displacement), _to_numpy(affine))
+        return [_like(result, image) for result, image in zip(results, images, strict=True)]
+    xp = _namespace(images[0])
+    matrix = None if affine is None else affine[..., : spec.axes, :]
+    results = []
+    for image, parts in zip(images, _operators.real_parts(spec), strict=True):
+        sources = [image] if len(parts) == 1 else [xp.real(image), xp.imag(image)]
+        done = [
+            generic.sample(xp, part, source, displacement, matrix) for part, source in zip(parts, sources, strict=True)
+        ]
+        results.append(done[0] if len(done) == 1 else xp.astype(done[0], image.dtype) + 1j * done[1])
+    return results
+
+
+def image_vjp(
+    spec: DeformSpec, gradients: Sequence[Array], displacement: Array, affine: Array | None
+) -> list[Array | None]:
+    """Pull gradients of the outputs back to the images."""
+    _require_host("dY", gradients[0])
+    results = eager.image_vjp(spec, list(map(_to_numpy, gradients)), _to_numpy(displacement), _to_numpy(affine))
+    return [_like(result, gradient) for result, gradient in zip(results, gradients, strict=True)]
+
+
+def vjp(
+    spec: DeformSpec,
+    gradients: Sequence[Array | None],
+    images: Sequence[Array],
+    displacement: Array,
+    affine: Array | None,
+) -> tuple[list[Array | None], Array, Array | None]:
+    """Pull gradients of the outputs back to images, control grid and affine matrix."""
+    _require_host("dY", images[0])
+    weights, sources = list(map(_to_numpy, gradients)), list(map(_to_numpy, images))
+    pulled, of_displacement, of_affine = eager.vjp(spec, weights, sources, _to_numpy(displacement), _to_numpy(affine))
+    of_images = [_like(result, images[0]) for result in pulled]
+    return of_images, _like(of_displacement, images[0]), _like(of_affine, images[0])
+
+
+def dense(spec: DeformSpec, displacement: Array) -> Array:
+    """Evaluate the displacement at every voxel."""
+    if _is_on_host(displacement):
+        return _like(eager.dense(spec, _to_numpy(displacement)), displacement)
+    return generic.displace(_namespace(displacement), spec, displacement)
+
+
+# ---- arrays ----------------------------------------------------------------------------------------------------------
+
+
+def _is_on_host(array: Any) -> bool:
+    if isinstance(array, np.ndarray):
+        return True
+    try:
+        return bool(array.__dlpack_device__()[0] == _HOST)
+    except (AttributeError, TypeError, ValueError, NotImplementedError, RuntimeError, BufferError):
+        return False
+
+
+def _to_numpy(array: Any) -> Any:
+    """Share the memory of an array."""
+    return array if array is None or isinstance(array, np.ndarray) else np.from_dlpack(array)
+
+
+def _like(result: Any, array: Array) -> Any:
+    """Give a result of NumPy as an array of the library, in the same memory where that can be had."""
+    if result is None:
+        return None
+    xp = _namespace(array)
+    device = _device(array)
+    try:
+        return xp.from_dlpack(result, device=device)
+    except (AttributeError, TypeError, ValueError, NotImplementedError, RuntimeError, BufferError):
+        return xp.asarray(result, device=device) if device is not None else xp.asarray(result)
+
+
+def _namespace(array: Array) -> ModuleType:
+    namespace: ModuleType = array_api_compat.array_namespace(array)
+    return namespace
+
+
+def _device(array: Array) -> Any:
+    return getattr(array, "device", None)
+
+
+def _require_host(argument: str, array: Array) -> None:
+    if not _is_on_host(array):
+        reject_type(
+            argument, array, "an array in the host's memory that speaks DLPack: only there are gradients pulled"
+        )
