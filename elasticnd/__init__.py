@@ -23,6 +23,7 @@ from ._api import (
     random_displacement,
 )
 from ._config import (
+    engine,
     get_num_threads,
     is_deterministic,
     num_threads,
@@ -41,6 +42,7 @@ __all__ = [
     "deform_grid_vjp",
     "deform_random_grid",
     "dense_displacement",
+    "engine",
     "get_num_threads",
     "is_deterministic",
     "num_threads",

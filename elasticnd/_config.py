@@ -13,6 +13,7 @@ from ._errors import reject_type, reject_value
 
 THREADS_VARIABLE = "ELASTICND_NUM_THREADS"
 KERNELS_VARIABLE = "ELASTICND_KERNELS"
+ENGINE_VARIABLE = "ELASTICND_ENGINE"
 
 
 def _checked_threads(argument: str, threads: int) -> int:
@@ -131,6 +132,58 @@ def num_threads(threads: int) -> Iterator[None]:
         set_num_threads(before)
 
 
+ENGINES = ("cpu", "cuda", "generic")
+_forced_engine: str | None = None
+
+
+def forced_engine() -> str | None:
+    """Name the engine that was asked for, if any."""
+    return _forced_engine
+
+
+def _checked_engine(argument: str, name: str | None) -> str | None:
+    if name is not None and name not in ENGINES:
+        reject_value(argument, repr(name), f"one of {', '.join(map(repr, ENGINES))}, or None")
+    return name
+
+
+@contextlib.contextmanager
+def engine(name: str | None) -> Iterator[None]:
+    """Choose what computes, inside a ``with`` block.
+
+    By itself elasticnd takes the engine for the device of each array, as `which` tells; the environment variable
+    ``ELASTICND_ENGINE`` chooses one for the whole process.
+
+    Parameters
+    ----------
+    name : {"cpu", "cuda", "generic", None}
+        ``"generic"`` computes by plain operations of the array's own library, which is slower and takes more memory,
+        but needs nothing else; gradients are then those of the library, where it has any. With ``"cpu"``, the C++
+        core, and ``"cuda"``, the CUDA kernels, arrays that another engine would compute are refused. None leaves the
+        choice.
+
+    Raises
+    ------
+    ValueError
+        If there is no such engine.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import elasticnd
+    >>> with elasticnd.engine("generic"):
+    ...     print(elasticnd.which(np.zeros((3, 4))).engine)
+    generic
+    """
+    global _forced_engine  # noqa: PLW0603 - it is of the process
+    before = _forced_engine
+    _forced_engine = _checked_engine("name", name)
+    try:
+        yield
+    finally:
+        _forced_engine = before
+
+
 _deterministic = False
 
 
@@ -235,6 +288,8 @@ def read_environment() -> None:
         if not threads.isdecimal() or len(threads) > 10:
             reject_value(f"environment variable {THREADS_VARIABLE}", repr(threads), "a positive integer")
         _choose_threads(_checked_threads(f"environment variable {THREADS_VARIABLE}", int(threads)))
+    global _forced_engine  # noqa: PLW0603
+    _forced_engine = _checked_engine(f"environment variable {ENGINE_VARIABLE}", os.environ.get(ENGINE_VARIABLE) or None)
     kernels = os.environ.get(KERNELS_VARIABLE, "")
     if kernels:
         available = _core.available_kernels()

@@ -10,6 +10,7 @@ import array_api_compat
 import numpy as np
 
 from ._bridges import eager, standard
+from ._config import forced_engine
 from ._errors import describe, reject_type, reject_value
 
 
@@ -55,6 +56,20 @@ def bridge_of(argument: str, array: Any) -> ModuleType:
     bridge = _known.get(type(array))
     if bridge is None:
         bridge = _known[type(array)] = _find_bridge(argument, array)
+    forced = forced_engine()
+    return bridge if forced is None else _forced_bridge(argument, array, bridge, forced)
+
+
+def _forced_bridge(argument: str, array: Any, bridge: ModuleType, forced: str) -> ModuleType:
+    if forced == "generic":
+        if not standard.has_namespace(array):
+            reject_type(
+                argument, array, "an array of a library that keeps to the array API standard, for engine 'generic'"
+            )
+        return standard
+    engine, reason = bridge.engine_name(array)
+    if engine != forced:
+        reject_value(argument, f"{describe(array)}, which engine {engine!r} computes ({reason})", f"one for {forced!r}")
     return bridge
 
 

@@ -1,5 +1,10 @@
 """Arrays of libraries that the package does not name: here array-api-strict, which has the standard and no more."""
 
+import os
+import subprocess
+import sys
+
+import frameworks
 import numpy as np
 import pytest
 from tables import DOUBLE, MODES, ORDERS
@@ -124,3 +129,56 @@ def test_refusals(rng):
         elasticnd.deform_grid(strict(image), strict(image))
     with pytest.raises(TypeError, match=r"displacement: got .*expected a NumPy array"):
         elasticnd.deform_grid(strict(image), range(3))
+
+
+# ---- the engine that is asked for ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch", "array_api_strict"])
+def test_generic_engine_on_request(name, rng):
+    image, displacement = rng.random(SHAPE), rng.uniform(-5, 5, (2, 3, 4))
+    make = frameworks.get("torch").array if name == "torch" else strict if name == "array_api_strict" else np.asarray
+    expected = elasticnd.deform_grid(image, displacement, affine=MATRIX)
+    with elasticnd.engine("generic"):
+        got = elasticnd.deform_grid(make(image), make(displacement), affine=MATRIX)
+        route = elasticnd.which(make(image))
+    assert (route.library, route.engine, route.reason) == (name, "generic", "it was asked for")
+    assert type(got) is type(make(image))
+    np.testing.assert_allclose(np.asarray(getattr(got, "_array", got)), expected, rtol=0, atol=10 * DOUBLE)
+    assert elasticnd.which(make(image)).engine == "cpu"
+
+
+def test_generic_engine_is_differentiated_by_the_library(rng):
+    torch = frameworks.get("torch").module
+    image, displacement = torch.tensor(rng.random((7, 6))), torch.tensor(rng.uniform(-1, 1, (2, 3, 2)))
+    with elasticnd.engine("generic"):
+        leaves = [tensor.clone().requires_grad_() for tensor in (image, displacement)]
+        pulled = torch.autograd.grad(elasticnd.deform_grid(*leaves, mode="mirror").sum(), leaves)
+    expected = elasticnd.deform_grid_vjp(torch.ones_like(image), image, displacement, mode="mirror")
+    torch.testing.assert_close(pulled[0], expected.image)
+    torch.testing.assert_close(pulled[1], expected.displacement)
+
+
+def test_engines_that_do_not_fit(rng):
+    image, grid = rng.random(SHAPE), rng.uniform(-5, 5, (2, 3, 4))
+    with elasticnd.engine("cpu"):
+        elasticnd.deform_grid(image, grid)
+    with elasticnd.engine("cuda"), pytest.raises(ValueError, match=r"X: got .*which engine 'cpu' computes .*'cuda'"):
+        elasticnd.deform_grid(image, grid)
+    with pytest.raises(ValueError, match=r"name: got 'tpu', expected one of 'cpu', 'cuda', 'generic'"):
+        elasticnd.engine("tpu").__enter__()
+
+
+def test_variable_for_the_engine():
+    code = "import numpy, elasticnd; print(elasticnd.which(numpy.zeros(3)).engine)"
+    for value, expected in (("generic", "generic"), ("", "cpu")):
+        environment = os.environ | {"ELASTICND_ENGINE": value}
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", code], env=environment, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == expected
+    environment = os.environ | {"ELASTICND_ENGINE": "tpu"}
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert "environment variable ELASTICND_ENGINE: got 'tpu', expected one of 'cpu'" in done.stderr

@@ -14,6 +14,7 @@ import array_api_compat
 import numpy as np
 
 from .. import _operators
+from .._config import forced_engine
 from .._engines import generic
 from .._errors import reject_type, reject_value
 from .._spec import ArrayInfo, DeformSpec
@@ -31,8 +32,19 @@ def takes(array: Any) -> bool:
     return _is_on_host(array) or hasattr(array, "__array_namespace__")
 
 
+def has_namespace(array: Any) -> bool:
+    """Tell whether the library of an array has the operations of the standard."""
+    try:
+        array_api_compat.array_namespace(array)
+    except TypeError:
+        return False
+    return True
+
+
 def engine_name(array: Array) -> tuple[str, str]:
     """Name the engine that computes, and say why."""
+    if forced_engine() == "generic":
+        return "generic", "it was asked for"
     if _is_on_host(array):
         return "cpu", "the core reads the array's memory by DLPack"
     return "generic", f"only its library knows the device {_device(array)}"
@@ -65,7 +77,9 @@ def small_array(argument: str, value: Any, like: Array | None = None) -> Array:
     array = eager.small_array(argument, value)
     if _is_on_host(like):
         return array
-    return _namespace(like).asarray(array.astype(np.float64), device=_device(like))
+    return _namespace(like).asarray(
+        array.astype(np.float64) if array.dtype.kind in "iuf" else array, device=_device(like)
+    )
 
 
 def random_normal(shape: Sequence[int], scale: Sequence[float], like: Array, rng: Any) -> Any:
@@ -128,6 +142,9 @@ def dense(spec: DeformSpec, displacement: Array) -> Array:
 
 
 def _is_on_host(array: Any) -> bool:
+    """Tell whether the core can read an array, and may."""
+    if forced_engine() == "generic":
+        return False
     if isinstance(array, np.ndarray):
         return True
     try:
