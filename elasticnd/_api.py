@@ -560,7 +560,9 @@ def deform_grid_vjp(
     call = _prepare("X", bridge, images, None, displacement, affine, options)
     for name, image, gradient in zip(_names("dY", len(images), dY), call.spec.images, gradients, strict=True):
         if gradient is not None:
-            common_bridge(["X" if images[0] is X else "X[0]", name], [images[0], gradient])
+            common_bridge(["X" if images[0] is X else "X[0]", name], [images[0], gradient]).check(
+                name, gradient, images[0]
+            )
             _spec.check_gradient(name, image, bridge.info(gradient), call.spec.output_shape(image))
     of_images, of_displacement, of_affine = bridge.vjp(call.spec, gradients, images, call.displacement, call.affine)
     return Gradients(_like(X, of_images), of_displacement, of_affine)

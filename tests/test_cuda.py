@@ -282,10 +282,18 @@ def test_cupy_without_a_device(monkeypatch):
             raise RuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
 
     broken = type(sys)("cupy")
+    broken.__version__ = "14.2.0"
     broken.cuda = type(sys)("cupy.cuda")
     broken.cuda.runtime = Runtime
     monkeypatch.setitem(sys.modules, "cupy", broken)
     with pytest.raises(RuntimeError, match=r"X: got a tensor on cuda:0, but CuPy finds no device .*cudaErrorNoDevice"):
+        kernels.import_cupy("X", "a tensor on cuda:0")
+
+
+def test_a_cupy_that_is_too_old(monkeypatch):
+    old = SimpleNamespace(__version__="13.6.0", cuda=SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=lambda: 1)))
+    monkeypatch.setitem(sys.modules, "cupy", old)
+    with pytest.raises(ImportError, match=r"CuPy is of version 13\.6\.0\. Install the CuPy .*>=14\.2"):
         kernels.import_cupy("X", "a tensor on cuda:0")
 
 

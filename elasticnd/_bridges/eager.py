@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .. import _affine, _operators
 from .._dtypes import name_of
 from .._engines import engine_of, is_cupy
-from .._errors import reject_type, reject_value
+from .._errors import describe, reject_type, reject_value
 from .._operators import Operands, Operator, Pair
 from .._rules import inverse_change_adjoint
 from .._spec import ArrayInfo, DeformSpec
@@ -64,7 +64,9 @@ def engine_name(array: Any) -> tuple[str, str]:
 
 
 def check(argument: str, image: Array, first: Array) -> None:
-    """Refuse images on several devices."""
+    """Refuse images of NumPy and CuPy in one call, and on several devices."""
+    if is_cupy(image) != is_cupy(first):
+        reject_value(argument, describe(image), f"an array of the same library as the first image, {describe(first)}")
     if is_cupy(image) and image.device != first.device:
         reject_value(argument, f"an array on CUDA device {image.device.id}", f"one on device {first.device.id}")
 
@@ -175,7 +177,10 @@ def _motion(spec: DeformSpec, displacement: Array, affine: Array | None) -> Pair
     if affine is None:
         return (displacement,)
     # Values on a device are not looked at: that would wait for them. Without an inverse, no voxel has a position.
-    matrix = affine[..., : spec.axes, :] if is_cupy(affine) else _affine.checked_affine(affine, spec.axes)
+    if is_cupy(affine):
+        matrix = engine_of(affine).namespace().asarray(affine[..., : spec.axes, :], dtype=np.float64)
+    else:
+        matrix = _affine.checked_affine(affine, spec.axes)
     return (displacement, matrix)
 
 

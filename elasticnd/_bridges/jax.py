@@ -164,7 +164,8 @@ def random_normal(shape: Sequence[int], scale: Sequence[float], like: Array, rng
 def _motion(spec: DeformSpec, displacement: Array, affine: Array | None) -> _operators.Pair:
     if affine is None:
         return (displacement,)
-    if not isinstance(affine, jax.core.Tracer):
+    # Values on a device are not looked at: that would wait for them.
+    if not isinstance(affine, jax.core.Tracer) and all(device.platform == "cpu" for device in affine.devices()):
         _affine.checked_affine(np.asarray(affine), spec.axes)
     return (displacement, affine[..., : spec.axes, :])
 

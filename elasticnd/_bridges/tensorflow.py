@@ -146,7 +146,7 @@ def _motion(displacement: Tensor, affine: Tensor | None) -> _operators.Pair:
     if affine is None:
         return (displacement,)
     axes = int(affine.shape[-1]) - 1
-    if tf.executing_eagerly():
+    if tf.executing_eagerly() and not _gpu_of([affine]):  # on a device, that would wait for the values
         _affine.checked_affine(np.asarray(affine), axes)
     return (displacement, affine[..., :axes, :])
 
@@ -194,7 +194,9 @@ def deferred(images: Sequence[Tensor], displacement: Any, affine: Any, options: 
     def call(k: int, part: int, parts: Sequence[Tensor]) -> Deferred:
         own = _spec.options_of_image(k, len(images), part if len(parts) > 1 else None, **options)
         image = parts[part]
-        return Deferred(own, affine is not None, fixed, image.dtype.name, image.shape, tf.shape(image))
+        return Deferred(
+            own, affine is not None, fixed, image.dtype.name, image.shape, tf.shape(image, out_type=tf.int64)
+        )
 
     return [
         _deform([call(k, part, parts) for part in range(len(parts))], image, motion)
@@ -284,15 +286,18 @@ def _run_on_gpu(operator: Operator, dtypes: Sequence[Any], *tensors: Tensor) -> 
     """Let the CUDA kernels work on the memory of tensors. TensorFlow tells no streams, so each waits for the other."""
     cupy = import_cupy("X", "a tensor on a GPU")
     late = [tensors[-1].numpy()] if isinstance(operator.call, Deferred) else []
-    with tf.device(_gpu_of(tensors)):
-        own = [tf.identity(tensor) for tensor in (tensors[:-1] if late else tensors)]
+    gpu = _gpu_of(tensors)
+    with tf.device(gpu):
+        own = [_bits(tensor) for tensor in (tensors[:-1] if late else tensors)]
     tf.test.experimental.sync_devices()
-    arrays = [cupy.from_dlpack(_Capsule(_bits(tensor))) for tensor in own]
+    arrays = [cupy.from_dlpack(_Capsule(tensor)) for tensor in own]
     with cupy.cuda.Device(_number_of(arrays[0])):
         results = _run(operator, *arrays, *late)
         cupy.cuda.get_current_stream().synchronize()
     outputs = [tf.experimental.dlpack.from_dlpack(cupy.ascontiguousarray(result).__dlpack__()) for result in results]
-    return [tf.bitcast(one, dtype) if dtype == tf.bfloat16 else one for one, dtype in zip(outputs, dtypes, strict=True)]
+    with tf.device(gpu):
+        pairs = zip(outputs, dtypes, strict=True)
+        return [one if one.dtype == dtype else tf.bitcast(one, dtype) for one, dtype in pairs]
 
 
 def _number_of(array: Any) -> int:
@@ -313,8 +318,9 @@ class _Capsule:
 
 
 def _bits(tensor: Tensor) -> Tensor:
-    """Give a type that CuPy has."""
-    return tf.bitcast(tensor, tf.uint16) if tensor.dtype == tf.bfloat16 else tensor
+    """Bring a tensor to the current device, as a type that CuPy has; TensorFlow keeps int32 in the host's memory."""
+    bits = {tf.bfloat16: tf.uint16, tf.int32: tf.uint32}.get(tensor.dtype)
+    return tf.identity(tensor) if bits is None else tf.bitcast(tensor, bits)
 
 
 def _from_numpy(array: np.ndarray[Any, Any], dtype: Any) -> Tensor:

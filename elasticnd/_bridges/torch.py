@@ -5,6 +5,7 @@ Each alone falls short: a function cannot be traced, an operator has no forward 
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import operator as operator_module
@@ -215,12 +216,12 @@ def _compute(operator: Operator, flat: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 def _compute_on_device(operator: Operator, spec: DeformSpec, flat: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Let the CUDA kernels read and write the memory of tensors, on the current stream of their device."""
-    if torch.cuda.is_current_stream_capturing():
-        raise RuntimeError("elasticnd cannot be captured in a CUDA graph: call it before or after the capture")
     likes = _operators.likes(operator, structured(operator, flat))
     shapes = _operators.result_shapes(operator, spec)
     device = flat[0].device
     with torch.cuda.device(device), external_stream(torch.cuda.current_stream(device).cuda_stream):
+        if torch.cuda.is_current_stream_capturing():
+            raise RuntimeError("elasticnd cannot be captured in a CUDA graph: call it before or after the capture")
         outputs = [
             torch.empty(shape, dtype=like.dtype, device=device) for shape, like in zip(shapes, likes, strict=True)
         ]
@@ -323,7 +324,13 @@ class _Calculus:
 
     apply = staticmethod(_apply)
     zeros_like = staticmethod(torch.zeros_like)
-    inverse = staticmethod(torch.linalg.inv)
+
+    @staticmethod
+    def inverse(matrices: Tensor) -> Tensor:
+        # Without a look at the values, for which devices would have to be waited for.
+        inverse: Tensor = torch.linalg.inv_ex(matrices).inverse
+        return inverse
+
     broadcast = staticmethod(torch.broadcast_to)
 
     @staticmethod
@@ -449,7 +456,12 @@ def _recorded(operator: Operator, flat: Sequence[Tensor]) -> Sequence[Tensor]:
 _SCHEMA = "(Tensor[] tensors, SymInt[] image_shape, str program) -> Tensor[]"
 
 
-@torch.library.custom_op("elasticnd::apply", mutates_args=(), schema=_SCHEMA)
+# The compiler is not to put it into a CUDA graph.
+_HAS_TAGS = "tags" in inspect.signature(torch.library.custom_op).parameters and hasattr(torch.Tag, "cudagraph_unsafe")
+_TAGS: dict[str, Any] = {"tags": (torch.Tag.cudagraph_unsafe,)} if _HAS_TAGS else {}
+
+
+@torch.library.custom_op("elasticnd::apply", mutates_args=(), schema=_SCHEMA, **_TAGS)
 def _op(tensors: Sequence[Tensor], image_shape: Sequence[int], program: str) -> list[Tensor]:
     return list(_compute(_operator_of(program, image_shape), tensors))
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import _core, _dtypes
 from .._config import is_deterministic
-from .._geometry import GEOMETRY, Geometry, Mode, with_derivative
+from .._geometry import Geometry, Mode, make_geometry, with_derivative
 from . import Job, Motion
 from .kernels import CupyDevice, Device
 
@@ -169,7 +169,7 @@ class _Call:
         self.tiles = -(-self.output[-1] // inner)
         steps = (*(1,) * max(0, axes - 3), *((third,) if axes > 2 else ()), *((second,) if axes > 1 else ()))
         self.row_blocks = items * math.prod(-(-m // step) for m, step in zip(self.output[:-1], steps, strict=True))
-        self.tables = _tables(geometry.tobytes(), _device_number())
+        self.tables = _tables(*_extents(geometry), device().stream())
 
     @classmethod
     def of(cls, job: Job, output_shape: Shape, motion: Motion) -> _Call:
@@ -277,23 +277,33 @@ def _grid_coefficients(points: Array, geometry: Geometry, items: int) -> Array:
     return field
 
 
-@lru_cache(maxsize=64)
-def _tables(geometry: bytes, device_number: int) -> _Tables:
-    """Tabulate the weights of the control grid: they are those of every call of this geometry."""
-    record = np.frombuffer(geometry, GEOMETRY).reshape(())
-    size = int(record["output"][: int(record["axes"])].sum())
-    if size > _LONGEST_TABLE or not record["output"][: int(record["axes"])].all():
+def _extents(geometry: Geometry) -> tuple[Shape, Shape, Shape, Shape]:
+    axes = int(geometry["axes"])
+    names = ("image", "points", "crop", "output")
+    image, points, crop, output = (tuple(geometry[name][:axes].tolist()) for name in names)
+    return image, points, crop, output
+
+
+# What is kept is kept for a stream: others would have to wait for it, and when it is dropped, its memory is used again
+# by the same stream, behind the kernels that still read it.
+@lru_cache(maxsize=256)
+def _tables(image: Shape, points: Shape, crop: Shape, output: Shape, stream: tuple[int, int]) -> _Tables:
+    """Tabulate the weights of the control grid: they are those of every call of these extents."""
+    size = sum(output)
+    if size > _LONGEST_TABLE or 0 in output:
         return _Tables(None, None)
     weights = namespace().empty((size, 4), np.float64)
     cells = namespace().empty(size, np.int64)
-    _launch_flat("tabulate", size, record, np.int64(size), weights, cells)
-    device().wait()  # other streams may be the next to read them
+    geometry = make_geometry(
+        image=image, points=points, crop=crop, output=output, order=0, mode=Mode.NEAREST, prefilter=False
+    )
+    _launch_flat("tabulate", size, geometry, np.int64(size), weights, cells)
     return _Tables(weights, cells)
 
 
 def _maps(axes: int, motion: Motion) -> Array | None:
     """Give the maps from output index to image index."""
-    fixed = None if motion.fixed is None else _constant(motion.fixed.tobytes(), _device_number())
+    fixed = None if motion.fixed is None else _constant(motion.fixed.tobytes(), device().stream())
     if motion.affine is None:
         return fixed
     maps = namespace().empty(motion.affine.size, np.float64)
@@ -302,13 +312,9 @@ def _maps(axes: int, motion: Motion) -> Array | None:
     return maps
 
 
-@lru_cache(maxsize=64)
-def _constant(values: bytes, device_number: int) -> Array:
+@lru_cache(maxsize=256)
+def _constant(values: bytes, stream: tuple[int, int]) -> Array:
     return namespace().asarray(np.frombuffer(values, np.float64))
-
-
-def _device_number() -> int:
-    return device().number()
 
 
 # ---- coefficients ----------------------------------------------------------------------------------------------------

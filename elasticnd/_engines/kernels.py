@@ -51,11 +51,8 @@ class Device(Protocol):
 
     xp: ModuleType  # makes arrays
 
-    def number(self) -> int:
-        """Tell which device is current."""
-
-    def wait(self) -> None:
-        """Wait for what has been launched."""
+    def stream(self) -> tuple[int, int]:
+        """Tell which device and which of its streams are current."""
 
     def holding(self, array: Any) -> AbstractContextManager[Any]:
         """Make the device of an array current, while in the context."""
@@ -76,13 +73,9 @@ class CupyDevice:
         self.xp = cupy
         self._kernels: dict[tuple[str, int], Any] = {}
 
-    def number(self) -> int:
-        """Tell which device is current."""
-        return int(self.xp.cuda.runtime.getDevice())
-
-    def wait(self) -> None:
-        """Wait for what has been launched on the current stream."""
-        self.xp.cuda.get_current_stream().synchronize()
+    def stream(self) -> tuple[int, int]:
+        """Tell which device and which of its streams are current."""
+        return int(self.xp.cuda.runtime.getDevice()), int(self.xp.cuda.get_current_stream().ptr)
 
     def holding(self, array: Any) -> AbstractContextManager[Any]:
         """Make the device of an array current, while in the context."""
@@ -95,7 +88,7 @@ class CupyDevice:
 
     def launch(self, kernel: str, blocks: int, threads: int, arguments: Sequence[Any], shared: int = 0) -> None:
         """Run a kernel on the current stream."""
-        key = (kernel, self.number())
+        key = (kernel, int(self.xp.cuda.runtime.getDevice()))
         function = self._kernels.get(key)
         if function is None:
             function = self._kernels[key] = self._compiled(kernel)
@@ -107,7 +100,7 @@ class CupyDevice:
         try:
             return module.get_function(name)
         except Exception as error:
-            place = f"CuPy {self.xp.__version__}, on CUDA device {self.number()},"
+            place = f"CuPy {self.xp.__version__}, on CUDA device {self.stream()[0]},"
             advice = f"{INSTALL}, and see that the driver is as new as that version of CUDA"
             raise RuntimeError(f"{place} could not compile or load a kernel: {error}. {advice}") from error
 
@@ -126,12 +119,12 @@ def external_stream(pointer: int) -> AbstractContextManager[Any]:
     """Let CuPy launch on a stream of another library, of the current device, while in the context."""
     import cupy  # noqa: PLC0415 - for those who have a CUDA device
 
-    make = getattr(cupy.cuda.Stream, "from_external", None)  # since CuPy 14
-    stream: AbstractContextManager[Any] = make(_Stream(pointer)) if make else cupy.cuda.ExternalStream(pointer)
+    stream: AbstractContextManager[Any] = cupy.cuda.Stream.from_external(_Stream(pointer))
     return stream
 
 
-INSTALL = "Install the CuPy for your version of CUDA, cupy-cuda12x or cupy-cuda13x, and no other"
+OLDEST = (14, 2)
+INSTALL = "Install the CuPy for your version of CUDA, cupy-cuda12x[ctk]>=14.2 or cupy-cuda13x[ctk]>=14.2, and no other"
 
 
 def import_cupy(argument: str, got: str) -> ModuleType:
@@ -144,5 +137,7 @@ def import_cupy(argument: str, got: str) -> ModuleType:
         cupy.cuda.runtime.getDeviceCount()
     except Exception as error:
         raise RuntimeError(f"{argument}: got {got}, but CuPy finds no device ({error}). {INSTALL}") from error
+    if tuple(map(int, cupy.__version__.split(".")[:2])) < OLDEST:
+        raise ImportError(f"{argument}: got {got}, but CuPy is of version {cupy.__version__}. {INSTALL}")
     module: ModuleType = cupy
     return module
