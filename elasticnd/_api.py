@@ -74,6 +74,11 @@ def _bridge(argument: str, images: list[Any], X: Any) -> ModuleType:
     return bridge
 
 
+def _axis_numbers(bridge: ModuleType, images: Sequence[Any], axis: Any) -> Any:
+    """Replace names of axes by their numbers, where images name them."""
+    return bridge.axis_numbers(images, axis) if hasattr(bridge, "axis_numbers") else axis
+
+
 def _prepare(
     argument: str,
     bridge: ModuleType,
@@ -146,7 +151,7 @@ def deform_grid(
         image for coefficients. Default True.
     axis : int, sequence of int, or one such sequence per image, optional
         The axes to deform, negative ones counted from the end; others, such as channels, are deformed alike.
-        Default None: all but the batch axes.
+        Default None: all but the batch axes. For labelled arrays of xarray, names of dimensions will do as well.
     affine : array_like, shape (n, n + 1), (n + 1, n + 1) or with batch axes before, optional
         Affine map of the output patch, from where the content is to where it goes, in patch indices.
     rotate : float, mapping, array_like of shape (n, n) or object with ``as_matrix()``, optional
@@ -222,7 +227,7 @@ def deform_grid(
         "cval": cval,
         "crop": crop,
         "prefilter": prefilter,
-        "axis": axis,
+        "axis": _axis_numbers(bridge, images, axis),
         "rotate": rotate,
         "zoom": zoom,
     }
@@ -303,6 +308,7 @@ def deform_random_grid(
     """
     images = _as_list("X", X)
     bridge = _bridge("X", images, X)
+    axis = _axis_numbers(bridge, images, axis)
     batch, n = _spec.normalize_random(bridge.info(images[0]), axis, batch_dims, len(images))
     counts = _spec.normalize_points(points, n)
     scale = _spec.normalize_sigma(sigma, n)
@@ -472,7 +478,7 @@ def deform_grid_gradient(
         "cval": cval,
         "crop": crop,
         "prefilter": prefilter,
-        "axis": axis,
+        "axis": _axis_numbers(bridge, gradients, axis),
         "rotate": rotate,
         "zoom": zoom,
     }
@@ -553,7 +559,7 @@ def deform_grid_vjp(
         "cval": cval,
         "crop": crop,
         "prefilter": prefilter,
-        "axis": axis,
+        "axis": _axis_numbers(bridge, images, axis),
         "rotate": rotate,
         "zoom": zoom,
     }

@@ -36,6 +36,12 @@ def _tensorflow() -> ModuleType:
     return tensorflow
 
 
+def _xarray() -> ModuleType:
+    from ._bridges import xarray  # noqa: PLC0415
+
+    return xarray
+
+
 # The module of a framework, its type of arrays, and its bridge. Nothing is imported for those who have no such array.
 _FRAMEWORKS = (
     ("cupy", "ndarray", _eager),
@@ -43,6 +49,7 @@ _FRAMEWORKS = (
     ("jax", "Array", _jax),
     ("tensorflow", "Tensor", _tensorflow),
     ("tensorflow", "Variable", _tensorflow),
+    ("xarray", "DataArray", _xarray),
 )
 _ACCEPTED = "an array of NumPy, CuPy, PyTorch, JAX, TensorFlow, or a library that keeps to the array API standard"
 
@@ -61,6 +68,8 @@ def bridge_of(argument: str, array: Any) -> ModuleType:
 
 
 def _forced_bridge(argument: str, array: Any, bridge: ModuleType, forced: str) -> ModuleType:
+    if hasattr(bridge, "axis_numbers"):  # labels: what they are on is forced
+        return bridge
     if forced == "generic":
         if not standard.has_namespace(array):
             reject_type(

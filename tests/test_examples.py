@@ -22,7 +22,14 @@ PYTHON = ("python", "{code-block} python", "{doctest}")
 
 
 # The framework that a module is for, by the last part of its name.
-FRAMEWORKS = {"jax": "jax", "keras": "keras", "tensorflow": "tensorflow", "tf": "tensorflow", "torch": "torch"}
+FRAMEWORKS = {
+    "xarray": "xarray",
+    "jax": "jax",
+    "keras": "keras",
+    "tensorflow": "tensorflow",
+    "tf": "tensorflow",
+    "torch": "torch",
+}
 
 
 def modules():
