@@ -10,20 +10,14 @@ __global__ void __launch_bounds__(tile_threads, tile_blocks)
            int64 map_size, int64 tiles, int64 channels, const typename Element<SOURCE>::Storage* source,
            typename Element<TARGET>::Storage* target) {
     using Real = typename Element<TARGET>::Real;
-    __shared__ double shared[Window<AXES>::size];
     const Paths paths = {field, weights, cells, maps, map_size};
     const Place<AXES> place(g, blockIdx.x, tiles);
-    Window<AXES> window(g, paths, shared);
-    window.fill(place);
-    if (!place.active) return;
-    double displacement[Tile<AXES>::most_axes];
-    window.displacement(place, displacement);
-    const Stencil<AXES> stencil = find_stencil<ORDER>(g, paths, place, displacement);
+    Stencil<AXES> stencil;
+    if (!locate<ORDER>(g, paths, place, stencil)) return;
     T weight[Tile<AXES>::most_axes][ORDER + 1];
     weigh_stencil<ORDER, AXES, T, DERIVED>(g, stencil, weight);
     const Strides<AXES> strides(g);
-    int64 voxels = 1;
-    for (int k = 0; k < place.axes; ++k) voxels *= g.output[k];
+    const int64 voxels = place.voxels(g);
     typename Element<TARGET>::Storage* to = target + place.item * channels * voxels + place.voxel(g);
     for (int64 channel = 0; channel < channels; ++channel) {
         T value = static_cast<T>(g.fill);
@@ -39,21 +33,15 @@ template <class Storage, int AXES>
 __global__ void __launch_bounds__(tile_threads, tile_blocks)
     copy(Geometry g, const double* field, const double* weights, const int64* cells, const double* maps, int64 map_size,
          int64 tiles, int64 channels, const Storage* source, Storage* target, Storage fill) {
-    __shared__ double shared[Window<AXES>::size];
     const Paths paths = {field, weights, cells, maps, map_size};
     const Place<AXES> place(g, blockIdx.x, tiles);
-    Window<AXES> window(g, paths, shared);
-    window.fill(place);
-    if (!place.active) return;
-    double displacement[Tile<AXES>::most_axes];
-    window.displacement(place, displacement);
-    const Stencil<AXES> stencil = find_stencil<0>(g, paths, place, displacement);
+    Stencil<AXES> stencil;
+    if (!locate<0>(g, paths, place, stencil)) return;
     const Strides<AXES> strides(g);
-    int64 voxels = 1;
+    const int64 voxels = place.voxels(g);
     int64 offset = 0;
     bool exists = stencil.exists;
     for (int k = 0; k < place.axes; ++k) {
-        voxels *= g.output[k];
         const int64 index = fold_index(stencil.first[k], g.image[k], g.mode);
         exists &= index != beyond_border;
         if (exists) offset += index * strides.value[k];
@@ -67,16 +55,11 @@ __global__ void __launch_bounds__(tile_threads, tile_blocks)
 template <int AXES>
 __global__ void __launch_bounds__(tile_threads, tile_blocks)
     displace(Geometry g, const double* field, const double* weights, const int64* cells, int64 tiles, double* target) {
-    __shared__ double shared[Window<AXES>::size];
     const Paths paths = {field, weights, cells, nullptr, 0};
     const Place<AXES> place(g, blockIdx.x, tiles);
-    Window<AXES> window(g, paths, shared);
-    window.fill(place);
-    if (!place.active) return;
     double displacement[Tile<AXES>::most_axes];
-    window.displacement(place, displacement);
-    int64 voxels = 1;
-    for (int k = 0; k < place.axes; ++k) voxels *= g.output[k];
+    if (!find_displacement(g, paths, place, displacement)) return;
+    const int64 voxels = place.voxels(g);
     for (int k = 0; k < place.axes; ++k)
         target[(place.item * place.axes + k) * voxels + place.voxel(g)] = displacement[k];
 }

@@ -23,21 +23,15 @@ __global__ void __launch_bounds__(tile_threads, tile_blocks)
     scatter_image(Geometry g, const double* field, const double* weights, const int64* cells, const double* maps,
                   int64 map_size, int64 tiles, int64 channels, const typename Element<GRADIENT>::Storage* gradient,
                   T* target, uint64* fixed, int64 size, const double* scale) {
-    __shared__ double shared[Window<AXES>::size];
     const Paths paths = {field, weights, cells, maps, map_size};
     const Place<AXES> place(g, blockIdx.x, tiles);
-    Window<AXES> window(g, paths, shared);
-    window.fill(place);
-    if (!place.active) return;
-    double displacement[Tile<AXES>::most_axes];
-    window.displacement(place, displacement);
-    const Stencil<AXES> stencil = find_stencil<ORDER>(g, paths, place, displacement);
+    Stencil<AXES> stencil;
+    if (!locate<ORDER>(g, paths, place, stencil)) return;
     if (!stencil.exists) return;
     T weight[Tile<AXES>::most_axes][ORDER + 1];
     weigh_stencil<ORDER, AXES, T, DERIVED>(g, stencil, weight);
     const Strides<AXES> strides(g);
-    int64 voxels = 1;
-    for (int k = 0; k < place.axes; ++k) voxels *= g.output[k];
+    const int64 voxels = place.voxels(g);
     for (int64 channel = 0; channel < channels; ++channel) {
         const int64 plane = place.item * channels + channel;
         const T value = static_cast<T>(Element<GRADIENT>::load(gradient[plane * voxels + place.voxel(g)]));
@@ -130,40 +124,32 @@ __global__ void __launch_bounds__(tile_threads, tile_blocks)
                    int64 map_size, int64 channels, const typename Element<SOURCE>::Storage* source,
                    const typename Element<GRADIENT>::Storage* gradient, double* rows, double* moments) {
     using Own = Tile<AXES>;
-    __shared__ double shared[Window<AXES>::size];
     __shared__ Pulled<AXES> pulled;
     const Paths paths = {field, weights, cells, maps, map_size};
     Place<AXES> place(g, blockIdx.x, 1);
-    Window<AXES> window(g, paths, shared);
     const Strides<AXES> strides(g);
-    int64 voxels = 1;
-    for (int k = 0; k < place.axes; ++k) voxels *= g.output[k];
+    const int64 voxels = place.voxels(g);
     for (int64 first = 0; first < g.output[place.axes - 1]; first += Own::inner) {
         place.step_to(g, first);
-        window.fill(place);
         for (int k = 0; k < place.axes; ++k) pulled.value[k][threadIdx.x] = 0;
-        if (place.active) {
-            double displacement[Own::most_axes];
-            window.displacement(place, displacement);
-            const Stencil<AXES> stencil = find_stencil<ORDER>(g, paths, place, displacement);
-            if (stencil.exists) {
-                T weight[Own::most_axes][ORDER + 1];
-                weigh_stencil<ORDER, AXES, T, true>(g, stencil, weight);
-                for (int k = 0; k < place.axes; ++k) {
-                    T kept[ORDER + 1];
-                    for (int tap = 0; tap <= ORDER; ++tap) kept[tap] = weight[k][tap];
-                    weigh<ORDER>(stencil.place[k], stencil.slope[k], g.derivative[k] + 1, weight[k]);
-                    double sum = 0;
-                    for (int64 channel = 0; channel < channels; ++channel) {
-                        const int64 plane = place.item * channels + channel;
-                        const T slope =
-                            gather<ORDER, AXES, SOURCE>(g, strides, stencil, weight, source + plane * strides.plane);
-                        sum += static_cast<double>(slope) *
-                               static_cast<double>(Element<GRADIENT>::load(gradient[plane * voxels + place.voxel(g)]));
-                    }
-                    pulled.value[k][threadIdx.x] = sum;
-                    for (int tap = 0; tap <= ORDER; ++tap) weight[k][tap] = kept[tap];
+        Stencil<AXES> stencil;
+        if (locate<ORDER>(g, paths, place, stencil) && stencil.exists) {
+            T weight[Own::most_axes][ORDER + 1];
+            weigh_stencil<ORDER, AXES, T, true>(g, stencil, weight);
+            for (int k = 0; k < place.axes; ++k) {
+                T kept[ORDER + 1];
+                for (int tap = 0; tap <= ORDER; ++tap) kept[tap] = weight[k][tap];
+                weigh<ORDER>(stencil.place[k], stencil.slope[k], g.derivative[k] + 1, weight[k]);
+                double sum = 0;
+                for (int64 channel = 0; channel < channels; ++channel) {
+                    const int64 plane = place.item * channels + channel;
+                    const T slope =
+                        gather<ORDER, AXES, SOURCE>(g, strides, stencil, weight, source + plane * strides.plane);
+                    sum += static_cast<double>(slope) *
+                           static_cast<double>(Element<GRADIENT>::load(gradient[plane * voxels + place.voxel(g)]));
                 }
+                pulled.value[k][threadIdx.x] = sum;
+                for (int tap = 0; tap <= ORDER; ++tap) weight[k][tap] = kept[tap];
             }
         }
         sum_chunk(g, paths, place, pulled, rows, moments);
@@ -178,8 +164,7 @@ __global__ void __launch_bounds__(tile_threads, tile_blocks)
     __shared__ Pulled<AXES> pulled;
     const Paths paths = {nullptr, weights, cells, nullptr, 0};
     Place<AXES> place(g, blockIdx.x, 1);
-    int64 voxels = 1;
-    for (int k = 0; k < place.axes; ++k) voxels *= g.output[k];
+    const int64 voxels = place.voxels(g);
     for (int64 first = 0; first < g.output[place.axes - 1]; first += Own::inner) {
         place.step_to(g, first);
         for (int k = 0; k < place.axes; ++k)

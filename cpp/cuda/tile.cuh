@@ -174,7 +174,13 @@ class Place {
         }
         return inside;
     }
-    // The number of this thread's voxel in its plane of the output.
+    // The voxels of a plane of the output.
+    __device__ int64 voxels(const Geometry& g) const {
+        int64 count = 1;
+        for (int k = 0; k < axes; ++k) count *= g.output[k];
+        return count;
+    }
+    // The number of this thread's voxel in its plane.
     __device__ int64 voxel(const Geometry& g) const {
         int64 number = 0;
         for (int k = 0; k < axes; ++k) number = number * g.output[k] + index[k];
@@ -299,6 +305,26 @@ __device__ Stencil<AXES> find_stencil(const Geometry& g, const Paths& paths, con
         stencil.inside &= stencil.first[k] >= 0 && stencil.first[k] + ORDER < extent;
     }
     return stencil;
+}
+
+// The displacement of this thread's voxel. False for threads that have none; called by all threads of the block.
+template <int AXES>
+__device__ bool find_displacement(const Geometry& g, const Paths& paths, const Place<AXES>& place,
+                                  double* displacement) {
+    __shared__ double shared[Window<AXES>::size];
+    Window<AXES> window(g, paths, shared);
+    window.fill(place);
+    if (place.active) window.displacement(place, displacement);
+    return place.active;
+}
+
+// Its stencil.
+template <int ORDER, int AXES>
+__device__ bool locate(const Geometry& g, const Paths& paths, const Place<AXES>& place, Stencil<AXES>& stencil) {
+    double displacement[Tile<AXES>::most_axes];
+    if (!find_displacement(g, paths, place, displacement)) return false;
+    stencil = find_stencil<ORDER>(g, paths, place, displacement);
+    return true;
 }
 
 // The weights along an axis, differentiated `derivative` times: by the chain rule through the fold, an odd derivative
