@@ -23,6 +23,7 @@ Arrays come with their axes in the order batch, channels, deformed; a `Job` says
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -60,12 +61,13 @@ def is_cupy(array: Any) -> bool:
     return type(array) is not np.ndarray and array_api_compat.is_cupy_array(array)
 
 
+_loaded: dict[str, ModuleType] = {}  # none before there is an array for it
+
+
 def engine_of(array: Any) -> ModuleType:
     """Find the engine for arrays of a kind: NumPy's or CuPy's."""
-    if is_cupy(array):
-        from . import cuda  # noqa: PLC0415 - none is needed before there is an array for it
-
-        return cuda
-    from . import cpu  # noqa: PLC0415
-
-    return cpu
+    name = "cuda" if is_cupy(array) else "cpu"
+    engine = _loaded.get(name)
+    if engine is None:
+        engine = _loaded[name] = import_module(f".{name}", __name__)
+    return engine
