@@ -40,10 +40,8 @@ def agree(ours, theirs, tolerance):
 
 
 def tolerance(dtype):
-    """Of float64, float32 and what is computed in float32; half a step of integers, and the steps of narrow floats."""
+    """Of float64, of float32, and the steps of narrow floats."""
     dtype = np.dtype(dtype)
-    if dtype.kind in "iub":
-        return 1 / 255  # a rounding of a uint8; relative to the largest value
     return {8: DOUBLE, 4: SINGLE, 2: 8e-3}[dtype.itemsize]
 
 
@@ -67,6 +65,12 @@ def test_element_types(order, dtype, rng):
     ours, theirs = on_cuda(elasticnd.deform_grid, *arguments), elasticnd.deform_grid(*arguments)
     if order == 0:
         assert ours.tobytes() == theirs.tobytes()
+    elif np.dtype(dtype).kind in "iub":  # a tie may be rounded to either side, and double cannot hold all of 64 bits
+        largest = np.abs(theirs.astype(np.float64)).max()
+        error = largest * (DOUBLE if np.dtype(dtype).itemsize >= 4 else 0)
+        difference = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
+        assert difference.max() <= 1 + error
+        assert np.mean(difference > error) < 0.02
     else:
         agree(ours, theirs, tolerance(dtype))
 

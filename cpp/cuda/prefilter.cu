@@ -7,10 +7,11 @@ ELASTICND_BEGIN
 // Filters along one axis: `from` and `to` are (outer, extent, inner), apart from each other. With mirrored ends the
 // filter F is symmetric only between the weights 1/2, 1, ..., 1, 1/2 of the samples: its transpose is D F / D.
 template <int SOURCE, class T, bool TRANSPOSED>
-__global__ void filter(int order, int extension, int64 outer, int64 extent, int64 inner,
+__global__ void filter(int order, int mode, int64 outer, int64 extent, int64 inner,
                        const typename Element<SOURCE>::Storage* from, T* to) {
     T* const tile = dynamic_shared<T>();
     const int margin = block_margin<T>(order);
+    const int extension = prefilter_mode(mode);
     const int64 blocks = ceil_of(extent, filter_length);
     const int64 first_line = blockIdx.x / blocks * filter_lines;
     const int64 start = blockIdx.x % blocks * filter_length;

@@ -353,8 +353,6 @@ def _filtered(
 
     The last pass writes to `into`, if it is given.
     """
-    extension = Mode.REFLECT if mode in (Mode.NEAREST, Mode.REFLECT) else mode
-    extension = extension if extension in (Mode.REFLECT, Mode.GRID_WRAP) else Mode.MIRROR
     shared = _filter_memory(order, arithmetic)
     planes = source.array.size // max(1, math.prod(extents))
     passes = [axis for axis, extent in enumerate(extents) if extent > 1 and source.array.size]
@@ -366,7 +364,7 @@ def _filtered(
         blocks = -(-outer * inner // _FILTER_LINES) * -(-extent // _FILTER_LENGTH)
         kernel = f"filter<{source.dtype}, {_C_TYPES[arithmetic]}, {str(transposed).lower()}>"
         sizes = (np.int64(outer), np.int64(extent), np.int64(inner))
-        settings = (np.int32(order), np.int32(extension), *sizes)
+        settings = (np.int32(order), np.int32(mode), *sizes)
         _launch(kernel, blocks, _FILTER_THREADS, *settings, source.array, to, shared=shared)
         source = _Source(to, arithmetic)
     return source.array
