@@ -21,6 +21,7 @@ from ._api import (
     deform_random_grid,
     dense_displacement,
     random_displacement,
+    source_box,
 )
 from ._config import (
     engine,
@@ -50,6 +51,7 @@ __all__ = [
     "set_deterministic",
     "set_num_threads",
     "show_config",
+    "source_box",
     "which",
 ]
 

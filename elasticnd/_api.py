@@ -410,6 +410,86 @@ def dense_displacement(
     return result
 
 
+def source_box(
+    displacement: Any,
+    shape: Sequence[int],
+    crop: Sequence[slice] | None = None,
+    order: int = 3,
+    mode: str = "constant",
+    prefilter: bool = True,
+    affine: Any = None,
+    rotate: float | Mapping[tuple[int, int], float] | Any = None,
+    zoom: float | Sequence[float] | None = None,
+    dtype: Any = np.float64,
+) -> tuple[slice, ...]:
+    """Find the part of the image that a patch of the output depends on, before anything is computed.
+
+    The control points bound the displacement, since a B-spline lies in the convex hull of its coefficients; to this
+    come the stencil and, of orders 2 and more, what the prefilter reads around it: whole blocks and their warm-up. So
+    the box is never too small, and little larger than needed where the displacement is smooth. Voxels outside do not
+    change one bit of the patch.
+
+    Parameters
+    ----------
+    displacement : array_like of real numbers, shape (n, p_0, ..., p_{n-1}) or (B..., n, p_0, ..., p_{n-1})
+        Displacements of the control points, in voxels. With batch axes, the box serves all items.
+    shape : sequence of int
+        Extent of the image along its n deformed axes.
+    crop : sequence of slice, optional
+        The patch, as for `deform_grid`. Default None: everything.
+    order, mode, prefilter, affine, rotate, zoom
+        As for `deform_grid`.
+    dtype : dtype or str, optional
+        That of the image: the prefilter reads farther in double precision, which is the default.
+
+    Returns
+    -------
+    tuple of slice
+        One for each deformed axis; empty where no voxel matters, as in mode ``'constant'`` if all positions lie outside
+        of the image.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `deform_grid`.
+
+    References
+    ----------
+    .. [1] G. Farin, "Curves and Surfaces for CAGD", Morgan Kaufmann, 2002: the convex hull property.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import elasticnd
+    >>> displacement = np.full((2, 3, 3), 5.0)
+    >>> patch = (slice(100, 120), slice(200, 230))
+    >>> elasticnd.source_box(displacement, (1000, 1000), patch, order=1)
+    (slice(104, 126, None), slice(204, 236, None))
+    """
+    grid = eager.small_array("displacement", displacement)
+    matrix = None if affine is None else eager.small_array("affine", affine)
+    for name, array in (("displacement", grid), ("affine", matrix)):
+        if array is not None and not isinstance(array, np.ndarray):
+            reject_type(name, array, "an array of NumPy or nested lists of numbers")
+    extent = _spec.normalize_shape("shape", shape)
+    batch = grid.shape[: max(0, grid.ndim - 1 - len(extent))]
+    spec = _spec.normalize(
+        (_spec.ArrayInfo((*batch, *extent), _spec.normalize_dtype(dtype)),),
+        eager.info(grid),
+        None if matrix is None else eager.info(matrix),
+        "shape",
+        order=order,
+        mode=mode,
+        cval=0,
+        crop=crop,
+        prefilter=prefilter,
+        axis=tuple(range(len(batch), len(batch) + len(extent))),
+        rotate=rotate,
+        zoom=zoom,
+    )
+    return eager.source_box(spec, grid, matrix)
+
+
 def deform_grid_gradient(
     dY: Any,
     displacement: Any,

@@ -6,6 +6,7 @@ import contextlib
 import operator
 import os
 import sys
+import threading
 from collections.abc import Iterator
 
 from . import _core
@@ -130,6 +131,19 @@ def num_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         set_num_threads(before)
+
+
+@contextlib.contextmanager
+def sharing_threads() -> Iterator[None]:
+    """Keep calls to one thread where another library's workers share the processors out, as those of dask do.
+
+    The main thread is no such worker: it has all threads for itself.
+    """
+    before = _core.keep_to_thread(threading.current_thread() is not threading.main_thread())
+    try:
+        yield
+    finally:
+        _core.keep_to_thread(before)
 
 
 ENGINES = ("cpu", "cuda", "generic")

@@ -47,6 +47,7 @@ GEOMETRY = np.dtype(
         ("image", np.int64, MAX_AXES),
         ("points", np.int64, MAX_AXES),
         ("crop", np.int64, MAX_AXES),
+        ("first", np.int64, MAX_AXES),
         ("output", np.int64, MAX_AXES),
         ("box_start", np.int64, MAX_AXES),
         ("box_extent", np.int64, MAX_AXES),
@@ -73,13 +74,17 @@ def make_geometry(
     points: Sequence[int],
     crop: Sequence[int],
     output: Sequence[int],
+    first: Sequence[int] = (),
     order: int,
     mode: Mode,
     prefilter: bool,
     fill: float = 0.0,
     beyond: float = 0.0,
 ) -> Geometry:
-    """Lay out the numbers of one image; the box is the whole image with its padding."""
+    """Lay out the numbers of one image; the box is the whole image with its padding.
+
+    Of the patch at `crop`, `output` voxels from `first` on are computed; by default, it is all of the patch.
+    """
     axes = len(image)
     padding = padding_of(order, mode, prefilter)
     geometry = np.zeros((), GEOMETRY)
@@ -87,6 +92,7 @@ def make_geometry(
         geometry[name] = value
     for name, values in (("image", image), ("points", points), ("crop", crop), ("output", output)):
         geometry[name][:axes] = values
+    geometry["first"][: len(first)] = first
     geometry["box_extent"][:axes] = [extent + 2 * padding for extent in image]
     geometry["fill"] = fill
     geometry["beyond"] = beyond

@@ -176,6 +176,8 @@ def _scatter(
     results: list[Array] = []
     if operator.wants_image:
         results.append(engine.empty(spec.images[0].shape, native(gradient.dtype)) if into is None else into)
+        if spec.part is not None:  # of which perhaps not all is reached
+            results[0][...] = 0
     # Steps have no slope.
     sloped = operator.wants_motion and spec.images[0].order > 0
     fields: tuple[Floats, Floats | None] | None = None
@@ -224,6 +226,16 @@ def _displace_adjoint(spec: DeformSpec, gradient: Array) -> Floats:
         _as_float64(gradient), field_geometry(spec), points, batch_axes=len(spec.batch)
     )
     return pulled
+
+
+def source_voxels(spec: DeformSpec, blocks: NDArray[np.int64], motion: Pair) -> NDArray[np.int64]:
+    """Find what of the image is read for blocks of the patch: first voxel and extent along each axis.
+
+    Both are (blocks, axes, 2). Where no voxel matters, the extents are 0.
+    """
+    plan = plan_of(real_parts(spec)[0][0])
+    found: NDArray[np.int64] = engine_of(blocks).source_voxels(plan.job, blocks, _motion(plan, motion, ()))
+    return found
 
 
 def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -282,6 +294,7 @@ def _job(spec: DeformSpec, image: ImageSpec, linear: bool) -> Job:
         points=spec.points,
         crop=spec.crop,
         output=spec.output,
+        first=() if spec.part is None else spec.part.first,
         order=image.order,
         mode=image.mode,
         prefilter=image.prefilter,
@@ -295,6 +308,7 @@ def _job(spec: DeformSpec, image: ImageSpec, linear: bool) -> Job:
         arithmetic=_dtypes.CODES[_dtypes.arithmetic(image.dtype, image.order, spec.axes)],
         filtered=image.prefilter,
         fill=_dtypes.element(fill, image.dtype),
+        held=None if spec.part is None else spec.part.held,
     )
 
 

@@ -60,6 +60,13 @@ class ImageSpec:
         return replace(self, dtype=_dtypes.COMPLEX_PARTS[self.dtype], cval=self.cval[part])
 
 
+class Part(NamedTuple):
+    """What a call computes, and has of the image, where it is a part of a larger call."""
+
+    first: Shape  # voxel of the patch with which the output begins
+    held: tuple[tuple[int, int], ...]  # first voxel and extent of what there is of the image, along the deformed axes
+
+
 @dataclass(frozen=True)
 class DeformSpec:
     """One call."""
@@ -73,6 +80,7 @@ class DeformSpec:
     has_affine: bool
     affine_batched: bool
     inverse_rotation_and_zoom: Matrix | None
+    part: Part | None = None
 
     def __hash__(self) -> int:
         """Hash the fields, once: every call looks something up by its specification."""
@@ -80,7 +88,11 @@ class DeformSpec:
 
     @cached_property
     def _hash(self) -> int:
-        return hash((self.images, self.batch, self.extent, self.points, self.crop, self.output))
+        return hash((self.images, self.batch, self.extent, self.points, self.crop, self.output, self.part))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the hash out, which another process would not find the same."""
+        return {name: value for name, value in self.__dict__.items() if name != "_hash"}
 
     @property
     def axes(self) -> int:
@@ -96,6 +108,12 @@ class DeformSpec:
     def only(self, image: ImageSpec) -> DeformSpec:
         """Give the specification of the same deformation for one image."""
         return replace(self, images=(image,))
+
+    def for_part(self, part: Part, output: Shape, image_shape: Shape) -> DeformSpec:
+        """Give the specification of a part of a call for one image; `image_shape` is that of what there is of it."""
+        (image,) = self.images
+        batch = image_shape[: len(self.batch)]
+        return replace(self, images=(replace(image, shape=image_shape),), batch=batch, output=output, part=part)
 
     def with_batch_axis(self, size: int, affine_batched: bool = False) -> DeformSpec:
         """Put one batch axis more before the others."""
@@ -314,6 +332,17 @@ def normalize_image_shapes(shape: Any, count: int) -> list[Shape]:
     if len(shapes) != count:
         reject_value("X_shape", f"{len(shapes)} shapes", f"one for each of {count} images")
     return shapes
+
+
+def normalize_dtype(dtype: Any) -> str:
+    """Give the name of a dtype of images."""
+    try:
+        name = dtype if dtype in _dtypes.SUPPORTED else _dtypes.name_of(np.dtype(dtype))
+    except TypeError:
+        name = ""
+    if name not in _dtypes.SUPPORTED:
+        reject_value("dtype", describe(dtype), f"one of {', '.join(_dtypes.SUPPORTED)}")
+    return str(name)
 
 
 def check_gradient(name: str, image: ImageSpec, gradient: ArrayInfo, expected: Shape) -> None:

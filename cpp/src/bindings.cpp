@@ -98,11 +98,12 @@ void compute(Body body) {
 void sample_into(const py::array& geometry, const py::array& image, int dtype, const Doubles& points,
                  const std::optional<Doubles>& affine, const std::optional<Doubles>& fixed,
                  const DirectionArrays& directions, const py::array& output, int batch_axes, bool filtered,
-                 int arithmetic, const py::bytes& fill_element) {
+                 int arithmetic, const py::bytes& fill_element, const std::optional<HeldVoxels>& held) {
     require_writeable(output);
     const View from = view_of(image, dtype);
     Request request({geometry_of(geometry), batch_axes, filtered, arithmetic}, &from, view_of(output, dtype),
-                    {numbers_of(points), numbers_of(affine), numbers_of(fixed)}, directions_of(directions));
+                    {numbers_of(points), numbers_of(affine), numbers_of(fixed)}, directions_of(directions),
+                    held.value_or(HeldVoxels{}));
     const std::string_view fill = fill_element;
     if (fill.size() != static_cast<size_t>(element_size[dtype])) reject("the fill is no element of the image");
     request.deformation.fill_element = fill.data();
@@ -137,18 +138,17 @@ py::object scatter_of(const py::array& geometry, const py::array& gradient, int 
                       const std::optional<py::array>& image, const Doubles& points,
                       const std::optional<Doubles>& affine, const std::optional<Doubles>& fixed,
                       const DirectionArrays& directions, const std::optional<py::array>& image_gradient, int batch_axes,
-                      bool filtered, int arithmetic) {
+                      bool filtered, int arithmetic, const std::optional<HeldVoxels>& held) {
     std::optional<View> from;
     if (image) from = view_of(*image, dtype);
     Request request({geometry_of(geometry), batch_axes, filtered, arithmetic}, from ? &*from : nullptr,
                     view_of(gradient, dtype), {numbers_of(points), numbers_of(affine), numbers_of(fixed)},
-                    directions_of(directions));
+                    directions_of(directions), held.value_or(HeldVoxels{}));
     Gradients gradients = {};
-    std::optional<PlanesOf> target;
+    std::unique_ptr<PlanesOf> target;
     if (image_gradient) {
         require_writeable(*image_gradient);
-        target.emplace(view_of(*image_gradient, dtype), request.geometry(), request.geometry().image, batch_axes);
-        request.require_same_planes(*target);
+        target = request.planes_of(view_of(*image_gradient, dtype));
         gradients.image = &target->planes;
     }
     py::object fields = py::none();
@@ -166,6 +166,33 @@ py::object scatter_of(const py::array& geometry, const py::array& gradient, int 
     }
     compute([&](Executor& executor) { scatter_along(request.deformation, request.directions, gradients, executor); });
     return fields;
+}
+
+// First voxel and extent of what each block of the output reads: (blocks, axes, 2), as the blocks come.
+py::array_t<int64> source_voxels(const py::array& record, const py::array_t<int64, py::array::c_style>& blocks,
+                                 const Doubles& points, const std::optional<Doubles>& affine,
+                                 const std::optional<Doubles>& fixed, bool filtered, int arithmetic) {
+    const Geometry geometry = geometry_of(record);
+    const int64 axes = geometry.axes;
+    if (blocks.ndim() != 3 || blocks.shape(1) != axes || blocks.shape(2) != 2) reject("blocks have a wrong shape");
+    for (int64 i = 0; i < blocks.size(); ++i)
+        if (blocks.data()[i] < i % 2 || blocks.data()[i] > int64(1) << 48) reject("a block is out of range");
+    View items = {nullptr, arithmetic, static_cast<int>(axes) + 1, {}, {}};
+    items.shape[0] = points.size() / std::max<int64>(1, axes * product(geometry.points, geometry.axes));
+    std::copy_n(geometry.output, axes, items.shape + 1);
+    const Request request({geometry, 1, filtered, arithmetic}, nullptr, items,
+                          {numbers_of(points), numbers_of(affine), numbers_of(fixed)});
+    const std::vector<int64> outputs(blocks.data(), blocks.data() + blocks.size());
+    std::vector<Box> voxels(static_cast<size_t>(blocks.shape(0)));
+    compute([&](Executor& executor) { find_source_voxels(request.deformation, outputs, voxels.data(), executor); });
+    py::array_t<int64> result({blocks.shape(0), blocks.shape(1), blocks.shape(2)});
+    int64* to = result.mutable_data();
+    for (const Box& box : voxels)
+        for (int64 k = 0; k < axes; ++k, to += 2) {
+            to[0] = box.start[k];
+            to[1] = box.extent[k];
+        }
+    return result;
 }
 
 void require_box(const Geometry& geometry) {
@@ -222,6 +249,7 @@ py::dict geometry_layout() {
     ELASTICND_FIELD(image);
     ELASTICND_FIELD(points);
     ELASTICND_FIELD(crop);
+    ELASTICND_FIELD(first);
     ELASTICND_FIELD(output);
     ELASTICND_FIELD(box_start);
     ELASTICND_FIELD(box_extent);
@@ -262,6 +290,8 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
 
     module.def("get_num_threads", get_threads, "How many threads a call may use.");
     module.def("set_num_threads", set_threads, py::arg("threads"), "Sets how many threads a call may use.");
+    module.def("keep_to_thread", keep_to_thread, py::arg("keep"),
+               "Sets whether calls from this thread keep to it; returns what was set before.");
     module.def("kernels", [] { return std::string(active_kernels().name); }, "The instruction set in use.");
     module.def("available_kernels", available_kernels, "The instruction sets that this processor can run.");
     module.def(
@@ -280,7 +310,13 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
     module.def("sample", sample_into, py::arg("geometry"), py::arg("image"), py::arg("dtype"), py::arg("points"),
                py::arg("affine").none(true), py::arg("fixed").none(true), py::arg("directions"), py::arg("output"),
                py::arg("batch_axes"), py::arg("filtered"), py::arg("arithmetic"), py::arg("fill_element"),
-               "Fills the output with the deformed image.");
+               py::arg("held").none(true),
+               "Fills the output with the deformed image. Of a part of the image, `held` tells first voxel and extent "
+               "along each deformed axis.");
+    module.def("source_voxels", source_voxels, py::arg("geometry"), py::arg("blocks"), py::arg("points"),
+               py::arg("affine").none(true), py::arg("fixed").none(true), py::arg("filtered"), py::arg("arithmetic"),
+               "Returns what of the image is read for each of some blocks of the output, as first voxel and extent "
+               "along each axis.");
     module.def("displace", displace_into, py::arg("geometry"), py::arg("points"), py::arg("output"),
                py::arg("batch_axes"), "Fills the output with the displacement of each voxel.");
     module.def("displace_adjoint", displace_adjoint_of, py::arg("geometry"), py::arg("gradient"), py::arg("points"),
@@ -290,8 +326,11 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
         "scatter", scatter_of, py::arg("geometry"), py::arg("gradient"), py::arg("dtype"), py::arg("image").none(true),
         py::arg("points"), py::arg("affine").none(true), py::arg("fixed").none(true), py::arg("directions"),
         py::arg("image_gradient").none(true), py::arg("batch_axes"), py::arg("filtered"), py::arg("arithmetic"),
+        py::arg("held").none(true),
         "Pulls the gradient of the output back: fills image_gradient, and with an image returns the gradients of "
-        "the control points and, if there is one, per batch item of the inverse of the affine map.");
+        "the control points and, if there is one, per batch item of the inverse of the affine map. Of a part of the "
+        "image, `held` "
+        "tells first voxel and extent along each deformed axis; what is not read of it keeps its gradient.");
     module.attr("xla_version") = py::make_tuple(xla_version[0], xla_version[1]);
     module.def("xla_targets", xla_targets,
                "The handlers for XLA by their names; none if compiled without its headers.");

@@ -14,10 +14,6 @@ int64 block_length(int dtype) {
     return dtype == dtype_float64 ? common::Blocking<double>::block_length : common::Blocking<float>::block_length;
 }
 
-int64 block_margin(int dtype, int order) {
-    return dtype == dtype_float64 ? common::block_margin<double>(order) : common::block_margin<float>(order);
-}
-
 constexpr int64 samples_per_task = 65'536;
 constexpr int64 samples_per_part = 1'048'576;  // of a long line, between two looks for an interrupt; whole blocks
 constexpr int64 worth_a_thread = 131'072;      // samples: some 50 microseconds
@@ -36,8 +32,6 @@ void in_parts(int64 count, int64 samples, Executor& executor, Body body) {
 
 }  // namespace
 
-int64 border_of(const Geometry& geometry) { return common::border_width(geometry.order); }
-
 Geometry with_whole_box(Geometry geometry) {
     for (int k = 0; k < geometry.axes; ++k) {
         geometry.box_start[k] = -border_of(geometry);
@@ -48,36 +42,32 @@ Geometry with_whole_box(Geometry geometry) {
 
 // ---- what lies where ------------------------------------------------------------------------------------------------
 
-Coefficients::Coefficients(const Geometry& geometry, int dtype, int64 planes, Layout layout)
+Coefficients::Coefficients(const Geometry& geometry, int dtype, int64 planes, Layout layout, Use use)
     : geometry_(geometry),
       axes_(geometry.axes),
       dtype_(dtype),
       item_(dtype == dtype_float64 ? sizeof(double) : sizeof(float)),
       count_(planes) {
-    const int64 block = block_length(dtype);
-    const int64 margin = block_margin(dtype, geometry.order);
     for (int k = 0; k < axes_; ++k) {
         const Range box = {geometry.box_start[k], geometry.box_start[k] + geometry.box_extent[k]};
-        Range needed = {std::clamp<int64>(box.start, 0, extent(k)), std::clamp<int64>(box.stop, 0, extent(k))};
+        const Range needed = needed_coefficients(geometry, k);
         continued_count_[k] = 0;
         auto add_continued = [&](int64 i) {
             const int64 from = common::fold_index(i, extent(k), geometry.mode);
-            if (from == common::beyond_border) return;
-            continued_[k][continued_count_[k]++] = {i, from};
-            if (needed.start >= needed.stop) needed = {from, from + 1};
-            needed = {std::min(needed.start, from), std::max(needed.stop, from + 1)};
+            if (from != common::beyond_border) continued_[k][continued_count_[k]++] = {i, from};
         };
         for (int64 i = box.start; i < std::min<int64>(0, box.stop); ++i) add_continued(i);
         for (int64 i = std::max(extent(k), box.start); i < box.stop; ++i) add_continued(i);
-        if (needed.start >= needed.stop) needed = {0, 1};  // all lies beyond the border
+        filtered_axis_[k] = use != unfiltered && filters_axis(geometry, k);
+        // Along the innermost axis, the filter reads the image itself.
         Range filtered = needed;
-        filtered_axis_[k] = geometry.order > 1 && extent(k) > 1;
-        if (filtered_axis_[k] && k < axes_ - 1) {
-            filtered = {needed.start / block * block - margin, (needed.stop + block - 1) / block * block + margin};
-            // A periodic filter that meets an end needs the other one.
-            if (geometry.mode == mode_grid_wrap && (filtered.start < 0 || filtered.stop > extent(k)))
-                filtered = {0, extent(k)};
-            filtered = {std::max<int64>(filtered.start, 0), std::min(filtered.stop, extent(k))};
+        if (filtered_axis_[k] && (k < axes_ - 1 || use == pulled))
+            filtered = filtered_samples(geometry, k, needed, dtype);
+        reached_[k] = filtered;
+        // A periodic filter whose transpose meets an end goes on at the other one.
+        if (use == pulled && geometry.mode == mode_grid_wrap) {
+            const Range met = filtered_samples(geometry, k, filtered, dtype);
+            if (filtered_axis_[k] && met.extent() == extent(k)) filtered = met;
         }
         needed_[k] = needed;
         filtered_[k] = filtered;
@@ -171,14 +161,16 @@ void Coefficients::filter_in_parts(int axis, bool transposed, const int64* line,
     job.extent = extent(axis);
     // Here an index is one of the whole axis.
     job.held_start = filtered_[axis].start;
+    job.held_stop = filtered_[axis].stop;
     job.coefficients += filtered_[axis].start * stride_[axis] * item_;
     job.stride = stride_[axis];
     job.resumes = false;
-    for (int64 first = needed_[axis].start; first < needed_[axis].stop; first = job.wanted_stop) {
+    const Range& wanted = transposed ? reached_[axis] : needed_[axis];
+    for (int64 first = wanted.start; first < wanted.stop; first = job.wanted_stop) {
         executor.checkpoint();
         job.wanted_start = first;
-        job.wanted_stop = std::min(needed_[axis].stop, (first / samples_per_part + 1) * samples_per_part);
-        job.continues = job.wanted_stop < needed_[axis].stop;
+        job.wanted_stop = std::min(wanted.stop, (first / samples_per_part + 1) * samples_per_part);
+        job.continues = job.wanted_stop < wanted.stop;
         active_kernels().filter(job, line, count, scratch);
         job.resumes = true;
     }
@@ -225,17 +217,21 @@ void Coefficients::fold_lines(int axis, const int64* line, int count) {
 void Coefficients::fold_padding(int axis, const int64* line, int count) {
     if (geometry_.padding == 0 || geometry_.mode != mode_nearest) return;
     const int64 step = stride_[axis] * item_;
-    char* low = origin_ + geometry_.padding * step;
-    char* high = low + (geometry_.image[axis] - 1) * step;
+    const int64 low = geometry_.padding;
+    const int64 high = low + geometry_.image[axis] - 1;
+    auto add = [&](int64 to, int64 from) {
+        add_lines(dtype_, origin_ + to * step, origin_ + from * step, line, count);
+    };
     for (int64 j = 1; j <= geometry_.padding; ++j) {
-        add_lines(dtype_, low, low - j * step, line, count);
-        add_lines(dtype_, high, high + j * step, line, count);
+        if (low - j >= reached_[axis].start) add(low, low - j);
+        if (high + j < reached_[axis].stop) add(high, high + j);
     }
 }
 
-// All voxels of the image along an axis.
-Coefficients::Range Coefficients::voxels(int axis) const {
-    return {geometry_.padding, geometry_.padding + geometry_.image[axis]};
+// Those along an axis that the transposed filter reaches, as indices of the padded axis.
+Range Coefficients::reached_voxels(int axis) const {
+    return {std::max<int64>(geometry_.padding, reached_[axis].start),
+            std::min(geometry_.padding + geometry_.image[axis], reached_[axis].stop)};
 }
 
 // One index along all axes but the two innermost; returns the plane.
@@ -367,26 +363,30 @@ void Coefficients::compute_lines(int axis, bool filtered, const Ranges& lines, i
 }
 
 void Coefficients::overwrite_border(Executor& executor) {
-    const double wide = geometry_.beyond;
-    const float narrow = static_cast<float>(geometry_.beyond);
-    const void* beyond = dtype_ == dtype_float64 ? static_cast<const void*>(&wide) : &narrow;
     for (int axis = 0; axis < axes_; ++axis) {
-        Ranges lines;
-        for (int k = 0; k < axes_; ++k)
-            lines[k] = {geometry_.box_start[k], geometry_.box_start[k] + geometry_.box_extent[k]};
-        const Range box = lines[axis];
-        if (box.start >= 0 && box.stop <= extent(axis)) continue;
-        for_each_group(axis, lines, 0, count_, executor, [&](const int64* line, int count, void*) {
-            for (int64 i = box.start; i < box.stop; ++i) {
-                if (i >= 0 && i < extent(axis)) {
-                    i = std::min(box.stop, extent(axis)) - 1;
-                    continue;
-                }
-                for (int l = 0; l < count; ++l)
-                    std::memcpy(origin_ + (line[l] + i * stride_[axis]) * item_, beyond, static_cast<size_t>(item_));
-            }
-        });
+        const Range box = {geometry_.box_start[axis], geometry_.box_start[axis] + geometry_.box_extent[axis]};
+        overwrite(axis, {box.start, std::min<int64>(box.stop, 0)}, geometry_.beyond, executor);
+        overwrite(axis, {std::max(box.start, extent(axis)), box.stop}, geometry_.beyond, executor);
     }
+}
+
+void Coefficients::fill(double value, Executor& executor) {
+    overwrite(0, {geometry_.box_start[0], geometry_.box_start[0] + geometry_.box_extent[0]}, value, executor);
+}
+
+// Sets what the box holds at some indices of an axis.
+void Coefficients::overwrite(int axis, Range indices, double value, Executor& executor) {
+    if (indices.start >= indices.stop) return;
+    const float narrow = static_cast<float>(value);
+    const void* element = dtype_ == dtype_float64 ? static_cast<const void*>(&value) : &narrow;
+    Ranges lines;
+    for (int k = 0; k < axes_; ++k)
+        lines[k] = {geometry_.box_start[k], geometry_.box_start[k] + geometry_.box_extent[k]};
+    for_each_group(axis, lines, 0, count_, executor, [&](const int64* line, int count, void*) {
+        for (int64 i = indices.start; i < indices.stop; ++i)
+            for (int l = 0; l < count; ++l)
+                std::memcpy(origin_ + (line[l] + i * stride_[axis]) * item_, element, static_cast<size_t>(item_));
+    });
 }
 
 // ---- the transpose --------------------------------------------------------------------------------------------------
@@ -397,7 +397,7 @@ void Coefficients::pull(const Planes& image, bool filtered, Executor& executor) 
     for (int k = 0; k < axes_; ++k) lines[k] = held_[k];
     for (int k = 0; k < inner - 1; ++k) {
         pull_lines(k, filtered, lines, 0, count_, executor);
-        lines[k] = voxels(k);
+        lines[k] = reached_voxels(k);
     }
     if (axes_ < 3) {
         pull_slice(image, filtered, lines, 0, count_, executor);
@@ -420,7 +420,7 @@ void Coefficients::pull_slice(const Planes& image, bool filtered, Ranges& lines,
                               Executor& executor) {
     for (int k = std::max(0, axes_ - 2); k < axes_; ++k) {
         pull_lines(k, filtered, lines, first_plane, last_plane, executor);
-        lines[k] = voxels(k);
+        lines[k] = reached_voxels(k);
     }
     store_rows(image, lines, first_plane, last_plane, executor);
 }
@@ -444,7 +444,7 @@ void Coefficients::store_rows(const Planes& image, const Ranges& rows, int64 fir
         for (int64 row = from; row < to; ++row) {
             int64 rest = row;
             int64 at = rows[inner].start;
-            int64 target = 0;
+            int64 target = (rows[inner].start - geometry_.padding) * image.stride[inner];
             for (int k = inner - 1; k >= 0; --k) {
                 const int64 index = rows[k].start + rest % rows[k].extent();
                 rest /= rows[k].extent();

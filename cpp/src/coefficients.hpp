@@ -6,11 +6,9 @@
 #include "kernels.hpp"
 #include "memory.hpp"
 #include "parallel.hpp"
+#include "reach.hpp"
 
 namespace elasticnd {
-
-// How many coefficients beyond each end of the axes a stencil can reach, and that a box may therefore hold.
-int64 border_of(const Geometry& geometry);
 
 // The geometry with a box of all coefficients, and of those beyond the border.
 Geometry with_whole_box(Geometry geometry);
@@ -23,28 +21,27 @@ class Coefficients {
         spaced,  // rows begin where vectors and caches like it
         packed   // C order without gaps
     };
-    Coefficients(const Geometry& geometry, int dtype, int64 planes, Layout layout);
+    // What shall be pulled needs memory for all that the transposed filter reaches; for a whole box that is the box.
+    enum Use { computed, pulled, unfiltered };
+    Coefficients(const Geometry& geometry, int dtype, int64 planes, Layout layout, Use use = computed);
 
     // Computes the coefficients of `image`, one plane each. If not `filtered`, the samples are taken for coefficients.
     void compute(const Planes& image, bool filtered, Executor& executor);
 
-    // The transpose, for a whole box: adds what lies beyond the border to the coefficients that it continues, filters
-    // these and writes to `image`.
+    // The transpose: adds what lies beyond the border to the coefficients that it continues, filters these and writes
+    // the voxels that it reaches, voxels_under_box, to `image`.
     void pull(const Planes& image, bool filtered, Executor& executor);
 
     void clear(Executor& executor);
+
+    // Sets the coefficients in the box.
+    void fill(double value, Executor& executor);
 
     // From the start of the box.
     const Planes& planes() const { return planes_; }
     int64 size() const { return size_; }  // bytes of all planes
 
    private:
-    // Along one axis, as [start, stop): see the constructor.
-    struct Range {
-        int64 start;
-        int64 stop;
-        int64 extent() const { return stop - start; }
-    };
     using Ranges = Range[max_axes];
 
     void compute_rows(const Planes& image, bool filtered, const Ranges& rows, int64 first_plane, int64 last_plane,
@@ -58,9 +55,10 @@ class Coefficients {
     void pull_lines(int axis, bool filtered, const Ranges& lines, int64 first_plane, int64 last_plane,
                     Executor& executor);
     void store_rows(const Planes& image, const Ranges& rows, int64 first_plane, int64 last_plane, Executor& executor);
-    Range voxels(int axis) const;
+    Range reached_voxels(int axis) const;
     int64 slice_of(const Ranges& all, int64 index, Ranges& slice) const;
     void overwrite_border(Executor& executor);
+    void overwrite(int axis, Range indices, double value, Executor& executor);
     void filter_in_parts(int axis, bool transposed, const int64* line, int count, void* scratch, Executor& executor);
     void continue_lines(int axis, const int64* line, int count);
     void fold_lines(int axis, const int64* line, int count);
@@ -68,7 +66,7 @@ class Coefficients {
     template <class Body>
     void for_each_group(int axis, const Ranges& lines, int64 first_plane, int64 last_plane, Executor& executor,
                         Body body);
-    int64 extent(int axis) const { return geometry_.image[axis] + 2 * geometry_.padding; }
+    int64 extent(int axis) const { return padded_extent(geometry_, axis); }
 
     Geometry geometry_;
     int axes_;
@@ -86,6 +84,7 @@ class Coefficients {
     Continued continued_[max_axes][most_continued];
     Ranges needed_;           // coefficients of the axis from which all of the box can be made
     Ranges filtered_;         // samples that the filter reads to compute them
+    Ranges reached_;          // samples that its transpose reaches
     Ranges done_;             // what an axis holds once it is filtered and continued
     Ranges held_;             // all that is in memory
     int64 stride_[max_axes];  // in elements

@@ -7,6 +7,7 @@
 #include "coefficients.hpp"
 #include "kernels.hpp"
 #include "parallel.hpp"
+#include "reach.hpp"
 
 namespace elasticnd {
 
@@ -17,6 +18,9 @@ std::vector<std::string> available_kernels();
 
 // One image with its deformation. Images are arrays of planes, (items, channels) of them, each over the deformed axes;
 // strides are in bytes. What else the geometry and the kernels need is set here.
+//
+// Of the image, it is enough to have what the output is made of: `held`. Its data begin where voxel (0, 0, ...) is or
+// would be.
 struct Deformation {
     Geometry geometry;
     bool filtered;   // else the image is taken for its coefficients
@@ -27,6 +31,7 @@ struct Deformation {
     const double* affine;  // (items or 1, axes, axes + 1): from output index to image index; null for none
     int64 affine_item_size;
     Planes image;
+    Box held;
     Planes output;
     const char* fill_element;  // order 0 copies elements: this one where there is no position
 };
@@ -41,7 +46,10 @@ inline int64 product(const int64* extent, int axes) {
     return size;
 }
 
-// Fills `output` with the spline of `image` at the positions.
+// The voxels that an image has, all of them.
+Box whole_image(const Geometry& geometry);
+
+// Fills `output` with the spline of `image` at the positions. Throws std::invalid_argument if `held` is too little.
 void sample(const Deformation& deformation, Executor& executor);
 
 // Fills `output`, float64, with the displacement of each voxel; a channel is a component.
@@ -52,7 +60,7 @@ void displace_adjoint(const Deformation& deformation, double* points, Executor& 
 
 // The transposes of `sample`, applied to `output`. What is null is left out.
 struct Gradients {
-    const Planes* image;  // filled
+    const Planes* image;  // filled; of a part of the image, if anything, the voxels that `sample` reads
     double* points;       // (items, axes, points...), added to
     double* affine;       // (items, axes, axes + 1), added to; only with those of the points
 };
@@ -69,14 +77,17 @@ struct OutputPart {
     int64 first[max_axes];
     int64 last[max_axes];
 };
-// Coefficients [start, start + extent) along each axis; those beyond the border continue it.
-struct Box {
-    int64 start[max_axes];
-    int64 extent[max_axes];
+struct SourceBox : Box {
+    bool outside;  // no position lies where a value of the image could matter
 };
 
 // A box that holds every coefficient which `sample` reads for a part of the output; tight where the field is smooth.
 // For one item; for image and output that are not empty.
-Box find_source_box(const Geometry& geometry, const OutputPart& part, const Field& field, const double* affine);
+SourceBox find_source_box(const Geometry& geometry, const OutputPart& part, const Field& field, const double* affine);
+
+// For blocks of the output, the voxels that `sample` reads, for all items together; none where all lies outside.
+// `blocks` has (blocks, axes, 2) numbers, first voxel and extent, instead of those of the geometry.
+void find_source_voxels(const Deformation& deformation, const std::vector<int64>& blocks, Box* voxels,
+                        Executor& executor);
 
 }  // namespace elasticnd

@@ -57,10 +57,11 @@ void add_affine(const Geometry& geometry, const double* line, double* component,
         double start = line[axes];
         int64 rest = index;
         for (int k = axes - 2; k >= 0; --k) {
-            start += line[k] * static_cast<double>(rest % geometry.output[k]);
+            start += line[k] * static_cast<double>(geometry.first[k] + rest % geometry.output[k]);
             rest /= geometry.output[k];
         }
-        for (int64 i = 0; i < row; ++i) component[index * row + i] += start + line[axes - 1] * static_cast<double>(i);
+        for (int64 i = 0; i < row; ++i)
+            component[index * row + i] += start + line[axes - 1] * static_cast<double>(geometry.first[axes - 1] + i);
     });
 }
 

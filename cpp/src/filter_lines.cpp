@@ -20,32 +20,24 @@ template <class T>
 class Lines {
    public:
     Lines(const FilterJob& job, const int64* line, int count)
-        : data_(reinterpret_cast<T*>(job.coefficients)), stride_(job.stride), start_(job.held_start), count_(count) {
+        : data_(reinterpret_cast<T*>(job.coefficients)),
+          stride_(job.stride),
+          start_(job.held_start),
+          stop_(job.held_stop),
+          count_(count) {
         adjacent_ = true;
         for (int l = 0; l < lanes; ++l) {
             line_[l] = line[l < count ? l : 0];
             adjacent_ &= l >= count || line_[l] == line_[0] + l;
         }
     }
+    // What is not held is zero.
     void read(int64 first, int64 last, T* rows) const {
-        if (stride_ == 1) {
-            const T* from[lanes];
-            for (int l = 0; l < lanes; ++l) from[l] = at(first) + line_[l];
-            lines_to_tile(from, count_, static_cast<int>(last - first), rows);
-            return;
-        }
-        for (int64 i = first; i < last; ++i, rows += lanes) {
-            const T* from = at(i);
-            if (adjacent_ && count_ == lanes) {
-                std::memcpy(rows, from + line_[0], lanes * sizeof(T));
-                // The next lines are most often their neighbours.
-                prefetch(from + line_[0] + lanes);
-                prefetch(from + line_[0] + lanes + lanes / 2);
-            } else if (adjacent_)
-                std::memcpy(rows, from + line_[0], static_cast<size_t>(count_) * sizeof(T));
-            else
-                for (int l = 0; l < count_; ++l) rows[l] = from[line_[l]];
-        }
+        const int64 from = minimum(maximum(first, start_), last);
+        const int64 to = maximum(minimum(last, stop_), from);
+        std::memset(rows, 0, static_cast<size_t>(from - first) * lanes * sizeof(T));
+        if (from < to) read_held(from, to, rows + (from - first) * lanes);
+        std::memset(rows + (to - first) * lanes, 0, static_cast<size_t>(last - to) * lanes * sizeof(T));
     }
     void write(int64 first, int64 last, const T* rows) const {
         if (stride_ == 1) {
@@ -67,10 +59,31 @@ class Lines {
 
    private:
     static constexpr int lanes = tile_lanes<T>;
+    void read_held(int64 first, int64 last, T* rows) const {
+        if (stride_ == 1) {
+            const T* from[lanes];
+            for (int l = 0; l < lanes; ++l) from[l] = at(first) + line_[l];
+            lines_to_tile(from, count_, static_cast<int>(last - first), rows);
+            return;
+        }
+        for (int64 i = first; i < last; ++i, rows += lanes) {
+            const T* from = at(i);
+            if (adjacent_ && count_ == lanes) {
+                std::memcpy(rows, from + line_[0], lanes * sizeof(T));
+                // The next lines are most often their neighbours.
+                prefetch(from + line_[0] + lanes);
+                prefetch(from + line_[0] + lanes + lanes / 2);
+            } else if (adjacent_)
+                std::memcpy(rows, from + line_[0], static_cast<size_t>(count_) * sizeof(T));
+            else
+                for (int l = 0; l < count_; ++l) rows[l] = from[line_[l]];
+        }
+    }
     T* at(int64 index) const { return data_ + (index - start_) * stride_; }
     T* data_;
     int64 stride_;
     int64 start_;
+    int64 stop_;
     int count_;
     bool adjacent_;  // side by side
     int64 line_[lanes];

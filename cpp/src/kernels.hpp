@@ -89,8 +89,9 @@ struct FilterJob {
     int order;
     int extension;  // prefilter_mode
     bool transposed;
-    int64 extent;        // of the whole axis
-    int64 held_start;    // first sample of the axis in memory
+    int64 extent;      // of the whole axis
+    int64 held_start;  // the samples of the axis in memory; the transpose takes the others for zeros
+    int64 held_stop;
     int64 wanted_start;  // coefficients to compute; where a call is resumed, whole blocks
     int64 wanted_stop;
     int64 stride;    // along the filtered axis, in elements

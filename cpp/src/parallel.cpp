@@ -8,6 +8,7 @@
 #include <mutex>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #if defined(__linux__)
@@ -190,6 +191,7 @@ class Pool {
 };
 
 std::atomic<int> chosen_threads{0};
+thread_local bool on_own_thread = false;
 
 }  // namespace
 
@@ -200,7 +202,9 @@ int get_threads() {
 
 void set_threads(int threads) { chosen_threads.store(std::max(1, threads)); }
 
-int PoolExecutor::threads() const { return get_threads(); }
+bool keep_to_thread(bool keep) { return std::exchange(on_own_thread, keep); }
+
+int PoolExecutor::threads() const { return on_own_thread ? 1 : get_threads(); }
 
 void PoolExecutor::checkpoint() {
     if (stopped_.load()) throw Interrupted();

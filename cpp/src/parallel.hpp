@@ -67,4 +67,7 @@ class PoolExecutor : public Executor {
 int get_threads();
 void set_threads(int threads);
 
+// Whether calls from this thread keep to it; returns what was set before.
+bool keep_to_thread(bool keep);
+
 }  // namespace elasticnd

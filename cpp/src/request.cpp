@@ -24,6 +24,7 @@ Geometry checked_geometry(const void* bytes, int64 size) {
         if (geometry.points[k] < 1 || geometry.points[k] > longest) reject("control points out of range");
         if (geometry.output[k] < 0 || geometry.output[k] > longest) reject("output extent out of range");
         if (geometry.crop[k] < 0 || geometry.crop[k] > longest) reject("crop out of range");
+        if (geometry.first[k] < 0 || geometry.first[k] > longest) reject("first voxel out of range");
         if (geometry.derivative[k] < 0) reject("derivative out of range");
     }
     return geometry;
@@ -59,8 +60,9 @@ void require_wide_enough(int arithmetic, int dtype) {
 }
 
 Request::Request(const Settings& settings, const View* image, const View& output, const Motion& motion,
-                 const std::vector<DirectionNumbers>& ways)
-    : output_(output, settings.geometry, settings.geometry.output, settings.batch_axes) {
+                 const std::vector<DirectionNumbers>& ways, const HeldVoxels& held)
+    : output_(output, settings.geometry, settings.geometry.output, settings.batch_axes),
+      batch_axes_(settings.batch_axes) {
     require_wide_enough(settings.arithmetic, output.dtype);
     deformation.geometry = settings.geometry;
     deformation.filtered = settings.filtered;
@@ -70,19 +72,39 @@ Request::Request(const Settings& settings, const View* image, const View& output
     deformation.output = output_.planes;
     deformation.image = output_.planes;
     deformation.fill_element = nullptr;
+    deformation.held = whole_image(geometry());
+    if (!held.empty()) {
+        if (!ways.empty()) reject("directions need the whole image");
+        set_held(held);
+    }
     if (image) {
         require_wide_enough(settings.arithmetic, image->dtype);
-        image_ = std::make_unique<PlanesOf>(*image, geometry(), geometry().image, settings.batch_axes);
-        require_same_planes(*image_);
+        image_ = planes_of(*image);
         deformation.image = image_->planes;
     }
     set_motion(motion);
     for (const DirectionNumbers& numbers : ways) add_direction(numbers);
 }
 
-void Request::require_same_planes(const PlanesOf& other) const {
-    if (other.items != output_.items || other.channels != output_.channels)
+void Request::set_held(const HeldVoxels& held) {
+    if (held.size() != static_cast<size_t>(geometry().axes)) reject("a part of an image has too few axes");
+    for (size_t k = 0; k < held.size(); ++k) {
+        const auto [start, extent] = held[k];
+        if (start < 0 || extent < 0 || start > geometry().image[k] || extent > geometry().image[k] - start)
+            reject("a part of an image lies outside of it");
+        deformation.held.start[k] = start;
+        deformation.held.extent[k] = extent;
+    }
+}
+
+std::unique_ptr<PlanesOf> Request::planes_of(const View& image) const {
+    const Box& held = deformation.held;
+    auto planes = std::make_unique<PlanesOf>(image, geometry(), held.extent, batch_axes_);
+    if (planes->items != output_.items || planes->channels != output_.channels)
         reject("image and output differ in their planes");
+    // From where the image begins, or would begin.
+    for (int k = 0; k < geometry().axes; ++k) planes->planes.data -= held.start[k] * planes->planes.stride[k];
+    return planes;
 }
 
 void Request::set_motion(const Motion& motion) {

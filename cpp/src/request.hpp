@@ -3,6 +3,7 @@
 #pragma once
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core.hpp"
@@ -69,16 +70,20 @@ struct DirectionNumbers {
     Numbers affine;
 };
 
+// Of a part of an image, first voxel and extent along each deformed axis.
+using HeldVoxels = std::vector<std::pair<int64, int64>>;
+
 // A deformation, with what its pointers point to.
 class Request {
    public:
-    // Without an image, `output` stands in for it: nothing reads it then.
+    // Without an image, `output` stands in for it: nothing reads it then. Of a part of the image, `held` has first
+    // voxel and extent along each deformed axis; empty, the image is whole.
     Request(const Settings& settings, const View* image, const View& output, const Motion& motion,
-            const std::vector<DirectionNumbers>& directions = {});
+            const std::vector<DirectionNumbers>& directions = {}, const HeldVoxels& held = {});
     Request(const Request&) = delete;
 
-    // The planes of a target of `scatter`.
-    void require_same_planes(const PlanesOf& other) const;
+    // The planes of what is held of an image.
+    std::unique_ptr<PlanesOf> planes_of(const View& image) const;
     int64 points_size() const { return points_size_; }
     int64 map_size() const { return int64(geometry().axes) * (geometry().axes + 1); }
     const Geometry& geometry() const { return deformation.geometry; }
@@ -87,11 +92,13 @@ class Request {
     std::vector<Direction> directions;
 
    private:
+    void set_held(const HeldVoxels& held);
     void set_motion(const Motion& motion);
     void add_direction(const DirectionNumbers& numbers);
 
     PlanesOf output_;
     std::vector<double> inverse_;
+    int batch_axes_;
     int64 points_size_;
     bool has_affine_;
     std::unique_ptr<PlanesOf> image_;

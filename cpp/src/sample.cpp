@@ -1,6 +1,7 @@
 // Sampling and its transposes: the coefficients that they need, and their work cut into tasks.
 #include <algorithm>
 #include <memory>
+#include <stdexcept>
 
 #include "../include/elasticnd/boundary.hpp"
 #include "core.hpp"
@@ -66,6 +67,12 @@ class Grid {
 
 constexpr int64 longest_table = 16384;  // voxels of a row: 768 KiB of weights
 
+OutputPart whole_output(const Geometry& geometry) {
+    OutputPart all = {};
+    std::copy_n(geometry.output, geometry.axes, all.last);
+    return all;
+}
+
 // A job for one item, made ready for the kernels.
 class Prepared {
    public:
@@ -100,7 +107,10 @@ class Prepared {
     }
 
     // The coefficients that a part of the output, or all of it, can reach.
-    Box source_box(const OutputPart& part) const { return find_source_box(job.geometry, part, job.field, job.affine); }
+    SourceBox source_box(const OutputPart& part) const {
+        return find_source_box(job.geometry, part, job.field, job.affine);
+    }
+    SourceBox source_box() const { return source_box(whole_output(job.geometry)); }
 
     // The coefficients that the source holds.
     void set_source(const Coefficients& coefficients, const Geometry& boxed) {
@@ -108,12 +118,13 @@ class Prepared {
         job.source = coefficients.planes();
     }
     // The source is the image.
-    void set_source(const Planes& image) {
-        for (int k = 0; k < job.geometry.axes; ++k) {
-            job.geometry.box_start[k] = 0;
-            job.geometry.box_extent[k] = job.geometry.image[k];
-        }
+    void set_source(const Planes& image, const Box& held) {
         job.source = image;
+        for (int k = 0; k < job.geometry.axes; ++k) {
+            job.geometry.box_start[k] = held.start[k];
+            job.geometry.box_extent[k] = held.extent[k];
+            job.source.data += held.start[k] * image.stride[k];
+        }
         job.direct = true;
     }
 
@@ -146,15 +157,48 @@ bool samples_image_itself(const Deformation& deformation) {
 }
 
 bool is_whole(const Geometry& geometry) {
-    for (int k = 0; k < geometry.axes; ++k)
-        if (geometry.output[k] != geometry.image[k]) return false;
-    return true;
+    return std::equal(geometry.output, geometry.output + geometry.axes, geometry.image);
+}
+
+bool holds_whole_image(const Deformation& deformation) {
+    const Geometry& geometry = deformation.geometry;
+    return std::equal(geometry.image, geometry.image + geometry.axes, deformation.held.extent);
 }
 
 Geometry with_box(Geometry geometry, const Box& box) {
     std::copy_n(box.start, max_axes, geometry.box_start);
     std::copy_n(box.extent, max_axes, geometry.box_extent);
     return geometry;
+}
+
+// ---- parts of images ------------------------------------------------------------------------------------------------
+
+bool is_filtered(const Deformation& deformation) { return deformation.filtered && deformation.geometry.order > 1; }
+
+// The voxels from which a box of coefficients is had.
+Box voxels_read(const Deformation& deformation, const SourceBox& box) {
+    if (box.outside) return {};
+    const Geometry boxed = with_box(deformation.geometry, box);
+    if (samples_image_itself(deformation)) return voxels_in_box(boxed);
+    return voxels_under_box(boxed, deformation.arithmetic, is_filtered(deformation));
+}
+
+void require_held(const Deformation& deformation, const Box& voxels) {
+    const Box& held = deformation.held;
+    for (int k = 0; k < deformation.geometry.axes; ++k) {
+        const bool inside =
+            voxels.start[k] >= held.start[k] && voxels.start[k] + voxels.extent[k] <= held.start[k] + held.extent[k];
+        if (voxels.extent[k] > 0 && !inside)
+            throw std::invalid_argument("elasticnd._core: the part of the image lacks voxels that are read");
+    }
+}
+
+void cover(Box& all, const Box& other, int axes) {
+    for (int k = 0; k < axes; ++k) {
+        const int64 stop = std::max(all.start[k] + all.extent[k], other.start[k] + other.extent[k]);
+        all.start[k] = std::min(all.start[k], other.start[k]);
+        all.extent[k] = stop - all.start[k];
+    }
 }
 
 // ---- tasks ----------------------------------------------------------------------------------------------------------
@@ -204,8 +248,8 @@ void run_rows(const Prepared& prepared, RowKernel kernel, Executor& executor) {
 template <class Body>
 void for_each_item(const Deformation& deformation, Executor& executor, Body body) {
     const Geometry& geometry = deformation.geometry;
-    const int64 voxels =
-        deformation.channels * (product(geometry.image, geometry.axes) + product(geometry.output, geometry.axes));
+    const int64 voxels = deformation.channels *
+                         (product(deformation.held.extent, geometry.axes) + product(geometry.output, geometry.axes));
     constexpr int64 small = int64(1) << 22;
     const bool side_by_side = deformation.items > 1 && voxels < small && executor.threads() > 1 &&
                               (deformation.items >= 4 * executor.threads() || voxels < small / 64);
@@ -222,8 +266,9 @@ void for_each_item(const Deformation& deformation, Executor& executor, Body body
 // Calls body(first channel, deformation of some channels): as many as are held at a time.
 template <class Body>
 void for_channels(const Deformation& one, Body body) {
-    const double plane = 8.0 * static_cast<double>(product(one.geometry.image, one.geometry.axes));  // bytes, at most
-    const int64 together = std::max<int64>(1, static_cast<int64>(static_cast<double>(channels_bytes) / plane));
+    const double plane = 8.0 * static_cast<double>(product(one.held.extent, one.geometry.axes));  // bytes, at most
+    const double most = static_cast<double>(channels_bytes) / std::max(8.0, plane);
+    const int64 together = std::max<int64>(1, static_cast<int64>(most));
     for (int64 first = 0; first < one.channels; first += together) {
         Deformation some = one;
         some.channels = std::min(together, one.channels - first);
@@ -250,24 +295,62 @@ void sample(const Deformation& deformation, Executor& executor) {
     for_each_item(deformation, executor, [](int64, const Deformation& one, Executor& own) {
         if (samples_image_itself(one)) {
             Prepared prepared(one, own);
-            prepared.set_source(one.image);
+            if (!holds_whole_image(one)) require_held(one, voxels_read(one, prepared.source_box()));
+            prepared.set_source(one.image, one.held);
             run_rows(prepared, active_kernels().sample, own);
             return;
         }
         for_channels(one, [&](int64, const Deformation& some) {
             Prepared prepared(some, own);
             Geometry boxed = with_whole_box(some.geometry);
-            if (!is_whole(boxed) || some.affine) {
-                OutputPart all = {};
-                std::copy_n(boxed.output, boxed.axes, all.last);
-                boxed = with_box(boxed, prepared.source_box(all));
+            bool outside = false;
+            if (!is_whole(boxed) || some.affine || !holds_whole_image(some)) {
+                const SourceBox box = prepared.source_box();
+                require_held(some, voxels_read(some, box));
+                boxed = with_box(boxed, box);
+                outside = box.outside;
             }
             Coefficients coefficients(boxed, some.arithmetic, some.channels, Coefficients::spaced);
-            coefficients.compute(some.image, some.filtered && boxed.order > 1, own);
+            if (outside)
+                coefficients.fill(boxed.beyond, own);
+            else
+                coefficients.compute(some.image, is_filtered(some), own);
             prepared.set_source(coefficients, boxed);
             run_rows(prepared, active_kernels().sample, own);
         });
     });
+}
+
+Box whole_image(const Geometry& geometry) {
+    Box all = {};
+    std::copy_n(geometry.image, geometry.axes, all.extent);
+    return all;
+}
+
+void find_source_voxels(const Deformation& deformation, const std::vector<int64>& blocks, Box* voxels,
+                        Executor& executor) {
+    const int axes = deformation.geometry.axes;
+    const int64 count = static_cast<int64>(blocks.size()) / (2 * axes);
+    std::fill_n(voxels, count, Box{});
+    for (int64 item = 0; item < deformation.items; ++item) {
+        const Deformation one = item_of(deformation, item);
+        const Grid grid(one.geometry, one.points, executor);
+        executor.run(count, [&](int64 block) {
+            Deformation part = one;
+            for (int k = 0; k < axes; ++k) {
+                part.geometry.first[k] = blocks[static_cast<size_t>(2 * (block * axes + k))];
+                part.geometry.output[k] = blocks[static_cast<size_t>(2 * (block * axes + k) + 1)];
+            }
+            const SourceBox box =
+                find_source_box(part.geometry, whole_output(part.geometry), grid.field(), part.affine);
+            const Box read = voxels_read(part, box);
+            if (read.extent[0] == 0) return;
+            if (voxels[block].extent[0] == 0)
+                voxels[block] = read;
+            else
+                cover(voxels[block], read, axes);
+        });
+    }
 }
 
 void displace(const Deformation& deformation, Executor& executor) {
@@ -388,17 +471,28 @@ void scatter(const Deformation& deformation, const Gradients& gradients, Executo
     for_each_item(deformation, executor, [&](int64 item, const Deformation& one, Executor& own) {
         for_channels(one, [&](int64 first, const Deformation& some) {
             Geometry boxed = with_whole_box(some.geometry);
-            const bool filtered = some.filtered && boxed.order > 1;
+            const bool filtered = is_filtered(some);
             Prepared prepared(some, own);
+            if (!holds_whole_image(some)) {
+                const SourceBox box = prepared.source_box();
+                if (box.outside) return;
+                boxed = with_box(boxed, box);
+                require_held(some, voxels_under_box(boxed, some.arithmetic, filtered));
+            }
+            // Both of one layout: where a stencil lies is found once.
+            const auto use = filtered ? Coefficients::pulled : Coefficients::unfiltered;
+            auto make = [&] {
+                return std::make_unique<Coefficients>(boxed, some.arithmetic, some.channels, Coefficients::spaced, use);
+            };
             std::unique_ptr<Coefficients> source;
             std::unique_ptr<Coefficients> target;
             if (gradients.points) {
-                source = std::make_unique<Coefficients>(boxed, some.arithmetic, some.channels, Coefficients::spaced);
+                source = make();
                 source->compute(some.image, filtered, own);
                 prepared.set_source(*source, boxed);
             }
             if (gradients.image) {
-                target = std::make_unique<Coefficients>(boxed, some.arithmetic, some.channels, Coefficients::spaced);
+                target = make();
                 target->clear(own);
                 if (!source) prepared.set_source(*target, boxed);
             }

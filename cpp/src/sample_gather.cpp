@@ -11,12 +11,14 @@ namespace {
 
 // ---- stencils that leave the image, of orders 0 and 1, which have no coefficients beyond its border -----------------
 
-// Where tap `tap` along an axis lies in the image, in bytes from its start; beyond_border if the mode leaves it out.
+// Where tap `tap` along an axis lies in the source, in bytes from its start; beyond_border if the mode leaves it out.
 int64 tap_offset(const SampleJob& job, const Row& row, int i, int axis, int tap) {
     const Geometry& geometry = job.geometry;
     const int64 first = static_cast<int64>(row.first[axis][i] + floor_of(row.place[axis][i]));
     const int64 index = fold_index(first + tap, geometry.image[axis], geometry.mode);
-    return index == beyond_border ? beyond_border : index * job.source.stride[axis];
+    if (index == beyond_border) return beyond_border;
+    const int64 held = minimum(maximum<int64>(index - geometry.box_start[axis], 0), geometry.box_extent[axis] - 1);
+    return held * job.source.stride[axis];
 }
 
 template <class Storage>

@@ -11,21 +11,22 @@
 namespace elasticnd {
 namespace {
 
-struct Range {
+struct Interval {
     double low;
     double high;
-    void add(Range other) {
+    void add(Interval other) {
         low += other.low;
         high += other.high;
     }
-    void cover(Range other) {
+    void cover(Interval other) {
         low = other.low < low ? other.low : low;
         high = other.high > high ? other.high : high;
     }
 };
 
-Range scaled(double factor, Range range) {
-    return factor < 0 ? Range{factor * range.high, factor * range.low} : Range{factor * range.low, factor * range.high};
+Interval scaled(double factor, Interval range) {
+    return factor < 0 ? Interval{factor * range.high, factor * range.low}
+                      : Interval{factor * range.low, factor * range.high};
 }
 
 // The cells of the control grid that a range of full-frame indices meets, along one axis.
@@ -33,7 +34,7 @@ struct Cells {
     int64 first;
     int64 count;
     double width;  // of a cell, in voxels
-    Range voxels;
+    Interval voxels;
 
     Cells(int64 start, int64 stop, int64 extent, int64 points)
         : voxels{static_cast<double>(start), static_cast<double>(stop - 1)} {
@@ -49,16 +50,16 @@ struct Cells {
         width = INFINITY;
     }
     // The voxels in the cell `index` after the first, a little more than these.
-    Range within(int64 index) const {
+    Interval within(int64 index) const {
         if (std::isinf(width)) return voxels;
         const double start = static_cast<double>(first + index) * width;
         return {std::max(voxels.low, start - 1), std::min(voxels.high, start + width + 1)};
     }
     // These voxels as places in the cell, from 0 to 1.
-    Range places(int64 index) const {
+    Interval places(int64 index) const {
         if (std::isinf(width)) return {0, 0};
         const double start = static_cast<double>(first + index) * width;
-        const Range full = within(index);
+        const Interval full = within(index);
         return {std::clamp((full.low - start) / width, 0.0, 1.0), std::clamp((full.high - start) / width, 0.0, 1.0)};
     }
 };
@@ -76,7 +77,7 @@ double polar_form(const double* bernstein, double r, double s, double t) {
 // Turns four coefficients of a cubic B-spline, `stride` apart, into the Bernstein coefficients of its piece between two
 // places of the cell. They bound the piece, the more tightly the shorter it is (G. Farin, "Curves and Surfaces for
 // CAGD").
-void restrict_line(double* line, int64 stride, Range places) {
+void restrict_line(double* line, int64 stride, Interval places) {
     const double c[] = {line[0], line[stride], line[2 * stride], line[3 * stride]};
     const double bernstein[] = {(c[0] + 4 * c[1] + c[2]) / 6, (2 * c[1] + c[2]) / 3, (c[1] + 2 * c[2]) / 3,
                                 (c[1] + 4 * c[2] + c[3]) / 6};
@@ -89,7 +90,7 @@ void restrict_line(double* line, int64 stride, Range places) {
 
 // For one component, the bounds of the displacement in every cell of a patch of few cells: of the part of the cell that
 // lies in the patch.
-std::vector<Range> piece_bounds(const Field& field, const std::vector<Cells>& cells, const double* component) {
+std::vector<Interval> piece_bounds(const Field& field, const std::vector<Cells>& cells, const double* component) {
     const int axes = static_cast<int>(cells.size());
     int64 count = 1;
     int64 taps = 1;
@@ -98,7 +99,7 @@ std::vector<Range> piece_bounds(const Field& field, const std::vector<Cells>& ce
         taps *= 4;
     }
     std::vector<double> piece(static_cast<size_t>(taps));
-    std::vector<Range> bounds;
+    std::vector<Interval> bounds;
     for (int64 i = 0; i < count; ++i) {
         int64 index[max_axes];
         int64 rest = i;
@@ -120,11 +121,11 @@ std::vector<Range> piece_bounds(const Field& field, const std::vector<Cells>& ce
         int64 stride = taps;
         for (int k = 0; k < axes; ++k) {
             stride /= 4;
-            const Range places = cells[static_cast<size_t>(k)].places(index[k]);
+            const Interval places = cells[static_cast<size_t>(k)].places(index[k]);
             for (int64 j = 0; j < taps; ++j)
                 if (j / stride % 4 == 0) restrict_line(&piece[static_cast<size_t>(j)], stride, places);
         }
-        Range range = {piece[0], piece[0]};
+        Interval range = {piece[0], piece[0]};
         for (const double value : piece) range.cover({value, value});
         bounds.push_back(range);
     }
@@ -155,7 +156,7 @@ class CellBounds {
         for (size_t k = 0; k < extent.size(); ++k) cover_four(extent, k);
     }
 
-    std::vector<Range> bounds;  // in C order of the cells
+    std::vector<Interval> bounds;  // in C order of the cells
 
    private:
     // Replaces each window of four along an axis by its bounds; the axis gets three shorter.
@@ -165,12 +166,12 @@ class CellBounds {
         for (size_t k = 0; k < axis; ++k) before *= extent[k];
         for (size_t k = axis + 1; k < extent.size(); ++k) after *= extent[k];
         const int64 windows = extent[axis] - 3;
-        std::vector<Range> covered(static_cast<size_t>(before * windows * after));
+        std::vector<Interval> covered(static_cast<size_t>(before * windows * after));
         for (int64 b = 0; b < before; ++b)
             for (int64 w = 0; w < windows; ++w)
                 for (int64 a = 0; a < after; ++a) {
-                    const Range* from = &bounds[static_cast<size_t>((b * extent[axis] + w) * after + a)];
-                    Range range = *from;
+                    const Interval* from = &bounds[static_cast<size_t>((b * extent[axis] + w) * after + a)];
+                    Interval range = *from;
                     for (int tap = 1; tap < 4; ++tap) range.cover(from[tap * after]);
                     covered[static_cast<size_t>((b * windows + w) * after + a)] = range;
                 }
@@ -182,14 +183,14 @@ class CellBounds {
 constexpr int64 most_pieces = 4096;    // numbers in all cells: beyond, it costs too much to look at parts of cells ...
 constexpr int64 most_cells = 200'000;  // ... and beyond that, to look at each cell
 
-std::vector<Range> whole_bounds(const double* component, int64 points) {
-    Range range = {component[0], component[0]};
+std::vector<Interval> whole_bounds(const double* component, int64 points) {
+    Interval range = {component[0], component[0]};
     for (int64 i = 1; i < points; ++i) range.cover({component[i], component[i]});
     return {range};
 }
 
 // Coordinates along an axis after folding.
-Range folded(const Geometry& geometry, Range x, double last) {
+Interval folded(const Geometry& geometry, Interval x, double last) {
     const double reach = common::border_reach(geometry.order);
     switch (geometry.mode) {
         case mode_constant: return {std::clamp(x.low, 0.0, last), std::clamp(x.high, 0.0, last)};
@@ -202,25 +203,29 @@ Range folded(const Geometry& geometry, Range x, double last) {
     if (geometry.mode == mode_wrap) return {0, last};
     if (geometry.mode == mode_grid_wrap) return {0, last + 1};
     const double beyond = geometry.mode == mode_reflect ? 0.5 : 0.0;  // where it is mirrored, from the last voxel on
-    const Range all = {-beyond, last + beyond};
+    const Interval all = {-beyond, last + beyond};
     if (x.low < -last || x.high > 2 * last) return all;
-    Range inside = {std::max(x.low, all.low), std::min(x.high, all.high)};
+    Interval inside = {std::max(x.low, all.low), std::min(x.high, all.high)};
     if (x.low < all.low) inside.cover({all.low, -2 * beyond - x.low});
     if (x.high > all.high) inside.cover({2 * last + 2 * beyond - x.high, all.high});
     return {std::max(inside.low, all.low), std::min(inside.high, all.high)};
 }
 
 // Positions along an axis to the coefficients that their stencils touch. `largest` bounds the numbers that the
-// positions are sums of.
-void reach_of(const Geometry& geometry, int axis, Range x, double largest, int64& start, int64& extent) {
+// positions are sums of. Tells whether no position lies on the image.
+bool reach_of(const Geometry& geometry, int axis, Interval x, double largest, int64& start, int64& extent) {
     const int64 border = border_of(geometry);
-    const int64 last = geometry.image[axis] + 2 * geometry.padding - 1;
+    const int64 last = padded_extent(geometry, axis) - 1;
     start = -border;
     extent = last + 1 + 2 * border;
-    if (!(largest < 1e15)) return;                // NaN as well
+    if (!(largest < 1e15)) return false;          // NaN as well
     const double slack = 1e-3 + 1e-14 * largest;  // above the rounding of a position, most often far below a voxel
-    x = folded(geometry, {x.low + geometry.padding - slack, x.high + geometry.padding + slack},
-               static_cast<double>(last));
+    x = {x.low + geometry.padding - slack, x.high + geometry.padding + slack};
+    // Farther than this, no tap lies on the image.
+    const double reach = geometry.mode == mode_grid_constant ? common::border_reach(geometry.order) : 0;
+    const bool has_outside = geometry.mode == mode_constant || geometry.mode == mode_grid_constant;
+    const bool outside = x.high < -reach || x.low > static_cast<double>(last) + reach;
+    x = folded(geometry, x, static_cast<double>(last));
     const double shift = common::knot_shift(geometry.order);
     const int64 before = geometry.order / 2;
     const int64 lowest = common::floor_to_integer(x.low - slack + shift) - before;
@@ -228,18 +233,19 @@ void reach_of(const Geometry& geometry, int axis, Range x, double largest, int64
     const int64 end = std::min(highest, last + border);
     start = std::clamp(lowest, -border, end - geometry.order);
     extent = end - start + 1;
+    return has_outside && outside;
 }
 
 }  // namespace
 
-Box find_source_box(const Geometry& geometry, const OutputPart& part, const Field& field, const double* affine) {
+SourceBox find_source_box(const Geometry& geometry, const OutputPart& part, const Field& field, const double* affine) {
     const int axes = geometry.axes;
     std::vector<Cells> cells;
     int64 cell_count = 1;
     int64 coefficients = 1;
     for (int k = 0; k < axes; ++k) {
-        cells.emplace_back(geometry.crop[k] + part.first[k], geometry.crop[k] + part.last[k], geometry.image[k],
-                           geometry.points[k]);
+        const int64 start = geometry.crop[k] + geometry.first[k];
+        cells.emplace_back(start + part.first[k], start + part.last[k], geometry.image[k], geometry.points[k]);
         cell_count *= cells.back().count;
         coefficients *= field.extent[k];
     }
@@ -251,28 +257,28 @@ Box find_source_box(const Geometry& geometry, const OutputPart& part, const Fiel
         for (Cells& along : cells) along.merge();
         cell_count = 1;
     }
-    Box box;
+    SourceBox box = {};
     for (int k = 0; k < axes; ++k) {
         const double* component = field.coefficients + k * coefficients;
-        const std::vector<Range> bounds = few      ? piece_bounds(field, cells, component)
-                                          : merged ? whole_bounds(component, coefficients)
-                                                   : CellBounds(field, cells, component).bounds;
+        const std::vector<Interval> bounds = few      ? piece_bounds(field, cells, component)
+                                             : merged ? whole_bounds(component, coefficients)
+                                                      : CellBounds(field, cells, component).bounds;
         const double* line = affine ? affine + k * (axes + 1) : nullptr;
-        Range x = {INFINITY, -INFINITY};
+        Interval x = {INFINITY, -INFINITY};
         double largest = 0;
         bool known = true;
-        auto add = [&](Range& sum, Range term) {
+        auto add = [&](Interval& sum, Interval term) {
             known &= term.low <= term.high;  // false for NaN
             largest = std::max({largest, -term.low, term.high});
             sum.add(term);
         };
         for (int64 i = 0; i < cell_count; ++i) {
-            Range place = {0, 0};
+            Interval place = {0, 0};
             add(place, bounds[static_cast<size_t>(i)]);
             int64 rest = i;
             for (int j = axes - 1; j >= 0; --j) {
                 const Cells& along = cells[static_cast<size_t>(j)];
-                const Range full = along.within(rest % along.count);
+                const Interval full = along.within(rest % along.count);
                 rest /= along.count;
                 const double crop = static_cast<double>(geometry.crop[j]);
                 if (line)
@@ -286,7 +292,7 @@ Box find_source_box(const Geometry& geometry, const OutputPart& part, const Fiel
             }
             x.cover(place);
         }
-        reach_of(geometry, k, x, known ? largest : INFINITY, box.start[k], box.extent[k]);
+        box.outside |= reach_of(geometry, k, x, known ? largest : INFINITY, box.start[k], box.extent[k]);
     }
     return box;
 }

@@ -253,12 +253,10 @@ ffi::Error scatter_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffers, ffi
         const Motion motion = arguments.next_motion(job, fixed);
         Request request(job.settings, image ? &*image : nullptr, gradient, motion, arguments.next_directions(job));
         Gradients gradients = {};
-        std::optional<PlanesOf> target;
+        std::unique_ptr<PlanesOf> target;
         size_t index = 0;
         if (job.wants_image) {
-            target.emplace(view_of(result(results, index++), job.axes), request.geometry(), request.geometry().image,
-                           job.settings.batch_axes);
-            request.require_same_planes(*target);
+            target = request.planes_of(view_of(result(results, index++), job.axes));
             gradients.image = &target->planes;
         }
         std::vector<double> points;

@@ -13,6 +13,7 @@ int main(int count, char** names) {
     } const tests[] = {{"values", test::test_values},
                        {"transposes", test::test_transposes},
                        {"prefilter", test::test_prefilter},
+                       {"parts", test::test_parts},
                        {"inside", test::test_everything_stays_inside},
                        {"threads", test::test_threads}};
     for (const std::string& kernels : available_kernels()) {

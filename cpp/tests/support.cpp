@@ -138,6 +138,7 @@ Deformation deformation_of(const Case& given, const Doubles& points, const Array
     static const double no_element[2] = {0, 0};
     Deformation deformation = {};
     deformation.geometry = geometry_of(given);
+    deformation.held = whole_image(deformation.geometry);
     deformation.filtered = given.filtered;
     deformation.arithmetic = arithmetic_of(output.planes.dtype);
     deformation.items = given.items;

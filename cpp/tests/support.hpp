@@ -139,6 +139,7 @@ class Serial : public Executor {
 void test_values();
 void test_transposes();
 void test_prefilter();
+void test_parts();
 void test_everything_stays_inside();
 void test_threads();
 

@@ -158,13 +158,29 @@ def _vjp(
         for part in parts:
             for total, summand in zip(of_motion, part, strict=True):
                 total += summand
-    of_displacement = of_motion[0].astype(_gradient_dtype(displacement), copy=False)
+    of_displacement = of_motion[0].astype(gradient_dtype(displacement), copy=False)
     if affine is None:
         return of_images, of_displacement, None
     of_matrix = inverse_change_adjoint(_Algebra(xp), motion[1], spec.fixed_linear, of_motion[1])
-    of_affine = xp.zeros(affine.shape, _gradient_dtype(affine))
+    of_affine = xp.zeros(affine.shape, gradient_dtype(affine))
     of_affine[..., : spec.axes, :] = of_matrix
     return of_images, of_displacement, of_affine
+
+
+def source_voxels(
+    spec: DeformSpec, blocks: NDArray[np.int64], displacement: Array, affine: Array | None
+) -> NDArray[np.int64]:
+    """Find what of the image is read for blocks of the patch: first voxel and extent, (blocks, axes, 2) as `blocks`."""
+    return _operators.source_voxels(spec, blocks, _motion(spec, displacement, affine))
+
+
+def source_box(spec: DeformSpec, displacement: Array, affine: Array | None) -> tuple[slice, ...]:
+    """Find what of the image is read for the patch."""
+    if 0 in spec.output:
+        return (slice(0, 0),) * spec.axes
+    patch = np.array([[(0, extent) for extent in spec.output]])
+    (box,) = source_voxels(spec, patch, displacement, affine).tolist()
+    return tuple(slice(start, start + extent) for start, extent in box)
 
 
 def dense(spec: DeformSpec, displacement: Array) -> Array:
@@ -215,7 +231,8 @@ def _converted(array: Array, dtype: np.dtype[Any]) -> Array:
         return array.astype(dtype, copy=False)
 
 
-def _gradient_dtype(array: Array) -> np.dtype[Any]:
+def gradient_dtype(array: Array) -> np.dtype[Any]:
+    """Give the dtype of the gradient of a control grid or a matrix."""
     dtype = _operators.native(array.dtype)
     return np.dtype(np.float64) if dtype.kind in "iu" else dtype
 

@@ -54,6 +54,7 @@ class Job(NamedTuple):
     arithmetic: int  # in which it is computed: that of float32 or float64
     filtered: bool  # else the image is taken for its coefficients
     fill: bytes  # the element where there is no position, for order 0
+    held: tuple[tuple[int, int], ...] | None = None  # first voxel and extent of what is there of the image; None: all
 
 
 def is_cupy(array: Any) -> bool:

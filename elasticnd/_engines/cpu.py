@@ -62,6 +62,7 @@ def sample(job: Job, image: Array, motion: Motion, output: Array) -> None:
         job.filtered,
         job.arithmetic,
         job.fill,
+        job.held,
     )
 
 
@@ -70,8 +71,8 @@ def scatter(
 ) -> tuple[Floats, Floats | None] | None:
     """Pull the gradient of the output back to what `sample` took.
 
-    Writes that of the image to `image_gradient`, if there is one. With an image, returns those of the control points
-    and, if there is an affine, of its inverse map, per batch item.
+    Writes that of the image to `image_gradient`, if there is one; of a part of an image, what `sample` reads. With
+    an image, returns those of the control points and, if there is an affine, of its inverse map, per batch item.
     """
     settle_threads()
     return _core.scatter(
@@ -87,6 +88,17 @@ def scatter(
         job.batch_axes,
         job.filtered,
         job.arithmetic,
+        job.held,
+    )
+
+
+def source_voxels(job: Job, blocks: Array, motion: Motion) -> Array:
+    """Find first voxel and extent, along each axis, of what `sample` reads for blocks of the output.
+
+    So the blocks are given and the result comes, (blocks, axes, 2). Where nothing is read, the extents are 0.
+    """
+    return _core.source_voxels(
+        job.geometry, blocks, motion.points, motion.affine, motion.fixed, job.filtered, job.arithmetic
     )
 
 

@@ -494,7 +494,8 @@ class _MotionSums:
         rows = tuple(range(2, axes + 1))
         result = xp.empty((self.call.items, axes, axes + 1), np.float64)
         for k, extent in enumerate(self.call.output[:-1]):
-            index = xp.arange(extent, dtype=np.float64).reshape(-1, *(1,) * (axes - 2 - k))
+            index = float(self.call.geometry["first"][k]) + xp.arange(extent, dtype=np.float64)
+            index = index.reshape(-1, *(1,) * (axes - 2 - k))
             result[..., k] = (moments[..., 0] * index).sum(rows)
         result[..., axes - 1] = moments[..., 1].sum(rows)
         result[..., axes] = moments[..., 0].sum(rows)

@@ -14,7 +14,8 @@ struct Geometry {
     int64 image[max_axes];       // extent of the whole image
     int64 points[max_axes];      // control points
     int64 crop[max_axes];        // first voxel of the output patch
-    int64 output[max_axes];      // extent of the output patch
+    int64 first[max_axes];       // first voxel that is computed, counted from there ...
+    int64 output[max_axes];      // ... and how many are
     int64 box_start[max_axes];   // first coefficient that the coefficient array holds ...
     int64 box_extent[max_axes];  // ... and how many it holds
     double fill;                 // value where there is no position

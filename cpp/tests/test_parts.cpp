@@ -1,0 +1,123 @@
+// A block of the output from the part of the image that it is said to read: bit for bit what the whole gives, and the
+// transpose of that.
+#include "support.hpp"
+
+namespace elasticnd {
+namespace test {
+namespace {
+
+constexpr int64 longest[] = {0, 400, 90, 30, 9};
+
+Case random_case(Random& random, int axes, int order, int mode) {
+    Case given;
+    given.order = order;
+    given.mode = mode;
+    given.image = random.shape(axes, 1, longest[axes]);
+    given.points = random.shape(axes, 1, 4);
+    for (const int64 extent : given.image) {
+        given.crop.push_back(random.integer(0, extent - 1));
+        given.output.push_back(random.integer(1, extent - given.crop.back()));
+    }
+    given.items = random.integer(1, 2);
+    given.channels = random.integer(1, 2);
+    given.filtered = random.integer(0, 3) != 0;
+    given.beyond = 0.3;
+    return given;
+}
+
+// What lies at `first` of an array over `extent`, in memory of its own.
+Array part_of(const Array& whole, const Shape& extent, int64 planes, const int64* first, const int64* part_extent,
+              int dtype, int64 items, Layout layout) {
+    const Shape shape(part_extent, part_extent + extent.size());
+    Array part(items, planes / items, shape, dtype, layout);
+    for (int64 i = 0; i < part.count; ++i) {
+        int64 rest = i;
+        int64 at = 0;
+        int64 step = 1;
+        for (size_t k = extent.size(); k-- > 0;) {
+            at += (first[k] + rest % shape[k]) * step;
+            rest /= shape[k];
+            step *= extent[k];
+        }
+        part.set(i, whole.value(at + rest * step));
+    }
+    return part;
+}
+
+// From where the image would begin.
+void hold(Deformation& deformation, const Array& part, const Box& held) {
+    deformation.held = held;
+    deformation.image = part.planes;
+    for (int k = 0; k < deformation.geometry.axes; ++k) deformation.image.data -= held.start[k] * part.planes.stride[k];
+}
+
+void run(Random& random, int axes, int order, int mode, int dtype, Executor& executor) {
+    const Case given = random_case(random, axes, order, mode);
+    const double scale = random.integer(0, 1) ? 2 : 40;
+    const Doubles points = random.reals(given.items * axes * size_of(given.points), -scale, scale);
+    Doubles affine = random.reals(axes * (axes + 1), -0.2, 0.2);
+    for (int k = 0; k < axes; ++k) affine[static_cast<size_t>(k * (axes + 2))] += 1;
+    Case moved = given;
+    if (random.integer(0, 1)) moved.affine = affine.data();
+    Array image(given.items, given.channels, given.image, dtype);
+    image.fill(random, -1, 1);
+    const Array whole = deform(moved, points, image, executor);
+
+    Deformation deformation = deformation_of(moved, points, &image, whole);
+    std::vector<int64> block;
+    for (int k = 0; k < axes; ++k) {
+        const int64 extent = given.output[static_cast<size_t>(k)];
+        deformation.geometry.first[k] = random.integer(0, extent - 1);
+        deformation.geometry.output[k] = random.integer(1, extent - deformation.geometry.first[k]);
+        block.push_back(deformation.geometry.first[k]);
+        block.push_back(deformation.geometry.output[k]);
+    }
+    Box voxels;
+    find_source_voxels(deformation, block, &voxels, executor);
+    const bool outside = voxels.extent[0] == 0;
+    if (outside && mode == mode_constant) return;
+    const int64 planes = given.items * given.channels;
+    const Array expected = part_of(whole, given.output, planes, deformation.geometry.first, deformation.geometry.output,
+                                   dtype, given.items, layout_c);
+    const auto layout = Layout(random.integer(0, layout_count - 1));
+    const Array part = part_of(image, given.image, planes, voxels.start, voxels.extent, dtype, given.items, layout);
+    const Shape shape(deformation.geometry.output, deformation.geometry.output + axes);
+    Array output(given.items, given.channels, shape, dtype, layout);
+    deformation.output = output.planes;
+    hold(deformation, part, voxels);
+    sample(deformation, executor);
+    CHECK(output.equals(expected), "a block, axes %d, order %d, mode %d, dtype %d", axes, order, mode, dtype);
+    if (outside) return;
+
+    Array gradient(given.items, given.channels, shape, dtype, layout);
+    gradient.fill(random, -1, 1);
+    Array pulled(given.items, given.channels, Shape(voxels.extent, voxels.extent + axes), dtype, layout);
+    for (int64 i = 0; i < pulled.count; ++i) pulled.set(i, 0);
+    Doubles of_points(points.size(), 0.0);
+    Planes target = pulled.planes;
+    for (int k = 0; k < axes; ++k) target.data -= voxels.start[k] * target.stride[k];
+    deformation.output = gradient.planes;
+    deformation.geometry.beyond = 0;
+    scatter(deformation, {&target, of_points.data(), nullptr}, executor);
+    Array linear(given.items, given.channels, shape, dtype, layout);
+    deformation.output = linear.planes;
+    sample(deformation, executor);
+    const double tolerance = (dtype == dtype_float64 ? 1e-12 : 1e-4) * (1 + static_cast<double>(gradient.count));
+    CHECK(std::abs(dot(linear, gradient) - dot(part, pulled)) <= tolerance,
+          "transpose of a block, axes %d, order %d, mode %d, dtype %d", axes, order, mode, dtype);
+}
+
+}  // namespace
+
+void test_parts() {
+    Random random(7);
+    PoolExecutor executor({});
+    for (int round = 0; round < 4; ++round)
+        for (int axes = 1; axes <= 4; ++axes)
+            for (int order = 0; order <= max_order; ++order)
+                for (int mode = 0; mode < mode_count; ++mode)
+                    run(random, axes, order, mode, round % 2 ? dtype_float32 : dtype_float64, executor);
+}
+
+}  // namespace test
+}  // namespace elasticnd
