@@ -36,6 +36,12 @@ def _tensorflow() -> ModuleType:
     return tensorflow
 
 
+def _dask() -> ModuleType:
+    from ._bridges import dask  # noqa: PLC0415
+
+    return dask
+
+
 def _xarray() -> ModuleType:
     from ._bridges import xarray  # noqa: PLC0415
 
@@ -49,9 +55,10 @@ _FRAMEWORKS = (
     ("jax", "Array", _jax),
     ("tensorflow", "Tensor", _tensorflow),
     ("tensorflow", "Variable", _tensorflow),
+    ("dask.array", "Array", _dask),
     ("xarray", "DataArray", _xarray),
 )
-_ACCEPTED = "an array of NumPy, CuPy, PyTorch, JAX, TensorFlow, or a library that keeps to the array API standard"
+_ACCEPTED = "an array of NumPy, CuPy, PyTorch, JAX, TensorFlow, dask, or a library that keeps to the array API standard"
 
 
 # Those of the types that have come so far.

@@ -1,0 +1,265 @@
+"""A call cut into blocks: which part of the image each block of the output is made of, and its computation.
+
+The part is known from the control grid alone, before anything is computed. The core computes a block of an output, from
+a part of an image, as it computes the whole, bit for bit.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _dtypes, _operators
+from .._config import sharing_threads
+from .._geometry import Mode
+from .._spec import DeformSpec, Part, Shape
+from . import eager
+
+Array = NDArray[Any]
+Chunks = tuple[tuple[int, ...], ...]  # extents of the chunks along each axis
+Extents = tuple[tuple[int, int], ...]  # first index and extent along each axis
+Slices = tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class Call:
+    """What all blocks of a call share: it is for one image."""
+
+    spec: DeformSpec
+    displacement: Array
+    affine: Array | None
+    dtype: np.dtype[Any]  # of the image
+    chunks: Chunks  # of the image
+
+    def bounds(self) -> list[list[int]]:
+        """Tell where the image's chunks begin, along each deformed axis, and where the last one ends."""
+        return [_starts(self.chunks[axis]) for axis in self.spec.images[0].axes]
+
+    def motion(self, items: Slices) -> tuple[Array, Array | None]:
+        """Give control grid and matrix of some batch items."""
+        batched = self.affine is not None and self.spec.affine_batched
+        return self.displacement[items], self.affine[items] if batched and self.affine is not None else self.affine
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of the output."""
+
+    start: Shape  # in the output
+    shape: Shape
+    items: Slices  # of the batch
+    part: Part
+    chunks: Extents  # of the image that are read, along each deformed axis
+
+    @property
+    def reads_nothing(self) -> bool:
+        """Tell whether no voxel of the image matters."""
+        return self.part.held[0][1] == 0
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Where a part of an image and one of its chunks meet."""
+
+    in_part: Slices
+    in_chunk: Slices
+
+
+# ---- cutting ---------------------------------------------------------------------------------------------------------
+
+
+def output_chunks(spec: DeformSpec, chunks: Chunks) -> Chunks:
+    """Cut the patch as the image is cut there."""
+    result = list(chunks)
+    for axis, start, extent in zip(spec.images[0].axes, spec.crop, spec.output, strict=True):
+        bounds = np.clip(_starts(chunks[axis]), start, start + extent)
+        result[axis] = tuple(int(size) for size in np.diff(bounds) if size) or (0,)
+    return tuple(result)
+
+
+def image_chunks(spec: DeformSpec, chunks: Chunks) -> Chunks:
+    """Cut the image as its patch is cut, with one chunk before and after it: `output_chunks` undoes it."""
+    result = list(chunks)
+    sizes = zip(spec.images[0].axes, spec.crop, spec.output, spec.extent, strict=True)
+    for axis, start, length, extent in sizes:
+        result[axis] = tuple(size for size in (start, *chunks[axis], extent - start - length) if size) or (0,)
+    return tuple(result)
+
+
+def cut(call: Call, chunks: Chunks) -> Iterator[tuple[Shape, Block]]:
+    """Give number and description of each block of the output, which `chunks` cut."""
+    (options,) = call.spec.images
+    starts = list(map(_starts, chunks))
+    others = [k for k in range(len(chunks)) if k not in options.axes]  # the batch axes, and then channels
+    order = (*others, *options.axes)
+    places = [order.index(k) for k in range(len(chunks))]
+    deformed = _numbers(chunks, options.axes)
+    outputs = np.array(
+        [[(starts[k][n], chunks[k][n]) for k, n in zip(options.axes, number, strict=True)] for number in deformed]
+    )
+    firsts = [tuple(first) for first in outputs[..., 0].tolist()]
+    batch_axes = len(call.spec.batch)
+    sources: dict[Shape, list[tuple[Extents, Extents]]] = {}  # which all channels share
+    for number in _numbers(chunks, others):
+        of_batch = number[:batch_axes]
+        items = tuple(slice(starts[k][n], starts[k][n + 1]) for k, n in enumerate(of_batch))
+        if of_batch not in sources:
+            sources[of_batch] = _find_sources(call, outputs, items)
+        for of_deformed, first, (held, read) in zip(deformed, firsts, sources[of_batch], strict=True):
+            in_order = (*number, *of_deformed)
+            index = tuple(in_order[place] for place in places)
+            start = tuple(starts[k][n] for k, n in enumerate(index))
+            shape = tuple(chunks[k][n] for k, n in enumerate(index))
+            yield index, Block(start, shape, items, Part(first, held), read)
+
+
+def _starts(sizes: Sequence[int]) -> list[int]:
+    return list(itertools.accumulate(sizes, initial=0))
+
+
+def _numbers(chunks: Chunks, axes: Sequence[int]) -> list[Shape]:
+    return list(itertools.product(*(range(len(chunks[k])) for k in axes)))
+
+
+def _find_sources(call: Call, outputs: NDArray[np.int64], items: Slices) -> list[tuple[Extents, Extents]]:
+    """Find what each block of the patch reads of the image, for some batch items: voxels, and chunks."""
+    voxels = eager.source_voxels(call.spec, outputs, *call.motion(items))
+    chunks = np.empty_like(voxels)
+    for axis, bounds in enumerate(call.bounds()):
+        start, extent = voxels[:, axis].T
+        chunks[:, axis, 0] = np.searchsorted(bounds, start, "right") - 1
+        chunks[:, axis, 1] = np.searchsorted(bounds, start + extent, "left") - chunks[:, axis, 0]
+    chunks[voxels[..., 1] == 0] = 0
+    return list(zip(map(_as_extents, voxels.tolist()), map(_as_extents, chunks.tolist()), strict=True))
+
+
+def _as_extents(pairs: list[list[int]]) -> Extents:
+    return tuple((first, extent) for first, extent in pairs)
+
+
+def chunks_read(call: Call, index: Shape, block: Block) -> list[Shape]:
+    """Give the numbers of the image's chunks that a block reads, in C order of the deformed axes."""
+    ranges = [range(first, first + count) for first, count in block.chunks]
+    numbers = []
+    for along in itertools.product(*ranges):
+        number = list(index)
+        for axis, n in zip(call.spec.images[0].axes, along, strict=True):
+            number[axis] = n
+        numbers.append(tuple(number))
+    return numbers
+
+
+def overlaps(call: Call, block: Block) -> list[Overlap]:
+    """Tell where the part of the image that a block reads meets each of the chunks that `chunks_read` gives."""
+    along = []
+    for bounds, (start, extent), (first, count) in zip(call.bounds(), block.part.held, block.chunks, strict=True):
+        own = []
+        for n in range(first, first + count):
+            low, high = max(bounds[n], start), min(bounds[n + 1], start + extent)
+            own.append((slice(low - start, high - start), slice(low - bounds[n], high - bounds[n])))
+        along.append(own)
+    found = []
+    for places in itertools.product(*along):
+        in_part, in_chunk = [slice(None)] * len(block.shape), [slice(None)] * len(block.shape)
+        for axis, (of_part, of_chunk) in zip(call.spec.images[0].axes, places, strict=True):
+            in_part[axis], in_chunk[axis] = of_part, of_chunk
+        found.append(Overlap(tuple(in_part), tuple(in_chunk)))
+    return found
+
+
+# ---- computing -------------------------------------------------------------------------------------------------------
+
+
+# Where a block's image comes from: the chunks that it reads, or a stored array, of which any part can be read.
+Source = Any
+
+
+def deform(call: Call, block: Block, source: Source) -> Array:
+    """Compute a block of the output."""
+    spec = _spec_of(call, block)
+    image = _read(call, block, spec, source)
+    with sharing_threads():
+        (result,) = eager.forward(spec, [image], *call.motion(block.items))
+    return result
+
+
+class Pulled(NamedTuple):
+    """What a block's gradient comes to."""
+
+    image: Array | None  # for the part that is read
+    displacement: Array | None
+    affine: Array | None
+
+
+def pull(call: Call, block: Block, gradient: Array, source: Source | None) -> Pulled:
+    """Pull a block's gradient back: to the image and, where that is given, to control grid and matrix."""
+    spec = _spec_of(call, block)
+    motion = call.motion(block.items)
+    with sharing_threads():
+        if source is None:
+            return Pulled(eager.image_vjp(spec, [gradient], *motion)[0], None, None)
+        image = _read(call, block, spec, source)
+        (of_image,), of_displacement, of_affine = eager.vjp(spec, [gradient], [image], *motion)
+    return Pulled(of_image, of_displacement, of_affine)
+
+
+def sum_parts(shape: Shape, dtype: np.dtype[Any], overlaps: list[Overlap], pulled: list[Pulled]) -> Array:
+    """Add what the gradients of parts of an image have in one of its chunks."""
+    total = np.zeros(shape, dtype)
+    for overlap, part in zip(overlaps, pulled, strict=True):
+        if part.image is not None:
+            total[overlap.in_chunk] += part.image[overlap.in_part]
+    return total
+
+
+def fill_value(call: Call) -> Any:
+    """Give the value where there is no position, rounded as the core does it; None for modes that have no such."""
+    spec = call.spec
+    if spec.images[0].mode != Mode.CONSTANT:
+        return None
+    native = _operators.native(call.dtype)
+    if spec.images[0].is_complex:
+        return native.type(complex(*spec.images[0].cval))  # type: ignore[misc]
+    job = _operators.plan_of(spec).job
+    if spec.images[0].order > 0 and job.arithmetic == _dtypes.CODES["float32"] and native.itemsize < 4:
+        rounded = np.float32(job.geometry["fill"])
+        return np.frombuffer(_dtypes.element(rounded, spec.images[0].dtype), native)[0]
+    return np.frombuffer(job.fill, native)[0]
+
+
+def _spec_of(call: Call, block: Block) -> DeformSpec:
+    axes = call.spec.images[0].axes
+    held = list(block.shape)
+    for axis, (_, extent) in zip(axes, block.part.held, strict=True):
+        held[axis] = extent
+    return call.spec.for_part(block.part, tuple(block.shape[axis] for axis in axes), tuple(held))
+
+
+def _read(call: Call, block: Block, spec: DeformSpec, source: Source) -> Array:
+    """Read the part of the image that a block needs. Chunks are let go as soon as they are copied."""
+    if block.reads_nothing:
+        return np.empty(spec.images[0].shape, call.dtype)
+    if not isinstance(source, list):
+        return np.asarray(source[_place(call, block)])
+    places = overlaps(call, block)
+    if len(places) == 1:
+        return source.pop()[places[0].in_chunk]
+    part: Array = np.empty(spec.images[0].shape, call.dtype)
+    source.reverse()
+    for place in places:
+        part[place.in_part] = source.pop()[place.in_chunk]
+    return part
+
+
+def _place(call: Call, block: Block) -> Slices:
+    """Tell where in the image that part lies."""
+    # Along the axes that are not deformed, output and image are the same.
+    place = [slice(start, start + extent) for start, extent in zip(block.start, block.shape, strict=True)]
+    for axis, (start, extent) in zip(call.spec.images[0].axes, block.part.held, strict=True):
+        place[axis] = slice(start, start + extent)
+    return tuple(place)

@@ -1,0 +1,348 @@
+"""Images in chunks: lazy results that equal those in memory bit for bit, and read only what they need."""
+
+import pickle
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tables import COMPLEX, FLOATS, INTEGERS, MODES, ORDERS, values
+
+import elasticnd
+from elasticnd import _core
+
+dask = pytest.importorskip("dask", reason="dask is not installed")
+import dask.array as da  # noqa: E402
+
+MATRIX = np.array([[1.1, 0.1, 0.3], [-0.2, 0.9, 0.2]])
+# Sums of a gradient are taken in another order, and the filter's memory ends elsewhere.
+GRADIENT_TOLERANCES = {"float16": 1e-2, "float32": 1e-4, "float64": 1e-10, "complex64": 1e-4, "complex128": 1e-10}
+
+
+@pytest.fixture(autouse=True)
+def _in_this_thread():
+    with dask.config.set(scheduler="synchronous"):
+        yield
+
+
+class Store:
+    """An array that is read like a file, and remembers what was read."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype, self.ndim = array, array.shape, array.dtype, array.ndim
+        self.reads = []
+
+    def __getitem__(self, place):
+        self.reads.append(place)
+        return self.array[place]
+
+
+def random_chunks(rng, shape):
+    """Cut each axis into up to four chunks of any size."""
+    chunks = []
+    for extent in shape:
+        cuts = np.unique(rng.integers(1, max(extent, 2), rng.integers(0, 4)))
+        bounds = [0, *(cut for cut in cuts.tolist() if cut < extent), extent]
+        chunks.append(tuple(np.diff(bounds).tolist()))
+    return tuple(chunks)
+
+
+def lazily(array, rng):
+    return da.from_array(array, chunks=random_chunks(rng, array.shape))
+
+
+# ---- the same bits ---------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    axes=st.integers(1, 3),
+    order=st.sampled_from(ORDERS),
+    mode=st.sampled_from(MODES),
+    dtype=st.sampled_from((*FLOATS, *COMPLEX, *INTEGERS)),
+    prefilter=st.booleans(),
+    reach=st.sampled_from([0.5, 6, 60]),
+    offset=st.sampled_from([0, 0, 40, -300]),
+    kind=st.sampled_from(["plain", "cropped", "affine", "rotated"]),
+    stored=st.booleans(),
+)
+def test_equals_the_result_in_memory(seed, axes, order, mode, dtype, prefilter, reach, offset, kind, stored):
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(1, {1: 400, 2: 90, 3: 25}[axes], axes).tolist())
+    image = values(rng, shape, dtype)
+    displacement = rng.normal(offset, reach, (axes, *rng.integers(1, 5, axes)))
+    options = {"order": order, "mode": mode, "cval": rng.choice([0.1, 3]), "prefilter": prefilter}
+    if kind == "cropped":
+        starts = [int(rng.integers(0, extent)) for extent in shape]
+        options["crop"] = tuple(slice(s, int(rng.integers(s + 1, n + 1))) for s, n in zip(starts, shape, strict=True))
+    if kind == "affine":
+        options["affine"] = np.eye(axes, axes + 1) + rng.normal(0, 0.2, (axes, axes + 1))
+    if kind == "rotated" and axes == 2:
+        options |= {"rotate": 30, "zoom": 1.2}
+    chunks = random_chunks(rng, shape)
+    lazy = da.from_array(Store(image) if stored else image, chunks=chunks, asarray=not stored, name=False)
+    result = elasticnd.deform_grid(lazy, displacement, **options)
+    expected = elasticnd.deform_grid(image, displacement, **options)
+    assert isinstance(result, da.Array)
+    assert (result.shape, result.dtype) == (expected.shape, expected.dtype)
+    got = result.compute()
+    assert got.dtype == expected.dtype
+    assert got.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_batches_channels_and_lists(stored, rng):
+    image, labels = rng.random((4, 30, 3, 20)).astype(np.float32), rng.integers(0, 9, (4, 20, 30))
+    displacement = rng.normal(0, 4, (4, 2, 3, 3))
+    options = {"order": [3, 0], "axis": [(1, 3), (2, 1)], "affine": MATRIX + np.zeros((4, 1, 1))}
+    sources = [Store(image), Store(labels)] if stored else [image, labels]
+    lazy = [
+        da.from_array(source, chunks=chunks, asarray=not stored)
+        for source, chunks in zip(sources, [(3, 11, 2, 9), (2, 8, 12)], strict=True)
+    ]
+    results = elasticnd.deform_grid(lazy, displacement, **options)
+    for result, expected in zip(results, elasticnd.deform_grid([image, labels], displacement, **options), strict=True):
+        assert result.compute().tobytes() == expected.tobytes()
+    random = elasticnd.deform_random_grid(lazy[0], 3, axis=(1, 3), batch_dims=1, rng=1)
+    expected = elasticnd.deform_random_grid(image, 3, axis=(1, 3), batch_dims=1, rng=1)
+    assert random.compute().tobytes() == expected.tobytes()
+
+
+def test_chunks_are_those_of_the_image(rng):
+    image = da.from_array(rng.random((40, 30)), chunks=((7, 20, 13), 16))
+    crop = (slice(10, 35), slice(2, 30))
+    result = elasticnd.deform_grid(image, np.zeros((2, 3, 3)), crop=crop)
+    assert result.chunks == image[crop].chunks
+    assert elasticnd.deform_grid(image, np.zeros((2, 3, 3))).chunks == image.chunks
+
+
+def test_labels_of_xarray_stay(rng):
+    xarray = pytest.importorskip("xarray", reason="xarray is not installed")
+    array = rng.random((30, 20))
+    image = xarray.DataArray(array, dims=("y", "x"), attrs={"units": "m"}).chunk({"y": 8})
+    displacement = rng.normal(0, 3, (2, 3, 3))
+    result = elasticnd.deform_grid(image, displacement, axis=("y", "x"))
+    assert isinstance(result.data, da.Array)
+    assert result.attrs == {"units": "m"}
+    assert np.array_equal(result.to_numpy(), elasticnd.deform_grid(array, displacement))
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0)])
+def test_no_voxels(shape):
+    result = elasticnd.deform_grid(da.zeros(shape, chunks=2), np.zeros((2, 3, 3)))
+    assert result.compute().shape == shape
+
+
+def test_the_grid_is_that_of_the_call(rng):
+    image, displacement = rng.random((20, 20)), rng.normal(0, 3, (2, 3, 3))
+    expected = elasticnd.deform_grid(image, displacement)
+    lazy = elasticnd.deform_grid(da.from_array(image, chunks=8), displacement)
+    displacement[:] = 100
+    assert np.array_equal(lazy.compute(), expected)
+
+
+# ---- what is read ----------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_read_before_it_is_asked_for(rng):
+    store = Store(rng.random((60, 50)))
+    image = da.from_array(store, chunks=20, asarray=False)
+    store.reads.clear()  # of dask itself, which looks at the type
+    result = elasticnd.deform_grid(image, rng.normal(0, 3, (2, 3, 3)))
+    elasticnd.deform_grid_vjp(da.ones((60, 50), chunks=20), image, rng.normal(0, 3, (2, 3, 3)))
+    assert store.reads == []
+    result.compute()
+    assert store.reads
+
+
+def test_a_block_reads_its_source_box(rng):
+    store = Store(rng.random((900, 800)).astype(np.float32))
+    image = da.from_array(store, chunks=100, asarray=False)
+    displacement = rng.normal(0, 8, (2, 3, 3))
+    result = elasticnd.deform_grid(image, displacement)
+    store.reads.clear()
+    block = result.blocks[4, 3].compute()
+    box = elasticnd.source_box(displacement, image.shape, (slice(400, 500), slice(300, 400)), dtype="float32")
+    assert store.reads == [box]
+    assert np.array_equal(block, elasticnd.deform_grid(store.array, displacement)[400:500, 300:400])
+
+
+def test_a_block_needs_only_the_chunks_of_its_source_box(rng):
+    read = []
+
+    def chunk(block_info=None):
+        read.append(block_info[None]["chunk-location"])
+        return np.ones(block_info[None]["chunk-shape"], np.float32)
+
+    image = da.map_blocks(chunk, chunks=((100,) * 9, (100,) * 8), dtype=np.float32)
+    displacement = rng.normal(0, 8, (2, 3, 3))
+    result = elasticnd.deform_grid(image, displacement)
+    read.clear()
+    result.blocks[4, 3].compute()
+    box = elasticnd.source_box(displacement, image.shape, (slice(400, 500), slice(300, 400)), dtype="float32")
+    expected = [
+        (i, j)
+        for i in range(box[0].start // 100, -(-box[0].stop // 100))
+        for j in range(box[1].start // 100, -(-box[1].stop // 100))
+    ]
+    assert sorted(read) == expected
+    assert len(expected) < 20
+
+
+@pytest.mark.parametrize("mode", ["constant", "grid-constant"])
+def test_blocks_outside_of_the_image_read_nothing(mode, rng):
+    store = Store(rng.random((64, 64)).astype(np.float16))
+    displacement = np.zeros((2, 1, 2))
+    displacement[0] = -1000
+    options = {"order": 3, "mode": mode, "cval": 0.1}
+    result = elasticnd.deform_grid(da.from_array(store, chunks=16, asarray=False), displacement, **options)
+    store.reads.clear()
+    got = result.compute()
+    assert store.reads == []
+    assert got.tobytes() == elasticnd.deform_grid(store.array, displacement, **options).tobytes()
+
+
+def test_arrays_that_need_a_lock_are_read_by_chunks(rng):
+    store = Store(rng.random((60, 50)))
+    image = da.from_array(store, chunks=20, lock=True)
+    displacement = rng.normal(0, 3, (2, 3, 3))
+    result = elasticnd.deform_grid(image, displacement)
+    store.reads.clear()
+    assert np.array_equal(result.compute(), elasticnd.deform_grid(store.array, displacement))
+    assert len(store.reads) == image.npartitions
+
+
+def test_a_thousand_blocks_are_planned_in_no_time():
+    image = da.zeros((1000, 1000, 1000), chunks=100, dtype=np.float32)
+    displacement = elasticnd.random_displacement(5, 8, ndim=3, rng=0)
+    times = []
+    for _ in range(7):  # the best of some, for others may be using the processor
+        start = time.perf_counter()
+        result = elasticnd.deform_grid(image, displacement)
+        times.append(time.perf_counter() - start)
+    assert result.npartitions == 1000
+    assert min(times) < 0.1
+
+
+def test_memory_of_a_block():
+    """At most four times what a block and its source box take, beside what was there before."""
+    code = """
+import resource, sys
+import dask, dask.array as da, numpy as np, elasticnd
+class Volume:
+    shape, dtype, ndim = (4096, 4096, 4096), np.dtype("float32"), 3
+    def __getitem__(self, place):
+        return np.ones([part.stop - part.start for part in place], np.float32)
+image = da.from_array(Volume(), chunks=160, asarray=False)
+displacement = elasticnd.random_displacement(8, 10, ndim=3, rng=0)
+result = elasticnd.deform_grid(image, displacement)
+elasticnd.deform_grid(np.zeros((200, 200, 200), np.float32)[:8, :8, :8], displacement)
+dask.config.set(scheduler="synchronous")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+block = result.blocks[7, 8, 9].compute()
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+starts = [160 * n for n in (7, 8, 9)]
+box = elasticnd.source_box(displacement, image.shape, [slice(s, s + 160) for s in starts], dtype="float32")
+voxels = np.prod([float(part.stop - part.start) for part in box])
+unit = 1024 if sys.platform.startswith("linux") else 1
+print(peak * unit / (4 * (voxels + block.size)))
+"""
+    if sys.platform == "win32":
+        pytest.skip("no module resource on Windows")
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 4
+
+
+# ---- gradients -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64"])
+@pytest.mark.parametrize("mode", MODES)
+def test_gradients(mode, dtype, rng):
+    image, weight = (values(rng, (70, 50), np.dtype(dtype)) for _ in range(2))
+    displacement = rng.normal(0, 5, (2, 4, 3))
+    for order in (1, 3):
+        options = {"order": order, "mode": mode, "affine": MATRIX}
+        lazy = elasticnd.deform_grid_vjp(lazily(weight, rng), lazily(image, rng), displacement, **options)
+        expected = elasticnd.deform_grid_vjp(weight, image, displacement, **options)
+        for got, wanted in zip(lazy, expected, strict=True):
+            assert isinstance(got, da.Array)
+            assert (got.shape, got.dtype) == (wanted.shape, wanted.dtype)
+            limit = GRADIENT_TOLERANCES[dtype] * np.abs(wanted.astype(complex)).max()
+            np.testing.assert_allclose(got.compute().astype(complex), wanted, rtol=0, atol=limit)
+
+
+def test_gradients_of_batches_and_several_images(rng):
+    images = [rng.random((3, 40, 2, 30)), rng.random((3, 40, 30))]
+    labels = rng.integers(0, 9, (3, 40, 30))
+    weights = [rng.random(image.shape) for image in images]
+    options = {"axis": [(1, 3), (1, 2), (1, 2)], "order": [3, 2, 0], "affine": MATRIX + np.zeros((3, 1, 1))}
+    displacement = rng.normal(0, 3, (3, 2, 3, 3)).astype(np.float32)
+    lazy = elasticnd.deform_grid_vjp(
+        [*(lazily(weight, rng) for weight in weights), None],
+        [*(lazily(image, rng) for image in images), lazily(labels, rng)],
+        displacement,
+        **options,
+    )
+    expected = elasticnd.deform_grid_vjp([*weights, None], [*images, labels], displacement, **options)
+    assert lazy.image[2] is None
+    for got, wanted in zip((*lazy.image[:2], *lazy[1:]), (*expected.image[:2], *expected[1:]), strict=True):
+        assert (got.shape, got.dtype) == (wanted.shape, wanted.dtype)
+        np.testing.assert_allclose(got.compute(), wanted, rtol=1e-5, atol=1e-6 * np.abs(wanted).max())
+
+
+def test_gradient_of_the_image_alone(rng):
+    weight, displacement = rng.random((25, 20)), rng.normal(0, 3, (2, 3, 3))
+    options = {"crop": (slice(5, 30), slice(10, 30)), "X_shape": (40, 35)}
+    got = elasticnd.deform_grid_gradient(da.from_array(weight, chunks=8), displacement, **options)
+    assert got.chunks == ((5, 8, 8, 8, 1, 10), (10, 8, 8, 4, 5))
+    wanted = elasticnd.deform_grid_gradient(weight, displacement, **options)
+    np.testing.assert_allclose(got.compute(), wanted, rtol=0, atol=1e-12)
+
+
+def test_many_blocks_are_added_in_steps(rng):
+    image, weight = rng.random((40, 40)), rng.random((40, 40))
+    displacement = rng.normal(0, 3, (2, 3, 3))
+    lazy = elasticnd.deform_grid_vjp(da.from_array(weight, chunks=4), da.from_array(image, chunks=4), displacement)
+    wanted = elasticnd.deform_grid_vjp(weight, image, displacement)
+    np.testing.assert_allclose(lazy.displacement.compute(), wanted.displacement, rtol=1e-10)
+
+
+# ---- threads and processes -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("scheduler", "alone"), [("threads", True), ("synchronous", False)])
+def test_threads_of_dask_are_not_multiplied(scheduler, alone, monkeypatch, rng):
+    kept = set()
+    sample = _core.sample
+
+    def spy(*arguments):
+        before = _core.keep_to_thread(False)
+        _core.keep_to_thread(before)
+        kept.add(before)
+        return sample(*arguments)
+
+    monkeypatch.setattr(_core, "sample", spy)
+    elasticnd.deform_grid(da.from_array(rng.random((30, 30)), chunks=10), np.zeros((2, 3, 3))).compute(
+        scheduler=scheduler, num_workers=2
+    )
+    assert kept == {alone}
+    assert _core.keep_to_thread(False) is False
+
+
+def test_tasks_travel(rng):
+    lazy = elasticnd.deform_grid(da.from_array(rng.random((30, 30)), chunks=10), rng.normal(0, 3, (2, 3, 3)))
+    assert np.array_equal(pickle.loads(pickle.dumps(lazy)).compute(), lazy.compute())  # noqa: S301 - our own bytes
+
+
+def test_a_cluster_that_loses_a_worker():
+    pytest.importorskip("distributed", reason="distributed is not installed")
+    script = Path(__file__).parent / "cluster.py"
+    done = subprocess.run([sys.executable, "-I", script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.split() == ["restarted", "equal"]
