@@ -1,0 +1,120 @@
+"""Where the voxels of the output lie in the image, and how gradients of that go back to what says so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ..._geometry import Mode
+from ..._spec import DeformSpec
+from .axes import Array, Floats, next_axis_last
+from .splines import filtered, folded, spline_weights
+
+Position = tuple[Any, Array]  # a voxel and a displacement from there
+
+_GRID_ORDER = 3  # of the spline through the displacements of the control points
+
+
+def positions(xp: Any, spec: DeformSpec, points: Array, inverse: Array | None, dtype: Any) -> list[Position]:
+    """Tell where the voxels of the output lie in the image, along each axis.
+
+    As a voxel and a displacement from there, (items, M_0, ...): their sum would lose what single precision can tell.
+    """
+    moved = field(xp, spec, points, dtype)
+    displacements = [moved[:, k, ...] for k in range(spec.axes)]
+    voxels = _voxels(xp, spec, dtype)
+    if inverse is None:
+        return [(voxel + start, moved) for voxel, start, moved in zip(voxels, spec.crop, displacements, strict=True)]
+    return [
+        (start, _transformed(xp, inverse[:, k, ...], voxels) + displacements[k]) for k, start in enumerate(spec.crop)
+    ]
+
+
+def _voxels(xp: Any, spec: DeformSpec, dtype: Any) -> list[Array]:
+    """Give the numbers of the voxels along each axis, in shapes that broadcast to the output."""
+    return [
+        xp.reshape(xp.asarray(np.arange(extent), dtype=dtype), (-1, *(1,) * (spec.axes - 1 - k)))
+        for k, extent in enumerate(spec.output)
+    ]
+
+
+# ---- control points --------------------------------------------------------------------------------------------------
+
+
+def field(xp: Any, spec: DeformSpec, points: Array, dtype: Any) -> Array:
+    """Give the displacement of every voxel, (items, n, M_0, ...)."""
+    values = xp.reshape(xp.astype(points, dtype), (-1, spec.axes, *spec.points))
+    return _multiplied(xp, values, _grid_matrices(spec))
+
+
+def field_adjoint(xp: Any, spec: DeformSpec, gradient: Array) -> Array:
+    """Transpose `field`: give the gradient of the control points, in their shape."""
+    gradient = _multiplied(xp, gradient, [matrix.T for matrix in _grid_matrices(spec)])
+    return xp.reshape(gradient, spec.points_shape)
+
+
+def _multiplied(xp: Any, values: Array, matrices: Sequence[Floats]) -> Array:
+    for matrix in matrices:
+        values = xp.matmul(next_axis_last(xp, values), xp.asarray(matrix, dtype=values.dtype))
+    return values
+
+
+def _grid_matrices(spec: DeformSpec) -> list[Floats]:
+    return [_grid_matrix(*size) for size in zip(spec.extent, spec.points, spec.crop, spec.output, strict=True)]
+
+
+@lru_cache(maxsize=64)
+def _grid_matrix(extent: int, points: int, start: int, output: int) -> Floats:
+    """Give the matrix from the control values of one axis to the displacements of its voxels, (points, output)."""
+    voxels = np.arange(start, start + output)
+    places = voxels * (points - 1) / max(extent - 1, 1)
+    cells = np.floor(places)
+    weights: Floats = np.zeros((points, output))
+    for tap, weight in enumerate(spline_weights(_GRID_ORDER, places - cells)):
+        coefficients = folded(cells.astype(int) - _GRID_ORDER // 2 + tap, points, Mode.MIRROR)
+        np.add.at(weights, (coefficients, np.arange(output)), weight)
+    values: Floats = np.eye(points)
+    for step in filtered(np.arange(points), points, Mode.MIRROR, _GRID_ORDER):
+        values = step.apply(np, values)
+    values = values @ weights
+    values /= values.sum(axis=0)  # one control point moves every voxel alike, to the last bit
+    return values
+
+
+# ---- matrices --------------------------------------------------------------------------------------------------------
+
+
+def inverse_map(xp: Any, spec: DeformSpec, affine: Array | None, change: Array | None, dtype: Any) -> Array | None:
+    """Give the map from output to image but for crop and displacement: [M | t] of each item, or of all."""
+    matrix = spec.inverse_rotation_and_zoom
+    fixed = None if matrix is None else xp.asarray(np.array([matrix]), dtype=dtype)
+    if affine is None:
+        return fixed
+    forward = xp.reshape(xp.astype(affine, dtype), (-1, spec.axes, spec.axes + 1))
+    linear = xp.linalg.inv(forward[:, :, :-1])
+    offset = -xp.matmul(linear, forward[:, :, -1:])
+    if fixed is not None:
+        linear = xp.matmul(fixed[:, :, :-1], linear)
+        offset = xp.matmul(fixed[:, :, :-1], offset) + fixed[:, :, -1:]
+    inverse = xp.concat([linear, offset], axis=2)
+    return inverse if change is None else inverse + xp.reshape(xp.astype(change, dtype), forward.shape)
+
+
+def _transformed(xp: Any, line: Array, voxels: Sequence[Array]) -> Array:
+    """Apply one row of the maps, (items, n + 1)."""
+    factors = [xp.reshape(line[:, k], (-1, *(1,) * len(voxels))) for k in range(len(voxels) + 1)]
+    return sum((factor * voxel for factor, voxel in zip(factors, voxels, strict=False)), start=factors[-1])
+
+
+def inverse_map_adjoint(xp: Any, spec: DeformSpec, gradient: Array) -> Array:
+    """Pull a gradient of the positions, (items, n, M_0, ...), back to the inverse map of each item, or of all."""
+    voxels = _voxels(xp, spec, gradient.dtype)
+    over = tuple(range(2, 2 + spec.axes))
+    columns = [xp.sum(gradient * voxel, axis=over) for voxel in voxels]
+    of_items = xp.stack([*columns, xp.sum(gradient, axis=over)], axis=-1)
+    if spec.affine_batched:
+        return xp.reshape(of_items, (*spec.batch, spec.axes, spec.axes + 1))
+    return xp.sum(of_items, axis=0)

@@ -1,0 +1,141 @@
+"""Splines: their weights, their coefficients, and how these go on beyond the border."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..._geometry import Mode, padding_of
+from ..._spec import ImageSpec
+from .axes import Array, AxisMap, Blocks, Floats, Indices, Surrounded, Taken, next_axis_last
+
+
+def spline_weights(order: int, place: Any) -> list[Any]:
+    """Give the weights of the order + 1 coefficients that reach a place in its knot span, by de Boor's recursion."""
+    weights: list[Any] = [1.0]
+    for degree in range(1, order + 1):
+        lower = [weight / degree for weight in weights]
+        weights = [
+            (1 - place) * lower[0],
+            *((place + (degree - tap)) * lower[tap - 1] + (tap + 1 - place) * lower[tap] for tap in range(1, degree)),
+            place * lower[-1],
+        ]
+    return weights
+
+
+def spline_slopes(order: int, place: Any) -> list[Any]:
+    """Give the derivatives of `spline_weights`: differences of the weights of one order less."""
+    lower = [0 * place, *(weight + 0 * place for weight in spline_weights(order - 1, place)), 0 * place]
+    return [lower[tap] - lower[tap + 1] for tap in range(order + 1)]
+
+
+def knot_shift(order: int) -> float:
+    """Knots lie on the voxels for odd orders, between them for even ones."""
+    return 0.0 if order % 2 else 0.5
+
+
+# ---- filter ----------------------------------------------------------------------------------------------------------
+
+_BLOCK = 128  # coefficients that are computed together
+_MARGIN = 48  # samples beyond the block that they depend on: farther ones count for less than 1e-17
+
+
+def _block_filter(order: int, block: int) -> Floats:
+    """Give the matrix from samples to the coefficients of a spline that passes through them."""
+    period = 4 * _MARGIN  # far enough for the response to have faded
+    samples_of_spline = np.zeros(period)
+    for tap, weight in enumerate(spline_weights(order, knot_shift(order))):
+        samples_of_spline[tap - order // 2] = weight
+    response = np.fft.irfft(1 / np.fft.rfft(samples_of_spline), period)
+    distance = np.arange(block + 2 * _MARGIN)[:, None] - _MARGIN - np.arange(block)
+    matrix: Floats = np.where(abs(distance) <= _MARGIN, response[distance % period], 0.0)
+    return matrix
+
+
+def filtered(source: Indices, extent: int, mode: Mode, order: int) -> list[AxisMap]:
+    """Turn the samples ``source`` of an axis into coefficients; `mode` says how they go on.
+
+    By blocks with their surroundings, so that the work grows with the length and not with its square.
+    """
+    blocks = -(-len(source) // _BLOCK)
+    block = -(-len(source) // blocks)
+    near = np.arange(blocks)[:, None] * block + np.arange(-_MARGIN, block + _MARGIN)
+    surroundings = Taken(source[folded(near.ravel(), len(source), mode)], extent)
+    return [surroundings, Blocks(_block_filter(order, block), blocks, len(source))]
+
+
+# ---- borders ---------------------------------------------------------------------------------------------------------
+
+
+def folded(index: Indices, extent: int, mode: Mode) -> Indices:
+    """Give the sample that stands for each index; modes without one of their own go on as `mirror` does."""
+    if mode == Mode.NEAREST:
+        return np.clip(index, 0, extent - 1)
+    if mode == Mode.GRID_WRAP:
+        return index % extent
+    if mode == Mode.REFLECT:
+        return np.minimum(index % (2 * extent), (-1 - index) % (2 * extent))
+    period = max(2 * (extent - 1), 1)
+    return np.minimum(index % period, -index % period)
+
+
+def border_reach(order: int) -> int:
+    """Count the voxels beyond the border from which on no coefficient of the image is in reach."""
+    return order // 2 + 1
+
+
+def border_width(order: int) -> int:
+    """Count the coefficients beyond the border that a stencil at a folded position can reach."""
+    return order // 2 + border_reach(order)
+
+
+# ---- coefficients ----------------------------------------------------------------------------------------------------
+
+
+def _coefficient_maps(image: ImageSpec, extent: int, beyond: float) -> list[AxisMap]:
+    """Give what turns an axis of the image into coefficients, with those beyond the border."""
+    padding = padding_of(image.order, image.mode, image.prefilter)
+    width = border_width(image.order)
+    padded = extent + 2 * padding
+    maps: list[AxisMap] = []
+    if image.mode == Mode.GRID_CONSTANT and padding:
+        maps.append(Surrounded(padding, beyond))
+        source, extent = np.arange(padded), padded
+    else:
+        source = folded(np.arange(-padding, extent + padding), extent, Mode.NEAREST)
+    if image.prefilter and image.order > 1:
+        extension = Mode.REFLECT if image.mode == Mode.NEAREST else image.mode
+        maps += filtered(source, extent, extension, image.order)
+    if image.mode == Mode.GRID_CONSTANT:
+        return [*maps, Surrounded(width, beyond)]
+    return [*maps, Taken(folded(np.arange(-width, padded + width), padded, image.mode), padded)]
+
+
+def coefficients(xp: Any, image: ImageSpec, values: Array, beyond: float) -> Array:
+    """Give the spline's coefficients, with those beyond the border, from (channels, items, deformed axes ...)."""
+    for extent in _deformed(image):
+        values = next_axis_last(xp, values)
+        for step in _coefficient_maps(image, extent, beyond):
+            values = step.apply(xp, values)
+    return values
+
+
+def coefficients_adjoint(xp: Any, image: ImageSpec, gradient: Array) -> Array:
+    """Transpose `coefficients`. The maps of different axes can change places."""
+    for extent in _deformed(image):
+        gradient = next_axis_last(xp, gradient)
+        for step in reversed(_coefficient_maps(image, extent, 0.0)):
+            gradient = step.transposed(xp, gradient)
+    return gradient
+
+
+def box_of(image: ImageSpec) -> Sequence[int]:
+    """Give the extents of the coefficients."""
+    beyond = padding_of(image.order, image.mode, image.prefilter) + border_width(image.order)
+    return [extent + 2 * beyond for extent in _deformed(image)]
+
+
+def _deformed(image: ImageSpec) -> list[int]:
+    return [image.shape[axis] for axis in image.axes]

@@ -1,0 +1,143 @@
+"""Which coefficients a position reaches: borders of positions, and weighted sums."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..._geometry import Mode, padding_of
+from ..._spec import DeformSpec, ImageSpec
+from .axes import Array
+from .positions import Position
+from .splines import border_reach, border_width, box_of, knot_shift, spline_slopes, spline_weights
+
+# ---- positions -------------------------------------------------------------------------------------------------------
+
+
+def _clamped(xp: Any, x: Array, low: float, high: float) -> Array:
+    """Bring into the limits; with slope 1 on them, which minimum and maximum do not promise."""
+    return xp.where(x < low, low, xp.where(x > high, high, x))
+
+
+def _fold(xp: Any, x: Array, last: int, reach: int, mode: Mode) -> tuple[Any, Any]:
+    """Give sign and shift that bring positions into [0, last] or near it: sign * x + shift."""
+    if mode in (Mode.NEAREST, Mode.GRID_CONSTANT):
+        below, above = xp.astype(x < -reach, x.dtype), xp.astype(x > last + reach, x.dtype)
+        return 1 - below - above, (last + reach) * above - reach * below
+    if mode == Mode.GRID_WRAP:
+        return 1, -(last + 1) * xp.floor(x / (last + 1))
+    if mode == Mode.CONSTANT or last == 0:
+        return int(mode == Mode.CONSTANT), 0
+    if mode == Mode.WRAP:
+        # The period is one voxel short; a negative multiple of it lands on the last voxel.
+        forward, back = last * (xp.floor(-x / last) + 1), -last * xp.floor(x / last)
+        return 1, xp.where(x < 0, forward, xp.where(x > last, back, 0.0))
+    edge = 0.5 if mode == Mode.REFLECT else 0.0
+    turn = 2 * last + 4 * edge
+    passed = turn * xp.floor((x + edge) / turn)
+    mirrored = xp.astype(x - passed > last + edge, x.dtype)
+    sign = 1 - 2 * mirrored
+    return sign, (2 * last + 2 * edge) * mirrored - sign * passed
+
+
+class _Reached(NamedTuple):
+    """What positions along one axis reach."""
+
+    first: Array  # coefficient that counts, of those with the border
+    place: Array  # in the knot span
+    exists: Array  # whether there is a position
+    slope: Array  # of the place, by the position
+
+
+def _reached(xp: Any, position: Position, extent: int, order: int, mode: Mode) -> _Reached:
+    voxel, moved = position
+    last = extent - 1
+    width = border_width(order)
+    # Beyond this, numbers have no fraction, and a folded position means nothing.
+    far = 2.0**52 if moved.dtype == xp.float64 else 2.0**23
+    x = voxel + moved
+    if mode == Mode.CONSTANT:
+        exists = (x >= 0) & (x <= last)
+    else:
+        exists = (x >= 0) | (x < 0) if mode == Mode.NEAREST else xp.abs(x) < far
+    moved = xp.where(exists, _clamped(xp, moved, -far, far), 0.0)
+    sign, shift = _fold(xp, voxel + moved, last, border_reach(order), mode)
+    if order == 0:
+        # A tie is one of the rounded sum, so that rounding errors of the displacement do not decide it.
+        first, place = xp.floor(sign * (voxel + moved) + shift + knot_shift(order)), moved
+    else:
+        knot = sign * moved + knot_shift(order)
+        steps = xp.floor(knot)
+        first, place = sign * voxel + shift + steps - order // 2, knot - steps
+    # The last position that reaches the coefficients is the end of their last knot span, not the start of one more.
+    # Besides, rounding errors of far positions must not lead beyond them.
+    kept = _clamped(xp, first, -width, last + width - order)
+    return _Reached(kept + width, place + (first - kept), exists, sign * xp.astype(exists, moved.dtype))
+
+
+# ---- sums ------------------------------------------------------------------------------------------------------------
+
+
+class Stencils(NamedTuple):
+    """What each voxel of the output reaches, (voxels of all items)."""
+
+    order: int
+    offset: Array  # of the first coefficient, in all of them
+    strides: list[int]  # from one coefficient to the next, along each axis
+    size: int  # count of all coefficients
+    places: list[Array]  # in the knot span, along each axis; none for order 0, which multiplies nothing
+    slopes: list[Array]  # of the places, by the positions
+    exists: Array  # whether there is a position
+
+    def weights(self, xp: Any, sloped_axis: int | None = None) -> list[Array]:
+        """Give the weights of the coefficients, (taps, voxels) for each axis; of one axis, their derivatives."""
+        return [
+            xp.stack((spline_slopes if axis == sloped_axis else spline_weights)(self.order, place))
+            for axis, place in enumerate(self.places)
+        ]
+
+
+def stencils(xp: Any, spec: DeformSpec, image: ImageSpec, positions: Sequence[Position], dtype: Any) -> Stencils:
+    """Find the coefficients of each voxel; weights are in `dtype`."""
+    items, box = math.prod(spec.batch), box_of(image)
+    strides = [math.prod(box[k + 1 :]) for k in range(len(box))]
+    size = items * math.prod(box)
+    integer = xp.int32 if size < 2**31 else xp.int64
+    offset = xp.asarray(np.reshape(np.arange(items) * math.prod(box), (-1, *(1,) * len(box))), dtype=integer)
+    everywhere: Any = True
+    places, slopes = [], []
+    padding = padding_of(image.order, image.mode, image.prefilter)
+    for (voxel, moved), extent, stride in zip(positions, spec.extent, strides, strict=True):
+        first, place, exists, slope = _reached(
+            xp, (voxel + padding, moved), extent + 2 * padding, image.order, image.mode
+        )
+        offset = offset + xp.astype(first, integer) * stride
+        everywhere = exists & everywhere
+        if image.order > 0:
+            places.append(xp.reshape(xp.astype(place, dtype), (-1,)))
+            slopes.append(xp.reshape(slope, (-1,)))
+    flat = xp.reshape(offset, (-1,))
+    return Stencils(image.order, flat, strides, size, places, slopes, xp.reshape(everywhere, (-1,)))
+
+
+GATHERED_AXES = 2  # at one go: more would take more memory, fewer make programs that are slow to compile
+
+
+def stencil_sum(xp: Any, flat: Array, offset: Array, weights: Sequence[Array], strides: Sequence[int]) -> Array:
+    """Sum the weighted coefficients under each voxel's stencil; `weights` are (taps, voxels) for each axis left."""
+    if len(weights) > GATHERED_AXES:
+        total = 0
+        for tap in range(weights[0].shape[0]):
+            inner = stencil_sum(xp, flat, offset + tap * strides[0], weights[1:], strides[1:])
+            total = total + inner * weights[0][tap, ...]
+        return total
+    taps = tuple(weight.shape[0] for weight in weights)
+    steps = np.tensordot(strides, np.indices(taps), 1) if taps else np.zeros(())
+    places = offset + xp.asarray(steps[..., None], dtype=offset.dtype)
+    values = xp.reshape(xp.take(flat, xp.reshape(places, (-1,)), axis=1), (flat.shape[0], *taps, -1))
+    for weight in reversed(weights):
+        values = xp.sum(values * weight, axis=-2)
+    return values
