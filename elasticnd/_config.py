@@ -172,9 +172,9 @@ def engine(name: str | None) -> Iterator[None]:
     ----------
     name : {"cpu", "cuda", "generic", None}
         ``"generic"`` computes by plain operations of the array's own library, which is slower and takes more memory,
-        but needs nothing else; gradients are then those of the library, where it has any. With ``"cpu"``, the C++
-        core, and ``"cuda"``, the CUDA kernels, arrays that another engine would compute are refused. None leaves the
-        choice.
+        but needs nothing else; a library that differentiates finds the derivatives by itself. With ``"cpu"``, the
+        C++ core, and ``"cuda"``, the CUDA kernels, arrays that another engine would compute are refused. None leaves
+        the choice.
 
     Raises
     ------

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
+import array_api_compat
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +16,7 @@ from .._errors import describe, reject_type, reject_value
 from .._operators import Operands, Operator, Pair
 from .._rules import inverse_change_adjoint
 from .._spec import ArrayInfo, DeformSpec
+from .operations import Algebra
 
 Array = NDArray[Any]
 
@@ -161,7 +162,8 @@ def _vjp(
     of_displacement = of_motion[0].astype(gradient_dtype(displacement), copy=False)
     if affine is None:
         return of_images, of_displacement, None
-    of_matrix = inverse_change_adjoint(_Algebra(xp), motion[1], spec.fixed_linear, of_motion[1])
+    algebra = Algebra(array_api_compat.array_namespace(motion[1]))
+    of_matrix = inverse_change_adjoint(algebra, motion[1], spec.fixed_linear, of_motion[1])
     of_affine = xp.zeros(affine.shape, gradient_dtype(affine))
     of_affine[..., : spec.axes, :] = of_matrix
     return of_images, of_displacement, of_affine
@@ -235,23 +237,3 @@ def gradient_dtype(array: Array) -> np.dtype[Any]:
     """Give the dtype of the gradient of a control grid or a matrix."""
     dtype = _operators.native(array.dtype)
     return np.dtype(np.float64) if dtype.kind in "iu" else dtype
-
-
-class _Algebra:
-    """What the derivative of an inverse needs of NumPy or CuPy."""
-
-    def __init__(self, xp: ModuleType) -> None:
-        self.xp = xp
-        self.inverse = xp.linalg.inv
-
-    @staticmethod
-    def transposed(matrices: Array) -> Array:
-        return matrices.swapaxes(-1, -2)
-
-    def joined(self, left: Array, right: Array) -> Array:
-        joined: Array = self.xp.concatenate([left, right], axis=-1)
-        return joined
-
-    def constant(self, values: Any, like: Array) -> Array:
-        constant: Array = self.xp.asarray(values, like.dtype)
-        return constant

@@ -13,12 +13,11 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from .. import _operators
+from .. import _dtypes
 from .._config import forced_engine
-from .._engines import generic
 from .._errors import reject_type, reject_value
 from .._spec import ArrayInfo, DeformSpec
-from . import eager
+from . import eager, operations
 
 Array = Any  # of any library
 
@@ -72,14 +71,15 @@ def is_deferred(arrays: Sequence[Any]) -> bool:
 
 def small_array(argument: str, value: Any, like: Array | None = None) -> Array:
     """Take a control grid or a matrix: an array of the image's library or of NumPy, or nested lists of numbers."""
-    if like is None or type(value) is type(like):
+    if like is not None and type(value) is not type(like):
+        array = eager.small_array(argument, value)
+        if array.dtype.kind not in "iuf" or _is_on_host(like):
+            return array
+        return operations.real_array(operations.namespace_of(like), array)
+    if _dtypes.integer_limits(info(value).dtype) is None or _is_on_host(value):
         return value
-    array = eager.small_array(argument, value)
-    if _is_on_host(like):
-        return array
-    return _namespace(like).asarray(
-        array.astype(np.float64) if array.dtype.kind in "iuf" else array, device=_device(like)
-    )
+    xp = operations.namespace_of(value)
+    return xp.astype(value, operations.real_array(xp, np.zeros(())).dtype)
 
 
 def random_normal(shape: Sequence[int], scale: Sequence[float], like: Array, rng: Any) -> Any:
@@ -95,23 +95,15 @@ def forward(spec: DeformSpec, images: Sequence[Array], displacement: Array, affi
     if _is_on_host(images[0]):
         results = eager.forward(spec, list(map(_to_numpy, images)), _to_numpy(displacement), _to_numpy(affine))
         return [_like(result, image) for result, image in zip(results, images, strict=True)]
-    xp = _namespace(images[0])
-    matrix = None if affine is None else affine[..., : spec.axes, :]
-    results = []
-    for image, parts in zip(images, _operators.real_parts(spec), strict=True):
-        sources = [image] if len(parts) == 1 else [xp.real(image), xp.imag(image)]
-        done = [
-            generic.sample(xp, part, source, displacement, matrix) for part, source in zip(parts, sources, strict=True)
-        ]
-        results.append(done[0] if len(done) == 1 else xp.astype(done[0], image.dtype) + 1j * done[1])
-    return results
+    return operations.forward(operations.namespace_of(images[0]), spec, images, displacement, affine)
 
 
 def image_vjp(
     spec: DeformSpec, gradients: Sequence[Array], displacement: Array, affine: Array | None
 ) -> list[Array | None]:
     """Pull gradients of the outputs back to the images."""
-    _require_host("dY", gradients[0])
+    if not _is_on_host(gradients[0]):
+        return operations.image_vjp(operations.namespace_of(gradients[0]), spec, gradients, displacement, affine)
     results = eager.image_vjp(spec, list(map(_to_numpy, gradients)), _to_numpy(displacement), _to_numpy(affine))
     return [_like(result, gradient) for result, gradient in zip(results, gradients, strict=True)]
 
@@ -124,7 +116,8 @@ def vjp(
     affine: Array | None,
 ) -> tuple[list[Array | None], Array, Array | None]:
     """Pull gradients of the outputs back to images, control grid and affine matrix."""
-    _require_host("dY", images[0])
+    if not _is_on_host(images[0]):
+        return operations.vjp(operations.namespace_of(images[0]), spec, gradients, images, displacement, affine)
     weights, sources = list(map(_to_numpy, gradients)), list(map(_to_numpy, images))
     pulled, of_displacement, of_affine = eager.vjp(spec, weights, sources, _to_numpy(displacement), _to_numpy(affine))
     of_images = [_like(result, images[0]) for result in pulled]
@@ -135,7 +128,7 @@ def dense(spec: DeformSpec, displacement: Array) -> Array:
     """Evaluate the displacement at every voxel."""
     if _is_on_host(displacement):
         return _like(eager.dense(spec, _to_numpy(displacement)), displacement)
-    return generic.displace(_namespace(displacement), spec, displacement)
+    return operations.dense(operations.namespace_of(displacement), spec, displacement)
 
 
 # ---- arrays ----------------------------------------------------------------------------------------------------------
@@ -177,10 +170,3 @@ def _namespace(array: Array) -> ModuleType:
 
 def _device(array: Array) -> Any:
     return getattr(array, "device", None)
-
-
-def _require_host(argument: str, array: Array) -> None:
-    if not _is_on_host(array):
-        reject_type(
-            argument, array, "an array in the host's memory that speaks DLPack: only there are gradients pulled"
-        )

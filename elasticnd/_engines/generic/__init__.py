@@ -7,7 +7,8 @@ and compiled, and frameworks can differentiate it themselves, in both modes and 
 ``int32`` and ``int64``; ``abs``, ``asarray``, ``astype``, ``concat``, ``floor``, ``full``, ``linalg.inv``, ``matmul``,
 ``permute_dims``, ``reshape``, ``stack``, ``sum``, ``take`` (indices of one axis, ``axis=`` given), ``where`` and
 ``zeros``; of arrays ``dtype``, ``shape``, the operators and basic indexing. Python numbers join arrays in operators and
-in ``where``.
+in ``where``. Of ``asarray``, ``full`` and ``zeros`` new arrays lie on the device of the others. `scatter`, for
+libraries that find no derivatives themselves, besides uses ``argsort``, ``bool`` and ``searchsorted``.
 
 Positions are in double precision where the image, the control points or the matrix are, in single precision elsewhere.
 Then they are rounded to some 6e-8 of the displacement; with a matrix, rotation or zoom, of the position itself. Values
@@ -26,6 +27,7 @@ from ..._geometry import Mode
 from ..._spec import DeformSpec
 from . import axes, positions, splines, stencils
 from .axes import Array
+from .scatter import stencil_scatter
 
 
 def sample(
@@ -66,6 +68,39 @@ def sample(
     return axes.in_image_order(xp, options, values, output_shape, len(spec.batch))
 
 
+def scatter(
+    xp: Any,
+    spec: DeformSpec,
+    gradient: Array,
+    image: Array | None,
+    points: Array,
+    affine: Array | None,
+    *,
+    wants_image: bool = True,
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Pull a gradient of the output of `sample` back to image, control points and inverse map.
+
+    That of the image has the dtype of `gradient`. The others are there if there is an `image`, that of the map besides
+    only if there is an `affine`; they have the dtype of positions.
+    """
+    (options,) = spec.images
+    precision = _precision(xp, spec, gradient, points, affine)
+    if 0 in spec.output_shape(options):
+        return _zeros(xp, spec, gradient, image, precision, wants_image)
+    weighted = xp.astype(axes.in_core_order(xp, spec, options, gradient), precision.values)
+    reached = _stencils(xp, spec, points, affine, None, precision)
+    weighted = xp.where(reached.exists, _flat(xp, weighted), 0.0)
+    of_image = of_points = of_map = None
+    if wants_image:
+        of_image = _image_gradient(xp, spec, reached, weighted, gradient.dtype)
+    if image is not None:
+        values = xp.astype(axes.in_core_order(xp, spec, options, image), precision.values)
+        moved = _position_gradient(xp, spec, reached, weighted, values, precision.positions)
+        of_points = positions.field_adjoint(xp, spec, moved)
+        of_map = None if affine is None else positions.inverse_map_adjoint(xp, spec, moved)
+    return of_image, of_points, of_map
+
+
 def displace(xp: Any, spec: DeformSpec, points: Array) -> Array:
     """Evaluate the displacement at every voxel."""
     return xp.reshape(positions.field(xp, spec, points, points.dtype), spec.field_shape)
@@ -96,6 +131,44 @@ def _stencils(
 def _flat(xp: Any, array: Array) -> Array:
     """Give (channels, all else)."""
     return xp.reshape(array, (array.shape[0], -1))
+
+
+def _image_gradient(xp: Any, spec: DeformSpec, reached: stencils.Stencils, weighted: Array, dtype: Any) -> Array:
+    (options,) = spec.images
+    flat = stencil_scatter(xp, reached, weighted)
+    box = xp.reshape(flat, (flat.shape[0], -1, *splines.box_of(options)))
+    pulled = xp.astype(splines.coefficients_adjoint(xp, options, box), dtype)
+    return axes.in_image_order(xp, options, pulled, options.shape, len(spec.batch))
+
+
+def _position_gradient(
+    xp: Any, spec: DeformSpec, reached: stencils.Stencils, weighted: Array, values: Array, dtype: Any
+) -> Array:
+    """Pull a gradient back to the positions of the voxels, (items, n, M_0, ...)."""
+    (options,) = spec.images
+    shape = (-1, spec.axes, *spec.output)
+    if options.order == 0:  # steps have no slope
+        return xp.zeros((math.prod(spec.batch), *shape[1:]), dtype=dtype)
+    beyond: Any = options.cval
+    flat = _flat(xp, splines.coefficients(xp, options, values, beyond))
+    parts = []
+    for axis, slope in enumerate(reached.slopes):
+        derivative = stencils.stencil_sum(xp, flat, reached.offset, reached.weights(xp, axis), reached.strides)
+        part = xp.sum(xp.astype(weighted * derivative, dtype), axis=0) * slope
+        parts.append(xp.reshape(xp.where(reached.exists, part, 0.0), (-1, *spec.output)))
+    return xp.stack(parts, axis=1)
+
+
+def _zeros(
+    xp: Any, spec: DeformSpec, gradient: Array, image: Array | None, precision: _Precision, wants_image: bool
+) -> tuple[Array | None, Array | None, Array | None]:
+    (options,) = spec.images
+    matrix = (*(spec.batch if spec.affine_batched else ()), spec.axes, spec.axes + 1)
+    return (
+        xp.zeros(options.shape, dtype=gradient.dtype) if wants_image else None,
+        None if image is None else xp.zeros(spec.points_shape, dtype=precision.positions),
+        xp.zeros(matrix, dtype=precision.positions) if image is not None and spec.has_affine else None,
+    )
 
 
 def _as_integers(xp: Any, values: Array, limits: tuple[int, int], dtype: Any) -> Array:

@@ -1,0 +1,156 @@
+"""Calls that a library's own operations compute, by the generic engine, for the bridges whose arrays no other serves.
+
+The functions are called as those of a bridge, with a namespace before the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import array_api_compat
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _operators, _rules
+from .._engines import generic
+from .._spec import DeformSpec
+
+Array = Any  # of the namespace
+
+
+class Namespace:
+    """The operations of a library; new arrays lie on one device."""
+
+    def __init__(self, names: Any, device: Any) -> None:
+        self._names = names
+        self._device = device
+
+    def __getattr__(self, name: str) -> Any:
+        """Give what is no new array."""
+        return getattr(self._names, name)
+
+    def _made(self, maker: str, *arguments: Any, dtype: Any) -> Array:
+        place = {} if self._device is None else {"device": self._device}
+        return getattr(self._names, maker)(*arguments, dtype=dtype, **place)
+
+    def asarray(self, values: Any, *, dtype: Any = None) -> Array:
+        """Make an array of NumPy's or of nested lists."""
+        return self._made("asarray", values, dtype=dtype)
+
+    def full(self, shape: Sequence[int], value: Any, *, dtype: Any) -> Array:
+        """Make an array of one value."""
+        return self._made("full", shape, value, dtype=dtype)
+
+    def zeros(self, shape: Sequence[int], *, dtype: Any) -> Array:
+        """Make an array of zeros."""
+        return self._made("zeros", shape, dtype=dtype)
+
+
+def namespace_of(array: Array) -> Namespace:
+    """Give the operations of an array's library, on its device."""
+    return Namespace(array_api_compat.array_namespace(array), getattr(array, "device", None))
+
+
+def real_array(xp: Any, values: NDArray[Any]) -> Array:
+    """Make an array of the widest floats that the device has."""
+    try:
+        return xp.asarray(values.astype(np.float64))
+    except (TypeError, RuntimeError):  # it has none of 64 bits
+        return xp.asarray(values.astype(np.float32))
+
+
+def forward(
+    xp: Any, spec: DeformSpec, images: Sequence[Array], displacement: Array, affine: Array | None
+) -> list[Array]:
+    """Deform images."""
+    matrix = _matrix(spec, affine)
+    results = []
+    for image, parts in zip(images, _operators.real_parts(spec), strict=True):
+        sources = zip(parts, _parts(xp, image, len(parts)), strict=True)
+        deformed = [generic.sample(xp, part, source, displacement, matrix) for part, source in sources]
+        results.append(_joined(xp, deformed, image.dtype))
+    return results
+
+
+def image_vjp(
+    xp: Any, spec: DeformSpec, gradients: Sequence[Array], displacement: Array, affine: Array | None
+) -> list[Array | None]:
+    """Pull gradients of the outputs back to the images."""
+    matrix = _matrix(spec, affine)
+    results: list[Array | None] = []
+    for gradient, parts in zip(gradients, _operators.real_parts(spec), strict=True):
+        sources = zip(parts, _parts(xp, gradient, len(parts)), strict=True)
+        pulled = [generic.scatter(xp, part, source, None, displacement, matrix)[0] for part, source in sources]
+        results.append(_joined(xp, pulled, gradient.dtype))
+    return results
+
+
+def vjp(
+    xp: Any,
+    spec: DeformSpec,
+    gradients: Sequence[Array | None],
+    images: Sequence[Array],
+    displacement: Array,
+    affine: Array | None,
+) -> tuple[list[Array | None], Array, Array | None]:
+    """Pull gradients of the outputs back to images, control grid and affine matrix."""
+    matrix = _matrix(spec, affine)
+    of_images: list[Array | None] = []
+    of_points = xp.zeros(displacement.shape, dtype=displacement.dtype)
+    of_matrix = None if matrix is None else xp.zeros(matrix.shape, dtype=matrix.dtype)
+    for image, gradient, parts in zip(images, gradients, _operators.real_parts(spec), strict=True):
+        if gradient is None:
+            of_images.append(None)
+            continue
+        pulled = []
+        sources = _parts(xp, xp.astype(gradient, image.dtype), len(parts)), _parts(xp, image, len(parts))
+        for part, weight, source in zip(parts, *sources, strict=True):
+            of_image, of_grid, of_map = generic.scatter(xp, part, weight, source, displacement, matrix)
+            pulled.append(of_image)
+            of_points = of_points + xp.astype(of_grid, of_points.dtype)
+            if of_matrix is not None:
+                of_matrix = of_matrix + xp.astype(of_map, of_matrix.dtype)
+        of_images.append(_joined(xp, pulled, image.dtype))
+    if affine is None or of_matrix is None:
+        return of_images, of_points, None
+    of_forward = _rules.inverse_change_adjoint(Algebra(xp), matrix, spec.fixed_linear, of_matrix)
+    last_row = xp.zeros((*affine.shape[:-2], affine.shape[-2] - spec.axes, affine.shape[-1]), dtype=affine.dtype)
+    return of_images, of_points, xp.concat([of_forward, last_row], axis=-2)
+
+
+def dense(xp: Any, spec: DeformSpec, displacement: Array) -> Array:
+    """Evaluate the displacement at every voxel."""
+    return generic.displace(xp, spec, displacement)
+
+
+def _matrix(spec: DeformSpec, affine: Array | None) -> Array | None:
+    return None if affine is None else affine[..., : spec.axes, :]
+
+
+def _parts(xp: Any, array: Array, count: int) -> list[Array]:
+    return [array] if count == 1 else [xp.real(array), xp.imag(array)]
+
+
+def _joined(xp: Any, parts: Sequence[Array], dtype: Any) -> Array:
+    if len(parts) == 1:
+        return parts[0]
+    real, imaginary = (xp.astype(part, dtype) for part in parts)
+    return real + 1j * imaginary
+
+
+class Algebra:
+    """What the derivative of an inverse needs of a namespace of the standard."""
+
+    def __init__(self, xp: Any) -> None:
+        self.xp = xp
+        self.inverse = xp.linalg.inv
+        self.transposed = xp.matrix_transpose
+
+    def joined(self, left: Array, right: Array) -> Array:
+        """Concatenate along the last axis."""
+        return self.xp.concat([left, right], axis=-1)
+
+    def constant(self, values: Any, like: Array) -> Array:
+        """Make an array of the dtype of `like`."""
+        return self.xp.asarray(values, dtype=like.dtype)
