@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import elasticnd
-from elasticnd import _config
+from elasticnd import _config, _core
 
 torch = frameworks.get("torch").module
 # What the compiler itself warns of on the way, in versions of PyTorch that tests meet.
@@ -200,6 +200,94 @@ def test_tensors_without_values(rng):
     inputs = arrays(rng)
     graph = make_fx(function(), tracing_mode="fake")(*inputs)
     assert torch.equal(graph(*inputs), function()(*inputs))
+
+
+# ---- devices that only PyTorch knows ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def foreign(monkeypatch):
+    """Let tensors count as those of a device that neither the core nor the CUDA kernels know."""
+    from elasticnd._bridges import torch as bridge
+
+    def refuse(*arguments):
+        raise AssertionError("the core has been called")
+
+    monkeypatch.setattr(bridge, "_is_foreign", lambda tensor: True)
+    return lambda: [monkeypatch.setattr(_core, name, refuse) for name in ("sample", "scatter", "displace")]
+
+
+@pytest.mark.parametrize(("order", "mode"), [(0, "constant"), (1, "wrap"), (3, "grid-constant"), (4, "nearest")])
+def test_other_devices_by_operations_of_pytorch(order, mode, foreign, rng):
+    given = arrays(rng)
+    weight = torch.tensor(rng.standard_normal((7, 6)))
+    options = {"order": order, "mode": mode, "cval": 0.3}
+    plain = [tensor.numpy() for tensor in (weight, *given[:2])]
+    expected = elasticnd.deform_grid_vjp(*plain, affine=given[2].numpy(), **options)
+    deformed = elasticnd.deform_grid(*plain[1:], affine=given[2].numpy(), **options)
+    foreign()
+    inputs = leaves(given)
+    output = elasticnd.deform_grid(*inputs[:2], affine=inputs[2], **options)
+    torch.testing.assert_close(output.detach(), torch.tensor(deformed), rtol=0, atol=1e-12)
+    own = torch.autograd.grad(output, inputs, weight, allow_unused=True, materialize_grads=True)
+    pulled = elasticnd.deform_grid_vjp(weight, *given[:2], affine=given[2], **options)
+    alone = elasticnd.deform_grid_gradient(weight, given[1], affine=given[2], **options)
+    for got in (own, pulled, (alone,)):
+        for ours, theirs in zip(got, expected, strict=False):
+            torch.testing.assert_close(ours, torch.tensor(theirs), rtol=0, atol=1e-11)
+
+
+def test_transformations_on_other_devices(foreign, rng):
+    given = arrays(rng)
+    expected = function()(*given)
+    foreign()
+    torch.testing.assert_close(torch.compile(function(), backend="eager")(*given), expected)
+    both = torch.func.vmap(function(), (0, None, None))(torch.stack([given[0]] * 2), *given[1:])
+    torch.testing.assert_close(both[1], expected)
+    assert torch.autograd.gradgradcheck(lambda d: function()(given[0], d, given[2]), leaves(given[1:2]))
+
+
+def test_everything_lies_on_the_device_of_the_image(foreign, rng):
+    foreign()
+    image, displacement, affine = (tensor.to("meta").requires_grad_() for tensor in arrays(rng))
+    for mode in ("mirror", "grid-constant"):
+        output = elasticnd.deform_grid(image, displacement, mode=mode, affine=affine, rotate=20)
+        pulled = elasticnd.deform_grid_vjp(image, image, displacement, mode=mode, affine=affine, zoom=2)
+        alone = elasticnd.deform_grid_gradient(image, displacement, mode=mode)
+        listed = elasticnd.deform_grid(image, np.zeros((2, 3, 2)), mode=mode, affine=MATRIX)
+        random = elasticnd.deform_random_grid(image, mode=mode, rng=torch.Generator().manual_seed(1))
+        field = elasticnd.dense_displacement(displacement, (7, 6))
+        assert {result.device.type for result in (output, *pulled, alone, listed, random, field)} == {"meta"}
+
+
+def test_device_without_doubles(foreign, monkeypatch, rng):
+    from elasticnd._bridges import operations
+
+    made = operations.Namespace.asarray
+
+    def asarray(self, values, *, dtype=None):
+        if (values.dtype if dtype is None else dtype) in (np.float64, torch.float64):
+            raise TypeError("this device has no float64")
+        return made(self, values, dtype=dtype)
+
+    image, displacement, _ = arrays(rng, torch.float32)
+    expected = elasticnd.deform_grid(image, displacement.round(), affine=MATRIX)
+    foreign()
+    monkeypatch.setattr(operations.Namespace, "asarray", asarray)
+    for grid in (displacement.round().int(), displacement.round().numpy()):
+        got = elasticnd.deform_grid(image, grid, affine=MATRIX)
+        torch.testing.assert_close(got, expected, rtol=0, atol=2e-5)
+    random = elasticnd.deform_random_grid(image, rng=torch.Generator().manual_seed(1))
+    assert random.dtype == torch.float32
+
+
+def test_which_engine_on_other_devices(monkeypatch):
+    from elasticnd._bridges import torch as bridge
+
+    monkeypatch.setattr(bridge, "_is_foreign", lambda tensor: tensor.device.type == "meta")
+    route = elasticnd.which(torch.zeros(3, device="meta"))
+    assert route == ("torch", "generic", "operations of PyTorch, on a device of kind meta")
+    assert elasticnd.which(torch.zeros(3)).engine == "cpu"
 
 
 # ---- torch.func ------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The bridge for PyTorch: an autograd function where tensors hold values, an operator of the dispatcher where not.
 
-Each alone falls short: a function cannot be traced, an operator has no forward mode and no `torch.func.grad`.
+Each alone falls short: a function cannot be traced, an operator has no forward mode and no `torch.func.grad`. On
+devices that neither the core nor the CUDA kernels know, operations of PyTorch do all, derivatives included.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from .._errors import reject_type, reject_value
 from .._operators import Operands, Operator, flattened, structured
 from .._spec import ArrayInfo, DeformSpec
 from .._texts import options_from_text, spec_from_text, text_of_options, text_of_spec
-from . import eager
+from . import eager, operations
 
 
 def info(tensor: Tensor) -> ArrayInfo:
@@ -48,17 +49,40 @@ def small_array(argument: str, value: Any, like: Tensor | None = None) -> Tensor
             reject_value(argument, f"a tensor on {value.device}", f"one on {like.device}, where the image is")
         if value.dtype.is_floating_point:
             return value if value.dtype.itemsize >= 4 else value.float()
-        return value.double() if not value.dtype.is_complex and value.dtype != torch.bool else value
+        is_integer = not value.dtype.is_complex and value.dtype != torch.bool
+        return value.to(_widest_float(value)) if is_integer else value
     if not isinstance(value, (np.ndarray, list, tuple)):
         reject_type(argument, value, "a torch.Tensor, a NumPy array or nested lists of numbers")
     array = eager.small_array(argument, value)
     if array.dtype.kind not in "iuf":
         return torch.zeros(array.shape, dtype=torch.bool)  # refused by its type, as everywhere
+    if like is not None and _is_foreign(like):
+        return operations.real_array(_operations_on(like), array)
     return torch.as_tensor(array.astype(np.float64), device=None if like is None else like.device)
+
+
+def _widest_float(tensor: Tensor) -> torch.dtype:
+    if not _is_foreign(tensor):
+        return torch.float64
+    dtype: torch.dtype = operations.real_array(_operations_on(tensor), np.zeros(())).dtype
+    return dtype
+
+
+def _is_foreign(tensor: Tensor) -> bool:
+    """Tell whether a tensor is on a device that only PyTorch knows. On `meta`, there are no values to compute."""
+    return not (tensor.is_cpu or tensor.is_cuda or tensor.is_meta)
+
+
+def _operations_on(tensor: Tensor) -> operations.Namespace:
+    from array_api_compat import torch as names  # noqa: PLC0415 - for those who have such a device
+
+    return operations.Namespace(names, tensor.device)
 
 
 def engine_name(tensor: Tensor) -> tuple[str, str]:
     """Name the engine that computes, and say why."""
+    if _is_foreign(tensor):
+        return "generic", f"operations of PyTorch, on a device of kind {tensor.device.type}"
     return ("cuda" if tensor.is_cuda else "cpu"), f"a tensor on {tensor.device}"
 
 
@@ -72,8 +96,6 @@ def check(argument: str, image: Tensor, first: Tensor) -> None:
         reject_value(argument, f"a tensor on {image.device}", f"one on {first.device}, as the first image")
     if image.is_cuda:
         import_cupy(argument, f"a tensor on {image.device}")
-    elif image.device.type not in ("cpu", "meta"):
-        reject_value(argument, f"a tensor on {image.device}", "a tensor on the CPU or a CUDA device")
 
 
 # ---- calls -----------------------------------------------------------------------------------------------------------
@@ -81,6 +103,8 @@ def check(argument: str, image: Tensor, first: Tensor) -> None:
 
 def forward(spec: DeformSpec, images: Sequence[Tensor], displacement: Tensor, affine: Tensor | None) -> list[Tensor]:
     """Deform images."""
+    if _is_foreign(images[0]):
+        return operations.forward(_operations_on(images[0]), spec, images, displacement, affine)
     motion = (displacement,) if affine is None else (displacement, _matrix(affine, spec.axes))
     if images[0].is_cpu and _is_plain((*images, *motion)):
         outputs = eager.deform(spec, list(map(_to_numpy, images)), tuple(map(_to_numpy, motion)))
@@ -103,6 +127,8 @@ def image_vjp(
     spec: DeformSpec, gradients: Sequence[Tensor], displacement: Tensor, affine: Tensor | None
 ) -> list[Tensor | None]:
     """Pull gradients of the outputs back to the images; this is differentiable itself."""
+    if _is_foreign(gradients[0]):
+        return operations.image_vjp(_operations_on(gradients[0]), spec, gradients, displacement, affine)
     motion = (displacement,) if affine is None else (displacement, _matrix(affine, spec.axes))
     results: list[Tensor | None] = []
     for gradient, parts in zip(gradients, _operators.real_parts(spec), strict=True):
@@ -149,6 +175,8 @@ def vjp(
 
 def dense(spec: DeformSpec, displacement: Tensor) -> Tensor:
     """Evaluate the displacement at every voxel."""
+    if _is_foreign(displacement):
+        return operations.dense(_operations_on(displacement), spec, displacement)
     return _apply(Operator(spec, "displace"), Operands(motion=(displacement,)))[0]
 
 
@@ -156,6 +184,11 @@ def random_normal(shape: Sequence[int], scale: Sequence[float], like: Tensor, rn
     """Draw displacements of control points: from PyTorch's generators, or by a seed as NumPy does."""
     if rng is not None and not isinstance(rng, torch.Generator):
         return eager.random_normal(shape, scale, like, rng)
+    if _is_foreign(like):  # which may have no float64, and a generator of its own
+        drawn = torch.randn(tuple(shape), generator=rng, device="cpu" if rng is None else rng.device)
+        return operations.real_array(
+            _operations_on(like), drawn.cpu().numpy() * np.reshape(scale, (-1, *(1,) * len(scale)))
+        )
     device = like.device if rng is None else rng.device
     normal = torch.randn(tuple(shape), generator=rng, dtype=torch.float64, device=device).to(like.device)
     return normal * torch.tensor(scale, dtype=torch.float64, device=like.device).reshape(-1, *(1,) * len(scale))
@@ -396,9 +429,9 @@ def is_deferred(arrays: Sequence[Any]) -> bool:
 
 def deferred(images: Sequence[Tensor], displacement: Any, affine: Any, options: dict[str, Any]) -> list[Tensor]:
     """Record a call."""
-    displacement = small_array("displacement", displacement, images[0])
-    if affine is not None:
-        affine = small_array("affine", affine, images[0])
+    if _is_foreign(images[0]):
+        return _deformed_between_programs(images, displacement, affine, options)
+    displacement, affine = _small_arrays(images[0], displacement, affine)
     motion = (displacement,) if affine is None else (displacement, affine[..., : affine.shape[-1] - 1, :])
     axes = 0 if affine is None else int(affine.shape[-1]) - 1
     constant = {name: _specialised(option) for name, option in options.items()}
@@ -411,6 +444,21 @@ def deferred(images: Sequence[Tensor], displacement: Any, affine: Any, options: 
             parts.append(_op([source, *motion], list(source.shape), program)[0])
         results.append(parts[0] if len(parts) == 1 else torch.complex(parts[0], parts[1]))
     return results
+
+
+def _small_arrays(image: Tensor, displacement: Any, affine: Any) -> tuple[Tensor, Tensor | None]:
+    matrix = None if affine is None else small_array("affine", affine, image)
+    return small_array("displacement", displacement, image), matrix
+
+
+@torch.compiler.disable  # a compiler would take the arrays of NumPy in there for tensors
+def _deformed_between_programs(
+    images: Sequence[Tensor], displacement: Any, affine: Any, options: dict[str, Any]
+) -> list[Tensor]:
+    displacement, affine = _small_arrays(images[0], displacement, affine)
+    matrix = None if affine is None else info(affine)
+    spec = _spec.normalize(tuple(map(info, images)), info(displacement), matrix, "X", **options)
+    return forward(spec, images, displacement, affine)
 
 
 def _specialised(option: Any) -> Any:
