@@ -77,16 +77,16 @@ def bridge_of(argument: str, array: Any) -> ModuleType:
 def _forced_bridge(argument: str, array: Any, bridge: ModuleType, forced: str) -> ModuleType:
     if hasattr(bridge, "axis_numbers"):  # labels: what they are on is forced
         return bridge
+    engine, reason = bridge.engine_name(array)
+    if engine == forced:
+        return bridge
     if forced == "generic":
         if not standard.has_namespace(array):
             reject_type(
                 argument, array, "an array of a library that keeps to the array API standard, for engine 'generic'"
             )
         return standard
-    engine, reason = bridge.engine_name(array)
-    if engine != forced:
-        reject_value(argument, f"{describe(array)}, which engine {engine!r} computes ({reason})", f"one for {forced!r}")
-    return bridge
+    reject_value(argument, f"{describe(array)}, which engine {engine!r} computes ({reason})", f"one for {forced!r}")
 
 
 def _find_bridge(argument: str, array: Any) -> ModuleType:

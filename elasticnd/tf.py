@@ -1,8 +1,8 @@
 """elasticnd for TensorFlow: the public functions, which make tensors of whatever they get, and a layer.
 
 The functions of the package itself do the same with tensors and variables. All are differentiable with respect to
-image, control grid and affine matrix, in `tf.function` as well, but XLA cannot compile them: leave ``jit_compile``
-False. `ElasticDeform` is the layer of `elasticnd.keras`.
+image, control grid and affine matrix, in `tf.function` as well; with ``jit_compile=True``, where shapes must be known,
+by plain operations of TensorFlow. `ElasticDeform` is the layer of `elasticnd.keras`.
 
 >>> import tensorflow as tf
 >>> import elasticnd.tf

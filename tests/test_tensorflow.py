@@ -1,4 +1,4 @@
-"""What only TensorFlow has: tapes, tf.function with unknown shapes, tf.data, SavedModel, and its refusal of XLA."""
+"""What only TensorFlow has: tapes, tf.function with unknown shapes, tf.data, SavedModel, and XLA."""
 
 import frameworks
 import numpy as np
@@ -131,10 +131,61 @@ def test_bad_calls_are_refused_when_they_run():
         deform(tf.zeros((5, 5)), tf.zeros((3, 3, 3)))
 
 
-def test_xla_is_refused_with_advice():
-    compiled = tf.function(elasticnd.deform_grid, jit_compile=True)
+def line(rng):
+    """One axis, for which XLA compiles faster."""
+    return tf.constant(rng.random(7)), tf.constant(rng.uniform(-1, 1, (1, 3))), tf.constant([[0.9, 0.2]], tf.float64)
+
+
+@pytest.mark.parametrize(("order", "mode"), [(0, "constant"), (4, "nearest")])
+def test_xla_compiles_operations_of_tensorflow(order, mode, rng):
+    inputs = line(rng)
+    f = function(mode, order, crop=(slice(1, 6),))
+    compiled = tf.function(lambda *inputs: (f(*inputs), gradients_of(f, inputs)), jit_compile=True)
+    (output, gradients), expected = compiled(*inputs), (f(*inputs), gradients_of(f, inputs))
+    np.testing.assert_allclose(output, expected[0], rtol=0, atol=1e-12)
+    for one, other in zip(gradients, expected[1], strict=True):
+        # At order 0 the core gives zeros for positions, TensorFlow nothing.
+        np.testing.assert_allclose(0 if one is None else one, other, rtol=0, atol=1e-11)
+
+
+def test_all_functions_under_xla(rng):
+    x, d, a = line(rng)
+    images = [tf.complex(x, 2 * x), tf.cast(10 * x, tf.int8)]
+
+    def call(images, x, d, a):
+        return (
+            *elasticnd.deform_grid(images, d, order=[3, 0], affine=a, zoom=2),
+            elasticnd.deform_grid_gradient(x, d, mode="wrap", affine=a),
+            elasticnd.deform_grid_vjp(x, x, d, mode="wrap", affine=a)[1],
+            elasticnd.dense_displacement(d, (7,)),
+        )
+
+    for got, expected in zip(tf.function(call, jit_compile=True)(images, x, d, a), call(images, x, d, a), strict=True):
+        assert got.dtype == expected.dtype
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-11)
+    random = tf.function(lambda x: elasticnd.deform_random_grid(x, 1.0), jit_compile=True)
+    assert random(x).shape == x.shape
+
+
+def test_what_xla_cannot_compile_is_refused_with_advice():
+    x, d = tf.zeros((5, 5)), tf.zeros((2, 3, 3))
+    sizes = [tf.TensorSpec([None, 5]), tf.TensorSpec([2, 3, 3])]
+    with pytest.raises(ValueError, match=r"X: got shape \(None, 5\), expected a known shape"):
+        tf.function(elasticnd.deform_grid, jit_compile=True, input_signature=sizes)(x, d)
+    inner = tf.function(elasticnd.deform_grid)
+    inner(x, d)  # traced before it is known that XLA is to compile it
     with pytest.raises(Exception, match="use_jit_compile_False"):
-        compiled(tf.zeros((5, 5)), tf.zeros((2, 3, 3)))
+        tf.function(lambda *inputs: inner(*inputs), jit_compile=True)(x, d)  # noqa: PLW0108
+
+
+def test_generic_engine_on_request(rng):
+    inputs = arrays(rng)
+    expected, gradients = function()(*inputs), gradients_of(function(), inputs)
+    with elasticnd.engine("generic"):
+        assert elasticnd.which(inputs[0]) == ("tensorflow", "generic", "it was asked for")
+        np.testing.assert_allclose(function()(*inputs), expected, rtol=0, atol=1e-12)
+        for one, other in zip(gradients_of(function(), inputs), gradients, strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-11)
 
 
 def test_data_pipeline():

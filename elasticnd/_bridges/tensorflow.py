@@ -1,8 +1,11 @@
-"""The bridge for TensorFlow: functions with gradients of their own, around calls into NumPy."""
+"""The bridge for TensorFlow: functions with gradients of their own, around calls into NumPy.
+
+XLA cannot compile such calls: in functions that it compiles, operations of TensorFlow do all, derivatives included.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -10,17 +13,19 @@ import numpy as np
 import tensorflow as tf
 
 from .. import _affine, _operators, _rules, _spec
+from .._config import forced_engine
 from .._engines.kernels import import_cupy
-from .._errors import reject_type
+from .._errors import reject_type, reject_value
 from .._operators import Operands, Operator, flattened, structured
 from .._spec import ArrayInfo, DeformSpec
-from . import eager
+from . import eager, operations, tensorflow_names
 
 Tensor = Any
 
 _ALIGNMENT = 64  # bytes
 
-# XLA refuses calls into Python with a message that names the node.
+# XLA refuses calls into Python with a message that names the node. It is one of a function that was traced before an
+# outer function was to be compiled.
 _NODE = "elasticnd_cannot_run_under_XLA__use_jit_compile_False"
 
 
@@ -31,8 +36,33 @@ def info(tensor: Tensor) -> ArrayInfo:
 
 def engine_name(tensor: Tensor) -> tuple[str, str]:
     """Name the engine that computes, and say why."""
+    if _is_plain():
+        return "generic", "it was asked for" if forced_engine() else "operations of TensorFlow, which XLA compiles"
     device = getattr(tensor, "device", "") or "a graph"
     return ("cuda" if "GPU" in device else "cpu"), f"a tensor on {device}"
+
+
+def _by_operations(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call with the operations of TensorFlow; there is nothing in there for AutoGraph to rewrite."""
+    return tf.autograph.experimental.do_not_convert(function)(tensorflow_names, *arguments)
+
+
+def _is_plain() -> bool:
+    """Tell whether operations of TensorFlow are to compute."""
+    return forced_engine() == "generic" or _is_compiled_by_xla()
+
+
+def _is_compiled_by_xla() -> bool:
+    """Tell whether a function is being traced for XLA. TensorFlow marks its graph, or one around it."""
+    graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+    while graph is not None:
+        context = graph._get_control_flow_context()
+        while context is not None:
+            if context.IsXLAContext():
+                return True
+            context = context.outer_context
+        graph = getattr(graph, "outer_graph", None)
+    return False
 
 
 def check(argument: str, image: Tensor, first: Tensor) -> None:
@@ -66,6 +96,8 @@ def small_array(argument: str, value: Any, like: Tensor | None = None) -> Tensor
 
 def forward(spec: DeformSpec, images: Sequence[Tensor], displacement: Tensor, affine: Tensor | None) -> list[Tensor]:
     """Deform images."""
+    if _is_plain():
+        return _by_operations(operations.forward, spec, _tensors(images), displacement, affine)
     motion = _motion(displacement, affine)
     return [
         _deform(list(parts), image, motion) for image, parts in zip(images, _operators.real_parts(spec), strict=True)
@@ -84,6 +116,8 @@ def image_vjp(
     spec: DeformSpec, gradients: Sequence[Tensor], displacement: Tensor, affine: Tensor | None
 ) -> list[Tensor | None]:
     """Pull gradients of the outputs back to the images; this is differentiable itself."""
+    if _is_plain():
+        return _by_operations(operations.image_vjp, spec, _tensors(gradients), displacement, affine)
     motion = _motion(displacement, affine)
 
     def pull(part: DeformSpec, source: Tensor) -> Tensor:
@@ -104,7 +138,7 @@ def vjp(
     affine: Tensor | None,
 ) -> tuple[list[Tensor | None], Tensor, Tensor | None]:
     """Pull gradients of the outputs back to images, control grid and affine matrix."""
-    images = [tf.convert_to_tensor(image) for image in images]
+    images = _tensors(images)
     given = [k for k, gradient in enumerate(gradients) if gradient is not None]
     wanted = [images[k] for k in given] + [displacement] + ([] if affine is None else [affine])
     with tf.GradientTape() as tape:
@@ -122,6 +156,8 @@ def vjp(
 
 def dense(spec: DeformSpec, displacement: Tensor) -> Tensor:
     """Evaluate the displacement at every voxel."""
+    if _is_plain():
+        return _by_operations(operations.dense, spec, displacement)
     return _apply(Operator(spec, "displace"), Operands(motion=(displacement,)))[0]
 
 
@@ -149,6 +185,11 @@ def _motion(displacement: Tensor, affine: Tensor | None) -> _operators.Pair:
     if tf.executing_eagerly() and not _gpu_of([affine]):  # on a device, that would wait for the values
         _affine.checked_affine(np.asarray(affine), axes)
     return (displacement, affine[..., :axes, :])
+
+
+def _tensors(images: Sequence[Tensor]) -> list[Tensor]:
+    """Read variables."""
+    return [tf.convert_to_tensor(image) for image in images]
 
 
 def _parts(tensor: Tensor) -> list[Tensor]:
@@ -182,6 +223,9 @@ class Deferred(NamedTuple):
 
 def deferred(images: Sequence[Tensor], displacement: Any, affine: Any, options: dict[str, Any]) -> list[Tensor]:
     """Record a call."""
+    if _is_plain():
+        shape = next(image.shape for image in images if not image.shape.is_fully_defined())
+        reject_value("X", f"shape {shape}", "a known shape, for XLA and for engine 'generic'")
     displacement = small_array("displacement", displacement)
     fixed = None
     if affine is not None:

@@ -1,0 +1,66 @@
+"""TensorFlow's operations under the names of the array API standard, as far as the generic engine uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from .._spec import Shape
+
+bool = tf.bool
+float32, float64, int32, int64 = tf.float32, tf.float64, tf.int32, tf.int64
+
+abs = tf.abs
+astype = tf.cast
+floor = tf.floor
+imag = tf.math.imag
+linalg = SimpleNamespace(inv=tf.linalg.inv)
+matmul = tf.matmul
+matrix_transpose = tf.linalg.matrix_transpose
+permute_dims = tf.transpose
+real = tf.math.real
+reshape = tf.reshape
+stack = tf.stack
+take = tf.gather
+zeros = tf.zeros
+
+
+def argsort(x: Any) -> Any:
+    """Sort; equal elements stay in order."""
+    return tf.argsort(x, stable=True)
+
+
+def asarray(values: Any, *, dtype: Any = None) -> Any:
+    """Make a constant."""
+    return tf.constant(np.asarray(values), dtype)
+
+
+def concat(arrays: Sequence[Any], *, axis: int = 0) -> Any:
+    """Join along an axis."""
+    return tf.concat(arrays, axis)
+
+
+def full(shape: Shape, value: Any, *, dtype: Any) -> Any:
+    """Repeat a value."""
+    return tf.fill(shape, tf.constant(value, dtype))
+
+
+def searchsorted(x1: Any, x2: Any, *, side: str) -> Any:
+    """Find places in sorted elements."""
+    return tf.searchsorted(x1, x2, side=side)
+
+
+def sum(x: Any, *, axis: int | Sequence[int]) -> Any:
+    """Sum along axes."""
+    return tf.reduce_sum(x, axis)
+
+
+def where(condition: Any, x1: Any, x2: Any) -> Any:
+    """Choose; a number takes the dtype of the other."""
+    if tf.is_tensor(x1):
+        return tf.where(condition, x1, tf.cast(x2, x1.dtype))
+    return tf.where(condition, tf.cast(x1, x2.dtype), x2)
