@@ -21,7 +21,7 @@ from jax import lax
 from .. import _affine, _core, _dtypes, _operators, _rules
 from .._engines import generic
 from .._engines.kernels import external_stream
-from .._errors import reject_type
+from .._errors import reject_type, reject_value
 from .._operators import Operands, Operator, flattened, structured
 from .._spec import ArrayInfo, DeformSpec, Shape
 from . import eager
@@ -61,9 +61,27 @@ def engine_name(array: Array) -> tuple[str, str]:
 
 
 def check(argument: str, image: Array, first: Array) -> None:
-    """Refuse keys of random numbers."""
+    """Refuse keys of random numbers, and images on several devices."""
     if jax.dtypes.issubdtype(image.dtype, jax.dtypes.extended):
         reject_type(argument, image, "an array of numbers")
+    if image is not first:
+        _require_same_devices(argument, image, first)
+
+
+def _require_same_devices(argument: str, array: Array, image: Array) -> None:
+    own, others = _chosen_devices(array), _chosen_devices(image)
+    if own and others and own != others:
+        reject_value(argument, f"an array on {_names(own)}", f"one on {_names(others)}, where the image is")
+
+
+def _chosen_devices(array: Array) -> frozenset[Any]:
+    """Give the devices that someone put an array on; others go where they are needed, traced ones have none yet."""
+    chosen = not isinstance(array, jax.core.Tracer) and getattr(array, "committed", False)
+    return frozenset(array.devices()) if chosen else frozenset()
+
+
+def _names(devices: frozenset[Any]) -> str:
+    return ", ".join(sorted(map(str, devices)))
 
 
 def is_deferred(arrays: Sequence[Any]) -> bool:
@@ -80,6 +98,8 @@ def small_array(argument: str, value: Any, like: Array | None = None) -> Array:
             value = jnp.stack([jnp.asarray(part) for part in value])
         else:
             value = jnp.asarray(eager.small_array(argument, value))
+    elif like is not None:
+        _require_same_devices(argument, value, like)
     if jnp.issubdtype(value.dtype, jnp.integer):
         return value.astype(jnp.result_type(float))
     narrow = jnp.issubdtype(value.dtype, jnp.floating) and value.dtype.itemsize < 4

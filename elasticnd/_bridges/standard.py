@@ -72,10 +72,15 @@ def is_deferred(arrays: Sequence[Any]) -> bool:
 def small_array(argument: str, value: Any, like: Array | None = None) -> Array:
     """Take a control grid or a matrix: an array of the image's library or of NumPy, or nested lists of numbers."""
     if like is not None and type(value) is not type(like):
+        if not isinstance(value, (np.ndarray, list, tuple)):
+            library = type(like).__module__.partition(".")[0]
+            reject_type(argument, value, f"an array of {library} or NumPy, or nested lists of numbers")
         array = eager.small_array(argument, value)
         if array.dtype.kind not in "iuf" or _is_on_host(like):
             return array
         return operations.real_array(operations.namespace_of(like), array)
+    if like is not None and _device(value) != _device(like):
+        reject_value(argument, f"an array on {_device(value)}", f"one on {_device(like)}, where the image is")
     if _dtypes.integer_limits(info(value).dtype) is None or _is_on_host(value):
         return value
     xp = operations.namespace_of(value)

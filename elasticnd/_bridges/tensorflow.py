@@ -84,7 +84,7 @@ def small_array(argument: str, value: Any, like: Tensor | None = None) -> Tensor
             return tf.cast(value, tf.float64)
         return tf.cast(value, tf.float32) if value.dtype in (tf.float16, tf.bfloat16) else value
     if not isinstance(value, (np.ndarray, list, tuple)):
-        reject_type(argument, value, "a tensor, a NumPy array or nested lists of numbers")
+        reject_type(argument, value, "a tensor of TensorFlow, a NumPy array or nested lists of numbers")
     if isinstance(value, (list, tuple)) and any(isinstance(part, (tf.Tensor, tf.Variable)) for part in value):
         return small_array(argument, tf.stack(value))
     array = eager.small_array(argument, value)
