@@ -11,6 +11,7 @@ from tables import DOUBLE, MODES, ORDERS
 
 import elasticnd
 from elasticnd import _core
+from elasticnd._engines import generic
 
 xp = pytest.importorskip("array_api_strict", reason="array-api-strict is not installed")
 SHAPE = (31, 18)
@@ -20,7 +21,7 @@ FAR = xp.Device("device1")  # which DLPack calls the host, but only the library 
 
 @pytest.fixture(autouse=True)
 def strictest():
-    xp.set_array_api_strict_flags(boolean_indexing=False, data_dependent_shapes=False)
+    xp.set_array_api_strict_flags(boolean_indexing=False, data_dependent_shapes=False, enabled_extensions=())
     yield
     xp.reset_array_api_strict_flags()
 
@@ -175,6 +176,15 @@ def test_gradients_with_every_option(option, rng):
     gradient = rng.normal(size=image.shape).astype(image.dtype)
     for mode in ("nearest", "grid-wrap"):
         assert_gradients(gradient, image, displacement, affine, mode=mode, **options)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_inverses_without_linear_algebra(n, rng):
+    turned = np.roll(np.eye(n), 1, axis=0)  # of which no pivot is where it should be
+    matrices = np.stack([turned, -2 * turned, *rng.normal(size=(3, n, n))])
+    for given in (matrices, matrices[0]):
+        got = to_numpy(generic.inverse(xp, strict(given)))
+        np.testing.assert_allclose(got, np.linalg.inv(given), rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.usefixtures("unshared")

@@ -6,6 +6,7 @@ The functions are called as those of a bridge, with a namespace before the rest.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import array_api_compat
@@ -41,6 +42,13 @@ class Namespace:
     def full(self, shape: Sequence[int], value: Any, *, dtype: Any) -> Array:
         """Make an array of one value."""
         return self._made("full", shape, value, dtype=dtype)
+
+    def take(self, array: Array, indices: Array, *, axis: int) -> Array:
+        """Take elements along an axis, by numbers of any integer type."""
+        try:
+            return self._names.take(array, indices, axis=axis)
+        except TypeError:  # the library has numbers of 64 bits alone
+            return self._names.take(array, self._names.astype(indices, self._names.int64), axis=axis)
 
     def zeros(self, shape: Sequence[int], *, dtype: Any) -> Array:
         """Make an array of zeros."""
@@ -144,7 +152,7 @@ class Algebra:
 
     def __init__(self, xp: Any) -> None:
         self.xp = xp
-        self.inverse = xp.linalg.inv
+        self.inverse = partial(generic.inverse, xp)
         self.transposed = xp.matrix_transpose
 
     def joined(self, left: Array, right: Array) -> Array:

@@ -46,7 +46,7 @@ def engine_name(array: Array) -> tuple[str, str]:
         return "generic", "it was asked for"
     if _is_on_host(array):
         return "cpu", "the core reads the array's memory by DLPack"
-    return "generic", f"only its library knows the device {_device(array)}"
+    return "generic", "only its library reaches the array's memory"
 
 
 def info(array: Array) -> ArrayInfo:

@@ -4,11 +4,12 @@ All shapes and options are known before any value is, and no value decides what 
 and compiled, and frameworks can differentiate it themselves, in both modes and to any order.
 
 `xp` is a namespace of the array API standard. These of its names are used: the types ``float32``, ``float64``,
-``int32`` and ``int64``; ``abs``, ``asarray``, ``astype``, ``concat``, ``floor``, ``full``, ``linalg.inv``, ``matmul``,
+``int32`` and ``int64``; ``abs``, ``asarray``, ``astype``, ``concat``, ``floor``, ``full``, ``matmul``,
 ``permute_dims``, ``reshape``, ``stack``, ``sum``, ``take`` (indices of one axis, ``axis=`` given), ``where`` and
-``zeros``; of arrays ``dtype``, ``shape``, the operators and basic indexing. Python numbers join arrays in operators and
-in ``where``. Of ``asarray``, ``full`` and ``zeros`` new arrays lie on the device of the others. `scatter`, for
-libraries that find no derivatives themselves, besides uses ``argsort``, ``bool`` and ``searchsorted``.
+``zeros``; for matrices ``linalg.inv`` or, without the extension, ``argmax``; of arrays ``dtype``, ``shape``, the
+operators and basic indexing. Python numbers join arrays in operators and in ``where``. Of ``asarray``, ``full`` and
+``zeros`` new arrays lie on the device of the others. `scatter`, for libraries that find no derivatives themselves,
+besides uses ``argsort``, ``bool`` and ``searchsorted``.
 
 Positions are in double precision where the image, the control points or the matrix are, in single precision elsewhere.
 Then they are rounded to some 6e-8 of the displacement; with a matrix, rotation or zoom, of the position itself. Values
@@ -27,6 +28,7 @@ from ..._geometry import Mode
 from ..._spec import DeformSpec
 from . import axes, positions, splines, stencils
 from .axes import Array
+from .matrices import inverse as inverse
 from .scatter import stencil_scatter
 
 
@@ -97,7 +99,7 @@ def scatter(
         values = xp.astype(axes.in_core_order(xp, spec, options, image), precision.values)
         moved = _position_gradient(xp, spec, reached, weighted, values, precision.positions)
         of_points = positions.field_adjoint(xp, spec, moved)
-        of_map = None if affine is None else positions.inverse_map_adjoint(xp, spec, moved)
+        of_map = None if affine is None else positions.inverse_of_affine_adjoint(xp, spec, moved)
     return of_image, of_points, of_map
 
 
@@ -123,7 +125,7 @@ def _precision(xp: Any, spec: DeformSpec, image: Array, points: Array, affine: A
 def _stencils(
     xp: Any, spec: DeformSpec, points: Array, affine: Array | None, change: Array | None, precision: _Precision
 ) -> stencils.Stencils:
-    inverse = positions.inverse_map(xp, spec, affine, change, precision.positions)
+    inverse = positions.inverse_of_affine(xp, spec, affine, change, precision.positions)
     found = positions.positions(xp, spec, points, inverse, precision.positions)
     return stencils.stencils(xp, spec, spec.images[0], found, precision.values)
 

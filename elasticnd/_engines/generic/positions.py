@@ -11,6 +11,7 @@ import numpy as np
 from ..._geometry import Mode
 from ..._spec import DeformSpec
 from .axes import Array, Floats, next_axis_last
+from .matrices import inverse
 from .splines import filtered, folded, spline_weights
 
 Position = tuple[Any, Array]  # a voxel and a displacement from there
@@ -18,7 +19,7 @@ Position = tuple[Any, Array]  # a voxel and a displacement from there
 _GRID_ORDER = 3  # of the spline through the displacements of the control points
 
 
-def positions(xp: Any, spec: DeformSpec, points: Array, inverse: Array | None, dtype: Any) -> list[Position]:
+def positions(xp: Any, spec: DeformSpec, points: Array, inverse_map: Array | None, dtype: Any) -> list[Position]:
     """Tell where the voxels of the output lie in the image, along each axis.
 
     As a voxel and a displacement from there, (items, M_0, ...): their sum would lose what single precision can tell.
@@ -26,10 +27,11 @@ def positions(xp: Any, spec: DeformSpec, points: Array, inverse: Array | None, d
     moved = field(xp, spec, points, dtype)
     displacements = [moved[:, k, ...] for k in range(spec.axes)]
     voxels = _voxels(xp, spec, dtype)
-    if inverse is None:
+    if inverse_map is None:
         return [(voxel + start, moved) for voxel, start, moved in zip(voxels, spec.crop, displacements, strict=True)]
     return [
-        (start, _transformed(xp, inverse[:, k, ...], voxels) + displacements[k]) for k, start in enumerate(spec.crop)
+        (start, _transformed(xp, inverse_map[:, k, ...], voxels) + displacements[k])
+        for k, start in enumerate(spec.crop)
     ]
 
 
@@ -87,20 +89,22 @@ def _grid_matrix(extent: int, points: int, start: int, output: int) -> Floats:
 # ---- matrices --------------------------------------------------------------------------------------------------------
 
 
-def inverse_map(xp: Any, spec: DeformSpec, affine: Array | None, change: Array | None, dtype: Any) -> Array | None:
+def inverse_of_affine(
+    xp: Any, spec: DeformSpec, affine: Array | None, change: Array | None, dtype: Any
+) -> Array | None:
     """Give the map from output to image but for crop and displacement: [M | t] of each item, or of all."""
     matrix = spec.inverse_rotation_and_zoom
     fixed = None if matrix is None else xp.asarray(np.array([matrix]), dtype=dtype)
     if affine is None:
         return fixed
     forward = xp.reshape(xp.astype(affine, dtype), (-1, spec.axes, spec.axes + 1))
-    linear = xp.linalg.inv(forward[:, :, :-1])
+    linear = inverse(xp, forward[:, :, :-1])
     offset = -xp.matmul(linear, forward[:, :, -1:])
     if fixed is not None:
         linear = xp.matmul(fixed[:, :, :-1], linear)
         offset = xp.matmul(fixed[:, :, :-1], offset) + fixed[:, :, -1:]
-    inverse = xp.concat([linear, offset], axis=2)
-    return inverse if change is None else inverse + xp.reshape(xp.astype(change, dtype), forward.shape)
+    joined = xp.concat([linear, offset], axis=2)
+    return joined if change is None else joined + xp.reshape(xp.astype(change, dtype), forward.shape)
 
 
 def _transformed(xp: Any, line: Array, voxels: Sequence[Array]) -> Array:
@@ -109,7 +113,7 @@ def _transformed(xp: Any, line: Array, voxels: Sequence[Array]) -> Array:
     return sum((factor * voxel for factor, voxel in zip(factors, voxels, strict=False)), start=factors[-1])
 
 
-def inverse_map_adjoint(xp: Any, spec: DeformSpec, gradient: Array) -> Array:
+def inverse_of_affine_adjoint(xp: Any, spec: DeformSpec, gradient: Array) -> Array:
     """Pull a gradient of the positions, (items, n, M_0, ...), back to the inverse map of each item, or of all."""
     voxels = _voxels(xp, spec, gradient.dtype)
     over = tuple(range(2, 2 + spec.axes))

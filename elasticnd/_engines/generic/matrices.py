@@ -1,0 +1,31 @@
+"""Inverses of small matrices: the standard has none but in an extension, which a library may lack."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .axes import Array
+
+
+def inverse(xp: Any, matrices: Array) -> Array:
+    """Invert matrices, (..., n, n). Those without an inverse are refused by the extension, else give no numbers."""
+    return xp.linalg.inv(matrices) if hasattr(xp, "linalg") else _eliminated(xp, matrices)
+
+
+def _eliminated(xp: Any, matrices: Array) -> Array:
+    """Turn [M | 1] into [1 | M^-1], a column after the other."""
+    n = matrices.shape[-1]
+    unit = xp.zeros(matrices.shape, dtype=matrices.dtype) + xp.asarray(np.eye(n), dtype=matrices.dtype)
+    rows = xp.concat([matrices, unit], axis=-1)
+    numbers = xp.asarray(np.arange(n))
+    for k in range(n):
+        # The pivot is the largest number left in the column; its row and row k change places.
+        pivot = xp.argmax(xp.abs(rows[..., k:, k]), axis=-1, keepdims=True) + k
+        is_pivot = (numbers == pivot)[..., None]
+        pivot_row = xp.sum(xp.where(is_pivot, rows, 0.0), axis=-2, keepdims=True)
+        rows = xp.where(is_pivot, rows[..., k : k + 1, :], rows)
+        pivot_row = pivot_row / pivot_row[..., k : k + 1]
+        rows = xp.where((numbers == k)[:, None], pivot_row, rows - rows[..., k : k + 1] * pivot_row)
+    return rows[..., n:]

@@ -1,0 +1,69 @@
+"""Real libraries that the package does not name: arrays come back in their own library, with NumPy's values."""
+
+import importlib
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import elasticnd
+
+# The module of a library, what makes its arrays and reads them, and what computes.
+LIBRARIES = {
+    "mlx": ("mlx.core", "array", np.asarray, "cpu", "the core reads the array's memory by DLPack"),
+    "ndonnx": (
+        "ndonnx",
+        "asarray",
+        lambda array: array.unwrap_numpy(),
+        "generic",
+        "only its library reaches the array's memory",
+    ),
+}
+MATRIX = np.array([[0.1, 1.1, 0.3], [-0.9, 0.0, 0.2]])
+
+
+@pytest.fixture(params=LIBRARIES)
+def library(request):
+    module, maker, *rest = LIBRARIES[request.param]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the library itself, on import
+        try:
+            found = importlib.import_module(module)
+        except ImportError:
+            pytest.skip(f"{request.param} is not installed")
+    return request.param, getattr(found, maker), *rest
+
+
+def test_results_are_those_of_numpy(library, rng):
+    name, make, read, engine, reason = library
+    weight, image = rng.random((2, 9, 12)).astype(np.float32)
+    displacement, matrix = rng.uniform(-3, 3, (2, 3, 4)).astype(np.float32), MATRIX.astype(np.float32)
+    assert elasticnd.which(make(image)) == (name, engine, reason)
+    options = {"mode": "mirror", "rotate": 20.0}
+    got = [
+        elasticnd.deform_grid(make(image), displacement, affine=make(matrix), **options),
+        elasticnd.deform_grid(make(image), make(displacement), order=1, **options),
+        *elasticnd.deform_grid_vjp(*map(make, (weight, image, displacement)), affine=make(matrix), **options),
+    ]
+    expected = [
+        elasticnd.deform_grid(image, displacement, affine=matrix, **options),
+        elasticnd.deform_grid(image, displacement, order=1, **options),
+        *elasticnd.deform_grid_vjp(weight, image, displacement, affine=matrix, **options),
+    ]
+    for ours, theirs in zip(got, expected, strict=True):
+        assert type(ours) is type(make(image))
+        # Positions of some ten voxels are rounded to 1e-6; the core has them in double precision.
+        np.testing.assert_allclose(read(ours), theirs, rtol=0, atol=2e-5 * np.max(abs(theirs), initial=1.0))
+
+
+def test_labels_survive(library, rng):
+    _, make, read, *_ = library
+    labels, displacement = rng.integers(-(2**31), 2**31, (9, 12), np.int32), rng.uniform(-3, 3, (2, 3, 4))
+    got = elasticnd.deform_grid(make(labels), displacement, order=0, mode="nearest")
+    np.testing.assert_array_equal(read(got), elasticnd.deform_grid(labels, displacement, order=0, mode="nearest"))
+
+
+def test_the_package_does_not_name_them():
+    text = "".join(path.read_text() for path in Path(elasticnd.__file__).parent.rglob("*.py"))
+    assert not [name for name in LIBRARIES if name in text]
