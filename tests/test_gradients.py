@@ -202,3 +202,11 @@ def test_order_zero_has_no_slope(mode, rng):
     assert not gradients.displacement.any()
     assert not gradients.affine.any()
     assert gradients.image.any()
+
+
+def test_infinite_gradients_go_on_without_a_warning(rng):
+    image, weight = rng.standard_normal((2, 11, 9))
+    weight[4, 3] = np.inf
+    gradients = elasticnd.deform_grid_vjp(weight, image, np.zeros((2, 2, 2)), 1, "mirror", affine=AFFINE)
+    assert not np.isfinite(gradients.affine).all()
+    assert np.isfinite(gradients.image).any()

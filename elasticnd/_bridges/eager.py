@@ -163,7 +163,8 @@ def _vjp(
     if affine is None:
         return of_images, of_displacement, None
     algebra = Algebra(array_api_compat.array_namespace(motion[1]))
-    of_matrix = inverse_change_adjoint(algebra, motion[1], spec.fixed_linear, of_motion[1])
+    with np.errstate(over="ignore", invalid="ignore"):  # infinity and NaN go on, as everywhere
+        of_matrix = inverse_change_adjoint(algebra, motion[1], spec.fixed_linear, of_motion[1])
     of_affine = xp.zeros(affine.shape, gradient_dtype(affine))
     of_affine[..., : spec.axes, :] = of_matrix
     return of_images, of_displacement, of_affine
