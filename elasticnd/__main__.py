@@ -1,24 +1,26 @@
-"""The command line: ``elasticnd demo`` or ``python -m elasticnd demo``."""
+"""The command line: ``elasticnd`` or ``python -m elasticnd``, with the commands ``deform`` and ``demo``."""
 
 from __future__ import annotations
 
 import argparse
+import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
-from . import __version__, _demo
+from . import __version__, _command, _demo, _files
+from ._errors import CommandError
+from ._geometry import MODES
 
-
-class _UsageError(Exception):
-    """The command line is wrong."""
+_Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 
 class _Parser(argparse.ArgumentParser):
     """A parser that leaves it to `main` to report errors, in one line."""
 
     def error(self, message: str) -> NoReturn:
-        raise _UsageError(f"{message} (see {self.prog} --help)")
+        raise CommandError(f"{message} (see {self.prog} --help)")
 
 
 def _list_of(kind: Callable[[str], float]) -> Callable[[str], list[float]]:
@@ -29,16 +31,83 @@ def _list_of(kind: Callable[[str], float]) -> Callable[[str], list[float]]:
             return [kind(part) for part in text.split(",")]
         except ValueError:
             wanted = "whole numbers" if kind is int else "numbers"
-            message = f"got {text!r}, expected one or two {wanted} with a comma between them"
+            message = f"got {text!r}, expected {wanted} with commas between them"
             raise argparse.ArgumentTypeError(message) from None
 
     return numbers
 
 
-def _parser() -> _Parser:
-    parser = _Parser(prog="elasticnd", description="Elastic, grid-based deformation of n-dimensional images.")
-    parser.add_argument("--version", action="version", version=f"elasticnd {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+def _number(text: str) -> float:
+    """Read a number; a whole one exactly, as those beyond 2**53 are no floats."""
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+def _add_deform(commands: _Commands) -> None:
+    deform = commands.add_parser(
+        "deform",
+        help="deform files",
+        description="Deform one image, or several alike, with a grid of random displacements. "
+        f"Files are {', '.join(_files.FORMATS)}.",
+    )
+    deform.add_argument(
+        "files",
+        nargs="+",
+        metavar="IN OUT",
+        help="a file and what becomes of it, which is replaced if it is there; several pairs, such as an image and "
+        "its labels, are deformed alike",
+    )
+    deform.add_argument(
+        "--sigma",
+        type=_list_of(float),
+        required=True,
+        help="standard deviation of the displacements, in voxels; one for all axes, or SIGMA,SIGMA,...",
+    )
+    deform.add_argument(
+        "--points",
+        type=_list_of(int),
+        default=[4],
+        help="control points along each axis; one number, or POINTS,POINTS,... (default: 4)",
+    )
+    deform.add_argument("--seed", type=int, help="seed of the displacements (default: a fresh one, which is printed)")
+    deform.add_argument(
+        "--order",
+        type=_list_of(int),
+        default=[3],
+        help="order of the spline, 0 to 5; 0 is for labels; ORDER,ORDER,... for each pair of files (default: 3)",
+    )
+    deform.add_argument(
+        "--mode",
+        type=lambda text: text.split(","),
+        default=["constant"],
+        help=f"what is beyond the border: {', '.join(MODES)}; MODE,MODE,... for each pair (default: constant)",
+    )
+    deform.add_argument(
+        "--cval",
+        type=_list_of(_number),
+        default=[0],
+        help="the value beyond the border in the modes with a constant; CVAL,CVAL,... for each pair (default: 0)",
+    )
+    deform.add_argument(
+        "--axis",
+        type=_list_of(int),
+        metavar="AXIS,AXIS",
+        help="the axes to deform, from 0, or from -1 backwards (default: all but colours, channels and time; of NIfTI "
+        "files the first three)",
+    )
+    deform.add_argument("--rotate", type=float, metavar="DEGREES", help="rotate as well; for two axes")
+    deform.add_argument("--zoom", type=_list_of(float), help="magnify as well; one factor, or ZOOM,ZOOM,...")
+    deform.add_argument(
+        "--chunks",
+        type=_list_of(int),
+        help="between Zarr files: how many voxels along each axis to compute at a time; one number, or "
+        "CHUNKS,CHUNKS,... (default: blocks of some two million voxels)",
+    )
+
+
+def _add_demo(commands: _Commands) -> None:
     demo = commands.add_parser(
         "demo",
         help="deform a picture and draw what happened",
@@ -72,28 +141,42 @@ def _parser() -> _Parser:
         default="elasticnd_demo.png",
         help="the figure to write: png, pdf, svg, ... (default: %(default)s)",
     )
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="elasticnd", description="Elastic, grid-based deformation of n-dimensional images.")
+    parser.add_argument("--version", action="version", version=f"elasticnd {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_deform(commands)
+    _add_demo(commands)
     return parser
+
+
+def _with_negative_values(argv: Sequence[str]) -> list[str]:
+    """Join options with values such as ``-2,-1``, which argparse takes for options otherwise."""
+    joined: list[str] = []
+    for argument in argv:
+        if re.match(r"-[.\d]", argument) and joined and re.fullmatch(r"--\w+", joined[-1]):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; give the exit code."""
     try:
-        options = _parser().parse_args(argv)
-        _demo.run(
-            _demo.Options(
-                image=options.image,
-                sigma=options.sigma,
-                points=options.points,
-                order=options.order,
-                seed=options.seed,
-                rotate=options.rotate,
-                zoom=options.zoom,
-                out=options.out,
-            )
-        )
-    except (_UsageError, _demo.DemoError) as error:
+        options = vars(_parser().parse_args(_with_negative_values(sys.argv[1:] if argv is None else argv)))
+        if options.pop("command") == "deform":
+            _command.run(_command.Options(**options))
+        else:
+            _demo.run(_demo.Options(**options))
+    except CommandError as error:
         print(f"elasticnd: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("elasticnd: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
     return 0
 
 

@@ -26,3 +26,12 @@ def reject_value(argument: str, got: object, accepted: str) -> NoReturn:
 def reject_type(argument: str, got: object, accepted: str) -> NoReturn:
     """Raise a TypeError: no value of this type could be right."""
     raise TypeError(f"{argument}: got {describe(got)}, expected {accepted}")
+
+
+class CommandError(Exception):
+    """The command line asks for what cannot be done; the message says why in one line."""
+
+
+def one_line(error: BaseException) -> str:
+    """Say in one line what an error of another library says."""
+    return " ".join(str(error).split()) or type(error).__name__

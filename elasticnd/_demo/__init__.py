@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from .. import _api
+from .._errors import CommandError, one_line
 from .figure import draw
 from .picture import (
     RELATIVE_SIGMA,
     Deformed,
-    DemoError,
     Floats,
     Options,
     at_most,
@@ -23,10 +23,9 @@ from .picture import (
     jacobian_determinant,
     load_picture,
     need,
-    one_line,
 )
 
-__all__ = ["RELATIVE_SIGMA", "DemoError", "Options", "run"]
+__all__ = ["RELATIVE_SIGMA", "Options", "run"]
 
 
 def run(options: Options) -> None:
@@ -36,17 +35,17 @@ def run(options: Options) -> None:
     try:
         done = deform(name, picture, options)
     except (TypeError, ValueError) as error:
-        raise DemoError(error) from None
+        raise CommandError(error) from None
     except MemoryError:
-        raise DemoError("there is not enough memory") from None
+        raise CommandError("there is not enough memory") from None
     determinant = jacobian_determinant(done)
     figure = draw(figures, done, determinant)
     if Path(options.out).is_dir():
-        raise DemoError(f"--out: {options.out} is a folder, expected the name of a file")
+        raise CommandError(f"--out: {options.out} is a folder, expected the name of a file")
     try:
         figure.savefig(options.out, dpi=100, facecolor="white")
     except (OSError, ValueError) as error:
-        raise DemoError(f"--out: cannot write {options.out}: {one_line(error)}") from None
+        raise CommandError(f"--out: cannot write {options.out}: {one_line(error)}") from None
     report(options, done, determinant)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _api
+from .. import _api, _extras
 from .._affine import inverse_rotation_and_zoom
+from .._errors import CommandError, one_line
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -21,10 +21,6 @@ Floats = NDArray[np.float64]
 RELATIVE_SIGMA = 0.09  # of the shorter side: bends a picture of any size visibly, and folds it here and there
 LARGEST_LATTICE = 1024  # samples per side of the map; the field is smooth, so that more would show nothing new
 OTHER_COLOURS = ("CMYK", "YCbCr", "LAB", "HSV")  # Pillow's modes that are read as RGB
-
-
-class DemoError(Exception):
-    """The demo cannot run; the message says why in one line."""
 
 
 @dataclass(frozen=True)
@@ -88,17 +84,17 @@ def load_picture(path: str | None) -> tuple[str, Array]:
         return "scikit-image's photograph of a cat", need("skimage.data").cat()
     reader = need("imageio.v3")
     if not Path(path).is_file():
-        raise DemoError(f"IMAGE: there is no file {path}")
+        raise CommandError(f"IMAGE: there is no file {path}")
     try:
         mode = reader.immeta(path, plugin="pillow", index=0).get("mode")
         as_rgb = {"mode": "RGB"} if mode in OTHER_COLOURS else {}
         picture = np.asarray(reader.imread(path, plugin="pillow", index=0, rotate=True, **as_rgb))
     except Exception as error:  # every format has errors of its own
-        raise DemoError(f"IMAGE: cannot read {path} as a picture: {one_line(error)}") from None
+        raise CommandError(f"IMAGE: cannot read {path} as a picture: {one_line(error)}") from None
     if picture.ndim not in (2, 3) or (picture.ndim == 3 and picture.shape[2] > 4):
-        raise DemoError(f"IMAGE: {path} has shape {picture.shape}, expected a grey, RGB or RGBA picture")
+        raise CommandError(f"IMAGE: {path} has shape {picture.shape}, expected a grey, RGB or RGBA picture")
     if min(picture.shape[:2]) < 2:
-        raise DemoError(f"IMAGE: {path} has shape {picture.shape}, expected at least 2 x 2 pixels")
+        raise CommandError(f"IMAGE: {path} has shape {picture.shape}, expected at least 2 x 2 pixels")
     return Path(path).name, picture
 
 
@@ -130,10 +126,7 @@ def determinant_of(lattice: Lattice) -> Floats:
 
 def need(module: str) -> Any:
     """Import one of the demo's own libraries."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise DemoError(f"the demo needs {error.name or module}: pip install 'elasticnd[demo]'") from None
+    return _extras.need(module, "demo", "the demo")
 
 
 def at_most(shape: tuple[int, int]) -> tuple[int, int]:
@@ -142,7 +135,3 @@ def at_most(shape: tuple[int, int]) -> tuple[int, int]:
 
 def by(numbers: Sequence[float]) -> str:
     return " x ".join(f"{number:g}" for number in numbers)
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

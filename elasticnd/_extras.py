@@ -1,0 +1,16 @@
+"""Libraries that only the command line needs. They are extras, so they are imported when they are needed."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from ._errors import CommandError
+
+
+def need(module: str, extra: str, purpose: str) -> Any:
+    """Import a library, or say which extra brings it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise CommandError(f"{purpose} needs {error.name or module}: pip install 'elasticnd[{extra}]'") from None

@@ -1,0 +1,113 @@
+"""Files of images: which format a name stands for, and reading and writing with errors that name the file."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from .._errors import CommandError, one_line
+from . import nifti, npy, png, tiff, zarr
+from .image import DTYPES, Format, Image
+from .staging import staged
+
+__all__ = [
+    "Format",
+    "Image",
+    "check_array",
+    "check_target",
+    "format_of",
+    "png",
+    "read",
+    "reading",
+    "staged",
+    "write",
+    "zarr",
+]
+
+FORMATS: dict[str, Format] = {
+    ".npy": npy,
+    ".png": png,
+    ".tif": tiff,
+    ".tiff": tiff,
+    ".nii": nifti,
+    ".nii.gz": nifti,
+    ".zarr": zarr,
+}
+_ACCEPTED = f"a name that ends in {', '.join(FORMATS)}"
+
+
+def format_of(argument: str, path: Path) -> Format:
+    """Tell the format by the name; inputs can be arrays within a Zarr group."""
+    for suffix, format_ in FORMATS.items():
+        if path.name.lower().endswith(suffix):
+            return format_
+    if argument == "IN" and any(folder.suffix.lower() == ".zarr" for folder in path.parents):
+        return zarr
+    raise CommandError(f"{argument}: got {path}, expected {_ACCEPTED}")
+
+
+def check_target(path: Path, format_: Format) -> None:
+    """Reject what an output cannot replace."""
+    if format_ is zarr:
+        if os.path.lexists(path) and not zarr.is_array(path):
+            raise CommandError(f"OUT: {path} is there and is not a Zarr array, expected a new name or {zarr.NAME}")
+    elif os.path.isdir(path):
+        raise CommandError(f"OUT: {path} is a folder, expected the name of a file")
+
+
+def check_array(path: Path, format_: Format, dtype: str, shape: tuple[int, ...]) -> None:
+    """Reject what a format cannot hold."""
+    if not format_.holds(dtype, shape):
+        raise CommandError(f"OUT: got {dtype} of shape {shape} for {path}, expected {format_.HOLDS}")
+
+
+def read(path: Path, format_: Format, order: int, keep: bool) -> Image:
+    """Read a file that will be deformed with a spline of this order, and kept in its format or not."""
+    with reading(path, format_):
+        image = format_.read(path, order, keep)
+    if image.array.dtype.name not in DTYPES:
+        raise CommandError(f"IN: {path} holds {image.array.dtype.name}, expected one of {', '.join(DTYPES)}")
+    return image
+
+
+@contextmanager
+def reading(path: Path, format_: Format) -> Iterator[None]:
+    """Read a file, with an error in one line if that fails."""
+    if not os.path.exists(path):
+        raise CommandError(f"IN: there is no {path}, expected {format_.NAME}")
+    if format_ is not zarr and not os.path.isfile(path):
+        raise CommandError(f"IN: {path} is a folder, expected {format_.NAME}")
+    try:
+        with _quiet():
+            yield
+    except (CommandError, MemoryError):
+        raise
+    except Exception as error:  # every library has errors of its own
+        _reject("IN: cannot read", path, format_, error)
+
+
+def write(path: Path, target: Path, format_: Format, image: Image) -> None:
+    """Write the file that will be called `target`."""
+    try:
+        with _quiet():
+            format_.write(path, image)
+    except (CommandError, MemoryError):
+        raise
+    except Exception as error:
+        _reject("OUT: cannot write", target, format_, error)
+
+
+def _reject(what: str, path: Path, format_: Format, error: Exception) -> NoReturn:
+    raise CommandError(f"{what} {path} as {format_.NAME}: {one_line(error)}") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep libraries from warning: what matters ends in an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

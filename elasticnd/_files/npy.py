@@ -1,0 +1,29 @@
+"""Arrays of NumPy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .image import DTYPES, Image, Shape
+
+NAME = "a NumPy array"
+HOLDS = f"one of {', '.join(DTYPES)}"
+
+
+def holds(dtype: str, shape: Shape) -> bool:
+    """Tell whether a file can hold an array."""
+    return dtype in DTYPES
+
+
+def read(path: Path, order: int, keep: bool) -> Image:
+    """Read a file."""
+    with path.open("rb") as file:  # not numpy.load, which would look for archives and pickles as well
+        array = np.lib.format.read_array(file, allow_pickle=False)
+    return Image(array, tuple(range(array.ndim)))
+
+
+def write(path: Path, image: Image) -> None:
+    """Write a file."""
+    np.save(path, image.array, allow_pickle=False)
