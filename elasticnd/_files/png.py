@@ -52,7 +52,7 @@ def read(path: Path, order: int, keep: bool) -> Image:
 
 def write(path: Path, image: Image) -> None:
     """Write a file."""
-    array = np.ascontiguousarray(image.array, dtype=image.array.dtype.newbyteorder("="))
+    array = np.ascontiguousarray(image.array)
     kept = image.kept or _Kept(None, {})
     picture = _pillow().fromarray(array)
     if kept.palette is not None:

@@ -129,7 +129,9 @@ def _create(path: Path, image: Image) -> Any:
 def _zarr() -> Any:
     zarr = need("zarr", "files", NAME)
     if not hasattr(zarr, "from_array"):
-        raise CommandError(f"{NAME} needs a newer zarr than {zarr.__version__}, and Python 3.11: pip install 'zarr>=3'")
+        raise CommandError(
+            f"{NAME} needs a newer zarr than {zarr.__version__}, and Python 3.11: pip install 'zarr>=3.0.8'"
+        )
     return zarr
 
 
