@@ -449,10 +449,6 @@ def dask_array():
     return pytest.importorskip("dask.array")
 
 
-BY_CHUNKS = pytest.mark.xfail(reason="deform_grid does not take arrays of dask yet")
-
-
-@BY_CHUNKS
 @pytest.mark.usefixtures("dask_array")
 @pytest.mark.parametrize("chunks", [None, "8", "5,20,9", "100"])
 @pytest.mark.parametrize("layout", [{"chunks": (4, 5, 6)}, {"chunks": (4, 4, 4), "shards": (8, 8, 8)}])
@@ -482,7 +478,6 @@ def test_zarr_by_chunks(layout, chunks, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.zarr", "out.zarr"]
 
 
-@BY_CHUNKS
 @pytest.mark.usefixtures("dask_array")
 def test_an_image_with_channels_and_its_labels_by_chunks(tmp_path):
     zarr = zarr_library()

@@ -70,8 +70,7 @@ def lazy(path: Path, axes: Sequence[int] | None, chunks: Sequence[int] | None) -
     array = open_array(path)
     dask_array = _dask("dask.array")
     parts = _chunks(array, axes_of(array) if axes is None else axes, chunks)
-    # Inlined, so that a chunk is read where it is used: read by tasks of their own, chunks would wait in memory.
-    image = dask_array.from_array(array, chunks=parts, name=False, getitem=dask_array.core.getter_inline)
+    image = dask_array.from_array(array, chunks=parts, name=False)
     return Image(image, axes_of(array), kept=array)
 
 
