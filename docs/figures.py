@@ -132,6 +132,44 @@ def basis_splines():
     figure.savefig(IMAGES / "basis_splines.svg", facecolor="white", metadata={"Date": None})
 
 
+def source_box_of_a_block():
+    """Show a block of an output, where its voxels come from in the image, and what is read for it."""
+    image = data.camera()
+    chunk = 128
+    displacement = elasticnd.random_displacement(5, 18, ndim=2, rng=3)
+    block = (slice(2 * chunk, 3 * chunk), slice(chunk, 2 * chunk))
+    deformed = elasticnd.deform_grid(image, displacement, mode="mirror")
+    rows, columns = np.mgrid[block]
+    positions = np.stack([rows, columns]) + elasticnd.dense_displacement(displacement, image.shape, crop=block)
+    edge = np.concatenate([positions[:, 0], positions[:, :, -1], positions[:, -1, ::-1], positions[:, ::-1, 0]], axis=1)
+
+    figure = Figure(figsize=(9.6, 5.8))
+    for ax, picture, title in zip(figure.subplots(1, 2), (deformed, image), ("output", "image"), strict=True):
+        ax.imshow(picture, cmap="gray", alpha=0.55)
+        for line in range(chunk, 512, chunk):
+            ax.axhline(line - 0.5, color=INK, lw=0.6)
+            ax.axvline(line - 0.5, color=INK, lw=0.6)
+        ax.set_title(title, size=11, color=INK)
+        bare(ax)
+    left, right = figure.axes
+    outline(left, block, SAMPLE, "a block")
+    right.plot(edge[1], edge[0], color=SAMPLE, lw=2, label="where its voxels come from")
+    for order, style in ((1, ":"), (3, "-")):
+        box = elasticnd.source_box(displacement, image.shape, block, order, mode="mirror", dtype="float32")
+        outline(right, box, LINE, f"what is read at order {order}", ls=style)
+    for ax in figure.axes:
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), frameon=False, fontsize=9, labelcolor=INK)
+    figure.subplots_adjust(left=0.02, right=0.98, top=0.95, bottom=0.15, wspace=0.06)
+    save_png(figure, "source_box.png", 110)
+
+
+def outline(ax, box, color, label, **style):
+    """Draw a box."""
+    corner = (box[1].start - 0.5, box[0].start - 0.5)
+    size = (box[1].stop - box[1].start, box[0].stop - box[0].start)
+    ax.add_patch(Rectangle(corner, *size, fill=False, color=color, lw=2, label=label, **style))
+
+
 def demo():
     """Run the demo and shrink its figure."""
     full = IMAGES / "demo_full.png"
@@ -150,4 +188,5 @@ if __name__ == "__main__":
     border_modes_of_a_signal()
     border_modes_of_a_picture()
     basis_splines()
+    source_box_of_a_block()
     demo()

@@ -23,6 +23,7 @@ PYTHON = ("python", "{code-block} python", "{doctest}")
 
 # The framework that a module is for, by the last part of its name.
 FRAMEWORKS = {
+    "dask": "dask",
     "xarray": "xarray",
     "jax": "jax",
     "keras": "keras",

@@ -17,8 +17,8 @@ from .image import DTYPES, Image, Shape, spatial_axes
 NAME = "a Zarr array"
 HOLDS = f"one of {', '.join(DTYPES)}"
 
-# How many voxels are computed at a time if nothing else is asked for: a block of 128 x 128 x 128.
-_VOXELS = 2**21
+# How many voxels are computed at a time if nothing else is asked for: a block of some 160 x 160 x 160.
+_VOXELS = 2**22
 
 
 def holds(dtype: str, shape: Shape) -> bool:

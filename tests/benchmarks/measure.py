@@ -34,6 +34,11 @@ def peak_memory(call: Callable[[], object]) -> int | None:
     return max(0, _memory("VmHWM") - before)
 
 
+def resident_peak() -> int:
+    """Give the resident memory at its peak: since the last `peak_memory`, or else since the start."""
+    return _memory("VmHWM")
+
+
 def _memory(name: str) -> int:
     line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(name))
     return 1024 * int(line.split()[1])
