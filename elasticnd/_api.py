@@ -425,9 +425,9 @@ def source_box(
     """Find the part of the image that a patch of the output depends on, before anything is computed.
 
     The control points bound the displacement, since a B-spline lies in the convex hull of its coefficients [1]_; to
-    this come the stencil and, of orders 2 and more, what the prefilter reads around it: whole blocks and their warm-up. So
-    the box is never too small, and little larger than needed where the displacement is smooth. Voxels outside do not
-    change one bit of the patch.
+    this come the stencil and, of orders 2 and more, what the prefilter reads around it: whole blocks and their
+    warm-up. So the box is never too small, and little larger than needed where the displacement is smooth. Voxels
+    outside do not change one bit of the patch.
 
     Parameters
     ----------

@@ -41,8 +41,8 @@ def engine_name(array: Lazy) -> tuple[str, str]:
 
 def check(argument: str, image: Lazy, first: Lazy) -> None:
     """Refuse blocks that are not of NumPy, or whose extents nobody knows."""
-    if not isinstance(image._meta, np.ndarray):
-        reject_type(argument, image._meta, "a dask array of NumPy arrays")
+    if not isinstance(image._meta, np.ndarray) or isinstance(image._meta, np.ma.MaskedArray):
+        reject_type(argument, image, f"one of NumPy arrays without a mask, not of {type(image._meta).__name__}")
     if any(math.isnan(extent) for extent in image.shape):
         reject_value(argument, f"shape {image.shape}", "an array whose shape is known: call compute_chunk_sizes()")
 
