@@ -13,6 +13,7 @@ def pytest_addoption(parser):
         default="cpu",
         help="what computes on NumPy arrays: the core, or the CUDA kernels compiled for the host",
     )
+    parser.addoption("--recompile", action="store_true", help="also the tests that compile the core anew: some minutes")
     parser.addoption("--sanitize", action="store_true", help="compile the CUDA kernels for the host with sanitizers")
 
 
@@ -20,6 +21,13 @@ def pytest_addoption(parser):
 def rng(request):
     """Random numbers that depend on the test's name alone."""
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
+
+
+@pytest.fixture(scope="session")
+def recompile(request):
+    """Skip what compiles the core anew, unless it is asked for."""
+    if not request.config.getoption("--recompile"):
+        pytest.skip("compiles the core anew, for minutes: pytest --recompile")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -65,7 +65,7 @@ def missing() -> str | None:
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory):
+def program(tmp_path_factory, recompile):
     if reason := missing():
         pytest.skip(reason)
     return build(tmp_path_factory.mktemp("instructions"))

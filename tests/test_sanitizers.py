@@ -17,6 +17,7 @@ SANITIZERS = {
 TESTS = {"memory": [], "threads": ["threads"]}  # none: all of them
 
 pytestmark = [
+    pytest.mark.usefixtures("recompile"),
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the sanitizers are checked on Linux"),
     pytest.mark.skipif(not shutil.which("cmake"), reason="no CMake on the path"),
     pytest.mark.skipif(not (shutil.which("c++") or "CXX" in os.environ), reason="no C++ compiler on the path"),
