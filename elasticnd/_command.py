@@ -80,6 +80,7 @@ def _run_by_chunks(pairs: Sequence[_Pair], places: Sequence[Path], options: Opti
     for pair in pairs:
         with _files.reading(pair.source, pair.reader):
             images.append(_files.zarr.lazy(pair.source, options.axis, options.chunks))
+        _files.check_read(pair.source, images[-1])
     images = _deformed(pairs, images, options)
     try:
         _files.zarr.store(places, images)

@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from multiprocessing import parent_process
 
 from . import _core
 from ._errors import reject_type, reject_value
@@ -137,9 +138,10 @@ def num_threads(threads: int) -> Iterator[None]:
 def sharing_threads() -> Iterator[None]:
     """Keep calls to one thread where another library's workers share the processors out, as those of dask do.
 
-    The main thread is no such worker: it has all threads for itself.
+    The main thread is no such worker, but in a process that another one started: it has all threads for itself.
     """
-    before = _core.keep_to_thread(threading.current_thread() is not threading.main_thread())
+    is_worker = threading.current_thread() is not threading.main_thread() or parent_process() is not None
+    before = _core.keep_to_thread(is_worker)
     try:
         yield
     finally:

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -194,16 +195,20 @@ def test_a_block_needs_only_the_chunks_of_its_source_box(rng):
     assert len(expected) < 20
 
 
+@pytest.mark.parametrize("far", [-1000, 1000])
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("mode", ["constant", "grid-constant"])
-def test_blocks_outside_of_the_image_read_nothing(mode, rng):
+def test_blocks_outside_of_the_image_read_nothing(mode, order, far, rng):
     store = Store(rng.random((64, 64)).astype(np.float16))
+    store.array[0] = np.nan  # which no weight of zero may let through
     displacement = np.zeros((2, 1, 2))
-    displacement[0] = -1000
-    options = {"order": 3, "mode": mode, "cval": 0.1}
+    displacement[0] = far
+    options = {"order": order, "mode": mode, "cval": 0.1}
     result = elasticnd.deform_grid(da.from_array(store, chunks=16, asarray=False), displacement, **options)
     store.reads.clear()
     got = result.compute()
     assert store.reads == []
+    assert np.isfinite(got).all()
     assert got.tobytes() == elasticnd.deform_grid(store.array, displacement, **options).tobytes()
 
 
@@ -305,6 +310,13 @@ def test_gradient_of_the_image_alone(rng):
     np.testing.assert_allclose(got.compute(), wanted, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_types_of_16_bits_lose_no_summands(dtype):
+    weight = da.ones(1024, chunks=4, dtype=dtype)
+    pulled = elasticnd.deform_grid_gradient(weight, np.full((1, 1), -1e5), order=1, mode="nearest")
+    assert float(pulled[0].compute()) == 1024
+
+
 def test_many_blocks_are_added_in_steps(rng):
     image, weight = rng.random((40, 40)), rng.random((40, 40))
     displacement = rng.normal(0, 3, (2, 3, 3))
@@ -335,12 +347,43 @@ def test_refusals(rng):
         elasticnd.deform_grid_vjp(image[1:], image, grid)
 
 
+@pytest.mark.parametrize("chunks", [8, 4])
+@pytest.mark.parametrize("lie", [lambda block: block.astype(np.int32), lambda block: block[..., :-1]])
+def test_blocks_that_are_not_as_they_were_said_to_be(lie, chunks):
+    ones = da.ones((8, 8), chunks=8, dtype=np.float32)
+    image = ones.map_blocks(lie, dtype=np.float32, meta=np.empty((0, 0), np.float32))
+    lazy = elasticnd.deform_grid(image.rechunk(chunks), np.zeros((2, 3, 3)))
+    with pytest.raises((ValueError, TypeError), match=r"X: got blocks of .*expected float32 and|broadcast|shape"):
+        lazy.compute()
+
+
+def test_equal_calls_have_equal_names(rng):
+    image, displacement = da.from_array(rng.random((20, 20)), chunks=8), rng.random((2, 3, 3))
+    name = elasticnd.deform_grid(image, displacement).name
+    assert elasticnd.deform_grid(image, np.asfortranarray(displacement)).name == name
+    assert elasticnd.deform_grid(image, displacement, order=2).name != name
+    assert elasticnd.deform_grid(image, 2 * displacement).name != name
+
+
 def test_which(rng):
     route = elasticnd.which(da.zeros((20, 20)))
     assert (route.library, route.engine) == ("dask", "cpu")
 
 
 # ---- threads and processes -------------------------------------------------------------------------------------------
+
+
+def test_processes_of_dask_use_one_thread_each():
+    def kept(block):  # within, so that it travels whole: the processes do not find this file
+        from elasticnd import _config, _core
+
+        with _config.sharing_threads():
+            before = _core.keep_to_thread(False)
+            _core.keep_to_thread(before)
+        return block == before
+
+    told = da.ones(4, chunks=2).map_blocks(kept, dtype=bool).compute(scheduler="processes", num_workers=2)
+    assert told.all()
 
 
 @pytest.mark.parametrize(("scheduler", "alone"), [("threads", True), ("synchronous", False)])

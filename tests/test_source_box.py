@@ -103,6 +103,20 @@ def test_nothing_is_read_where_all_lies_outside():
     assert elasticnd.source_box(far, (30, 0)) == (slice(0, 0), slice(0, 0))
 
 
+@pytest.mark.parametrize("size", [1e13, 1e15, 1e17])
+@pytest.mark.parametrize("order", [0, 1])
+def test_rounding_of_huge_coefficients_that_cancel(order, size, rng):
+    displacement = rng.normal(0, size, (2, 5, 5))
+    displacement[:, 2, 2] = 0
+    crop = (slice(100, 101), slice(100, 101))
+    box = elasticnd.source_box(displacement, (201, 201), crop, order)
+    image = np.arange(201.0 * 201).reshape(201, 201)
+    other = np.zeros_like(image)
+    other[box] = image[box]
+    got, expected = (elasticnd.deform_grid(array, displacement, order, crop=crop) for array in (other, image))
+    assert np.array_equal(got, expected)
+
+
 def test_everything_is_read_where_nothing_is_known():
     unknown = np.full((2, 3, 3), np.nan)
     assert elasticnd.source_box(unknown, (30, 20), (slice(0, 1), slice(0, 1))) == (slice(0, 30), slice(0, 20))

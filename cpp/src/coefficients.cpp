@@ -365,20 +365,17 @@ void Coefficients::compute_lines(int axis, bool filtered, const Ranges& lines, i
 void Coefficients::overwrite_border(Executor& executor) {
     for (int axis = 0; axis < axes_; ++axis) {
         const Range box = {geometry_.box_start[axis], geometry_.box_start[axis] + geometry_.box_extent[axis]};
-        overwrite(axis, {box.start, std::min<int64>(box.stop, 0)}, geometry_.beyond, executor);
-        overwrite(axis, {std::max(box.start, extent(axis)), box.stop}, geometry_.beyond, executor);
+        overwrite(axis, {box.start, std::min<int64>(box.stop, 0)}, executor);
+        overwrite(axis, {std::max(box.start, extent(axis)), box.stop}, executor);
     }
 }
 
-void Coefficients::fill(double value, Executor& executor) {
-    overwrite(0, {geometry_.box_start[0], geometry_.box_start[0] + geometry_.box_extent[0]}, value, executor);
-}
-
-// Sets what the box holds at some indices of an axis.
-void Coefficients::overwrite(int axis, Range indices, double value, Executor& executor) {
+// Sets what the box holds at some indices of an axis to the value beyond the border.
+void Coefficients::overwrite(int axis, Range indices, Executor& executor) {
     if (indices.start >= indices.stop) return;
-    const float narrow = static_cast<float>(value);
-    const void* element = dtype_ == dtype_float64 ? static_cast<const void*>(&value) : &narrow;
+    const double wide = geometry_.beyond;
+    const float narrow = static_cast<float>(wide);
+    const void* element = dtype_ == dtype_float64 ? static_cast<const void*>(&wide) : &narrow;
     Ranges lines;
     for (int k = 0; k < axes_; ++k)
         lines[k] = {geometry_.box_start[k], geometry_.box_start[k] + geometry_.box_extent[k]};

@@ -34,9 +34,6 @@ class Coefficients {
 
     void clear(Executor& executor);
 
-    // Sets the coefficients in the box.
-    void fill(double value, Executor& executor);
-
     // From the start of the box.
     const Planes& planes() const { return planes_; }
     int64 size() const { return size_; }  // bytes of all planes
@@ -58,7 +55,7 @@ class Coefficients {
     Range reached_voxels(int axis) const;
     int64 slice_of(const Ranges& all, int64 index, Ranges& slice) const;
     void overwrite_border(Executor& executor);
-    void overwrite(int axis, Range indices, double value, Executor& executor);
+    void overwrite(int axis, Range indices, Executor& executor);
     void filter_in_parts(int axis, bool transposed, const int64* line, int count, void* scratch, Executor& executor);
     void continue_lines(int axis, const int64* line, int count);
     void fold_lines(int axis, const int64* line, int count);

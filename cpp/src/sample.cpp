@@ -311,10 +311,8 @@ void sample(const Deformation& deformation, Executor& executor) {
                 outside = box.outside;
             }
             Coefficients coefficients(boxed, some.arithmetic, some.channels, Coefficients::spaced);
-            if (outside)
-                coefficients.fill(boxed.beyond, own);
-            else
-                coefficients.compute(some.image, is_filtered(some), own);
+            // Where all lies outside, no coefficient is read.
+            if (!outside) coefficients.compute(some.image, is_filtered(some), own);
             prepared.set_source(coefficients, boxed);
             run_rows(prepared, active_kernels().sample, own);
         });

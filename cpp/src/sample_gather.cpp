@@ -17,8 +17,9 @@ int64 tap_offset(const SampleJob& job, const Row& row, int i, int axis, int tap)
     const int64 first = static_cast<int64>(row.first[axis][i] + floor_of(row.place[axis][i]));
     const int64 index = fold_index(first + tap, geometry.image[axis], geometry.mode);
     if (index == beyond_border) return beyond_border;
-    const int64 held = minimum(maximum<int64>(index - geometry.box_start[axis], 0), geometry.box_extent[axis] - 1);
-    return held * job.source.stride[axis];
+    // Of a box that were wrong, nothing else is read.
+    const int64 held = index - geometry.box_start[axis];
+    return held < 0 || held >= geometry.box_extent[axis] ? beyond_border : held * job.source.stride[axis];
 }
 
 template <class Storage>

@@ -89,8 +89,9 @@ void restrict_line(double* line, int64 stride, Interval places) {
 }
 
 // For one component, the bounds of the displacement in every cell of a patch of few cells: of the part of the cell that
-// lies in the patch.
-std::vector<Interval> piece_bounds(const Field& field, const std::vector<Cells>& cells, const double* component) {
+// lies in the patch. `largest` becomes the greatest of the coefficients that were blended.
+std::vector<Interval> piece_bounds(const Field& field, const std::vector<Cells>& cells, const double* component,
+                                   double& largest) {
     const int axes = static_cast<int>(cells.size());
     int64 count = 1;
     int64 taps = 1;
@@ -117,6 +118,7 @@ std::vector<Interval> piece_bounds(const Field& field, const std::vector<Cells>&
                 stride *= field.extent[k];
             }
             piece[static_cast<size_t>(j)] = component[at];
+            largest = std::max(largest, std::abs(component[at]));
         }
         int64 stride = taps;
         for (int k = 0; k < axes; ++k) {
@@ -221,7 +223,7 @@ bool reach_of(const Geometry& geometry, int axis, Interval x, double largest, in
     if (!(largest < 1e15)) return false;          // NaN as well
     const double slack = 1e-3 + 1e-14 * largest;  // above the rounding of a position, most often far below a voxel
     x = {x.low + geometry.padding - slack, x.high + geometry.padding + slack};
-    // Farther than this, no tap lies on the image.
+    // Farther than this, there is no position.
     const double reach = geometry.mode == mode_grid_constant ? common::border_reach(geometry.order) : 0;
     const bool has_outside = geometry.mode == mode_constant || geometry.mode == mode_grid_constant;
     const bool outside = x.high < -reach || x.low > static_cast<double>(last) + reach;
@@ -260,12 +262,12 @@ SourceBox find_source_box(const Geometry& geometry, const OutputPart& part, cons
     SourceBox box = {};
     for (int k = 0; k < axes; ++k) {
         const double* component = field.coefficients + k * coefficients;
-        const std::vector<Interval> bounds = few      ? piece_bounds(field, cells, component)
+        double largest = 0;
+        const std::vector<Interval> bounds = few      ? piece_bounds(field, cells, component, largest)
                                              : merged ? whole_bounds(component, coefficients)
                                                       : CellBounds(field, cells, component).bounds;
         const double* line = affine ? affine + k * (axes + 1) : nullptr;
         Interval x = {INFINITY, -INFINITY};
-        double largest = 0;
         bool known = true;
         auto add = [&](Interval& sum, Interval term) {
             known &= term.low <= term.high;  // false for NaN

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .. import _dtypes, _operators
 from .._config import sharing_threads
-from .._geometry import Mode
+from .._errors import reject_value
 from .._spec import DeformSpec, Part, Shape
 from . import eager
 
@@ -210,18 +210,17 @@ def pull(call: Call, block: Block, gradient: Array, source: Source | None) -> Pu
 
 def sum_parts(shape: Shape, dtype: np.dtype[Any], overlaps: list[Overlap], pulled: list[Pulled]) -> Array:
     """Add what the gradients of parts of an image have in one of its chunks."""
-    total = np.zeros(shape, dtype)
+    total: Array = np.zeros(shape, np.float32 if dtype.itemsize < 4 else dtype)  # types of 16 bits lose small summands
     for overlap, part in zip(overlaps, pulled, strict=True):
         if part.image is not None:
             total[overlap.in_chunk] += part.image[overlap.in_part]
-    return total
+    with np.errstate(over="ignore"):
+        return total.astype(dtype, copy=False)
 
 
 def fill_value(call: Call) -> Any:
-    """Give the value where there is no position, rounded as the core does it; None for modes that have no such."""
+    """Give the value where there is no position, rounded as the core does it."""
     spec = call.spec
-    if spec.images[0].mode != Mode.CONSTANT:
-        return None
     native = _operators.native(call.dtype)
     if spec.images[0].is_complex:
         return native.type(complex(*spec.images[0].cval))  # type: ignore[misc]
@@ -242,18 +241,26 @@ def _spec_of(call: Call, block: Block) -> DeformSpec:
 
 def _read(call: Call, block: Block, spec: DeformSpec, source: Source) -> Array:
     """Read the part of the image that a block needs. Chunks are let go as soon as they are copied."""
-    if block.reads_nothing:
-        return np.empty(spec.images[0].shape, call.dtype)
+    shape = spec.images[0].shape
     if not isinstance(source, list):
-        return np.asarray(source[_place(call, block)])
+        return _checked(call, np.asarray(source[_place(call, block)]), shape)
     places = overlaps(call, block)
     if len(places) == 1:
-        return source.pop()[places[0].in_chunk]
-    part: Array = np.empty(spec.images[0].shape, call.dtype)
+        return _checked(call, source.pop()[places[0].in_chunk], shape)
+    part: Array = np.empty(shape, call.dtype)
     source.reverse()
     for place in places:
-        part[place.in_part] = source.pop()[place.in_chunk]
+        target = part[place.in_part]
+        target[...] = _checked(call, source.pop()[place.in_chunk], target.shape)
     return part
+
+
+def _checked(call: Call, array: Array, shape: Shape) -> Array:
+    """Refuse what is not as the lazy array said."""
+    if array.dtype != call.dtype or array.shape != shape:
+        promised = f"{call.dtype} and {shape}, as the dask array says"
+        reject_value("X", f"blocks of {array.dtype}, of which {array.shape} are there", promised)
+    return array
 
 
 def _place(call: Call, block: Block) -> Slices:

@@ -82,13 +82,13 @@ def _deformed(spec: DeformSpec, image: Lazy, displacement: Array, affine: Array 
     shape = spec.output_shape(spec.images[0])
     if 0 in shape:
         return da.empty(shape, dtype=dtype, chunks=chunks)
-    token = tokenize(image.name, spec, displacement, affine)
+    token = tokenize(image.name, spec, call.displacement, call.affine)
     name, shared = f"deform-{token}", f"deformation-{token}"
     graph: Graph = {shared: call}
     fill = blocks.fill_value(call)
     stored = _stored(image)
     for index, block in blocks.cut(call, chunks):
-        if fill is not None and block.reads_nothing:
+        if block.reads_nothing:
             graph[(name, *index)] = (np.full, block.shape, fill, dtype)
         else:
             read = stored or _keys(image, blocks.chunks_read(call, index, block))
@@ -171,7 +171,7 @@ def _pulled(
     sources = [gradient.rechunk(chunks)] if image is None else [gradient.rechunk(chunks), image]
     dtype = _operators.native(sources[-1].dtype)
     call = Call(spec, displacement.copy(), _copied(affine), dtype if image is None else image.dtype, image_chunks)
-    token = tokenize("gradients", *(source.name for source in sources), spec, displacement, affine)
+    token = tokenize("gradients", *(source.name for source in sources), spec, call.displacement, call.affine)
     name, shared = f"pull-{token}", f"deformation-{token}"
     graph: Graph = {shared: call}
     met: dict[Shape, list[tuple[blocks.Overlap, Any]]] = {}  # for each chunk of the image, what of it was read

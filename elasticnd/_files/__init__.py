@@ -18,6 +18,7 @@ __all__ = [
     "Format",
     "Image",
     "check_array",
+    "check_read",
     "check_target",
     "format_of",
     "png",
@@ -69,9 +70,14 @@ def read(path: Path, format_: Format, order: int, keep: bool) -> Image:
     """Read a file that will be deformed with a spline of this order, and kept in its format or not."""
     with reading(path, format_):
         image = format_.read(path, order, keep)
+    check_read(path, image)
+    return image
+
+
+def check_read(path: Path, image: Image) -> None:
+    """Reject what cannot be deformed."""
     if image.array.dtype.name not in DTYPES:
         raise CommandError(f"IN: {path} holds {image.array.dtype.name}, expected one of {', '.join(DTYPES)}")
-    return image
 
 
 @contextmanager

@@ -44,7 +44,8 @@ def open_array(path: Path) -> Any:
     node = zarr.open(str(path), mode="r")
     if isinstance(node, zarr.Array):
         return node
-    names = ", ".join(sorted(name for name, _ in node.arrays())) or "none"
+    members = node.members(max_depth=None)
+    names = ", ".join(sorted(name for name, member in members if isinstance(member, zarr.Array))) or "none"
     raise CommandError(f"IN: {path} is a Zarr group, expected one of its arrays, as {path}/NAME; it has {names}")
 
 
@@ -101,7 +102,7 @@ def _chunks(array: Any, axes: Sequence[int], wanted: Sequence[int] | None) -> Sh
     for k, axis in enumerate(axes):
         if not -array.ndim <= axis < array.ndim:
             raise CommandError(f"--axis: got {axis}, expected axes of an array of shape {array.shape}")
-        extents[axis] = wanted[k % len(wanted)]
+        extents[axis] = min(wanted[k % len(wanted)], max(array.shape[axis], 1))
     return _whole(array, extents)
 
 

@@ -48,8 +48,9 @@ ELASTICND_FLAT Folded fold_coordinate(double x, double last, double reach, int m
     if (mode == mode_constant) return {inside ? x : 0.0, 1.0, inside};
     const bool known = is_position(x);
     if (mode == mode_nearest || mode == mode_grid_constant) {
-        const bool exists = mode == mode_nearest ? x == x : known;
         const double clamped = minimum(maximum(x, -reach), last + reach);
+        // Where all taps lie beyond the border, the value is the constant, whatever the image holds.
+        const bool exists = mode == mode_nearest ? x == x : x == clamped;
         return {exists ? clamped : 0.0, clamped == x ? 1.0 : 0.0, exists};
     }
     if (last == 0) return {0.0, 0.0, known};

@@ -59,8 +59,9 @@ def _reached(xp: Any, position: Position, extent: int, order: int, mode: Mode) -
     # Beyond this, numbers have no fraction, and a folded position means nothing.
     far = 2.0**52 if moved.dtype == xp.float64 else 2.0**23
     x = voxel + moved
-    if mode == Mode.CONSTANT:
-        exists = (x >= 0) & (x <= last)
+    if mode in (Mode.CONSTANT, Mode.GRID_CONSTANT):
+        beyond = border_reach(order) if mode == Mode.GRID_CONSTANT else 0
+        exists = (x >= -beyond) & (x <= last + beyond)
     else:
         exists = (x >= 0) | (x < 0) if mode == Mode.NEAREST else xp.abs(x) < far
     moved = xp.where(exists, _clamped(xp, moved, -far, far), 0.0)
