@@ -42,6 +42,17 @@ def as_cval(dtype):
 # ---- positions that are nowhere --------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("engine", ["cpu", "generic"])
+@pytest.mark.parametrize("far", [-300, 300])
+@pytest.mark.parametrize("mode", WITH_CVAL)
+def test_beyond_the_image_there_is_only_the_constant(mode, far, engine):
+    image = np.full((8, 9), np.nan)
+    for order in ORDERS:
+        with elasticnd.engine(engine):
+            deformed = elasticnd.deform_grid(image, np.full((2, 1, 1), far), order, mode, cval=CVAL)
+        np.testing.assert_array_equal(deformed, np.full(image.shape, CVAL))
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("dtype", EVERY_DTYPE, ids=str)
 def test_nan_displacement(dtype, mode, rng):
