@@ -90,6 +90,21 @@ double dot(const Array& a, const Array& b) {
 // ---- the steps of a deformation
 // --------------------------------------------------------------------------------------
 
+Case random_patch(Random& random, const int64* longest, int axes, int order, int mode) {
+    Case given;
+    given.order = order;
+    given.mode = mode;
+    given.image = random.shape(axes, 1, longest[axes]);
+    given.points = random.shape(axes, 1, 4);
+    for (const int64 extent : given.image) {
+        given.crop.push_back(random.integer(0, extent - 1));
+        given.output.push_back(random.integer(1, extent - given.crop.back()));
+    }
+    given.items = random.integer(1, 2);
+    given.channels = random.integer(1, 2);
+    return given;
+}
+
 Geometry geometry_of(const Case& given) {
     Geometry geometry = {};
     geometry.axes = static_cast<int>(given.image.size());

@@ -102,6 +102,9 @@ struct Case {
     const double* affine = nullptr;
 };
 
+// Up to so many voxels along each of `axes` axes, and a patch of them.
+Case random_patch(Random& random, const int64* longest, int axes, int order, int mode);
+
 Geometry geometry_of(const Case& given);
 Geometry with_box(Geometry geometry, const Box& box);
 Shape coefficient_shape(const Geometry& geometry);

@@ -8,17 +8,7 @@ namespace {
 constexpr int64 longest[] = {0, 300, 40, 12, 7, 4, 3};
 
 Case random_case(Random& random, int axes, int order, int mode) {
-    Case given;
-    given.order = order;
-    given.mode = mode;
-    given.image = random.shape(axes, 1, longest[axes]);
-    given.points = random.shape(axes, 1, 4);
-    for (const int64 extent : given.image) {
-        given.crop.push_back(random.integer(0, extent - 1));
-        given.output.push_back(random.integer(1, extent - given.crop.back()));
-    }
-    given.items = random.integer(1, 2);
-    given.channels = random.integer(1, 2);
+    Case given = random_patch(random, longest, axes, order, mode);
     given.filtered = axes < 4 || (mode != mode_nearest && mode != mode_grid_constant);
     return given;
 }
