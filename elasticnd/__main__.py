@@ -103,7 +103,7 @@ def _add_deform(commands: _Commands) -> None:
         "--chunks",
         type=_list_of(int),
         help="between Zarr files: how many voxels along each axis to compute at a time; one number, or "
-        "CHUNKS,CHUNKS,... (default: blocks of some two million voxels)",
+        "CHUNKS,CHUNKS,... (default: blocks of some four million voxels)",
     )
 
 
