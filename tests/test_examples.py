@@ -28,6 +28,7 @@ FRAMEWORKS = {
     "jax": "jax",
     "keras": "keras",
     "tensorflow": "tensorflow",
+    "tensorflow_names": "tensorflow",
     "tf": "tensorflow",
     "torch": "torch",
 }
@@ -101,9 +102,9 @@ def blocks_of(page):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_page(page):
-    for framework in sorted(set(FRAMEWORKS.values())):
-        if f"\nimport {framework}\n" in page.read_text(encoding="utf-8"):
-            require(framework)
+    for optional in sorted({*FRAMEWORKS.values(), "distributed", "zarr"}):
+        if re.search(rf"^(import|from) {optional}\b", page.read_text(encoding="utf-8"), flags=re.MULTILINE):
+            require(optional)
     np.random.seed(0)  # noqa: NPY002 - a page may draw from the old global state
     for example in blocks_of(page):
         example.evaluate()
