@@ -116,7 +116,9 @@ class Route(NamedTuple):
     """How an array is computed."""
 
     library: str  # that the array is of
+    bridge: str  # the module in elasticnd that adapts it
     engine: str  # "cpu": the C++ core; "cuda": the CUDA kernels; "generic": plain operations of the library
+    device: str  # in the words of the library
     reason: str
 
 
@@ -131,8 +133,10 @@ def which(X: Any) -> Route:
     Returns
     -------
     Route
-        A named tuple: ``library``, the module that the array's type is of; ``engine``, one of ``"cpu"`` (the C++ core),
-        ``"cuda"`` (the CUDA kernels) and ``"generic"`` (plain operations of the library); and ``reason``.
+        A named tuple: ``library``, the module that the array's type is of; ``bridge``, the part of elasticnd that
+        adapts it; ``engine``, one of ``"cpu"`` (the C++ core), ``"cuda"`` (the CUDA kernels) and ``"generic"`` (plain
+        operations of the library); ``device``, in the words of the library, ``"cpu"`` where it has none for it; and
+        ``reason``, of the engine.
 
     Raises
     ------
@@ -144,8 +148,18 @@ def which(X: Any) -> Route:
     >>> import numpy as np
     >>> import elasticnd
     >>> elasticnd.which(np.zeros((3, 4)))
-    Route(library='numpy', engine='cpu', reason="an array in the host's memory")
+    Route(library='numpy', bridge='eager', engine='cpu', device='cpu', reason="an array in the host's memory")
     """
     bridge = bridge_of("X", X)
     engine, reason = bridge.engine_name(X)
-    return Route(type(X).__module__.partition(".")[0], engine, reason)
+    labelled = hasattr(bridge, "axis_numbers")
+    library = type(X).__module__.partition(".")[0]
+    return Route(library, bridge.__name__.rpartition(".")[2], engine, _device(X.data if labelled else X), reason)
+
+
+def _device(array: Any) -> str:
+    """Name the device of an array; in a program that is being traced, none may be known."""
+    try:
+        return str(getattr(array, "device", None) or "cpu")
+    except (AttributeError, RuntimeError, TypeError):
+        return "cpu"

@@ -38,3 +38,11 @@ def grid(rng, shape, reach):
     """Random displacements of up to `reach` voxels, with a different number of control points along each axis."""
     points = rng.integers(1, 6, len(shape))
     return rng.uniform(-reach, reach, (len(shape), *points))
+
+
+def random_crop(rng, shape):
+    """Choose a patch that is not empty, of a shape that is not."""
+    starts = [int(rng.integers(0, extent)) for extent in shape]
+    return tuple(
+        slice(start, int(rng.integers(start + 1, extent + 1))) for start, extent in zip(starts, shape, strict=True)
+    )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tables import COMPLEX, FLOATS, INTEGERS, MODES, ORDERS, values
+from tables import COMPLEX, FLOATS, INTEGERS, MODES, ORDERS, random_crop, values
 
 import elasticnd
 from elasticnd import _core
@@ -20,7 +20,8 @@ dask = pytest.importorskip("dask", reason="dask is not installed")
 import dask.array as da  # noqa: E402
 
 MATRIX = np.array([[1.1, 0.1, 0.3], [-0.2, 0.9, 0.2]])
-# Sums of a gradient are taken in another order, and the filter's memory ends elsewhere.
+# Of the largest gradient. Sums are taken in another order, and the filter's memory ends elsewhere: that makes some
+# rounding steps of the type, which are 2**-11 in float16.
 GRADIENT_TOLERANCES = {"float16": 1e-2, "float32": 1e-4, "float64": 1e-10, "complex64": 1e-4, "complex128": 1e-10}
 
 
@@ -79,8 +80,7 @@ def test_equals_the_result_in_memory(seed, axes, order, mode, dtype, prefilter, 
     displacement = rng.normal(offset, reach, (axes, *rng.integers(1, 5, axes)))
     options = {"order": order, "mode": mode, "cval": rng.choice([0.1, 3]), "prefilter": prefilter}
     if kind == "cropped":
-        starts = [int(rng.integers(0, extent)) for extent in shape]
-        options["crop"] = tuple(slice(s, int(rng.integers(s + 1, n + 1))) for s, n in zip(starts, shape, strict=True))
+        options["crop"] = random_crop(rng, shape)
     if kind == "affine":
         options["affine"] = np.eye(axes, axes + 1) + rng.normal(0, 0.2, (axes, axes + 1))
     if kind == "rotated" and axes == 2:
@@ -298,6 +298,7 @@ def test_gradients_of_batches_and_several_images(rng):
     assert lazy.image[2] is None
     for got, wanted in zip((*lazy.image[:2], *lazy[1:]), (*expected.image[:2], *expected[1:]), strict=True):
         assert (got.shape, got.dtype) == (wanted.shape, wanted.dtype)
+        # That of the control grid is rounded to float32, which it is.
         np.testing.assert_allclose(got.compute(), wanted, rtol=1e-5, atol=1e-6 * np.abs(wanted).max())
 
 
@@ -353,7 +354,7 @@ def test_blocks_that_are_not_as_they_were_said_to_be(lie, chunks):
     ones = da.ones((8, 8), chunks=8, dtype=np.float32)
     image = ones.map_blocks(lie, dtype=np.float32, meta=np.empty((0, 0), np.float32))
     lazy = elasticnd.deform_grid(image.rechunk(chunks), np.zeros((2, 3, 3)))
-    with pytest.raises((ValueError, TypeError), match=r"X: got blocks of .*expected float32 and|broadcast|shape"):
+    with pytest.raises((ValueError, TypeError), match=r"X: got blocks of .*expected float32 and"):
         lazy.compute()
 
 

@@ -4,20 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tables import MODES, ORDERS
+from tables import MODES, ORDERS, random_crop
 
 import elasticnd
 
 LONGEST = {1: 700, 2: 300, 3: 60}
 # How much longer than needed a box may be, along each axis, where the displacement is smooth.
 SLACK = 1.3
-
-
-def random_crop(rng, shape):
-    starts = [int(rng.integers(0, extent)) for extent in shape]
-    return tuple(
-        slice(start, int(rng.integers(start + 1, extent + 1))) for start, extent in zip(starts, shape, strict=True)
-    )
 
 
 @settings(max_examples=150, deadline=None)

@@ -239,8 +239,17 @@ def test_which():
     route = elasticnd.which(xp.asarray([1.0]))
     assert (route.library, route.engine) == ("array_api_strict", "cpu")
     assert "DLPack" in route.reason
+    assert (route.bridge, route.device) == ("standard", str(xp.asarray(1.0).device))
+    assert elasticnd.which(xp.asarray([1.0], device=FAR)).device == str(FAR)
     with pytest.raises(TypeError, match=r"X: got 3\.0"):
         elasticnd.which(3.0)
+
+
+@pytest.mark.parametrize("name", ["torch", "jax", "tensorflow"])
+def test_which_names_bridge_and_device_of_frameworks(name):
+    route = elasticnd.which(frameworks.get(name).array(np.zeros(3)))
+    assert (route.library.startswith(name), route.bridge, route.engine) == (True, name, "cpu")
+    assert "cpu" in route.device.lower()
 
 
 def test_refusals(rng):

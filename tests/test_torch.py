@@ -286,7 +286,7 @@ def test_which_engine_on_other_devices(monkeypatch):
 
     monkeypatch.setattr(bridge, "_is_foreign", lambda tensor: tensor.device.type == "meta")
     route = elasticnd.which(torch.zeros(3, device="meta"))
-    assert route == ("torch", "generic", "operations of PyTorch, on a device of kind meta")
+    assert route == ("torch", "torch", "generic", "meta", "operations of PyTorch, on a device of kind meta")
     assert elasticnd.which(torch.zeros(3)).engine == "cpu"
 
 

@@ -39,7 +39,9 @@ def test_results_are_those_of_numpy(library, rng):
     name, make, read, engine, reason = library
     weight, image = rng.random((2, 9, 12)).astype(np.float32)
     displacement, matrix = rng.uniform(-3, 3, (2, 3, 4)).astype(np.float32), MATRIX.astype(np.float32)
-    assert elasticnd.which(make(image)) == (name, engine, reason)
+    route = elasticnd.which(make(image))
+    assert (route.library, route.engine, route.reason) == (name, engine, reason)
+    assert route.bridge == "standard"
     options = {"mode": "mirror", "rotate": 20.0}
     got = [
         elasticnd.deform_grid(make(image), displacement, affine=make(matrix), **options),
