@@ -5,6 +5,7 @@ All matrices act on patch indices. `[M | t]` of shape (n, n + 1) stands for ``o 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,13 +21,22 @@ _ORTHONORMAL = 1e-6  # a rotation matrix that went through float32 still passes
 _SMALLEST_ZOOM = 1e-300  # its inverse is still a number
 
 
+def _cosine_and_sine(degrees: float) -> tuple[float, float]:
+    """Compute both without rounding at multiples of 90 degrees, where they decide which voxels lie inside."""
+    rest = math.remainder(degrees, 360)
+    quarters = round(rest / 90)
+    angle = math.radians(rest - 90 * quarters)
+    cosine, sine = math.cos(angle), math.sin(angle)
+    return ((cosine, sine), (-sine, cosine), (-cosine, -sine), (sine, -cosine))[quarters % 4]
+
+
 def _plane_rotation(n: int, plane: tuple[int, int], degrees: float) -> Floats:
     k, l = plane
-    angle = np.deg2rad(degrees)
+    cosine, sine = _cosine_and_sine(degrees)
     matrix = np.eye(n)
-    matrix[k, k] = matrix[l, l] = np.cos(angle)
-    matrix[k, l] = -np.sin(angle)
-    matrix[l, k] = np.sin(angle)
+    matrix[k, k] = matrix[l, l] = cosine
+    matrix[k, l] = -sine
+    matrix[l, k] = sine
     return matrix
 
 

@@ -403,7 +403,9 @@ def dense_displacement(
     >>> field[0, 2].round(3)
     array([0., 1., 2., 1., 0.])
     """
-    bridge = bridge_of("displacement", displacement if not isinstance(displacement, (list, tuple)) else np.empty(0))
+    if isinstance(displacement, (list, tuple)):
+        displacement = eager.small_array("displacement", displacement)
+    bridge = bridge_of("displacement", displacement)
     grid = bridge.small_array("displacement", displacement, None)
     spec = _spec.normalize_field(bridge.info(grid), shape, crop)
     result: NDArray[np.float64] = bridge.dense(spec, grid)
@@ -610,8 +612,9 @@ def deform_grid_vjp(
     Notes
     -----
     Order 0 has gradients with respect to the image alone: those with respect to positions are zero. At order 1 the
-    slope on a voxel is that towards the next one. Where the border mode holds a coordinate at the border, or
-    gives `cval`, the slope is zero.
+    slope on a voxel is that towards the next one; on the last voxel, in modes ``'constant'`` and ``'wrap'``, it is the
+    slope from the voxel before. Where the border mode holds a coordinate at the border, or gives `cval`, the slope is
+    zero.
 
     Examples
     --------

@@ -131,3 +131,11 @@ def test_refusals(arguments, message):
     given = {"displacement": np.zeros((2, 3, 3)), "shape": (30, 20)} | arguments
     with pytest.raises((TypeError, ValueError), match=message):
         elasticnd.source_box(**given)
+
+
+@pytest.mark.parametrize("mode", ["constant", "wrap"])
+def test_the_slope_on_the_last_voxel_needs_the_one_before(mode):
+    displacement = np.zeros((2, 3, 3))
+    box = elasticnd.source_box(displacement, (6, 8), (slice(5, 6), slice(7, 8)), order=1, mode=mode)
+    assert box[0].start <= 4
+    assert box[1].start <= 6

@@ -303,6 +303,10 @@ __device__ Stencil<AXES> find_stencil(const Geometry& g, const Paths& paths, con
         const double knot = floor_of(shifted);
         stencil.place[k] = shifted - knot;
         stencil.first[k] = static_cast<int64>(knot) - ORDER / 2;
+        if (ends_at_last_voxel(ORDER, g.mode, extent) && stencil.first[k] == extent - 1) {
+            stencil.place[k] += 1;
+            stencil.first[k] -= 1;
+        }
         stencil.inside &= stencil.first[k] >= 0 && stencil.first[k] + ORDER < extent;
     }
     return stencil;

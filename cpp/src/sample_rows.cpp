@@ -40,14 +40,16 @@ struct Split {
 
 Split split_of(const SampleJob& job, int axis) {
     const Geometry& geometry = job.geometry;
-    const double low = static_cast<double>(geometry.box_start[axis]);
-    return {knot_shift(geometry.order), static_cast<double>(geometry.order / 2), low,
-            low + static_cast<double>(geometry.box_extent[axis] - 1 - geometry.order),
-            static_cast<double>(job.source.stride[axis])};
+    const int64 low = geometry.box_start[axis];
+    int64 high = low + geometry.box_extent[axis] - 1 - geometry.order;
+    if (ends_at_last_voxel(geometry.order, geometry.mode, geometry.image[axis]))
+        high = minimum(high, geometry.image[axis] - 2);
+    return {knot_shift(geometry.order), static_cast<double>(geometry.order / 2), static_cast<double>(low),
+            static_cast<double>(high), static_cast<double>(job.source.stride[axis])};
 }
 
-// Coordinates to first taps and places in the knot span. The clamp never does anything where the source has all taps;
-// it keeps a wrong box from becoming a wrong read.
+// Coordinates to first taps and places in the knot span. But for the last voxel of an image that ends there, the clamp
+// never does anything where the source has all taps; it keeps a wrong box from becoming a wrong read.
 template <bool KEEP_FIRST>
 void split_row(const Split& split, int count, double* x, double* first, double* sum) {
     for (int i = 0; i < count; ++i) {
@@ -89,6 +91,7 @@ void inner_grid_weights(const Geometry& geometry, int64 first, int64 count, int6
             spline_weights<3, 0>(g - whole[i], weights);
             for (int tap = 0; tap < 4; ++tap) w[tap * stride + i] = weights[tap];
         }
+        for (int i = 0; points == 1 && i < some; ++i) single_point_weights(w + i, stride);
         to_integers(whole, some, cell + done);
     }
     for (int64 i = count - 1; i >= 0; --i) run[i] = i + 1 < count && cell[i + 1] == cell[i] ? run[i + 1] + 1 : 1;

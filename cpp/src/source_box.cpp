@@ -232,7 +232,8 @@ bool reach_of(const Geometry& geometry, int axis, Interval x, double largest, in
     const int64 before = geometry.order / 2;
     const int64 lowest = common::floor_to_integer(x.low - slack + shift) - before;
     const int64 highest = common::floor_to_integer(x.high + slack + shift) - before + geometry.order;
-    const int64 end = std::min(highest, last + border);
+    const bool ends = common::ends_at_last_voxel(geometry.order, geometry.mode, last + 1);
+    const int64 end = std::min(highest, ends ? last : last + border);
     start = std::clamp(lowest, -border, end - geometry.order);
     extent = end - start + 1;
     return has_outside && outside;

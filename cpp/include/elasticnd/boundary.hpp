@@ -26,6 +26,16 @@ constexpr int64 beyond_border = -0x7fffffffffffffffLL - 1;  // no index and no o
 // Beyond this no double has a fraction, so that a folded coordinate means nothing; NaN included.
 ELASTICND_INLINE bool is_position(double x) { return (x > -4503599627370496.0) & (x < 4503599627370496.0); }
 
+// Where a position beyond the border has another value than one on it, so little beyond counts as on it: rounding, of a
+// rotation or of the control grid, must not decide what lies inside.
+constexpr double border_tolerance = 1e-9;
+
+// Whether the image ends at its last voxel, which then shares the order-1 stencil of the voxel before it: its slope is
+// that of the inside.
+ELASTICND_INLINE bool ends_at_last_voxel(int order, int mode, int64 extent) {
+    return order == 1 && (mode == mode_constant || mode == mode_wrap) && extent > 1;
+}
+
 // Farther than this beyond the border no tap of a stencil lies on the image any more.
 ELASTICND_INLINE int border_reach(int order) { return order / 2 + 1; }
 
@@ -44,8 +54,9 @@ struct Folded {
 // Without branches once the mode is known, so that a loop of it becomes vectors. `last` is the last index of the axis,
 // `reach` how far beyond the border a coordinate may stay where the mode leaves it there.
 ELASTICND_FLAT Folded fold_coordinate(double x, double last, double reach, int mode) {
-    const bool inside = (x >= 0) & (x <= last);
-    if (mode == mode_constant) return {inside ? x : 0.0, 1.0, inside};
+    const bool on_image = (x >= -border_tolerance) & (x <= last + border_tolerance);
+    const double nearest = minimum(maximum(x, 0.0), last);
+    if (mode == mode_constant) return {on_image ? nearest : 0.0, 1.0, on_image};
     const bool known = is_position(x);
     if (mode == mode_nearest || mode == mode_grid_constant) {
         const double clamped = minimum(maximum(x, -reach), last + reach);
@@ -71,12 +82,13 @@ ELASTICND_FLAT Folded fold_coordinate(double x, double last, double reach, int m
         y = clamped;
     } else if (mode == mode_wrap) {
         // The period is one voxel short, as in SciPy; a negative multiple of it lands on the last voxel.
-        const double below = x + last * (floor_of(-x / last) + 1);
-        const double above = x - last * floor_of(x / last);
-        y = minimum(maximum(x < 0 ? below : above, 0.0), last);
+        const double below = x + last * (floor_of((border_tolerance - x) / last) + 1);
+        const double above = x - last * floor_of((x + border_tolerance) / last);
+        y = on_image ? nearest : minimum(maximum(x < 0 ? below : above, 0.0), last);
     } else {  // grid-wrap
         y -= (last + 1) * floor_of(x / (last + 1));
     }
+    const bool inside = (x >= 0) & (x <= last);
     return {inside ? x : known ? y : 0.0, inside ? 1.0 : slope, known};
 }
 

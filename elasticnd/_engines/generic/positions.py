@@ -71,6 +71,8 @@ def _grid_matrices(spec: DeformSpec) -> list[Floats]:
 @lru_cache(maxsize=64)
 def _grid_matrix(extent: int, points: int, start: int, output: int) -> Floats:
     """Give the matrix from the control values of one axis to the displacements of its voxels, (points, output)."""
+    if points == 1:  # moves every voxel alike, and by its value exactly
+        return np.ones((1, output))
     voxels = np.arange(start, start + output)
     places = voxels * (points - 1) / max(extent - 1, 1)
     cells = np.floor(places)
@@ -82,7 +84,7 @@ def _grid_matrix(extent: int, points: int, start: int, output: int) -> Floats:
     for step in filtered(np.arange(points), points, Mode.MIRROR, _GRID_ORDER):
         values = step.apply(np, values)
     values = values @ weights
-    values /= values.sum(axis=0)  # one control point moves every voxel alike, to the last bit
+    values /= values.sum(axis=0)  # a constant grid moves every voxel alike but for the rounding of its sum
     return values
 
 

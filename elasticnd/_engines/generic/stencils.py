@@ -22,6 +22,16 @@ def _clamped(xp: Any, x: Array, low: float, high: float) -> Array:
     return xp.where(x < low, low, xp.where(x > high, high, x))
 
 
+def _border_tolerance(xp: Any, last: int, dtype: Any) -> float:
+    """Compute how far beyond the border a position counts as on it: farther than rounding takes it."""
+    return 1e-9 if dtype == xp.float64 else 2.0**-21 * (last + 1)
+
+
+def _ends_at_last_voxel(order: int, mode: Mode, last: int) -> bool:
+    """Check whether the image ends at its last voxel, so that the slope there is that from the voxel before."""
+    return order == 1 and mode in (Mode.CONSTANT, Mode.WRAP) and last > 0
+
+
 def _fold(xp: Any, x: Array, last: int, reach: int, mode: Mode) -> tuple[Any, Any]:
     """Give sign and shift that bring positions into [0, last] or near it: sign * x + shift."""
     if mode in (Mode.NEAREST, Mode.GRID_CONSTANT):
@@ -33,8 +43,9 @@ def _fold(xp: Any, x: Array, last: int, reach: int, mode: Mode) -> tuple[Any, An
         return int(mode == Mode.CONSTANT), 0
     if mode == Mode.WRAP:
         # The period is one voxel short; a negative multiple of it lands on the last voxel.
-        forward, back = last * (xp.floor(-x / last) + 1), -last * xp.floor(x / last)
-        return 1, xp.where(x < 0, forward, xp.where(x > last, back, 0.0))
+        near = _border_tolerance(xp, last, x.dtype)
+        forward, back = last * (xp.floor((near - x) / last) + 1), -last * xp.floor((x + near) / last)
+        return 1, xp.where(x < -near, forward, xp.where(x > last + near, back, 0.0))
     edge = 0.5 if mode == Mode.REFLECT else 0.0
     turn = 2 * last + 4 * edge
     passed = turn * xp.floor((x + edge) / turn)
@@ -60,7 +71,7 @@ def _reached(xp: Any, position: Position, extent: int, order: int, mode: Mode) -
     far = 2.0**52 if moved.dtype == xp.float64 else 2.0**23
     x = voxel + moved
     if mode in (Mode.CONSTANT, Mode.GRID_CONSTANT):
-        beyond = border_reach(order) if mode == Mode.GRID_CONSTANT else 0
+        beyond = border_reach(order) if mode == Mode.GRID_CONSTANT else _border_tolerance(xp, last, x.dtype)
         exists = (x >= -beyond) & (x <= last + beyond)
     else:
         exists = (x >= 0) | (x < 0) if mode == Mode.NEAREST else xp.abs(x) < far
@@ -75,7 +86,8 @@ def _reached(xp: Any, position: Position, extent: int, order: int, mode: Mode) -
         first, place = sign * voxel + shift + steps - order // 2, knot - steps
     # The last position that reaches the coefficients is the end of their last knot span, not the start of one more.
     # Besides, rounding errors of far positions must not lead beyond them.
-    kept = _clamped(xp, first, -width, last + width - order)
+    lowest, highest = (0, last - 1) if _ends_at_last_voxel(order, mode, last) else (-width, last + width - order)
+    kept = _clamped(xp, first, lowest, highest)
     return _Reached(kept + width, place + (first - kept), exists, sign * xp.astype(exists, moved.dtype))
 
 
