@@ -46,9 +46,9 @@ GEOMETRY = np.dtype(
         ("derivative", np.int32, MAX_AXES),
         ("image", np.int64, MAX_AXES),
         ("points", np.int64, MAX_AXES),
-        ("crop", np.int64, MAX_AXES),
-        ("first", np.int64, MAX_AXES),
+        ("start", np.int64, MAX_AXES),
         ("output", np.int64, MAX_AXES),
+        ("origin", np.int64, MAX_AXES),
         ("box_start", np.int64, MAX_AXES),
         ("box_extent", np.int64, MAX_AXES),
         ("fill", np.float64),
@@ -72,27 +72,24 @@ def make_geometry(
     *,
     image: Sequence[int],
     points: Sequence[int],
-    crop: Sequence[int],
+    start: Sequence[int],
     output: Sequence[int],
-    first: Sequence[int] = (),
+    origin: Sequence[int] = (),
     order: int,
     mode: Mode,
     prefilter: bool,
     fill: float = 0.0,
     beyond: float = 0.0,
 ) -> Geometry:
-    """Lay out the numbers of one image; the box is the whole image with its padding.
-
-    Of the patch at `crop`, `output` voxels from `first` on are computed; by default, it is all of the patch.
-    """
+    """Lay out the numbers of one image; the box is the whole image with its padding."""
     axes = len(image)
     padding = padding_of(order, mode, prefilter)
     geometry = np.zeros((), GEOMETRY)
     for name, value in (("axes", axes), ("order", order), ("mode", mode), ("padding", padding)):
         geometry[name] = value
-    for name, values in (("image", image), ("points", points), ("crop", crop), ("output", output)):
+    for name, values in (("image", image), ("points", points), ("start", start), ("output", output)):
         geometry[name][:axes] = values
-    geometry["first"][: len(first)] = first
+    geometry["origin"][: len(origin)] = origin
     geometry["box_extent"][:axes] = [extent + 2 * padding for extent in image]
     geometry["fill"] = fill
     geometry["beyond"] = beyond

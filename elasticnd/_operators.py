@@ -176,7 +176,7 @@ def _scatter(
     results: list[Array] = []
     if operator.wants_image:
         results.append(engine.empty(spec.images[0].shape, native(gradient.dtype)) if into is None else into)
-        if spec.part is not None:  # of which perhaps not all is reached
+        if spec.roi is not None:  # of which perhaps not all is reached
             results[0][...] = 0
     # Steps have no slope.
     sloped = operator.wants_motion and spec.images[0].order > 0
@@ -292,9 +292,9 @@ def _job(spec: DeformSpec, image: ImageSpec, linear: bool) -> Job:
     geometry = make_geometry(
         image=spec.extent,
         points=spec.points,
-        crop=spec.crop,
-        output=spec.output,
-        first=() if spec.part is None else spec.part.first,
+        start=spec.window.start,
+        output=spec.window.shape,
+        origin=spec.origin,
         order=image.order,
         mode=image.mode,
         prefilter=image.prefilter,
@@ -308,7 +308,7 @@ def _job(spec: DeformSpec, image: ImageSpec, linear: bool) -> Job:
         arithmetic=_dtypes.CODES[_dtypes.arithmetic(image.dtype, image.order, spec.axes)],
         filtered=image.prefilter,
         fill=_dtypes.element(fill, image.dtype),
-        held=None if spec.part is None else spec.part.held,
+        held=None if spec.roi is None else tuple(zip(spec.roi.start, spec.roi.shape, strict=True)),
     )
 
 
@@ -317,8 +317,8 @@ def field_geometry(spec: DeformSpec) -> Any:
     return make_geometry(
         image=spec.extent,
         points=spec.points,
-        crop=spec.crop,
-        output=spec.output,
+        start=spec.window.start,
+        output=spec.window.shape,
         order=0,
         mode=Mode.NEAREST,
         prefilter=False,

@@ -60,11 +60,16 @@ class ImageSpec:
         return replace(self, dtype=_dtypes.COMPLEX_PARTS[self.dtype], cval=self.cval[part])
 
 
-class Part(NamedTuple):
-    """What a call computes, and has of the image, where it is a part of a larger call."""
+class Window(NamedTuple):
+    """A part of the frame, the box of voxels that the deformed axes span."""
 
-    first: Shape  # voxel of the patch with which the output begins
-    held: tuple[tuple[int, int], ...]  # first voxel and extent of what there is of the image, along the deformed axes
+    start: Shape  # first voxel
+    shape: Shape
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """The part as slices of the deformed axes."""
+        return tuple(slice(start, start + extent) for start, extent in zip(self.start, self.shape, strict=True))
 
 
 @dataclass(frozen=True)
@@ -73,14 +78,14 @@ class DeformSpec:
 
     images: tuple[ImageSpec, ...]
     batch: Shape
-    extent: Shape  # of the images along the deformed axes
+    extent: Shape  # of the frame, and so of the images along their deformed axes
     points: Shape
-    crop: Shape  # first voxel of the patch
-    output: Shape  # extent of the patch
+    window: Window  # what is computed
+    origin: Shape  # voxel of the frame from which affine maps count
     has_affine: bool
     affine_batched: bool
     inverse_rotation_and_zoom: Matrix | None
-    part: Part | None = None
+    roi: Window | None = None  # what there is of the images; None: all
 
     def __hash__(self) -> int:
         """Hash the fields, once: every call looks something up by its specification."""
@@ -88,7 +93,7 @@ class DeformSpec:
 
     @cached_property
     def _hash(self) -> int:
-        return hash((self.images, self.batch, self.extent, self.points, self.crop, self.output, self.part))
+        return hash((self.images, self.batch, self.extent, self.points, self.window, self.origin, self.roi))
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the hash out, which another process would not find the same."""
@@ -109,11 +114,11 @@ class DeformSpec:
         """Give the specification of the same deformation for one image."""
         return replace(self, images=(image,))
 
-    def for_part(self, part: Part, output: Shape, image_shape: Shape) -> DeformSpec:
-        """Give the specification of a part of a call for one image; `image_shape` is that of what there is of it."""
+    def for_window(self, window: Window, roi: Window, image_shape: Shape) -> DeformSpec:
+        """Return the specification of a part of a call; of the image, `roi` is there, an array of `image_shape`."""
         (image,) = self.images
         batch = image_shape[: len(self.batch)]
-        return replace(self, images=(replace(image, shape=image_shape),), batch=batch, output=output, part=part)
+        return replace(self, images=(replace(image, shape=image_shape),), batch=batch, window=window, roi=roi)
 
     def with_batch_axis(self, size: int, affine_batched: bool = False) -> DeformSpec:
         """Put one batch axis more before the others."""
@@ -136,12 +141,12 @@ class DeformSpec:
     @property
     def field_shape(self) -> Shape:
         """Give the shape of the displacement of each voxel."""
-        return (*self.batch, self.axes, *self.output)
+        return (*self.batch, self.axes, *self.window.shape)
 
     def output_shape(self, image: ImageSpec) -> Shape:
         """Give the shape of an image's output."""
         shape = list(image.shape)
-        for axis, extent in zip(image.axes, self.output, strict=True):
+        for axis, extent in zip(image.axes, self.window.shape, strict=True):
             shape[axis] = extent
         return tuple(shape)
 
@@ -183,7 +188,9 @@ def _normalize(
     axis: Any,
     rotate: Any,
     zoom: Any,
+    about_frame: bool = False,
 ) -> DeformSpec:
+    """Check a call. Affine maps, rotation and zoom act about the patch, or about the whole frame."""
     names = [name] if len(images) == 1 else [f"{name}[{i}]" for i in range(len(images))]
     for label, image in zip(names, images, strict=True):
         _check_image(label, image)
@@ -199,8 +206,9 @@ def _normalize(
         if other != extent:
             reject_value(label, f"extent {other} along its deformed axes", f"{extent}, as {names[0]} has")
     points = _grid_points(displacement, batch, extent)
-    start, output = _normalize_crop(crop, extent)
-    inverse = inverse_rotation_and_zoom(rotate, zoom, output)
+    window = _normalize_crop(crop, extent)
+    inverse = inverse_rotation_and_zoom(rotate, zoom, extent if about_frame else window.shape)
+    about_patch = not about_frame and (affine is not None or inverse is not None)
     orders = _per_image("order", order, len(images))
     modes = _per_image("mode", mode, len(images))
     cvals = _per_image("cval", cval, len(images))
@@ -222,8 +230,8 @@ def _normalize(
         batch=batch,
         extent=extent,
         points=points,
-        crop=start,
-        output=output,
+        window=window,
+        origin=window.start if about_patch else (0,) * len(extent),
         has_affine=affine is not None,
         affine_batched=_affine_is_batched(affine, batch, len(extent)),
         inverse_rotation_and_zoom=None if inverse is None else tuple(map(tuple, inverse.tolist())),
@@ -267,8 +275,8 @@ def normalize_field(displacement: ArrayInfo, shape: Any, crop: Any) -> DeformSpe
         reject_value("shape", extent, f"1 to {MAX_AXES} deformed axes")
     batch = displacement.shape[: max(0, len(displacement.shape) - 1 - len(extent))]
     points = _grid_points(displacement, batch, extent)
-    start, output = _normalize_crop(crop, extent)
-    return DeformSpec((), batch, extent, points, start, output, False, False, None)
+    window = _normalize_crop(crop, extent)
+    return DeformSpec((), batch, extent, points, window, (0,) * len(extent), False, False, None)
 
 
 def normalize_random(image: ArrayInfo, axis: Any, batch_dims: Any, count: int, name: str = "X") -> tuple[Shape, int]:
@@ -462,9 +470,9 @@ def _grid_points(displacement: ArrayInfo, batch: Shape, extent: Shape) -> Shape:
     return grid[1:]
 
 
-def _normalize_crop(crop: Any, extent: Shape) -> tuple[Shape, Shape]:
+def _normalize_crop(crop: Any, extent: Shape) -> Window:
     if crop is None:
-        return (0,) * len(extent), extent
+        return Window((0,) * len(extent), extent)
     accepted = f"{len(extent)} slices, one per deformed axis"
     if not isinstance(crop, (tuple, list)):
         reject_type("crop", crop, accepted)
@@ -485,7 +493,7 @@ def _normalize_crop(crop: Any, extent: Shape) -> tuple[Shape, Shape]:
             reject_value(name, part, f"a slice that is not empty, of an axis of {length} voxels")
         starts.append(start)
         lengths.append(max(0, stop - start))
-    return tuple(starts), tuple(lengths)
+    return Window(tuple(starts), tuple(lengths))
 
 
 def _per_image(name: str, value: Any, count: int) -> list[Any]:

@@ -177,12 +177,14 @@ def test_gradients_of_axes(axes, rng):
             agree(one, other, DOUBLE)
 
 
+@pytest.mark.parametrize("crop", [None, (slice(2, 9), slice(1, 11))])
 @pytest.mark.parametrize("verb", ["sample", "scatter", "displace", "displace_adjoint"])
-def test_operators_along_directions(verb, rng):
-    """What derivatives of higher order, and those in forward mode, are made of."""
-    image, weight = rng.random((2, 2, 13, 12))
+def test_operators_along_directions(verb, crop, rng):
+    """What derivatives of higher order, and those in forward mode, are made of; for patches of a frame's map too."""
+    image = rng.random((2, 13, 12))
     points, change = rng.uniform(-1, 1, (2, 2, 3, 4)), rng.uniform(-0.1, 0.1, (2, 2, 3))
-    options = dict(order=3, mode="mirror", cval=0.3, crop=None, prefilter=True, axis=(1, 2), rotate=None, zoom=None)
+    options = dict(order=3, mode="mirror", cval=0.3, crop=crop, prefilter=True, axis=(1, 2), rotate=None, zoom=None)
+    options["about_frame"] = True
     infos = (_spec.ArrayInfo(image.shape, "float64"), _spec.ArrayInfo(points[0].shape, "float64"))
     spec = _spec.normalize(infos[:1], infos[1], _spec.ArrayInfo(MATRIX.shape, "float64"), "X", **options)
     if verb.startswith("displace"):
@@ -193,6 +195,7 @@ def test_operators_along_directions(verb, rng):
         wants = verb == "scatter"
         operator = Operator(spec, verb, directions=2, wants_image=wants, wants_motion=wants)
         directions = tuple(zip(points, change, strict=True))
+        weight = rng.random(spec.output_shape(spec.images[0]))
         operands = Operands(weight if wants else None, image, (points[0], MATRIX), directions)
     run = partial(_operators.run, operator, spec, operands)
     for one, other in zip(on_cuda(run), run(), strict=True):

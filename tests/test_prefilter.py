@@ -29,7 +29,7 @@ def job_of(shape, order, mode, dtype):
     zero = (0,) * len(shape)
     ones = (1,) * len(shape)
     geometry = make_geometry(
-        image=shape, points=ones, crop=zero, output=shape, order=order, mode=MODES[mode], prefilter=True
+        image=shape, points=ones, start=zero, output=shape, order=order, mode=MODES[mode], prefilter=True
     )
     code = CODES[np.dtype(dtype).name]
     return Job(geometry, batch_axes=0, dtype=code, arithmetic=code, filtered=True, fill=b"")

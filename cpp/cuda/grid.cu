@@ -104,8 +104,7 @@ __global__ void tabulate(Geometry g, int64 size, double* weights, int64* cells) 
     int axis = 0;
     int64 index = number;
     while (index >= g.output[axis]) index -= g.output[axis++];
-    cells[number] =
-        grid_weights(g.crop[axis] + g.first[axis] + index, g.image[axis], g.points[axis], weights + 4 * number);
+    cells[number] = grid_weights(g.start[axis] + index, g.image[axis], g.points[axis], weights + 4 * number);
 }
 
 // The maps from output index to image index: the inverses of `forward`, and then `fixed`, if they are not null.

@@ -105,7 +105,7 @@ __device__ void sum_chunk(const Geometry& g, const Paths& paths, const Place<AXE
         for (int i = 0; i < count; ++i) {
             const int64 tap = start + q - pulled.cell[i];
             if (q >= span)
-                sum += q == span ? value[i] : value[i] * static_cast<double>(g.first[inner] + place.first + i);
+                sum += q == span ? value[i] : value[i] * static_cast<double>(g.from_origin(inner, place.first + i));
             else if (tap >= 0 && tap < 4)
                 sum += value[i] * pulled.weight[i][tap];
         }

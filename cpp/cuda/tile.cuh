@@ -64,8 +64,7 @@ __device__ inline int64 ceil_of(int64 a, int64 b) { return (a + b - 1) / b; }
 
 // The cell of an output index along an axis, and its weights.
 __device__ inline int64 find_cell(const Geometry& g, const Paths& paths, int axis, int64 index, double* weight) {
-    if (!paths.weights)
-        return grid_weights(g.crop[axis] + g.first[axis] + index, g.image[axis], g.points[axis], weight);
+    if (!paths.weights) return grid_weights(g.start[axis] + index, g.image[axis], g.points[axis], weight);
     for (int k = 0; k < axis; ++k) index += g.output[k];
     for (int tap = 0; tap < 4; ++tap) weight[tap] = paths.weights[4 * index + tap];
     return paths.cells[index];
@@ -281,13 +280,14 @@ __device__ Stencil<AXES> find_stencil(const Geometry& g, const Paths& paths, con
     stencil.exists = true;
     stencil.inside = true;
     for (int k = 0; k < place.axes; ++k) {
-        double base = static_cast<double>(g.crop[k]);
+        double base = static_cast<double>(g.origin[k]);
         if (paths.maps) {
             const double* line = paths.maps + place.item * paths.map_size + k * (place.axes + 1);
             base += line[place.axes];
-            for (int j = 0; j < place.axes; ++j) base += line[j] * static_cast<double>(g.first[j] + place.index[j]);
+            for (int j = 0; j < place.axes; ++j)
+                base += line[j] * static_cast<double>(g.from_origin(j, place.index[j]));
         } else {
-            base += static_cast<double>(g.first[k] + place.index[k]);
+            base += static_cast<double>(g.from_origin(k, place.index[k]));
         }
         const int64 extent = g.image[k] + 2 * g.padding;
         const double last = static_cast<double>(extent - 1);

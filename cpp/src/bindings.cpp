@@ -248,9 +248,9 @@ py::dict geometry_layout() {
     ELASTICND_FIELD(derivative);
     ELASTICND_FIELD(image);
     ELASTICND_FIELD(points);
-    ELASTICND_FIELD(crop);
-    ELASTICND_FIELD(first);
+    ELASTICND_FIELD(start);
     ELASTICND_FIELD(output);
+    ELASTICND_FIELD(origin);
     ELASTICND_FIELD(box_start);
     ELASTICND_FIELD(box_extent);
     ELASTICND_FIELD(fill);

@@ -86,7 +86,7 @@ struct SourceBox : Box {
 SourceBox find_source_box(const Geometry& geometry, const OutputPart& part, const Field& field, const double* affine);
 
 // For blocks of the output, the voxels that `sample` reads, for all items together; none where all lies outside.
-// `blocks` has (blocks, axes, 2) numbers, first voxel and extent, instead of those of the geometry.
+// `blocks` has (blocks, axes, 2) numbers: first voxel, counted from that of the geometry, and extent.
 void find_source_voxels(const Deformation& deformation, const std::vector<int64>& blocks, Box* voxels,
                         Executor& executor);
 

@@ -57,11 +57,12 @@ void add_affine(const Geometry& geometry, const double* line, double* component,
         double start = line[axes];
         int64 rest = index;
         for (int k = axes - 2; k >= 0; --k) {
-            start += line[k] * static_cast<double>(geometry.first[k] + rest % geometry.output[k]);
+            start += line[k] * static_cast<double>(geometry.from_origin(k, rest % geometry.output[k]));
             rest /= geometry.output[k];
         }
         for (int64 i = 0; i < row; ++i)
-            component[index * row + i] += start + line[axes - 1] * static_cast<double>(geometry.first[axes - 1] + i);
+            component[index * row + i] +=
+                start + line[axes - 1] * static_cast<double>(geometry.from_origin(axes - 1, i));
     });
 }
 

@@ -23,8 +23,8 @@ Geometry checked_geometry(const void* bytes, int64 size) {
         if (geometry.image[k] < 1 || geometry.image[k] > longest) reject("image extent out of range");
         if (geometry.points[k] < 1 || geometry.points[k] > longest) reject("control points out of range");
         if (geometry.output[k] < 0 || geometry.output[k] > longest) reject("output extent out of range");
-        if (geometry.crop[k] < 0 || geometry.crop[k] > longest) reject("crop out of range");
-        if (geometry.first[k] < 0 || geometry.first[k] > longest) reject("first voxel out of range");
+        if (geometry.start[k] < 0 || geometry.start[k] > longest) reject("first voxel out of range");
+        if (geometry.origin[k] < 0 || geometry.origin[k] > longest) reject("origin out of range");
         if (geometry.derivative[k] < 0) reject("derivative out of range");
     }
     return geometry;

@@ -336,7 +336,7 @@ void find_source_voxels(const Deformation& deformation, const std::vector<int64>
         executor.run(count, [&](int64 block) {
             Deformation part = one;
             for (int k = 0; k < axes; ++k) {
-                part.geometry.first[k] = blocks[static_cast<size_t>(2 * (block * axes + k))];
+                part.geometry.start[k] += blocks[static_cast<size_t>(2 * (block * axes + k))];
                 part.geometry.output[k] = blocks[static_cast<size_t>(2 * (block * axes + k) + 1)];
             }
             const SourceBox box =

@@ -76,7 +76,7 @@ void inner_grid_weights(const Geometry& geometry, int64 first, int64 count, int6
     const int64 extent = geometry.image[k];
     const int64 points = geometry.points[k];
     const bool varies = extent > 1 && points > 1;
-    const double start = static_cast<double>(geometry.crop[k] + geometry.first[k] + first);
+    const double start = static_cast<double>(geometry.start[k] + first);
     const double cells = varies ? static_cast<double>(points - 1) : 0;
     const double voxels = varies ? static_cast<double>(extent - 1) : 1;
     const double last = static_cast<double>(maximum<int64>(points - 2, 0));
@@ -153,8 +153,7 @@ void Walk::set_inner_weights(const Row& row) {
 
 void Walk::contract(int axis, int64 index) {
     double* weight = weight_[axis];
-    cell_[axis] = grid_weights(geometry_.crop[axis] + geometry_.first[axis] + index, geometry_.image[axis],
-                               geometry_.points[axis], weight);
+    cell_[axis] = grid_weights(geometry_.start[axis] + index, geometry_.image[axis], geometry_.points[axis], weight);
     const int64 rest = level_size_[axis + 1];
     double* to = owned_[axis + 1];
     for (int component = 0; component < geometry_.axes; ++component) {
@@ -232,16 +231,16 @@ void Walk::displacement(const Row& row, int component, double* values) const {
 // The coordinates along one axis; tells whether one of them lies outside [0, last].
 bool Walk::find_positions(const Row& row, int axis, double last, double* x) const {
     const int inner = geometry_.axes - 1;
-    const double start = static_cast<double>(geometry_.first[inner] + row.index[inner]);
-    double base = static_cast<double>(geometry_.crop[axis]);
+    const double start = static_cast<double>(geometry_.from_origin(inner, row.index[inner]));
+    double base = static_cast<double>(geometry_.origin[axis]);
     double step = axis == inner ? 1 : 0;
     if (job_.affine) {
         const double* line = job_.affine + row.item * job_.affine_item_size + axis * (geometry_.axes + 1);
         base += line[geometry_.axes];
-        for (int j = 0; j < inner; ++j) base += line[j] * static_cast<double>(geometry_.first[j] + row.index[j]);
+        for (int j = 0; j < inner; ++j) base += line[j] * static_cast<double>(geometry_.from_origin(j, row.index[j]));
         step = line[inner];
     } else if (axis != inner) {
-        base += static_cast<double>(geometry_.first[axis] + row.index[axis]);
+        base += static_cast<double>(geometry_.from_origin(axis, row.index[axis]));
     }
     const double padding = geometry_.padding;
     const double *w0 = inner_weight_[0], *w1 = inner_weight_[1], *w2 = inner_weight_[2], *w3 = inner_weight_[3];

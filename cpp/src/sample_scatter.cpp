@@ -126,11 +126,11 @@ void add_affine_gradient(const SampleJob& job, const Row& row, int k, const T* g
     double moment = 0;
     for (int i = 0; i < row.count; ++i) {
         sum += static_cast<double>(gradient[i]);
-        moment +=
-            static_cast<double>(gradient[i]) * static_cast<double>(job.geometry.first[inner] + row.index[inner] + i);
+        moment += static_cast<double>(gradient[i]) *
+                  static_cast<double>(job.geometry.from_origin(inner, row.index[inner] + i));
     }
     double* line = affine + k * (axes + 1);
-    for (int j = 0; j < inner; ++j) line[j] += sum * static_cast<double>(job.geometry.first[j] + row.index[j]);
+    for (int j = 0; j < inner; ++j) line[j] += sum * static_cast<double>(job.geometry.from_origin(j, row.index[j]));
     line[inner] += moment;
     line[axes] += sum;
 }

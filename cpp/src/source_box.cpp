@@ -247,7 +247,7 @@ SourceBox find_source_box(const Geometry& geometry, const OutputPart& part, cons
     int64 cell_count = 1;
     int64 coefficients = 1;
     for (int k = 0; k < axes; ++k) {
-        const int64 start = geometry.crop[k] + geometry.first[k];
+        const int64 start = geometry.start[k];
         cells.emplace_back(start + part.first[k], start + part.last[k], geometry.image[k], geometry.points[k]);
         cell_count *= cells.back().count;
         coefficients *= field.extent[k];
@@ -283,14 +283,14 @@ SourceBox find_source_box(const Geometry& geometry, const OutputPart& part, cons
                 const Cells& along = cells[static_cast<size_t>(j)];
                 const Interval full = along.within(rest % along.count);
                 rest /= along.count;
-                const double crop = static_cast<double>(geometry.crop[j]);
+                const double origin = static_cast<double>(geometry.origin[j]);
                 if (line)
-                    add(place, scaled(line[j], {full.low - crop, full.high - crop}));
+                    add(place, scaled(line[j], {full.low - origin, full.high - origin}));
                 else if (j == k)
                     add(place, full);
             }
             if (line) {
-                const double offset = line[axes] + static_cast<double>(geometry.crop[k]);
+                const double offset = line[axes] + static_cast<double>(geometry.origin[k]);
                 add(place, {offset, offset});
             }
             x.cover(place);

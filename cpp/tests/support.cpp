@@ -97,8 +97,8 @@ Case random_patch(Random& random, const int64* longest, int axes, int order, int
     given.image = random.shape(axes, 1, longest[axes]);
     given.points = random.shape(axes, 1, 4);
     for (const int64 extent : given.image) {
-        given.crop.push_back(random.integer(0, extent - 1));
-        given.output.push_back(random.integer(1, extent - given.crop.back()));
+        given.start.push_back(random.integer(0, extent - 1));
+        given.output.push_back(random.integer(1, extent - given.start.back()));
     }
     given.items = random.integer(1, 2);
     given.channels = random.integer(1, 2);
@@ -115,7 +115,8 @@ Geometry geometry_of(const Case& given) {
     for (size_t k = 0; k < given.image.size(); ++k) {
         geometry.image[k] = given.image[k];
         geometry.points[k] = given.points[k];
-        geometry.crop[k] = given.crop.empty() ? 0 : given.crop[k];
+        geometry.start[k] = given.start.empty() ? 0 : given.start[k];
+        geometry.origin[k] = geometry.start[k];
         geometry.output[k] = given.output.empty() ? given.image[k] : given.output[k];
         geometry.box_start[k] = 0;
         geometry.box_extent[k] = given.image[k] + 2 * geometry.padding;

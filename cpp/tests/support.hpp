@@ -90,7 +90,7 @@ double dot(const Array& a, const Array& b);
 struct Case {
     Shape image;
     Shape points;
-    Shape crop;    // empty: none
+    Shape start;   // empty: the image's
     Shape output;  // empty: as the image
     int order = 3;
     int mode = mode_mirror;

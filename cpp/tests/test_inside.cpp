@@ -35,10 +35,10 @@ Case random_case(Random& random, int axes, int order, int mode) {
         given.image.push_back(extent_of(random, axes, k == axes - 1));
         given.points.push_back(random.integer(1, axes <= 3 ? 5 : 2));
         if (random.integer(0, 2) == 0) {
-            given.crop.push_back(random.integer(0, given.image.back() - 1));
-            given.output.push_back(random.integer(0, given.image.back() - given.crop.back()));
+            given.start.push_back(random.integer(0, given.image.back() - 1));
+            given.output.push_back(random.integer(0, given.image.back() - given.start.back()));
         } else {
-            given.crop.push_back(0);
+            given.start.push_back(0);
             given.output.push_back(given.image.back());
         }
     }

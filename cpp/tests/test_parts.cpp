@@ -54,21 +54,25 @@ void run(Random& random, int axes, int order, int mode, int dtype, Executor& exe
     const Array whole = deform(moved, points, image, executor);
 
     Deformation deformation = deformation_of(moved, points, &image, whole);
+    int64 first[max_axes];
     std::vector<int64> block;
     for (int k = 0; k < axes; ++k) {
         const int64 extent = given.output[static_cast<size_t>(k)];
-        deformation.geometry.first[k] = random.integer(0, extent - 1);
-        deformation.geometry.output[k] = random.integer(1, extent - deformation.geometry.first[k]);
-        block.push_back(deformation.geometry.first[k]);
-        block.push_back(deformation.geometry.output[k]);
+        first[k] = random.integer(0, extent - 1);
+        block.push_back(first[k]);
+        block.push_back(random.integer(1, extent - first[k]));
     }
     Box voxels;
     find_source_voxels(deformation, block, &voxels, executor);
+    for (int k = 0; k < axes; ++k) {
+        deformation.geometry.start[k] += first[k];
+        deformation.geometry.output[k] = block[static_cast<size_t>(2 * k + 1)];
+    }
     const bool outside = voxels.extent[0] == 0;
     if (outside && mode == mode_constant) return;
     const int64 planes = given.items * given.channels;
-    const Array expected = part_of(whole, given.output, planes, deformation.geometry.first, deformation.geometry.output,
-                                   dtype, given.items, layout_c);
+    const Array expected =
+        part_of(whole, given.output, planes, first, deformation.geometry.output, dtype, given.items, layout_c);
     const auto layout = Layout(random.integer(0, layout_count - 1));
     const Array part = part_of(image, given.image, planes, voxels.start, voxels.extent, dtype, given.items, layout);
     const Shape shape(deformation.geometry.output, deformation.geometry.output + axes);

@@ -120,7 +120,7 @@ void test_patches() {
                     Case part = given;
                     for (const int64 extent : given.image) {
                         const int64 first = random.integer(0, extent - 1);
-                        part.crop.push_back(first);
+                        part.start.push_back(first);
                         part.output.push_back(random.integer(1, std::min<int64>(20, extent - first)));
                     }
                     const Array patch = deform(part, grid, image, serial);
@@ -130,7 +130,7 @@ void test_patches() {
                         int64 step = 1;
                         for (int k = axes - 1; k >= 0; --k) {
                             const size_t axis = static_cast<size_t>(k);
-                            at += (part.crop[axis] + rest % part.output[axis]) * step;
+                            at += (part.start[axis] + rest % part.output[axis]) * step;
                             rest /= part.output[axis];
                             step *= given.image[axis];
                         }

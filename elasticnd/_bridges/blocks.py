@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 from .. import _dtypes, _operators
 from .._config import sharing_threads
 from .._errors import reject_value
-from .._spec import DeformSpec, Part, Shape
+from .._spec import DeformSpec, Shape, Window
 from . import eager
 
 Array = NDArray[Any]
 Chunks = tuple[tuple[int, ...], ...]  # extents of the chunks along each axis
-Extents = tuple[tuple[int, int], ...]  # first index and extent along each axis
 Slices = tuple[slice, ...]
 
 
@@ -53,13 +52,14 @@ class Block:
     start: Shape  # in the output
     shape: Shape
     items: Slices  # of the batch
-    part: Part
-    chunks: Extents  # of the image that are read, along each deformed axis
+    window: Window  # of the frame
+    roi: Window  # what is read of the image
+    chunks: Window  # of the image that are read: number of the first and count, along each deformed axis
 
     @property
     def reads_nothing(self) -> bool:
         """Tell whether no voxel of the image matters."""
-        return self.part.held[0][1] == 0
+        return self.roi.shape[0] == 0
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Overlap:
 def output_chunks(spec: DeformSpec, chunks: Chunks) -> Chunks:
     """Cut the patch as the image is cut there."""
     result = list(chunks)
-    for axis, start, extent in zip(spec.images[0].axes, spec.crop, spec.output, strict=True):
+    for axis, start, extent in zip(spec.images[0].axes, *spec.window, strict=True):
         bounds = np.clip(_starts(chunks[axis]), start, start + extent)
         result[axis] = tuple(int(size) for size in np.diff(bounds) if size) or (0,)
     return tuple(result)
@@ -85,7 +85,7 @@ def output_chunks(spec: DeformSpec, chunks: Chunks) -> Chunks:
 def image_chunks(spec: DeformSpec, chunks: Chunks) -> Chunks:
     """Cut the image as its patch is cut, with one chunk before and after it: `output_chunks` undoes it."""
     result = list(chunks)
-    sizes = zip(spec.images[0].axes, spec.crop, spec.output, spec.extent, strict=True)
+    sizes = zip(spec.images[0].axes, *spec.window, spec.extent, strict=True)
     for axis, start, length, extent in sizes:
         result[axis] = tuple(size for size in (start, *chunks[axis], extent - start - length) if size) or (0,)
     return tuple(result)
@@ -102,20 +102,21 @@ def cut(call: Call, chunks: Chunks) -> Iterator[tuple[Shape, Block]]:
     outputs = np.array(
         [[(starts[k][n], chunks[k][n]) for k, n in zip(options.axes, number, strict=True)] for number in deformed]
     )
-    firsts = [tuple(first) for first in outputs[..., 0].tolist()]
+    offset = np.array([(start, 0) for start in call.spec.window.start])
+    windows = [_window(block + offset) for block in outputs]
     batch_axes = len(call.spec.batch)
-    sources: dict[Shape, list[tuple[Extents, Extents]]] = {}  # which all channels share
+    sources: dict[Shape, list[tuple[Window, Window]]] = {}  # which all channels share
     for number in _numbers(chunks, others):
         of_batch = number[:batch_axes]
         items = tuple(slice(starts[k][n], starts[k][n + 1]) for k, n in enumerate(of_batch))
         if of_batch not in sources:
             sources[of_batch] = _find_sources(call, outputs, items)
-        for of_deformed, first, (held, read) in zip(deformed, firsts, sources[of_batch], strict=True):
+        for of_deformed, window, (roi, read) in zip(deformed, windows, sources[of_batch], strict=True):
             in_order = (*number, *of_deformed)
             index = tuple(in_order[place] for place in places)
             start = tuple(starts[k][n] for k, n in enumerate(index))
             shape = tuple(chunks[k][n] for k, n in enumerate(index))
-            yield index, Block(start, shape, items, Part(first, held), read)
+            yield index, Block(start, shape, items, window, roi, read)
 
 
 def _starts(sizes: Sequence[int]) -> list[int]:
@@ -126,7 +127,7 @@ def _numbers(chunks: Chunks, axes: Sequence[int]) -> list[Shape]:
     return list(itertools.product(*(range(len(chunks[k])) for k in axes)))
 
 
-def _find_sources(call: Call, outputs: NDArray[np.int64], items: Slices) -> list[tuple[Extents, Extents]]:
+def _find_sources(call: Call, outputs: NDArray[np.int64], items: Slices) -> list[tuple[Window, Window]]:
     """Find what each block of the patch reads of the image, for some batch items: voxels, and chunks."""
     voxels = eager.source_voxels(call.spec, outputs, *call.motion(items))
     chunks = np.empty_like(voxels)
@@ -135,16 +136,17 @@ def _find_sources(call: Call, outputs: NDArray[np.int64], items: Slices) -> list
         chunks[:, axis, 0] = np.searchsorted(bounds, start, "right") - 1
         chunks[:, axis, 1] = np.searchsorted(bounds, start + extent, "left") - chunks[:, axis, 0]
     chunks[voxels[..., 1] == 0] = 0
-    return list(zip(map(_as_extents, voxels.tolist()), map(_as_extents, chunks.tolist()), strict=True))
+    return list(zip(map(_window, voxels), map(_window, chunks), strict=True))
 
 
-def _as_extents(pairs: list[list[int]]) -> Extents:
-    return tuple((first, extent) for first, extent in pairs)
+def _window(pairs: NDArray[np.int64]) -> Window:
+    start, shape = pairs.T.tolist()
+    return Window(tuple(start), tuple(shape))
 
 
 def chunks_read(call: Call, index: Shape, block: Block) -> list[Shape]:
     """Give the numbers of the image's chunks that a block reads, in C order of the deformed axes."""
-    ranges = [range(first, first + count) for first, count in block.chunks]
+    ranges = [range(first, first + count) for first, count in zip(*block.chunks, strict=True)]
     numbers = []
     for along in itertools.product(*ranges):
         number = list(index)
@@ -157,7 +159,7 @@ def chunks_read(call: Call, index: Shape, block: Block) -> list[Shape]:
 def overlaps(call: Call, block: Block) -> list[Overlap]:
     """Tell where the part of the image that a block reads meets each of the chunks that `chunks_read` gives."""
     along = []
-    for bounds, (start, extent), (first, count) in zip(call.bounds(), block.part.held, block.chunks, strict=True):
+    for bounds, start, extent, first, count in zip(call.bounds(), *block.roi, *block.chunks, strict=True):
         own = []
         for n in range(first, first + count):
             low, high = max(bounds[n], start), min(bounds[n + 1], start + extent)
@@ -233,10 +235,10 @@ def fill_value(call: Call) -> Any:
 
 def _spec_of(call: Call, block: Block) -> DeformSpec:
     axes = call.spec.images[0].axes
-    held = list(block.shape)
-    for axis, (_, extent) in zip(axes, block.part.held, strict=True):
-        held[axis] = extent
-    return call.spec.for_part(block.part, tuple(block.shape[axis] for axis in axes), tuple(held))
+    shape = list(block.shape)
+    for axis, extent in zip(axes, block.roi.shape, strict=True):
+        shape[axis] = extent
+    return call.spec.for_window(block.window, block.roi, tuple(shape))
 
 
 def _read(call: Call, block: Block, spec: DeformSpec, source: Source) -> Array:
@@ -267,6 +269,6 @@ def _place(call: Call, block: Block) -> Slices:
     """Tell where in the image that part lies."""
     # Along the axes that are not deformed, output and image are the same.
     place = [slice(start, start + extent) for start, extent in zip(block.start, block.shape, strict=True)]
-    for axis, (start, extent) in zip(call.spec.images[0].axes, block.part.held, strict=True):
-        place[axis] = slice(start, start + extent)
+    for axis, part in zip(call.spec.images[0].axes, block.roi.slices, strict=True):
+        place[axis] = part
     return tuple(place)

@@ -179,9 +179,9 @@ def source_voxels(
 
 def source_box(spec: DeformSpec, displacement: Array, affine: Array | None) -> tuple[slice, ...]:
     """Find what of the image is read for the patch."""
-    if 0 in spec.output:
+    if 0 in spec.window.shape:
         return (slice(0, 0),) * spec.axes
-    patch = np.array([[(0, extent) for extent in spec.output]])
+    patch = np.array([[(0, extent) for extent in spec.window.shape]])
     (box,) = source_voxels(spec, patch, displacement, affine).tolist()
     return tuple(slice(start, start + extent) for start, extent in box)
 

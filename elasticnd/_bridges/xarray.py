@@ -91,8 +91,7 @@ def forward(spec: DeformSpec, images: Sequence[Labelled], displacement: Any, aff
 
 
 def _patch_of(image: Labelled, spec: DeformSpec, axes: Sequence[int]) -> Labelled:
-    parts = zip(axes, spec.crop, spec.output, strict=True)
-    return image.isel({image.dims[axis]: slice(start, start + extent) for axis, start, extent in parts})
+    return image.isel({image.dims[axis]: part for axis, part in zip(axes, spec.window.slices, strict=True)})
 
 
 def image_vjp(spec: DeformSpec, gradients: Sequence[Labelled], displacement: Any, affine: Any) -> list[Any]:

@@ -279,15 +279,15 @@ def _grid_coefficients(points: Array, geometry: Geometry, items: int) -> Array:
 
 def _extents(geometry: Geometry) -> tuple[Shape, Shape, Shape, Shape]:
     axes = int(geometry["axes"])
-    names = ("image", "points", "crop", "output")
-    image, points, crop, output = (tuple(geometry[name][:axes].tolist()) for name in names)
-    return image, points, crop, output
+    names = ("image", "points", "start", "output")
+    image, points, start, output = (tuple(geometry[name][:axes].tolist()) for name in names)
+    return image, points, start, output
 
 
 # What is kept is kept for a stream: others would have to wait for it, and when it is dropped, its memory is used again
 # by the same stream, behind the kernels that still read it.
 @lru_cache(maxsize=256)
-def _tables(image: Shape, points: Shape, crop: Shape, output: Shape, stream: tuple[int, int]) -> _Tables:
+def _tables(image: Shape, points: Shape, start: Shape, output: Shape, stream: tuple[int, int]) -> _Tables:
     """Tabulate the weights of the control grid: they are those of every call of these extents."""
     size = sum(output)
     if size > _LONGEST_TABLE or 0 in output:
@@ -295,7 +295,7 @@ def _tables(image: Shape, points: Shape, crop: Shape, output: Shape, stream: tup
     weights = namespace().empty((size, 4), np.float64)
     cells = namespace().empty(size, np.int64)
     geometry = make_geometry(
-        image=image, points=points, crop=crop, output=output, order=0, mode=Mode.NEAREST, prefilter=False
+        image=image, points=points, start=start, output=output, order=0, mode=Mode.NEAREST, prefilter=False
     )
     _launch_flat("tabulate", size, geometry, np.int64(size), weights, cells)
     return _Tables(weights, cells)
@@ -494,9 +494,8 @@ class _MotionSums:
         rows = tuple(range(2, axes + 1))
         result = xp.empty((self.call.items, axes, axes + 1), np.float64)
         for k, extent in enumerate(self.call.output[:-1]):
-            index = float(self.call.geometry["first"][k]) + xp.arange(extent, dtype=np.float64)
-            index = index.reshape(-1, *(1,) * (axes - 2 - k))
-            result[..., k] = (moments[..., 0] * index).sum(rows)
+            index = _from_origin(self.call.geometry, k, extent)
+            result[..., k] = (moments[..., 0] * index.reshape(-1, *(1,) * (axes - 2 - k))).sum(rows)
         result[..., axes - 1] = moments[..., 1].sum(rows)
         result[..., axes] = moments[..., 0].sum(rows)
         return result
@@ -555,9 +554,15 @@ def _direction_field(call: _Call, points: Array, affine: Array | None) -> Array:
         change = affine.reshape(-1, call.axes, call.axes + 1, *(1,) * call.axes)
         field += change[:, :, call.axes]
         for k, extent in enumerate(call.output):
-            index = xp.arange(extent, dtype=np.float64).reshape(-1, *(1,) * (call.axes - 1 - k))
-            field += change[:, :, k] * index
+            index = _from_origin(call.geometry, k, extent)
+            field += change[:, :, k] * index.reshape(-1, *(1,) * (call.axes - 1 - k))
     return field
+
+
+def _from_origin(geometry: Geometry, axis: int, extent: int) -> Array:
+    """Return the indices that affine maps take for the output voxels along an axis."""
+    start = float(geometry["start"][axis] - geometry["origin"][axis])
+    return start + namespace().arange(extent, dtype=np.float64)
 
 
 # ---- arrays and launches ---------------------------------------------------------------------------------------------

@@ -13,13 +13,16 @@ struct Geometry {
     int derivative[max_axes];    // how often the spline is differentiated along each axis
     int64 image[max_axes];       // extent of the whole image
     int64 points[max_axes];      // control points
-    int64 crop[max_axes];        // first voxel of the output patch
-    int64 first[max_axes];       // first voxel that is computed, counted from there ...
+    int64 start[max_axes];       // first voxel of the frame that is computed ...
     int64 output[max_axes];      // ... and how many are
+    int64 origin[max_axes];      // voxel of the frame from which the affine map counts
     int64 box_start[max_axes];   // first coefficient that the coefficient array holds ...
     int64 box_extent[max_axes];  // ... and how many it holds
     double fill;                 // value where there is no position
     double beyond;               // value of the coefficients beyond the border in grid-constant
+
+    // The index that the affine map takes for an output voxel.
+    ELASTICND_INLINE int64 from_origin(int axis, int64 index) const { return start[axis] - origin[axis] + index; }
 };
 
 }  // namespace elasticnd

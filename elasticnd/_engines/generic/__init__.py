@@ -148,7 +148,7 @@ def _position_gradient(
 ) -> Array:
     """Pull a gradient back to the positions of the voxels, (items, n, M_0, ...)."""
     (options,) = spec.images
-    shape = (-1, spec.axes, *spec.output)
+    shape = (-1, spec.axes, *spec.window.shape)
     if options.order == 0:  # steps have no slope
         return xp.zeros((math.prod(spec.batch), *shape[1:]), dtype=dtype)
     beyond: Any = options.cval
@@ -157,7 +157,7 @@ def _position_gradient(
     for axis, slope in enumerate(reached.slopes):
         derivative = stencils.stencil_sum(xp, flat, reached.offset, reached.weights(xp, axis), reached.strides)
         part = xp.sum(xp.astype(weighted * derivative, dtype), axis=0) * slope
-        parts.append(xp.reshape(xp.where(reached.exists, part, 0.0), (-1, *spec.output)))
+        parts.append(xp.reshape(xp.where(reached.exists, part, 0.0), (-1, *spec.window.shape)))
     return xp.stack(parts, axis=1)
 
 

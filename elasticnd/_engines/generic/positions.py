@@ -28,19 +28,23 @@ def positions(xp: Any, spec: DeformSpec, points: Array, inverse_map: Array | Non
     displacements = [moved[:, k, ...] for k in range(spec.axes)]
     voxels = _voxels(xp, spec, dtype)
     if inverse_map is None:
-        return [(voxel + start, moved) for voxel, start, moved in zip(voxels, spec.crop, displacements, strict=True)]
+        return [(voxel + start, moved) for voxel, start, moved in zip(voxels, spec.origin, displacements, strict=True)]
     return [
         (start, _transformed(xp, inverse_map[:, k, ...], voxels) + displacements[k])
-        for k, start in enumerate(spec.crop)
+        for k, start in enumerate(spec.origin)
     ]
 
 
 def _voxels(xp: Any, spec: DeformSpec, dtype: Any) -> list[Array]:
-    """Give the numbers of the voxels along each axis, in shapes that broadcast to the output."""
+    """Count the voxels along each axis from the origin, in shapes that broadcast to the output."""
     return [
-        xp.reshape(xp.asarray(np.arange(extent), dtype=dtype), (-1, *(1,) * (spec.axes - 1 - k)))
-        for k, extent in enumerate(spec.output)
+        xp.reshape(xp.asarray(np.arange(extent) + start, dtype=dtype), (-1, *(1,) * (spec.axes - 1 - k)))
+        for k, (extent, start) in enumerate(zip(spec.window.shape, _from_origin(spec), strict=True))
     ]
+
+
+def _from_origin(spec: DeformSpec) -> list[int]:
+    return [start - origin for start, origin in zip(spec.window.start, spec.origin, strict=True)]
 
 
 # ---- control points --------------------------------------------------------------------------------------------------
@@ -65,7 +69,7 @@ def _multiplied(xp: Any, values: Array, matrices: Sequence[Floats]) -> Array:
 
 
 def _grid_matrices(spec: DeformSpec) -> list[Floats]:
-    return [_grid_matrix(*size) for size in zip(spec.extent, spec.points, spec.crop, spec.output, strict=True)]
+    return [_grid_matrix(*size) for size in zip(spec.extent, spec.points, *spec.window, strict=True)]
 
 
 @lru_cache(maxsize=64)
