@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -65,14 +66,22 @@ def run(options: Options) -> None:
 
 def _run_in_memory(pairs: Sequence[_Pair], places: Sequence[Path], options: Options) -> None:
     orders = _per_pair("--order", options.order, pairs)
-    images = [
-        _files.read(pair.source, pair.reader, order, pair.reader is pair.writer)
-        for pair, order in zip(pairs, orders, strict=True)
-    ]
+    images = [_read(pair, order) for pair, order in zip(pairs, orders, strict=True)]
     for pair, image in zip(pairs, images, strict=True):
-        _files.check_array(pair.target, pair.writer, image.array.dtype.name, image.array.shape)
+        _files.check_array(pair.target, pair.writer, image)
     for pair, place, image in zip(pairs, places, _deformed(pairs, images, options), strict=True):
         _files.write(place, pair.target, pair.writer, image)
+    for pair, image in zip(pairs, images, strict=True):
+        if image.lost:
+            names = ", ".join(image.lost)
+            print(f"elasticnd: note: {pair.target} lacks what {pair.source} says: {names}", file=sys.stderr)
+
+
+def _read(pair: _Pair, order: int) -> Image:
+    """Read an input as the format of the output has it."""
+    same = pair.reader is pair.writer
+    image = _files.read(pair.source, pair.reader, order, same)
+    return image if same else _files.converted(image, pair.source, pair.target, pair.writer)
 
 
 def _run_by_chunks(pairs: Sequence[_Pair], places: Sequence[Path], options: Options) -> None:
@@ -131,7 +140,7 @@ def _per_pair(argument: str, values: Sequence[T], pairs: Sequence[_Pair]) -> lis
 def _deformed(pairs: Sequence[_Pair], images: Sequence[Image], options: Options) -> list[Image]:
     """Deform images alike."""
     axes = [_axes(pair, image, options.axis) for pair, image in zip(pairs, images, strict=True)]
-    cvals = _per_pair("--cval", options.cval, pairs)
+    cvals, modes = _per_pair("--cval", options.cval, pairs), _per_pair("--mode", options.mode, pairs)
     try:
         displacement = _api.random_displacement(
             _one_or_all(options.points), _one_or_all(options.sigma), ndim=len(axes[0]), rng=options.seed
@@ -140,7 +149,7 @@ def _deformed(pairs: Sequence[_Pair], images: Sequence[Image], options: Options)
             [image.array for image in images],
             displacement,
             order=_per_pair("--order", options.order, pairs),
-            mode=_per_pair("--mode", options.mode, pairs),
+            mode=modes,
             cval=[_stored(cval, image) for cval, image in zip(cvals, images, strict=True)],
             axis=axes,
             rotate=options.rotate,
@@ -160,7 +169,7 @@ def _axes(pair: _Pair, image: Image, wanted: Sequence[int] | None) -> tuple[int,
     if wanted is not None:
         axes = tuple(wanted)
     else:
-        own = (0, 1) if pair.writer is _files.png else image.axes
+        own = (0, 1) if pair.writer is _files.png and image.samples.axis is None else image.axes
         axes = tuple(axis for axis in own if image.array.shape[axis] > 1) or own
     if not 1 <= len(axes) <= MAX_AXES:
         raise CommandError(f"--axis: got {len(axes)} axes of {pair.source} to deform, expected 1 to {MAX_AXES}")

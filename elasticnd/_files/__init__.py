@@ -6,12 +6,13 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 from .._errors import CommandError, one_line
 from . import nifti, npy, png, tiff, zarr
-from .image import DTYPES, Format, Image
+from .image import DTYPES, Format, Image, Samples
 from .staging import staged
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "check_array",
     "check_read",
     "check_target",
+    "converted",
     "format_of",
     "png",
     "read",
@@ -60,10 +62,33 @@ def check_target(path: Path, format_: Format) -> None:
         raise CommandError(f"OUT: {path} is a folder, expected the name of a file")
 
 
-def check_array(path: Path, format_: Format, dtype: str, shape: tuple[int, ...]) -> None:
+def check_array(path: Path, format_: Format, image: Image) -> None:
     """Reject what a format cannot hold."""
-    if not format_.holds(dtype, shape):
-        raise CommandError(f"OUT: got {dtype} of shape {shape} for {path}, expected {format_.HOLDS}")
+    shape, axis = image.array.shape, image.samples.axis
+    samples_last = shape if axis is None else (*shape[:axis], *shape[axis + 1 :], shape[axis])
+    if not format_.holds(image.array.dtype.name, samples_last):
+        raise CommandError(f"OUT: got {image.array.dtype.name} of shape {shape} for {path}, expected {format_.HOLDS}")
+
+
+def converted(image: Image, source: Path, target: Path, writer: Format) -> Image:
+    """Return the image of one format as another has it, with the names of what that loses."""
+    lost = (*image.lost, *image.own, *(name for name in image.common if name not in writer.COMMON))
+    image = replace(image, lost=lost)
+    if writer is png:
+        image = png.as_picture(image, source, target)
+    elif writer is not tiff:
+        image = replace(image, lost=(*lost, *_lost_of(image.samples)))
+    return replace(image, limits=None)
+
+
+def _lost_of(samples: Samples) -> Iterator[str]:
+    """Name what an array does not say of its numbers; that the last ones are colours or alpha goes without saying."""
+    if samples.palette is not None:
+        yield "the palette"
+    elif samples.inverted:
+        yield "that 0 is white"
+    elif samples.colour not in (None, "grey", "RGB"):
+        yield f"that it is {samples.colour}"
 
 
 def read(path: Path, format_: Format, order: int, keep: bool) -> Image:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._errors import CommandError
+from .._errors import CommandError, one_line
 from .._extras import need
+from . import logs
 from .image import DTYPES, Image, Shape
 
 NAME = "a NIfTI volume"
 _DTYPES = tuple(name for name in DTYPES if name not in ("bool", "float16"))
 HOLDS = f"one of {', '.join(_DTYPES)} in 1 to 7 axes"
+COMMON: frozenset[str] = frozenset()
 
 _LONGEST_OF_FIRST_VERSION = 2**15 - 1
 
@@ -31,15 +34,11 @@ def holds(dtype: str, shape: Shape) -> bool:
 
 def read(path: Path, order: int, keep: bool) -> Image:
     """Read a file: for another NIfTI file the numbers as they are stored, with slope and intercept beside them."""
-    nibabel = _nibabel()
-    with nibabel.imageglobals.LoggingOutputSuppressor():  # of oddities in headers, which are kept as they are
-        volume = nibabel.load(path, mmap=False)
-    if not isinstance(volume, (nibabel.Nifti1Image, nibabel.Nifti2Image)):
-        raise CommandError(f"IN: {path} holds a {type(volume).__name__}, expected {NAME}")
+    volume = _loaded(path)
     axes = tuple(range(min(volume.ndim, 3)))
     stored = volume.dataobj
     if not keep:
-        return Image(np.asarray(stored), axes)
+        return Image(np.asarray(stored), axes, own=tuple(_said(volume)))
     scale = (float(stored.slope), float(stored.inter))
     return Image(
         stored.get_unscaled(), axes, scale=scale, kept=_Kept(type(volume), volume.affine, volume.header.copy())
@@ -54,6 +53,38 @@ def write(path: Path, image: Image) -> None:
     # Said outright, so that nibabel stores the numbers as they are instead of scaling them anew.
     volume.header.set_slope_inter(*image.scale)
     volume.to_filename(path)
+
+
+def _loaded(path: Path) -> Any:
+    nibabel = _nibabel()
+    with logs.caught("nibabel.global"):  # oddities in headers, which are kept as they are
+        try:
+            volume = nibabel.load(path, mmap=False)
+        except nibabel.spatialimages.HeaderDataError as error:
+            raise CommandError(
+                f"IN: cannot read {path} as {NAME}: {one_line(error)}, expected {', '.join(_DTYPES)}"
+            ) from None
+    if not isinstance(volume, (nibabel.Nifti1Image, nibabel.Nifti2Image)):
+        raise CommandError(f"IN: {path} holds a {type(volume).__name__}, expected {NAME}")
+    if volume.get_data_dtype().names:
+        names = "".join(volume.get_data_dtype().names)
+        raise CommandError(f"IN: {path} holds colours ({names}), expected one of {', '.join(_DTYPES)}")
+    return volume
+
+
+def _said(volume: Any) -> Iterator[str]:
+    """Name what a header says that other formats do not."""
+    header = volume.header
+    if not np.array_equal(volume.affine, np.eye(4)) or any(size != 1 for size in header.get_zooms()):
+        yield "affine matrix and voxel size"
+    if any(unit != "unknown" for unit in header.get_xyzt_units()):
+        yield "units"
+    if header["descrip"].item().strip(b"\0 "):
+        yield "description"
+    if header.get_intent()[0] != "none":
+        yield "intent"
+    if len(header.extensions):
+        yield "extensions"
 
 
 def _new(shape: Shape) -> _Kept:

@@ -10,6 +10,7 @@ from .image import DTYPES, Image, Shape
 
 NAME = "a NumPy array"
 HOLDS = f"one of {', '.join(DTYPES)}"
+COMMON: frozenset[str] = frozenset()
 
 
 def holds(dtype: str, shape: Shape) -> bool:

@@ -1,24 +1,48 @@
-"""TIFF files: pictures and stacks, those of ImageJ among them."""
+"""TIFF files: pictures and stacks, those of ImageJ and OME among them."""
 
 from __future__ import annotations
 
-import logging
-import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from xml.etree import ElementTree
+
+import numpy as np
 
 from .._errors import CommandError
 from .._extras import need
-from .image import DTYPES, Image, Shape, spatial_axes
+from . import logs, tiff_damage, tiff_tags
+from .image import ALPHA, DTYPES, PROFILE, RESOLUTION, Image, Samples, Shape, spatial_axes
 
 NAME = "a TIFF file"
 HOLDS = f"one of {', '.join(DTYPES)} in at least 2 axes, none of them empty"
+COMMON = frozenset({PROFILE, RESOLUTION})
 
-# Messages of tifffile about files of which it then reads only a part, or fills in zeros.
-_DAMAGE = re.compile("corrupt|failed to|incomplete|incorrect|invalid (page|value)|missing|out of range", re.IGNORECASE)
 _LOSSLESS = (1, 5, 8, 32773, 32946, 50000)  # none, LZW, Deflate, PackBits, Deflate, Zstandard
+_JPEG = (6, 7, 33007, 34892)  # decoded, YCbCr becomes RGB
+
+_COLOURS = {
+    "MINISWHITE": "grey",
+    "MINISBLACK": "grey",
+    "RGB": "RGB",
+    "PALETTE": "palette",
+    "SEPARATED": "CMYK",
+    "YCBCR": "YCbCr",
+    "CIELAB": "CIELAB",
+    "ICCLAB": "ICCLAB",
+    "ITULAB": "ITULAB",
+}
+_EXTRA = {"UNSPECIFIED": "a sample of no said meaning", "ASSOCALPHA": "premultiplied alpha", "UNASSALPHA": ALPHA}
+_PHOTOMETRIC = {None: "minisblack", "grey": "minisblack", "RGB": "rgb", "palette": "palette"}
+
+_SHAPE_OF_IMAGEJ = ("ImageJ", "images", "channels", "slices", "frames", "hyperstack")
+_PLACES_OF_IMAGEJ = ("ROI", "Overlays")  # which would be where they were
+_PER_METRE = {2: 1 / 0.0254, 3: 100}  # inch, centimetre
+
+
+class _Kept(NamedTuple):
+    options: dict[str, Any]  # with which tifffile writes a file like this one
+    lab: Any = None  # the type of stored CIELAB
 
 
 def holds(dtype: str, shape: Shape) -> bool:
@@ -29,24 +53,46 @@ def holds(dtype: str, shape: Shape) -> bool:
 def read(path: Path, order: int, keep: bool) -> Image:
     """Read a file."""
     tifffile = _tifffile()
-    with _damage_raised(), tifffile.TiffFile(path) as file:
+    with tiff_damage.raised(), tifffile.TiffFile(path) as file:
         if len(file.series) != 1:
             raise CommandError(f"IN: {path} holds {len(file.series)} images of different kinds, expected one")
         (series,) = file.series
         page = series.keyframe
         if page.colormap is not None and order != 0:
             raise CommandError(f"--order: got {order} for {path}, which holds numbers of colours, expected 0")
+        tiff_damage.check_pages(series.pages, file.filehandle)
         array, axes = series.asarray(), series.axes
-        kept = _kept(file, page, axes) if keep else None
-    colours = axes.endswith("S") or _is_colour_picture(array.shape, axes)
-    spatial = spatial_axes(axes[:-1] + "S" if colours else axes)
-    return Image(array, spatial, colours=colours, kept=kept)
+        samples = _samples(page, axes)
+        tags = tiff_tags.read(page, series.pages, _is_decoded_jpeg(page))
+        options, own, lost = _said(file, series, tags)
+        kept = _Kept({**_layout(page, array.dtype, samples), **options})
+    if samples.colour == "CIELAB" and array.dtype.kind == "u":
+        kept = kept._replace(lab=array.dtype)
+        array = _signed_lab(array, samples.axis)
+    in_colour = samples.axis is None and _is_colour_picture(array.shape, axes)
+    return Image(
+        array,
+        spatial_axes(axes[:-1] + "S" if in_colour else axes),
+        samples,
+        limits=_limits(page, kept),
+        common=_common(page),
+        own=(*tags.own, *own, *_names_of_axes(axes)),
+        lost=(*tags.lost, *lost, *_lost_bits(page)),
+        kept=kept if keep else None,
+    )
 
 
 def write(path: Path, image: Image) -> None:
     """Write a file."""
-    options = {"photometric": "rgb" if image.colours and image.array.shape[-1] > 2 else "minisblack"}
-    _tifffile().imwrite(path, image.array, **(image.kept or options))
+    array, kept = image.array, image.kept
+    if kept is None:
+        kept = _Kept(_new(path, image))
+    elif kept.lab is not None:
+        array = _stored_lab(array, image.samples.axis, kept.lab)
+    elif image.limits is not None:
+        array = np.clip(array, *image.limits)
+    with logs.caught("tifffile"):
+        _tifffile().imwrite(path, array, **kept.options)
 
 
 def _tifffile() -> Any:
@@ -58,53 +104,203 @@ def _is_colour_picture(shape: Shape, axes: str) -> bool:
     return len(shape) == 3 and shape[2] in (3, 4) and axes[0] in "IQ"
 
 
-def _kept(file: Any, page: Any, axes: str) -> dict[str, Any]:
-    """Give the options that write a file like this one."""
+# What the numbers mean.
+
+
+def _samples(page: Any, axes: str) -> Samples:
+    photometric = page.photometric.name
+    colour = "RGB" if _is_decoded_jpeg(page) else _COLOURS.get(photometric, photometric)
+    return Samples(
+        colour,
+        axes.index("S") if "S" in axes else None,
+        tuple(_EXTRA[extra.name] for extra in page.extrasamples),
+        None if page.colormap is None else np.ascontiguousarray(page.colormap.T),
+        photometric == "MINISWHITE",
+    )
+
+
+def _is_decoded_jpeg(page: Any) -> bool:
+    return page.photometric.name == "YCBCR" and page.compression in _JPEG
+
+
+def _bits(page: Any, dtype: Any) -> int | None:
+    """Return how many bits a sample has, if fewer than its type."""
+    packed = dtype.kind == "u" and isinstance(page.bitspersample, int) and page.bitspersample < dtype.itemsize * 8
+    return page.bitspersample if packed else None
+
+
+def _can_pack() -> bool:
+    """Tell whether samples of other than 8, 16 or 32 bits can be written, as not by older versions of imagecodecs."""
+    try:
+        need("imagecodecs", "files", NAME).packints_encode(np.zeros(8, np.uint8), 4)
+    except (AttributeError, NotImplementedError):
+        return False
+    return True
+
+
+def _limits(page: Any, kept: _Kept) -> tuple[int, int] | None:
+    if kept.lab is not None:
+        return 0, np.iinfo(kept.lab).max // 2  # what lightness, red to green, and yellow to blue have in common
+    bits = _bits(page, page.dtype)
+    return None if bits is None else (0, 2**bits - 1)
+
+
+def _lost_bits(page: Any) -> Iterator[str]:
+    if _bits(page, page.dtype) is not None and page.colormap is None and not _can_pack():
+        yield "BitsPerSample"
+
+
+def _signed_lab(array: Any, axis: int | None) -> Any:
+    """Return CIELAB as numbers between which one can interpolate: all samples but the lightness have a sign."""
+    half = np.iinfo(array.dtype).max // 2 + 1
+    wide = np.moveaxis(array.astype(f"i{2 * array.dtype.itemsize}"), axis or 0, -1)
+    wide[..., 1:3] = (wide[..., 1:3] + half) % (2 * half) - half
+    return np.ascontiguousarray(np.moveaxis(wide, -1, axis or 0))
+
+
+def _stored_lab(array: Any, axis: int | None, dtype: Any) -> Any:
+    """Return CIELAB as files hold it: the inverse of `_signed_lab`, of numbers that may lie beyond."""
+    full = np.iinfo(dtype).max
+    half = full // 2 + 1
+    samples = np.moveaxis(array, axis or 0, -1).clip(-half, full)
+    samples[..., 1:3] = samples[..., 1:3].clip(-half, half - 1)
+    samples[..., 0] = samples[..., 0].clip(0, full)
+    samples[..., 3:] = samples[..., 3:].clip(0, full)
+    return np.ascontiguousarray(np.moveaxis(samples, -1, axis or 0).astype(dtype))
+
+
+# What a file says beside.
+
+
+def _common(page: Any) -> dict[str, Any]:
+    common = {}
+    profile = page.tags.valueof(tiff_tags.PROFILE)
+    if profile is not None:
+        common[PROFILE] = profile
+    numbers = page.get_resolution() if page.resolutionunit in _PER_METRE else (0.0, 0.0)
+    per_metre = tuple(number * _PER_METRE.get(page.resolutionunit, 0) for number in numbers)
+    if all(0 < number < np.inf for number in per_metre):
+        common[RESOLUTION] = per_metre
+    return common
+
+
+def _layout(page: Any, dtype: Any, samples: Samples) -> dict[str, Any]:
+    """Return the options that lay out pixels as in this file."""
+    bits = _bits(page, dtype)
     options = {
-        "photometric": page.photometric,
+        "photometric": "rgb" if _is_decoded_jpeg(page) else page.photometric,
+        "compression": page.compression if page.compression in _LOSSLESS and bits is None else None,
+        "byteorder": page.parent.byteorder,  # that of the copied tags
+        "bigtiff": (page.parent.is_bigtiff and not page.parent.is_imagej) or None,
         "resolution": page.resolution,
         "resolutionunit": page.resolutionunit,
-        "compression": page.compression if page.compression in _LOSSLESS else None,
-        "metadata": {"axes": axes},
     }
-    if "S" in axes:
-        options |= {"photometric": "rgb", "planarconfig": page.planarconfig, "extrasamples": page.extrasamples}
-    if page.colormap is not None:
-        options["colormap"] = page.colormap
-    if file.is_imagej:
-        options |= {"imagej": True, "metadata": {**_of_imagej(file), "axes": axes}}
+    if bits is not None and page.colormap is None and _can_pack():
+        options["bitspersample"] = bits
+    if samples.axis is not None:
+        options |= {"planarconfig": page.planarconfig, "extrasamples": page.extrasamples}
+    if samples.colour == "YCbCr":
+        options["subsampling"] = (1, 1)
+    if samples.palette is not None:
+        options["colormap"] = _padded(samples.palette, dtype)
     return options
 
 
-def _of_imagej(file: Any) -> dict[str, Any]:
-    """Give ImageJ's own metadata, without the numbers that the shape says."""
-    said_by_shape = ("ImageJ", "images", "channels", "slices", "frames", "hyperstack")
-    return {name: value for name, value in file.imagej_metadata.items() if name not in said_by_shape}
+def _padded(palette: Any, dtype: Any) -> Any:
+    """Return a palette in the form of a file, which has a colour for every number of the type."""
+    colours = np.zeros((3, 2 ** (8 * dtype.itemsize)), np.uint16)
+    colours[:, : len(palette)] = palette.T
+    return colours
 
 
-@contextmanager
-def _damage_raised() -> Iterator[None]:
-    """Turn what tifffile only logs about damaged files into an error."""
-    logger, found = logging.getLogger("tifffile"), _Messages()
-    propagates, logger.propagate = logger.propagate, False
-    logger.addHandler(found)
-    try:
-        yield
-    finally:
-        logger.removeHandler(found)
-        logger.propagate = propagates
-    for message in found.messages:
-        if _DAMAGE.search(message):
-            raise ValueError(message)
+def _said(file: Any, series: Any, tags: tiff_tags.Tags) -> tuple[dict[str, Any], list[str], list[str]]:
+    """Return the options that write what is said, its names, and the names of what is lost."""
+    axes, page = series.axes, series.keyframe
+    description = page.tags.valueof(tiff_tags.DESCRIPTION, "")
+    options: dict[str, Any] = {"ome": False, "software": False, "extratags": tags.copied, "metadata": None}
+    if file.is_imagej:
+        metadata = file.imagej_metadata
+        metadata = {name: _escaped(name, value) for name, value in metadata.items() if name not in _SHAPE_OF_IMAGEJ}
+        places = [name for name in _PLACES_OF_IMAGEJ if metadata.pop(name, None) is not None]
+        lost = [f"{name} of ImageJ" for name in places]
+        return options | {"imagej": True, "metadata": {**metadata, "axes": axes}}, ["metadata of ImageJ"], lost
+    if file.is_ome:
+        rewritten, lost = _rewritten_ome(description)
+        return options | {"description": rewritten}, ["metadata of OME"], lost
+    if file.is_shaped:
+        metadata = {name: value for name, value in series.keyframe.parent.shaped_metadata[0].items() if name != "shape"}
+        own = [name for name in metadata if name not in ("axes", "truncated")]
+        text = next((text for text in _descriptions(page) if not text.startswith(('{"shape', "shape="))), "")
+        own += ["ImageDescription"] if text else []
+        return options | {"description": _encoded(text), "metadata": {**metadata, "axes": axes}}, own, []
+    own = ["ImageDescription"] if description else []
+    options["description"] = _encoded(description)
+    if series.kind not in ("generic", "uniform"):  # of makers of microscopes, who say it in tags that are not copied
+        options["metadata"] = {"axes": axes}
+    return options, own, []
 
 
-class _Messages(logging.Handler):
-    """Collects messages."""
+def _names_of_axes(axes: str) -> Iterator[str]:
+    """Name what axes are called, if there are others than rows, columns, samples and pages."""
+    if not set(axes) <= set("YXSIQ"):
+        yield f"names of axes ({axes})"
 
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.messages: list[str] = []
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Take a message."""
-        self.messages.append(record.getMessage())
+def _descriptions(page: Any) -> list[str]:
+    return [tag.value for tag in page.tags.getall(tiff_tags.DESCRIPTION, ()) if isinstance(tag.value, str)]
+
+
+def _encoded(text: Any) -> bytes | None:
+    """Return a description in bytes, as tifffile takes texts of ASCII alone."""
+    return (text.encode() if isinstance(text, str) else text) or None
+
+
+def _escaped(name: str, value: Any) -> Any:
+    r"""Return a text of the description as ImageJ writes it, where µ is ``\u00B5``."""
+    if name == "Info" or not isinstance(value, str):  # that one has a tag of its own, for all letters
+        return value
+    return "".join(letter if letter.isascii() else f"\\u{ord(letter):04X}" for letter in value)
+
+
+def _rewritten_ome(description: str) -> tuple[bytes, list[str]]:
+    """Return OME's description for a file of its own, in which pages lie in order and regions would not fit."""
+    root = ElementTree.fromstring(description)  # noqa: S314  (expat limits what entities can do)
+    namespace = root.tag[: root.tag.index("}") + 1] if root.tag.startswith("{") else ""
+    if namespace:
+        ElementTree.register_namespace("", namespace[1:-1])
+    root.attrib.pop("UUID", None)
+    for pixels in root.iter(f"{namespace}Pixels"):
+        blocks = pixels.findall(f"{namespace}TiffData")
+        for block in blocks:
+            place = list(pixels).index(block)
+            pixels.remove(block)
+        if blocks:
+            pixels.insert(place, ElementTree.Element(f"{namespace}TiffData"))
+    regions = root.findall(f"{namespace}ROI")
+    for region in regions:
+        root.remove(region)
+    for reference in [image for image in root.iter(f"{namespace}Image")]:
+        for region in reference.findall(f"{namespace}ROIRef"):
+            reference.remove(region)
+    rewritten: bytes = ElementTree.tostring(root, encoding="UTF-8", xml_declaration=True)
+    return rewritten, ["ROI of OME"] if regions else []
+
+
+# What comes from another format.
+
+
+def _new(path: Path, image: Image) -> dict[str, Any]:
+    """Return the options that write an image of another format."""
+    samples = image.samples
+    options: dict[str, Any] = {"photometric": _PHOTOMETRIC[samples.colour]}
+    if samples.axis is not None:
+        options |= {"planarconfig": "contig", "extrasamples": ["unassalpha" for _ in samples.extra]}
+    if samples.palette is not None:
+        options["colormap"] = _padded(samples.palette, image.array.dtype)
+    if PROFILE in image.common:
+        profile = image.common[PROFILE]
+        options["extratags"] = [(tiff_tags.PROFILE, 7, len(profile), profile, True)]
+    if RESOLUTION in image.common:
+        options["resolution"] = tuple(number / 100 for number in image.common[RESOLUTION])
+        options["resolutionunit"] = "centimeter"
+    return options

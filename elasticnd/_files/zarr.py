@@ -16,6 +16,7 @@ from .image import DTYPES, Image, Shape, spatial_axes
 
 NAME = "a Zarr array"
 HOLDS = f"one of {', '.join(DTYPES)}"
+COMMON: frozenset[str] = frozenset()
 
 # How many voxels are computed at a time if nothing else is asked for: a block of some 160 x 160 x 160.
 _VOXELS = 2**22

@@ -1,0 +1,31 @@
+"""What libraries log: caught, as the command line says all that matters in lines of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def caught(name: str) -> Iterator[list[str]]:
+    """Keep a logger quiet; the list fills with its warnings and errors."""
+    logger, collector = logging.getLogger(name), _Collector()
+    handlers, propagates = logger.handlers, logger.propagate
+    logger.handlers, logger.propagate = [collector], False
+    try:
+        yield collector.messages
+    finally:
+        logger.handlers, logger.propagate = handlers, propagates
+
+
+class _Collector(logging.Handler):
+    """Collects messages."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a message."""
+        self.messages.append(record.getMessage())

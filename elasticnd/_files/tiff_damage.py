@@ -1,0 +1,47 @@
+"""What is wrong with TIFF files that tifffile reads nevertheless, a part of them or with grey in the gaps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from . import logs
+
+# Messages of tifffile about files of which it then reads only a part, or fills in zeros.
+_DAMAGE = re.compile("corrupt|failed to|incomplete|incorrect|invalid (page|value)|missing|out of range", re.IGNORECASE)
+# JPEG and JPEG 2000, whose decoders fill in what is missing before this marker at their end.
+_WITH_END = (7, 33003, 33004, 33005, 33007, 34712, 34892)
+_END, _LAST_BYTES = b"\xff\xd9", 16
+
+
+@contextmanager
+def raised() -> Iterator[None]:
+    """Turn what tifffile only logs about damaged files into an error."""
+    with logs.caught("tifffile") as messages:
+        yield
+    for message in messages:
+        if _DAMAGE.search(message):
+            raise ValueError(message)
+
+
+def check_pages(pages: Sequence[Any], file: Any) -> None:
+    """Raise a ValueError if pages, strips or tiles are missing or cut."""
+    for page in pages:
+        if page is None:
+            raise ValueError("some of its planes are missing")
+        segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
+        # Both are 0 where a file leaves out what is empty.
+        if len(segments) > 1 and any((offset == 0) != (count == 0) for offset, count in segments):
+            raise ValueError("some of its strips or tiles are missing")
+        if page.parent.filehandle is file and page.compression in _WITH_END:
+            for offset, count in segments:
+                _check_end(file, offset, count)
+
+
+def _check_end(file: Any, offset: int, count: int) -> None:
+    length = min(count, _LAST_BYTES)
+    file.seek(offset + count - length)
+    if length and _END not in file.read(length):
+        raise ValueError("some of its strips or tiles are cut")
