@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 
 from . import _api, _files
 from ._errors import CommandError, one_line
-from ._files import Format, Image
+from ._files import Format, Image, values
 from ._geometry import MAX_AXES
 
 T = TypeVar("T")
@@ -150,7 +150,7 @@ def _deformed(pairs: Sequence[_Pair], images: Sequence[Image], options: Options)
             displacement,
             order=_per_pair("--order", options.order, pairs),
             mode=modes,
-            cval=[_stored(cval, image) for cval, image in zip(cvals, images, strict=True)],
+            cval=[_stored(*each) for each in zip(cvals, modes, pairs, images, strict=True)],
             axis=axes,
             rotate=options.rotate,
             zoom=None if options.zoom is None else _one_or_all(options.zoom),
@@ -180,10 +180,14 @@ def _one_or_all(values: Sequence[T]) -> T | list[T]:
     return values[0] if len(values) == 1 else list(values)
 
 
-def _stored(cval: float, image: Image) -> float:
-    """Turn a value into the number that stands for it in a file."""
-    slope, intercept = image.scale
-    return cval if image.scale == (1, 0) else (cval - intercept) / slope
+def _stored(cval: float, mode: str, pair: _Pair, image: Image) -> float:
+    """Return the element that stands for a value in a file; 0 in the modes that do not use it."""
+    if mode not in ("constant", "grid-constant"):
+        return 0
+    try:
+        return values.element_of(cval, image)
+    except ValueError as error:
+        raise CommandError(f"--cval: got {cval} for {pair.target}, expected {error}") from None
 
 
 def _reworded(error: Exception, pairs: Sequence[_Pair]) -> str:

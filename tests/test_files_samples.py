@@ -310,6 +310,8 @@ def test_numbers_of_few_bits_keep_within_them(bits, tmp_path, capsys):
         result = file.asarray()
     np.testing.assert_array_equal(result, np.minimum(expected(array, None, mode="mirror"), 2**bits - 1))
     assert result.max() == 2**bits - 1
+    files = [tmp_path / "in.tif", tmp_path / "out2.tif", *OPTIONS, "--cval", str(2**bits)]
+    assert_fails(capsys, files, "--cval", 2**bits, f"0 to {2**bits - 1}")
 
 
 def test_arrays_to_pictures_of_16_bits(tmp_path):

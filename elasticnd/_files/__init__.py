@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from .._errors import CommandError, one_line
-from . import nifti, npy, png, tiff, zarr
+from . import nifti, npy, png, tiff, values, zarr
 from .image import DTYPES, Format, Image, Samples
 from .staging import staged
 
@@ -27,6 +27,7 @@ __all__ = [
     "read",
     "reading",
     "staged",
+    "values",
     "write",
     "zarr",
 ]
