@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ HOLDS = f"one of {', '.join(_DTYPES)} in 1 to 7 axes"
 COMMON: frozenset[str] = frozenset()
 
 _LONGEST_OF_FIRST_VERSION = 2**15 - 1
+_BLOCK = 2**20  # bytes that are decompressed at a time
 
 
 class _Kept(NamedTuple):
@@ -34,6 +36,8 @@ def holds(dtype: str, shape: Shape) -> bool:
 
 def read(path: Path, order: int, keep: bool) -> Image:
     """Read a file: for another NIfTI file the numbers as they are stored, with slope and intercept beside them."""
+    if path.name.lower().endswith(".gz"):
+        _check_compression(path)
     volume = _loaded(path)
     axes = tuple(range(min(volume.ndim, 3)))
     stored = volume.dataobj
@@ -53,6 +57,13 @@ def write(path: Path, image: Image) -> None:
     # Said outright, so that nibabel stores the numbers as they are instead of scaling them anew.
     volume.header.set_slope_inter(*image.scale)
     volume.to_filename(path)
+
+
+def _check_compression(path: Path) -> None:
+    """Read to the checksum at the end, to which nibabel does not come."""
+    with gzip.open(path) as stream:
+        while stream.read(_BLOCK):
+            pass
 
 
 def _loaded(path: Path) -> Any:

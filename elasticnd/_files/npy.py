@@ -22,6 +22,8 @@ def read(path: Path, order: int, keep: bool) -> Image:
     """Read a file."""
     with path.open("rb") as file:  # not numpy.load, which would look for archives and pickles as well
         array = np.lib.format.read_array(file, allow_pickle=False)
+        if rest := len(file.read()):
+            raise ValueError(f"{rest} bytes follow the array, expected none")
     return Image(array, tuple(range(array.ndim)))
 
 
