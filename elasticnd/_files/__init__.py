@@ -45,7 +45,7 @@ _ACCEPTED = f"a name that ends in {', '.join(FORMATS)}"
 
 
 def format_of(argument: str, path: Path) -> Format:
-    """Tell the format by the name; inputs can be arrays within a Zarr group."""
+    """Return the format by the name; inputs can be arrays within a Zarr group."""
     for suffix, format_ in FORMATS.items():
         if path.name.lower().endswith(suffix):
             return format_

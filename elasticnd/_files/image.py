@@ -57,7 +57,7 @@ class Format(Protocol):
     COMMON: frozenset[str]  # which names of `Image.common` its files can say
 
     def holds(self, dtype: str, shape: Shape) -> bool:
-        """Tell whether a file can hold an array, the samples of a pixel along its last axis."""
+        """Return whether a file can hold an array, the samples of a pixel along its last axis."""
 
     def read(self, path: Path, order: int, keep: bool) -> Image:
         """Read a file that will be deformed with a spline of this order, and kept in its format or not."""

@@ -27,5 +27,5 @@ class _Collector(logging.Handler):
         self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take a message."""
+        """Collect a message."""
         self.messages.append(record.getMessage())

@@ -30,7 +30,7 @@ class _Kept(NamedTuple):
 
 
 def holds(dtype: str, shape: Shape) -> bool:
-    """Tell whether a file can hold an array."""
+    """Return whether a file can hold an array."""
     return dtype in _DTYPES and 1 <= len(shape) <= 7
 
 

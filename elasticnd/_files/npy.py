@@ -14,7 +14,7 @@ COMMON: frozenset[str] = frozenset()
 
 
 def holds(dtype: str, shape: Shape) -> bool:
-    """Tell whether a file can hold an array."""
+    """Return whether a file can hold an array."""
     return dtype in DTYPES
 
 

@@ -43,7 +43,7 @@ class _Pixels(NamedTuple):
 
 
 def holds(dtype: str, shape: Shape) -> bool:
-    """Tell whether a file can hold an array."""
+    """Return whether a file can hold an array."""
     if 0 in shape:
         return False
     if len(shape) == 2:
@@ -199,7 +199,7 @@ def _with_alpha(array: Any, transparent: Any) -> Any:
 
 
 def _has_same_type(header: Header, pixels: _Pixels) -> bool:
-    """Tell whether pixels are written as they were read."""
+    """Return whether pixels are written as they were read."""
     spread = header.colour_type == _GREY and header.depth in (2, 4)
     alpha = bool(header.colour_type & _WITH_ALPHA)
     return not spread and pixels.samples.colour == _COLOURS[header.colour_type] and bool(pixels.samples.extra) == alpha

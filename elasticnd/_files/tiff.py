@@ -46,7 +46,7 @@ class _Kept(NamedTuple):
 
 
 def holds(dtype: str, shape: Shape) -> bool:
-    """Tell whether a file can hold an array."""
+    """Return whether a file can hold an array."""
     return dtype in DTYPES and len(shape) >= 2 and 0 not in shape
 
 
@@ -100,7 +100,7 @@ def _tifffile() -> Any:
 
 
 def _is_colour_picture(shape: Shape, axes: str) -> bool:
-    """Tell whether a file that does not say what its axes are holds a picture in colour."""
+    """Return whether a file that does not say what its axes are holds a picture in colour."""
     return len(shape) == 3 and shape[2] in (3, 4) and axes[0] in "IQ"
 
 
@@ -130,7 +130,7 @@ def _bits(page: Any, dtype: Any) -> int | None:
 
 
 def _can_pack() -> bool:
-    """Tell whether samples of other than 8, 16 or 32 bits can be written, as not by older versions of imagecodecs."""
+    """Return whether samples of other than 8, 16 or 32 bits can be written, as not by older versions of imagecodecs."""
     try:
         need("imagecodecs", "files", NAME).packints_encode(np.zeros(8, np.uint8), 4)
     except (AttributeError, NotImplementedError):

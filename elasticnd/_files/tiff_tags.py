@@ -56,7 +56,7 @@ def _is_copied(tag: Any) -> bool:
 
 
 def _says_something(tag: Any) -> bool:
-    """Tell whether a tag is missed where it is lacking; the colour profile is no tag alone."""
+    """Return whether a tag is missed where it is lacking; the colour profile is no tag alone."""
     return tag.code not in (SOFTWARE, PROFILE) and (tag.code, tag.value) != (ORIENTATION, 1)
 
 
