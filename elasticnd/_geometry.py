@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import enum
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from ._errors import reject_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,6 +69,23 @@ def padding_of(order: int, mode: Mode, prefilter: bool) -> int:
     """Count the voxels by which the image is continued on each side before it is filtered, as SciPy does."""
     padded = prefilter and order > 1 and mode in (Mode.NEAREST, Mode.GRID_CONSTANT)
     return PADDING if padded else 0
+
+
+MOST_COEFFICIENTS = 2**26  # of an image that is mostly border, where an engine holds all of them
+
+
+def check_coefficients(extents: Sequence[int], beyond: int) -> None:
+    """Raise a ValueError where small extents along many axes become too many coefficients to hold them all.
+
+    `beyond` of them continue the image at each end of every axis. The CPU engine holds those that are read.
+    """
+    count = math.prod(extent + 2 * beyond for extent in extents)
+    if count > MOST_COEFFICIENTS and count > 64 * math.prod(extents):
+        reject_value(
+            "X",
+            f"{tuple(extents)} deformed voxels, which the border mode continues to {count} spline coefficients",
+            f"at most {MOST_COEFFICIENTS}, except for NumPy arrays: another mode, a lower order, fewer axes",
+        )
 
 
 def make_geometry(

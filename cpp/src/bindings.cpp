@@ -208,6 +208,7 @@ void require_box(const Geometry& geometry) {
 void prefilter_into(const py::array& geometry, const py::array& image, int image_dtype, const py::array& coefficients,
                     int coefficients_dtype, bool filtered) {
     const Geometry shape = geometry_of(geometry);
+    require_padding(shape, filtered);
     require_box(shape);
     PlanesOf from(view_of(image, image_dtype), shape, shape.image, 0);
     PlanesOf to(view_of(coefficients, coefficients_dtype), shape, shape.box_extent, 0);
@@ -220,6 +221,7 @@ void prefilter_into(const py::array& geometry, const py::array& image, int image
 void prefilter_adjoint_into(const py::array& geometry, const py::array& coefficients, int coefficients_dtype,
                             const py::array& image, int image_dtype, bool filtered) {
     const Geometry shape = geometry_of(geometry);
+    require_padding(shape, filtered);
     require_box(shape);
     PlanesOf to(view_of(image, image_dtype), shape, shape.image, 0);
     PlanesOf from(view_of(coefficients, coefficients_dtype), shape, shape.box_extent, 0);

@@ -70,9 +70,8 @@ Coefficients::Coefficients(const Geometry& geometry, int dtype, int64 planes, La
             if (filtered_axis_[k] && met.extent() == extent(k)) filtered = met;
         }
         needed_[k] = needed;
-        filtered_[k] = filtered;
         done_[k] = {std::min(needed.start, box.start), std::max(needed.stop, box.stop)};
-        held_[k] = {std::min(filtered.start, box.start), std::max(filtered.stop, box.stop)};
+        place_samples(k, filtered);
     }
 
     constexpr int64 readable = 16;  // elements behind the last one
@@ -82,7 +81,7 @@ Coefficients::Coefficients(const Geometry& geometry, int dtype, int64 planes, La
     for (int k = axes_ - 1; k >= 0; --k) {
         stride_[k] = step;
         size *= static_cast<double>(held_[k].extent());
-        if (size > 4e18) throw std::bad_alloc();
+        if (size > 4e18) throw OutOfMemory(size);
         step *= held_[k].extent();
         if (layout == packed || k == 0) continue;
         const int64 line = 64 / item_;
@@ -90,7 +89,7 @@ Coefficients::Coefficients(const Geometry& geometry, int dtype, int64 planes, La
         if (step * item_ % 1024 == 0) step += line;  // neighbours at such distances crowd the same sets of a cache
     }
     plane_stride_ = step;
-    if (size * static_cast<double>(planes) > 4e18) throw std::bad_alloc();
+    if (size * static_cast<double>(planes) > 4e18) throw OutOfMemory(size * static_cast<double>(planes));
     size_ = plane_stride_ * planes * item_;
     // The first sample of an axis begins a line of the cache.
     const int64 lead = layout == packed ? 0 : (-held_[axes_ - 1].start % (64 / item_) + 64 / item_) % (64 / item_);
@@ -107,6 +106,29 @@ Coefficients::Coefficients(const Geometry& geometry, int dtype, int64 planes, La
     planes_.data = origin_ + box * item_;
     planes_.dtype = dtype;
     planes_.offset = offset_.data();
+}
+
+// Where samples and coefficients of an axis lie. The padding is not in memory before the filter makes coefficients of
+// it, and if the filter has read a line before it writes, the two can share one place: with many axes, the extent of
+// each counts.
+void Coefficients::place_samples(int axis, Range samples) {
+    const Range& done = done_[axis];
+    shift_[axis] = 0;
+    filtered_[axis] = samples;
+    if (geometry_.padding > 0 && filtered_axis_[axis]) {
+        filtered_[axis] = samples = distinct_samples(geometry_, axis, samples);
+        if (extent(axis) <= block_length(dtype_)) {
+            if (samples.stop > done.stop) shift_[axis] = done.stop - samples.stop;
+            if (samples.start + shift_[axis] < done.start) shift_[axis] = done.start - samples.start;
+        }
+    }
+    samples = place_of(axis, samples);
+    held_[axis] = {std::min(samples.start, done.start), std::max(samples.stop, done.stop)};
+}
+
+// Where samples are held.
+Range Coefficients::place_of(int axis, Range samples) const {
+    return {samples.start + shift_[axis], samples.stop + shift_[axis]};
 }
 
 // ---- lines ----------------------------------------------------------------------------------------------------------
@@ -153,17 +175,23 @@ void Coefficients::for_each_group(int axis, const Ranges& lines, int64 first_pla
 void Coefficients::filter_in_parts(int axis, bool transposed, const int64* line, int count, void* scratch,
                                    Executor& executor) {
     FilterJob job;
-    job.coefficients = origin_;
     job.dtype = dtype_;
     job.order = geometry_.order;
     job.extension = common::prefilter_mode(geometry_.mode);
     job.transposed = transposed;
     job.extent = extent(axis);
+    job.padding = geometry_.padding;
+    job.constant = geometry_.mode == mode_grid_constant;
     // Here an index is one of the whole axis.
-    job.held_start = filtered_[axis].start;
-    job.held_stop = filtered_[axis].stop;
-    job.coefficients += filtered_[axis].start * stride_[axis] * item_;
+    Range held = filtered_[axis];
+    if (transposed && geometry_.padding > 0)
+        held = {std::max<int64>(0, done_[axis].start), std::min(extent(axis), done_[axis].stop)};
+    job.held_start = held.start;
+    job.held_stop = held.stop;
     job.stride = stride_[axis];
+    const int64 step = stride_[axis] * item_;
+    job.from = origin_ + (held.start + (transposed ? 0 : shift_[axis])) * step;
+    job.to = origin_ + (transposed ? shift_[axis] : 0) * step;
     job.resumes = false;
     const Range& wanted = transposed ? reached_[axis] : needed_[axis];
     for (int64 first = wanted.start; first < wanted.stop; first = job.wanted_stop) {
@@ -213,21 +241,6 @@ void Coefficients::fold_lines(int axis, const int64* line, int count) {
     }
 }
 
-// Adds what stands in the padding to the voxels at the border, whose copies it was.
-void Coefficients::fold_padding(int axis, const int64* line, int count) {
-    if (geometry_.padding == 0 || geometry_.mode != mode_nearest) return;
-    const int64 step = stride_[axis] * item_;
-    const int64 low = geometry_.padding;
-    const int64 high = low + geometry_.image[axis] - 1;
-    auto add = [&](int64 to, int64 from) {
-        add_lines(dtype_, origin_ + to * step, origin_ + from * step, line, count);
-    };
-    for (int64 j = 1; j <= geometry_.padding; ++j) {
-        if (low - j >= reached_[axis].start) add(low, low - j);
-        if (high + j < reached_[axis].stop) add(high, high + j);
-    }
-}
-
 // Those along an axis that the transposed filter reaches, as indices of the padded axis.
 Range Coefficients::reached_voxels(int axis) const {
     return {std::max<int64>(geometry_.padding, reached_[axis].start),
@@ -248,17 +261,16 @@ int64 Coefficients::slice_of(const Ranges& all, int64 index, Ranges& slice) cons
 
 // ---- the prefilter --------------------------------------------------------------------------------------------------
 
-void Coefficients::compute(const Planes& image, bool filtered, Executor& executor) {
+void Coefficients::compute(const Planes& image, Executor& executor) {
     const int inner = axes_ - 1;
-    Ranges rows;
-    for (int k = 0; k < axes_; ++k) rows[k] = filtered ? filtered_[k] : needed_[k];
+    const Ranges& rows = filtered_;
     Ranges lines;
-    for (int k = 0; k < axes_; ++k) lines[k] = rows[k];
+    for (int k = 0; k < inner; ++k) lines[k] = place_of(k, rows[k]);
     lines[inner] = done_[inner];
 
     if (axes_ < 3) {
-        compute_rows(image, filtered, rows, 0, count_, executor);
-        if (inner > 0) compute_lines(inner - 1, filtered, lines, 0, count_, executor);
+        compute_rows(image, rows, 0, count_, executor);
+        if (inner > 0) compute_lines(inner - 1, lines, 0, count_, executor);
     } else {
         // The two innermost axes at one go, while a slice is in the cache.
         int64 slices = count_;
@@ -270,20 +282,20 @@ void Coefficients::compute(const Planes& image, bool filtered, Executor& executo
                 Ranges slice_lines;
                 const int64 plane = slice_of(rows, slice, slice_rows);
                 slice_of(lines, slice, slice_lines);
-                compute_rows(image, filtered, slice_rows, plane, plane + 1, own);
-                compute_lines(inner - 1, filtered, slice_lines, plane, plane + 1, own);
+                compute_rows(image, slice_rows, plane, plane + 1, own);
+                compute_lines(inner - 1, slice_lines, plane, plane + 1, own);
             }
         });
     }
     for (int k = inner - 1; k >= 0; --k) {
-        if (axes_ >= 3 && k < inner - 1) compute_lines(k, filtered, lines, 0, count_, executor);
+        if (axes_ >= 3 && k < inner - 1) compute_lines(k, lines, 0, count_, executor);
         lines[k] = done_[k];
     }
     if (geometry_.mode == mode_grid_constant) overwrite_border(executor);
 }
 
-void Coefficients::compute_rows(const Planes& image, bool filtered, const Ranges& rows, int64 first_plane,
-                                int64 last_plane, Executor& executor) {
+void Coefficients::compute_rows(const Planes& image, const Ranges& rows, int64 first_plane, int64 last_plane,
+                                Executor& executor) {
     const int inner = axes_ - 1;
     RowFilterJob job;
     job.image_dtype = image.dtype;
@@ -292,7 +304,7 @@ void Coefficients::compute_rows(const Planes& image, bool filtered, const Ranges
     job.dtype = dtype_;
     job.order = geometry_.order;
     job.extension = common::prefilter_mode(geometry_.mode);
-    job.filtered = filtered && filtered_axis_[inner];
+    job.filtered = filtered_axis_[inner];
     job.padding = geometry_.padding;
     job.constant = geometry_.mode == mode_grid_constant;
     job.beyond = geometry_.beyond;
@@ -313,7 +325,7 @@ void Coefficients::compute_rows(const Planes& image, bool filtered, const Ranges
             compute_rows_part(part, image, rows, first_plane, 0, 1, false);
         });
         int64 line = first_plane * plane_stride_;
-        for (int k = 0; k < inner; ++k) line += rows[k].start * stride_[k];
+        for (int k = 0; k < inner; ++k) line += (rows[k].start + shift_[k]) * stride_[k];
         continue_lines(inner, &line, 1);
     } else {
         in_parts(count, length, executor,
@@ -339,7 +351,7 @@ void Coefficients::compute_rows_part(const RowFilterJob& job, const Planes& imag
             for (int k = inner - 1; k >= 0; --k) {
                 const int64 index = rows[k].start + rest % rows[k].extent();
                 rest /= rows[k].extent();
-                at += index * stride_[k];
+                at += (index + shift_[k]) * stride_[k];
                 const int64 padded = index - geometry_.padding;
                 const int64 voxel = std::clamp<int64>(padded, 0, geometry_.image[k] - 1);
                 inside &= !job.constant || padded == voxel;
@@ -354,10 +366,10 @@ void Coefficients::compute_rows_part(const RowFilterJob& job, const Planes& imag
     }
 }
 
-void Coefficients::compute_lines(int axis, bool filtered, const Ranges& lines, int64 first_plane, int64 last_plane,
+void Coefficients::compute_lines(int axis, const Ranges& lines, int64 first_plane, int64 last_plane,
                                  Executor& executor) {
     for_each_group(axis, lines, first_plane, last_plane, executor, [&](const int64* line, int count, void* scratch) {
-        if (filtered && filtered_axis_[axis]) filter_in_parts(axis, false, line, count, scratch, executor);
+        if (filtered_axis_[axis]) filter_in_parts(axis, false, line, count, scratch, executor);
         continue_lines(axis, line, count);
     });
 }
@@ -388,16 +400,16 @@ void Coefficients::overwrite(int axis, Range indices, Executor& executor) {
 
 // ---- the transpose --------------------------------------------------------------------------------------------------
 
-void Coefficients::pull(const Planes& image, bool filtered, Executor& executor) {
+void Coefficients::pull(const Planes& image, Executor& executor) {
     const int inner = axes_ - 1;
     Ranges lines;
-    for (int k = 0; k < axes_; ++k) lines[k] = held_[k];
+    for (int k = 0; k < axes_; ++k) lines[k] = geometry_.padding > 0 ? done_[k] : held_[k];
     for (int k = 0; k < inner - 1; ++k) {
-        pull_lines(k, filtered, lines, 0, count_, executor);
-        lines[k] = reached_voxels(k);
+        pull_lines(k, lines, 0, count_, executor);
+        lines[k] = place_of(k, reached_voxels(k));
     }
     if (axes_ < 3) {
-        pull_slice(image, filtered, lines, 0, count_, executor);
+        pull_slice(image, lines, 0, count_, executor);
         return;
     }
     int64 slices = count_;
@@ -407,27 +419,25 @@ void Coefficients::pull(const Planes& image, bool filtered, Executor& executor) 
         for (int64 slice = from; slice < to; ++slice) {
             Ranges one;
             const int64 plane = slice_of(lines, slice, one);
-            pull_slice(image, filtered, one, plane, plane + 1, own);
+            pull_slice(image, one, plane, plane + 1, own);
         }
     });
 }
 
 // The two innermost axes.
-void Coefficients::pull_slice(const Planes& image, bool filtered, Ranges& lines, int64 first_plane, int64 last_plane,
+void Coefficients::pull_slice(const Planes& image, Ranges& lines, int64 first_plane, int64 last_plane,
                               Executor& executor) {
     for (int k = std::max(0, axes_ - 2); k < axes_; ++k) {
-        pull_lines(k, filtered, lines, first_plane, last_plane, executor);
-        lines[k] = reached_voxels(k);
+        pull_lines(k, lines, first_plane, last_plane, executor);
+        lines[k] = place_of(k, reached_voxels(k));
     }
     store_rows(image, lines, first_plane, last_plane, executor);
 }
 
-void Coefficients::pull_lines(int axis, bool filtered, const Ranges& lines, int64 first_plane, int64 last_plane,
-                              Executor& executor) {
+void Coefficients::pull_lines(int axis, const Ranges& lines, int64 first_plane, int64 last_plane, Executor& executor) {
     for_each_group(axis, lines, first_plane, last_plane, executor, [&](const int64* line, int count, void* scratch) {
         fold_lines(axis, line, count);
-        if (filtered && filtered_axis_[axis]) filter_in_parts(axis, true, line, count, scratch, executor);
-        fold_padding(axis, line, count);
+        if (filtered_axis_[axis]) filter_in_parts(axis, true, line, count, scratch, executor);
     });
 }
 
@@ -441,12 +451,12 @@ void Coefficients::store_rows(const Planes& image, const Ranges& rows, int64 fir
         for (int64 row = from; row < to; ++row) {
             int64 rest = row;
             int64 at = rows[inner].start;
-            int64 target = (rows[inner].start - geometry_.padding) * image.stride[inner];
+            int64 target = (rows[inner].start - shift_[inner] - geometry_.padding) * image.stride[inner];
             for (int k = inner - 1; k >= 0; --k) {
                 const int64 index = rows[k].start + rest % rows[k].extent();
                 rest /= rows[k].extent();
                 at += index * stride_[k];
-                target += (index - geometry_.padding) * image.stride[k];
+                target += (index - shift_[k] - geometry_.padding) * image.stride[k];
             }
             at += (first_plane + rest) * plane_stride_;
             target += image.offset[first_plane + rest];

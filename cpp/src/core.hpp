@@ -79,6 +79,7 @@ struct OutputPart {
 };
 struct SourceBox : Box {
     bool outside;  // no position lies where a value of the image could matter
+    bool nowhere;  // of one voxel: its position is NaN
 };
 
 // A box that holds every coefficient which `sample` reads for a part of the output; tight where the field is smooth.

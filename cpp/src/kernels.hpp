@@ -82,17 +82,20 @@ struct RowFilterJob {
     int64 wanted_stop;
 };
 
-// Filters lines of coefficients in place.
+// Filters lines of samples to coefficients, in memory that the two share; or, transposed, the other way.
 struct FilterJob {
-    char* coefficients;  // coefficient 0 of the line that starts at 0
-    int dtype;           // float32 or float64
+    const char* from;  // sample `held_start` of the line that starts at 0
+    char* to;          // where result 0 of that line is or would be
+    int dtype;         // float32 or float64
     int order;
     int extension;  // prefilter_mode
     bool transposed;
     int64 extent;      // of the whole axis
-    int64 held_start;  // the samples of the axis in memory; the transpose takes the others for zeros
-    int64 held_stop;
-    int64 wanted_start;  // coefficients to compute; where a call is resumed, whole blocks
+    int padding;       // of these, that continue the image at each end
+    bool constant;     // the padding holds a constant, of which the transpose leaves nothing
+    int64 held_start;  // the samples of the axis in memory; in the padding, the others repeat the nearest of them ...
+    int64 held_stop;   // ... and are zeros for the transpose, which adds what it finds there to the voxel at the border
+    int64 wanted_start;  // results to compute; where a call is resumed, whole blocks
     int64 wanted_stop;
     int64 stride;    // along the filtered axis, in elements
     bool resumes;    // goes on where the last call on these lines, with the same scratch, ended

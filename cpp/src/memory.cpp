@@ -1,6 +1,7 @@
 #include "memory.hpp"
 
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <mutex>
@@ -62,6 +63,12 @@ Shelf& shelf() {
 
 }  // namespace
 
+OutOfMemory::OutOfMemory(double bytes) {
+    char text[64];
+    std::snprintf(text, sizeof text, "elasticnd: no %.3g GB of memory for one array", bytes / 1e9);
+    message_ = text;
+}
+
 Memory::Memory(size_t bytes) {
     const bool large = bytes >= 2 * large_page;
     const size_t alignment = large ? large_page : cache_line;
@@ -69,7 +76,7 @@ Memory::Memory(size_t bytes) {
     owned_ = shelf().take(bytes + alignment, capacity_);
     const bool fresh = !owned_;
     if (fresh) owned_ = std::malloc(capacity_);
-    if (!owned_) throw std::bad_alloc();
+    if (!owned_) throw OutOfMemory(static_cast<double>(bytes));
     const auto address = reinterpret_cast<std::uintptr_t>(owned_);
     data_ = static_cast<char*>(owned_) + ((address + alignment - 1) / alignment * alignment - address);
 #if defined(__linux__) && defined(MADV_HUGEPAGE)

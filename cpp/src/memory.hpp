@@ -1,10 +1,22 @@
 // Memory for coefficients, and scratch memory for kernels.
 #pragma once
 #include <cstddef>
+#include <new>
+#include <string>
 
 #include "../include/elasticnd/platform.hpp"
 
 namespace elasticnd {
+
+// Says how much memory there was not.
+class OutOfMemory : public std::bad_alloc {
+   public:
+    explicit OutOfMemory(double bytes);
+    const char* what() const noexcept override { return message_.c_str(); }
+
+   private:
+    std::string message_;
+};
 
 // Aligned to a line of the cache; large pieces in large pages, where the system has them. Left as it comes. Middling
 // pieces are kept for the next call when they are freed: to get them from the system takes as long as to fill them.

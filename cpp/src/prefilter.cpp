@@ -38,18 +38,20 @@ Planes at_box(const Coefficients& coefficients, const Geometry& whole, const Geo
 
 void prefilter(const Geometry& geometry, int64 planes, const Planes& image, const Planes& coefficients, bool filtered,
                Executor& executor) {
-    Coefficients own(geometry, coefficients.dtype, planes, Coefficients::spaced);
-    own.compute(image, filtered && geometry.order > 1, executor);
+    const auto use = filtered ? Coefficients::computed : Coefficients::unfiltered;
+    Coefficients own(geometry, coefficients.dtype, planes, Coefficients::spaced, use);
+    own.compute(image, executor);
     copy_box(geometry, planes, own.planes(), coefficients);
 }
 
 void prefilter_adjoint(const Geometry& geometry, int64 planes, const Planes& coefficients, const Planes& image,
                        bool filtered, Executor& executor) {
     const Geometry whole = with_whole_box(geometry);
-    Coefficients own(whole, coefficients.dtype, planes, Coefficients::spaced);
+    const auto use = filtered ? Coefficients::pulled : Coefficients::unfiltered;
+    Coefficients own(whole, coefficients.dtype, planes, Coefficients::spaced, use);
     own.clear(executor);
     copy_box(geometry, planes, coefficients, at_box(own, whole, geometry));
-    own.pull(image, filtered && geometry.order > 1, executor);
+    own.pull(image, executor);
 }
 
 }  // namespace elasticnd

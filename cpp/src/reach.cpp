@@ -49,6 +49,14 @@ Range filtered_samples(const Geometry& geometry, int axis, Range coefficients, i
             std::max<int64>(samples.stop, geometry.padding + 1)};
 }
 
+Range distinct_samples(const Geometry& geometry, int axis, Range samples) {
+    // A constant beyond the border is one sample more on either side.
+    const int64 beyond = geometry.padding > 0 && geometry.mode == mode_grid_constant ? 1 : 0;
+    const int64 first = geometry.padding - beyond;
+    const int64 stop = geometry.padding + geometry.image[axis] + beyond;
+    return {std::clamp(samples.start, first, stop - 1), std::clamp(samples.stop, first + 1, stop)};
+}
+
 Box voxels_under_box(const Geometry& geometry, int dtype, bool filtered) {
     Box voxels = {};
     for (int k = 0; k < geometry.axes; ++k) {

@@ -34,6 +34,10 @@ Range needed_coefficients(const Geometry& geometry, int axis);
 // and their warm-up. At least one is a voxel.
 Range filtered_samples(const Geometry& geometry, int axis, Range coefficients, int dtype);
 
+// Of these samples, those that have to be in memory: what the padding repeats is there once, and samples beyond repeat
+// the first or the last.
+Range distinct_samples(const Geometry& geometry, int axis, Range samples);
+
 // The voxels that the coefficients in the geometry's box are made of.
 Box voxels_under_box(const Geometry& geometry, int dtype, bool filtered);
 

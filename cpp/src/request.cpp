@@ -17,7 +17,6 @@ Geometry checked_geometry(const void* bytes, int64 size) {
     if (geometry.axes < 1 || geometry.axes > max_axes) reject("axes out of range");
     if (geometry.order < 0 || geometry.order > max_order) reject("order out of range");
     if (geometry.mode < 0 || geometry.mode >= mode_count) reject("mode out of range");
-    if (geometry.padding < 0 || geometry.padding > 1024) reject("padding out of range");
     constexpr int64 longest = int64(1) << 48;
     for (int k = 0; k < geometry.axes; ++k) {
         if (geometry.image[k] < 1 || geometry.image[k] > longest) reject("image extent out of range");
@@ -28,6 +27,13 @@ Geometry checked_geometry(const void* bytes, int64 size) {
         if (geometry.derivative[k] < 0) reject("derivative out of range");
     }
     return geometry;
+}
+
+void require_padding(const Geometry& geometry, bool filtered) {
+    constexpr int largest = 12;
+    const bool pads = geometry.mode == mode_nearest || geometry.mode == mode_grid_constant;
+    if (geometry.padding < 0 || geometry.padding > (pads && filtered && geometry.order > 1 ? largest : 0))
+        reject("padding out of range");
 }
 
 PlanesOf::PlanesOf(const View& view, const Geometry& geometry, const int64* extent, int batch_axes) {
@@ -64,6 +70,7 @@ Request::Request(const Settings& settings, const View* image, const View& output
     : output_(output, settings.geometry, settings.geometry.output, settings.batch_axes),
       batch_axes_(settings.batch_axes) {
     require_wide_enough(settings.arithmetic, output.dtype);
+    require_padding(settings.geometry, settings.filtered);
     deformation.geometry = settings.geometry;
     deformation.filtered = settings.filtered;
     deformation.arithmetic = settings.arithmetic;

@@ -34,6 +34,9 @@ constexpr int element_size[dtype_count] = {1, 1, 1, 2, 2, 4, 4, 8, 8, 2, 2, 4, 8
 // Integers of 32 bits and more, and doubles, are computed in doubles; the others in either type.
 void require_wide_enough(int arithmetic, int dtype);
 
+// Only a filter pads an image, and not by more than SciPy does.
+void require_padding(const Geometry& geometry, bool filtered);
+
 // Geometry from outside.
 Geometry checked_geometry(const void* bytes, int64 size);
 

@@ -1,10 +1,13 @@
 // Sampling and its transposes: the coefficients that they need, and their work cut into tasks.
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <stdexcept>
 
 #include "../include/elasticnd/boundary.hpp"
+#include "../include/elasticnd/prefilter.hpp"
 #include "core.hpp"
+#include "dense.hpp"
 
 namespace elasticnd {
 namespace {
@@ -49,8 +52,9 @@ class PointPlanes {
 class Grid {
    public:
     Grid(const Geometry& geometry, const double* points, Executor& executor)
-        : coefficients_(grid_geometry(geometry), dtype_float64, geometry.axes, Coefficients::packed) {
-        coefficients_.compute(PointPlanes(geometry, points).planes, true, executor);
+        : coefficients_(grid_geometry(geometry), dtype_float64, geometry.axes, Coefficients::packed,
+                        Coefficients::computed) {
+        coefficients_.compute(PointPlanes(geometry, points).planes, executor);
         const Geometry own = grid_geometry(geometry);
         for (int k = 0; k < geometry.axes; ++k) field_.extent[k] = own.box_extent[k];
         field_.item_size = geometry.axes * product(field_.extent, geometry.axes);
@@ -73,12 +77,12 @@ OutputPart whole_output(const Geometry& geometry) {
     return all;
 }
 
-// A job for one item, made ready for the kernels.
+// A job for one item, made ready for the kernels, by the item's grid.
 class Prepared {
    public:
-    Prepared(const Deformation& one, Executor& executor) : grid_(one.geometry, one.points, executor) {
+    Prepared(const Deformation& one, const Grid& grid) {
         job.geometry = one.geometry;
-        job.field = grid_.field();
+        job.field = grid.field();
         job.affine = one.affine;
         job.affine_item_size = 0;
         job.items = 1;
@@ -142,7 +146,6 @@ class Prepared {
     int64 units;
 
    private:
-    Grid grid_;
     std::vector<int64> cell_;
     std::vector<int64> run_;
     std::vector<double> weight_;
@@ -168,6 +171,61 @@ bool holds_whole_image(const Deformation& deformation) {
 Geometry with_box(Geometry geometry, const Box& box) {
     std::copy_n(box.start, max_axes, geometry.box_start);
     std::copy_n(box.extent, max_axes, geometry.box_extent);
+    return geometry;
+}
+
+// ---- images of few voxels -------------------------------------------------------------------------------------------
+
+constexpr double mostly_border = 16;            // times as many coefficients as voxels: they are not held all
+constexpr double largest_box = int64(1) << 27;  // bytes of their coefficients that are held at a time, if need be
+
+double size_of(const int64* extent, int axes) {
+    double size = 1;
+    for (int k = 0; k < axes; ++k) size *= static_cast<double>(extent[k]);
+    return size;
+}
+
+// Whether most coefficients would lie beyond the border or in the padding. Along one axis these are few; with many
+// axes, even a small image has billions.
+bool is_mostly_border(const Geometry& boxed) {
+    constexpr double many = int64(1) << 20;
+    const double coefficients = size_of(boxed.box_extent, boxed.axes);
+    return coefficients > many && coefficients > mostly_border * size_of(boxed.image, boxed.axes);
+}
+
+// Parts of the output reach fewer coefficients.
+bool is_worth_halving(const Deformation& one, const Geometry& boxed) {
+    const double bytes = size_of(boxed.box_extent, boxed.axes) * (one.arithmetic == dtype_float64 ? 8 : 4);
+    return bytes > largest_box && is_mostly_border(boxed) && size_of(one.geometry.output, one.geometry.axes) > 1;
+}
+
+// The two halves of the output, along its longest axis.
+std::array<Deformation, 2> halves_of(const Deformation& one) {
+    const int64* output = one.geometry.output;
+    const auto axis = std::max_element(output, output + one.geometry.axes) - output;
+    const int64 half = output[axis] / 2;
+    Deformation first = one;
+    Deformation second = one;
+    first.geometry.output[axis] = half;
+    second.geometry.output[axis] -= half;
+    second.geometry.first[axis] += half;
+    second.output.data += half * one.output.stride[axis];
+    return {first, second};
+}
+
+// The box again whole along axes of several blocks of the prefilter. Of these, the transpose of the filter reaches some
+// voxels or not as the box has it, though with no more than rounding errors: of a whole image, always all.
+void widen_long_axes(Box& box, const Geometry& whole) {
+    for (int k = 0; k < whole.axes; ++k) {
+        if (padded_extent(whole, k) <= common::Blocking<float>::block_length) continue;
+        box.start[k] = whole.box_start[k];
+        box.extent[k] = whole.box_extent[k];
+    }
+}
+
+// A box of no more than a stencil, where none is read.
+Geometry with_least_box(Geometry geometry) {
+    std::fill_n(geometry.box_extent, geometry.axes, geometry.order + 1);
     return geometry;
 }
 
@@ -265,8 +323,9 @@ void for_each_item(const Deformation& deformation, Executor& executor, Body body
 
 // Calls body(first channel, deformation of some channels): as many as are held at a time.
 template <class Body>
-void for_channels(const Deformation& one, Body body) {
-    const double plane = 8.0 * static_cast<double>(product(one.held.extent, one.geometry.axes));  // bytes, at most
+void for_channels(const Deformation& one, const Geometry& boxed, Body body) {
+    const double plane = 8.0 * std::max(size_of(one.held.extent, one.geometry.axes),  // bytes, at most
+                                        size_of(boxed.box_extent, one.geometry.axes) / mostly_border);
     const double most = static_cast<double>(channels_bytes) / std::max(8.0, plane);
     const int64 together = std::max<int64>(1, static_cast<int64>(most));
     for (int64 first = 0; first < one.channels; first += together) {
@@ -290,32 +349,50 @@ Deformation item_of(Deformation deformation, int64 item) {
     return deformation;
 }
 
+namespace {
+
+void sample_image(const Deformation& one, const Grid& grid, Executor& executor) {
+    Prepared prepared(one, grid);
+    if (!holds_whole_image(one)) require_held(one, voxels_read(one, prepared.source_box()));
+    prepared.set_source(one.image, one.held);
+    run_rows(prepared, active_kernels().sample, executor);
+}
+
+void sample_coefficients(const Deformation& one, const Grid& grid, Executor& executor) {
+    Geometry boxed = with_whole_box(one.geometry);
+    bool outside = false;
+    if (!is_whole(boxed) || one.affine || !holds_whole_image(one) || is_mostly_border(boxed)) {
+        const SourceBox box = find_source_box(boxed, whole_output(boxed), grid.field(), one.affine);
+        require_held(one, voxels_read(one, box));
+        boxed = with_box(boxed, box);
+        outside = box.outside || (is_mostly_border(with_whole_box(one.geometry)) && box.nowhere);
+    }
+    if (!outside && is_worth_halving(one, boxed)) {
+        for (const Deformation& half : halves_of(one)) sample_coefficients(half, grid, executor);
+        return;
+    }
+    for_channels(one, boxed, [&](int64, const Deformation& some) {
+        Prepared prepared(some, grid);
+        // Where all lies outside, no coefficient is read.
+        const Geometry held = outside ? with_least_box(boxed) : boxed;
+        const auto use = is_filtered(some) ? Coefficients::computed : Coefficients::unfiltered;
+        Coefficients coefficients(held, some.arithmetic, some.channels, Coefficients::spaced, use);
+        if (!outside) coefficients.compute(some.image, executor);
+        prepared.set_source(coefficients, held);
+        run_rows(prepared, active_kernels().sample, executor);
+    });
+}
+
+}  // namespace
+
 void sample(const Deformation& deformation, Executor& executor) {
     if (product(deformation.geometry.output, deformation.geometry.axes) == 0) return;
     for_each_item(deformation, executor, [](int64, const Deformation& one, Executor& own) {
-        if (samples_image_itself(one)) {
-            Prepared prepared(one, own);
-            if (!holds_whole_image(one)) require_held(one, voxels_read(one, prepared.source_box()));
-            prepared.set_source(one.image, one.held);
-            run_rows(prepared, active_kernels().sample, own);
-            return;
-        }
-        for_channels(one, [&](int64, const Deformation& some) {
-            Prepared prepared(some, own);
-            Geometry boxed = with_whole_box(some.geometry);
-            bool outside = false;
-            if (!is_whole(boxed) || some.affine || !holds_whole_image(some)) {
-                const SourceBox box = prepared.source_box();
-                require_held(some, voxels_read(some, box));
-                boxed = with_box(boxed, box);
-                outside = box.outside;
-            }
-            Coefficients coefficients(boxed, some.arithmetic, some.channels, Coefficients::spaced);
-            // Where all lies outside, no coefficient is read.
-            if (!outside) coefficients.compute(some.image, is_filtered(some), own);
-            prepared.set_source(coefficients, boxed);
-            run_rows(prepared, active_kernels().sample, own);
-        });
+        const Grid grid(one.geometry, one.points, own);
+        if (samples_image_itself(one))
+            sample_image(one, grid, own);
+        else
+            sample_coefficients(one, grid, own);
     });
 }
 
@@ -354,7 +431,8 @@ void find_source_voxels(const Deformation& deformation, const std::vector<int64>
 void displace(const Deformation& deformation, Executor& executor) {
     if (product(deformation.geometry.output, deformation.geometry.axes) == 0) return;
     for_each_item(deformation, executor, [](int64, const Deformation& one, Executor& own) {
-        run_rows(Prepared(one, own), active_kernels().displace, own);
+        const Grid grid(one.geometry, one.points, own);
+        run_rows(Prepared(one, grid), active_kernels().displace, own);
     });
 }
 
@@ -448,7 +526,7 @@ void scatter_some(const Prepared& prepared, ScatterKernel kernel, const Planes* 
     if (!points) return;
 
     const Geometry own = grid_geometry(geometry);
-    Coefficients sum(own, dtype_float64, geometry.axes, Coefficients::packed);
+    Coefficients sum(own, dtype_float64, geometry.axes, Coefficients::packed, Coefficients::pulled);
     sum.clear(executor);
     double* total = reinterpret_cast<double*>(sum.planes().data);
     for (int64 g = 0; g < count; ++g) {
@@ -457,8 +535,71 @@ void scatter_some(const Prepared& prepared, ScatterKernel kernel, const Planes* 
             affine[i] += affines[static_cast<size_t>(g * affine_size + i)];
     }
     std::vector<double> pulled(static_cast<size_t>(geometry.axes * product(geometry.points, geometry.axes)));
-    sum.pull(PointPlanes(geometry, pulled.data()).planes, true, executor);
+    sum.pull(PointPlanes(geometry, pulled.data()).planes, executor);
     for (size_t i = 0; i < pulled.size(); ++i) points[i] += pulled[i];
+}
+
+// The gradients of one item.
+void scatter_item(const Deformation& one, const Gradients& gradients, const Grid& grid, Executor& executor);
+
+// Where the coefficients are many more than the voxels: as many at a time as the memory has room for, so that the
+// gradient of the image is a sum over parts of the output.
+void scatter_parts(const Deformation& one, const Gradients& gradients, const Grid& grid, Executor& executor) {
+    std::unique_ptr<ImageSum> image;
+    if (gradients.image) image = std::make_unique<ImageSum>(one);
+    for (const Deformation& half : halves_of(one)) {
+        Gradients part = gradients;
+        if (image) part.image = &image->new_part();
+        scatter_item(half, part, grid, executor);
+        if (image) image->add_part(executor);
+    }
+    if (image) image->store(*gradients.image, 0, executor);
+}
+
+void scatter_item(const Deformation& one, const Gradients& gradients, const Grid& grid, Executor& executor) {
+    Geometry boxed = with_whole_box(one.geometry);
+    const bool filtered = is_filtered(one);
+    if (!holds_whole_image(one) || is_mostly_border(boxed)) {
+        if (gradients.image && holds_whole_image(one)) ImageSum(one).store(*gradients.image, 0, executor);
+        if (product(one.geometry.output, one.geometry.axes) == 0) return;
+        SourceBox box = find_source_box(boxed, whole_output(boxed), grid.field(), one.affine);
+        if (box.outside || (is_mostly_border(boxed) && box.nowhere)) return;
+        if (holds_whole_image(one)) widen_long_axes(box, boxed);
+        boxed = with_box(boxed, box);
+        require_held(one, voxels_under_box(boxed, one.arithmetic, filtered));
+        if (is_worth_halving(one, boxed)) {
+            scatter_parts(one, gradients, grid, executor);
+            return;
+        }
+    }
+    for_channels(one, boxed, [&](int64 first, const Deformation& some) {
+        Prepared prepared(some, grid);
+        // Both of one layout: where a stencil lies is found once.
+        const auto use = filtered ? Coefficients::pulled : Coefficients::unfiltered;
+        auto make = [&] {
+            return std::make_unique<Coefficients>(boxed, some.arithmetic, some.channels, Coefficients::spaced, use);
+        };
+        std::unique_ptr<Coefficients> source;
+        std::unique_ptr<Coefficients> target;
+        if (gradients.points) {
+            source = make();
+            source->compute(some.image, executor);
+            prepared.set_source(*source, boxed);
+        }
+        if (gradients.image) {
+            target = make();
+            target->clear(executor);
+            if (!source) prepared.set_source(*target, boxed);
+        }
+        if (prepared.units > 0)
+            scatter_some(prepared, active_kernels().scatter, target ? &target->planes() : nullptr, gradients.points,
+                         gradients.affine, executor);
+        if (!target) return;
+        source.reset();
+        Planes image = *gradients.image;
+        image.offset += first;
+        target->pull(image, executor);
+    });
 }
 
 }  // namespace
@@ -467,50 +608,24 @@ void scatter(const Deformation& deformation, const Gradients& gradients, Executo
     const int64 grid_size = deformation.geometry.axes * product(deformation.geometry.points, deformation.geometry.axes);
     const int64 affine_size = deformation.geometry.axes * (deformation.geometry.axes + 1);
     for_each_item(deformation, executor, [&](int64 item, const Deformation& one, Executor& own) {
-        for_channels(one, [&](int64 first, const Deformation& some) {
-            Geometry boxed = with_whole_box(some.geometry);
-            const bool filtered = is_filtered(some);
-            Prepared prepared(some, own);
-            if (!holds_whole_image(some)) {
-                const SourceBox box = prepared.source_box();
-                if (box.outside) return;
-                boxed = with_box(boxed, box);
-                require_held(some, voxels_under_box(boxed, some.arithmetic, filtered));
-            }
-            // Both of one layout: where a stencil lies is found once.
-            const auto use = filtered ? Coefficients::pulled : Coefficients::unfiltered;
-            auto make = [&] {
-                return std::make_unique<Coefficients>(boxed, some.arithmetic, some.channels, Coefficients::spaced, use);
-            };
-            std::unique_ptr<Coefficients> source;
-            std::unique_ptr<Coefficients> target;
-            if (gradients.points) {
-                source = make();
-                source->compute(some.image, filtered, own);
-                prepared.set_source(*source, boxed);
-            }
-            if (gradients.image) {
-                target = make();
-                target->clear(own);
-                if (!source) prepared.set_source(*target, boxed);
-            }
-            if (prepared.units > 0)
-                scatter_some(prepared, active_kernels().scatter, target ? &target->planes() : nullptr,
-                             gradients.points ? gradients.points + item * grid_size : nullptr,
-                             gradients.affine ? gradients.affine + item * affine_size : nullptr, own);
-            if (!target) return;
-            source.reset();
-            Planes image = *gradients.image;
-            image.offset += item * deformation.channels + first;
-            target->pull(image, filtered, own);
-        });
+        Gradients of_item = {};
+        Planes image = {};
+        if (gradients.image) {
+            image = *gradients.image;
+            image.offset += item * deformation.channels;
+            of_item.image = &image;
+        }
+        if (gradients.points) of_item.points = gradients.points + item * grid_size;
+        if (gradients.affine) of_item.affine = gradients.affine + item * affine_size;
+        scatter_item(one, of_item, Grid(one.geometry, one.points, own), own);
     });
 }
 
 void displace_adjoint(const Deformation& deformation, double* points, Executor& executor) {
     const int64 grid_size = deformation.geometry.axes * product(deformation.geometry.points, deformation.geometry.axes);
     for_each_item(deformation, executor, [&](int64 item, const Deformation& one, Executor& own) {
-        const Prepared prepared(one, own);
+        const Grid grid(one.geometry, one.points, own);
+        const Prepared prepared(one, grid);
         if (prepared.units > 0)
             scatter_some(prepared, active_kernels().displace_adjoint, nullptr, points + item * grid_size, nullptr, own);
     });

@@ -75,26 +75,30 @@ void spread_row(const SampleJob& job, const Planes& image, const Row& row, const
 
 // ---- onto the positions --------------------------------------------------------------------------------------------
 
-// With axes that are not unrolled: one sum per axis, with the slopes in the place of that axis' weights.
+// With axes that are not unrolled: one sum per axis, with the slopes in the place of that axis' weights meanwhile. A copy
+// of both would not do: it is larger than the stacks of some threads.
 template <class T, int TAPS, int AXES>
-void gradient_by_sums(const char* at, const int64* stride, const T* weight, const T* slope, int axes, T* along) {
+void gradient_by_sums(const char* at, const int64* stride, T* weight, T* slope, int axes, T* along) {
     const CoefficientLines<T, TAPS> lines;
-    T mixed[max_axes * axis_step];
-    auto copy = [&](const T* from, int k) {
-        for (int tap = 0; tap < TAPS; ++tap)
-            mixed[k * axis_step + tap * tap_step] = from[k * axis_step + tap * tap_step];
+    auto exchange = [&](int k) {
+        for (int tap = 0; tap < TAPS; ++tap) {
+            T& one = weight[k * axis_step + tap * tap_step];
+            T& other = slope[k * axis_step + tap * tap_step];
+            const T kept = one;
+            one = other;
+            other = kept;
+        }
     };
-    for (int k = 0; k < axes; ++k) copy(weight, k);
     for (int k = 0; k < axes; ++k) {
-        copy(slope, k);
-        along[k] = looped_sum<T, TAPS, AXES>(at, stride, mixed, lines, axes - AXES);
-        copy(weight, k);
+        exchange(k);
+        along[k] = looped_sum<T, TAPS, AXES>(at, stride, weight, lines, axes - AXES);
+        exchange(k);
     }
 }
 
 // Adds value * gradient to `gradient` for each voxel of a row.
 template <class T, int ORDER, int AXES>
-void gradient_row(const SampleJob& job, const Row& row, const WeightRows<T>& weights, const WeightRows<T>& slopes,
+void gradient_row(const SampleJob& job, const Row& row, WeightRows<T>& weights, WeightRows<T>& slopes,
                   const char* source, const T* values, T (*gradient)[row_length]) {
     constexpr int taps = ORDER + 1;
     const int axes = job.geometry.axes;
@@ -104,8 +108,8 @@ void gradient_row(const SampleJob& job, const Row& row, const WeightRows<T>& wei
     for (int i = 0; i < row.count; ++i) {
         if (!row.everywhere && !row.exists[i]) continue;
         fetch_next_lines<taps, AXES>(source + row.offset[i], stride, i);
-        const T* weight = &weights[0][0][i];
-        const T* slope = &slopes[0][0][i];
+        T* weight = &weights[0][0][i];
+        T* slope = &slopes[0][0][i];
         T along[max_axes];
         if (axes == AXES) {
             stencil_gradient<T, taps, AXES>(source + row.offset[i], stride, weight, slope, lines, along);
@@ -140,7 +144,7 @@ void add_affine_gradient(const SampleJob& job, const Row& row, int k, const T* g
 template <class T>
 struct RowKernels {
     void (*spread)(const SampleJob&, const Planes&, const Row&, const WeightRows<T>&, Slab, const T*, char*);
-    void (*gradient)(const SampleJob&, const Row&, const WeightRows<T>&, const WeightRows<T>&, const char*, const T*,
+    void (*gradient)(const SampleJob&, const Row&, WeightRows<T>&, WeightRows<T>&, const char*, const T*,
                      T (*)[row_length]);
 };
 

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "../include/elasticnd/boundary.hpp"
+#include "../include/elasticnd/grid.hpp"
 #include "../include/elasticnd/spline.hpp"
 #include "core.hpp"
 
@@ -220,8 +221,8 @@ bool reach_of(const Geometry& geometry, int axis, Interval x, double largest, in
     const int64 last = padded_extent(geometry, axis) - 1;
     start = -border;
     extent = last + 1 + 2 * border;
-    if (!(largest < 1e15)) return false;          // NaN as well
-    const double slack = 1e-3 + 1e-14 * largest;  // above the rounding of a position, most often far below a voxel
+    if (!(largest < 1e300)) return false;         // NaN as well
+    const double slack = 1e-3 + 1e-14 * largest;   // above the rounding of a position, most often far below a voxel
     x = {x.low + geometry.padding - slack, x.high + geometry.padding + slack};
     // Farther than this, there is no position.
     const double reach = geometry.mode == mode_grid_constant ? common::border_reach(geometry.order) : 0;
@@ -239,6 +240,25 @@ bool reach_of(const Geometry& geometry, int axis, Interval x, double largest, in
     return has_outside && outside;
 }
 
+// Whether the displacement of a full-frame index is NaN because a coefficient is.
+bool meets_nan(const Geometry& geometry, const Field& field, const double* component, const int64* index) {
+    int64 first = 0;
+    for (int k = 0; k < geometry.axes; ++k) {
+        double weight[4];
+        first = first * field.extent[k] + common::grid_weights(index[k], geometry.image[k], geometry.points[k], weight);
+    }
+    for (int64 taps = 0; taps < int64(1) << (2 * geometry.axes); ++taps) {
+        int64 at = first;
+        int64 stride = 1;
+        for (int k = geometry.axes - 1, shift = 0; k >= 0; --k, shift += 2) {
+            at += (taps >> shift & 3) * stride;
+            stride *= field.extent[k];
+        }
+        if (std::isnan(component[at])) return true;
+    }
+    return false;
+}
+
 }  // namespace
 
 SourceBox find_source_box(const Geometry& geometry, const OutputPart& part, const Field& field, const double* affine) {
@@ -254,13 +274,19 @@ SourceBox find_source_box(const Geometry& geometry, const OutputPart& part, cons
     }
     bool few = true;
     int64 numbers = cell_count;
-    for (int k = 0; k < axes; ++k) few &= (numbers *= 4) <= most_pieces;
+    for (int k = 0; k < axes; ++k) few &= (numbers *= 4) <= most_pieces || cell_count == 1;
     const bool merged = cell_count > most_cells;
     if (merged) {
         for (Cells& along : cells) along.merge();
         cell_count = 1;
     }
     SourceBox box = {};
+    int64 voxel[max_axes];
+    bool one_voxel = true;
+    for (int k = 0; k < axes; ++k) {
+        voxel[k] = geometry.crop[k] + geometry.first[k] + part.first[k];
+        one_voxel &= part.last[k] - part.first[k] == 1;
+    }
     for (int k = 0; k < axes; ++k) {
         const double* component = field.coefficients + k * coefficients;
         double largest = 0;
@@ -295,6 +321,7 @@ SourceBox find_source_box(const Geometry& geometry, const OutputPart& part, cons
             }
             x.cover(place);
         }
+        if (one_voxel && !known) box.nowhere |= meets_nan(geometry, field, component, voxel);
         box.outside |= reach_of(geometry, k, x, known ? largest : INFINITY, box.start[k], box.extent[k]);
     }
     return box;

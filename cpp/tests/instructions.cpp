@@ -39,8 +39,9 @@ int main(int count, char** arguments) {
         measured([&] { sample(deformation, serial); });
     else if (kernel == "prefilter")
         measured([&] {
-            Coefficients coefficients(with_whole_box(deformation.geometry), dtype_float32, 1, Coefficients::spaced);
-            coefficients.compute(image.planes, true, serial);
+            Coefficients coefficients(with_whole_box(deformation.geometry), dtype_float32, 1, Coefficients::spaced,
+                                      Coefficients::computed);
+            coefficients.compute(image.planes, serial);
         });
     else if (kernel == "spread")
         measured([&] { scatter(deformation, {&image.planes, nullptr, nullptr}, serial); });

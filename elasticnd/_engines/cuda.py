@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import _core, _dtypes
 from .._config import is_deterministic
-from .._geometry import Geometry, Mode, make_geometry, with_derivative
+from .._geometry import Geometry, Mode, check_coefficients, make_geometry, with_derivative
 from . import Job, Motion
 from .kernels import CupyDevice, Device
 
@@ -327,8 +327,10 @@ def _source(job: Job, image: Array) -> _Source:
     if not (job.filtered and geometry["order"] > 1):
         return source
     axes = int(geometry["axes"])
-    extents: Shape = tuple((geometry["image"][:axes] + 2 * int(geometry["padding"])).tolist())
-    if geometry["padding"]:
+    padding = int(geometry["padding"])
+    check_coefficients(geometry["image"][:axes].tolist(), padding)
+    extents: Shape = tuple((geometry["image"][:axes] + 2 * padding).tolist())
+    if padding:
         padded = namespace().empty((*image.shape[: image.ndim - axes], *extents), _NUMPY_TYPES[job.arithmetic])
         planes = np.int64(math.prod(image.shape[: image.ndim - axes]))
         kernel = f"pad<{job.dtype}, {_C_TYPES[job.arithmetic]}>"
@@ -435,7 +437,9 @@ class _Target:
     def __init__(self, call: _Call, job: Job) -> None:
         xp = namespace()
         axes = call.axes
-        padded = (job.geometry["image"][:axes] + 2 * int(job.geometry["padding"])).tolist()
+        padding = int(job.geometry["padding"])
+        check_coefficients(job.geometry["image"][:axes].tolist(), padding)
+        padded = (job.geometry["image"][:axes] + 2 * padding).tolist()
         self.sum = xp.zeros((call.items * call.channels, *padded), _NUMPY_TYPES[job.arithmetic])
         self.arithmetic = job.arithmetic
         self.fixed: Array | None = None

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._geometry import Mode, padding_of
+from ..._geometry import Mode, check_coefficients, padding_of
 from ..._spec import ImageSpec
 from .axes import Array, AxisMap, Blocks, Floats, Indices, Surrounded, Taken, next_axis_last
 
@@ -134,6 +134,7 @@ def coefficients_adjoint(xp: Any, image: ImageSpec, gradient: Array) -> Array:
 def box_of(image: ImageSpec) -> Sequence[int]:
     """Give the extents of the coefficients."""
     beyond = padding_of(image.order, image.mode, image.prefilter) + border_width(image.order)
+    check_coefficients(_deformed(image), beyond)
     return [extent + 2 * beyond for extent in _deformed(image)]
 
 
