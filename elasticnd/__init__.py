@@ -3,9 +3,10 @@
 try:
     from . import _core
 except ImportError as error:  # pragma: no cover - the state of a source tree, not of an installation
+    from importlib.util import find_spec
     from pathlib import Path
 
-    if (Path(__file__).parent.parent / "CMakeLists.txt").exists():
+    if find_spec("elasticnd._core") is None and (Path(__file__).parent.parent / "CMakeLists.txt").exists():
         raise ImportError(
             "elasticnd is being imported from its source tree, which has no compiled core. Install it "
             "(pip install .) and start Python in another directory, or use the command elasticnd, or install it "

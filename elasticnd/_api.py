@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from . import _spec
 from ._bridges import eager
 from ._errors import reject_type, reject_value
+from ._floating_point import in_default_state
 from ._routes import bridge_of, common_bridge
 
 
@@ -104,6 +105,7 @@ def _prepare(
     return _Call(bridge, spec, displacement, affine)
 
 
+@in_default_state
 def deform_grid(
     X: Any,
     displacement: Any,
@@ -237,6 +239,7 @@ def deform_grid(
     return _like(X, bridge.forward(call.spec, images, call.displacement, call.affine))
 
 
+@in_default_state
 def deform_random_grid(
     X: Any,
     sigma: float | Sequence[float] = 25,
@@ -318,6 +321,7 @@ def deform_random_grid(
     return deform_grid(X, displacement, order, mode, cval, crop, prefilter, axis, affine, rotate, zoom)
 
 
+@in_default_state
 def random_displacement(
     points: int | Sequence[int] = 3,
     sigma: float | Sequence[float] = 25,
@@ -364,6 +368,7 @@ def random_displacement(
     return eager.random_normal((*batch, len(counts), *counts), scale, None, rng)
 
 
+@in_default_state
 def dense_displacement(
     displacement: Any, shape: Sequence[int], *, crop: Sequence[slice] | None = None
 ) -> NDArray[np.float64]:
@@ -412,6 +417,7 @@ def dense_displacement(
     return result
 
 
+@in_default_state
 def source_box(
     displacement: Any,
     shape: Sequence[int],
@@ -492,6 +498,7 @@ def source_box(
     return eager.source_box(spec, grid, matrix)
 
 
+@in_default_state
 def deform_grid_gradient(
     dY: Any,
     displacement: Any,
@@ -571,6 +578,7 @@ def deform_grid_gradient(
     return _like(dY, bridge.image_vjp(call.spec, gradients, call.displacement, call.affine))
 
 
+@in_default_state
 def deform_grid_vjp(
     dY: Any,
     X: Any,

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from . import _dtypes
 from ._engines import Floats, Job, Motion, engine_of
+from ._floating_point import in_default_state
 from ._geometry import Mode, make_geometry
 from ._spec import DeformSpec, ImageSpec, Shape
 
@@ -137,6 +138,7 @@ def real_parts(spec: DeformSpec) -> tuple[tuple[DeformSpec, ...], ...]:
 # ---- on arrays that hold values --------------------------------------------------------------------------------------
 
 
+@in_default_state
 def run(operator: Operator, spec: DeformSpec, operands: Operands, into: Array | None = None) -> list[Array]:
     """Apply an operator. What is image-like goes to `into`, if it is given; gradients of motions are float64."""
     if operator.verb in ADJOINT:

@@ -17,6 +17,7 @@
 
 #include "../include/elasticnd/boundary.hpp"
 #include "../include/elasticnd/prefilter.hpp"
+#include "floating_point.hpp"
 #include "request.hpp"
 #include "xla.hpp"
 
@@ -25,7 +26,9 @@ using namespace elasticnd;
 
 namespace {
 
-using Doubles = py::array_t<double, py::array::c_style>;
+constexpr int plain_array = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+using Doubles = py::array_t<double, plain_array>;
+using Integers = py::array_t<int64, plain_array>;
 
 // Not by the buffer protocol, which would describe every field anew at each call.
 Geometry geometry_of(const py::array& record) { return checked_geometry(record.data(), record.nbytes()); }
@@ -110,7 +113,7 @@ void sample_into(const py::array& geometry, const py::array& image, int dtype, c
     compute([&](Executor& executor) { sample_along(request.deformation, request.directions, executor); });
 }
 
-void displace_into(const py::array& geometry, const Doubles& points, const Doubles& output, int batch_axes) {
+void displace_into(const py::array& geometry, const Doubles& points, const py::array& output, int batch_axes) {
     require_writeable(output);
     Request request({geometry_of(geometry), batch_axes, true, dtype_float64}, nullptr, view_of(output, dtype_float64),
                     {numbers_of(points), {}, {}});
@@ -169,9 +172,9 @@ py::object scatter_of(const py::array& geometry, const py::array& gradient, int 
 }
 
 // First voxel and extent of what each block of the output reads: (blocks, axes, 2), as the blocks come.
-py::array_t<int64> source_voxels(const py::array& record, const py::array_t<int64, py::array::c_style>& blocks,
-                                 const Doubles& points, const std::optional<Doubles>& affine,
-                                 const std::optional<Doubles>& fixed, bool filtered, int arithmetic) {
+py::array_t<int64> source_voxels(const py::array& record, const Integers& blocks, const Doubles& points,
+                                 const std::optional<Doubles>& affine, const std::optional<Doubles>& fixed,
+                                 bool filtered, int arithmetic) {
     const Geometry geometry = geometry_of(record);
     const int64 axes = geometry.axes;
     if (blocks.ndim() != 3 || blocks.shape(1) != axes || blocks.shape(2) != 2) reject("blocks have a wrong shape");
@@ -263,10 +266,27 @@ py::dict geometry_layout() {
 
 }  // namespace
 
+namespace {
+
+constexpr const char* one_interpreter =
+    "elasticnd cannot be imported in a subinterpreter: its compiled core belongs to the main interpreter. Use threads "
+    "or "
+    "processes instead.";
+
+bool in_main_interpreter() { return PyInterpreterState_Get() == PyInterpreterState_Main(); }
+
+using Guard = py::call_guard<DefaultFloatingPoint>;
+
+}  // namespace
+
 // By this threadpoolctl knows the library.
 extern "C" PYBIND11_EXPORT int elasticnd_get_num_threads() { return get_threads(); }
 
+// The entry point of pybind11 waits for the GIL of the main interpreter, which is why a subinterpreter must not get
+// there.
+#define PyInit__core init_in_main_interpreter
 PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
+    if (!in_main_interpreter()) throw py::import_error(one_interpreter);  // Python 3.13 enters from the main one
     module.doc() = "The compiled core of elasticnd. Not public: use the functions of the package.";
     module.attr("version") = ELASTICND_VERSION;
     module.attr("max_axes") = max_axes;
@@ -303,36 +323,40 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
         },
         py::arg("name"), "Chooses an instruction set by its name.");
 
-    module.def("prefilter", prefilter_into, py::arg("geometry"), py::arg("image"), py::arg("image_dtype"),
+    module.def("prefilter", prefilter_into, Guard(), py::arg("geometry"), py::arg("image"), py::arg("image_dtype"),
                py::arg("coefficients"), py::arg("coefficients_dtype"), py::arg("filtered"),
                "Fills the coefficients, those in the geometry's box, from the image.");
-    module.def("prefilter_adjoint", prefilter_adjoint_into, py::arg("geometry"), py::arg("coefficients"),
+    module.def("prefilter_adjoint", prefilter_adjoint_into, Guard(), py::arg("geometry"), py::arg("coefficients"),
                py::arg("coefficients_dtype"), py::arg("image"), py::arg("image_dtype"), py::arg("filtered"),
                "Fills the image with the transpose of prefilter applied to the coefficients.");
-    module.def("sample", sample_into, py::arg("geometry"), py::arg("image"), py::arg("dtype"), py::arg("points"),
-               py::arg("affine").none(true), py::arg("fixed").none(true), py::arg("directions"), py::arg("output"),
-               py::arg("batch_axes"), py::arg("filtered"), py::arg("arithmetic"), py::arg("fill_element"),
-               py::arg("held").none(true),
+    module.def("sample", sample_into, Guard(), py::arg("geometry"), py::arg("image"), py::arg("dtype"),
+               py::arg("points"), py::arg("affine").none(true), py::arg("fixed").none(true), py::arg("directions"),
+               py::arg("output"), py::arg("batch_axes"), py::arg("filtered"), py::arg("arithmetic"),
+               py::arg("fill_element"), py::arg("held").none(true),
                "Fills the output with the deformed image. Of a part of the image, `held` tells first voxel and extent "
                "along each deformed axis.");
-    module.def("source_voxels", source_voxels, py::arg("geometry"), py::arg("blocks"), py::arg("points"),
+    module.def("source_voxels", source_voxels, Guard(), py::arg("geometry"), py::arg("blocks"), py::arg("points"),
                py::arg("affine").none(true), py::arg("fixed").none(true), py::arg("filtered"), py::arg("arithmetic"),
                "Returns what of the image is read for each of some blocks of the output, as first voxel and extent "
                "along each axis.");
-    module.def("displace", displace_into, py::arg("geometry"), py::arg("points"), py::arg("output"),
+    module.def("displace", displace_into, Guard(), py::arg("geometry"), py::arg("points"), py::arg("output"),
                py::arg("batch_axes"), "Fills the output with the displacement of each voxel.");
-    module.def("displace_adjoint", displace_adjoint_of, py::arg("geometry"), py::arg("gradient"), py::arg("points"),
-               py::arg("batch_axes"),
+    module.def("displace_adjoint", displace_adjoint_of, Guard(), py::arg("geometry"), py::arg("gradient"),
+               py::arg("points"), py::arg("batch_axes"),
                "Returns the transpose of displace, applied to the gradient; points of any values.");
     module.def(
-        "scatter", scatter_of, py::arg("geometry"), py::arg("gradient"), py::arg("dtype"), py::arg("image").none(true),
-        py::arg("points"), py::arg("affine").none(true), py::arg("fixed").none(true), py::arg("directions"),
-        py::arg("image_gradient").none(true), py::arg("batch_axes"), py::arg("filtered"), py::arg("arithmetic"),
-        py::arg("held").none(true),
+        "scatter", scatter_of, Guard(), py::arg("geometry"), py::arg("gradient"), py::arg("dtype"),
+        py::arg("image").none(true), py::arg("points"), py::arg("affine").none(true), py::arg("fixed").none(true),
+        py::arg("directions"), py::arg("image_gradient").none(true), py::arg("batch_axes"), py::arg("filtered"),
+        py::arg("arithmetic"), py::arg("held").none(true),
         "Pulls the gradient of the output back: fills image_gradient, and with an image returns the gradients of "
         "the control points and, if there is one, per batch item of the inverse of the affine map. Of a part of the "
         "image, `held` "
         "tells first voxel and extent along each deformed axis; what is not read of it keeps its gradient.");
+    module.def("floating_point_state", floating_point_state, "How this thread rounds, as the processor has it.");
+    module.def("default_floating_point_state", default_floating_point_state,
+               "The state that results are defined by: to nearest, and tiny numbers are no zeros.");
+    module.def("set_floating_point_state", set_floating_point_state, py::arg("state"), "Sets how this thread rounds.");
     module.attr("xla_version") = py::make_tuple(xla_version[0], xla_version[1]);
     module.def("xla_targets", xla_targets,
                "The handlers for XLA by their names; none if compiled without its headers.");
@@ -340,4 +364,11 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
     const py::module_ os = py::module_::import("os");
     if (py::hasattr(os, "register_at_fork"))
         os.attr("register_at_fork")(py::arg("after_in_child") = py::cpp_function(remember_main_thread));
+}
+#undef PyInit__core
+
+extern "C" PYBIND11_EXPORT PyObject* PyInit__core() {
+    if (in_main_interpreter()) return init_in_main_interpreter();
+    PyErr_SetString(PyExc_ImportError, one_interpreter);
+    return nullptr;
 }

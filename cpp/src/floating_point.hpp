@@ -4,7 +4,7 @@
 
 namespace elasticnd {
 
-// The calling thread's state, and another one; 0 where the processor is not known.
+// The calling thread's state, and another one; elsewhere than on x86 and AArch64, the rounding alone.
 uint64 floating_point_state();
 void set_floating_point_state(uint64 state);
 

@@ -13,6 +13,7 @@
 #include <optional>
 #include <vector>
 
+#include "floating_point.hpp"
 #include "request.hpp"
 
 namespace elasticnd {
@@ -28,6 +29,7 @@ class SharedRun {
    public:
     SharedRun(int64 count, const std::function<void(int64)>& task) : count_(count), task_(task) {}
     void work() {
+        const DefaultFloatingPoint arithmetic;
         for (;;) {
             const int64 next = next_.fetch_add(1);
             if (next >= count_) return;
@@ -177,7 +179,11 @@ class Arguments {
         Motion motion = {};
         motion.points = next_numbers();
         motion.affine = next_numbers_if(job.has_affine);
-        if (fixed.size() > 0) motion.fixed = {fixed.begin(), static_cast<int64>(fixed.size())};
+        if (fixed.size() > 0) {
+            kept_.emplace_back(fixed.size());  // whose numbers XLA need not align
+            std::memcpy(kept_.back().data(), fixed.begin(), fixed.size() * sizeof(double));
+            motion.fixed = {kept_.back().data(), static_cast<int64>(kept_.back().size())};
+        }
         return motion;
     }
     std::vector<DirectionNumbers> next_directions(const Job& job) {
@@ -212,6 +218,7 @@ void store(const double* from, const ffi::AnyBuffer& to) {
 
 template <class Body>
 ffi::Error guarded(Body body) {
+    const DefaultFloatingPoint arithmetic;
     try {
         body();
         return ffi::Error::Success();

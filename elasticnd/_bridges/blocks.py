@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from .. import _dtypes, _operators
 from .._config import sharing_threads
 from .._errors import reject_value
+from .._floating_point import in_default_state
 from .._spec import DeformSpec, Shape, Window
 from . import eager
 
@@ -181,6 +182,7 @@ def overlaps(call: Call, block: Block) -> list[Overlap]:
 Source = Any
 
 
+@in_default_state
 def deform(call: Call, block: Block, source: Source) -> Array:
     """Compute a block of the output."""
     spec = _spec_of(call, block)
@@ -198,6 +200,7 @@ class Pulled(NamedTuple):
     affine: Array | None
 
 
+@in_default_state
 def pull(call: Call, block: Block, gradient: Array, source: Source | None) -> Pulled:
     """Pull a block's gradient back: to the image and, where that is given, to control grid and matrix."""
     spec = _spec_of(call, block)
@@ -210,6 +213,7 @@ def pull(call: Call, block: Block, gradient: Array, source: Source | None) -> Pu
     return Pulled(of_image, of_displacement, of_affine)
 
 
+@in_default_state
 def sum_parts(shape: Shape, dtype: np.dtype[Any], overlaps: list[Overlap], pulled: list[Pulled]) -> Array:
     """Add what the gradients of parts of an image have in one of its chunks."""
     total: Array = np.zeros(shape, np.float32 if dtype.itemsize < 4 else dtype)  # types of 16 bits lose small summands

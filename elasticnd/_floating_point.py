@@ -1,0 +1,44 @@
+"""The floating-point state in which everything is computed, whatever the caller has set."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import numpy as np
+
+from . import _core
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+_DEFAULT = _core.default_floating_point_state()
+
+
+def in_default_state(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Run a function with rounding to nearest, tiny numbers as they are, and no floating-point errors of NumPy.
+
+    The state of the caller is that of one thread: results would depend on which thread computes what.
+    """
+
+    @wraps(function)
+    def run(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+        if _is_recorded():
+            return function(*arguments, **options)
+        before = _core.floating_point_state()
+        _core.set_floating_point_state(_DEFAULT)
+        try:
+            with np.errstate(all="ignore"):
+                return function(*arguments, **options)
+        finally:
+            _core.set_floating_point_state(before)
+
+    return run
+
+
+def _is_recorded() -> bool:
+    """Tell whether PyTorch's compiler reads the code: what it records is computed later."""
+    torch = sys.modules.get("torch")
+    return torch is not None and hasattr(torch, "compiler") and bool(torch.compiler.is_compiling())
