@@ -145,3 +145,20 @@ def test_nothing_is_written_to(rng):
         elasticnd.deform_grid(image, displacement, order, mode, affine=affine)
         elasticnd.deform_grid_vjp(image, image, displacement, order, mode, affine=affine)
     assert bits([image, displacement, affine]) == before
+
+
+@pytest.mark.parametrize("order", [0, 1, 3])
+@pytest.mark.parametrize("mode", ["wrap", "mirror", "reflect", "grid-wrap", "nearest"])
+def test_instruction_sets_agree_on_far_positions(mode, order, rng):
+    X = rng.normal(size=(9, 11))
+    results = []
+    before = _core.kernels()
+    far = [
+        sign * (size + step) for sign in (-1, 1) for size in (2.0**50, 2.0**51, 1.5 * 2.0**51) for step in (0, 0.5, 3)
+    ]
+    for name in _core.available_kernels():
+        _core.choose_kernels(name)
+        results.append([elasticnd.deform_grid(X, np.full((2, 1, 1), d), order=order, mode=mode) for d in far])
+    _core.choose_kernels(before)
+    for one in results:
+        assert np.array_equal(one, results[0], equal_nan=True)

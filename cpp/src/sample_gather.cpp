@@ -14,7 +14,7 @@ namespace {
 // Where tap `tap` along an axis lies in the source, in bytes from its start; beyond_border if the mode leaves it out.
 int64 tap_offset(const SampleJob& job, const Row& row, int i, int axis, int tap) {
     const Geometry& geometry = job.geometry;
-    const int64 first = static_cast<int64>(row.first[axis][i] + floor_of(row.place[axis][i]));
+    const int64 first = static_cast<int64>(row.first[axis][i] + floor_of_small(row.place[axis][i]));
     const int64 index = fold_index(first + tap, geometry.image[axis], geometry.mode);
     if (index == beyond_border) return beyond_border;
     // Of a box that were wrong, nothing else is read.
@@ -42,7 +42,7 @@ T sum_at_border(const SampleJob& job, const Row& row, int i, const char* source,
     T weight[max_axes][taps];
     for (int k = 0; k < axes; ++k) {
         const double place = row.place[k][i];
-        spline_weights<1, 0>(static_cast<T>(place - floor_of(place)), weight[k]);
+        spline_weights<1, 0>(static_cast<T>(place - floor_of_small(place)), weight[k]);
         for (int tap = 0; tap < taps; ++tap) offset[k][tap] = tap_offset(job, row, i, k, tap);
     }
     T sum = T(0);

@@ -54,7 +54,7 @@ template <bool KEEP_FIRST>
 void split_row(const Split& split, int count, double* x, double* first, double* sum) {
     for (int i = 0; i < count; ++i) {
         const double shifted = x[i] + split.shift;
-        const double tap = maximum(split.low, minimum(floor_of(shifted) - split.before, split.high));
+        const double tap = maximum(split.low, minimum(floor_of_small(shifted) - split.before, split.high));
         x[i] = shifted - (tap + split.before);
         if constexpr (KEEP_FIRST) first[i] = tap;
         sum[i] += (tap - split.low) * split.stride;
@@ -86,7 +86,7 @@ void inner_grid_weights(const Geometry& geometry, int64 first, int64 count, int6
         double* w = weight + done;
         for (int i = 0; i < some; ++i) {
             const double g = (start + static_cast<double>(done) + i) * cells / voxels;
-            whole[i] = maximum(minimum(floor_of(g), last), 0.0);
+            whole[i] = maximum(minimum(floor_of_small(g), last), 0.0);
             double weights[4];
             spline_weights<3, 0>(g - whole[i], weights);
             for (int tap = 0; tap < 4; ++tap) w[tap * stride + i] = weights[tap];
@@ -314,7 +314,7 @@ void Walk::find_leaving(int axis, Row& row) const {
     const Split split = split_of(job_, axis);
     if (axis == 0) std::memset(row.leaves, 0, sizeof row.leaves);
     for (int i = 0; i < row.count; ++i) {
-        const double tap = floor_of(row.place[axis][i] + split.shift) - split.before;
+        const double tap = floor_of_small(row.place[axis][i] + split.shift) - split.before;
         row.leaves[i] |= tap < split.low || tap > split.high;
         row.inside &= !row.leaves[i];
     }

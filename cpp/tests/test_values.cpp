@@ -1,4 +1,6 @@
 // Values against direct formulas: linear interpolation, interpolation of the samples, patches of a whole.
+#include <cmath>
+
 #include "support.hpp"
 
 namespace elasticnd {
@@ -140,9 +142,22 @@ void test_patches() {
                 }
 }
 
+void test_floor() {
+    const double whole = 2251799813685248.0;  // 2^51: from here on there are halves, from twice as much on no fractions
+    for (const double size : {0.0, 0.5, 1.0, 1.5, 3e9, whole - 1, whole, 1.5 * whole, 2 * whole, 4 * whole, 1e300})
+        for (const double step : {-1.5, -0.5, -1e-9, 0.0, 0.25, 0.5, 1.5})
+            for (const double sign : {-1.0, 1.0}) {
+                const double x = sign * (size + step);
+                CHECK(common::floor_of(x) == std::floor(x), "floor of %.17g: %.17g", x, common::floor_of(x));
+                if (std::abs(x) < whole) CHECK(common::floor_of_small(x) == std::floor(x), "small floor of %.17g", x);
+            }
+    CHECK(std::isnan(common::floor_of(std::nan(""))) && common::floor_of(-INFINITY) == -INFINITY, "floor of no number");
+}
+
 }  // namespace
 
 void test_values() {
+    test_floor();
     test_linear_interpolation();
     test_identity();
     test_patches();
