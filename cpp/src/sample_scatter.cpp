@@ -75,8 +75,8 @@ void spread_row(const SampleJob& job, const Planes& image, const Row& row, const
 
 // ---- onto the positions --------------------------------------------------------------------------------------------
 
-// With axes that are not unrolled: one sum per axis, with the slopes in the place of that axis' weights meanwhile. A copy
-// of both would not do: it is larger than the stacks of some threads.
+// With axes that are not unrolled: one sum per axis, with the slopes in the place of that axis' weights meanwhile. A
+// copy of both would not do: it is larger than the stacks of some threads.
 template <class T, int TAPS, int AXES>
 void gradient_by_sums(const char* at, const int64* stride, T* weight, T* slope, int axes, T* along) {
     const CoefficientLines<T, TAPS> lines;
