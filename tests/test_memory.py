@@ -95,7 +95,7 @@ def test_values_do_not_depend_on_what_is_held(order, sigma, mode, rng):
 
 
 @pytest.mark.parametrize("mode", ["constant", "nearest", "mirror", "grid-constant"])
-@pytest.mark.parametrize("value", [np.nan, 1e300])
+@pytest.mark.parametrize("value", [np.nan, 1e200])
 def test_positions_that_are_none_take_no_memory(value, mode):
     displacement = np.full((7,) + (1,) * 7, value)
     result = elasticnd.deform_grid(np.ones((1,) * 7), displacement, mode=mode, cval=3)

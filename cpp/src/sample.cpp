@@ -208,7 +208,7 @@ std::array<Deformation, 2> halves_of(const Deformation& one) {
     Deformation second = one;
     first.geometry.output[axis] = half;
     second.geometry.output[axis] -= half;
-    second.geometry.first[axis] += half;
+    second.geometry.start[axis] += half;
     second.output.data += half * one.output.stride[axis];
     return {first, second};
 }

@@ -222,17 +222,20 @@ bool reach_of(const Geometry& geometry, int axis, Interval x, double largest, in
     start = -border;
     extent = last + 1 + 2 * border;
     if (!(largest < 1e300)) return false;         // NaN as well
-    const double slack = 1e-3 + 1e-14 * largest;   // above the rounding of a position, most often far below a voxel
+    const double slack = 1e-3 + 1e-14 * largest;  // above the rounding of a position, most often far below a voxel
     x = {x.low + geometry.padding - slack, x.high + geometry.padding + slack};
     // Farther than this, there is no position.
     const double reach = geometry.mode == mode_grid_constant ? common::border_reach(geometry.order) : 0;
     const bool has_outside = geometry.mode == mode_constant || geometry.mode == mode_grid_constant;
     const bool outside = x.high < -reach || x.low > static_cast<double>(last) + reach;
     x = folded(geometry, x, static_cast<double>(last));
+    // A clamped bound has no rounding error; a folded one that has more than the axis means nothing.
+    const bool clamps = has_outside || geometry.mode == mode_nearest;
+    const double error = clamps ? 1e-3 : std::min(slack, static_cast<double>(extent));
     const double shift = common::knot_shift(geometry.order);
     const int64 before = geometry.order / 2;
-    const int64 lowest = common::floor_to_integer(x.low - slack + shift) - before;
-    const int64 highest = common::floor_to_integer(x.high + slack + shift) - before + geometry.order;
+    const int64 lowest = common::floor_to_integer(x.low - error + shift) - before;
+    const int64 highest = common::floor_to_integer(x.high + error + shift) - before + geometry.order;
     const bool ends = common::ends_at_last_voxel(geometry.order, geometry.mode, last + 1);
     const int64 end = std::min(highest, ends ? last : last + border);
     start = std::clamp(lowest, -border, end - geometry.order);
@@ -284,7 +287,7 @@ SourceBox find_source_box(const Geometry& geometry, const OutputPart& part, cons
     int64 voxel[max_axes];
     bool one_voxel = true;
     for (int k = 0; k < axes; ++k) {
-        voxel[k] = geometry.crop[k] + geometry.first[k] + part.first[k];
+        voxel[k] = geometry.start[k] + part.first[k];
         one_voxel &= part.last[k] - part.first[k] == 1;
     }
     for (int k = 0; k < axes; ++k) {
