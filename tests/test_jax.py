@@ -184,6 +184,182 @@ def test_without_float64(dtype):
     assert done.returncode == 0, done.stderr
 
 
+# ---- outside of programs ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def compilations():
+    """Names of what XLA compiles during a test."""
+    names = []
+
+    def listen(event, _duration, **details):
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(details.get("fun_name", event))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield names
+    jax.monitoring.clear_event_listeners()
+
+
+def random_options(k):
+    """Return options that differ from call to call; the crop keeps its extent, as a batch needs it."""
+    start = k % 3
+    return {
+        "rotate": 3.0 + k,
+        "zoom": 1.1 + 0.01 * k,
+        "cval": 0.1 * k,
+        "crop": (slice(start, start + 4), slice(start, start + 3)),
+    }
+
+
+def deform_anew(k):
+    return lambda x, d, a: elasticnd.deform_grid(x, d, affine=a, **random_options(k))
+
+
+OUTSIDE_OF_PROGRAMS = {
+    "plain": lambda f, x, d, a: f(x, d, a),
+    "grad": lambda f, x, d, a: jax.grad(lambda *inputs: f(*inputs).sum(), (0, 1, 2))(x, d, a),
+    "hessian product": lambda f, x, d, a: jax.jvp(jax.grad(lambda d: f(x, d, a).sum()), (d,), (d,)),
+    "vmap": lambda f, x, d, a: jax.vmap(f, (None, 0, None))(x, jnp.stack([d, 2 * d]), a),
+    "grad of vmap": lambda f, x, d, a: jax.grad(lambda a: jax.vmap(f, (0, None, None))(x[None], d, a).sum())(a),
+    "vjp": lambda f, x, d, a: elasticnd.deform_grid_vjp(x, x, d, affine=a, rotate=f(x, d, a).mean().item()),
+    "complex": lambda f, x, d, a: f(x + 1j, d, a),
+}
+
+
+@pytest.mark.parametrize("way", OUTSIDE_OF_PROGRAMS)
+def test_new_options_compile_nothing(way, compilations, rng):
+    """XLA would compile a program for each, and keep it."""
+    inputs = arrays(rng)
+    call = OUTSIDE_OF_PROGRAMS[way]
+    call(deform_anew(0), *inputs)  # operations of JAX itself, once for the shapes
+    del compilations[:]
+    for k in range(1, 6):
+        call(deform_anew(k), *inputs)
+    assert not compilations
+
+
+def test_compilations_are_seen(compilations, rng):
+    """The test above would see those that it forbids."""
+    x, d, a = arrays(rng)
+    jax.jit(deform_anew(99))(x, d, a)
+    assert compilations
+
+
+@pytest.mark.parametrize("way", OUTSIDE_OF_PROGRAMS)
+def test_calls_outside_of_programs_do_as_programs_do(way, monkeypatch, rng):
+    inputs = arrays(rng)
+    at_once = OUTSIDE_OF_PROGRAMS[way](deform_anew(1), *inputs)
+    monkeypatch.setattr(bridge, "_are_at_hand", lambda flat: False)
+    close(at_once, OUTSIDE_OF_PROGRAMS[way](deform_anew(1), *inputs))
+
+
+def in_default_device(device, x, d):
+    with jax.default_device(device):
+        return elasticnd.deform_grid(jnp.asarray(x), d)
+
+
+def made_for_another_default_device(device, x, d):
+    with jax.default_device(device):
+        x = jnp.asarray(x)
+    return elasticnd.deform_grid(x, d)
+
+
+def in_a_mesh(device, x, d):
+    x, d = jnp.asarray(x), jnp.asarray(d)
+    if not hasattr(jax, "set_mesh"):
+        pytest.skip("this JAX has no jax.set_mesh")
+    with jax.set_mesh(jax.make_mesh((2,), ("b",))):
+        return elasticnd.deform_grid(x, d)
+
+
+def in_pinned_memory(device, x, d):
+    place = jax.sharding.SingleDeviceSharding(device, memory_kind="pinned_host")
+    return elasticnd.deform_grid(jax.device_put(x, place), d)
+
+
+PLACES = {
+    "nowhere": lambda device, x, d: elasticnd.deform_grid(jnp.asarray(x), d),
+    "image on a device": lambda device, x, d: elasticnd.deform_grid(jax.device_put(x, device), d),
+    "grid on a device": lambda device, x, d: elasticnd.deform_grid(jnp.asarray(x), jax.device_put(d, device)),
+    "default device": in_default_device,
+    "another default device": made_for_another_default_device,
+    "mesh": in_a_mesh,
+    "pinned memory": in_pinned_memory,
+    "weak type": lambda device, x, d: elasticnd.deform_grid(jnp.full((9, 8), 1.0) * 1.0, d),
+    "primal of NumPy": lambda device, x, d: jax.jvp(lambda x: elasticnd.deform_grid(x, d), (x,), (x,))[1],
+    "under a transfer guard": lambda device, x, d: guarded(jnp.asarray(x), jnp.asarray(d)),
+}
+
+
+def guarded(x, d):
+    with jax.transfer_guard("disallow_explicit"):
+        return elasticnd.deform_grid(x, d)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_results_outside_of_programs_lie_where_those_of_programs_do(place, mesh, monkeypatch, rng):
+    x, d = rng.standard_normal((9, 8)), rng.uniform(-1, 1, (2, 3, 3))
+    ours = PLACES[place](jax.devices()[1], x, d)
+    monkeypatch.setattr(bridge, "_are_at_hand", lambda flat: False)
+    theirs = PLACES[place](jax.devices()[1], x, d)
+    same(ours, theirs)
+    for name in ("dtype", "weak_type", "committed"):
+        assert getattr(ours, name) == getattr(theirs, name)
+    assert ours.sharding.is_equivalent_to(theirs.sharding, ours.ndim)
+    assert ours.sharding.memory_kind == theirs.sharding.memory_kind
+
+
+def test_arrays_of_64_bits_keep_them_where_new_ones_have_none():
+    code = """
+import jax, jax.numpy as jnp, elasticnd
+jax.config.update("jax_enable_x64", True)
+image, grid = jnp.ones((9, 8)), jnp.zeros((2, 3, 3))
+jax.config.update("jax_enable_x64", False)
+assert elasticnd.deform_grid(image, grid).dtype == "float64"
+"""
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_donated_and_deleted_arrays():
+    image, d = jnp.ones((64, 64)), jnp.zeros((2, 3, 3))
+    deformed = elasticnd.deform_grid(image, d)
+    again = jax.jit(lambda x: x + 1, donate_argnums=0)(deformed)
+    assert deformed.is_deleted()
+    assert (again == 2).all()
+    with pytest.raises(RuntimeError, match="deleted"):
+        elasticnd.deform_grid(deformed, d)
+
+
+@pytest.mark.parametrize("is_sharded", [False, True])
+def test_without_jit(is_sharded, mesh, rng):
+    x, d, _ = arrays(rng, batch=(2,))
+    expected = elasticnd.deform_grid(x, d, axis=(1, 2))
+    if is_sharded:
+        x = jax.device_put(x, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("b")))
+        d = jax.device_put(d, x.sharding)
+    with jax.disable_jit():
+        same(elasticnd.deform_grid(x, d, axis=(1, 2)), expected)
+
+
+@pytest.mark.parametrize("is_sharded", [False, True])
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["plain", "jit"])
+@pytest.mark.parametrize(("value", "watch"), [(np.nan, "jax_debug_nans"), (np.inf, "jax_debug_infs")])
+def test_watch_for_nan_and_infinity(value, watch, wrap, is_sharded, mesh):
+    x, d = jnp.ones((2, 5, 5)).at[0, 2, 2].set(value), jnp.zeros((2, 2, 3, 3))
+    if is_sharded:
+        x = jax.device_put(x, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("b")))
+        d = jax.device_put(d, x.sharding)
+    deform = wrap(partial(elasticnd.deform_grid, order=0, axis=(1, 2)))
+    jax.config.update(watch, True)
+    try:
+        with pytest.raises(FloatingPointError, match=r"elasticnd: (NaN|infinity) in a result"):
+            deform(x, d)
+    finally:
+        jax.config.update(watch, False)
+
+
 def test_errors_inside_of_a_program(rng):
     x, d, _ = arrays(rng)
     with pytest.raises(Exception, match="affine: got a singular matrix"):

@@ -1,5 +1,7 @@
 """The bridge for JAX: a primitive with its rules, which XLA runs through its foreign function interface.
 
+Outside of programs, arrays that lie in the host's memory go to the core directly.
+
 Where JAX lacks what a primitive needs, a function with `jax.custom_vjp` serves instead: it has reverse mode alone, and
 once. Where XLA lacks the interface, it calls through Python.
 """
@@ -39,6 +41,8 @@ except ImportError:  # pragma: no cover - an older or newer JAX
 
 Array = Any
 
+_OneDevice = jax.sharding.SingleDeviceSharding
+
 
 def info(array: Array) -> ArrayInfo:
     """Tell shape and dtype."""
@@ -54,7 +58,7 @@ def engine_name(array: Array) -> tuple[str, str]:
         )
     platform = next(iter(array.devices())).platform
     if platform == "cpu":
-        return "cpu", "an array in the host's memory, which XLA hands to the core"
+        return "cpu", "an array in the host's memory, which the core reads"
     if platform in ("cuda", "gpu") and _has_cupy():
         return "cuda", "an array on a CUDA device, which XLA hands to the kernels"
     return "generic", f"operations of JAX, on a device of kind {platform}"
@@ -226,7 +230,9 @@ def _results(operator: Operator, flat: Sequence[Any]) -> list[tuple[Shape, Any]]
 
 
 def _call(operator: Operator, flat: Sequence[Array]) -> list[Array]:
-    """Have XLA call the core, or Python."""
+    """Have XLA call the core, or Python; arrays that are at hand need no XLA."""
+    if _are_at_hand(flat):
+        return _run_at_once(operator, flat)
     kinds = [jax.ShapeDtypeStruct(*result) for result in _results(operator, flat)]
     if not _has_targets():
         return list(jax.pure_callback(partial(_run, operator), kinds, *flat, vmap_method="sequential"))
@@ -240,6 +246,48 @@ def _run(operator: Operator, *flat: Array) -> list[np.ndarray[Any, Any]]:
     results = _operators.run(operator, operator.call, structured(operator, arrays))
     kinds = _results(operator, arrays)
     return [result.astype(dtype, copy=False) for result, (_, dtype) in zip(results, kinds, strict=True)]
+
+
+# ---- without a program -----------------------------------------------------------------------------------------------
+
+
+def _are_at_hand(flat: Sequence[Array]) -> bool:
+    """Check whether all arrays have values in the memory of one host device, where the core can read them.
+
+    XLA compiles a program for every new crop, angle or border value; the core needs none.
+    """
+    arrays = [array for array in flat if not isinstance(array, np.ndarray)]
+    if any(isinstance(array, jax.core.Tracer) or not isinstance(array.sharding, _OneDevice) for array in arrays):
+        return False
+    mesh = getattr(jax.sharding, "get_abstract_mesh", None)  # which an older JAX lacks
+    if mesh is not None and not mesh().empty:  # results go to its devices
+        return False
+    # New arrays have no more than 32 bits then, but results shall have the types of arrays that are there.
+    if not jax.config.jax_enable_x64 and any(array.dtype.itemsize == 8 for array in flat):
+        return False
+    placements = _placements(arrays)
+    on_host = all(device.platform == "cpu" for array in arrays for device in array.devices())
+    return on_host and (len(placements) == 1 or (not placements and _default_platform() == "cpu"))
+
+
+def _placements(arrays: Sequence[Array]) -> frozenset[Any]:
+    """Return where someone has put arrays."""
+    return frozenset(array.sharding for array in arrays if getattr(array, "committed", False))
+
+
+def _default_platform() -> str:
+    """Return the kind of device where arrays lie that nobody has put anywhere."""
+    default = jax.config.jax_default_device
+    if default is None:
+        return str(jax.default_backend())
+    return default if isinstance(default, str) else str(default.platform)
+
+
+def _run_at_once(operator: Operator, flat: Sequence[Array]) -> list[Array]:
+    """Apply an operator to arrays that are at hand; the results are placed as those of a program would be."""
+    placement = next(iter(_placements(flat)), None)
+    with jax.transfer_guard_host_to_device("allow"):  # the memory is handed over, nothing is transferred
+        return [jax.device_put(result, placement) for result in _run(operator, *flat)]
 
 
 class _Calculus:
@@ -330,6 +378,26 @@ def _map(flat: Sequence[Array], dims: Sequence[int | None], *, operator: Operato
     mapped = structured(operator, [dim is not None for dim in dims])
     results = _rules.apply_mapped(_CALCULUS, operator, size, structured(operator, first), mapped)
     return results, [0] * len(results)
+
+
+def _evaluate(*flat: Array, operator: Operator) -> list[Array]:
+    """Apply the primitive outside of programs."""
+    if _are_at_hand(flat):
+        results = _run_at_once(operator, flat)
+    else:
+        # JAX would run a program that is disabled, or has given NaN, by the primitives in it: this one.
+        with jax.disable_jit(False), jax.debug_nans(False), jax.debug_infs(False):
+            results = _jitted(operator)(*flat)
+    if jax.config.jax_debug_nans:
+        _check_for("NaN", jnp.isnan, results)
+    if jax.config.jax_debug_infs:
+        _check_for("infinity", jnp.isinf, results)
+    return results
+
+
+def _check_for(name: str, is_bad: Any, results: Sequence[Array]) -> None:
+    if any(bool(is_bad(result).any()) for result in results):
+        raise FloatingPointError(f"elasticnd: {name} in a result")
 
 
 @lru_cache(maxsize=512)
@@ -445,7 +513,7 @@ def _along_one(function: Any, direction: _operators.Pair, *here: Array) -> Array
 def _make_primitive() -> Any:
     primitive = Primitive("elasticnd")
     primitive.multiple_results = True
-    primitive.def_impl(lambda *flat, operator: _jitted(operator)(*flat))
+    primitive.def_impl(_evaluate)
     primitive.def_abstract_eval(_abstract)
     ad.primitive_jvps[primitive] = _push
     ad.primitive_transposes[primitive] = _pull
