@@ -123,6 +123,11 @@ class ElasticDeform(keras.layers.Layer):
         results = deform_grid(tensors, displacement, order=self.order, mode=self.mode, cval=self.cval, axis=axes)
         return results if several else results[0]
 
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Return the shapes of the inputs."""
+        several = len(input_shape) > 0 and isinstance(input_shape[0], (list, tuple))
+        return [tuple(shape) for shape in input_shape] if several else tuple(input_shape)
+
     def compute_output_spec(self, inputs: Any, training: bool | None = None) -> Any:
         """Give the shapes and types of the inputs."""
         several = isinstance(inputs, (list, tuple))

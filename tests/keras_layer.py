@@ -57,6 +57,11 @@ def main(folder):
     moved = keras.ops.convert_to_numpy(channels_first(np.moveaxis(images, -1, 1)))
     np.testing.assert_allclose(moved[:, 0, :-1, :-1], images[:, 1:, 1:, 0], atol=5e-6)
 
+    assert layer.compute_output_shape((None, 16, 16, 1)) == (None, 16, 16, 1)
+    assert layer.compute_output_shape([(8, 16, 16, 1), [8, None, 16, 2]]) == [(8, 16, 16, 1), (8, None, 16, 2)]
+    over_time = keras.layers.TimeDistributed(elasticnd.keras.ElasticDeform(displacement=np.zeros((2, 3, 3))))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(over_time(images[None])), images[None], atol=5e-6)
+
     same = elasticnd.keras.ElasticDeform.from_config(layer.get_config())
     assert same.get_config() == layer.get_config()
 
