@@ -1,5 +1,8 @@
 """What only TensorFlow has: tapes, tf.function with unknown shapes, tf.data, SavedModel, and XLA."""
 
+import subprocess
+import sys
+
 import frameworks
 import numpy as np
 import pytest
@@ -174,7 +177,7 @@ def test_what_xla_cannot_compile_is_refused_with_advice():
         tf.function(elasticnd.deform_grid, jit_compile=True, input_signature=sizes)(x, d)
     inner = tf.function(elasticnd.deform_grid)
     inner(x, d)  # traced before it is known that XLA is to compile it
-    with pytest.raises(Exception, match="use_jit_compile_False"):
+    with pytest.raises(Exception, match=r"for_XLA_or_SavedModel_trace_it_with_elasticnd\.engine_generic"):
         tf.function(lambda *inputs: inner(*inputs), jit_compile=True)(x, d)  # noqa: PLW0108
 
 
@@ -235,6 +238,53 @@ def test_saved_model(tmp_path, rng):
     module = Module()
     tf.saved_model.save(module, str(tmp_path))
     assert np.array_equal(tf.saved_model.load(str(tmp_path))(x, d), module(x, d))
+
+
+def test_saved_model_of_plain_operations_runs_in_another_process(tmp_path, rng):
+    """Without elasticnd there; one that calls Python says what to do."""
+    x, d, _ = arrays(rng)
+    sizes = [tf.TensorSpec(x.shape, x.dtype), tf.TensorSpec(d.shape, d.dtype)]
+
+    def by_operations(x, d):
+        with elasticnd.engine("generic"):
+            return elasticnd.deform_grid(x, d, mode="mirror")
+
+    np.savez(tmp_path / "arrays.npz", x=x, d=d, expected=elasticnd.deform_grid(x, d, mode="mirror"))
+    code = """
+import sys
+import numpy as np
+import tensorflow as tf
+arrays = np.load(sys.argv[2])
+got = tf.saved_model.load(sys.argv[1]).function(arrays["x"], arrays["d"])
+np.testing.assert_allclose(got, arrays["expected"], rtol=0, atol=1e-11)
+assert not any(name.startswith("elasticnd") for name in sys.modules)
+"""
+    for name, function in (("operations", by_operations), ("python", elasticnd.deform_grid)):
+        module = tf.Module()
+        module.function = tf.function(function, input_signature=sizes)
+        tf.saved_model.save(module, str(tmp_path / name))
+        command = [sys.executable, "-c", code, str(tmp_path / name), str(tmp_path / "arrays.npz")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert (done.returncode == 0) == (name == "operations"), done.stderr
+    assert "SavedModel_trace_it_with_elasticnd.engine_generic" in done.stderr
+
+
+def test_gradients_that_are_rows_alone(rng):
+    """`tf.gather` pulls back `tf.IndexedSlices`."""
+    x, d, _ = arrays(rng)
+    rows = [2, 0]
+
+    def energy(x, d, part):
+        return tf.reduce_sum(part(elasticnd.deform_grid(x, d, mode="mirror")) ** 2)
+
+    pulled = []
+    for part in (lambda y: tf.gather(y, rows), lambda y: tf.stack([y[k] for k in rows])):
+        with tf.GradientTape() as tape:
+            tape.watch([x, d])
+            value = energy(x, d, part)
+        pulled.append(tape.gradient(value, [x, d]))
+    for one, other in zip(*pulled, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
 
 
 def test_mixed_precision(rng):

@@ -24,9 +24,9 @@ Tensor = Any
 
 _ALIGNMENT = 64  # bytes
 
-# XLA refuses calls into Python with a message that names the node. It is one of a function that was traced before an
-# outer function was to be compiled.
-_NODE = "elasticnd_cannot_run_under_XLA__use_jit_compile_False"
+# What cannot call into Python names the node: XLA, of a function that was traced before an outer function was to be
+# compiled, and another process, of a SavedModel.
+_NODE = "elasticnd_calls_Python__for_XLA_or_SavedModel_trace_it_with_elasticnd.engine_generic"
 
 
 def info(tensor: Tensor) -> ArrayInfo:
@@ -257,7 +257,8 @@ def _apply(operator: Operator, operands: Operands) -> Sequence[Tensor]:
 
     @tf.custom_gradient
     def function(*flat: Tensor) -> Any:
-        def pull(*cotangents: Tensor) -> list[Tensor | None]:
+        def pull(*cotangents: Any) -> list[Tensor | None]:
+            cotangents = tuple(map(tf.convert_to_tensor, cotangents))  # of `tf.gather`, they are rows alone
             own = structured(operator, flat)
             needed = structured(operator, [tensor.dtype.is_floating for tensor in flat])
             return flattened(operator, _rules.vjp(_CALCULUS, operator, own, cotangents, needed))
