@@ -4,6 +4,7 @@ import importlib
 import warnings
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -57,6 +58,25 @@ def test_results_are_those_of_numpy(library, rng):
         assert type(ours) is type(make(image))
         # Positions of some ten voxels are rounded to 1e-6; the core has them in double precision.
         np.testing.assert_allclose(read(ours), theirs, rtol=0, atol=2e-5 * np.max(abs(theirs), initial=1.0))
+
+
+def test_bfloat16(library, rng):
+    """NumPy does not know the type; the core does."""
+    name, make, _, engine, _ = library
+    if engine == "generic":
+        pytest.skip(f"{name} has no bfloat16")
+    module = importlib.import_module(LIBRARIES[name][0])
+    values, displacement = rng.random((9, 12)).astype(np.float32), rng.uniform(-3, 3, (2, 3, 4)).astype(np.float32)
+    image = make(values).astype(module.bfloat16)
+    expected_image = np.asarray(image.view(module.uint16)).view(ml_dtypes.bfloat16)
+    got = elasticnd.deform_grid(image, displacement, mode="mirror")
+    assert got.dtype == module.bfloat16
+    expected = elasticnd.deform_grid(expected_image, displacement, mode="mirror")
+    np.testing.assert_array_equal(np.asarray(got.view(module.uint16)), expected.view(np.uint16))
+    pulled = elasticnd.deform_grid_vjp(got, image, displacement, mode="mirror")
+    assert pulled.image.dtype == module.bfloat16
+    wanted = elasticnd.deform_grid_vjp(expected, expected_image, displacement, mode="mirror")
+    np.testing.assert_array_equal(np.asarray(pulled.image.view(module.uint16)), wanted.image.view(np.uint16))
 
 
 def test_labels_survive(library, rng):

@@ -6,6 +6,7 @@ as far as it keeps to the array API standard.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -153,7 +154,20 @@ def _is_on_host(array: Any) -> bool:
 
 def _to_numpy(array: Any) -> Any:
     """Share the memory of an array."""
-    return array if array is None or isinstance(array, np.ndarray) else np.from_dlpack(array)
+    if array is None or isinstance(array, np.ndarray):
+        return array
+    if info(array).dtype == "bfloat16":
+        return _bfloat16_to_numpy(array)
+    return np.from_dlpack(array)
+
+
+def _bfloat16_to_numpy(array: Any) -> Any:
+    """Share the memory of an array of a type that NumPy does not know: as bits, which ml_dtypes reads."""
+    if importlib.util.find_spec("ml_dtypes") is None:
+        reject_type("X", array, "an array of another type: those of bfloat16 need the package ml_dtypes")
+    from ml_dtypes import bfloat16  # noqa: PLC0415 - for those who have it
+
+    return np.from_dlpack(array.view(_namespace(array).uint16)).view(bfloat16)
 
 
 def _like(result: Any, array: Array) -> Any:
