@@ -27,7 +27,7 @@ def as_index(name: str, value: Any, accepted: str) -> int:
         reject_type(name, value, accepted)
     try:
         return operator.index(value)
-    except TypeError:
+    except (TypeError, ValueError, RuntimeError):
         reject_type(name, value, accepted)
 
 
@@ -50,11 +50,12 @@ def as_real(name: str, value: Any, accepted: str) -> float:
     """Take a real number, infinite ones and NaN too."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
-    if isinstance(value, (bool, np.bool_, str, bytes, bytearray, complex, np.complexfloating)) or is_sequence(value):
+    wrong = (bool, np.bool_, str, bytes, bytearray, complex, np.complexfloating)
+    if isinstance(value, wrong) or value is np.ma.masked or is_sequence(value):
         reject_type(name, value, accepted)
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):
         reject_type(name, value, accepted)
     except OverflowError:
         reject_value(name, describe(value), accepted)

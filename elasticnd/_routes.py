@@ -58,7 +58,10 @@ _FRAMEWORKS = (
     ("dask.array", "Array", _dask),
     ("xarray", "DataArray", _xarray),
 )
-_ACCEPTED = "an array of NumPy, CuPy, PyTorch, JAX, TensorFlow, dask, or a library that keeps to the array API standard"
+_ACCEPTED = (
+    "a dense array of NumPy, CuPy, PyTorch, JAX, TensorFlow, dask, xarray, or a library that keeps to the array API "
+    "standard"
+)
 
 
 # Those of the types that have come so far.
@@ -151,6 +154,7 @@ def which(X: Any) -> Route:
     Route(library='numpy', bridge='eager', engine='cpu', device='cpu', reason="an array in the host's memory")
     """
     bridge = bridge_of("X", X)
+    bridge.check("X", X, X)
     engine, reason = bridge.engine_name(X)
     labelled = hasattr(bridge, "axis_numbers")
     library = type(X).__module__.partition(".")[0]

@@ -622,7 +622,7 @@ def image_cases():
         functions,
         "X",
         TypeError,
-        "an array of NumPy",
+        "a dense array of NumPy",
         (np.ma.masked_less(IMAGE, 3), "MaskedArray"),
         (scipy.sparse.csr_array(IMAGE), "csr_array"),
         (scipy.sparse.coo_matrix(IMAGE), "coo_matrix"),
@@ -648,9 +648,9 @@ def image_cases():
     ):
         images = [IMAGE, IMAGE]
         images[k] = bad
-        yield from refused(functions, "X", TypeError, "an array of NumPy", (images, said), named=f"X[{k}]")
+        yield from refused(functions, "X", TypeError, "a dense array of NumPy", (images, said), named=f"X[{k}]")
     yield from refused(
-        functions, "X", TypeError, "an array of NumPy", ([[1.0, 2.0], [3.0, 4.0]], "[1.0, 2.0]"), named="X[0]"
+        functions, "X", TypeError, "a dense array of NumPy", ([[1.0, 2.0], [3.0, 4.0]], "[1.0, 2.0]"), named="X[0]"
     )
     yield from refused(functions, "X", TypeError, names, ([IMAGE, IMAGE.astype(object)], "object"), named="X[1]")
     yield from refused(functions, "X", ValueError, "at least 1", ([IMAGE, np.array(1.0)], "0 axes"), named="X[1]")
@@ -687,8 +687,8 @@ def gradient_cases():
     name = "deform_grid_gradient"
     no_gradient = "integers have no gradient"
     yield from refused(name, "dY", ValueError, no_gradient, (LABELS, "int64"), (IMAGE > 3, "bool"))
-    yield from refused(name, "dY", TypeError, "an array of NumPy", (None, "None"), (3.0, "3.0"))
-    yield from refused(name, "dY", TypeError, "an array of NumPy", ([IMAGE, None], "None"), named="dY[1]")
+    yield from refused(name, "dY", TypeError, "a dense array of NumPy", (None, "None"), (3.0, "3.0"))
+    yield from refused(name, "dY", TypeError, "a dense array of NumPy", ([IMAGE, None], "None"), named="dY[1]")
     yield from refused(name, "dY", ValueError, "at least one", ([], "no images"))
     yield from refused(
         name,
@@ -721,9 +721,9 @@ def gradient_cases():
     yield from refused(name, "dY", ValueError, no_gradient, (IMAGE, "int64"), X=LABELS)
     yield from refused(name, "dY", ValueError, no_gradient, ([IMAGE, IMAGE], "int64"), named="dY[1]", X=[IMAGE, LABELS])
     yield from refused(name, "dY", ValueError, "real numbers", (IMAGE * 1j, "complex128"))
-    yield from refused(name, "dY", TypeError, "an array of NumPy", (3.0, "3.0"), ("dY", "'dY'"))
+    yield from refused(name, "dY", TypeError, "a dense array of NumPy", (3.0, "3.0"), ("dY", "'dY'"))
     yield from refused(
-        name, "dY", TypeError, "an array of NumPy", ([IMAGE, 3.0], "3.0"), named="dY[1]", X=[IMAGE, IMAGE]
+        name, "dY", TypeError, "a dense array of NumPy", ([IMAGE, 3.0], "3.0"), named="dY[1]", X=[IMAGE, IMAGE]
     )
     yield from refused(name, "dY", ValueError, "one for each of 1 images", ([IMAGE], "1 gradients"))
     yield from refused(
@@ -819,7 +819,7 @@ def random_cases():
         (np.array(4), "int64"),
     )
     yield from refused("random_displacement", "batch_shape", ValueError, "not negative", ((-1,), "(-1,)"))
-    seeds = "None, a seed that is not negative, a SeedSequence, a BitGenerator or a Generator"
+    seeds = "None, a seed that is not negative or a sequence of them, a SeedSequence, a BitGenerator or a Generator"
     yield from refused(drawing, "rng", TypeError, seeds, ("seed", "'seed'"), (1.5, "1.5"), ({}, "{}"))
     yield from refused(drawing, "rng", ValueError, seeds, (-1, "-1"))
     leading = "0 to 1 for an image of shape (12, 10)"

@@ -62,6 +62,14 @@ def test_gradients(image, displacement):
     xarray.testing.assert_identical(alone, image.copy(data=expected.image))
 
 
+def test_dense_displacement(displacement):
+    labelled = xarray.DataArray(displacement, dims=("component", "y", "x"))
+    got = elasticnd.dense_displacement(labelled, (20, 14), crop=(slice(3, 9), slice(14)))
+    np.testing.assert_array_equal(got, elasticnd.dense_displacement(displacement, (20, 14))[:, 3:9])
+    with pytest.raises(TypeError, match="displacement: got"):
+        elasticnd.dense_displacement(labelled.copy(data=np.full(labelled.shape, "a")), (20, 14))
+
+
 def test_inputs_stay_as_they_are(image, displacement):
     before = image.copy(deep=True)
     elasticnd.deform_grid(image, displacement, axis=("y", "x"))

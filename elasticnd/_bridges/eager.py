@@ -13,6 +13,7 @@ from .. import _affine, _operators
 from .._dtypes import name_of
 from .._engines import engine_of, is_cupy
 from .._errors import describe, reject_type, reject_value
+from .._numbers import as_indices, is_sequence
 from .._operators import Operands, Operator, Pair
 from .._rules import inverse_change_adjoint
 from .._spec import ArrayInfo, DeformSpec
@@ -40,6 +41,8 @@ def small_array(argument: str, value: Any, like: Any = None) -> Array:
         array = np.asarray(value)
     except ValueError:
         reject_value(argument, "nested lists of different lengths", "an array or nested lists of numbers")
+    except (TypeError, RuntimeError):  # of a library whose arrays are in the lists
+        reject_type(argument, value, "a NumPy array or nested lists of numbers")
     if array.dtype.kind in "iu":
         array = array.astype(np.float64)
     return array
@@ -83,7 +86,9 @@ def random_normal(shape: Sequence[int], scale: Sequence[float], like: Any, rng: 
         return rng.standard_normal(tuple(shape)) * engine_of(like).namespace().asarray(scale).reshape(
             -1, *(1,) * len(scale)
         )
-    accepted = "None, a seed that is not negative, a SeedSequence, a BitGenerator or a Generator"
+    accepted = "None, a seed that is not negative or a sequence of them, a SeedSequence, a BitGenerator or a Generator"
+    if is_sequence(rng):  # in whose parts NumPy would search for numbers, without end if it holds itself
+        rng = as_indices("rng", np.asarray(rng).ravel().tolist() if isinstance(rng, np.ndarray) else rng, accepted)
     try:
         generator = np.random.default_rng(rng)
     except TypeError:

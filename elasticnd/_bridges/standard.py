@@ -29,6 +29,8 @@ def takes(array: Any) -> bool:
     """Tell whether an array is one of such a library."""
     if isinstance(array, np.generic) or not (hasattr(array, "shape") and hasattr(array, "dtype")):
         return False
+    if hasattr(array, "todense"):  # a sparse array, which may have operations of the standard, but not enough of them
+        return False
     return _is_on_host(array) or hasattr(array, "__array_namespace__")
 
 

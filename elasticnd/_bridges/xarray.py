@@ -12,10 +12,10 @@ from .._spec import ArrayInfo, DeformSpec
 Labelled = Any  # a DataArray
 
 
-def _inner(array: Any) -> ModuleType:
+def _inner(array: Any, argument: str = "X") -> ModuleType:
     from .._routes import bridge_of  # noqa: PLC0415 - which has found this bridge for the labels
 
-    return bridge_of("X", _plain(array))
+    return bridge_of(argument, _plain(array))
 
 
 def axis_numbers(images: Sequence[Labelled], axis: Any) -> Any:
@@ -58,7 +58,7 @@ def engine_name(array: Labelled) -> tuple[str, str]:
 
 def check(argument: str, image: Labelled, first: Labelled) -> None:
     """Refuse what holds arrays of several libraries."""
-    if _inner(image) is not _inner(first):
+    if _inner(image, argument) is not _inner(first, argument):
         reject_type(
             argument, image.data, f"an array of the same library as the first image, {type(first.data).__module__}"
         )
@@ -73,7 +73,9 @@ def is_deferred(arrays: Sequence[Any]) -> bool:
 def small_array(argument: str, value: Any, like: Labelled | None = None) -> Any:
     """Take a control grid or a matrix, labelled or not."""
     value = _plain(value)
-    return value if like is None else _inner(like).small_array(argument, value, like.data)
+    if like is None:
+        return _inner(value, argument).small_array(argument, value)
+    return _inner(like).small_array(argument, value, like.data)
 
 
 def random_normal(shape: Sequence[int], scale: Sequence[float], like: Labelled, rng: Any) -> Any:
@@ -108,6 +110,11 @@ def vjp(
     of_images, of_displacement, of_affine = _inner(images[0]).vjp(spec, weights, sources, displacement, affine)
     labelled = [_labelled(result, image) for result, image in zip(of_images, images, strict=True)]
     return labelled, of_displacement, of_affine
+
+
+def dense(spec: DeformSpec, displacement: Any) -> Any:
+    """Evaluate the displacement at every voxel; the axes of the result are those of no image, and have no names."""
+    return _inner(displacement, "displacement").dense(spec, displacement)
 
 
 def _labelled(result: Any, like: Labelled) -> Any:

@@ -1,0 +1,236 @@
+"""What every bridge has, and what every public function does with the arrays of every framework.
+
+A call works, or it is refused in the one form of errors: the argument, what came, and what is accepted.
+"""
+
+import importlib
+import inspect
+import pkgutil
+import re
+
+import frameworks
+import numpy as np
+import pytest
+
+import elasticnd
+from elasticnd import _bridges
+
+# Modules that help bridges, and are none.
+HELPERS = {"blocks", "operations", "tensorflow_names"}
+BRIDGES = {module.name for module in pkgutil.iter_modules(_bridges.__path__)} - HELPERS
+# The functions of a bridge, and their parameters that every call fills.
+CONTRACT = {
+    "info": 1,
+    "engine_name": 1,
+    "check": 3,
+    "is_deferred": 1,
+    "small_array": 3,
+    "random_normal": 4,
+    "forward": 4,
+    "image_vjp": 4,
+    "vjp": 5,
+    "dense": 2,
+}
+# Blocks of dask read by the values of the control grid, so that it cannot be lazy.
+ABSENT = {("dask", "dense")}
+FORM = re.compile(r"[A-Za-z_]+(\[[^\]]*\])?: got .*, expected .*", re.DOTALL)
+
+
+@pytest.mark.parametrize("function", CONTRACT)
+@pytest.mark.parametrize("name", sorted(BRIDGES))
+def test_every_bridge_has_every_function(name, function):
+    framework = {"eager": "numpy", "standard": "numpy"}.get(name, name)
+    pytest.importorskip(framework)
+    bridge = importlib.import_module(f"elasticnd._bridges.{name}")
+    assert hasattr(bridge, function) != ((name, function) in ABSENT)
+    if hasattr(bridge, function):
+        inspect.signature(getattr(bridge, function)).bind(*[None] * CONTRACT[function])
+    # Where a call may be recorded for later, something has to record it.
+    assert hasattr(bridge, "deferred") == (name in {"tensorflow", "torch"})
+
+
+def _xarray(values):
+    return pytest.importorskip("xarray").DataArray(values)
+
+
+def _dask(values):
+    return pytest.importorskip("dask.array").from_array(values)
+
+
+def _strict(values):
+    return pytest.importorskip("array_api_strict").asarray(values)
+
+
+def _tensorflow_variable(values):
+    return frameworks.get("tensorflow").module.Variable(values)
+
+
+def _framework(name):
+    return lambda values: frameworks.get(name).array(values)
+
+
+DENSE = {
+    "numpy": np.asarray,
+    "torch": _framework("torch"),
+    "jax": _framework("jax"),
+    "tensorflow": _framework("tensorflow"),
+    "variable of tensorflow": _tensorflow_variable,
+    "dask": _dask,
+    "xarray": _xarray,
+    "xarray of jax": lambda values: _xarray(_framework("jax")(values)),
+    "xarray of dask": lambda values: _xarray(_dask(values)),
+    "array-api-strict": _strict,
+}
+
+
+def _sparse(maker):
+    return lambda values: getattr(pytest.importorskip("sparse"), maker).from_numpy(values)
+
+
+def _scipy_sparse(values):
+    return pytest.importorskip("scipy.sparse").coo_array(values)
+
+
+def _jax_sparse(values):
+    frameworks.get("jax")
+    return importlib.import_module("jax.experimental.sparse").BCOO.fromdense(values)
+
+
+def _sparse_tensor(values):
+    return frameworks.get("tensorflow").module.sparse.from_dense(values)
+
+
+def _indexed_slices(values):
+    tf = frameworks.get("tensorflow").module
+    return tf.IndexedSlices(tf.constant(values), tf.range(len(values)), tf.constant(values.shape))
+
+
+def _ragged_tensor(values):
+    tf = frameworks.get("tensorflow").module
+    return tf.RaggedTensor.from_tensor(values) if values.ndim > 1 else tf.ragged.constant([values.tolist()])
+
+
+NOT_DENSE = {
+    "sparse.COO": _sparse("COO"),
+    "sparse.GCXS": _sparse("GCXS"),
+    "sparse.DOK": _sparse("DOK"),
+    "xarray of sparse": lambda values: _xarray(_sparse("COO")(values)),
+    "dask of sparse": lambda values: _dask(_sparse("COO")(values)),
+    "scipy.sparse": _scipy_sparse,
+    "jax BCOO": _jax_sparse,
+    "tf.SparseTensor": _sparse_tensor,
+    "tf.RaggedTensor": _ragged_tensor,
+    "tf.IndexedSlices": _indexed_slices,
+    "masked": lambda values: np.ma.masked_array(values, values > 0),
+    "pandas": lambda values: pytest.importorskip("pandas").DataFrame(values.reshape(len(values), -1)),
+    "awkward": lambda values: pytest.importorskip("awkward").Array(values),
+    "dataset": lambda values: _xarray(values).to_dataset(name="image"),
+}
+IMAGE = np.random.default_rng(0).random((6, 5))
+GRID = np.random.default_rng(1).standard_normal((2, 3, 3))
+MATRIX = np.array([[1.0, 0.1, 0.0], [0.0, 1.0, 0.2]])
+NUMBERS = np.array([2, 1])
+# Every argument that arrays may come in, with the same kind of array in the others where that is what people pass.
+POSITIONS = {
+    "X": lambda of: elasticnd.deform_grid(of(IMAGE), GRID),
+    "X in a list": lambda of: elasticnd.deform_grid([of(IMAGE), of(IMAGE)], GRID),
+    "X after one of NumPy": lambda of: elasticnd.deform_grid([IMAGE, of(IMAGE)], GRID),
+    "X, displacement, affine": lambda of: elasticnd.deform_grid(of(IMAGE), of(GRID), affine=of(MATRIX)),
+    "X, displacement in a list": lambda of: elasticnd.deform_grid(of(IMAGE), [of(GRID[0]), of(GRID[1])]),
+    "displacement": lambda of: elasticnd.deform_grid(IMAGE, of(GRID)),
+    "displacement in a list": lambda of: elasticnd.deform_grid(IMAGE, [of(GRID[0]), of(GRID[1])]),
+    "affine": lambda of: elasticnd.deform_grid(IMAGE, GRID, affine=of(MATRIX)),
+    "rotate": lambda of: elasticnd.deform_grid(IMAGE, GRID, rotate=of(np.eye(2))),
+    "zoom": lambda of: elasticnd.deform_grid(IMAGE, GRID, zoom=of(NUMBERS * 1.0)),
+    "axis": lambda of: elasticnd.deform_grid(IMAGE, GRID, axis=of(NUMBERS - 1)),
+    "X, random": lambda of: elasticnd.deform_random_grid(of(IMAGE), 1.0, rng=0),
+    "sigma": lambda of: elasticnd.deform_random_grid(IMAGE, of(NUMBERS * 1.0), rng=0),
+    "points": lambda of: elasticnd.deform_random_grid(IMAGE, 1.0, of(NUMBERS), rng=0),
+    "rng": lambda of: elasticnd.deform_random_grid(IMAGE, 1.0, rng=of(NUMBERS)),
+    "dY": lambda of: elasticnd.deform_grid_gradient(of(IMAGE), GRID),
+    "dY, displacement, affine": lambda of: elasticnd.deform_grid_gradient(of(IMAGE), of(GRID), affine=of(MATRIX)),
+    "displacement of a gradient": lambda of: elasticnd.deform_grid_gradient(IMAGE, of(GRID)),
+    "X_shape": lambda of: elasticnd.deform_grid_gradient(IMAGE, GRID, X_shape=of(np.array([6, 5]))),
+    "all of vjp": lambda of: elasticnd.deform_grid_vjp(of(IMAGE), of(IMAGE), of(GRID), affine=of(MATRIX)),
+    "dY of vjp": lambda of: elasticnd.deform_grid_vjp(of(IMAGE), IMAGE, GRID),
+    "X of vjp": lambda of: elasticnd.deform_grid_vjp(IMAGE, of(IMAGE), GRID),
+    "list of vjp": lambda of: elasticnd.deform_grid_vjp([of(IMAGE), None], [of(IMAGE), of(IMAGE)], GRID),
+    "dense": lambda of: elasticnd.dense_displacement(of(GRID), (6, 5)),
+    "dense, in a list": lambda of: elasticnd.dense_displacement([of(GRID[0]), of(GRID[1])], (6, 5)),
+    "dense, shape": lambda of: elasticnd.dense_displacement(GRID, of(np.array([6, 5]))),
+    "source box": lambda of: elasticnd.source_box(of(GRID), (6, 5)),
+    "source box, affine": lambda of: elasticnd.source_box(GRID, (6, 5), affine=of(MATRIX)),
+    "source box, shape": lambda of: elasticnd.source_box(GRID, of(np.array([6, 5]))),
+    "which": lambda of: elasticnd.which(of(IMAGE)),
+    "random, sigma": lambda of: elasticnd.random_displacement(3, of(NUMBERS * 1.0), ndim=2),
+    "random, points": lambda of: elasticnd.random_displacement(of(NUMBERS)),
+    "random, batch_shape": lambda of: elasticnd.random_displacement(3, ndim=2, batch_shape=of(NUMBERS)),
+    "random, rng": lambda of: elasticnd.random_displacement(3, ndim=2, rng=of(NUMBERS)),
+}
+# Of each kind of array, what takes it: at least the image, and control grid and matrix beside it.
+TAKE_DENSE = ["X", "X in a list", "X, random", "dY", "list of vjp", "which"]
+TAKE_ALL_DENSE = ["X, displacement, affine", "dY, displacement, affine", "all of vjp", "dense"]
+REFUSE_SPARSE = [
+    *TAKE_DENSE,
+    *TAKE_ALL_DENSE,
+    "X after one of NumPy",
+    "displacement",
+    "affine",
+    "dY of vjp",
+    "X of vjp",
+]
+
+
+def works(of, position):
+    """Return whether a call works; one that does not is refused in the form of errors."""
+    try:
+        POSITIONS[position](of)
+    except (TypeError, ValueError) as error:
+        if not FORM.fullmatch(str(error)):
+            raise
+        return False
+    return True
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("kind", DENSE)
+def test_arrays_are_taken_or_refused_in_words(kind, position):
+    done = works(DENSE[kind], position)
+    is_lazy = kind in {"dask", "xarray of dask"}
+    if position in TAKE_DENSE or (position in TAKE_ALL_DENSE and not is_lazy):
+        assert done
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("kind", NOT_DENSE)
+def test_what_is_not_dense_is_refused_in_words(kind, position):
+    done = works(NOT_DENSE[kind], position)
+    if position in REFUSE_SPARSE:
+        assert not done
+
+
+def holding_itself():
+    seeds = [0]
+    seeds[0] = seeds
+    return seeds
+
+
+@pytest.mark.parametrize("rng", [[[1, 2]], [1.5], holding_itself()], ids=["nested", "float", "holding itself"])
+def test_seeds_that_are_no_numbers(rng):
+    """In nested seeds NumPy would search for numbers, without end in the last."""
+    with pytest.raises(TypeError, match="rng: got"):
+        elasticnd.random_displacement(3, ndim=2, rng=rng)
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+def test_seeds_in_a_matrix():
+    """Each of its rows is a matrix again, down which NumPy would go without end."""
+    got = elasticnd.random_displacement(3, ndim=2, rng=np.matrix([[1], [2]]))
+    np.testing.assert_array_equal(got, elasticnd.random_displacement(3, ndim=2, rng=[1, 2]))
+
+
+def test_gradients_that_are_slices_are_refused_by_name():
+    tf = frameworks.get("tensorflow").module
+    image, grid = tf.constant(IMAGE), tf.constant(GRID)
+    with pytest.raises(TypeError, match=r"dY: got .*IndexedSlices.*, expected a dense array"):
+        elasticnd.deform_grid_vjp(_indexed_slices(IMAGE), image, grid)
