@@ -293,6 +293,12 @@ def deform_random_grid(
     deform_grid : the same with given displacements; describes the arguments.
     random_displacement : the displacements alone.
 
+    Notes
+    -----
+    Without `axis`, all axes but the batch axes are deformed, channels and axes of length 1 too. Along an axis that is
+    short compared with `sigma`, most voxels look beyond the image: one of shape ``(1, H, W)`` comes out as `cval`
+    nearly everywhere. Pass ``axis=(1, 2)``, or a `sigma` of 0 for that axis, such as ``(0, 25, 25)``.
+
     Examples
     --------
     >>> import numpy as np
