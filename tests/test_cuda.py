@@ -367,18 +367,18 @@ def bridged_call(operator, dtype, rng):
 def test_tensors_of_torch(operator, dtype, monkeypatch, rng):
     """What PyTorch's bridge does with CUDA tensors, here with tensors of the host."""
     framework = frameworks.get("torch")
-    from elasticnd._bridges import torch as bridge
+    from elasticnd._bridges import torch_tensors as bridge
 
     nothing = contextlib.nullcontext
     monkeypatch.setattr(framework.module.cuda, "device", lambda device: nothing())
     monkeypatch.setattr(framework.module.cuda, "is_current_stream_capturing", lambda: False)
     monkeypatch.setattr(framework.module.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=0))
     monkeypatch.setattr(bridge, "external_stream", lambda pointer: nothing())
-    monkeypatch.setattr(bridge, "_to_cupy", bridge._to_numpy)
+    monkeypatch.setattr(bridge, "_to_cupy", bridge.to_numpy)
     operator, flat = bridged_call(operator, dtype, rng)
     tensors = [framework.array(array) for array in flat]
-    ours = on_cuda(bridge._compute_on_device, operator, operator.call, tensors)
-    for one, other in zip(ours, bridge._compute(operator, tensors), strict=True):
+    ours = on_cuda(bridge.compute_on_device, operator, operator.call, tensors)
+    for one, other in zip(ours, bridge.compute(operator, tensors), strict=True):
         agree(framework.to_numpy(one), framework.to_numpy(other), tolerance(dtype))
 
 

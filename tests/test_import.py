@@ -1,6 +1,7 @@
 """Importing the package is quick, imports no framework, and finds a compiled module that its stub describes."""
 
 import ast
+import importlib.util
 import re
 import subprocess
 import sys
@@ -55,3 +56,26 @@ def test_stub_names_the_arguments(name, arguments):
     signature = getattr(_core, name).__doc__.splitlines()[0]
     assert signature.startswith(f"{name}(")
     assert re.findall(r"[(,] ?(\w+): ", signature) == arguments
+
+
+CALLS_OF_TORCH = {
+    "deformation": "elasticnd.deform_grid(image, grid)",
+    "gradient": "elasticnd.deform_grid(image, grid.requires_grad_()).sum().backward()",
+}
+
+
+@pytest.mark.parametrize("call", CALLS_OF_TORCH)
+def test_first_call_with_tensors_imports_little(call):
+    """Neither the compiler of PyTorch nor SymPy, which take seconds."""
+    if importlib.util.find_spec("torch") is None:
+        pytest.skip("torch is not installed")
+    code = f"""
+import sys, torch
+image, grid = torch.zeros(5, 4), torch.zeros(2, 3, 3)
+(image * grid.sum().requires_grad_()).sum().backward()
+before = set(sys.modules)
+import elasticnd
+{CALLS_OF_TORCH[call]}
+print(sorted({{name.partition(".")[0] for name in set(sys.modules) - before}} - {{"elasticnd", "numpy"}}))
+"""
+    assert python("-W", "ignore", "-c", code).strip() == "['array_api_compat', 'threadpoolctl']"

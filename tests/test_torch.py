@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 import elasticnd
-from elasticnd import _config, _core
+from elasticnd import _config, _core, _operators, _spec
 
 torch = frameworks.get("torch").module
+from elasticnd._bridges import torch_tensors  # noqa: E402 - skipped without PyTorch
+
 # What the compiler itself warns of on the way, in versions of PyTorch that tests meet.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
@@ -181,14 +183,54 @@ def test_export(rng):
     assert torch.equal(torch.export.load(memory).module()(*inputs), Module()(*inputs))
 
 
-def test_operator_check(rng):
-    """The checks that PyTorch has for operators: schema, fake tensors, registration, ahead-of-time dispatch."""
-    from elasticnd._bridges import torch as bridge
+OPERATORS = {
+    "sample": _operators.Operator(None, "sample"),
+    "sample along two directions": _operators.Operator(None, "sample", directions=2, linear=True),
+    "gradient of the image": _operators.Operator(None, "scatter", wants_image=True),
+    "gradient of the motion": _operators.Operator(None, "scatter", wants_motion=True),
+    "both gradients": _operators.Operator(None, "scatter", directions=1, wants_image=True, wants_motion=True),
+    "displace": _operators.Operator(None, "displace"),
+    "transpose of displace": _operators.Operator(None, "displace_adjoint"),
+}
+LAYOUTS = {
+    "C": lambda tensor: tensor,
+    "transposed": lambda tensor: tensor.mT.contiguous().mT,
+    "reversed axes": lambda tensor: (
+        tensor.permute(*reversed(range(tensor.dim()))).contiguous().permute(*reversed(range(tensor.dim())))
+    ),
+    "every second": lambda tensor: torch.stack([tensor, tensor], -1).flatten(-2)[..., ::2],
+    "one value": lambda tensor: tensor[(0,) * tensor.dim()].expand(tensor.shape),
+}
 
-    options = dict(order=3, mode="mirror", cval=0.0, crop=None, prefilter=True, axis=None, rotate=None, zoom=None)
-    program = bridge._sample_program(0, 1, 0, 1, True, 2, **options)
-    x, d, a = leaves(arrays(rng))
-    result = torch.library.opcheck(bridge._op, ([x, d, a], [7, 6], program))
+
+@pytest.mark.parametrize("is_batch", [False, True], ids=["one", "batch"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", OPERATORS)
+def test_operator_check(name, layout, is_batch, rng):
+    """The checks that PyTorch has for operators: schema, fake tensors and their strides, registration, dispatch."""
+    from elasticnd._bridges import torch_operator
+
+    operator, lay_out = OPERATORS[name], LAYOUTS[layout]
+    batch = (2,) if is_batch else ()
+    image, displacement, matrix = arrays(rng, batch=batch)
+    if is_batch:
+        matrix = torch.stack([matrix, 1.1 * matrix])
+    image, displacement = lay_out(image), lay_out(displacement)
+    if layout != "one value":  # which no matrix with an inverse has
+        matrix = lay_out(matrix)
+    motion = (displacement,) if "displace" in operator.verb else (displacement, matrix)
+    infos = [torch_tensors.info(tensor) for tensor in (image, *motion)]
+    options = dict(order=3, mode="mirror", cval=0.0, crop=None, prefilter=True, axis=(-2, -1), rotate=None, zoom=None)
+    spec = _spec.normalize((infos[0],), infos[1], infos[2] if len(infos) > 2 else None, "X", **options)
+    gradient = (
+        lay_out(torch.zeros(spec.field_shape, dtype=image.dtype)) if operator.verb == "displace_adjoint" else image
+    )
+    operator = operator._replace(call=spec)
+    pairs = (motion,) * (1 + operator.directions) if operator.verb != "displace_adjoint" else ((),)
+    flat = _operators.flattened(operator, _operators.Operands(gradient, image, pairs[0], pairs[1:]))
+    program = torch_operator.program_of(operator)
+    arguments = ([tensor.detach().requires_grad_() for tensor in flat], list(image.shape), program)
+    result = torch.library.opcheck(torch_operator.OPERATOR, arguments)
     assert set(result.values()) == {"SUCCESS"}
 
 
@@ -208,12 +250,11 @@ def test_tensors_without_values(rng):
 @pytest.fixture
 def foreign(monkeypatch):
     """Let tensors count as those of a device that neither the core nor the CUDA kernels know."""
-    from elasticnd._bridges import torch as bridge
 
     def refuse(*arguments):
         raise AssertionError("the core has been called")
 
-    monkeypatch.setattr(bridge, "_is_foreign", lambda tensor: True)
+    monkeypatch.setattr(torch_tensors, "is_foreign", lambda tensor: True)
     return lambda: [monkeypatch.setattr(_core, name, refuse) for name in ("sample", "scatter", "displace")]
 
 
@@ -282,9 +323,7 @@ def test_device_without_doubles(foreign, monkeypatch, rng):
 
 
 def test_which_engine_on_other_devices(monkeypatch):
-    from elasticnd._bridges import torch as bridge
-
-    monkeypatch.setattr(bridge, "_is_foreign", lambda tensor: tensor.device.type == "meta")
+    monkeypatch.setattr(torch_tensors, "is_foreign", lambda tensor: tensor.device.type == "meta")
     route = elasticnd.which(torch.zeros(3, device="meta"))
     assert route == ("torch", "torch", "generic", "meta", "operations of PyTorch, on a device of kind meta")
     assert elasticnd.which(torch.zeros(3)).engine == "cpu"
@@ -390,6 +429,22 @@ def test_refused_tensors(rng):
         elasticnd.deform_grid(torch.eye(3).to_sparse(), grid)
     with pytest.raises(TypeError, match="dtype"):
         elasticnd.deform_grid(torch.zeros(4, 4), torch.zeros(2, 3, 3, dtype=torch.complex64))
+    with pytest.raises(TypeError, match=r"displacement: got .*expected a dense tensor"):
+        elasticnd.deform_grid(torch.zeros(4, 4), grid.to_sparse())
+    with pytest.raises(TypeError, match=r"affine: got .*expected a dense tensor"):
+        elasticnd.deform_grid(torch.zeros(4, 4), grid, affine=torch.eye(2, 3).to_sparse())
+
+
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged], ids=str)
+def test_nested_tensors_are_refused(layout):
+    nested = torch.nested.nested_tensor([torch.zeros(4, 4), torch.zeros(3, 4)], layout=layout)
+    for call in (
+        lambda: elasticnd.deform_grid(nested, torch.zeros(2, 3, 3)),
+        lambda: elasticnd.deform_grid(torch.zeros(4, 4), nested),
+        lambda: elasticnd.deform_grid([torch.zeros(4, 4), nested], torch.zeros(2, 3, 3)),
+    ):
+        with pytest.raises(TypeError, match=r"(X|X\[1\]|displacement): got a nested tensor, expected a dense tensor"):
+            call()
 
 
 # ---- data loaders ----------------------------------------------------------------------------------------------------

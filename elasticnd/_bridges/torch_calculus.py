@@ -1,0 +1,75 @@
+"""The chain rule in terms of PyTorch: what `_rules` needs, and derivatives of an operator for autograd functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _operators, _rules
+from .._operators import Operands, Operator, flattened, structured
+
+
+class Calculus:
+    """What the chain rule needs of PyTorch."""
+
+    def __init__(self, apply: Callable[[Operator, Operands], Sequence[Tensor]]) -> None:
+        self.apply = apply
+
+    zeros_like = staticmethod(torch.zeros_like)
+    broadcast = staticmethod(torch.broadcast_to)
+
+    @staticmethod
+    def inverse(matrices: Tensor) -> Tensor:
+        """Invert matrices, without a look at the values, for which devices would have to be waited for."""
+        inverse: Tensor = torch.linalg.inv_ex(matrices).inverse
+        return inverse
+
+    @staticmethod
+    def transposed(matrices: Tensor) -> Tensor:
+        """Swap the last two axes."""
+        return matrices.mT
+
+    @staticmethod
+    def joined(left: Tensor, right: Tensor) -> Tensor:
+        """Concatenate along the last axis."""
+        return torch.cat([left, right], -1)
+
+    @staticmethod
+    def constant(values: Any, like: Tensor) -> Tensor:
+        """Make a tensor of the dtype and on the device of `like`."""
+        return torch.tensor(values, dtype=like.dtype, device=like.device)
+
+
+def remember(ctx: Any, operator: Operator, flat: Sequence[Tensor]) -> None:
+    """Keep what both modes of differentiation need."""
+    ctx.operator = operator
+    ctx.save_for_backward(*flat)
+    ctx.save_for_forward(*flat)
+    ctx.set_materialize_grads(False)
+
+
+def pulled(
+    calculus: Calculus,
+    operator: Operator,
+    flat: Sequence[Tensor],
+    cotangents: Sequence[Tensor | None],
+    needed: Sequence[bool],
+) -> list[Tensor | None]:
+    """Pull cotangents of the results back to the operands."""
+    if all(cotangent is None for cotangent in cotangents):
+        return [None] * len(flat)
+    gradients = _rules.vjp(calculus, operator, structured(operator, flat), cotangents, structured(operator, needed))
+    return flattened(operator, gradients)
+
+
+def pushed(
+    calculus: Calculus, operator: Operator, flat: Sequence[Tensor], tangents: Sequence[Tensor | None]
+) -> tuple[Tensor | None, ...]:
+    """Push tangents of the operands forward to the results."""
+    operands = structured(operator, flat)
+    results = _rules.jvp(calculus, operator, operands, structured(operator, tangents))
+    outputs = zip(results, _operators.likes(operator, operands), strict=True)
+    return tuple(None if result is None else result.to(like.dtype) for result, like in outputs)

@@ -1,0 +1,62 @@
+"""The private names of PyTorch that the package uses, all of them: `test_torch_compat.py` says which one broke."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+from torch.autograd.function import _SingleLevelFunction
+
+# Whether a transform of `torch.func` is running: it wraps tensors without changing their type.
+is_in_func_transform = torch._C._are_functorch_transforms_active
+# How many modes such as those of `make_fx` and `FakeTensorMode` see every operator of the dispatcher.
+_count_dispatch_modes = torch._C._len_torch_dispatch_stack
+_is_key_included = torch._C._dispatch_tls_is_dispatch_key_included
+_PRE_DISPATCH = torch._C.DispatchKey.PreDispatch
+# The recorder of `torch.jit.trace`, for which extents are tensors.
+_tracing_state = torch._C._get_tracing_state
+_set_tracing_state = torch._C._set_tracing_state
+
+# Subclasses of tensors are plain tensors inside of this context, which "Extending PyTorch" describes.
+DisableTorchFunctionSubclass = torch._C.DisableTorchFunctionSubclass
+
+# What a kernel for autograd in Python is made of; `torch.library.custom_op` makes its own so, without forward mode.
+AutoDispatchBelowAutograd = torch._C._AutoDispatchBelowAutograd
+AFTER_AUTOGRAD = torch._C._after_autograd_keyset
+SingleLevelFunction = _SingleLevelFunction
+set_forward_mode_enabled = forward_ad._set_fwd_grad_enabled
+
+
+def is_observed() -> bool:
+    """Return whether operators are being transformed, recorded or watched, so that each must pass the dispatcher."""
+    return bool(
+        is_in_func_transform()
+        or _count_dispatch_modes()
+        or _tracing_state() is not None
+        or _is_key_included(_PRE_DISPATCH)
+    )
+
+
+def shape_of(tensor: torch.Tensor) -> torch.Size:
+    """Return the shape of a tensor; where `torch.jit.trace` records, as numbers and not as what it records."""
+    state = _tracing_state()
+    if state is None:
+        return tensor.shape
+    _set_tracing_state(None)
+    try:
+        return tensor.shape
+    finally:
+        _set_tracing_state(state)
+
+
+def is_in_forward_mode() -> bool:
+    """Return whether tensors may be dual numbers."""
+    return bool(forward_ad._current_level >= 0)
+
+
+def allow_single_level_functions() -> Any:
+    """Return the context in which `SingleLevelFunction` may be applied inside of transforms of `torch.func`."""
+    from torch._functorch.utils import enable_single_level_autograd_function  # noqa: PLC0415 - imports much
+
+    return enable_single_level_autograd_function()

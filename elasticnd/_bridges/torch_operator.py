@@ -1,0 +1,246 @@
+"""The operator of PyTorch's dispatcher, for tensors without values and for programs that are recorded.
+
+It has rules for reverse and forward mode and for `vmap`, so that every transform and every tracer sees one operator,
+whose derivatives are the same operator again. It is defined when it is first needed: this imports much of PyTorch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import operator as operator_module
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from .. import _affine, _operators, _rules, _spec
+from .._operators import Operands, Operator, flattened, structured
+from .._spec import ArrayInfo, DeformSpec
+from .._texts import options_from_text, spec_from_text, text_of_options, text_of_spec
+from . import operations, torch_compat
+from . import torch_tensors as tensors_of
+from .torch_calculus import Calculus, pulled, pushed, remember
+
+# ---- programs --------------------------------------------------------------------------------------------------------
+
+
+class Deferred(NamedTuple):
+    """A call that runs later, as a text that can stand in a program and in a file."""
+
+    text: str  # options, or a specification
+    has_affine: bool
+    deformed_axes: int  # known where there is an affine matrix
+    image_shape: tuple[int, ...] = ()  # of an image that is not among the operands, and so not known otherwise
+
+    @property
+    def fixed_linear(self) -> Any:
+        """The linear part of the inverse of rotation and zoom."""
+        spec = spec_from_text(self.text)
+        if spec is not None:
+            return spec.fixed_linear
+        options = options_from_text(self.text)
+        unit = (1,) * self.deformed_axes
+        matrix = _affine.inverse_rotation_and_zoom(options["rotate"], options["zoom"], unit)
+        return None if matrix is None else matrix[:, :-1].tolist()
+
+    def spec_of(self, operands: Operands) -> DeformSpec:
+        """Check the call, now that there are arrays."""
+        spec = spec_from_text(self.text)
+        if spec is not None:
+            return spec
+        like = operands.gradient if operands.image is None else operands.image
+        image = ArrayInfo(tuple(map(int, self.image_shape)), tensors_of.name_of(like.dtype))
+        displacement = tensors_of.info(operands.motion[0])
+        affine = tensors_of.info(operands.motion[1]) if self.has_affine else None
+        return _spec.normalize((image,), displacement, affine, "X", **options_from_text(self.text))
+
+    def output_shape(self) -> Sequence[int]:
+        """Return the shape of the output; extents may be symbols."""
+        spec = spec_from_text(self.text)
+        if spec is not None:
+            return spec.output_shape(spec.images[0])
+        return _spec.cropped_shape(self.image_shape, options_from_text(self.text))
+
+
+@lru_cache(maxsize=256)
+def program_of(operator: Operator) -> str:
+    """Return an operator as a text, which stands in programs."""
+    call = operator.call
+    if isinstance(call, DeformSpec):
+        call = Deferred(text_of_spec(call), call.has_affine, call.axes)
+    return json.dumps([*call[:3], *operator[1:]])
+
+
+@lru_cache(maxsize=256)
+def _parsed(program: str) -> Operator:
+    text, has_affine, axes, *rest = json.loads(program)
+    return Operator(Deferred(text, has_affine, axes), *rest)
+
+
+def _operator_of(program: str, image_shape: Sequence[int], flat: Sequence[Tensor]) -> Operator:
+    operator = _parsed(program)
+    if operator.takes_image:
+        image_shape = torch_compat.shape_of(structured(operator, flat).image)
+    return operator._replace(call=operator.call._replace(image_shape=tuple(image_shape)))
+
+
+def apply(operator: Operator, flat: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Apply an operator through the dispatcher."""
+    _check_recorder()
+    call = operator.call
+    if isinstance(call, DeformSpec):
+        shape = call.images[0].shape if call.images else ()
+    else:  # without the shape, which may be of symbols, it serves as a key
+        shape, operator = call.image_shape, operator._replace(call=call._replace(image_shape=()))
+    results: list[Tensor] = OPERATOR(list(flat), [] if operator.takes_image else list(shape), program_of(operator))
+    return results
+
+
+def _check_recorder() -> None:
+    """Check that no transform runs inside of `torch.jit.trace`, which loses values there."""
+    if torch.jit.is_tracing() and torch_compat.is_in_func_transform():
+        raise RuntimeError(
+            "elasticnd: torch.jit.trace cannot record the transforms of torch.func: use torch.export or make_fx"
+        )
+
+
+# ---- calls that are checked when they run ----------------------------------------------------------------------------
+
+
+def deferred(images: Sequence[Tensor], displacement: Any, affine: Any, options: dict[str, Any]) -> list[Tensor]:
+    """Record a call."""
+    _check_recorder()
+    if tensors_of.is_foreign(images[0]):
+        return _deformed_between_programs(images, displacement, affine, options)
+    displacement, affine = _small_arrays(images[0], displacement, affine)
+    axes = 0 if affine is None else operator_module.index(torch_compat.shape_of(affine)[-1]) - 1
+    motion = (displacement,) if affine is None else (displacement, affine[..., :axes, :])
+    constant = {name: _specialised(option) for name, option in options.items()}
+    results = []
+    for k, image in enumerate(images):
+        plain = tensors_of.unwrapped(image)
+        sources = torch.view_as_real(plain.resolve_conj()).unbind(-1) if plain.is_complex() else (plain,)
+        parts = []
+        for part, source in enumerate(sources):
+            program = _sample_program(k, len(images), part, len(sources), affine is not None, axes, **constant)
+            parts.append(OPERATOR([source, *motion], [], program)[0])
+        result = parts[0] if len(parts) == 1 else torch.complex(parts[0], parts[1])
+        results.append(tensors_of.wrapped_like(result, image))
+    return results
+
+
+def _small_arrays(image: Tensor, displacement: Any, affine: Any) -> tuple[Tensor, Tensor | None]:
+    matrix = None if affine is None else tensors_of.small_array("affine", affine, image)
+    return tensors_of.small_array("displacement", displacement, image), matrix
+
+
+@torch.compiler.disable  # a compiler would take the arrays of NumPy in there for tensors
+def _deformed_between_programs(
+    images: Sequence[Tensor], displacement: Any, affine: Any, options: dict[str, Any]
+) -> list[Tensor]:
+    displacement, affine = _small_arrays(images[0], displacement, affine)
+    matrix = None if affine is None else tensors_of.info(affine)
+    infos = tuple(map(tensors_of.info, images))
+    spec = _spec.normalize(infos, tensors_of.info(displacement), matrix, "X", **options)
+    return operations.forward(tensors_of.operations_on(images[0]), spec, images, displacement, affine)
+
+
+def _specialised(option: Any) -> Any:
+    """Make numbers, which a compiler may take for inputs that vary, part of the program."""
+    if isinstance(option, float):
+        return math.ldexp(*math.frexp(option))
+    if isinstance(option, int) and not isinstance(option, bool):
+        return operator_module.index(option)
+    return [_specialised(part) for part in option] if isinstance(option, (list, tuple)) else option
+
+
+@torch.compiler.assume_constant_result
+def _sample_program(index: int, images: int, part: int, parts: int, has_affine: bool, axes: int, **options: Any) -> str:
+    own = _spec.options_of_image(index, images, part if parts > 1 else None, **options)
+    return program_of(Operator(Deferred(text_of_options(own), has_affine, axes), "sample"))
+
+
+# ---- the operator ----------------------------------------------------------------------------------------------------
+
+_NAME = "elasticnd::apply"
+_SCHEMA = "apply(Tensor[] tensors, SymInt[] image_shape, str program) -> Tensor[]"
+# It is traced as it stands, takes any layout, and is not to be put into a CUDA graph.
+_TAGS = tuple(
+    getattr(torch.Tag, name)
+    for name in ("pt2_compliant_tag", "flexible_layout", "cudagraph_unsafe")
+    if hasattr(torch.Tag, name)
+)
+
+_library = torch.library.Library("elasticnd", "FRAGMENT")
+_library.define(_SCHEMA, tags=_TAGS)
+OPERATOR = torch.ops.elasticnd.apply.default
+_CALCULUS = Calculus(lambda operator, operands: apply(operator, flattened(operator, operands)))
+
+
+def _on_values(tensors: Sequence[Tensor], image_shape: Sequence[int], program: str) -> list[Tensor]:
+    return list(tensors_of.compute(_operator_of(program, image_shape, tensors), tensors))
+
+
+def _without_values(tensors: Sequence[Tensor], image_shape: Sequence[int], program: str) -> list[Tensor]:
+    """Make results of the right shapes; C-ordered, as those with values are."""
+    operator = _operator_of(program, image_shape, tensors)
+    operands = structured(operator, tensors)
+    if operator.verb == "sample":
+        return [operands.image.new_empty(operator.call.output_shape())]
+    if operator.verb in _operators.ADJOINT:
+        shapes = _operators.result_shapes(operator, operator.call.spec_of(operands))
+        return [tensors[0].new_empty(shape) for shape in shapes]
+    results = [operands.gradient.new_empty(operator.call.image_shape)] if operator.wants_image else []
+    return results + [array.new_empty(array.shape) for array in operands.motion if operator.wants_motion]
+
+
+class _Differentiable(torch_compat.SingleLevelFunction):
+    """The operator at one level of transforms: what is below autograd goes on through the dispatcher."""
+
+    @staticmethod
+    def forward(ctx: Any, keys: Any, image_shape: Sequence[int], program: str, *tensors: Tensor) -> tuple[Tensor, ...]:
+        remember(ctx, _operator_of(program, image_shape, tensors), tensors)
+        # Functions turn derivatives off, but other levels may want theirs.
+        with torch.enable_grad(), torch_compat.set_forward_mode_enabled(True), torch_compat.AutoDispatchBelowAutograd():
+            results = OPERATOR.redispatch(keys & torch_compat.AFTER_AUTOGRAD, list(tensors), image_shape, program)
+        return tuple(results)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> Any:
+        needed = ctx.needs_input_grad[3:]
+        return None, None, None, *pulled(_CALCULUS, ctx.operator, ctx.saved_tensors, cotangents, needed)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Any:
+        with torch_compat.set_forward_mode_enabled(True):  # for the levels below, as in `forward`
+            primals = [forward_ad.unpack_dual(tensor).primal for tensor in ctx.saved_tensors]
+            return pushed(_CALCULUS, ctx.operator, primals, tangents[3:])
+
+
+def _differentiably(keys: Any, tensors: Sequence[Tensor], image_shape: Sequence[int], program: str) -> list[Tensor]:
+    with torch_compat.allow_single_level_functions():
+        return list(_Differentiable.apply(keys, image_shape, program, *tensors))
+
+
+def _mapped(
+    _: Any, in_dims: tuple[Any, ...], tensors: Sequence[Tensor], image_shape: Sequence[int], program: str
+) -> tuple[list[Tensor], list[int]]:
+    dims = in_dims[0]
+    items = [tensor if dim is None else tensor.select(dim, 0) for tensor, dim in zip(tensors, dims, strict=True)]
+    operator = _operator_of(program, image_shape, items)
+    operator = operator._replace(call=operator.call.spec_of(structured(operator, items)))
+    first = [tensor if dim is None else tensor.movedim(dim, 0) for tensor, dim in zip(tensors, dims, strict=True)]
+    mapped = structured(operator, [dim is not None for dim in dims])
+    size = int(next(torch_compat.shape_of(one)[0] for one, dim in zip(first, dims, strict=True) if dim is not None))
+    results = _rules.apply_mapped(_CALCULUS, operator, size, structured(operator, first), mapped)
+    return list(results), [0] * len(results)
+
+
+_library.impl("apply", _on_values, "CompositeExplicitAutograd")
+_library.impl("apply", _differentiably, "Autograd", with_keyset=True)
+torch.library.register_fake(_NAME, _without_values, lib=_library)
+torch.library.register_vmap(_NAME, _mapped, lib=_library)

@@ -1,0 +1,231 @@
+"""Tensors of PyTorch: what the engines can take, and operators applied to tensors that hold their values."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from copy import copy
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from .. import _operators
+from .._engines.kernels import external_stream, import_cupy
+from .._errors import reject_type, reject_value
+from .._operators import Operator, structured
+from .._spec import ArrayInfo, DeformSpec
+from . import eager, operations, torch_compat
+
+
+def info(tensor: Tensor) -> ArrayInfo:
+    """Return shape and dtype. Extents that are symbols become numbers."""
+    shape = torch_compat.shape_of(tensor)
+    try:
+        return _info(shape, tensor.dtype)
+    except TypeError:  # symbols have no hash
+        return _info(torch.Size(map(int, shape)), tensor.dtype)
+
+
+@lru_cache(maxsize=256)
+def _info(shape: torch.Size, dtype: torch.dtype) -> ArrayInfo:
+    return ArrayInfo(tuple(shape), name_of(dtype))
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """Return the name of a dtype."""
+    return str(dtype).removeprefix("torch.")
+
+
+def is_foreign(tensor: Tensor) -> bool:
+    """Return whether a tensor is on a device that only PyTorch knows. On `meta`, there are no values to compute."""
+    return not (tensor.is_cpu or tensor.is_cuda or tensor.is_meta)
+
+
+def operations_on(tensor: Tensor) -> operations.Namespace:
+    """Return the operations of PyTorch, on the device of a tensor."""
+    from array_api_compat import torch as names  # noqa: PLC0415 - for those who have such a device
+
+    return operations.Namespace(names, tensor.device)
+
+
+# ---- arguments -------------------------------------------------------------------------------------------------------
+
+
+def check(argument: str, image: Tensor, first: Tensor) -> None:
+    """Check that the engines can take an image."""
+    _check_dense(argument, image)
+    if not _is_basic(image):
+        _check_is_image(argument, image)
+    if image.is_cpu and first.is_cpu:
+        return
+    if image.device != first.device:
+        reject_value(argument, f"a tensor on {image.device}", f"one on {first.device}, as the first image")
+    if image.is_cuda:
+        import_cupy(argument, f"a tensor on {image.device}")
+
+
+def _check_dense(argument: str, tensor: Tensor) -> None:
+    if tensor.is_nested:  # its shape cannot be asked for
+        raise TypeError(f"{argument}: got a nested tensor, expected a dense tensor, or several of them in a list")
+    if tensor.layout is not torch.strided or tensor.is_quantized:
+        reject_type(argument, tensor, "a dense tensor")
+
+
+def _check_is_image(argument: str, image: Tensor) -> None:
+    """Check that a tensor of torchvision holds voxels, not coordinates."""
+    kinds = sys.modules.get("torchvision.tv_tensors")
+    for name in ("BoundingBoxes", "KeyPoints"):
+        kind = getattr(kinds, name, None)
+        if kind is not None and isinstance(image, kind):
+            reject_type(argument, image, "an image or a mask: these are coordinates")
+
+
+def small_array(argument: str, value: Any, like: Tensor | None = None) -> Tensor:
+    """Return a control grid or a matrix as a tensor, from a tensor, a NumPy array or nested lists of numbers."""
+    if isinstance(value, Tensor):
+        _check_dense(argument, value)
+        if like is not None and value.device != like.device:
+            reject_value(argument, f"a tensor on {value.device}", f"one on {like.device}, where the image is")
+        value = unwrapped(value)
+        if value.dtype.is_floating_point:
+            return value if value.dtype.itemsize >= 4 else value.float()
+        is_integer = not value.dtype.is_complex and value.dtype != torch.bool
+        return value.to(_widest_float(value)) if is_integer else value
+    if not isinstance(value, (np.ndarray, list, tuple)):
+        reject_type(argument, value, "a torch.Tensor, a NumPy array or nested lists of numbers")
+    array = eager.small_array(argument, value)
+    if array.dtype.kind not in "iuf":
+        return torch.zeros(array.shape, dtype=torch.bool)  # refused by its type, as everywhere
+    if like is not None and is_foreign(like):
+        return operations.real_array(operations_on(like), array)
+    return torch.as_tensor(array.astype(np.float64), device=None if like is None else like.device)
+
+
+def _widest_float(tensor: Tensor) -> torch.dtype:
+    if not is_foreign(tensor):
+        return torch.float64
+    dtype: torch.dtype = operations.real_array(operations_on(tensor), np.zeros(())).dtype
+    return dtype
+
+
+# ---- subclasses ------------------------------------------------------------------------------------------------------
+
+
+def _is_basic(tensor: Tensor) -> bool:
+    return type(tensor) is Tensor or type(tensor) is Parameter
+
+
+def _has_own_operators(kind: type) -> bool:
+    """Return whether a subclass of tensors sees the operators of the dispatcher: what it holds is its own affair."""
+    return bool(kind.__torch_dispatch__ != Tensor.__torch_dispatch__)  # type: ignore[attr-defined]
+
+
+def unwrapped(tensor: Tensor) -> Tensor:
+    """Return the tensor inside of a subclass that does not see the operators of the dispatcher."""
+    if _is_basic(tensor) or _has_own_operators(type(tensor)):
+        return tensor
+    with torch_compat.DisableTorchFunctionSubclass():
+        inner: Tensor = tensor.as_subclass(Tensor)
+    return inner
+
+
+def wrapped_like(result: Tensor, tensor: Tensor) -> Tensor:
+    """Return a result as an instance of the class of a tensor, with the attributes that instances of it carry.
+
+    As with PyTorch's own functions, what came of a `Parameter` is none.
+    """
+    kind = type(tensor)
+    is_parameter_like = kind.__torch_function__ == Parameter.__torch_function__
+    if _is_basic(tensor) or _has_own_operators(kind) or is_parameter_like:
+        return result
+    wrapped = result.as_subclass(kind)
+    for name, value in vars(tensor).items():
+        vars(wrapped)[name] = copy(value)
+    return wrapped
+
+
+# ---- values ----------------------------------------------------------------------------------------------------------
+
+
+def needs_dispatcher(tensors: Sequence[Tensor]) -> bool:
+    """Return whether an operator must go through the dispatcher: for tensors without values, or while it is observed.
+
+    The type of a tensor alone does not tell: while a program is recorded, tensors may be ordinary ones.
+    """
+    return torch_compat.is_observed() or not all(map(_holds_values, tensors))
+
+
+def _holds_values(tensor: Tensor) -> bool:
+    return (tensor.is_cpu or tensor.is_cuda) and _is_basic(tensor)
+
+
+def needs_derivatives(tensors: Sequence[Tensor]) -> bool:
+    """Return whether derivatives may be asked for of what is computed from tensors."""
+    if torch_compat.is_in_forward_mode():
+        return True
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+def compute(operator: Operator, flat: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Apply an operator to tensors that hold values. Results are C-ordered."""
+    call = operator.call
+    operands = structured(operator, flat)
+    spec = call if isinstance(call, DeformSpec) else call.spec_of(operands)
+    if flat[0].is_cuda:
+        return compute_on_device(operator, spec, flat)
+    results = _operators.run(operator, spec, structured(operator, [to_numpy(tensor) for tensor in flat]))
+    return tuple(
+        from_numpy(array, like.dtype) for array, like in zip(results, _operators.likes(operator, operands), strict=True)
+    )
+
+
+def compute_on_device(operator: Operator, spec: DeformSpec, flat: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Let the CUDA kernels read and write the memory of tensors, on the current stream of their device."""
+    likes = _operators.likes(operator, structured(operator, flat))
+    shapes = _operators.result_shapes(operator, spec)
+    device = flat[0].device
+    with torch.cuda.device(device), external_stream(torch.cuda.current_stream(device).cuda_stream):
+        if torch.cuda.is_current_stream_capturing():
+            raise RuntimeError("elasticnd cannot be captured in a CUDA graph: call it before or after the capture")
+        outputs = [
+            torch.empty(shape, dtype=like.dtype, device=device) for shape, like in zip(shapes, likes, strict=True)
+        ]
+        arrays = structured(operator, [_to_cupy(tensor) for tensor in flat])
+        # What is like an image is written in place; gradients of motions are float64, and small.
+        into = _to_cupy(outputs[0]) if operator.verb == "sample" or operator.wants_image else None
+        results = _operators.run(operator, spec, arrays, into)
+        for output, result in zip(outputs, results, strict=True):
+            if result is not into:
+                _to_cupy(output)[...] = result
+    return tuple(outputs)
+
+
+def _to_cupy(tensor: Tensor) -> Any:
+    import cupy  # noqa: PLC0415
+
+    tensor = tensor.detach().resolve_neg().resolve_conj()
+    # The engine takes the bits of bfloat16.
+    return cupy.from_dlpack(tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor)
+
+
+def to_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """Return the memory of a tensor as a NumPy array."""
+    try:
+        return tensor.numpy()
+    except (RuntimeError, TypeError):  # it records gradients, is a lazy conjugate, or is of a type that NumPy has not
+        tensor = tensor.detach().resolve_neg().resolve_conj()
+        # The engine takes the bits of bfloat16.
+        array: np.ndarray[Any, Any] = (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+        return array
+
+
+def from_numpy(array: np.ndarray[Any, Any], dtype: torch.dtype) -> Tensor:
+    """Return the memory of a NumPy array as a tensor."""
+    tensor = torch.from_numpy(array)
+    if tensor.dtype == dtype:
+        return tensor
+    return tensor.view(dtype) if dtype == torch.bfloat16 else tensor.to(dtype)
