@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._errors import describe, reject_type, reject_value
-from ._numbers import as_number, as_numbers, is_sequence
+from ._numbers import as_number, as_numbers, check_constant, is_sequence
 
 Floats = NDArray[np.float64]
 
@@ -72,6 +72,9 @@ def rotation_matrix(rotate: Any, n: int) -> Floats:
             )
         return _plane_rotation(2, (0, 1), degrees)
     accepted = f"an orthonormal matrix of shape {(n, n)} with determinant 1"
+    for row in rotate:
+        for number in row if is_sequence(row) else (row,):
+            check_constant("rotate", number)
     try:
         given = np.asarray(rotate)
     except ValueError:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,12 +54,51 @@ def as_real(name: str, value: Any, accepted: str) -> float:
     wrong = (bool, np.bool_, str, bytes, bytearray, complex, np.complexfloating)
     if isinstance(value, wrong) or value is np.ma.masked or is_sequence(value):
         reject_type(name, value, accepted)
+    check_constant(name, value)
     try:
         return float(value)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError):  # PyTorch raises the last one for several numbers
         reject_type(name, value, accepted)
     except OverflowError:
         reject_value(name, describe(value), accepted)
+
+
+def check_constant(name: str, value: Any) -> None:
+    """Check that no framework differentiates with respect to a value: a number made of it has no derivative."""
+    is_differentiated = _DIFFERENTIATED.get(type(value).__module__.partition(".")[0])
+    if is_differentiated is not None and is_differentiated(value):
+        reject_value(
+            name,
+            f"{describe(value)}, which is differentiated or traced",
+            "a constant: only the image, displacement and affine have derivatives. Pass an affine matrix instead",
+        )
+
+
+def _requires_grad(tensor: Any) -> bool:
+    torch = sys.modules["torch"]
+    if torch.is_grad_enabled() and tensor.requires_grad:
+        return True
+    return torch.autograd.forward_ad.unpack_dual(tensor).tangent is not None
+
+
+def _is_tracer(array: Any) -> bool:
+    return isinstance(array, sys.modules["jax"].core.Tracer)
+
+
+def _is_on_tape(tensor: Any) -> bool:
+    from tensorflow.python import pywrap_tfe  # noqa: PLC0415 - a private name: it has no public one
+
+    read = tensor.read_value() if hasattr(tensor, "read_value") else tensor
+    return bool(pywrap_tfe.TFE_Py_TapeSetShouldRecordBackprop([read]))
+
+
+# By the module of a value's type.
+_DIFFERENTIATED: dict[str, Callable[[Any], bool]] = {
+    "torch": _requires_grad,
+    "jax": _is_tracer,
+    "jaxlib": _is_tracer,
+    "tensorflow": _is_on_tape,
+}
 
 
 def as_numbers(name: str, value: Any, count: int, accepted: str) -> tuple[float, ...]:

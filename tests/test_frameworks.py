@@ -246,6 +246,21 @@ def test_gradient_of_the_dense_displacement(framework, rng):
     assert abs(np.sum(framework.to_numpy(gradient) * way) - slope) < 1e-12 * np.abs(weight).sum()
 
 
+@pytest.mark.parametrize("name", ["rotate", "zoom", "cval"])
+def test_numbers_have_no_derivatives(framework, name, rng):
+    """They are constants: to differentiate with respect to them is refused, not zero."""
+    image, grid = framework.array(rng.random(SHAPE)), framework.array(rng.random((2, 3, 3)))
+    total = getattr(framework.module, "reduce_sum", None) or (lambda x: x.sum())
+    one = framework.array(np.array(1.0))
+    with pytest.raises(ValueError, match=rf"{name}: got .*differentiated or traced, expected a constant: .*affine"):
+        framework.gradient(lambda number: total(elasticnd.deform_grid(image, grid, **{name: number})), [one])
+    same(
+        framework,
+        elasticnd.deform_grid(image, grid, **{name: one}),
+        elasticnd.deform_grid(framework.to_numpy(image), framework.to_numpy(grid), **{name: 1.0}),
+    )
+
+
 # ---- random grids ----------------------------------------------------------------------------------------------------
 
 

@@ -301,3 +301,13 @@ def test_mixed_precision(rng):
 def test_refused_tensors():
     with pytest.raises(TypeError, match=r"X: got .*expected a dense tensor of numbers"):
         elasticnd.deform_grid(tf.constant(["a"]), tf.zeros((1, 3)))
+
+
+def test_variables_as_numbers(rng):
+    image, grid = tf.constant(rng.random((7, 6))), tf.constant(rng.random((2, 3, 3)))
+    angle = tf.Variable(1.0)
+    with tf.GradientTape(), pytest.raises(ValueError, match=r"rotate: got .*differentiated or traced"):
+        elasticnd.deform_grid(image, grid, rotate=angle)
+    np.testing.assert_array_equal(
+        elasticnd.deform_grid(image, grid, rotate=angle), elasticnd.deform_grid(image, grid, rotate=1.0)
+    )
