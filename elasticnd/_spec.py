@@ -320,15 +320,25 @@ def normalize_sigma(sigma: Any, ndim: int) -> tuple[float, ...]:
     return values
 
 
-def normalize_layer_axis(axis: Any) -> Shape | None:
+def normalize_layer_axis(axis: Any, ndim: Any) -> Shape | None:
     """Bring the axes that a layer deforms into one form: counted from the end, for tensors of any rank."""
+    if ndim is not None and not 1 <= as_index("ndim", ndim, "a number of deformed axes") <= MAX_AXES:
+        reject_value("ndim", ndim, f"1 to {MAX_AXES} deformed axes")
     if axis is None:
         return None
     accepted = "None, or axes counted from the end, such as (-2, -1)"
     axes = as_indices("axis", axis, accepted)
     if not axes or max(axes) >= 0:
         reject_value("axis", axes, accepted)
+    if ndim is not None and len(axes) != ndim:
+        reject_value("axis", axes, f"{ndim} axes, as ndim says")
     return axes
+
+
+def check_layer_rank(shape: Shape, ndim: int | None, axes: str) -> None:
+    """Check that an image of a layer has batch and channels besides `ndim` axes to deform."""
+    if ndim is not None and len(shape) != ndim + 2:
+        reject_value("tensors", f"shape {shape}", f"{ndim + 2} axes for ndim={ndim}: {axes}")
 
 
 def normalize_image_shapes(shape: Any, count: int) -> list[Shape]:

@@ -36,6 +36,9 @@ class ElasticDeform(keras.layers.Layer):
         are by `keras.config.image_data_format`.
     order, mode, cval : optional
         As for `elasticnd.deform_grid`; one for all images, or one for each.
+    ndim : int, optional
+        Number of axes to deform. Tensors with another number of them then raise an error. Default None: as many as the
+        tensors have besides batch and channels.
     seed : int, optional
         Where the randomness comes from. Default None: a fresh seed.
     **options
@@ -76,6 +79,7 @@ class ElasticDeform(keras.layers.Layer):
         order: int | Sequence[int] = 3,
         mode: str | Sequence[str] = "constant",
         cval: Any = 0.0,
+        ndim: int | None = None,
         seed: int | None = None,
         **options: Any,
     ) -> None:
@@ -88,7 +92,8 @@ class ElasticDeform(keras.layers.Layer):
         self.initial = None if displacement is None else np.asarray(displacement, "float32")
         self.sigma, self.points = sigma, points
         self.learnable, self.per_sample = learnable, per_sample
-        self.axis = _spec.normalize_layer_axis(axis)
+        self.axis = _spec.normalize_layer_axis(axis, ndim)
+        self.ndim = ndim
         self.order, self.mode, self.cval = order, mode, cval
         self.seed = seed
         self.supports_jit = keras.backend.backend() != "tensorflow"
@@ -137,6 +142,7 @@ class ElasticDeform(keras.layers.Layer):
     def _axes(self, tensor: Any) -> tuple[int, ...]:
         if self.axis is not None:
             return self.axis
+        _spec.check_layer_rank(tuple(tensor.shape), self.ndim, "batch, channels and spatial axes")
         first = 1 if keras.config.image_data_format() == "channels_last" else 2
         return tuple(range(first, first + len(tensor.shape) - 2))
 
@@ -153,7 +159,7 @@ class ElasticDeform(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Give what makes the layer anew."""
-        names = ("sigma", "points", "learnable", "per_sample", "axis", "order", "mode", "cval", "seed")
+        names = ("sigma", "points", "learnable", "per_sample", "axis", "order", "mode", "cval", "ndim", "seed")
         own = {name: getattr(self, name) for name in names}
         displacement = None if self.initial is None else self.initial.tolist()
         return super().get_config() | own | {"displacement": displacement}

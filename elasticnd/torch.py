@@ -25,7 +25,13 @@ from ._errors import reject_value
 
 __all__ = ["ElasticDeform", "deform_grid", "deform_random_grid", "dense_displacement"]
 
-deform_grid, deform_random_grid, dense_displacement = _named.functions(torch.as_tensor)
+
+def _as_tensor(values: Any) -> torch.Tensor:
+    """Return values as a tensor; subclasses of tensors stay what they are."""
+    return values if isinstance(values, torch.Tensor) else torch.as_tensor(values)
+
+
+deform_grid, deform_random_grid, dense_displacement = _named.functions(_as_tensor)
 
 
 class ElasticDeform(torch.nn.Module):
@@ -49,6 +55,9 @@ class ElasticDeform(torch.nn.Module):
         are those of batch and channels.
     order, mode, cval : optional
         As for `elasticnd.deform_grid`; one for all tensors, or one for each.
+    ndim : int, optional
+        Number of axes to deform. Tensors with another number of them then raise an error: without it, an image of shape
+        (channels, height, width) counts as a batch of signals. Default None: as many as the tensors have.
 
     Raises
     ------
@@ -58,7 +67,8 @@ class ElasticDeform(torch.nn.Module):
     Notes
     -----
     Called with one tensor, the layer gives one; called with several, which are deformed alike, a tuple. Tensors are of
-    shape (batch, channels, spatial axes...) and may differ in their channels.
+    shape (batch, channels, spatial axes...) and may differ in their channels. Subclasses of tensors, such as those of
+    torchvision, stay what they are.
 
     Examples
     --------
@@ -85,6 +95,7 @@ class ElasticDeform(torch.nn.Module):
         order: int | Sequence[int] = 3,
         mode: str | Sequence[str] = "constant",
         cval: Any = 0.0,
+        ndim: int | None = None,
     ) -> None:
         super().__init__()
         if (displacement is None) == (sigma is None):
@@ -94,7 +105,8 @@ class ElasticDeform(torch.nn.Module):
         self.sigma = sigma
         self.points = points
         self.per_sample = per_sample
-        self.axis = _spec.normalize_layer_axis(axis)
+        self.axis = _spec.normalize_layer_axis(axis, ndim)
+        self.ndim = ndim
         self.order, self.mode, self.cval = order, mode, cval
         if displacement is None:
             self.displacement = None
@@ -120,7 +132,10 @@ class ElasticDeform(torch.nn.Module):
         return results[0] if len(tensors) == 1 else tuple(results)
 
     def _axes(self, tensor: torch.Tensor) -> tuple[int, ...]:
-        return tuple(range(2, tensor.dim())) if self.axis is None else self.axis
+        if self.axis is not None:
+            return self.axis
+        _spec.check_layer_rank(tuple(tensor.shape), self.ndim, "(batch, channels, spatial axes...)")
+        return tuple(range(2, tensor.dim()))
 
     def _random_displacement(self, first: torch.Tensor) -> torch.Tensor:
         n = len(self._axes(first))
@@ -137,4 +152,4 @@ class ElasticDeform(torch.nn.Module):
         else:
             learnable = isinstance(self.displacement, torch.nn.Parameter)
             grid = f"displacement of shape {tuple(self.displacement.shape)}, learnable={learnable}"
-        return f"{grid}, axis={self.axis}, order={self.order}, mode={self.mode!r}"
+        return f"{grid}, axis={self.axis}, order={self.order}, mode={self.mode!r}, ndim={self.ndim}"

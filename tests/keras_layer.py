@@ -75,6 +75,11 @@ def main(folder):
 
         assert own_module.ElasticDeform is elasticnd.keras.ElasticDeform
 
+    with pytest.raises(ValueError, match=r"tensors: got shape \(16, 16, 1\), expected 4 axes for ndim=2"):
+        elasticnd.keras.ElasticDeform(sigma=1, ndim=2)(images[0], training=True)
+    of_two_axes = elasticnd.keras.ElasticDeform(sigma=1, ndim=2)(images, training=True)
+    assert tuple(of_two_axes.shape) == images.shape
+
     for options in ({}, {"sigma": 1, "displacement": np.zeros((2, 1, 1))}, {"sigma": 1, "axis": (1, 2)}):
         with pytest.raises((TypeError, ValueError), match=r"^(displacement|axis): got"):
             elasticnd.keras.ElasticDeform(**options)

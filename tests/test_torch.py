@@ -546,3 +546,135 @@ def test_layer_is_pickled_and_compiled(rng):
 def test_layer_refuses(options, match):
     with pytest.raises((TypeError, ValueError), match=match):
         layer(**options)
+
+
+def test_layer_of_given_rank(rng):
+    images = torch.tensor(rng.random((3, 9, 8)))
+    displacement = rng.standard_normal((2, 3, 3))
+    with pytest.raises(ValueError, match=r"tensors: got shape \(3, 9, 8\), expected 4 axes for ndim=2"):
+        layer(displacement=displacement, ndim=2)(images)
+    with pytest.raises(ValueError, match=r"tensors: got shape \(3, 9, 8\), expected 4 axes for ndim=2"):
+        layer(sigma=1, ndim=2)(images)
+    deformed = layer(displacement=displacement, ndim=2)(images[None])
+    assert torch.equal(deformed, layer(displacement=displacement)(images[None]))
+    assert torch.equal(deformed[0], layer(displacement=displacement, ndim=2, axis=(-2, -1))(images))
+    for options in ({"ndim": 0}, {"ndim": 2, "axis": (-1,)}):
+        with pytest.raises(ValueError, match=r"^(ndim|axis): got"):
+            layer(sigma=1, **options)
+
+
+# ---- subclasses ------------------------------------------------------------------------------------------------------
+
+
+class Picture(torch.Tensor):
+    """As the tensors of torchvision: functions give plain tensors, and `as_subclass` wraps their results."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        with torch._C.DisableTorchFunctionSubclass():
+            result = function(*args, **(kwargs or {}))
+        return result.as_subclass(torch.Tensor) if isinstance(result, cls) else result
+
+
+class Mask(Picture):
+    """Another kind."""
+
+
+class Simple(torch.Tensor):
+    """A subclass that adds nothing."""
+
+
+class Untouched(torch.Tensor):
+    """As parameters: functions give plain tensors."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+
+@pytest.mark.parametrize(("kind", "expected"), [(Picture, Picture), (Simple, Simple), (Untouched, torch.Tensor)])
+def test_results_are_of_the_class_of_images(kind, expected, rng):
+    import elasticnd.torch
+
+    x, d, _ = arrays(rng, torch.float32)
+    plain = elasticnd.deform_grid(x, d)
+    image = x.as_subclass(kind)
+    image.note = ["kept"]
+    for result in (elasticnd.deform_grid(image, d), elasticnd.torch.deform_grid(image, d)):
+        assert type(result) is expected
+        assert torch.equal(result.as_subclass(torch.Tensor), plain)
+        if expected is kind:
+            assert result.note == image.note
+            assert result.note is not image.note
+    assert type(elasticnd.deform_grid(x, d.as_subclass(kind))) is torch.Tensor
+    assert type(elasticnd.deform_grid_gradient(image, d)) is expected
+    assert type(elasticnd.deform_grid_vjp(x, image, d).image) is expected
+    assert type(elasticnd.deform_random_grid(image, 1)) is expected
+
+
+def test_images_and_masks_keep_their_classes(rng):
+    image = torch.rand(1, 3, 9, 8).as_subclass(Picture)
+    mask = torch.randint(0, 3, (1, 1, 9, 8)).as_subclass(Mask)
+    grid = torch.tensor(rng.standard_normal((2, 3, 3)))
+    results = (
+        elasticnd.deform_grid([image, mask], grid, order=[3, 0], axis=(2, 3)),
+        elasticnd.deform_random_grid([image, mask], 1, order=[3, 0], axis=(2, 3)),
+        layer(sigma=1, order=(3, 0))(image, mask),
+    )
+    for result in results:
+        assert [type(one) for one in result] == [Picture, Mask]
+
+
+def test_derivatives_through_subclasses(rng):
+    x, d, a = arrays(rng)
+    way = torch.tensor(rng.standard_normal(d.shape))
+    expected = torch.func.jvp(lambda d: function()(x, d, a), (d,), (way,))[1]
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(d, way)
+        pushed = function()(x.as_subclass(Simple), dual, a)
+        tangent = torch.autograd.forward_ad.unpack_dual(pushed.as_subclass(torch.Tensor)).tangent
+    torch.testing.assert_close(tangent.as_subclass(torch.Tensor), expected)
+    leaf = d.clone().requires_grad_()
+    function()(x.as_subclass(Picture), leaf, a).as_subclass(torch.Tensor).sum().backward()
+    other = d.clone().requires_grad_()
+    function()(x, other, a).sum().backward()
+    assert torch.equal(leaf.grad, other.grad)
+
+
+# ---- numbers ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "wrap"),
+    [
+        ("rotate", lambda number: number),
+        ("rotate", lambda number: {(0, 1): number}),
+        ("rotate", lambda number: [[number, 0.0], [0.0, 1.0]]),
+        ("zoom", lambda number: number),
+        ("zoom", lambda number: (1.0, number)),
+        ("cval", lambda number: number),
+    ],
+)
+def test_numbers_have_no_derivatives(name, wrap, rng):
+    x, d, _ = arrays(rng)
+    one = torch.ones((), dtype=torch.float64)
+
+    def energy(number):
+        return elasticnd.deform_grid(x, d, **{name: wrap(number)}).sum()
+
+    match = rf"{name}.*: got torch\.Tensor.*differentiated or traced, expected a constant: .*affine"
+    with pytest.raises(ValueError, match=match):
+        energy(one.clone().requires_grad_())
+    with pytest.raises(ValueError, match=match):
+        torch.func.grad(energy)(one)
+    with pytest.raises(ValueError, match=match):
+        torch.func.jvp(energy, (one,), (one,))
+    with torch.no_grad():
+        assert torch.equal(energy(one.clone().requires_grad_()), energy(1.0))
+    assert torch.equal(energy(one), energy(1.0))
+
+
+def test_sigma_has_no_derivative():
+    sigma = torch.ones((), requires_grad=True)
+    with pytest.raises(ValueError, match=r"sigma: got .*differentiated or traced"):
+        elasticnd.deform_random_grid(torch.zeros(4, 4), sigma)
+    with pytest.raises(ValueError, match=r"sigma: got .*differentiated or traced"):
+        layer(sigma=sigma)(torch.zeros(1, 1, 4, 4))
