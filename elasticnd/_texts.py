@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from ._geometry import Mode
-from ._spec import DeformSpec, ImageSpec
+from ._spec import DeformSpec, ImageSpec, Window
 
 
 def text_of_options(options: dict[str, Any]) -> str:
@@ -50,7 +50,8 @@ def spec_from_text(text: str) -> DeformSpec | None:
     if fields is None:
         return None
     images = [image | {"mode": Mode(image["mode"])} for image in map(_with_tuples, fields["images"])]
-    return DeformSpec(**_with_tuples(fields) | {"images": tuple(ImageSpec(**image) for image in images)})
+    windows = {name: Window(*_with_tuples(fields[name])) for name in ("window", "roi") if fields[name] is not None}
+    return DeformSpec(**_with_tuples(fields) | windows | {"images": tuple(ImageSpec(**image) for image in images)})
 
 
 def _with_tuples(value: Any) -> Any:

@@ -136,12 +136,12 @@ RECORDERS = {
 # What PyTorch 2.13 does not do for its own functions either, with an error or wrong values; and one error of its
 # own: the export of second derivatives of several arguments.
 OF_PYTORCH = {
-    "compile": {"linearize", "functionalize", "functionalize of grad"},
-    "compile with dynamic shapes": {"linearize", "functionalize", "functionalize of grad"},
+    "compile": {"linearize", "functionalize", "functionalize of grad", "backward of backward"},
+    "compile with dynamic shapes": {"linearize", "functionalize", "functionalize of grad", "backward of backward"},
     "make_fx real": {"linearize"},
     "make_fx fake": {"vjp"},  # its weight is a constant with values
     "make_fx symbolic": {"vjp", "linearize"},
-    "make_fx before dispatch": set(TRANSFORMS) - {"none", "backward", "backward of backward"},
+    "make_fx before dispatch": set(TRANSFORMS) - {"none", "backward"},
     "jit.trace": set(TRANSFORMS) - {"none", "backward", "backward of backward"},
     "export": set(TRANSFORMS) - {"none", "backward", "jvp", "vmap", "vmap of images", "vmap of displacements"},
 }

@@ -217,7 +217,7 @@ class _Differentiable(torch_compat.SingleLevelFunction):
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Any:
         with torch_compat.set_forward_mode_enabled(True):  # for the levels below, as in `forward`
-            primals = [forward_ad.unpack_dual(tensor).primal for tensor in ctx.saved_tensors]
+            primals = [forward_ad.unpack_dual(tensor, level=0).primal for tensor in ctx.saved_tensors]
             return pushed(_CALCULUS, ctx.operator, primals, tangents[3:])
 
 
