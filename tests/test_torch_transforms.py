@@ -137,7 +137,14 @@ RECORDERS = {
 # own: the export of second derivatives of several arguments.
 OF_PYTORCH = {
     "compile": {"linearize", "functionalize", "functionalize of grad", "backward of backward"},
-    "compile with dynamic shapes": {"linearize", "functionalize", "functionalize of grad", "backward of backward"},
+    "compile with dynamic shapes": {
+        "jacfwd",
+        "hessian",
+        "linearize",
+        "functionalize",
+        "functionalize of grad",
+        "backward of backward",
+    },
     "make_fx real": {"linearize"},
     "make_fx fake": {"vjp"},  # its weight is a constant with values
     "make_fx symbolic": {"vjp", "linearize"},
