@@ -14,6 +14,7 @@ _Extents = Sequence[tuple[int, int]]
 
 version: str
 max_axes: int
+max_order: int
 modes: dict[str, int]
 dtypes: dict[str, int]
 xla_version: tuple[int, int]

@@ -3,6 +3,7 @@
 from itertools import product
 
 from elasticnd import _dtypes
+from elasticnd._geometry import MAX_ORDER
 
 AXES = (1, 2, 3, 0)  # 0: four and more
 NARROW = tuple(code for name, code in _dtypes.CODES.items() if _dtypes.arithmetic(name, 0, 1) == "float32")
@@ -25,7 +26,7 @@ def _types():
 def _voxel_kernels():
     for code, number, own_axes in _types():
         own = ARITHMETIC[number]
-        for order, axes in product(range(6), own_axes):
+        for order, axes in product(range(MAX_ORDER + 1), own_axes):
             if order > 1:
                 yield f"sample<{own}, {code}, {number}, {order}, {axes}, false>"
             if order > 0:

@@ -9,11 +9,14 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 import pytest
+from scipy.interpolate import BSpline
 from tables import MODES, ORDERS
 
 import elasticnd
 from elasticnd import _spec
 from elasticnd._engines import generic
+from elasticnd._engines.generic import splines
+from elasticnd._geometry import MAX_ORDER
 
 # An older array-api-compat does what a newer PyTorch warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:torch.asarray. unspecified requires_grad:UserWarning")
@@ -304,3 +307,11 @@ def test_second_derivatives(library, rng):
     for one, high, low in zip(got, after, before, strict=True):
         expected = (high - low) / (2 * step)
         np.testing.assert_allclose(one, expected, rtol=0, atol=1e-6 * abs(expected).max())
+
+
+def test_the_filter_has_faded_at_its_margin():
+    """Of the highest order, whose coefficients depend on the farthest samples."""
+    knots = np.arange(MAX_ORDER + 2) - (MAX_ORDER + 1) / 2
+    samples = BSpline.basis_element(knots, extrapolate=False)(np.arange(-(MAX_ORDER // 2), MAX_ORDER // 2 + 1))
+    poles = np.abs(np.roots(samples))
+    assert poles[poles < 1].max() ** splines._MARGIN < 1e-17

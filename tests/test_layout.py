@@ -296,4 +296,5 @@ def test_dtypes_have_one_number():
 
 def test_limits_are_the_same():
     assert _core.max_axes == _geometry.MAX_AXES
-    assert max(ORDERS) == _geometry.MAX_ORDER
+    assert _core.max_order == _geometry.MAX_ORDER
+    assert tuple(range(_geometry.MAX_ORDER + 1)) == ORDERS

@@ -336,6 +336,7 @@ __device__ bool locate(const Geometry& g, const Paths& paths, const Place<AXES>&
 // changes its sign where the image is mirrored.
 template <int ORDER, class T>
 __device__ void weigh(double place, double slope, int derivative, T* weight) {
+    static_assert(max_order == 5, "each derivative needs a case here, up to the first that is zero at every order");
     const T s = static_cast<T>(place);
     switch (derivative) {
         case 0: spline_weights<ORDER, 0>(s, weight); return;

@@ -290,6 +290,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
     module.doc() = "The compiled core of elasticnd. Not public: use the functions of the package.";
     module.attr("version") = ELASTICND_VERSION;
     module.attr("max_axes") = max_axes;
+    module.attr("max_order") = max_order;
     module.attr("modes") = py::dict(
         py::arg("constant") = int(mode_constant), py::arg("nearest") = int(mode_nearest),
         py::arg("reflect") = int(mode_reflect), py::arg("mirror") = int(mode_mirror), py::arg("wrap") = int(mode_wrap),

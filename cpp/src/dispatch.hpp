@@ -12,7 +12,7 @@ struct Constant {
 
 template <class Body>
 inline auto with_dtype(int dtype, Body body) {
-    switch (dtype) {
+    switch (static_cast<DType>(dtype)) {
         case dtype_bool: return body(Constant<dtype_bool>());
         case dtype_int8: return body(Constant<dtype_int8>());
         case dtype_uint8: return body(Constant<dtype_uint8>());
@@ -25,12 +25,14 @@ inline auto with_dtype(int dtype, Body body) {
         case dtype_float16: return body(Constant<dtype_float16>());
         case dtype_bfloat16: return body(Constant<dtype_bfloat16>());
         case dtype_float32: return body(Constant<dtype_float32>());
-        default: return body(Constant<dtype_float64>());
+        case dtype_float64: break;
     }
+    return body(Constant<dtype_float64>());
 }
 
 template <class Body>
 inline auto with_order(int order, Body body) {
+    static_assert(max_order == 5, "each order needs a case here");
     switch (order) {
         case 0: return body(Constant<0>());
         case 1: return body(Constant<1>());

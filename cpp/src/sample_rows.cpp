@@ -18,14 +18,14 @@ void fold_row(double* x, double last, double reach, int count, double* slope, in
 }
 
 void fold_row(int mode, double* x, double last, double reach, int count, double* slope, int64* exists) {
-    switch (mode) {
+    switch (static_cast<Mode>(mode)) {
         case mode_constant: return fold_row<mode_constant>(x, last, reach, count, slope, exists);
         case mode_nearest: return fold_row<mode_nearest>(x, last, reach, count, slope, exists);
         case mode_reflect: return fold_row<mode_reflect>(x, last, reach, count, slope, exists);
         case mode_mirror: return fold_row<mode_mirror>(x, last, reach, count, slope, exists);
         case mode_wrap: return fold_row<mode_wrap>(x, last, reach, count, slope, exists);
         case mode_grid_constant: return fold_row<mode_grid_constant>(x, last, reach, count, slope, exists);
-        default: return fold_row<mode_grid_wrap>(x, last, reach, count, slope, exists);
+        case mode_grid_wrap: return fold_row<mode_grid_wrap>(x, last, reach, count, slope, exists);
     }
 }
 

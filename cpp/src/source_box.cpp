@@ -195,12 +195,15 @@ std::vector<Interval> whole_bounds(const double* component, int64 points) {
 // Coordinates along an axis after folding.
 Interval folded(const Geometry& geometry, Interval x, double last) {
     const double reach = common::border_reach(geometry.order);
-    switch (geometry.mode) {
+    switch (static_cast<Mode>(geometry.mode)) {
         case mode_constant: return {std::clamp(x.low, 0.0, last), std::clamp(x.high, 0.0, last)};
         case mode_nearest:
         case mode_grid_constant:
             return {std::clamp(x.low, -reach, last + reach), std::clamp(x.high, -reach, last + reach)};
-        default: break;
+        case mode_reflect:
+        case mode_mirror:
+        case mode_wrap:
+        case mode_grid_wrap: break;
     }
     if (x.low >= 0 && x.high <= last) return x;
     if (geometry.mode == mode_wrap) return {0, last};

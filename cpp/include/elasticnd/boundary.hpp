@@ -13,9 +13,10 @@ enum Mode {
     mode_mirror = 3,
     mode_wrap = 4,
     mode_grid_constant = 5,
-    mode_grid_wrap = 6,
-    mode_count = 7
+    mode_grid_wrap = 6
 };
+constexpr int mode_count = mode_grid_wrap + 1;
+static_assert(mode_count == 7, "fold_coordinate, prefilter_mode and extended compare with each mode that they know");
 
 }  // namespace elasticnd
 
@@ -115,13 +116,16 @@ ELASTICND_INLINE int64 fold_reflect(int64 index, int64 extent) {
 // The coefficient that stands for tap `index` of a stencil at a folded coordinate; beyond_border where none does.
 ELASTICND_INLINE int64 fold_index(int64 index, int64 extent, int mode) {
     if (index >= 0 && index < extent) return index;
-    switch (mode) {
+    switch (static_cast<Mode>(mode)) {
         case mode_nearest: return index < 0 ? 0 : extent - 1;
         case mode_reflect: return fold_reflect(index, extent);
         case mode_grid_wrap: return modulo(index, extent);
         case mode_grid_constant: return beyond_border;
-        default: return fold_mirror(index, extent);
+        case mode_constant:
+        case mode_mirror:
+        case mode_wrap: break;
     }
+    return fold_mirror(index, extent);
 }
 
 // How the prefilter continues the signal: one of mirror, reflect and grid-wrap.

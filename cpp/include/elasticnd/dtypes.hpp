@@ -18,9 +18,9 @@ enum DType {
     dtype_float16 = 9,
     dtype_bfloat16 = 10,
     dtype_float32 = 11,
-    dtype_float64 = 12,
-    dtype_count = 13
+    dtype_float64 = 12
 };
+constexpr int dtype_count = dtype_float64 + 1;
 
 }  // namespace elasticnd
 

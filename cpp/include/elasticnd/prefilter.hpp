@@ -40,6 +40,7 @@ ELASTICND_INLINE int block_margin(int order) {
 }
 
 constexpr int max_margin = 64;  // of any order and type: 60, for doubles at order 5
+static_assert(max_order == 5, "a higher order has a wider margin");
 
 // The product of (1 - z)(1 - 1/z) over the poles, which makes the filter keep a constant.
 ELASTICND_INLINE double prefilter_gain(int order) {

@@ -37,7 +37,7 @@ ELASTICND_FLAT void spline_weights(T s, T* weight) {
     }
 }
 
-constexpr int max_poles = 2;
+constexpr int max_poles = max_order / 2;
 
 struct Poles {
     int count;
@@ -45,6 +45,7 @@ struct Poles {
 };
 
 ELASTICND_INLINE Poles spline_poles(int order) {
+    static_assert(max_order == 5, "each order needs its poles here");
     switch (order) {
         case 2: return {1, {-0.171572875253809902396622551580603843, 0}};  // sqrt(8) - 3
         case 3: return {1, {-0.267949192431122706472553658494127633, 0}};  // sqrt(3) - 2
