@@ -134,7 +134,7 @@ using CopyRow = void (*)(const SampleJob&, const Row&, const char*, char*, int64
 template <class T>
 GatherRow<T> choose_gather(const SampleJob& job) {
     return with_unrolled_axes(job.geometry.axes, [&](auto axes) -> GatherRow<T> {
-        constexpr int AXES = decltype(axes)::value;
+        [[maybe_unused]] constexpr int AXES = decltype(axes)::value;  // GCC 12 overlooks its use in the lambdas
         if (!job.direct)
             return with_order(job.geometry.order, [](auto order) -> GatherRow<T> {
                 return gather_coefficients<T, decltype(order)::value, AXES>;

@@ -151,7 +151,7 @@ struct RowKernels {
 template <class T>
 RowKernels<T> choose_row_kernels(const Geometry& geometry) {
     return with_unrolled_axes(geometry.axes, [&](auto axes) {
-        constexpr int AXES = decltype(axes)::value;
+        [[maybe_unused]] constexpr int AXES = decltype(axes)::value;  // GCC 12 overlooks its use in the lambda
         return with_order(geometry.order, [](auto constant) -> RowKernels<T> {
             constexpr int ORDER = decltype(constant)::value;
             return {spread_row<T, ORDER, AXES>, gradient_row<T, ORDER, AXES>};

@@ -41,7 +41,7 @@ class Random {
     int64 integer(int64 low, int64 high) {
         return low + static_cast<int64>(engine_() % static_cast<unsigned>(high - low + 1));
     }
-    double real(double low, double high) { return low + (high - low) * engine_() / 4294967296.0; }
+    double real(double low, double high) { return low + (high - low) * static_cast<double>(engine_()) / 4294967296.0; }
     Doubles reals(int64 count, double low, double high) {
         Doubles values(static_cast<size_t>(count));
         for (double& value : values) value = real(low, high);
