@@ -33,7 +33,7 @@ const Kernels& active_kernels() {
 
 std::vector<std::string> available_kernels() {
     std::vector<std::string> names = {baseline::kernels.name};
-    if (best_kernels() != &baseline::kernels) names.push_back(best_kernels()->name);
+    if (best_kernels() != &baseline::kernels) names.emplace_back(best_kernels()->name);
     return names;
 }
 

@@ -4,11 +4,15 @@
 
 ELASTICND_BEGIN
 
+namespace {
+
 constexpr int64 alignments = 256;  // what take_scratch may leave out
 
 int64 sample_scratch(const SampleJob& job) { return Walk::scratch_size(job) + gather_scratch_size() + alignments; }
 int64 scatter_scratch(const SampleJob& job) { return Walk::scratch_size(job) + scatter_scratch_size() + alignments; }
 int64 filter_scratch() { return maximum(rows_scratch_size(), lines_scratch_size()) + alignments; }
+
+}  // namespace
 
 #define ELASTICND_TEXT_OF(name) #name
 #define ELASTICND_TEXT(name) ELASTICND_TEXT_OF(name)

@@ -46,7 +46,7 @@ class Run {
                 executor_.checkpoint();
                 task_(next);
             } catch (...) {
-                std::lock_guard<std::mutex> lock(mutex_);
+                const std::scoped_lock lock(mutex_);
                 if (!error_) error_ = std::current_exception();
                 next_.store(count_);
             }
@@ -96,7 +96,7 @@ class Pool {
         }
         start_workers(helpers);
         {
-            std::lock_guard<std::mutex> lock(mutex_);
+            const std::scoped_lock lock(mutex_);
             run_ = &run;
             busy_ = std::min<int>(helpers, static_cast<int>(workers_.size()));
             wanted_ = busy_.load();
@@ -105,7 +105,7 @@ class Pool {
         run.work();
         {
             // Workers that have not woken yet are not needed any more.
-            std::lock_guard<std::mutex> lock(mutex_);
+            const std::scoped_lock lock(mutex_);
             busy_ -= wanted_.load();
             wanted_ = 0;
         }
@@ -156,7 +156,7 @@ class Pool {
     }
     void stop_workers() {
         {
-            std::lock_guard<std::mutex> lock(mutex_);
+            const std::scoped_lock lock(mutex_);
             stopping_ = true;
         }
         wake_.notify_all();

@@ -82,7 +82,7 @@ class Request {
     // Without an image, `output` stands in for it: nothing reads it then. Of a part of the image, `held` has first
     // voxel and extent along each deformed axis; empty, the image is whole.
     Request(const Settings& settings, const View* image, const View& output, const Motion& motion,
-            const std::vector<DirectionNumbers>& directions = {}, const HeldVoxels& held = {});
+            const std::vector<DirectionNumbers>& ways = {}, const HeldVoxels& held = {});
     Request(const Request&) = delete;
 
     // The planes of what is held of an image.

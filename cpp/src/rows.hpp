@@ -61,7 +61,7 @@ class Walk {
     bool keeps_first_;
     bool may_leave_;           // a stencil may reach beyond what the source holds
     int64 current_[max_axes];  // outer indices that `level_` is contracted at
-    int64 item_;
+    int64 item_ = -1;
     const double* level_[max_axes];  // level k is contracted along axes 0 .. k - 1
     double* gradient_[max_axes];
     double* owned_[max_axes];

@@ -25,7 +25,8 @@ int64 lines_scratch_size();
 
 template <class Layout>
 Layout& take_scratch(void*& scratch) {
-    auto* place = reinterpret_cast<char*>((reinterpret_cast<std::uintptr_t>(scratch) + 63) / 64 * 64);
+    const auto beyond = reinterpret_cast<std::uintptr_t>(scratch) % 64;
+    char* place = static_cast<char*>(scratch) + (64 - beyond) % 64;
     scratch = place + (sizeof(Layout) + 63) / 64 * 64;
     return *new (place) Layout;
 }

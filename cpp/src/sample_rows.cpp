@@ -44,7 +44,8 @@ Split split_of(const SampleJob& job, int axis) {
     int64 high = low + geometry.box_extent[axis] - 1 - geometry.order;
     if (ends_at_last_voxel(geometry.order, geometry.mode, geometry.image[axis]))
         high = minimum(high, geometry.image[axis] - 2);
-    return {knot_shift(geometry.order), static_cast<double>(geometry.order / 2), static_cast<double>(low),
+    const int taps_before = geometry.order / 2;
+    return {knot_shift(geometry.order), static_cast<double>(taps_before), static_cast<double>(low),
             static_cast<double>(high), static_cast<double>(job.source.stride[axis])};
 }
 
@@ -108,7 +109,7 @@ int64 Walk::scratch_size(const SampleJob& job) {
 }
 
 Walk::Walk(const SampleJob& job, bool keeps_first, void* scratch, double* grid_gradient)
-    : job_(job), geometry_(job.geometry), transposed_(grid_gradient != nullptr), item_(-1) {
+    : job_(job), geometry_(job.geometry), transposed_(grid_gradient != nullptr) {
     const int axes = geometry_.axes;
     const bool continued = geometry_.mode == mode_grid_constant || geometry_.mode == mode_grid_wrap;
     reach_ = job.direct && !continued ? 0 : border_reach(geometry_.order);
@@ -264,7 +265,7 @@ bool Walk::find_positions(const Row& row, int axis, double last, double* x) cons
         }
     });
     int64 outside = 0;  // as wide as the coordinates, so that the loop becomes vectors
-    for (int i = 0; i < row.count; ++i) outside |= (x[i] >= 0) & (x[i] <= last) ? 0LL : 1LL;
+    for (int i = 0; i < row.count; ++i) outside |= ((x[i] >= 0) & (x[i] <= last)) ? 0LL : 1LL;
     return outside;
 }
 
@@ -274,7 +275,7 @@ bool meets(const Row& row, int order, Slab slab) {
     const double lowest = static_cast<double>(slab.first - order);
     const double highest = static_cast<double>(slab.last - 1);
     int64 met = 0;
-    for (int i = 0; i < row.count; ++i) met |= (row.first[0][i] >= lowest) & (row.first[0][i] <= highest) ? 1LL : 0LL;
+    for (int i = 0; i < row.count; ++i) met |= ((row.first[0][i] >= lowest) & (row.first[0][i] <= highest)) ? 1LL : 0LL;
     return met;
 }
 

@@ -36,11 +36,11 @@ class SharedRun {
             try {
                 if (!failed_) task_(next);
             } catch (...) {
-                std::lock_guard<std::mutex> lock(mutex_);
+                const std::scoped_lock lock(mutex_);
                 if (!failed_) error_ = std::current_exception();
                 failed_ = true;
             }
-            std::lock_guard<std::mutex> lock(mutex_);
+            const std::scoped_lock lock(mutex_);
             if (++ended_ == count_) all_ended_.notify_all();
         }
     }

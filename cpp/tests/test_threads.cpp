@@ -107,6 +107,7 @@ void test_runs_at_once() {
     set_threads(3);
     std::atomic<int> runs{0};
     std::vector<std::thread> callers;
+    callers.reserve(4);
     for (int i = 0; i < 4; ++i)
         callers.emplace_back([&] {
             PoolExecutor executor({});
@@ -148,14 +149,14 @@ void test_fork_beside_a_run() {
     std::thread caller([&] {
         PoolExecutor executor([&] {
             asked = true;
-            const std::lock_guard<std::mutex> held(lock);
+            const std::scoped_lock held(lock);
             return false;
         });
         executor.run(200, [](int64) { std::this_thread::sleep_for(std::chrono::milliseconds(1)); });
     });
     pid_t child;
     {
-        const std::lock_guard<std::mutex> held(lock);
+        const std::scoped_lock held(lock);
         while (!asked) std::this_thread::yield();
         child = fork();
         if (child == 0) _exit(runs_all_tasks() ? 0 : 1);

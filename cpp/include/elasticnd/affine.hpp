@@ -20,7 +20,7 @@ ELASTICND_INLINE bool is_finite(int axes, const AffineMap& map) {
     return finite;
 }
 
-ELASTICND_INLINE void swap(double& a, double& b) {
+ELASTICND_INLINE void swap(double& a, double& b) noexcept {
     const double kept = a;
     a = b;
     b = kept;

@@ -50,7 +50,7 @@ constexpr int max_taps = max_order + 1;
 ELASTICND_BEGIN
 
 ELASTICND_INLINE int64 floor_to_integer(double x) {
-    int64 truncated = static_cast<int64>(x);
+    const int64 truncated = static_cast<int64>(x);
     return truncated - (static_cast<double>(truncated) > x);
 }
 
