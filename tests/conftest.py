@@ -17,6 +17,13 @@ def pytest_addoption(parser):
     parser.addoption("--sanitize", action="store_true", help="compile the CUDA kernels for the host with sanitizers")
 
 
+def pytest_ignore_collect(collection_path, config):
+    """With `-m quick`, import only files with such tests: to import every framework takes longer than to run these."""
+    if config.option.markexpr != "quick" or not collection_path.name.startswith("test_"):
+        return None
+    return "mark.quick" not in collection_path.read_text(encoding="utf-8") or None
+
+
 @pytest.fixture
 def rng(request):
     """Random numbers that depend on the test's name alone."""

@@ -12,7 +12,7 @@ import elasticnd
 @pytest.mark.parametrize("reach", [2, 64])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("n", SHAPES)
+@pytest.mark.parametrize("n", [pytest.param(n, marks=pytest.mark.quick) if n == 2 else n for n in SHAPES])
 def test_equals_scipy(n, order, mode, reach, rng):
     image = rng.random(SHAPES[n], dtype=np.float32)  # both types hold these values
     displacement = grid(rng, image.shape, reach)
@@ -40,6 +40,7 @@ def test_many_axes(n, extent, order, rng):
     np.testing.assert_allclose(double, expected, rtol=0, atol=1e-11)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_floats_within_one_rounding(dtype, order, rng):
@@ -54,6 +55,7 @@ def test_floats_within_one_rounding(dtype, order, rng):
     assert np.all(np.abs(got.astype(np.float64) - expected) <= tolerance)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("dtype", INTEGERS, ids=str)
 def test_integers_are_rounded_once(dtype, order, rng):
@@ -77,6 +79,7 @@ def test_integers_are_rounded_once(dtype, order, rng):
     assert np.mean(difference > 0) < 0.02 or dtype.itemsize == 8
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("dtype", INTEGERS, ids=str)
 def test_order_zero_keeps_every_label(dtype, rng):
     if dtype.kind == "b":
@@ -91,6 +94,7 @@ def test_order_zero_keeps_every_label(dtype, rng):
     np.testing.assert_array_equal(got, image.ravel()[where])
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("dtype", COMPLEX, ids=str)
 @pytest.mark.parametrize("order", [0, 1, 3])
@@ -169,6 +173,7 @@ def test_dense_displacement(points, extent, rng):
     np.testing.assert_allclose(got, expected, rtol=0, atol=64 * 1e-14)
 
 
+@pytest.mark.quick
 def test_dense_displacement_of_a_patch_and_a_batch(rng):
     displacement = rng.uniform(-5, 5, (4, 2, 3, 4))
     whole = elasticnd.dense_displacement(displacement, (31, 18))

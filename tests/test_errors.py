@@ -17,6 +17,8 @@ import scipy.sparse
 import elasticnd
 from elasticnd._engines import cpu
 
+pytestmark = pytest.mark.quick
+
 IMAGE = np.arange(120.0).reshape(12, 10)
 LABELS = np.arange(120).reshape(12, 10)
 VOLUME = np.zeros((4, 5, 6))

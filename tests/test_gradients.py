@@ -39,6 +39,7 @@ def test_image_gradient_is_the_transpose(n, order, mode, rng):
     assert abs(forward - backward) < 1e-13 * scale
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("order", [0, 1, 3, 4])
@@ -100,6 +101,7 @@ def smooth_voxels(displacement, direction, shape, step):
     return np.all(same, axis=0).astype(np.float64)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("place", ["affine", "homogeneous", "everything"])
 @pytest.mark.parametrize("mode", MODES)
 def test_affine_and_grid_gradient(mode, place, rng):

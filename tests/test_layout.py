@@ -277,6 +277,7 @@ def test_fewest_batch_axes_that_fit(rng):
 # ---- numbers that Python and C++ share
 
 
+@pytest.mark.quick
 def test_geometry_has_one_layout():
     layout = dict(_core.geometry_layout())
     assert layout.pop("size") == _geometry.GEOMETRY.itemsize
@@ -284,16 +285,19 @@ def test_geometry_has_one_layout():
     assert fields == layout
 
 
+@pytest.mark.quick
 def test_modes_have_one_number():
     assert {mode.name.lower(): int(mode) for mode in _geometry.Mode} == _core.modes
     assert set(_geometry.MODES.values()) == set(_geometry.Mode)
     assert tuple(sorted(_geometry.MODES)) == tuple(sorted(MODES))
 
 
+@pytest.mark.quick
 def test_dtypes_have_one_number():
     assert _core.dtypes == _dtypes.CODES
 
 
+@pytest.mark.quick
 def test_limits_are_the_same():
     assert _core.max_axes == _geometry.MAX_AXES
     assert _core.max_order == _geometry.MAX_ORDER

@@ -8,6 +8,7 @@ from tables import DOUBLE, SINGLE
 import elasticnd
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("mode", ["mirror", "reflect", "grid-wrap", "nearest"])
 @pytest.mark.parametrize("order", [1, 2, 3, 4, 5])
