@@ -171,6 +171,36 @@ py::object scatter_of(const py::array& geometry, const py::array& gradient, int 
     return fields;
 }
 
+EvaluationRequest evaluation_of(const py::array& record, const Doubles& points, const Doubles& positions, int order) {
+    const Geometry geometry = geometry_of(record);
+    if (points.ndim() != geometry.axes + 2 || points.shape(1) != geometry.axes) reject("points have a wrong shape");
+    for (int k = 0; k < geometry.axes; ++k)
+        if (points.shape(k + 2) != geometry.points[k]) reject("points have a wrong shape");
+    if (positions.ndim() != 3 || positions.shape(0) != points.shape(0) || positions.shape(2) != geometry.axes)
+        reject("positions have a wrong shape");
+    return EvaluationRequest(geometry, order, points.shape(0), numbers_of(positions));
+}
+
+Doubles evaluate_at(const py::array& geometry, const Doubles& points, const Doubles& positions, int order) {
+    const EvaluationRequest request = evaluation_of(geometry, points, positions, order);
+    const py::ssize_t axes = positions.shape(2);
+    const py::ssize_t derivatives = request.values / std::max<int64>(1, positions.size());
+    Doubles values({positions.shape(0), positions.shape(1), axes, std::max<py::ssize_t>(1, derivatives)});
+    double* to = values.mutable_data();
+    compute([&](Executor& executor) { evaluate(request.evaluation, points.data(), to, executor); });
+    return values;
+}
+
+Doubles evaluate_adjoint_at(const py::array& geometry, const Doubles& gradient, const Doubles& positions,
+                            const Doubles& points, int order) {
+    const EvaluationRequest request = evaluation_of(geometry, points, positions, order);
+    if (gradient.size() != request.values) reject("the gradient has a wrong size");
+    Doubles result = zeros({points.shape(), points.shape() + points.ndim()});
+    double* to = result.mutable_data();
+    compute([&](Executor& executor) { evaluate_adjoint(request.evaluation, gradient.data(), to, executor); });
+    return result;
+}
+
 // First voxel and extent of what each block of the output reads: (blocks, axes, 2), as the blocks come.
 py::array_t<int64> source_voxels(const py::array& record, const Integers& blocks, const Doubles& points,
                                  const std::optional<Doubles>& affine, const std::optional<Doubles>& fixed,
@@ -345,6 +375,12 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
     module.def("displace_adjoint", displace_adjoint_of, Guard(), py::arg("geometry"), py::arg("gradient"),
                py::arg("points"), py::arg("batch_axes"),
                "Returns the transpose of displace, applied to the gradient; points of any values.");
+    module.def(
+        "evaluate", evaluate_at, Guard(), py::arg("geometry"), py::arg("points"), py::arg("positions"), py::arg("order"),
+        "Returns all derivatives of one order of the displacement at positions: (items, count, axes, axes ^ order).");
+    module.def("evaluate_adjoint", evaluate_adjoint_at, Guard(), py::arg("geometry"), py::arg("gradient"),
+               py::arg("positions"), py::arg("points"), py::arg("order"),
+               "Returns the transpose of evaluate, applied to the gradient; points of any values.");
     module.def(
         "scatter", scatter_of, Guard(), py::arg("geometry"), py::arg("gradient"), py::arg("dtype"),
         py::arg("image").none(true), py::arg("points"), py::arg("affine").none(true), py::arg("fixed").none(true),

@@ -102,6 +102,21 @@ struct FilterJob {
     bool continues;  // will be resumed
 };
 
+// Evaluates the field at positions of one item.
+struct EvaluationJob {
+    int axes;
+    int order;                // of the derivatives
+    int64 derivatives;        // of that order: axes ^ order
+    int64 image[max_axes];    // extent of the frame
+    int64 points[max_axes];   // control points
+    int64 stride[max_axes];   // of the coefficients, in numbers
+    int64 size;               // of the coefficients: (extents ..., evaluation_lanes)
+    const double* positions;  // (count, axes)
+};
+
+// Components of a control point that lie side by side, those that are none being zero.
+inline int evaluation_lanes(int axes) { return axes <= 4 ? 4 : 8; }
+
 struct Kernels {
     const char* name;
     void (*inner_weights)(const Geometry&, int64 first, int64 count, int64* cell, int64* run, double* weight,
@@ -115,6 +130,10 @@ struct Kernels {
     void (*scatter)(const SampleJob&, UnitRange, const ScatterTargets&, void* scratch);
     // The transpose of `displace`, by the same scratch: adds to the gradient of the grid alone.
     void (*displace_adjoint)(const SampleJob&, UnitRange, const ScatterTargets&, void* scratch);
+    // Fills the values of some positions; the transpose adds to sums shaped like the coefficients.
+    int64 (*evaluation_scratch)(const EvaluationJob&);
+    void (*evaluate)(const EvaluationJob&, UnitRange, const double* coefficients, double* values, void* scratch);
+    void (*evaluate_adjoint)(const EvaluationJob&, UnitRange, const double* gradient, double* sums, void* scratch);
     // Bytes of scratch for both kinds of filters.
     int64 (*filter_scratch)();
     // `image[r]` is the first sample of a row, or null where all lies in a constant padding; `coefficients[r]` the

@@ -140,4 +140,20 @@ void Request::add_direction(const DirectionNumbers& numbers) {
     directions.push_back({numbers.points.data, numbers.affine.data, one ? 0 : map_size()});
 }
 
+EvaluationRequest::EvaluationRequest(const Geometry& geometry, int order, int64 items, const Numbers& positions) {
+    constexpr int64 most_derivatives = int64(1) << 20;
+    if (order < 0) reject("the order of derivatives is out of range");
+    points = items * geometry.axes * product(geometry.points, geometry.axes);
+    const int64 together = items * geometry.axes;
+    if (together == 0 ? positions.size != 0 : positions.size % together != 0) reject("positions have a wrong size");
+    evaluation = {geometry, order, items, together == 0 ? 0 : positions.size / together, positions.data};
+    values = positions.size;
+    int64 derivatives = 1;
+    for (int i = 0; i < order; ++i)
+        if (geometry.axes > 1 && (derivatives *= geometry.axes) > most_derivatives)
+            reject("the order of derivatives is out of range");
+    if (order > 64) reject("the order of derivatives is out of range");
+    values *= derivatives;
+}
+
 }  // namespace elasticnd

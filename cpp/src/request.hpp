@@ -8,6 +8,7 @@
 
 #include "core.hpp"
 #include "directions.hpp"
+#include "evaluate.hpp"
 
 namespace elasticnd {
 
@@ -105,6 +106,14 @@ class Request {
     int64 points_size_;
     bool has_affine_;
     std::unique_ptr<PlanesOf> image_;
+};
+
+// Positions on control grids, from outside. The values have `values` numbers, the control points `points`.
+struct EvaluationRequest {
+    EvaluationRequest(const Geometry& geometry, int order, int64 items, const Numbers& positions);
+    Evaluation evaluation;
+    int64 values;
+    int64 points;
 };
 
 }  // namespace elasticnd

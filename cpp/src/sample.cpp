@@ -6,66 +6,12 @@
 
 #include "../include/elasticnd/boundary.hpp"
 #include "../include/elasticnd/prefilter.hpp"
+#include "control_grid.hpp"
 #include "core.hpp"
 #include "dense.hpp"
 
 namespace elasticnd {
 namespace {
-
-// ---- the control grid -----------------------------------------------------------------------------------------------
-
-// Its coefficients: cubic, mirrored ends, one more on every side.
-Geometry grid_geometry(const Geometry& image) {
-    Geometry geometry = {};
-    geometry.axes = image.axes;
-    geometry.order = 3;
-    geometry.mode = mode_mirror;
-    for (int k = 0; k < image.axes; ++k) {
-        geometry.image[k] = geometry.output[k] = geometry.points[k] = image.points[k];
-        geometry.box_start[k] = -1;
-        geometry.box_extent[k] = std::max<int64>(image.points[k] + 2, 4);
-    }
-    return geometry;
-}
-
-// The control points of one item as planes, one for each component.
-class PointPlanes {
-   public:
-    PointPlanes(const Geometry& geometry, const double* points) {
-        int64 step = sizeof(double);
-        for (int k = geometry.axes - 1; k >= 0; --k) {
-            planes.stride[k] = step;
-            step *= geometry.points[k];
-        }
-        for (int k = 0; k < geometry.axes; ++k) offset_[k] = k * step;
-        planes.data = reinterpret_cast<char*>(const_cast<double*>(points));
-        planes.dtype = dtype_float64;
-        planes.offset = offset_;
-    }
-    PointPlanes(const PointPlanes&) = delete;
-    Planes planes;
-
-   private:
-    int64 offset_[max_axes];
-};
-
-class Grid {
-   public:
-    Grid(const Geometry& geometry, const double* points, Executor& executor)
-        : coefficients_(grid_geometry(geometry), dtype_float64, geometry.axes, Coefficients::packed,
-                        Coefficients::computed) {
-        coefficients_.compute(PointPlanes(geometry, points).planes, executor);
-        const Geometry own = grid_geometry(geometry);
-        for (int k = 0; k < geometry.axes; ++k) field_.extent[k] = own.box_extent[k];
-        field_.item_size = geometry.axes * product(field_.extent, geometry.axes);
-        field_.coefficients = reinterpret_cast<const double*>(coefficients_.planes().data);
-    }
-    const Field& field() const { return field_; }
-
-   private:
-    Coefficients coefficients_;
-    Field field_;
-};
 
 // ---- a job ----------------------------------------------------------------------------------------------------------
 
@@ -80,7 +26,7 @@ OutputPart whole_output(const Geometry& geometry) {
 // A job for one item, made ready for the kernels, by the item's grid.
 class Prepared {
    public:
-    Prepared(const Deformation& one, const Grid& grid) {
+    Prepared(const Deformation& one, const ControlGrid& grid) {
         job.geometry = one.geometry;
         job.field = grid.field();
         job.affine = one.affine;
@@ -351,14 +297,14 @@ Deformation item_of(Deformation deformation, int64 item) {
 
 namespace {
 
-void sample_image(const Deformation& one, const Grid& grid, Executor& executor) {
+void sample_image(const Deformation& one, const ControlGrid& grid, Executor& executor) {
     Prepared prepared(one, grid);
     if (!holds_whole_image(one)) require_held(one, voxels_read(one, prepared.source_box()));
     prepared.set_source(one.image, one.held);
     run_rows(prepared, active_kernels().sample, executor);
 }
 
-void sample_coefficients(const Deformation& one, const Grid& grid, Executor& executor) {
+void sample_coefficients(const Deformation& one, const ControlGrid& grid, Executor& executor) {
     Geometry boxed = with_whole_box(one.geometry);
     bool outside = false;
     if (!is_whole(boxed) || one.affine || !holds_whole_image(one) || is_mostly_border(boxed)) {
@@ -388,7 +334,7 @@ void sample_coefficients(const Deformation& one, const Grid& grid, Executor& exe
 void sample(const Deformation& deformation, Executor& executor) {
     if (product(deformation.geometry.output, deformation.geometry.axes) == 0) return;
     for_each_item(deformation, executor, [](int64, const Deformation& one, Executor& own) {
-        const Grid grid(one.geometry, one.points, own);
+        const ControlGrid grid(one.geometry, one.points, own);
         if (samples_image_itself(one))
             sample_image(one, grid, own);
         else
@@ -409,7 +355,7 @@ void find_source_voxels(const Deformation& deformation, const std::vector<int64>
     std::fill_n(voxels, count, Box{});
     for (int64 item = 0; item < deformation.items; ++item) {
         const Deformation one = item_of(deformation, item);
-        const Grid grid(one.geometry, one.points, executor);
+        const ControlGrid grid(one.geometry, one.points, executor);
         executor.run(count, [&](int64 block) {
             Deformation part = one;
             for (int k = 0; k < axes; ++k) {
@@ -431,7 +377,7 @@ void find_source_voxels(const Deformation& deformation, const std::vector<int64>
 void displace(const Deformation& deformation, Executor& executor) {
     if (product(deformation.geometry.output, deformation.geometry.axes) == 0) return;
     for_each_item(deformation, executor, [](int64, const Deformation& one, Executor& own) {
-        const Grid grid(one.geometry, one.points, own);
+        const ControlGrid grid(one.geometry, one.points, own);
         run_rows(Prepared(one, grid), active_kernels().displace, own);
     });
 }
@@ -525,26 +471,17 @@ void scatter_some(const Prepared& prepared, ScatterKernel kernel, const Planes* 
         executor.run(tasks, run);
     if (!points) return;
 
-    const Geometry own = grid_geometry(geometry);
-    Coefficients sum(own, dtype_float64, geometry.axes, Coefficients::packed, Coefficients::pulled);
-    sum.clear(executor);
-    double* total = reinterpret_cast<double*>(sum.planes().data);
-    for (int64 g = 0; g < count; ++g) {
-        for (int64 i = 0; i < grid_size; ++i) total[i] += grids[static_cast<size_t>(g * grid_size + i)];
-        for (int64 i = 0; affine && i < affine_size; ++i)
-            affine[i] += affines[static_cast<size_t>(g * affine_size + i)];
-    }
-    std::vector<double> pulled(static_cast<size_t>(geometry.axes * product(geometry.points, geometry.axes)));
-    sum.pull(PointPlanes(geometry, pulled.data()).planes, executor);
-    for (size_t i = 0; i < pulled.size(); ++i) points[i] += pulled[i];
+    for (int64 g = 0; affine && g < count; ++g)
+        for (int64 i = 0; i < affine_size; ++i) affine[i] += affines[static_cast<size_t>(g * affine_size + i)];
+    add_points_gradient(geometry, grids, points, executor);
 }
 
 // The gradients of one item.
-void scatter_item(const Deformation& one, const Gradients& gradients, const Grid& grid, Executor& executor);
+void scatter_item(const Deformation& one, const Gradients& gradients, const ControlGrid& grid, Executor& executor);
 
 // Where the coefficients are many more than the voxels: as many at a time as the memory has room for, so that the
 // gradient of the image is a sum over parts of the output.
-void scatter_parts(const Deformation& one, const Gradients& gradients, const Grid& grid, Executor& executor) {
+void scatter_parts(const Deformation& one, const Gradients& gradients, const ControlGrid& grid, Executor& executor) {
     std::unique_ptr<ImageSum> image;
     if (gradients.image) image = std::make_unique<ImageSum>(one);
     for (const Deformation& half : halves_of(one)) {
@@ -556,7 +493,7 @@ void scatter_parts(const Deformation& one, const Gradients& gradients, const Gri
     if (image) image->store(*gradients.image, 0, executor);
 }
 
-void scatter_item(const Deformation& one, const Gradients& gradients, const Grid& grid, Executor& executor) {
+void scatter_item(const Deformation& one, const Gradients& gradients, const ControlGrid& grid, Executor& executor) {
     Geometry boxed = with_whole_box(one.geometry);
     const bool filtered = is_filtered(one);
     if (!holds_whole_image(one) || is_mostly_border(boxed)) {
@@ -617,14 +554,14 @@ void scatter(const Deformation& deformation, const Gradients& gradients, Executo
         }
         if (gradients.points) of_item.points = gradients.points + item * grid_size;
         if (gradients.affine) of_item.affine = gradients.affine + item * affine_size;
-        scatter_item(one, of_item, Grid(one.geometry, one.points, own), own);
+        scatter_item(one, of_item, ControlGrid(one.geometry, one.points, own), own);
     });
 }
 
 void displace_adjoint(const Deformation& deformation, double* points, Executor& executor) {
     const int64 grid_size = deformation.geometry.axes * product(deformation.geometry.points, deformation.geometry.axes);
     for_each_item(deformation, executor, [&](int64 item, const Deformation& one, Executor& own) {
-        const Grid grid(one.geometry, one.points, own);
+        const ControlGrid grid(one.geometry, one.points, own);
         const Prepared prepared(one, grid);
         if (prepared.units > 0)
             scatter_some(prepared, active_kernels().displace_adjoint, nullptr, points + item * grid_size, nullptr, own);

@@ -11,6 +11,9 @@ void sample(const SampleJob& job, UnitRange units, void* scratch);
 void displace(const SampleJob& job, UnitRange units, void* scratch);
 void displace_adjoint(const SampleJob& job, UnitRange units, const ScatterTargets& targets, void* scratch);
 void scatter(const SampleJob& job, UnitRange units, const ScatterTargets& targets, void* scratch);
+int64 evaluation_scratch(const EvaluationJob& job);
+void evaluate(const EvaluationJob& job, UnitRange some, const double* coefficients, double* values, void* scratch);
+void evaluate_adjoint(const EvaluationJob& job, UnitRange some, const double* gradient, double* sums, void* scratch);
 void filter_rows(const RowFilterJob& job, const char* const* image, char* const* coefficients, int count,
                  void* scratch);
 void filter(const FilterJob& job, const int64* line, int count, void* scratch);

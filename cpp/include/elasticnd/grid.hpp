@@ -1,5 +1,6 @@
 // The control grid: which of its coefficients reach a voxel, and with which weights.
 #pragma once
+#include "boundary.hpp"
 #include "spline.hpp"
 
 ELASTICND_BEGIN
@@ -21,6 +22,41 @@ ELASTICND_INLINE int64 grid_weights(int64 f, int64 extent, int64 points, double*
     const int64 cell = maximum(minimum(floor_to_integer(g), points - 2), int64(0));
     spline_weights<3, 0>(g - static_cast<double>(cell), weight);
     return cell;
+}
+
+constexpr int grid_derivatives = 4;  // of a cubic, the value among them: the others are zero
+
+// Where a position of the frame, at a voxel or not, lies on an axis of the control grid, which goes on mirrored beyond
+// its ends.
+struct GridPosition {
+    int64 cell;
+    double place;  // in the cell
+    double slope;  // derivative of the place by the position
+    bool exists;   // false for NaN and where numbers have no fraction
+};
+
+ELASTICND_INLINE GridPosition find_on_grid(double f, int64 extent, int64 points) {
+    const double last = static_cast<double>(points - 1);
+    const bool varies = extent > 1 && points > 1;
+    const double scale = varies ? last / static_cast<double>(extent - 1) : 0;
+    const Folded g = fold_coordinate(varies ? f * last / static_cast<double>(extent - 1) : f * 0, last, 0, mode_mirror);
+    const int64 cell = maximum(minimum(floor_to_integer(g.x), points - 2), int64(0));
+    return {cell, g.x - static_cast<double>(cell), scale * g.slope, g.exists && is_position(f)};
+}
+
+// The weights there, differentiated so often by the position.
+ELASTICND_INLINE void grid_weights_at(const GridPosition& position, int64 points, int derivative, double* weight) {
+    if (points == 1 && derivative == 0) return single_point_weights(weight, 1);
+    double factor = 1;
+    for (int i = 0; i < derivative; ++i) factor *= position.slope;
+    switch (derivative) {
+        case 0: spline_weights<3, 0>(position.place, weight); return;
+        case 1: spline_weights<3, 1>(position.place, weight); break;
+        case 2: spline_weights<3, 2>(position.place, weight); break;
+        case 3: spline_weights<3, 3>(position.place, weight); break;
+        default: factor = 0;
+    }
+    for (int tap = 0; tap < 4; ++tap) weight[tap] = derivative < grid_derivatives ? weight[tap] * factor : 0.0;
 }
 
 ELASTICND_END

@@ -1,0 +1,156 @@
+"""The displacement and its derivatives at positions anywhere, against SciPy's splines, and the transpose against its map."""
+
+import itertools
+
+import numpy as np
+import pytest
+from oracle import grid_matrix
+from scipy import interpolate
+
+from elasticnd import _core
+from elasticnd._geometry import Mode, make_geometry
+
+
+def geometry_of(extent, points):
+    return make_geometry(
+        image=extent,
+        points=points,
+        start=(0,) * len(extent),
+        output=extent,
+        order=0,
+        mode=Mode.NEAREST,
+        prefilter=False,
+    )
+
+
+def spline_of_axis(values, extent):
+    """The cubic spline through the control values of one axis, mirrored far beyond both ends, as a SciPy spline in f."""
+    points = len(values)
+    if points == 1 or extent == 1:
+        return lambda f, derivative: np.repeat(values[:1] * (derivative == 0), len(f), axis=0)
+    period = 2 * (points - 1)
+    turns = 6 + 40 // period  # each way
+    index = np.arange(-turns * period, turns * period + 1)
+    place = index % period
+    mirrored = np.asarray(values)[np.minimum(place, period - place)]
+    knots = index * (extent - 1) / (points - 1)
+    # The ends' condition has faded where it matters: by 0.27 to the power of the distance.
+    spline = interpolate.make_interp_spline(knots, mirrored, k=3)
+    return lambda f, derivative: spline(f, derivative) if derivative else spline(f)
+
+
+def derivative_at(values, extent, position, times):
+    """One derivative of all components at one position, an axis after the other."""
+    result = np.moveaxis(values, 0, -1)
+    for f, length, derivative in zip(position, extent, times, strict=True):
+        result = spline_of_axis(result, length)(np.array([f]), derivative)[0]
+    return result
+
+
+CASES = [
+    ((9,), (4,)),
+    ((9,), (1,)),
+    ((1,), (3,)),
+    ((12, 9), (3, 5)),
+    ((7, 1), (2, 3)),
+    ((6, 8, 7), (4, 3, 2)),
+    ((4, 5, 3, 6), (2, 3, 3, 2)),
+]
+
+
+@pytest.mark.parametrize("order", [0, 1, 2, 3])
+@pytest.mark.parametrize(("extent", "points"), CASES)
+def test_every_derivative(extent, points, order, rng):
+    n = len(extent)
+    values = rng.normal(0, 3, (2, n, *points))
+    positions = rng.uniform(-1.4, 2.4, (2, 5, n)) * np.array(extent)
+    got = _core.evaluate(geometry_of(extent, points), values, positions, order)
+    assert got.shape == (2, 5, n, n**order)
+    for item, count in np.ndindex(2, 5):
+        for number, axes in enumerate(itertools.product(range(n), repeat=order)):
+            times = [axes.count(k) for k in range(n)]
+            expected = derivative_at(values[item], extent, positions[item, count], times)
+            # Third derivatives in SciPy lose some digits to its knots.
+            np.testing.assert_allclose(got[item, count, :, number], expected, rtol=0, atol=1e-11 * 10**order)
+
+
+@pytest.mark.parametrize("n", range(1, 9))
+def test_equals_the_field_on_voxels(n, rng):
+    extent, points = (5, 4, 3, 3, 2, 2, 2, 2)[:n], (3, 4, 2, 2, 2, 1, 2, 2)[:n]
+    values = rng.normal(0, 3, (1, n, *points))
+    field = values[0]
+    for k in range(n):
+        field = np.moveaxis(np.tensordot(grid_matrix(extent[k], points[k]), field, (1, k + 1)), 0, k + 1)
+    positions = np.moveaxis(np.indices(extent, dtype=float), 0, -1).reshape(1, -1, n)
+    got = _core.evaluate(geometry_of(extent, points), values, positions, 0)[..., 0]
+    np.testing.assert_allclose(got[0], np.moveaxis(field, 0, -1).reshape(-1, n), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("order", [0, 1, 2, 4])
+@pytest.mark.parametrize(("extent", "points"), CASES)
+def test_transpose(extent, points, order, rng):
+    n = len(extent)
+    values = rng.normal(0, 3, (2, n, *points))
+    positions = rng.uniform(-1, 2, (2, 3000, n)) * np.array(extent)
+    geometry = geometry_of(extent, points)
+    gradient = rng.normal(size=(2, 3000, n, n**order))
+    forward = np.sum(gradient * _core.evaluate(geometry, values, positions, order))
+    adjoint = _core.evaluate_adjoint(geometry, gradient, positions, values, order)
+    assert adjoint.shape == values.shape
+    assert abs(forward - np.sum(values * adjoint)) < 1e-12 * gradient.size
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_no_position(order, rng):
+    values = rng.normal(size=(1, 2, 3, 4))
+    positions = np.array([[[1.0, 2.0], [np.nan, 1.0], [1.0, np.inf], [2.0, -1e300]]])
+    geometry = geometry_of((6, 7), (3, 4))
+    got = _core.evaluate(geometry, values, positions, order)
+    assert np.isfinite(got[0, 0]).all()
+    assert np.isnan(got[0, 1:]).all()
+    gradient = np.ones_like(got)
+    alone = _core.evaluate_adjoint(geometry, gradient[:, :1], positions[:, :1], values, order)
+    np.testing.assert_array_equal(_core.evaluate_adjoint(geometry, gradient, positions, values, order), alone)
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_the_same_on_every_number_of_threads_and_instruction_set(order, rng):
+    values = rng.normal(size=(1, 3, 4, 4, 4))
+    positions = rng.uniform(0, 30, (1, 70001, 3))
+    geometry = geometry_of((30, 30, 30), (4, 4, 4))
+    gradient = rng.normal(size=(1, 70001, 3, 3**order))
+
+    def results():
+        return (
+            _core.evaluate(geometry, values, positions, order).tobytes(),
+            _core.evaluate_adjoint(geometry, gradient, positions, values, order).tobytes(),
+        )
+
+    expected = results()
+    before, kernels = _core.get_num_threads(), _core.kernels()
+    try:
+        for threads in (1, 3):
+            for name in _core.available_kernels():
+                _core.set_num_threads(threads)
+                _core.choose_kernels(name)
+                assert results() == expected
+    finally:
+        _core.set_num_threads(before)
+        _core.choose_kernels(kernels)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"order": -1}, "order of derivatives"),
+        ({"order": 65}, "order of derivatives"),
+        ({"order": 40}, "order of derivatives"),
+        ({"points": np.zeros((1, 2, 3, 3))}, "points have a wrong shape"),
+        ({"positions": np.zeros((1, 5, 3))}, "positions have a wrong shape"),
+        ({"positions": np.zeros((2, 5, 2))}, "positions have a wrong shape"),
+    ],
+)
+def test_refusals(change, message):
+    given = {"points": np.zeros((1, 2, 3, 4)), "positions": np.zeros((1, 5, 2)), "order": 1} | change
+    with pytest.raises(ValueError, match=message):
+        _core.evaluate(geometry_of((6, 7), (3, 4)), **given)
