@@ -36,8 +36,10 @@ from ._config import (
     show_config,
 )
 from ._routes import which
+from .deformation import Deformation
 
 __all__ = [
+    "Deformation",
     "Gradients",
     "deform_grid",
     "deform_grid_gradient",

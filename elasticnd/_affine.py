@@ -135,3 +135,32 @@ def _check_invertible(matrix: Floats) -> None:
             invertible = False
     if not invertible:
         reject_value("affine", "a singular matrix", "a matrix that can be inverted")
+
+
+def rotation_and_zoom(rotate: Any, zoom: Any, frame: Sequence[int]) -> Floats | None:
+    """Compose "zoom, then rotate, about the centre of the frame", as [M | t]; None without either."""
+    if rotate is None and zoom is None:
+        return None
+    n = len(frame)
+    forward = np.eye(n) if rotate is None else rotation_matrix(rotate, n)
+    if zoom is not None:
+        forward = forward * zoom_factors(zoom, n)
+    centre = np.array(frame, dtype=np.float64) / 2 - 0.5
+    return np.concatenate([forward, (centre - forward @ centre)[:, np.newaxis]], axis=1)
+
+
+def world_matrix(to_world: Any, n: int) -> Floats:
+    """Check an index-to-world matrix, (n + 1, n + 1)."""
+    accepted = f"an invertible matrix of finite real numbers, of shape {(n + 1, n + 1)}, the last row zeros and a one"
+    try:
+        matrix = np.asarray(to_world)
+    except ValueError:
+        reject_value("to_world", describe(to_world), accepted)
+    if matrix.dtype.kind not in "iuf":
+        reject_type("to_world", to_world, accepted)
+    if matrix.shape != (n + 1, n + 1):
+        reject_value("to_world", f"shape {matrix.shape}", accepted)
+    values = matrix.astype(np.float64)
+    if not np.all(np.isfinite(values)) or not np.array_equal(values[n], np.eye(n + 1)[n]) or np.linalg.det(values) == 0:
+        reject_value("to_world", values.tolist(), accepted)
+    return values

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _spec
+from . import _apply, _spec
+from ._apply import Transform
 from ._bridges import eager
 from ._errors import reject_type, reject_value
 from ._floating_point import in_default_state
@@ -32,77 +32,6 @@ class Gradients(NamedTuple):
     image: Any
     displacement: Any
     affine: Any
-
-
-class _Call(NamedTuple):
-    """A checked call: where it goes, and its arrays."""
-
-    bridge: ModuleType
-    spec: _spec.DeformSpec
-    displacement: Any
-    affine: Any
-
-
-def _as_list(argument: str, X: Any) -> list[Any]:
-    """Several images come in a list or tuple; anything else is one image."""
-    if not isinstance(X, (list, tuple)):
-        return [X]
-    if not X:
-        reject_value(argument, "no images", "at least one")
-    return list(X)
-
-
-def _names(argument: str, count: int, X: Any) -> list[str]:
-    return [f"{argument}[{i}]" for i in range(count)] if isinstance(X, (list, tuple)) else [argument]
-
-
-def _like(X: Any, results: list[Any]) -> Any:
-    """Give one result for one image, and a list or tuple for a list or tuple."""
-    if isinstance(X, (list, tuple)):
-        return type(X)(results) if type(X) in (list, tuple) else list(results)
-    return results[0]
-
-
-def _bridge(argument: str, images: list[Any], X: Any) -> ModuleType:
-    if images[0] is X:
-        bridge = bridge_of(argument, X)
-        bridge.check(argument, X, X)
-        return bridge
-    names = _names(argument, len(images), X)
-    bridge = common_bridge(names, images)
-    for name, image in zip(names, images, strict=True):
-        bridge.check(name, image, images[0])
-    return bridge
-
-
-def _axis_numbers(bridge: ModuleType, images: Sequence[Any], axis: Any) -> Any:
-    """Replace names of axes by their numbers, where images name them."""
-    return bridge.axis_numbers(images, axis) if hasattr(bridge, "axis_numbers") else axis
-
-
-def _prepare(
-    argument: str,
-    bridge: ModuleType,
-    images: Sequence[Any],
-    shapes: Sequence[_spec.Shape] | None,
-    displacement: Any,
-    affine: Any,
-    options: dict[str, Any],
-) -> _Call:
-    """Check a call; `shapes` are those of the images, where they are not those of `images`."""
-    displacement = bridge.small_array("displacement", displacement, images[0])
-    affine = None if affine is None else bridge.small_array("affine", affine, images[0])
-    infos = [bridge.info(image) for image in images]
-    if shapes is not None:
-        infos = [info._replace(shape=shape) for info, shape in zip(infos, shapes, strict=True)]
-    spec = _spec.normalize(
-        tuple(infos),
-        bridge.info(displacement),
-        None if affine is None else bridge.info(affine),
-        argument,
-        **options,
-    )
-    return _Call(bridge, spec, displacement, affine)
 
 
 @in_default_state
@@ -221,22 +150,8 @@ def deform_grid(
            [0, 1, 1, 0],
            [1, 1, 1, 0]], dtype=uint8)
     """
-    images = _as_list("X", X)
-    bridge = _bridge("X", images, X)
-    options = {
-        "order": order,
-        "mode": mode,
-        "cval": cval,
-        "crop": crop,
-        "prefilter": prefilter,
-        "axis": _axis_numbers(bridge, images, axis),
-        "rotate": rotate,
-        "zoom": zoom,
-    }
-    if bridge.is_deferred((*images, displacement, affine)):
-        return _like(X, bridge.deferred(images, displacement, affine, options))
-    call = _prepare("X", bridge, images, None, displacement, affine, options)
-    return _like(X, bridge.forward(call.spec, images, call.displacement, call.affine))
+    transform = Transform(displacement, affine, rotate, zoom)
+    return _apply.deform(X, transform, axis, order=order, mode=mode, cval=cval, crop=crop, prefilter=prefilter)
 
 
 @in_default_state
@@ -315,9 +230,9 @@ def deform_random_grid(
     >>> elasticnd.deform_random_grid(images, sigma=4, axis=(1, 2), batch_dims=1, rng=1).shape
     (8, 64, 48, 3)
     """
-    images = _as_list("X", X)
-    bridge = _bridge("X", images, X)
-    axis = _axis_numbers(bridge, images, axis)
+    images = _apply.as_list("X", X)
+    bridge = _apply.image_bridge("X", images, X)
+    axis = _apply.axis_numbers(bridge, images, axis)
     batch, n = _spec.normalize_random(bridge.info(images[0]), axis, batch_dims, len(images))
     counts = _spec.normalize_points(points, n)
     scale = _spec.normalize_sigma(sigma, n)
@@ -559,8 +474,8 @@ def deform_grid_gradient(
     >>> bool(np.isclose(forward, (image * gradient).sum()))
     True
     """
-    gradients = _as_list("dY", dY)
-    bridge = _bridge("dY", gradients, dY)
+    gradients = _apply.as_list("dY", dY)
+    bridge = _apply.image_bridge("dY", gradients, dY)
     if X_shape is not None:
         shapes = _spec.normalize_image_shapes(X_shape, len(gradients))
     elif crop is not None:
@@ -573,15 +488,16 @@ def deform_grid_gradient(
         "cval": cval,
         "crop": crop,
         "prefilter": prefilter,
-        "axis": _axis_numbers(bridge, gradients, axis),
+        "axis": _apply.axis_numbers(bridge, gradients, axis),
         "rotate": rotate,
         "zoom": zoom,
     }
     argument = "dY" if X_shape is None else "X_shape"
-    call = _prepare(argument, bridge, gradients, shapes, displacement, affine, options)
-    for name, image, gradient in zip(_names("dY", len(gradients), dY), call.spec.images, gradients, strict=True):
+    call = _apply.prepare(argument, bridge, gradients, Transform(displacement, affine), options, shapes)
+    names = _apply.names_of("dY", len(gradients), dY)
+    for name, image, gradient in zip(names, call.spec.images, gradients, strict=True):
         _spec.check_gradient(name, image, bridge.info(gradient), call.spec.output_shape(image))
-    return _like(dY, bridge.image_vjp(call.spec, gradients, call.displacement, call.affine))
+    return _apply.like_input(dY, bridge.image_vjp(call.spec, gradients, call.displacement, call.affine))
 
 
 @in_default_state
@@ -641,8 +557,8 @@ def deform_grid_vjp(
     >>> gradients.image.shape, gradients.displacement.shape, gradients.affine
     ((20, 30), (2, 3, 3), None)
     """
-    images = _as_list("X", X)
-    bridge = _bridge("X", images, X)
+    images = _apply.as_list("X", X)
+    bridge = _apply.image_bridge("X", images, X)
     gradients = list(dY) if isinstance(dY, (list, tuple)) else [dY]
     if isinstance(dY, (list, tuple)) != isinstance(X, (list, tuple)) or len(gradients) != len(images):
         reject_value(
@@ -656,16 +572,16 @@ def deform_grid_vjp(
         "cval": cval,
         "crop": crop,
         "prefilter": prefilter,
-        "axis": _axis_numbers(bridge, images, axis),
+        "axis": _apply.axis_numbers(bridge, images, axis),
         "rotate": rotate,
         "zoom": zoom,
     }
-    call = _prepare("X", bridge, images, None, displacement, affine, options)
-    for name, image, gradient in zip(_names("dY", len(images), dY), call.spec.images, gradients, strict=True):
+    call = _apply.prepare("X", bridge, images, Transform(displacement, affine), options)
+    for name, image, gradient in zip(_apply.names_of("dY", len(images), dY), call.spec.images, gradients, strict=True):
         if gradient is not None:
             common_bridge(["X" if images[0] is X else "X[0]", name], [images[0], gradient]).check(
                 name, gradient, images[0]
             )
             _spec.check_gradient(name, image, bridge.info(gradient), call.spec.output_shape(image))
     of_images, of_displacement, of_affine = bridge.vjp(call.spec, gradients, images, call.displacement, call.affine)
-    return Gradients(_like(X, of_images), of_displacement, of_affine)
+    return Gradients(_apply.like_input(X, of_images), of_displacement, of_affine)

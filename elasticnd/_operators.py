@@ -9,8 +9,9 @@ and in each direction. An operator is what ``T`` is multiplied with in one of it
 ``scatter``
     in ``x``: the gradient of the image; in one direction more: the gradient of the motion; one of these or both
 
-Besides, there are ``displace``, from control points to the displacement of every voxel, and its transpose
-``displace_adjoint``.
+Besides, there are ``displace``, from control points to the displacement of every voxel, and ``evaluate``, from control
+points to all derivatives of one order of the displacement at given positions, with their transposes
+``displace_adjoint`` and ``evaluate_adjoint``.
 
 A motion, and so a direction, is one or two arrays: control points, and an affine matrix if there is one. Of the
 matrix, motions hold the forward map, directions a change of the inverse map.
@@ -30,7 +31,7 @@ from . import _dtypes
 from ._engines import Floats, Job, Motion, engine_of
 from ._floating_point import in_default_state
 from ._geometry import Mode, make_geometry
-from ._spec import DeformSpec, ImageSpec, Shape
+from ._spec import DeformSpec, ImageSpec, PointsSpec, Shape
 
 Array = NDArray[Any]
 Pair = tuple[Any, ...]  # (points,) or (points, affine)
@@ -38,6 +39,7 @@ Pair = tuple[Any, ...]  # (points,) or (points, affine)
 
 _FLOAT64 = np.dtype(np.float64)
 ADJOINT = {"displace": "displace_adjoint", "displace_adjoint": "displace"}
+EVALUATION = {"evaluate": "evaluate_adjoint", "evaluate_adjoint": "evaluate"}  # each with its transpose in the points
 
 
 class Operator(NamedTuple):
@@ -50,16 +52,22 @@ class Operator(NamedTuple):
     linear: bool = False  # in the image: nothing comes from beyond its border
     wants_image: bool = False  # results of scatter: the gradient of the image ...
     wants_motion: bool = False  # ... and the gradients of the control points and the inverse map
+    order: int = 0  # of the derivatives that an evaluation is of; its `call` is a `PointsSpec`
 
     @property
     def takes_gradient(self) -> bool:
         """Whether a gradient of the output is an operand."""
-        return self.verb in ("scatter", "displace_adjoint")
+        return self.verb in ("scatter", "displace_adjoint", "evaluate_adjoint")
 
     @property
     def takes_image(self) -> bool:
         """Whether the image is an operand."""
         return self.verb == "sample" or self.wants_motion
+
+    @property
+    def takes_positions(self) -> bool:
+        """Whether positions are an operand."""
+        return self.verb in EVALUATION
 
     @property
     def motion_size(self) -> int:
@@ -78,6 +86,7 @@ class Operands(NamedTuple):
     image: Any = None
     motion: Pair = ()
     directions: tuple[Pair, ...] = ()
+    positions: Any = None  # of an evaluation
 
 
 def flattened(operator: Operator, operands: Operands) -> list[Any]:
@@ -85,6 +94,8 @@ def flattened(operator: Operator, operands: Operands) -> list[Any]:
     flat = [operands.gradient] if operator.takes_gradient else []
     if operator.takes_image:
         flat.append(operands.image)
+    if operator.takes_positions:
+        flat.append(operands.positions)
     for pair in (operands.motion, *operands.directions):
         flat += pair
     return flat
@@ -95,13 +106,18 @@ def structured(operator: Operator, flat: Sequence[Any]) -> Operands:
     rest = list(flat)
     gradient = rest.pop(0) if operator.takes_gradient else None
     image = rest.pop(0) if operator.takes_image else None
+    positions = rest.pop(0) if operator.takes_positions else None
     size = operator.motion_size
     pairs = [tuple(rest[k : k + size]) for k in range(0, len(rest), size)]
-    return Operands(gradient, image, pairs[0] if pairs else (), tuple(pairs[1:]))
+    return Operands(gradient, image, pairs[0] if pairs else (), tuple(pairs[1:]), positions)
 
 
-def result_shapes(operator: Operator, spec: DeformSpec) -> list[Shape]:
+def result_shapes(operator: Operator, spec: Any) -> list[Shape]:
     """Give the shapes of the results."""
+    if operator.verb == "evaluate":
+        return [spec.values_shape(operator.order)]
+    if operator.verb == "evaluate_adjoint":
+        return [spec.points_shape]
     if operator.verb == "displace":
         return [spec.field_shape]
     if operator.verb == "displace_adjoint":
@@ -124,6 +140,8 @@ def likes(operator: Operator, operands: Operands) -> list[Any]:
         return [operands.gradient, *motion] if operator.wants_image else list(motion)
     if operator.verb == "sample":
         return [operands.image]
+    if operator.verb in EVALUATION:
+        return [operands.positions]
     return [*operands.motion] if operator.verb == "displace" else [operands.gradient]
 
 
@@ -139,8 +157,10 @@ def real_parts(spec: DeformSpec) -> tuple[tuple[DeformSpec, ...], ...]:
 
 
 @in_default_state
-def run(operator: Operator, spec: DeformSpec, operands: Operands, into: Array | None = None) -> list[Array]:
+def run(operator: Operator, spec: Any, operands: Operands, into: Array | None = None) -> list[Array]:
     """Apply an operator. What is image-like goes to `into`, if it is given; gradients of motions are float64."""
+    if operator.verb in EVALUATION:
+        return [_evaluate(spec, operator, operands)]
     if operator.verb in ADJOINT:
         return [_displace(spec, operands.motion[0]) if operands.motion else _displace_adjoint(spec, operands.gradient)]
     plan = plan_of(spec, operator.linear)
@@ -228,6 +248,19 @@ def _displace_adjoint(spec: DeformSpec, gradient: Array) -> Floats:
         _as_float64(gradient), field_geometry(spec), points, batch_axes=len(spec.batch)
     )
     return pulled
+
+
+def _evaluate(spec: PointsSpec, operator: Operator, operands: Operands) -> Floats:
+    engine = engine_of(operands.positions)
+    geometry, items = points_geometry(spec), math.prod(spec.batch)
+    positions = _as_float64(operands.positions).reshape(items, spec.count, spec.axes)
+    if operator.verb == "evaluate":
+        points = _as_float64(operands.motion[0]).reshape(items, spec.axes, *spec.points)
+        values: Floats = engine.evaluate(geometry, points, positions, operator.order)
+        return values.reshape(spec.values_shape(operator.order))
+    gradient = _as_float64(operands.gradient).reshape(items, spec.count, spec.axes, -1)
+    pulled: Floats = engine.evaluate_adjoint(geometry, gradient, positions, operator.order)
+    return pulled.reshape(spec.points_shape)
 
 
 def source_voxels(spec: DeformSpec, blocks: NDArray[np.int64], motion: Pair) -> NDArray[np.int64]:
@@ -321,6 +354,21 @@ def field_geometry(spec: DeformSpec) -> Any:
         points=spec.points,
         start=spec.window.start,
         output=spec.window.shape,
+        order=0,
+        mode=Mode.NEAREST,
+        prefilter=False,
+    )
+
+
+@lru_cache(maxsize=64)
+def points_geometry(spec: PointsSpec) -> Any:
+    """Lay out the numbers for positions on the control grid."""
+    nowhere = (0,) * spec.axes
+    return make_geometry(
+        image=spec.extent,
+        points=spec.points,
+        start=nowhere,
+        output=nowhere,
         order=0,
         mode=Mode.NEAREST,
         prefilter=False,

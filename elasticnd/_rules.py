@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from ._operators import ADJOINT, Operands, Operator, Pair
+from ._operators import ADJOINT, EVALUATION, Operands, Operator, Pair
 from ._spec import DeformSpec, Shape
 
 
@@ -40,7 +40,13 @@ class Calculus(Algebra, Protocol):
         """Make zeros."""
 
     def broadcast(self, array: Any, shape: Shape) -> Any:
-        """Repeat an array along axes of extent 1."""
+        """Repeat an array along axes of extent 1, or new ones before the others."""
+
+    def reshaped(self, array: Any, shape: Shape) -> Any:
+        """Reshape an array."""
+
+    def summed(self, array: Any, axes: Shape) -> Any:
+        """Sum over some axes."""
 
 
 # ---- reverse mode ----------------------------------------------------------------------------------------------------
@@ -62,6 +68,8 @@ def vjp(
 
     A cotangent may be None; so is the gradient of an operand that is not `needed` or that no result depends on.
     """
+    if operator.verb in EVALUATION:
+        return _evaluation_vjp(calculus, operator, operands, cotangents[0], needed)
     if operator.verb in ADJOINT:
         (part,) = calculus.apply(*_transposed(operator, cotangents[0]))
         return Operands(motion=(part,)) if operands.motion else Operands(gradient=part)
@@ -130,6 +138,8 @@ def _scatter(
 
 def jvp(calculus: Calculus, operator: Operator, operands: Operands, tangents: Operands) -> list[Any]:
     """Push tangents of the operands forward to the results; None stands for zero, in tangents and results."""
+    if operator.verb in EVALUATION:
+        return [_evaluation_jvp(calculus, operator, operands, tangents)]
     if operator.verb in ADJOINT:
         return list(calculus.apply(operator, tangents))
     total: list[Any] = [None] * _count_results(operator)
@@ -159,6 +169,79 @@ def _count_results(operator: Operator) -> int:
     if operator.verb != "scatter":
         return 1
     return operator.wants_image + operator.wants_motion * operator.motion_size
+
+
+# ---- evaluations -----------------------------------------------------------------------------------------------------
+#
+# Of order r, an evaluation E_r(c, f) is linear in the points c, and dE_r / df = E_(r+1).
+
+
+def _evaluation_vjp(
+    calculus: Calculus, operator: Operator, operands: Operands, cotangent: Any, needed: Operands
+) -> Operands:
+    if operator.verb == "evaluate":
+        gradient, points = cotangent, operands.motion[0]
+        needs_first = any(needed.motion)
+    else:
+        gradient, points = operands.gradient, cotangent
+        needs_first = bool(needed.gradient)
+    of_first = of_positions = None
+    if needs_first:
+        transposed = operator._replace(verb=EVALUATION[operator.verb])
+        first = Operands(gradient=cotangent) if operator.verb == "evaluate" else Operands(motion=(cotangent,))
+        (of_first,) = calculus.apply(transposed, first._replace(positions=operands.positions))
+    if needed.positions:
+        steeper = operator._replace(verb="evaluate", order=operator.order + 1)
+        (slopes,) = calculus.apply(steeper, Operands(motion=(points,), positions=operands.positions))
+        of_positions = _contracted(calculus, gradient, slopes, len(operator.call.batch) + 1)
+    if operator.verb == "evaluate":
+        return Operands(motion=(of_first,), positions=of_positions)
+    return Operands(gradient=of_first, positions=of_positions)
+
+
+def _evaluation_jvp(calculus: Calculus, operator: Operator, operands: Operands, tangents: Operands) -> Any:
+    first = tangents.motion[0] if operator.verb == "evaluate" else tangents.gradient
+    total = None
+    if first is not None:
+        changed = Operands(motion=(first,)) if operator.verb == "evaluate" else Operands(gradient=first)
+        (total,) = calculus.apply(operator, changed._replace(positions=operands.positions))
+    if tangents.positions is not None:
+        steeper = operator._replace(order=operator.order + 1)
+        if operator.verb == "evaluate":
+            (slopes,) = calculus.apply(steeper, operands)
+            part = calculus.summed(slopes * _aligned(calculus, tangents.positions, slopes), (len(slopes.shape) - 1,))
+        else:
+            spread = calculus.reshaped(operands.gradient, (*operands.gradient.shape, 1))
+            spread = spread * _aligned(calculus, tangents.positions, spread)
+            (part,) = calculus.apply(steeper, operands._replace(gradient=spread))
+        total = _sum(total, part)
+    return total
+
+
+def _contracted(calculus: Calculus, gradient: Any, slopes: Any, leading: int) -> Any:
+    """Multiply with `slopes`, which have one axis more, and sum over all axes between the leading ones and that one."""
+    product = calculus.reshaped(gradient, (*gradient.shape, 1)) * slopes
+    return calculus.summed(product, tuple(range(leading, len(slopes.shape) - 1)))
+
+
+def _aligned(calculus: Calculus, tangent: Any, slopes: Any) -> Any:
+    """Put the last axis of a tangent, (..., axes), along the last one of `slopes`, (..., more axes, axes)."""
+    *lead, axes = tangent.shape
+    return calculus.reshaped(tangent, (*lead, *(1,) * (len(slopes.shape) - len(tangent.shape)), axes))
+
+
+def _evaluation_mapped(
+    calculus: Calculus, operator: Operator, size: int, operands: Operands, mapped: Operands
+) -> Sequence[Any]:
+    def led(array: Any, is_mapped: bool) -> Any:
+        return array if is_mapped else calculus.broadcast(array, (size, *array.shape))
+
+    wider = Operands(
+        gradient=led(operands.gradient, mapped.gradient) if operator.takes_gradient else None,
+        motion=tuple(map(led, operands.motion, mapped.motion)),
+        positions=led(operands.positions, mapped.positions),
+    )
+    return calculus.apply(operator._replace(call=operator.call.with_batch_axis(size)), wider)
 
 
 # ---- the affine matrix and its inverse -------------------------------------------------------------------------------
@@ -215,6 +298,8 @@ def apply_mapped(
     spec: DeformSpec = operator.call
     if operator.verb in ADJOINT:
         return calculus.apply(operator._replace(call=spec.with_batch_axis(size)), operands)
+    if operator.verb in EVALUATION:
+        return _evaluation_mapped(calculus, operator, size, operands, mapped)
     moved = any(any(pair) for pair in (mapped.motion, *mapped.directions))
     if not (moved or operator.wants_motion or spec.batch):
         return calculus.apply(operator._replace(call=spec.with_channel_axis(size)), operands)

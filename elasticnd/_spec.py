@@ -156,6 +156,38 @@ class DeformSpec:
         return (*others, *image.axes)
 
 
+@dataclass(frozen=True)
+class PointsSpec:
+    """An evaluation of control grids at positions, as many for each batch item."""
+
+    batch: Shape
+    extent: Shape  # of the frame
+    points: Shape
+    count: int
+
+    has_affine = False
+    affine_batched = False
+    fixed_linear = None
+
+    @property
+    def axes(self) -> int:
+        """The number of deformed axes."""
+        return len(self.extent)
+
+    @property
+    def points_shape(self) -> Shape:
+        """The shape of the displacement of the control points."""
+        return (*self.batch, self.axes, *self.points)
+
+    def values_shape(self, order: int) -> Shape:
+        """Return the shape of the derivatives of an order."""
+        return (*self.batch, self.count, self.axes, *(self.axes,) * order)
+
+    def with_batch_axis(self, size: int, affine_batched: bool = False) -> PointsSpec:
+        """Return the specification with one batch axis more before the others."""
+        return replace(self, batch=(size, *self.batch))
+
+
 def normalize(
     images: tuple[ArrayInfo, ...], displacement: ArrayInfo, affine: ArrayInfo | None, name: str, **options: Any
 ) -> DeformSpec:
@@ -189,12 +221,13 @@ def _normalize(
     rotate: Any,
     zoom: Any,
     about_frame: bool = False,
+    frame: Shape | None = None,
 ) -> DeformSpec:
     """Check a call. Affine maps, rotation and zoom act about the patch, or about the whole frame."""
     names = [name] if len(images) == 1 else [f"{name}[{i}]" for i in range(len(images))]
     for label, image in zip(names, images, strict=True):
         _check_image(label, image)
-    _check_grid_dtype("displacement", displacement)
+    check_real("displacement", displacement)
     axis_lists = _normalize_axis(axis, len(images))
     batch = _batch_shape(images[0], axis_lists[0], displacement, names[0])
     axes = [
@@ -205,6 +238,8 @@ def _normalize(
     for label, other in zip(names[1:], extents[1:], strict=True):
         if other != extent:
             reject_value(label, f"extent {other} along its deformed axes", f"{extent}, as {names[0]} has")
+    if frame is not None and extent != frame:
+        reject_value(names[0], f"extent {extent} along its deformed axes", f"{frame}, the shape of the deformation")
     points = _grid_points(displacement, batch, extent)
     window = _normalize_crop(crop, extent)
     inverse = inverse_rotation_and_zoom(rotate, zoom, extent if about_frame else window.shape)
@@ -233,7 +268,7 @@ def _normalize(
         window=window,
         origin=window.start if about_patch else (0,) * len(extent),
         has_affine=affine is not None,
-        affine_batched=_affine_is_batched(affine, batch, len(extent)),
+        affine_batched=check_affine(affine, batch, len(extent)),
         inverse_rotation_and_zoom=None if inverse is None else tuple(map(tuple, inverse.tolist())),
     )
 
@@ -269,14 +304,20 @@ def cropped_shape(shape: Shape, options: dict[str, Any]) -> Shape:
 
 def normalize_field(displacement: ArrayInfo, shape: Any, crop: Any) -> DeformSpec:
     """Check a call that asks for the displacement alone."""
-    _check_grid_dtype("displacement", displacement)
-    extent = normalize_shape("shape", shape)
-    if not 1 <= len(extent) <= MAX_AXES:
-        reject_value("shape", extent, f"1 to {MAX_AXES} deformed axes")
+    check_real("displacement", displacement)
+    extent = normalize_frame(shape)
     batch = displacement.shape[: max(0, len(displacement.shape) - 1 - len(extent))]
     points = _grid_points(displacement, batch, extent)
     window = _normalize_crop(crop, extent)
     return DeformSpec((), batch, extent, points, window, (0,) * len(extent), False, False, None)
+
+
+def normalize_frame(shape: Any) -> Shape:
+    """Check the extents of a frame."""
+    extent = normalize_shape("shape", shape)
+    if not 1 <= len(extent) <= MAX_AXES:
+        reject_value("shape", extent, f"1 to {MAX_AXES} deformed axes")
+    return extent
 
 
 def normalize_random(image: ArrayInfo, axis: Any, batch_dims: Any, count: int, name: str = "X") -> tuple[Shape, int]:
@@ -383,7 +424,7 @@ def _check_image(name: str, image: ArrayInfo) -> None:
     _check_extents(name, image.shape)
 
 
-def _check_grid_dtype(name: str, grid: ArrayInfo) -> None:
+def check_real(name: str, grid: ArrayInfo) -> None:
     if not _dtypes.is_real_number(grid.dtype):
         raise TypeError(f"{name}: got dtype {grid.dtype}, expected real numbers")
 
@@ -553,10 +594,11 @@ def _canonical(number: float) -> float:
     return math.nan if math.isnan(number) else number + 0.0
 
 
-def _affine_is_batched(affine: ArrayInfo | None, batch: Shape, n: int) -> bool:
+def check_affine(affine: ArrayInfo | None, batch: Shape, n: int) -> bool:
+    """Check the shape of an affine matrix; return whether each batch item has its own."""
     if affine is None:
         return False
-    _check_grid_dtype("affine", affine)
+    check_real("affine", affine)
     matrices = ((n, n + 1), (n + 1, n + 1))
     if affine.shape in matrices:
         return False

@@ -30,8 +30,9 @@ def options_from_text(text: str) -> dict[str, Any]:
     options: dict[str, Any] = json.loads(text)
     if options["crop"] is not None:
         options["crop"] = tuple(slice(*part) for part in options["crop"])
-    if options["axis"] is not None:
-        options["axis"] = tuple(options["axis"])
+    for name in ("axis", "frame"):
+        if options.get(name) is not None:
+            options[name] = tuple(options[name])
     rotate = options["rotate"]
     if isinstance(rotate, dict):
         options["rotate"] = {tuple(plane): degrees for plane, degrees in rotate["planes"]}

@@ -171,34 +171,31 @@ py::object scatter_of(const py::array& geometry, const py::array& gradient, int 
     return fields;
 }
 
-EvaluationRequest evaluation_of(const py::array& record, const Doubles& points, const Doubles& positions, int order) {
+EvaluationRequest evaluation_of(const py::array& record, const Doubles& positions, int order) {
     const Geometry geometry = geometry_of(record);
-    if (points.ndim() != geometry.axes + 2 || points.shape(1) != geometry.axes) reject("points have a wrong shape");
-    for (int k = 0; k < geometry.axes; ++k)
-        if (points.shape(k + 2) != geometry.points[k]) reject("points have a wrong shape");
-    if (positions.ndim() != 3 || positions.shape(0) != points.shape(0) || positions.shape(2) != geometry.axes)
-        reject("positions have a wrong shape");
-    return EvaluationRequest(geometry, order, points.shape(0), numbers_of(positions));
+    if (positions.ndim() != 3 || positions.shape(2) != geometry.axes) reject("positions have a wrong shape");
+    return EvaluationRequest(geometry, order, positions.shape(0), numbers_of(positions));
 }
 
 Doubles evaluate_at(const py::array& geometry, const Doubles& points, const Doubles& positions, int order) {
-    const EvaluationRequest request = evaluation_of(geometry, points, positions, order);
-    const py::ssize_t axes = positions.shape(2);
-    const py::ssize_t derivatives = request.values / std::max<int64>(1, positions.size());
-    Doubles values({positions.shape(0), positions.shape(1), axes, std::max<py::ssize_t>(1, derivatives)});
+    const EvaluationRequest request = evaluation_of(geometry, positions, order);
+    if (points.size() != request.points) reject("the control grid has a wrong size");
+    Doubles values({positions.shape(0), positions.shape(1), positions.shape(2), py::ssize_t(request.derivatives)});
     double* to = values.mutable_data();
     compute([&](Executor& executor) { evaluate(request.evaluation, points.data(), to, executor); });
     return values;
 }
 
-Doubles evaluate_adjoint_at(const py::array& geometry, const Doubles& gradient, const Doubles& positions,
-                            const Doubles& points, int order) {
-    const EvaluationRequest request = evaluation_of(geometry, points, positions, order);
-    if (gradient.size() != request.values) reject("the gradient has a wrong size");
-    Doubles result = zeros({points.shape(), points.shape() + points.ndim()});
-    double* to = result.mutable_data();
+Doubles evaluate_adjoint_at(const py::array& geometry, const Doubles& gradient, const Doubles& positions, int order) {
+    const EvaluationRequest request = evaluation_of(geometry, positions, order);
+    if (gradient.size() != positions.size() * request.derivatives) reject("the gradient has a wrong size");
+    const Geometry& grid = request.evaluation.geometry;
+    std::vector<py::ssize_t> shape = {positions.shape(0), grid.axes};
+    shape.insert(shape.end(), grid.points, grid.points + grid.axes);
+    Doubles points = zeros(std::move(shape));
+    double* to = points.mutable_data();
     compute([&](Executor& executor) { evaluate_adjoint(request.evaluation, gradient.data(), to, executor); });
-    return result;
+    return points;
 }
 
 // First voxel and extent of what each block of the output reads: (blocks, axes, 2), as the blocks come.
@@ -378,9 +375,8 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
     module.def(
         "evaluate", evaluate_at, Guard(), py::arg("geometry"), py::arg("points"), py::arg("positions"), py::arg("order"),
         "Returns all derivatives of one order of the displacement at positions: (items, count, axes, axes ^ order).");
-    module.def("evaluate_adjoint", evaluate_adjoint_at, Guard(), py::arg("geometry"), py::arg("gradient"),
-               py::arg("positions"), py::arg("points"), py::arg("order"),
-               "Returns the transpose of evaluate, applied to the gradient; points of any values.");
+    module.def("evaluate_adjoint", evaluate_adjoint_at, Guard(), py::arg("geometry"), py::arg("gradient"), py::arg("positions"),
+               py::arg("order"), "Returns the transpose of evaluate, applied to the gradient.");
     module.def(
         "scatter", scatter_of, Guard(), py::arg("geometry"), py::arg("gradient"), py::arg("dtype"),
         py::arg("image").none(true), py::arg("points"), py::arg("affine").none(true), py::arg("fixed").none(true),

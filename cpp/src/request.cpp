@@ -140,20 +140,16 @@ void Request::add_direction(const DirectionNumbers& numbers) {
     directions.push_back({numbers.points.data, numbers.affine.data, one ? 0 : map_size()});
 }
 
-EvaluationRequest::EvaluationRequest(const Geometry& geometry, int order, int64 items, const Numbers& positions) {
+EvaluationRequest::EvaluationRequest(const Geometry& geometry, int order, int64 items, const Numbers& positions)
+    : derivatives(1), points(items * geometry.axes * product(geometry.points, geometry.axes)) {
     constexpr int64 most_derivatives = int64(1) << 20;
-    if (order < 0) reject("the order of derivatives is out of range");
-    points = items * geometry.axes * product(geometry.points, geometry.axes);
-    const int64 together = items * geometry.axes;
-    if (together == 0 ? positions.size != 0 : positions.size % together != 0) reject("positions have a wrong size");
-    evaluation = {geometry, order, items, together == 0 ? 0 : positions.size / together, positions.data};
-    values = positions.size;
-    int64 derivatives = 1;
-    for (int i = 0; i < order; ++i)
-        if (geometry.axes > 1 && (derivatives *= geometry.axes) > most_derivatives)
-            reject("the order of derivatives is out of range");
-    if (order > 64) reject("the order of derivatives is out of range");
-    values *= derivatives;
+    constexpr int highest_order = 64;
+    bool accepted = order >= 0 && order <= highest_order;
+    for (int i = 0; accepted && i < order; ++i) accepted = (derivatives *= geometry.axes) <= most_derivatives;
+    if (!accepted) reject("the order of derivatives is out of range");
+    const int64 one = items * geometry.axes;
+    if (one == 0 ? positions.size != 0 : positions.size % one != 0) reject("positions have a wrong size");
+    evaluation = {geometry, order, items, one == 0 ? 0 : positions.size / one, positions.data};
 }
 
 }  // namespace elasticnd

@@ -108,12 +108,12 @@ class Request {
     std::unique_ptr<PlanesOf> image_;
 };
 
-// Positions on control grids, from outside. The values have `values` numbers, the control points `points`.
+// Positions on control grids, from outside.
 struct EvaluationRequest {
     EvaluationRequest(const Geometry& geometry, int order, int64 items, const Numbers& positions);
     Evaluation evaluation;
-    int64 values;
-    int64 points;
+    int64 derivatives;  // of the order, for each component
+    int64 points;       // numbers in the control grids
 };
 
 }  // namespace elasticnd

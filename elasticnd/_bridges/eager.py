@@ -16,7 +16,7 @@ from .._errors import describe, reject_type, reject_value
 from .._numbers import as_indices, is_sequence
 from .._operators import Operands, Operator, Pair
 from .._rules import inverse_change_adjoint
-from .._spec import ArrayInfo, DeformSpec
+from .._spec import ArrayInfo, DeformSpec, PointsSpec
 from .operations import Algebra
 
 Array = NDArray[Any]
@@ -195,6 +195,23 @@ def dense(spec: DeformSpec, displacement: Array) -> Array:
     """Evaluate the displacement at every voxel."""
     with engine_of(displacement).holding(displacement):
         return _operators.run(Operator(spec, "displace"), spec, Operands(motion=(displacement,)))[0]
+
+
+def evaluate(spec: PointsSpec, order: int, displacement: Array, positions: Array) -> Array:
+    """Compute all derivatives of one order of the displacement at positions."""
+    with engine_of(displacement).holding(displacement):
+        operands = Operands(motion=(displacement,), positions=positions)
+        return _operators.run(Operator(spec, "evaluate", order=order), spec, operands)[0]
+
+
+def algebra(array: Array) -> Algebra:
+    """Return the linear algebra of an array's library."""
+    return Algebra(array_api_compat.array_namespace(array))
+
+
+def values(array: Array) -> NDArray[Any]:
+    """Return the values of an array in the host's memory."""
+    return array if isinstance(array, np.ndarray) else array.get()
 
 
 def _motion(spec: DeformSpec, displacement: Array, affine: Array | None) -> Pair:

@@ -297,6 +297,8 @@ class _Calculus:
     zeros_like = staticmethod(jnp.zeros_like)
     inverse = staticmethod(jnp.linalg.inv)
     broadcast = staticmethod(jnp.broadcast_to)
+    reshaped = staticmethod(jnp.reshape)
+    summed = staticmethod(jnp.sum)
 
     @staticmethod
     def transposed(matrices: Array) -> Array:
@@ -472,8 +474,14 @@ def _lower_plainly(context: Any, *flat: Any, operator: Operator) -> Any:
 @jax.default_matmul_precision("highest")
 def _plainly(operator: Operator, *flat: Array) -> list[Array]:
     """Apply an operator by operations of JAX, which knows their derivatives."""
-    spec: DeformSpec = operator.call
-    gradient, image, motion, directions = structured(operator, flat)
+    spec: Any = operator.call
+    gradient, image, motion, directions, positions = structured(operator, flat)
+    if operator.verb == "evaluate":
+        return [generic.evaluate(jnp, spec, motion[0], positions, operator.order)]
+    if operator.verb == "evaluate_adjoint":
+        evaluation = partial(generic.evaluate, jnp, spec, positions=positions, order=operator.order)
+        _, pull = jax.vjp(evaluation, jnp.zeros(spec.points_shape, gradient.dtype))
+        return list(pull(gradient))
     if operator.verb == "displace":
         return [generic.displace(jnp, spec, motion[0])]
     if operator.verb == "displace_adjoint":

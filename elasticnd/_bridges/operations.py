@@ -154,6 +154,9 @@ class Algebra:
         self.xp = xp
         self.inverse = partial(generic.inverse, xp)
         self.transposed = xp.matrix_transpose
+        self.reshaped = xp.reshape
+        self.reordered = xp.permute_dims
+        self.broadcast = xp.broadcast_to
 
     def joined(self, left: Array, right: Array) -> Array:
         """Concatenate along the last axis."""
@@ -162,3 +165,11 @@ class Algebra:
     def constant(self, values: Any, like: Array) -> Array:
         """Make an array of the dtype of `like`."""
         return self.xp.asarray(values, dtype=like.dtype)
+
+    def converted(self, array: Array, like: Array) -> Array:
+        """Convert to the dtype of `like`."""
+        return self.xp.astype(array, like.dtype)
+
+    def determinant(self, matrices: Array) -> Array:
+        """Compute determinants."""
+        return self.xp.linalg.det(matrices)

@@ -385,6 +385,8 @@ class _Calculus:
     inverse = staticmethod(tf.linalg.inv)
     transposed = staticmethod(tf.linalg.matrix_transpose)
     broadcast = staticmethod(tf.broadcast_to)
+    reshaped = staticmethod(tf.reshape)
+    summed = staticmethod(tf.reduce_sum)
 
     @staticmethod
     def joined(left: Tensor, right: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ class Calculus:
 
     zeros_like = staticmethod(torch.zeros_like)
     broadcast = staticmethod(torch.broadcast_to)
+    reshaped = staticmethod(torch.reshape)
+    summed = staticmethod(torch.sum)
 
     @staticmethod
     def inverse(matrices: Tensor) -> Tensor:

@@ -112,6 +112,21 @@ def displace_adjoint(gradient: Floats, geometry: Geometry, points: Floats, *, ba
     return _core.displace_adjoint(geometry, gradient, points, batch_axes)
 
 
+def evaluate(geometry: Geometry, points: Floats, positions: Floats, order: int) -> Floats:
+    """Return all derivatives of one order of the displacement at positions.
+
+    From (items, axes, points...) and (items, count, axes) to (items, count, axes, axes ** order).
+    """
+    settle_threads()
+    return _core.evaluate(geometry, points, positions, order)
+
+
+def evaluate_adjoint(geometry: Geometry, gradient: Floats, positions: Floats, order: int) -> Floats:
+    """Apply the transpose of `evaluate` in the points."""
+    settle_threads()
+    return _core.evaluate_adjoint(geometry, gradient, positions, order)
+
+
 def prefilter(job: Job, image: Array) -> Array:
     """Compute the coefficients inside the geometry's box, in the type of the arithmetic."""
     axes = int(job.geometry["axes"])

@@ -25,8 +25,8 @@ from typing import Any, NamedTuple
 
 from ... import _dtypes
 from ..._geometry import Mode
-from ..._spec import DeformSpec
-from . import axes, positions, splines, stencils
+from ..._spec import DeformSpec, PointsSpec
+from . import axes, evaluation, positions, splines, stencils
 from .axes import Array
 from .matrices import inverse as inverse
 from .scatter import stencil_scatter
@@ -106,6 +106,11 @@ def scatter(
 def displace(xp: Any, spec: DeformSpec, points: Array) -> Array:
     """Evaluate the displacement at every voxel."""
     return xp.reshape(positions.field(xp, spec, points, points.dtype), spec.field_shape)
+
+
+def evaluate(xp: Any, spec: PointsSpec, points: Array, positions: Array, order: int) -> Array:
+    """Evaluate all derivatives of one order of the displacement at positions, in their dtype."""
+    return evaluation.evaluate(xp, spec, points, positions, order)
 
 
 class _Precision(NamedTuple):

@@ -25,9 +25,13 @@ def spline_weights(order: int, place: Any) -> list[Any]:
     return weights
 
 
-def spline_slopes(order: int, place: Any) -> list[Any]:
-    """Give the derivatives of `spline_weights`: differences of the weights of one order less."""
-    lower = [0 * place, *(weight + 0 * place for weight in spline_weights(order - 1, place)), 0 * place]
+def spline_derivatives(order: int, place: Any, times: int) -> list[Any]:
+    """Differentiate `spline_weights` so often: differences of the weights of one order less."""
+    if times == 0:
+        return [weight + 0 * place for weight in spline_weights(order, place)]
+    if times > order:
+        return [0 * place] * (order + 1)
+    lower = [0 * place, *spline_derivatives(order - 1, place, times - 1), 0 * place]
     return [lower[tap] - lower[tap + 1] for tap in range(order + 1)]
 
 

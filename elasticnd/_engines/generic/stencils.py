@@ -12,7 +12,7 @@ from ..._geometry import Mode, padding_of
 from ..._spec import DeformSpec, ImageSpec
 from .axes import Array
 from .positions import Position
-from .splines import border_reach, border_width, box_of, knot_shift, spline_slopes, spline_weights
+from .splines import border_reach, border_width, box_of, knot_shift, spline_derivatives
 
 # ---- positions -------------------------------------------------------------------------------------------------------
 
@@ -108,7 +108,7 @@ class Stencils(NamedTuple):
     def weights(self, xp: Any, sloped_axis: int | None = None) -> list[Array]:
         """Give the weights of the coefficients, (taps, voxels) for each axis; of one axis, their derivatives."""
         return [
-            xp.stack((spline_slopes if axis == sloped_axis else spline_weights)(self.order, place))
+            xp.stack(spline_derivatives(self.order, place, int(axis == sloped_axis)))
             for axis, place in enumerate(self.places)
         ]
 

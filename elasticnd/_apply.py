@@ -1,0 +1,110 @@
+"""From a call's arrays and options to its results: the way that all functions and `Deformation` share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from . import _spec
+from ._errors import reject_value
+from ._routes import bridge_of, common_bridge
+
+
+class Transform(NamedTuple):
+    """Where the voxels go, as the caller says it."""
+
+    displacement: Any
+    affine: Any = None
+    rotate: Any = None
+    zoom: Any = None
+    about_frame: bool = False  # what `affine`, `rotate` and `zoom` act about: else the patch
+
+
+class Call(NamedTuple):
+    """A checked call: where it goes, and its arrays."""
+
+    bridge: ModuleType
+    spec: _spec.DeformSpec
+    displacement: Any
+    affine: Any
+
+
+def as_list(argument: str, X: Any) -> list[Any]:
+    """Return several images, which come in a list or tuple, as a list; anything else is one image."""
+    if not isinstance(X, (list, tuple)):
+        return [X]
+    if not X:
+        reject_value(argument, "no images", "at least one")
+    return list(X)
+
+
+def names_of(argument: str, count: int, X: Any) -> list[str]:
+    """Return what each image is called in messages."""
+    return [f"{argument}[{i}]" for i in range(count)] if isinstance(X, (list, tuple)) else [argument]
+
+
+def like_input(X: Any, results: list[Any]) -> Any:
+    """Return one result for one image, and a list or tuple for a list or tuple."""
+    if isinstance(X, (list, tuple)):
+        return type(X)(results) if type(X) in (list, tuple) else list(results)
+    return results[0]
+
+
+def image_bridge(argument: str, images: list[Any], X: Any) -> ModuleType:
+    """Return the bridge that serves all images, checked."""
+    if images[0] is X:
+        bridge = bridge_of(argument, X)
+        bridge.check(argument, X, X)
+        return bridge
+    names = names_of(argument, len(images), X)
+    bridge = common_bridge(names, images)
+    for name, image in zip(names, images, strict=True):
+        bridge.check(name, image, images[0])
+    return bridge
+
+
+def axis_numbers(bridge: ModuleType, images: Sequence[Any], axis: Any) -> Any:
+    """Replace names of axes by their numbers, where images name them."""
+    return bridge.axis_numbers(images, axis) if hasattr(bridge, "axis_numbers") else axis
+
+
+def prepare(
+    argument: str,
+    bridge: ModuleType,
+    images: Sequence[Any],
+    transform: Transform,
+    options: dict[str, Any],
+    shapes: Sequence[_spec.Shape] | None = None,
+) -> Call:
+    """Check a call; `shapes` are those of the images, where they are not those of `images`."""
+    displacement = bridge.small_array("displacement", transform.displacement, images[0])
+    affine = None if transform.affine is None else bridge.small_array("affine", transform.affine, images[0])
+    infos = [bridge.info(image) for image in images]
+    if shapes is not None:
+        infos = [info._replace(shape=shape) for info, shape in zip(infos, shapes, strict=True)]
+    spec = _spec.normalize(
+        tuple(infos),
+        bridge.info(displacement),
+        None if affine is None else bridge.info(affine),
+        argument,
+        **options,
+    )
+    return Call(bridge, spec, displacement, affine)
+
+
+def deform(X: Any, transform: Transform, axis: Any, frame: _spec.Shape | None = None, **options: Any) -> Any:
+    """Deform images, whose deformed axes must have the extents of the `frame` if there is one."""
+    images = as_list("X", X)
+    bridge = image_bridge("X", images, X)
+    options |= {
+        "axis": axis_numbers(bridge, images, axis),
+        "rotate": transform.rotate,
+        "zoom": transform.zoom,
+        "about_frame": transform.about_frame,
+        "frame": frame,
+    }
+    if bridge.is_deferred((*images, transform.displacement, transform.affine)):
+        return like_input(X, bridge.deferred(images, transform.displacement, transform.affine, options))
+    call = prepare("X", bridge, images, transform, options)
+    return like_input(X, bridge.forward(call.spec, images, call.displacement, call.affine))

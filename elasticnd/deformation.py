@@ -1,0 +1,701 @@
+"""A deformation as an object: a map of a frame of voxels, which is applied to images and evaluated at points."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _affine, _apply, _spec
+from ._bridges import eager
+from ._errors import describe, reject_type, reject_value
+from ._routes import bridge_of
+
+_FORMAT = "elasticnd deformation"
+_VERSION = 1
+
+
+class Deformation:
+    """A deformation of a frame: the box of voxels that the deformed axes of an image span.
+
+    The output voxel ``f`` takes the value of the image at ``x(f) = T⁻¹(f) + d(f)``, where ``d`` is the cubic B-spline
+    through the displacements of the control points and ``T`` the affine map that `affine`, `rotate` and `zoom` make up.
+    It is independent of images, border modes and crops: a crop is a window of the frame.
+
+    Parameters
+    ----------
+    displacement : array_like of real numbers, shape (n, p_0, ..., p_{n-1}) or (B..., n, p_0, ..., p_{n-1})
+        Displacements of the control points, in voxels: component ``i`` is along the ``i``-th deformed axis. With
+        leading batch axes, it holds one deformation for each batch item. NumPy arrays are copied; arrays of other
+        libraries are kept, so that gradients flow through them.
+    shape : sequence of int
+        Extent of the frame along its n axes, in voxels.
+    affine : array_like, shape (n, n + 1), (n + 1, n + 1) or with batch axes before, optional
+        Affine map of the frame, mapping the content's source position to its destination, in voxels. Default None.
+    rotate : float, mapping, array_like of shape (n, n) or object with ``as_matrix()``, optional
+        Rotation of the content about the centre of the frame, in degrees, as for `deform_grid`. Default None.
+    zoom : float or sequence of float, optional
+        Magnification about the centre of the frame, done before `rotate`, as `affine` is done after it. Default None.
+    to_world : array_like, shape (n + 1, n + 1), optional
+        The frame's index-to-world matrix, in mm, as nibabel's ``affine``. It is kept with the deformation and does not
+        change it. Default None.
+
+    Attributes
+    ----------
+    displacement : array
+        Displacements of the control points, in voxels; read-only if it is a NumPy array.
+    shape : tuple of int
+        Extent of the frame.
+    to_world : numpy.ndarray or None
+        The index-to-world matrix.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of a wrong kind, value or shape.
+
+    See Also
+    --------
+    deform_grid : applies a control grid to an image directly, with affine maps about the patch.
+
+    Notes
+    -----
+    Deformations are immutable. They are equal if they map every position alike: `==` and hash compare the displacement
+    and the composed affine map in double precision, the shape and the world matrix. For JAX, a deformation is a pytree
+    with the leaves ``displacement`` and ``affine``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import elasticnd
+    >>> deformation = elasticnd.Deformation.random((64, 48), sigma=3, rng=0)
+    >>> image = np.random.default_rng(1).random((64, 48))
+    >>> patch = (slice(10, 30), slice(5, 25))
+    >>> bool((deformation.apply(image)[patch] == deformation.apply(image, crop=patch)).all())
+    True
+    >>> deformation.source_points([[0.0, 0.0], [31.5, 23.5]]).shape
+    (2, 2)
+    """
+
+    _displacement: Any
+    _affine: Any
+    _shape: _spec.Shape
+    _rotate: _spec.Matrix | None
+    _zoom: tuple[float, ...] | None
+    _world: _spec.Matrix | None
+
+    def __init__(
+        self,
+        displacement: Any,
+        shape: Sequence[int],
+        *,
+        affine: Any = None,
+        rotate: float | Mapping[tuple[int, int], float] | Any = None,
+        zoom: float | Sequence[float] | None = None,
+        to_world: Any = None,
+    ) -> None:
+        extent = _spec.normalize_frame(shape)
+        bridge = _bridge_of_small("displacement", displacement)
+        points = _kept(bridge, "displacement", displacement, None)
+        matrix = None if affine is None else _kept(bridge, "affine", affine, points)
+        spec = _spec.normalize_field(bridge.info(points), extent, None)
+        if matrix is not None:
+            _spec.check_affine(bridge.info(matrix), spec.batch, spec.axes)
+            _check_values(bridge, matrix, spec.axes)
+        rotation = None if rotate is None else _as_matrix(_affine.rotation_matrix(rotate, spec.axes))
+        factors = None if zoom is None else tuple(_affine.zoom_factors(zoom, spec.axes).tolist())
+        world = None if to_world is None else _as_matrix(_affine.world_matrix(to_world, spec.axes))
+        self._set(points, matrix, (extent, rotation, factors, world))
+
+    def _set(self, displacement: Any, affine: Any, constants: tuple[Any, ...]) -> None:
+        values = {"_displacement": displacement, "_affine": affine}
+        values |= dict(zip(("_shape", "_rotate", "_zoom", "_world"), constants, strict=True))
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def _unchecked(cls, displacement: Any, affine: Any, constants: tuple[Any, ...]) -> Deformation:
+        """Make one of checked parts, or of what stands for its arrays while a framework traces a program."""
+        made = object.__new__(cls)
+        made._set(displacement, affine, constants)
+        return made
+
+    @property
+    def _constants(self) -> tuple[Any, ...]:
+        return self._shape, self._rotate, self._zoom, self._world
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{name}: a Deformation cannot be changed; make another one")
+
+    def __delattr__(self, name: str) -> None:
+        self.__setattr__(name, None)
+
+    def __copy__(self) -> Deformation:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Deformation._unchecked, (self._displacement, self._affine, self._constants)
+
+    @classmethod
+    def random(
+        cls,
+        shape: Sequence[int],
+        sigma: float | Sequence[float] = 25,
+        points: int | Sequence[int] = 3,
+        *,
+        batch_shape: Sequence[int] = (),
+        rng: Any = None,
+        affine: Any = None,
+        rotate: float | Mapping[tuple[int, int], float] | Any = None,
+        zoom: float | Sequence[float] | None = None,
+        to_world: Any = None,
+    ) -> Deformation:
+        """Draw a random deformation, as `random_displacement` draws its control grid.
+
+        Parameters
+        ----------
+        shape : sequence of int
+            Extent of the frame along its n axes, in voxels.
+        sigma : float or sequence of float, optional
+            Standard deviation of the displacements, in voxels; one for all axes or one for each. Default 25.
+        points : int or sequence of int, optional
+            Number of control points, along every axis or along each. Default 3.
+        batch_shape : sequence of int, optional
+            Draw so many deformations. Default ``()``: one.
+        rng : None, int, numpy.random.SeedSequence, numpy.random.BitGenerator or numpy.random.Generator, optional
+            Source of randomness: a seed, or a generator, which is advanced. Default None: a fresh seed.
+        affine, rotate, zoom, to_world
+            As for `Deformation`.
+
+        Returns
+        -------
+        Deformation
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is of a wrong kind or value.
+
+        Examples
+        --------
+        >>> import elasticnd
+        >>> elasticnd.Deformation.random((64, 48, 32), sigma=4, points=5, rng=0, rotate={(0, 1): 10})
+        Deformation(shape=(64, 48, 32), grid_shape=(5, 5, 5), affine map)
+        """
+        extent = _spec.normalize_frame(shape)
+        counts = _spec.normalize_points(points, len(extent))
+        scale = _spec.normalize_sigma(sigma, len(extent))
+        batch = _spec.normalize_shape("batch_shape", batch_shape)
+        displacement = eager.random_normal((*batch, len(extent), *counts), scale, None, rng)
+        return cls(displacement, extent, affine=affine, rotate=rotate, zoom=zoom, to_world=to_world)
+
+    @classmethod
+    def identity(cls, shape: Sequence[int], *, to_world: Any = None) -> Deformation:
+        """Return the deformation that moves nothing.
+
+        Parameters
+        ----------
+        shape : sequence of int
+            Extent of the frame, in voxels.
+        to_world : array_like, shape (n + 1, n + 1), optional
+            The frame's index-to-world matrix.
+
+        Returns
+        -------
+        Deformation
+
+        Examples
+        --------
+        >>> import elasticnd
+        >>> elasticnd.Deformation.identity((3, 4)).field().any()
+        np.False_
+        """
+        extent = _spec.normalize_frame(shape)
+        return cls(np.zeros((len(extent), *(1,) * len(extent))), extent, to_world=to_world)
+
+    # ---- attributes --------------------------------------------------------------------------------------------------
+
+    @property
+    def displacement(self) -> Any:
+        """Displacements of the control points, in voxels."""
+        return self._displacement
+
+    @property
+    def shape(self) -> _spec.Shape:
+        """Extent of the frame, in voxels."""
+        return self._shape
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes of the frame."""
+        return len(self._shape)
+
+    @property
+    def grid_shape(self) -> _spec.Shape:
+        """Number of control points along each axis."""
+        return tuple(self._displacement.shape[-self.ndim :])
+
+    @property
+    def batch_shape(self) -> _spec.Shape:
+        """Batch axes, which stand in front of every result."""
+        return tuple(self._displacement.shape[: -self.ndim - 1])
+
+    @property
+    def affine(self) -> Any:
+        """The forward affine map, rotation and zoom composed in: (n, n + 1), or one for each batch item; else None."""
+        fixed = _affine.rotation_and_zoom(self._rotate, self._zoom, self._shape)
+        if self._affine is None:
+            return fixed
+        matrix = self._affine[..., : self.ndim, :]
+        if fixed is None:
+            return matrix
+        algebra = bridge_of("affine", matrix).algebra(matrix)
+        linear, offset = algebra.constant(fixed[:, :-1], matrix), algebra.constant(fixed[:, -1:], matrix)
+        moved = matrix[..., :-1] @ offset + matrix[..., -1:]
+        return algebra.joined(matrix[..., :-1] @ linear, moved)
+
+    @property
+    def to_world(self) -> Any:
+        """The frame's index-to-world matrix, (n + 1, n + 1), or None."""
+        return None if self._world is None else np.array(self._world)
+
+    # ---- images ------------------------------------------------------------------------------------------------------
+
+    def apply(
+        self,
+        X: Any,
+        order: int | Sequence[int] = 3,
+        mode: str | Sequence[str] = "constant",
+        cval: Any = 0.0,
+        crop: Sequence[slice] | None = None,
+        prefilter: bool = True,
+        axis: int | Sequence[int] | Sequence[Sequence[int]] | None = None,
+    ) -> Any:
+        """Deform an image, or several in the same way.
+
+        Parameters
+        ----------
+        X : array, or list or tuple of them
+            The image, as for `deform_grid`; along its deformed axes it has the extent of the frame.
+        order, mode, cval, prefilter, axis : optional
+            As for `deform_grid`.
+        crop : sequence of slice, optional
+            Compute only this window of the frame; the result equals the same slice of the whole output bit for bit.
+            Default None: everything.
+
+        Returns
+        -------
+        array, or list or tuple of them
+            The deformed images, with the dtypes of the images.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `deform_grid`, and if an image does not have the shape of the frame.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import elasticnd
+        >>> deformation = elasticnd.Deformation.random((64, 48), sigma=3, rng=0)
+        >>> image, labels = np.zeros((64, 48, 3), np.uint8), np.zeros((64, 48), np.int32)
+        >>> image, labels = deformation.apply([image, labels], order=[3, 0], axis=[(0, 1), (0, 1)])
+        >>> image.shape, labels.dtype
+        ((64, 48, 3), dtype('int32'))
+        """
+        transform = _apply.Transform(self._displacement, self._affine, self._rotate, self._zoom, about_frame=True)
+        return _apply.deform(
+            X, transform, axis, self._shape, order=order, mode=mode, cval=cval, crop=crop, prefilter=prefilter
+        )
+
+    # ---- the map -----------------------------------------------------------------------------------------------------
+
+    def field(self, crop: Sequence[slice] | None = None) -> Any:
+        """Compute the displacement ``d`` of every voxel, without the affine map.
+
+        Parameters
+        ----------
+        crop : sequence of slice, optional
+            Compute only this window. Default None: everything.
+
+        Returns
+        -------
+        array, shape (B..., n, M_0, ..., M_{n-1})
+            In voxels.
+
+        Examples
+        --------
+        >>> import elasticnd
+        >>> elasticnd.Deformation.random((64, 48), rng=0).field(crop=(slice(0, 5), slice(0, 4))).shape
+        (2, 5, 4)
+        """
+        bridge = bridge_of("displacement", self._displacement)
+        spec = _spec.normalize_field(bridge.info(self._displacement), self._shape, crop)
+        return bridge.dense(spec, self._displacement)
+
+    def source_points(self, f: Any) -> Any:
+        """Compute where output positions look in the image, ``x(f) = T⁻¹(f) + d(f)``: from output to input.
+
+        Parameters
+        ----------
+        f : array_like of real numbers, shape (..., n), or (B..., ..., n) for batches
+            Positions in the output, in voxels, at voxels or between them. Beyond the frame, the displacement goes on
+            mirrored. With batch axes, these come first; an extent of 1 stands for all items.
+
+        Returns
+        -------
+        array, shape (..., n) or (B..., ..., n)
+            Positions in the input, in voxels. NaN where a position is NaN or infinite.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the positions are of a wrong kind or shape.
+
+        Examples
+        --------
+        A displacement of one voxel to the right everywhere:
+
+        >>> import numpy as np
+        >>> import elasticnd
+        >>> deformation = elasticnd.Deformation(np.reshape([0.0, 1.0], (2, 1, 1)), (5, 6))
+        >>> deformation.source_points([[2.0, 3.5]])
+        array([[2. , 4.5]])
+        """
+        at = self._at(f)
+        moved = at.evaluate(0)
+        inverse = self._inverse_map(at.bridge, at.points)
+        if inverse is None:
+            return at.reshaped(at.positions + moved, ())
+        algebra = at.bridge.algebra(at.positions)
+        turned = at.positions @ algebra.transposed(inverse[..., :-1])
+        offset = algebra.transposed(inverse[..., -1:])
+        return at.reshaped(turned + offset + moved, ())
+
+    def jacobian(self, f: Any = None, crop: Sequence[slice] | None = None) -> Any:
+        """Compute the Jacobian matrix of the map, ``J_ij = ∂x_i / ∂f_j``.
+
+        Parameters
+        ----------
+        f : array_like of real numbers, shape (..., n), optional
+            Positions, as for `source_points`. Default None: all voxels.
+        crop : sequence of slice, optional
+            Without `f`, only the voxels of this window. Default None: everything.
+
+        Returns
+        -------
+        array, shape (..., n, n), or (B..., n, n, M_0, ..., M_{n-1}) without `f`
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the positions are of a wrong kind or shape, or both `f` and `crop` are given.
+
+        Examples
+        --------
+        >>> import elasticnd
+        >>> elasticnd.Deformation.identity((5, 6)).jacobian([2.0, 3.0])
+        array([[1., 0.],
+               [0., 1.]])
+        """
+        matrices, at = self._jacobian(f, crop)
+        n = self.ndim
+        if f is not None:
+            return at.reshaped(matrices, (n,))
+        batch = len(self.batch_shape)
+        ordered = at.bridge.algebra(matrices).reordered(matrices, (*range(batch), batch + 1, batch + 2, batch))
+        return at.bridge.algebra(matrices).reshaped(ordered, (*self.batch_shape, n, n, *at.window.shape))
+
+    def jacobian_determinant(
+        self, f: Any = None, crop: Sequence[slice] | None = None, *, relative: bool = False
+    ) -> Any:
+        """Compute the determinant of the Jacobian matrix: how much the map enlarges volumes, from output to input.
+
+        Where it is zero or negative, the mapping folds.
+
+        Parameters
+        ----------
+        f : array_like of real numbers, shape (..., n), optional
+            Positions, as for `source_points`. Default None: all voxels.
+        crop : sequence of slice, optional
+            Without `f`, only the voxels of this window. Default None: everything.
+        relative : bool, optional
+            Whether to divide by the determinant of the affine map's inverse, so that 1 means no change by the
+            displacement. Default False.
+
+        Returns
+        -------
+        array, shape (...), or (B..., M_0, ..., M_{n-1}) without `f`
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `jacobian`.
+
+        Examples
+        --------
+        >>> import elasticnd
+        >>> elasticnd.Deformation.identity((5, 6)).jacobian_determinant().shape
+        (5, 6)
+        >>> float(elasticnd.Deformation.identity((5, 6)).jacobian_determinant([0.0, 0.0]))
+        1.0
+        """
+        matrices, at = self._jacobian(f, crop)
+        algebra = at.bridge.algebra(matrices)
+        volume = _determinant(algebra, matrices)
+        if relative:
+            inverse = self._inverse_map(at.bridge, at.points)
+            if inverse is not None:
+                volume = volume / _determinant(algebra, inverse[..., :-1])
+        if f is not None:
+            return algebra.reshaped(volume, (*self.batch_shape, *at.lead))
+        return algebra.reshaped(volume, (*self.batch_shape, *at.window.shape))
+
+    def _jacobian(self, f: Any, crop: Any) -> tuple[Any, _At]:
+        if f is not None and crop is not None:
+            reject_value("crop", describe(crop), "None, since positions f are given")
+        at = self._at_voxels(crop) if f is None else self._at(f)
+        slopes = at.evaluate(1)
+        inverse = self._inverse_map(at.bridge, at.points)
+        if inverse is None:
+            return slopes + at.bridge.algebra(slopes).constant(np.eye(self.ndim), slopes), at
+        algebra = at.bridge.algebra(slopes)
+        shape = (*inverse.shape[:-2], 1, self.ndim, self.ndim)
+        return slopes + algebra.reshaped(inverse[..., :-1], shape), at
+
+    def _at(self, f: Any) -> _At:
+        """Take positions, in their own framework, or in that of the displacement where they are NumPy's."""
+        bridge = _bridge_of_small("f", f)
+        if bridge is eager:
+            bridge = bridge_of("displacement", self._displacement)
+        like = None if isinstance(self._displacement, np.ndarray) else self._displacement
+        positions = bridge.small_array("f", f, like)
+        points = bridge.small_array("displacement", self._displacement, positions)
+        return _At.of(self, bridge, points, positions)
+
+    def _at_voxels(self, crop: Any) -> _At:
+        bridge = bridge_of("displacement", self._displacement)
+        spec = _spec.normalize_field(bridge.info(self._displacement), self._shape, crop)
+        ranges = [np.arange(part.start, part.stop, dtype=np.float64) for part in spec.window.slices]
+        voxels = np.stack(np.meshgrid(*ranges, indexing="ij"), -1).reshape(*(1,) * len(spec.batch), -1, self.ndim)
+        positions = bridge.small_array("f", voxels, self._displacement)
+        positions = bridge.algebra(positions).converted(positions, self._displacement)
+        return _At.of(self, bridge, self._displacement, positions)._replace(window=spec.window)
+
+    def _inverse_map(self, bridge: ModuleType, like: Any) -> Any:
+        """Return T⁻¹ as [L | t], (n, n + 1) or one for each batch item; None where it is the identity."""
+        fixed = _affine.inverse_rotation_and_zoom(self._rotate, self._zoom, self._shape)
+        algebra = bridge.algebra(like)
+        if self._affine is None:
+            return None if fixed is None else algebra.constant(fixed, like)
+        matrix = bridge.small_array("affine", self._affine, like)[..., : self.ndim, :]
+        linear = algebra.inverse(matrix[..., :-1])
+        offset = -(linear @ matrix[..., -1:])
+        if fixed is not None:
+            before = algebra.constant(fixed[:, :-1], matrix)
+            linear, offset = before @ linear, before @ offset + algebra.constant(fixed[:, -1:], matrix)
+        return algebra.joined(linear, offset)
+
+    # ---- as a value --------------------------------------------------------------------------------------------------
+
+    @property
+    def _key(self) -> bytes:
+        """What makes two deformations equal."""
+        parts = [np.array(self._shape, np.int64), _values("displacement", self._displacement)]
+        affine = self.affine
+        parts.append(np.zeros(0) if affine is None else _values("affine", affine))
+        parts.append(np.zeros(0) if self._world is None else np.array(self._world) + 0.0)
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(repr((part.shape, part.dtype.str)).encode())
+            digest.update(part.tobytes())
+        return digest.digest()
+
+    def __eq__(self, other: object) -> bool:
+        """Compare what the deformations are, in double precision."""
+        return self._key == other._key if isinstance(other, Deformation) else NotImplemented
+
+    def __hash__(self) -> int:
+        """Hash what the deformation is."""
+        return hash(self._key)
+
+    def __repr__(self) -> str:
+        """Describe the deformation."""
+        batch = f", batch_shape={self.batch_shape}" if self.batch_shape else ""
+        is_affine = self._affine is not None or self._rotate is not None or self._zoom is not None
+        return (
+            f"Deformation(shape={self.shape}, grid_shape={self.grid_shape}{batch}"
+            f"{', affine map' if is_affine else ''}{', in world' if self._world is not None else ''})"
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save the deformation to an npz file, from which `load` replays the same bits on any machine.
+
+        Parameters
+        ----------
+        path : path-like
+            File to write; an existing one is replaced.
+
+        Raises
+        ------
+        TypeError
+            If the deformation has no values, as while a program is traced.
+        OSError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import elasticnd
+        >>> deformation = elasticnd.Deformation.random((64, 48), rng=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "deformation.npz")
+        ...     deformation.save(path)
+        ...     elasticnd.Deformation.load(path) == deformation
+        True
+        """
+        arrays: dict[str, Any] = {"displacement": _in_memory("displacement", self._displacement)}
+        if self._affine is not None:
+            arrays["affine"] = _in_memory("affine", self._affine)
+        for name, value in (("rotate", self._rotate), ("zoom", self._zoom), ("to_world", self._world)):
+            if value is not None:
+                arrays[name] = np.array(value)
+        with open(path, "wb") as file:
+            np.savez(file, format=_FORMAT, version=_VERSION, shape=np.array(self._shape, np.int64), **arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Deformation:
+        """Load a deformation that `save` wrote, as NumPy arrays.
+
+        Parameters
+        ----------
+        path : path-like
+            File to read. Nothing in it is executed.
+
+        Returns
+        -------
+        Deformation
+
+        Raises
+        ------
+        ValueError
+            If the file is not a deformation, is damaged, or is of a later version.
+        OSError
+            If the file cannot be read.
+        """
+        accepted = "an npz file that Deformation.save wrote"
+        with open(path, "rb") as file:
+            try:
+                archive = np.load(file, allow_pickle=False)
+                held = {name: archive[name] for name in archive.files}
+            except (AttributeError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+                raise ValueError(f"path: got {os.fspath(path)!r}, expected {accepted}") from error
+        if str(held.pop("format", "")) != _FORMAT or not {"version", "shape", "displacement"} <= held.keys():
+            reject_value("path", repr(os.fspath(path)), accepted)
+        version = held.pop("version").tolist()
+        if version != _VERSION:
+            reject_value("path", f"version {version} of the format", f"version {_VERSION}; update elasticnd")
+        return cls(held.pop("displacement"), held.pop("shape").tolist(), **held)
+
+
+class _At(NamedTuple):
+    """Positions on the control grids of a deformation, in one framework."""
+
+    bridge: ModuleType
+    spec: _spec.PointsSpec
+    points: Any  # displacements of the control points
+    positions: Any  # (B..., count, n)
+    lead: _spec.Shape  # shape of the positions, without batch axes and components
+    window: _spec.Window = _spec.Window((), ())  # whose voxels they are
+
+    @classmethod
+    def of(cls, deformation: Deformation, bridge: ModuleType, points: Any, positions: Any) -> _At:
+        """Check positions, (B..., ..., n), and give them one axis for all that are of a batch item."""
+        batch, n = deformation.batch_shape, deformation.ndim
+        info = bridge.info(positions)
+        shape = info.shape
+        fits = len(shape) > len(batch) and shape[-1] == n
+        if not fits or any(own not in (1, size) for own, size in zip(shape, batch, strict=False)):
+            leading = "".join(f"{size}, " for size in batch)
+            reject_value("f", f"shape {shape}", f"({leading}..., {n}), the components last")
+        _spec.check_real("f", info)
+        lead = shape[len(batch) : -1]
+        count = math.prod(lead)
+        algebra = bridge.algebra(positions)
+        positions = algebra.reshaped(positions, (*shape[: len(batch)], count, n))
+        if shape[: len(batch)] != batch:
+            positions = algebra.broadcast(positions, (*batch, count, n))
+        spec = _spec.PointsSpec(batch, deformation.shape, deformation.grid_shape, count)
+        return cls(bridge, spec, algebra.converted(points, positions), positions, lead)
+
+    def evaluate(self, order: int) -> Any:
+        """Compute the derivatives of the displacement of an order."""
+        return self.bridge.evaluate(self.spec, order, self.points, self.positions)
+
+    def reshaped(self, values: Any, tail: _spec.Shape) -> Any:
+        """Give values the shape in which the positions came, with as many axes more."""
+        shape = (*self.spec.batch, *self.lead, self.spec.axes, *tail)
+        return self.bridge.algebra(values).reshaped(values, shape)
+
+
+def _bridge_of_small(argument: str, value: Any) -> ModuleType:
+    """Return the bridge of a small array; nested lists are NumPy's."""
+    return eager if isinstance(value, (list, tuple)) else bridge_of(argument, value)
+
+
+def _kept(bridge: ModuleType, argument: str, value: Any, like: Any) -> Any:
+    """Return a small array as a deformation keeps it: a read-only copy, if it is NumPy's."""
+    array = bridge.small_array(argument, value, like)
+    if not isinstance(array, np.ndarray):
+        return array
+    copy = np.array(array, order="C")
+    copy.flags.writeable = False
+    return copy
+
+
+def _check_values(bridge: ModuleType, matrix: Any, n: int) -> None:
+    if isinstance(matrix, np.ndarray):
+        _affine.checked_affine(matrix, n)
+
+
+def _as_matrix(matrix: Any) -> _spec.Matrix:
+    return tuple(map(tuple, matrix.tolist()))
+
+
+def _determinant(algebra: Any, matrices: Any) -> Any:
+    """Compute determinants of (..., n, n): of up to three axes by their formula."""
+    n = matrices.shape[-1]
+    if n > 3:
+        return algebra.determinant(matrices)
+    entry = [[matrices[..., i, j] for j in range(n)] for i in range(n)]
+    if n == 1:
+        return entry[0][0]
+
+    def minor(rows: tuple[int, int], columns: tuple[int, int]) -> Any:
+        (i, k), (j, l) = rows, columns
+        return entry[i][j] * entry[k][l] - entry[i][l] * entry[k][j]
+
+    if n == 2:
+        return minor((0, 1), (0, 1))
+    return (
+        entry[0][0] * minor((1, 2), (1, 2)) - entry[0][1] * minor((1, 2), (0, 2)) + entry[0][2] * minor((1, 2), (0, 1))
+    )
+
+
+def _in_memory(argument: str, array: Any) -> np.ndarray[Any, Any]:
+    """Return the values of an array; where there are none, as in a traced program, it is refused."""
+    bridge = bridge_of(argument, array)
+    values = bridge.values(array)
+    if values is None:
+        reject_type(argument, array, "an array that holds values, not one of a program that is being traced")
+    return np.asarray(values)
+
+
+def _values(argument: str, array: Any) -> np.ndarray[Any, Any]:
+    return np.asarray(_in_memory(argument, array), np.float64) + 0.0  # minus zero is zero
