@@ -45,6 +45,8 @@ def _voxel_kernels():
     for axes in AXES:
         yield f"displace<{axes}>"
         yield f"displace_adjoint<{axes}>"
+        yield f"evaluate<{axes}>"
+        yield f"evaluate_adjoint<{axes}>"
 
 
 def _flat_kernels():

@@ -18,8 +18,8 @@ import pytest
 from tables import DOUBLE, FLOATS, INTEGERS, MODES, ORDERS, SINGLE, values
 
 import elasticnd
-from elasticnd import _operators, _spec
-from elasticnd._engines import kernels
+from elasticnd import _core, _operators, _spec
+from elasticnd._engines import cuda, kernels
 from elasticnd._operators import Operands, Operator
 
 pytestmark = pytest.mark.skipif(not host_device.COMPILER, reason="no g++ on the path")
@@ -55,6 +55,26 @@ def test_modes(order, mode, rng):
     displacement = rng.uniform(-30, 30, (2, 3, 4))
     arguments = (image, displacement, order, mode, 0.3)
     agree(on_cuda(elasticnd.deform_grid, *arguments), elasticnd.deform_grid(*arguments), DOUBLE)
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+@pytest.mark.parametrize("axes", [1, 2, 3, 4])
+def test_evaluations(axes, order, rng):
+    extent, points = (9, 7, 5, 6)[:axes], (3, 1, 4, 2)[:axes]
+    spec = _spec.PointsSpec((2,), extent, points, 700)
+    geometry = _operators.points_geometry(spec)
+    values = rng.normal(size=(2, axes, *points))
+    positions = rng.uniform(-1, 2, (2, 700, axes)) * np.array(extent)
+    positions[1, 3, 0] = np.nan
+    gradient = rng.normal(size=(2, 700, axes, axes**order))
+    agree(
+        on_cuda(cuda.evaluate, geometry, values, positions, order),
+        _core.evaluate(geometry, values, positions, order),
+        DOUBLE,
+    )
+    for backward in (False, True):
+        pulled = on_cuda(cuda.evaluate_adjoint, geometry, gradient, positions, order, backward=backward)
+        agree(pulled, _core.evaluate_adjoint(geometry, gradient, positions, order), DOUBLE)
 
 
 @pytest.mark.parametrize("dtype", [*FLOATS, *INTEGERS], ids=str)

@@ -32,6 +32,9 @@ _TILE_ROWS = {1: (256, (1, 1)), 2: (32, (8, 1))}  # as Tile in cpp/cuda/tile.cuh
 _MANY_ROWS = (32, (4, 2))
 _FILTER_THREADS, _FILTER_LINES, _FILTER_LENGTH = 128, 32, 64
 _THREADS = 256
+_EVALUATION_THREADS = 128  # as in cpp/cuda/evaluate.cu
+_EVALUATION_PARTS = 512  # of the sums of an adjoint ...
+_LARGEST_SUMS = 8_000_000  # ... which have at most so many numbers
 _GRID_ORDER = 3
 _SMALL_GRID = 64  # control points along an axis that one block can filter at a time
 _LONGEST_TABLE = 65536  # outputs along all axes
@@ -127,6 +130,42 @@ def displace_adjoint(gradient: Array, geometry: Geometry, points: Array, *, batc
     return call.pull_grid(rows).reshape(points.shape)
 
 
+def evaluate(geometry: Geometry, points: Array, positions: Array, order: int) -> Array:
+    """Return all derivatives of one order of the displacement at positions.
+
+    From (items, axes, points...) and (items, count, axes) to (items, count, axes, axes ** order).
+    """
+    items, count, axes = positions.shape
+    derivatives = axes**order
+    values = namespace().empty((items, count, axes, derivatives), np.float64)
+    if values.size:
+        field = _grid_coefficients(points, geometry, items)
+        sizes = np.int64(items * count), np.int64(count), np.int32(order), np.int64(derivatives)
+        kernel = f"evaluate<{_kernel_axes(axes)}>"
+        blocks = -(-items * count // _EVALUATION_THREADS)
+        _launch(kernel, blocks, _EVALUATION_THREADS, geometry, *sizes, field, _plain(positions), values)
+    return values
+
+
+def evaluate_adjoint(geometry: Geometry, gradient: Array, positions: Array, order: int) -> Array:
+    """Apply the transpose of `evaluate` in the points."""
+    items, count, axes = positions.shape
+    points = tuple(geometry["points"][:axes].tolist())
+    if not gradient.size:
+        return namespace().zeros((items, axes, *points), np.float64)
+    widths = tuple(map(_extended, points))
+    # As many parts as there are to be sums, which do not depend on the device.
+    parts = max(1, min(_EVALUATION_PARTS, _LARGEST_SUMS // (axes * math.prod(widths))))
+    together = -(-count // parts)
+    parts = -(-count // together)
+    sums = namespace().zeros((items, parts, axes, *widths), np.float64)
+    sizes = np.int64(count), np.int64(together), np.int32(order), np.int64(axes**order)
+    kernel = f"evaluate_adjoint<{_kernel_axes(axes)}>"
+    arguments = (*sizes, _plain(gradient), _plain(positions), sums)
+    _launch(kernel, items * parts, _EVALUATION_THREADS, geometry, *arguments)
+    return _points_gradient(sums.sum(axis=1), points)
+
+
 # ---- a call ----------------------------------------------------------------------------------------------------------
 
 
@@ -162,7 +201,7 @@ class _Call:
         self.axes = axes
         self.output: Shape = tuple(geometry["output"][:axes].tolist())
         self.points: Shape = tuple(geometry["points"][:axes].tolist())
-        self.kernel_axes = axes if axes < 4 else 0
+        self.kernel_axes = _kernel_axes(axes)
         one_map = axes * (axes + 1)
         self.map_size = one_map if maps is not None and maps.size > one_map else 0
         inner, (second, third) = _TILE_ROWS.get(axes, _MANY_ROWS)
@@ -246,15 +285,24 @@ class _Call:
             sizes = np.int32(axis), np.int64(outer), np.int64(inner)
             _launch_flat("contract_adjoint", to.size, self.geometry, self.tables, *sizes, rows, to)
             rows = to
-        folded = rows
-        for axis, extent in enumerate(self.points):
-            outer = self.items * self.axes * math.prod(self.points[:axis])
-            inner = math.prod(map(_extended, self.points[axis + 1 :]))
-            rest = map(_extended, self.points[axis + 1 :])
-            to = namespace().empty((self.items, self.axes, *self.points[: axis + 1], *rest), np.float64)
-            _launch_flat("fold_grid", to.size, np.int64(outer), np.int64(extent), np.int64(inner), folded, to)
-            folded = to
-        return _filtered(_Source(folded, _FLOAT64), _FLOAT64, self.points, _GRID_ORDER, Mode.MIRROR, transposed=True)
+        return _points_gradient(rows, self.points)
+
+
+def _points_gradient(field: Array, points: Shape) -> Array:
+    """Turn a gradient of the coefficients, (items, axes, extended points ...), into that of the control points."""
+    lead = field.shape[:2]
+    for axis, extent in enumerate(points):
+        rest = tuple(map(_extended, points[axis + 1 :]))
+        to = namespace().empty((*lead, *points[: axis + 1], *rest), np.float64)
+        outer = math.prod((*lead, *points[:axis]))
+        _launch_flat("fold_grid", to.size, np.int64(outer), np.int64(extent), np.int64(math.prod(rest)), field, to)
+        field = to
+    return _filtered(_Source(field, _FLOAT64), _FLOAT64, points, _GRID_ORDER, Mode.MIRROR, transposed=True)
+
+
+def _kernel_axes(axes: int) -> int:
+    """Return for how many axes a kernel is compiled: 0 for four and more."""
+    return axes if axes < 4 else 0
 
 
 def _extended(points: int) -> int:

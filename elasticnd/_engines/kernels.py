@@ -34,6 +34,7 @@ FILES = (
     "prefilter.cu",
     "elements.cu",
     "grid.cu",
+    "evaluate.cu",
 )
 NAMESPACE = "elasticnd::common"
 OPTIONS = ("--std=c++17",)

@@ -1,0 +1,90 @@
+// The displacement and its derivatives at positions anywhere, and the transpose in the control points.
+#include "tile.cuh"
+
+ELASTICND_BEGIN
+
+constexpr int evaluation_threads = 128;
+
+// A position on the control grid of its item.
+template <int AXES>
+struct OnGrid {
+    static constexpr int most = Tile<AXES>::most_axes;
+    GridPosition axis[most];
+    int64 stride[most];
+    int64 first;  // coefficient of the first tap, in one component
+    int64 size;   // of one component
+    bool exists;
+
+    __device__ OnGrid(const Geometry& g, const double* position) : first(0), size(1), exists(true) {
+        for (int k = (AXES ? AXES : g.axes) - 1; k >= 0; --k) {
+            stride[k] = size;
+            size *= extended_points(g.points[k]);
+            axis[k] = find_on_grid(position[k], g.image[k], g.points[k]);
+            first += axis[k].cell * stride[k];
+            exists &= axis[k].exists;
+        }
+    }
+    // The weights along each axis for the derivative of this number: digits to the base of the axes say along which.
+    __device__ void weigh(const Geometry& g, int order, int64 number, double (*weight)[4]) const {
+        const int axes = AXES ? AXES : g.axes;
+        int times[most] = {};
+        for (int i = 0; i < order; ++i, number /= axes) ++times[number % axes];
+        for (int k = 0; k < axes; ++k) grid_weights_at(axis[k], g.points[k], times[k], weight[k]);
+    }
+};
+
+// (items, count, axes, axes ^ order), a thread for each position.
+template <int AXES>
+__global__ void evaluate(Geometry g, int64 size, int64 count, int order, int64 derivatives, const double* field,
+                         const double* positions, double* values) {
+    const int64 i = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (i >= size) return;
+    const int axes = AXES ? AXES : g.axes;
+    const OnGrid<AXES> place(g, positions + i * axes);
+    const double* from = field + i / count * axes * place.size + place.first;
+    values += i * axes * derivatives;
+    for (int64 number = 0; number < derivatives; ++number) {
+        double weight[OnGrid<AXES>::most][4];
+        place.weigh(g, order, number, weight);
+        for (int c = 0; c < axes; ++c) {
+            double value;
+            if constexpr (AXES != 0)
+                value = Contraction<AXES>::sum(from + c * place.size, place.stride, weight);
+            else
+                value = contract_many(axes, from + c * place.size, place.stride, weight);
+            values[c * derivatives + number] = place.exists ? value : bits_as<double>(0x7ff8000000000000LL);
+        }
+    }
+}
+
+// Adds to sums shaped like the coefficients, one for each block, so that they do not depend on the order of threads: a
+// block takes its positions one after the other, and each of its threads some of their taps.
+template <int AXES>
+__global__ void evaluate_adjoint(Geometry g, int64 count, int64 together, int order, int64 derivatives,
+                                 const double* gradient, const double* positions, double* sums) {
+    const int axes = AXES ? AXES : g.axes;
+    const int64 parts = ceil_of(count, together);
+    const int64 item = blockIdx.x / parts;
+    const int64 start = blockIdx.x % parts * together;
+    const int64 stop = start + together < count ? start + together : count;
+    for (int64 i = item * count + start; i < item * count + stop; ++i) {
+        const OnGrid<AXES> place(g, positions + i * axes);
+        double* to = sums + static_cast<int64>(blockIdx.x) * axes * place.size + place.first;
+        const double* from = gradient + i * axes * derivatives;
+        __syncthreads();
+        for (int tap = static_cast<int>(threadIdx.x); place.exists && tap < 1 << (2 * axes);
+             tap += evaluation_threads) {
+            int64 offset = 0;
+            for (int k = 0; k < axes; ++k) offset += ((tap >> (2 * (axes - 1 - k))) & 3) * place.stride[k];
+            for (int64 number = 0; number < derivatives; ++number) {
+                double weight[OnGrid<AXES>::most][4];
+                place.weigh(g, order, number, weight);
+                double product = 1;
+                for (int k = 0; k < axes; ++k) product *= weight[k][(tap >> (2 * (axes - 1 - k))) & 3];
+                for (int c = 0; c < axes; ++c) to[c * place.size + offset] += product * from[c * derivatives + number];
+            }
+        }
+    }
+}
+
+ELASTICND_END
