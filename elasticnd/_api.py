@@ -34,7 +34,6 @@ class Gradients(NamedTuple):
     affine: Any
 
 
-@in_default_state
 def deform_grid(
     X: Any,
     displacement: Any,

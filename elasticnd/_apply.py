@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from . import _spec
 from ._errors import reject_value
+from ._floating_point import in_default_state
 from ._routes import bridge_of, common_bridge
 
 
@@ -93,6 +94,7 @@ def prepare(
     return Call(bridge, spec, displacement, affine)
 
 
+@in_default_state
 def deform(X: Any, transform: Transform, axis: Any, frame: _spec.Shape | None = None, **options: Any) -> Any:
     """Deform images, whose deformed axes must have the extents of the `frame` if there is one."""
     images = as_list("X", X)

@@ -193,7 +193,7 @@ def _evaluation_vjp(
     if needed.positions:
         steeper = operator._replace(verb="evaluate", order=operator.order + 1)
         (slopes,) = calculus.apply(steeper, Operands(motion=(points,), positions=operands.positions))
-        of_positions = _contracted(calculus, gradient, slopes, len(operator.call.batch) + 1)
+        of_positions = _contracted(calculus, gradient, slopes, len(operands.positions.shape) - 1)
     if operator.verb == "evaluate":
         return Operands(motion=(of_first,), positions=of_positions)
     return Operands(gradient=of_first, positions=of_positions)

@@ -165,6 +165,7 @@ class PointsSpec:
     points: Shape
     count: int
 
+    images = ()
     has_affine = False
     affine_batched = False
     fixed_linear = None

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from ._geometry import Mode
-from ._spec import DeformSpec, ImageSpec, Window
+from ._spec import DeformSpec, ImageSpec, PointsSpec, Window
 
 
 def text_of_options(options: dict[str, Any]) -> str:
@@ -39,15 +39,18 @@ def options_from_text(text: str) -> dict[str, Any]:
     return options
 
 
-def text_of_spec(spec: DeformSpec) -> str:
+def text_of_spec(spec: DeformSpec | PointsSpec) -> str:
     """Write a specification."""
-    return json.dumps({"spec": dataclasses.asdict(spec)})
+    return json.dumps({"spec" if isinstance(spec, DeformSpec) else "points_spec": dataclasses.asdict(spec)})
 
 
 @lru_cache(maxsize=256)
-def spec_from_text(text: str) -> DeformSpec | None:
+def spec_from_text(text: str) -> DeformSpec | PointsSpec | None:
     """Undo `text_of_spec`; None for the text of options."""
-    fields = json.loads(text).get("spec")
+    held = json.loads(text)
+    if "points_spec" in held:
+        return PointsSpec(**_with_tuples(held["points_spec"]))
+    fields = held.get("spec")
     if fields is None:
         return None
     images = [image | {"mode": Mode(image["mode"])} for image in map(_with_tuples, fields["images"])]

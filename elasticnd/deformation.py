@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from types import ModuleType
@@ -15,6 +16,7 @@ import numpy as np
 from . import _affine, _apply, _spec
 from ._bridges import eager
 from ._errors import describe, reject_type, reject_value
+from ._floating_point import in_default_state
 from ._routes import bridge_of
 
 _FORMAT = "elasticnd deformation"
@@ -68,7 +70,7 @@ class Deformation:
     -----
     Deformations are immutable. They are equal if they map every position alike: `==` and hash compare the displacement
     and the composed affine map in double precision, the shape and the world matrix. For JAX, a deformation is a pytree
-    with the leaves ``displacement`` and ``affine``.
+    whose leaves are the displacement and the matrix that was given as `affine`.
 
     Examples
     --------
@@ -90,6 +92,7 @@ class Deformation:
     _zoom: tuple[float, ...] | None
     _world: _spec.Matrix | None
 
+    @in_default_state
     def __init__(
         self,
         displacement: Any,
@@ -114,6 +117,7 @@ class Deformation:
         self._set(points, matrix, (extent, rotation, factors, world))
 
     def _set(self, displacement: Any, affine: Any, constants: tuple[Any, ...]) -> None:
+        _register_with_jax()
         values = {"_displacement": displacement, "_affine": affine}
         values |= dict(zip(("_shape", "_rotate", "_zoom", "_world"), constants, strict=True))
         for name, value in values.items():
@@ -143,6 +147,7 @@ class Deformation:
         return Deformation._unchecked, (self._displacement, self._affine, self._constants)
 
     @classmethod
+    @in_default_state
     def random(
         cls,
         shape: Sequence[int],
@@ -339,6 +344,7 @@ class Deformation:
         spec = _spec.normalize_field(bridge.info(self._displacement), self._shape, crop)
         return bridge.dense(spec, self._displacement)
 
+    @in_default_state
     def source_points(self, f: Any) -> Any:
         """Compute where output positions look in the image, ``x(f) = T⁻¹(f) + d(f)``: from output to input.
 
@@ -378,6 +384,7 @@ class Deformation:
         offset = algebra.transposed(inverse[..., -1:])
         return at.reshaped(turned + offset + moved, ())
 
+    @in_default_state
     def jacobian(self, f: Any = None, crop: Sequence[slice] | None = None) -> Any:
         """Compute the Jacobian matrix of the map, ``J_ij = ∂x_i / ∂f_j``.
 
@@ -412,6 +419,7 @@ class Deformation:
         ordered = at.bridge.algebra(matrices).reordered(matrices, (*range(batch), batch + 1, batch + 2, batch))
         return at.bridge.algebra(matrices).reshaped(ordered, (*self.batch_shape, n, n, *at.window.shape))
 
+    @in_default_state
     def jacobian_determinant(
         self, f: Any = None, crop: Sequence[slice] | None = None, *, relative: bool = False
     ) -> Any:
@@ -602,6 +610,23 @@ class Deformation:
         if version != _VERSION:
             reject_value("path", f"version {version} of the format", f"version {_VERSION}; update elasticnd")
         return cls(held.pop("displacement"), held.pop("shape").tolist(), **held)
+
+
+_registered = False
+
+
+def _register_with_jax() -> None:
+    """Make deformations pytrees, once JAX has been imported."""
+    global _registered  # noqa: PLW0603 - it is of the process
+    jax = sys.modules.get("jax")
+    if _registered or not hasattr(jax, "tree_util"):
+        return
+    _registered = True
+    jax.tree_util.register_pytree_node(
+        Deformation,
+        lambda deformation: ((deformation._displacement, deformation._affine), deformation._constants),
+        lambda constants, leaves: Deformation._unchecked(*leaves, constants),
+    )
 
 
 class _At(NamedTuple):

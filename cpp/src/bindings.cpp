@@ -373,10 +373,11 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
                py::arg("points"), py::arg("batch_axes"),
                "Returns the transpose of displace, applied to the gradient; points of any values.");
     module.def(
-        "evaluate", evaluate_at, Guard(), py::arg("geometry"), py::arg("points"), py::arg("positions"), py::arg("order"),
+        "evaluate", evaluate_at, Guard(), py::arg("geometry"), py::arg("points"), py::arg("positions"),
+        py::arg("order"),
         "Returns all derivatives of one order of the displacement at positions: (items, count, axes, axes ^ order).");
-    module.def("evaluate_adjoint", evaluate_adjoint_at, Guard(), py::arg("geometry"), py::arg("gradient"), py::arg("positions"),
-               py::arg("order"), "Returns the transpose of evaluate, applied to the gradient.");
+    module.def("evaluate_adjoint", evaluate_adjoint_at, Guard(), py::arg("geometry"), py::arg("gradient"),
+               py::arg("positions"), py::arg("order"), "Returns the transpose of evaluate, applied to the gradient.");
     module.def(
         "scatter", scatter_of, Guard(), py::arg("geometry"), py::arg("gradient"), py::arg("dtype"),
         py::arg("image").none(true), py::arg("points"), py::arg("affine").none(true), py::arg("fixed").none(true),

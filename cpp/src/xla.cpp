@@ -165,14 +165,16 @@ class Arguments {
         return *buffer;
     }
     // A small array, in double precision.
-    Numbers next_numbers() {
+    Numbers next_numbers() { return next_both().second; }
+    // The same beside its buffer, which knows the shape.
+    std::pair<ffi::AnyBuffer, Numbers> next_both() {
         const ffi::AnyBuffer buffer = next();
         const int dtype = dtype_of(buffer.element_type());
         kept_.emplace_back(buffer.element_count());
         active_kernels().load_row(dtype, static_cast<const char*>(buffer.untyped_data()), element_size[dtype],
                                   static_cast<int64>(buffer.element_count()), dtype_float64,
                                   reinterpret_cast<char*>(kept_.back().data()));
-        return {kept_.back().data(), static_cast<int64>(kept_.back().size())};
+        return {buffer, {kept_.back().data(), static_cast<int64>(kept_.back().size())}};
     }
     Numbers next_numbers_if(bool there) { return there ? next_numbers() : Numbers{nullptr, 0}; }
     Motion next_motion(const Job& job, ffi::Span<const double> fixed) {
@@ -349,6 +351,56 @@ ffi::Error displace_adjoint_handler(ffi::ThreadPool pool, ffi::RemainingArgs buf
     });
 }
 
+// The numbers of an evaluation, as elasticnd/_bridges/jax.py packs them, for positions (batch..., count, axes).
+EvaluationRequest evaluation_of(ffi::Span<const int64_t> words, const ffi::AnyBuffer& buffer,
+                                const Numbers& positions) {
+    constexpr size_t geometry_words = sizeof(Geometry) / sizeof(int64_t);
+    if (words.size() != 1 + geometry_words) reject("a job has a wrong size");
+    const Geometry geometry = checked_geometry(words.begin() + 1, sizeof(Geometry));
+    const auto extent = buffer.dimensions();
+    if (extent.size() < 2 || extent[extent.size() - 1] != geometry.axes) reject("positions have a wrong shape");
+    int64 items = 1;
+    for (size_t k = 0; k + 2 < extent.size(); ++k) items *= extent[k];
+    return EvaluationRequest(geometry, static_cast<int>(words[0]), items, positions);
+}
+
+// Arrays: positions, points. Result: the derivatives.
+ffi::Error evaluate_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffers, ffi::RemainingRets results,
+                            ffi::Span<const int64_t> words) {
+    return guarded([&] {
+        Arguments arguments(buffers);
+        const auto [buffer, positions] = arguments.next_both();
+        const EvaluationRequest request = evaluation_of(words, buffer, positions);
+        const Numbers points = arguments.next_numbers();
+        const ffi::AnyBuffer output = result(results, 0);
+        std::vector<double> values(output.element_count());
+        if (points.size != request.points) reject("the control grid has a wrong size");
+        if (static_cast<int64>(values.size()) != positions.size * request.derivatives)
+            reject("a result has a wrong size");
+        XlaExecutor executor(pool);
+        evaluate(request.evaluation, points.data, values.data(), executor);
+        store(values.data(), output);
+    });
+}
+
+// Arrays: gradient of the derivatives, positions. Result: the gradient of the points.
+ffi::Error evaluate_adjoint_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffers, ffi::RemainingRets results,
+                                    ffi::Span<const int64_t> words) {
+    return guarded([&] {
+        Arguments arguments(buffers);
+        const Numbers gradient = arguments.next_numbers();
+        const auto [buffer, positions] = arguments.next_both();
+        const EvaluationRequest request = evaluation_of(words, buffer, positions);
+        const ffi::AnyBuffer output = result(results, 0);
+        std::vector<double> points(output.element_count());
+        if (static_cast<int64>(points.size()) != request.points) reject("the control grid has a wrong size");
+        if (gradient.size != positions.size * request.derivatives) reject("the gradient has a wrong size");
+        XlaExecutor executor(pool);
+        evaluate_adjoint(request.evaluation, gradient.data, points.data(), executor);
+        store(points.data(), output);
+    });
+}
+
 XLA_FFI_DEFINE_HANDLER(sample_call, sample_handler,
                        ffi::Ffi::Bind()
                            .Ctx<ffi::ThreadPool>()
@@ -369,6 +421,12 @@ XLA_FFI_DEFINE_HANDLER(
 XLA_FFI_DEFINE_HANDLER(
     displace_adjoint_call, displace_adjoint_handler,
     ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets().Attr<ffi::Span<const int64_t>>("job"));
+XLA_FFI_DEFINE_HANDLER(
+    evaluate_call, evaluate_handler,
+    ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets().Attr<ffi::Span<const int64_t>>("job"));
+XLA_FFI_DEFINE_HANDLER(
+    evaluate_adjoint_call, evaluate_adjoint_handler,
+    ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets().Attr<ffi::Span<const int64_t>>("job"));
 
 }  // namespace
 
@@ -376,6 +434,8 @@ const XlaHandler xla_handlers[] = {{"elasticnd_sample", reinterpret_cast<void*>(
                                    {"elasticnd_scatter", reinterpret_cast<void*>(scatter_call)},
                                    {"elasticnd_displace", reinterpret_cast<void*>(displace_call)},
                                    {"elasticnd_displace_adjoint", reinterpret_cast<void*>(displace_adjoint_call)},
+                                   {"elasticnd_evaluate", reinterpret_cast<void*>(evaluate_call)},
+                                   {"elasticnd_evaluate_adjoint", reinterpret_cast<void*>(evaluate_adjoint_call)},
                                    {nullptr, nullptr}};
 const int xla_version[2] = {XLA_FFI_API_MAJOR, XLA_FFI_API_MINOR};
 

@@ -25,7 +25,7 @@ from .._engines import generic
 from .._engines.kernels import external_stream
 from .._errors import reject_type, reject_value
 from .._operators import Operands, Operator, flattened, structured
-from .._spec import ArrayInfo, DeformSpec, Shape
+from .._spec import ArrayInfo, DeformSpec, PointsSpec, Shape
 from . import eager
 
 try:
@@ -174,6 +174,22 @@ def dense(spec: DeformSpec, displacement: Array) -> Array:
     return _apply(Operator(spec, "displace"), Operands(motion=(displacement,)))[0]
 
 
+def evaluate(spec: PointsSpec, order: int, displacement: Array, positions: Array) -> Array:
+    """Compute all derivatives of one order of the displacement at positions."""
+    operands = Operands(motion=(displacement,), positions=positions)
+    return _apply(Operator(spec, "evaluate", order=order), operands)[0]
+
+
+def algebra(array: Array) -> _Calculus:
+    """Return the linear algebra of JAX."""
+    return _CALCULUS
+
+
+def values(array: Array) -> np.ndarray[Any, Any] | None:
+    """Return the values of an array; None while it is traced."""
+    return None if isinstance(array, jax.core.Tracer) else np.asarray(array)
+
+
 def random_normal(shape: Sequence[int], scale: Sequence[float], like: Array, rng: Any) -> Any:
     """Draw displacements of control points: from a key of JAX, or by a seed as NumPy does."""
     if not isinstance(rng, jax.Array):
@@ -299,6 +315,12 @@ class _Calculus:
     broadcast = staticmethod(jnp.broadcast_to)
     reshaped = staticmethod(jnp.reshape)
     summed = staticmethod(jnp.sum)
+    reordered = staticmethod(jnp.transpose)
+    determinant = staticmethod(jnp.linalg.det)
+
+    @staticmethod
+    def converted(array: Array, like: Array) -> Array:
+        return array.astype(like.dtype)
 
     @staticmethod
     def transposed(matrices: Array) -> Array:
@@ -638,7 +660,10 @@ def _target_of(operator: Operator) -> str:
 @lru_cache(maxsize=512)
 def _attributes(operator: Operator) -> dict[str, Any]:
     """Pack the numbers of a call, as cpp/src/xla.cpp takes them."""
-    spec: DeformSpec = operator.call
+    spec: Any = operator.call
+    if operator.verb in _operators.EVALUATION:
+        words = np.frombuffer(_operators.points_geometry(spec).tobytes(), np.int64)
+        return {"job": np.array([operator.order, *words], np.int64)}
     if operator.verb in _operators.ADJOINT:
         geometry = _operators.field_geometry(spec)
         axes = tuple(range(len(spec.field_shape)))

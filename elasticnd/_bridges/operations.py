@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .. import _operators, _rules
 from .._engines import generic
-from .._spec import DeformSpec
+from .._spec import DeformSpec, PointsSpec
 
 Array = Any  # of the namespace
 
@@ -130,6 +130,11 @@ def vjp(
 def dense(xp: Any, spec: DeformSpec, displacement: Array) -> Array:
     """Evaluate the displacement at every voxel."""
     return generic.displace(xp, spec, displacement)
+
+
+def evaluate(xp: Any, spec: PointsSpec, order: int, displacement: Array, positions: Array) -> Array:
+    """Compute all derivatives of one order of the displacement at positions."""
+    return generic.evaluate(xp, spec, displacement, positions, order)
 
 
 def _matrix(spec: DeformSpec, affine: Array | None) -> Array | None:

@@ -17,7 +17,7 @@ import numpy as np
 from .. import _dtypes
 from .._config import forced_engine
 from .._errors import reject_type, reject_value
-from .._spec import ArrayInfo, DeformSpec
+from .._spec import ArrayInfo, DeformSpec, PointsSpec
 from . import eager, operations
 
 Array = Any  # of any library
@@ -137,6 +137,23 @@ def dense(spec: DeformSpec, displacement: Array) -> Array:
     if _is_on_host(displacement):
         return _like(eager.dense(spec, _to_numpy(displacement)), displacement)
     return operations.dense(operations.namespace_of(displacement), spec, displacement)
+
+
+def evaluate(spec: PointsSpec, order: int, displacement: Array, positions: Array) -> Array:
+    """Compute all derivatives of one order of the displacement at positions."""
+    if _is_on_host(positions):
+        return _like(eager.evaluate(spec, order, _to_numpy(displacement), _to_numpy(positions)), positions)
+    return operations.evaluate(operations.namespace_of(positions), spec, order, displacement, positions)
+
+
+def algebra(array: Array) -> operations.Algebra:
+    """Return the linear algebra of the array's library."""
+    return operations.Algebra(operations.namespace_of(array))
+
+
+def values(array: Array) -> Any:
+    """Return the values of an array in the host's memory."""
+    return _to_numpy(array) if _is_on_host(array) else np.asarray(array)
 
 
 # ---- arrays ----------------------------------------------------------------------------------------------------------

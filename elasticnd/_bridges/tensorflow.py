@@ -17,7 +17,7 @@ from .._config import forced_engine
 from .._engines.kernels import import_cupy
 from .._errors import reject_type, reject_value
 from .._operators import Operands, Operator, flattened, structured
-from .._spec import ArrayInfo, DeformSpec
+from .._spec import ArrayInfo, DeformSpec, PointsSpec
 from . import eager, operations, tensorflow_names
 
 Tensor = Any
@@ -159,6 +159,24 @@ def dense(spec: DeformSpec, displacement: Tensor) -> Tensor:
     if _is_plain():
         return _by_operations(operations.dense, spec, displacement)
     return _apply(Operator(spec, "displace"), Operands(motion=(displacement,)))[0]
+
+
+def evaluate(spec: PointsSpec, order: int, displacement: Tensor, positions: Tensor) -> Tensor:
+    """Compute all derivatives of one order of the displacement at positions."""
+    if _is_plain():
+        return _by_operations(operations.evaluate, spec, order, displacement, positions)
+    operands = Operands(motion=(displacement,), positions=positions)
+    return _apply(Operator(spec, "evaluate", order=order), operands)[0]
+
+
+def algebra(tensor: Tensor) -> Any:
+    """Return the linear algebra of TensorFlow."""
+    return _CALCULUS
+
+
+def values(tensor: Tensor) -> np.ndarray[Any, Any] | None:
+    """Return the values of a tensor; None while a graph is made."""
+    return np.asarray(tensor.numpy()) if tf.executing_eagerly() else None
 
 
 def random_normal(shape: Sequence[int], scale: Sequence[float], like: Tensor, rng: Any) -> Any:
@@ -387,6 +405,12 @@ class _Calculus:
     broadcast = staticmethod(tf.broadcast_to)
     reshaped = staticmethod(tf.reshape)
     summed = staticmethod(tf.reduce_sum)
+    reordered = staticmethod(tf.transpose)
+    determinant = staticmethod(tf.linalg.det)
+
+    @staticmethod
+    def converted(tensor: Tensor, like: Tensor) -> Tensor:
+        return tf.cast(tensor, like.dtype)
 
     @staticmethod
     def joined(left: Tensor, right: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .. import _affine, _operators
 from .._operators import Operands, Operator, flattened
-from .._spec import DeformSpec
+from .._spec import DeformSpec, PointsSpec
 from . import eager, operations
 from . import torch_tensors as tensors
 from .torch_calculus import Calculus, pulled, pushed, remember
@@ -127,6 +127,28 @@ def dense(spec: DeformSpec, displacement: Tensor) -> Tensor:
     if tensors.is_foreign(displacement):
         return operations.dense(tensors.operations_on(displacement), spec, displacement)
     return _apply(Operator(spec, "displace"), Operands(motion=(displacement,)))[0]
+
+
+def evaluate(spec: PointsSpec, order: int, displacement: Tensor, positions: Tensor) -> Tensor:
+    """Compute all derivatives of one order of the displacement at positions."""
+    if tensors.is_foreign(positions):
+        return operations.evaluate(tensors.operations_on(positions), spec, order, displacement, positions)
+    if torch.compiler.is_compiling():
+        from .torch_operator import evaluate as record  # noqa: PLC0415 - see there
+
+        return record(spec, order, displacement, positions)
+    operands = Operands(motion=(displacement,), positions=positions)
+    return _apply(Operator(spec, "evaluate", order=order), operands)[0]
+
+
+def algebra(tensor: Tensor) -> Calculus:
+    """Return the linear algebra of PyTorch."""
+    return _CALCULUS
+
+
+def values(tensor: Tensor) -> np.ndarray[Any, Any] | None:
+    """Return the values of a tensor; None while a program is recorded."""
+    return None if tensors.needs_dispatcher((tensor,)) else tensor.detach().cpu().double().numpy()
 
 
 def random_normal(shape: Sequence[int], scale: Sequence[float], like: Tensor, rng: Any) -> Any:

@@ -22,6 +22,13 @@ class Calculus:
     broadcast = staticmethod(torch.broadcast_to)
     reshaped = staticmethod(torch.reshape)
     summed = staticmethod(torch.sum)
+    reordered = staticmethod(torch.permute)
+    determinant = staticmethod(torch.linalg.det)
+
+    @staticmethod
+    def converted(tensor: Tensor, like: Tensor) -> Tensor:
+        """Convert to the dtype of `like`."""
+        return tensor.to(like.dtype)
 
     @staticmethod
     def inverse(matrices: Tensor) -> Tensor:

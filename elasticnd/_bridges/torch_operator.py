@@ -19,7 +19,7 @@ from torch.autograd import forward_ad
 
 from .. import _affine, _operators, _rules, _spec
 from .._operators import Operands, Operator, flattened, structured
-from .._spec import ArrayInfo, DeformSpec
+from .._spec import ArrayInfo, DeformSpec, PointsSpec, Shape
 from .._texts import options_from_text, spec_from_text, text_of_options, text_of_spec
 from . import operations, torch_compat
 from . import torch_tensors as tensors_of
@@ -47,7 +47,7 @@ class Deferred(NamedTuple):
         matrix = _affine.inverse_rotation_and_zoom(options["rotate"], options["zoom"], unit)
         return None if matrix is None else matrix[:, :-1].tolist()
 
-    def spec_of(self, operands: Operands) -> DeformSpec:
+    def spec_of(self, operands: Operands) -> DeformSpec | PointsSpec:
         """Check the call, now that there are arrays."""
         spec = spec_from_text(self.text)
         if spec is not None:
@@ -70,7 +70,7 @@ class Deferred(NamedTuple):
 def program_of(operator: Operator) -> str:
     """Return an operator as a text, which stands in programs."""
     call = operator.call
-    if isinstance(call, DeformSpec):
+    if isinstance(call, (DeformSpec, PointsSpec)):
         call = Deferred(text_of_spec(call), call.has_affine, call.axes)
     return json.dumps([*call[:3], *operator[1:]])
 
@@ -92,7 +92,7 @@ def apply(operator: Operator, flat: Sequence[Tensor]) -> Sequence[Tensor]:
     """Apply an operator through the dispatcher."""
     _check_recorder()
     call = operator.call
-    if isinstance(call, DeformSpec):
+    if isinstance(call, (DeformSpec, PointsSpec)):
         shape = call.images[0].shape if call.images else ()
     else:  # without the shape, which may be of symbols, it serves as a key
         shape, operator = call.image_shape, operator._replace(call=call._replace(image_shape=()))
@@ -106,6 +106,18 @@ def _check_recorder() -> None:
         raise RuntimeError(
             "elasticnd: torch.jit.trace cannot record the transforms of torch.func: use torch.export or make_fx"
         )
+
+
+def evaluate(spec: PointsSpec, order: int, displacement: Tensor, positions: Tensor) -> Tensor:
+    """Record an evaluation at positions."""
+    program = _evaluation_program(spec.batch, spec.extent, spec.points, spec.count, order)
+    result: Tensor = OPERATOR([positions, displacement], [], program)[0]
+    return result
+
+
+@torch.compiler.assume_constant_result
+def _evaluation_program(batch: Shape, extent: Shape, points: Shape, count: int, order: int) -> str:
+    return program_of(Operator(PointsSpec(batch, extent, points, count), "evaluate", order=order))
 
 
 # ---- calls that are checked when they run ----------------------------------------------------------------------------
@@ -191,7 +203,7 @@ def _without_values(tensors: Sequence[Tensor], image_shape: Sequence[int], progr
     operands = structured(operator, tensors)
     if operator.verb == "sample":
         return [operands.image.new_empty(operator.call.output_shape())]
-    if operator.verb in _operators.ADJOINT:
+    if operator.verb in _operators.ADJOINT or operator.verb in _operators.EVALUATION:
         shapes = _operators.result_shapes(operator, operator.call.spec_of(operands))
         return [tensors[0].new_empty(shape) for shape in shapes]
     results = [operands.gradient.new_empty(operator.call.image_shape)] if operator.wants_image else []

@@ -17,7 +17,7 @@ from .. import _operators
 from .._engines.kernels import external_stream, import_cupy
 from .._errors import reject_type, reject_value
 from .._operators import Operator, structured
-from .._spec import ArrayInfo, DeformSpec
+from .._spec import ArrayInfo, DeformSpec, PointsSpec
 from . import eager, operations, torch_compat
 
 
@@ -174,7 +174,7 @@ def compute(operator: Operator, flat: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Apply an operator to tensors that hold values. Results are C-ordered."""
     call = operator.call
     operands = structured(operator, flat)
-    spec = call if isinstance(call, DeformSpec) else call.spec_of(operands)
+    spec = call if isinstance(call, (DeformSpec, PointsSpec)) else call.spec_of(operands)
     if flat[0].is_cuda:
         return compute_on_device(operator, spec, flat)
     results = _operators.run(operator, spec, structured(operator, [to_numpy(tensor) for tensor in flat]))

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from .._errors import reject_type, reject_value
-from .._spec import ArrayInfo, DeformSpec
+from .._spec import ArrayInfo, DeformSpec, PointsSpec
 
 Labelled = Any  # a DataArray
 
@@ -115,6 +115,21 @@ def vjp(
 def dense(spec: DeformSpec, displacement: Any) -> Any:
     """Evaluate the displacement at every voxel; the axes of the result are those of no image, and have no names."""
     return _inner(displacement, "displacement").dense(spec, displacement)
+
+
+def evaluate(spec: PointsSpec, order: int, displacement: Any, positions: Any) -> Any:
+    """Compute all derivatives of one order of the displacement at positions; the result has no labels."""
+    return _inner(positions, "f").evaluate(spec, order, displacement, positions)
+
+
+def algebra(array: Any) -> Any:
+    """Return the linear algebra of the array's library."""
+    return _inner(array).algebra(_plain(array))
+
+
+def values(array: Any) -> Any:
+    """Return the values of an array; None while it is traced."""
+    return _inner(array).values(_plain(array))
 
 
 def _labelled(result: Any, like: Labelled) -> Any:
