@@ -618,14 +618,14 @@ _registered = False
 def _register_with_jax() -> None:
     """Make deformations pytrees, once JAX has been imported."""
     global _registered  # noqa: PLW0603 - it is of the process
-    jax = sys.modules.get("jax")
-    if _registered or not hasattr(jax, "tree_util"):
+    tree_util = getattr(sys.modules.get("jax"), "tree_util", None)
+    if _registered or tree_util is None:
         return
     _registered = True
-    jax.tree_util.register_pytree_node(
+    tree_util.register_pytree_node(
         Deformation,
         lambda deformation: ((deformation._displacement, deformation._affine), deformation._constants),
-        lambda constants, leaves: Deformation._unchecked(*leaves, constants),
+        lambda constants, leaves: Deformation._unchecked(leaves[0], leaves[1], constants),
     )
 
 

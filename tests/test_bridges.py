@@ -16,7 +16,15 @@ import elasticnd
 from elasticnd import _bridges
 
 # Modules that help bridges, and are none.
-HELPERS = {"blocks", "operations", "tensorflow_names"}
+HELPERS = {
+    "blocks",
+    "operations",
+    "tensorflow_names",
+    "torch_calculus",
+    "torch_compat",
+    "torch_operator",
+    "torch_tensors",
+}
 BRIDGES = {module.name for module in pkgutil.iter_modules(_bridges.__path__)} - HELPERS
 # The functions of a bridge, and their parameters that every call fills.
 CONTRACT = {
@@ -30,9 +38,12 @@ CONTRACT = {
     "image_vjp": 4,
     "vjp": 5,
     "dense": 2,
+    "evaluate": 4,
+    "algebra": 1,
+    "values": 1,
 }
 # Blocks of dask read by the values of the control grid, so that it cannot be lazy.
-ABSENT = {("dask", "dense")}
+ABSENT = {("dask", function) for function in ("dense", "evaluate", "algebra", "values")}
 FORM = re.compile(r"[A-Za-z_]+(\[[^\]]*\])?: got .*, expected .*", re.DOTALL)
 
 

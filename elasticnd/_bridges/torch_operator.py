@@ -61,7 +61,7 @@ class Deferred(NamedTuple):
     def output_shape(self) -> Sequence[int]:
         """Return the shape of the output; extents may be symbols."""
         spec = spec_from_text(self.text)
-        if spec is not None:
+        if isinstance(spec, DeformSpec):
             return spec.output_shape(spec.images[0])
         return _spec.cropped_shape(self.image_shape, options_from_text(self.text))
 

@@ -183,7 +183,7 @@ def compute(operator: Operator, flat: Sequence[Tensor]) -> tuple[Tensor, ...]:
     )
 
 
-def compute_on_device(operator: Operator, spec: DeformSpec, flat: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def compute_on_device(operator: Operator, spec: DeformSpec | PointsSpec, flat: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Let the CUDA kernels read and write the memory of tensors, on the current stream of their device."""
     likes = _operators.likes(operator, structured(operator, flat))
     shapes = _operators.result_shapes(operator, spec)
