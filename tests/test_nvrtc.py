@@ -25,6 +25,8 @@ MOST_USED = (
     "scatter_image<12, double, 3, 2, true, true>",
     "scatter_motion<11, 11, float, 3, 3>",
     "displace_adjoint<0>",
+    "evaluate<3>",
+    "evaluate_adjoint<3>",
     "filter<9, float, false>",
     "filter<12, double, true>",
     *PLAIN,
