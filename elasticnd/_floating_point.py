@@ -23,15 +23,18 @@ def in_default_state(function: Callable[Arguments, Result]) -> Callable[Argument
     The state of the caller is that of one thread: results would depend on which thread computes what.
     """
 
+    quietly = np.errstate(all="ignore")(function)
+
     @wraps(function)
     def run(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
         if _is_recorded():
             return function(*arguments, **options)
         before = _core.floating_point_state()
+        if before == _DEFAULT:
+            return quietly(*arguments, **options)
         _core.set_floating_point_state(_DEFAULT)
         try:
-            with np.errstate(all="ignore"):
-                return function(*arguments, **options)
+            return quietly(*arguments, **options)
         finally:
             _core.set_floating_point_state(before)
 
