@@ -22,7 +22,6 @@ def in_default_state(function: Callable[Arguments, Result]) -> Callable[Argument
 
     The state of the caller is that of one thread: results would depend on which thread computes what.
     """
-
     quietly = np.errstate(all="ignore")(function)
 
     @wraps(function)

@@ -20,7 +20,6 @@ from .picture import (
     at_most,
     by,
     deform,
-    jacobian_determinant,
     load_picture,
     need,
 )
@@ -38,7 +37,7 @@ def run(options: Options) -> None:
         raise CommandError(error) from None
     except MemoryError:
         raise CommandError("there is not enough memory") from None
-    determinant = jacobian_determinant(done)
+    determinant = done.lattice(at_most(done.shape)).determinant
     figure = draw(figures, done, determinant)
     if Path(options.out).is_dir():
         raise CommandError(f"--out: {options.out} is a folder, expected the name of a file")
@@ -51,7 +50,7 @@ def run(options: Options) -> None:
 
 def report(options: Options, done: Deformed, determinant: Floats) -> None:
     """Print what was done."""
-    field = _api.dense_displacement(done.displacement, at_most(done.shape))
+    field = _api.dense_displacement(done.deformation.displacement, at_most(done.shape))
     zoom = 1 if options.zoom is None else options.zoom
     facts = {
         "image": f"{done.name}, shape {done.picture.shape}, {done.picture.dtype}",

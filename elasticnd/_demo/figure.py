@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .picture import Array, Deformed, Floats, Lattice, determinant_of
+from .picture import Array, Deformed, Floats, Lattice
 
 LARGEST_DRAWN = 1200  # pixels per side that the figure gets of a picture
 
@@ -242,7 +242,7 @@ def draw_straight_grid(ax: Any, done: Deformed, lattice: Lattice, lines: tuple[L
 
 def draw_folds(ax: Any, lattice: Lattice, where: Floats) -> None:
     """Draw the rim of the folded areas at the places that a lattice gives them."""
-    determinant = determinant_of(lattice)
+    determinant = lattice.determinant
     if determinant.min() <= 0 < determinant.max():
         ax.contour(where[1], where[0], determinant, levels=[0], colors=[FOLD_COLOUR], linewidths=2.5, zorder=3)
 
@@ -316,7 +316,7 @@ def draw_explanation(ax: Any, done: Deformed) -> None:
             "determinant of the map not positive)",
         ),
     ]
-    also = "" if done.linear is None else "\nPlaces and arrows are rotated or zoomed as well."
+    also = "" if done.deformation.affine is None else "\nPlaces and arrows are rotated or zoomed as well."
     somewhere = f"at number {max(np.prod(done.points) // 2 - 1, 1)}" if is_coarse(done) else "at a control point"
     text = EXPLANATION.format(also=also, somewhere=somewhere)
     ax.annotate(text, (0, 1), (0, 6), **{**ABOVE_PANEL, "va": "top"}, size=11.5, color=INK)

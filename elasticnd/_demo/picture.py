@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _api, _extras
-from .._affine import inverse_rotation_and_zoom
+from .. import _extras
 from .._errors import CommandError, one_line
+from ..deformation import Deformation
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -38,11 +38,11 @@ class Options:
 
 
 class Lattice(NamedTuple):
-    """Where a lattice of output pixels takes its values from."""
+    """Where a lattice of output positions takes its values from."""
 
-    steps: tuple[float, float]  # between its samples, in pixels
-    at: Floats  # (2, rows, columns): output pixel o
-    source: Floats  # the same shape: o + d(o), rotated and zoomed
+    at: Floats  # (2, rows, columns)
+    source: Floats  # the same shape
+    determinant: Floats  # of the Jacobian, (rows, columns): zero or negative where the mapping folds
 
 
 @dataclass(frozen=True)
@@ -52,30 +52,27 @@ class Deformed:
     name: str
     picture: Array
     result: Array
-    displacement: Floats
+    deformation: Deformation
     sigma: tuple[float, float]
-    linear: Floats | None  # rotation and zoom as [M | t]
     seconds: float
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Give the extent of the picture, without its channels."""
-        return self.picture.shape[0], self.picture.shape[1]
+    def shape(self) -> tuple[int, ...]:
+        """The extent of the picture, without its channels."""
+        return self.deformation.shape
 
     @property
-    def points(self) -> tuple[int, int]:
-        """Count the control points along each axis."""
-        return self.displacement.shape[1], self.displacement.shape[2]
+    def points(self) -> tuple[int, ...]:
+        """The number of control points along each axis."""
+        return self.deformation.grid_shape
 
-    def lattice(self, extent: tuple[int, int]) -> Lattice:
-        """Evaluate the map on so many pixels, spread evenly from the first to the last."""
-        field = _api.dense_displacement(self.displacement, extent)
-        steps = [(length - 1) / (count - 1) for length, count in zip(self.shape, extent, strict=True)]
-        at = np.indices(extent) * np.reshape(steps, (2, 1, 1))
-        straight = at
-        if self.linear is not None:
-            straight = np.tensordot(self.linear[:, :2], at, 1) + self.linear[:, 2].reshape(2, 1, 1)
-        return Lattice((steps[0], steps[1]), at, straight + field)
+    def lattice(self, extent: Sequence[int]) -> Lattice:
+        """Evaluate the map at so many positions, spread evenly from the first pixel to the last."""
+        ranges = [np.linspace(0, length - 1, count) for length, count in zip(self.shape, extent, strict=True)]
+        at = np.stack(np.meshgrid(*ranges, indexing="ij"))
+        positions = np.moveaxis(at, 0, -1)
+        source = np.moveaxis(self.deformation.source_points(positions), -1, 0)
+        return Lattice(at, source, self.deformation.jacobian_determinant(positions))
 
 
 def load_picture(path: str | None) -> tuple[str, Array]:
@@ -102,26 +99,18 @@ def deform(name: str, picture: Array, options: Options) -> Deformed:
     """Deform a picture with random displacements."""
     sigma = options.sigma or [RELATIVE_SIGMA * min(picture.shape[:2])]
     sigma, points = (both * 2 if len(both) == 1 else both for both in (list(sigma), list(options.points)))
-    displacement = _api.random_displacement([int(p) for p in points], sigma, ndim=2, rng=options.seed)
-    linear = inverse_rotation_and_zoom(options.rotate, options.zoom, picture.shape[:2])
-    start = time.perf_counter()
-    result = _api.deform_grid(
-        picture, displacement, order=options.order, axis=(0, 1), rotate=options.rotate, zoom=options.zoom
+    deformation = Deformation.random(
+        picture.shape[:2],
+        sigma,
+        [int(p) for p in points],
+        rng=options.seed,
+        rotate=options.rotate,
+        zoom=options.zoom,
     )
+    start = time.perf_counter()
+    result = deformation.apply(picture, order=options.order, axis=(0, 1))
     seconds = time.perf_counter() - start
-    return Deformed(name, picture, result, displacement, (sigma[0], sigma[1]), linear, seconds)
-
-
-def jacobian_determinant(done: Deformed) -> Floats:
-    """Tell how much area of the original a pixel of the result covers; not positive where the map folds."""
-    return determinant_of(done.lattice(at_most(done.shape)))
-
-
-def determinant_of(lattice: Lattice) -> Floats:
-    """Differentiate the map on a lattice."""
-    (dyy, dyx), (dxy, dxx) = (np.gradient(component, *lattice.steps) for component in lattice.source)
-    determinant: Floats = dyy * dxx - dyx * dxy
-    return determinant
+    return Deformed(name, picture, result, deformation, (sigma[0], sigma[1]), seconds)
 
 
 def need(module: str) -> Any:
@@ -129,8 +118,8 @@ def need(module: str) -> Any:
     return _extras.need(module, "demo", "the demo")
 
 
-def at_most(shape: tuple[int, int]) -> tuple[int, int]:
-    return min(shape[0], LARGEST_LATTICE), min(shape[1], LARGEST_LATTICE)
+def at_most(shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(min(extent, LARGEST_LATTICE) for extent in shape)
 
 
 def by(numbers: Sequence[float]) -> str:
