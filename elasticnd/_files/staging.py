@@ -3,45 +3,95 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from .. import _signals
 from .._errors import CommandError, one_line
+
+_REPLACED = "replaced"  # what an output replaces, within its temporary folder
 
 
 @contextmanager
 def staged(targets: Sequence[Path]) -> Iterator[list[Path]]:
-    """Give a temporary name for each output; at the end put all in place, or after an error remove all."""
-    with ExitStack() as folders:
-        places = [Path(folders.enter_context(_folder_beside(target)), target.name) for target in targets]
+    """Yield a temporary path for each output; at the end put all in place, or after an error remove all."""
+    folders: list[Path] = []
+    try:
+        with _signals.held():
+            for target in targets:
+                folders.append(_folder_beside(target))
+        places = [folder / target.name for folder, target in zip(folders, targets, strict=True)]
         yield places
-        for place, target in zip(places, targets, strict=True):
-            try:
-                _put(place, target)
-            except OSError as error:
-                raise CommandError(f"OUT: cannot write {target}: {one_line(error)}") from None
+        with _signals.held():
+            _put_all(places, targets)
+    finally:
+        with _signals.held():
+            for folder, target in zip(folders, targets, strict=False):
+                _remove(folder, target)
 
 
-def _folder_beside(target: Path) -> tempfile.TemporaryDirectory[str]:
+def _folder_beside(target: Path) -> Path:
     """Make a temporary folder on the file system of the output, where renaming is atomic."""
     try:
-        return tempfile.TemporaryDirectory(prefix=".elasticnd-", dir=target.parent, ignore_cleanup_errors=True)
+        return Path(tempfile.mkdtemp(prefix=".elasticnd-", dir=target.parent))
     except OSError as error:
         reason = error.strerror or one_line(error)
         raise CommandError(f"OUT: cannot write {target}, expected a folder to write to: {reason}") from None
 
 
-def _put(place: Path, target: Path) -> None:
-    """Rename; a folder that is there already is moved aside, to be removed with the temporary folder."""
-    if not target.is_dir():
+def _put_all(places: Sequence[Path], targets: Sequence[Path]) -> None:
+    """Rename all, or undo what was renamed."""
+    with ExitStack() as undo:
+        for place, target in zip(places, targets, strict=True):
+            try:
+                _put(place, target, undo)
+            except OSError as error:
+                reason = error.strerror or one_line(error)
+                raise CommandError(f"OUT: cannot write {target}: {reason}") from None
+        undo.pop_all()
+
+
+def _put(place: Path, target: Path, undo: ExitStack) -> None:
+    """Rename; what is there already goes to the temporary folder, to be removed with it."""
+    if not os.path.lexists(target):
         os.replace(place, target)
+        undo.callback(os.replace, target, place)
         return
-    aside = place.parent / "replaced"
+    _keep_owner_and_mode(target, place)
+    aside = place.parent / _REPLACED
+    _set_aside(target, aside)
+    undo.callback(os.replace, aside, target)
+    os.replace(place, target)
+    undo.callback(os.replace, target, place)
+
+
+def _set_aside(target: Path, aside: Path) -> None:
+    """Give a file a second name, so that there always is one of the first; or rename it, as folders."""
+    with suppress(OSError):  # folders, and file systems without links
+        os.link(target, aside)
+        return
     os.replace(target, aside)
-    try:
-        os.replace(place, target)
-    except BaseException:
-        os.replace(aside, target)
-        raise
+
+
+def _keep_owner_and_mode(target: Path, place: Path) -> None:
+    """Let the new file be read and written by those who may do so with the former."""
+    former, new = target.stat(), place.stat()
+    if hasattr(os, "chown") and (former.st_uid, former.st_gid) != (new.st_uid, new.st_gid):
+        with suppress(PermissionError):  # only root gives files away
+            os.chown(place, former.st_uid, former.st_gid)
+    shutil.copymode(target, place)
+
+
+def _remove(folder: Path, target: Path) -> None:
+    """Remove a temporary folder, unless it holds what could not be put back."""
+    if (folder / _REPLACED).exists() and not os.path.lexists(target):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():  # folders in it cannot be written to, as the Zarr array that was replaced
+        for parent, _, _ in os.walk(folder):
+            with suppress(OSError):
+                os.chmod(parent, 0o700)
+        shutil.rmtree(folder, ignore_errors=True)
