@@ -35,3 +35,8 @@ class CommandError(Exception):
 def one_line(error: BaseException) -> str:
     """Say in one line what an error of another library says."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Escape what is no letter, so that a name with a newline stays in its line and none moves the cursor."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from ._errors import CommandError
+from ._errors import CommandError, one_line
 
 
 def need(module: str, extra: str, purpose: str) -> Any:
@@ -14,3 +14,5 @@ def need(module: str, extra: str, purpose: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise CommandError(f"{purpose} needs {error.name or module}: pip install 'elasticnd[{extra}]'") from None
+    except Exception as error:  # of a library that is there, but not as it should be
+        raise CommandError(f"{purpose} needs {module}, which fails to load: {one_line(error)}") from None

@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import _api
 from .._errors import CommandError, one_line
+from .._output import say
 from .figure import draw
 from .picture import (
     RELATIVE_SIGMA,
@@ -64,4 +65,4 @@ def report(options: Options, done: Deformed, determinant: Floats) -> None:
         "figure": options.out,
     }
     for key, value in facts.items():
-        print(f"{key + ':':<14}{value}")
+        say(f"{key + ':':<14}{value}")

@@ -1,0 +1,36 @@
+"""The standard output stream, which can be a closed pipe or on a full disk."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import NoReturn
+
+from ._errors import CommandError, one_line
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Print at once, so that an error is one of this command."""
+    try:
+        print(text, end=end, flush=True)
+    except OSError as error:
+        _reject(error)
+
+
+def flush() -> None:
+    """Write what was printed otherwise."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        _reject(error)
+
+
+def _reject(error: OSError) -> NoReturn:
+    """Raise an error, and keep Python from trying again when it ends, which would report it once more."""
+    with suppress(OSError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+    raise CommandError(f"cannot write to the standard output: {error.strerror or one_line(error)}") from None
