@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeAlias
 
-from . import __version__, _command, _demo, _files
-from ._errors import CommandError
+from . import __version__, _command, _demo, _files, _output, _signals
+from ._errors import CommandError, one_line, shortened
 from ._geometry import MODES
+from ._rotation import rotation_of
 
 _Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
@@ -22,6 +25,10 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise CommandError(f"{message} (see {self.prog} --help)")
 
+    def _print_message(self, message: str, file: object = None) -> None:
+        """Print help and version; argparse itself would say nothing if that fails."""
+        _output.say(message, end="")
+
 
 def _list_of(kind: Callable[[str], float]) -> Callable[[str], list[float]]:
     """Make a type of option values: a number, or several with commas between them."""
@@ -31,7 +38,7 @@ def _list_of(kind: Callable[[str], float]) -> Callable[[str], list[float]]:
             return [kind(part) for part in text.split(",")]
         except ValueError:
             wanted = "whole numbers" if kind is int else "numbers"
-            message = f"got {text!r}, expected {wanted} with commas between them"
+            message = f"got {shortened(text)!r}, expected {wanted} with commas between them"
             raise argparse.ArgumentTypeError(message) from None
 
     return numbers
@@ -42,7 +49,10 @@ def _number(text: str) -> float:
     try:
         return int(text)
     except ValueError:
-        return float(text)
+        value = float(text)
+        if math.isinf(value) and "inf" not in text.lower():
+            raise ValueError from None
+        return value
 
 
 def _add_deform(commands: _Commands) -> None:
@@ -97,13 +107,26 @@ def _add_deform(commands: _Commands) -> None:
         help="the axes to deform, from 0, or from -1 backwards (default: all but colours, channels and time; of NIfTI "
         "files the first three)",
     )
-    deform.add_argument("--rotate", type=float, metavar="DEGREES", help="rotate as well; for two axes")
+    deform.add_argument(
+        "--rotate",
+        type=rotation_of,
+        action="append",
+        metavar="[AXIS,AXIS:]DEGREES",
+        help="rotate as well: by an angle for two axes; for more in the plane of two of the deformed axes, numbered "
+        "from 0, as 1,2:10; again for other planes, one after the other",
+    )
     deform.add_argument("--zoom", type=_list_of(float), help="magnify as well; one factor, or ZOOM,ZOOM,...")
     deform.add_argument(
         "--chunks",
         type=_list_of(int),
         help="between Zarr files: how many voxels along each axis to compute at a time; one number, or "
         "CHUNKS,CHUNKS,... (default: blocks of some four million voxels)",
+    )
+    deform.add_argument(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="show the progress where the standard error stream is a terminal (default: yes)",
     )
 
 
@@ -164,20 +187,42 @@ def _with_negative_values(argv: Sequence[str]) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; give the exit code."""
+    """Run the command line; return the exit code."""
     try:
-        options = vars(_parser().parse_args(_with_negative_values(sys.argv[1:] if argv is None else argv)))
+        with _signals.raised(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of libraries: what matters ends in an error
+            _run(sys.argv[1:] if argv is None else argv)
+    except CommandError as error:
+        return _failed(str(error))
+    except MemoryError:
+        return _failed("there is not enough memory")
+    except KeyboardInterrupt:
+        return _failed("interrupted", 128 + signal.SIGINT)
+    except _signals.Terminated as error:
+        return _failed("terminated", 128 + error.number)
+    except Exception as error:
+        if sys.flags.dev_mode:
+            raise
+        return _failed(f"{type(error).__name__}: {one_line(error)}")
+    return 0
+
+
+def _run(argv: Sequence[str]) -> None:
+    try:
+        options = vars(_parser().parse_args(_with_negative_values(argv)))
         if options.pop("command") == "deform":
             _command.run(_command.Options(**options))
         else:
             _demo.run(_demo.Options(**options))
-    except CommandError as error:
-        print(f"elasticnd: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("elasticnd: interrupted", file=sys.stderr)
-        return 128 + signal.SIGINT
-    return 0
+    finally:
+        _output.flush()
+
+
+def _failed(message: str, code: int = 2) -> int:
+    """Say why in one line."""
+    prefix = "elasticnd: error: " if code == 2 else "elasticnd: "
+    _output.report(f"{prefix}{message}")
+    return code
 
 
 if __name__ == "__main__":

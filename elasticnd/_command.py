@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-from . import _api, _files
-from ._errors import CommandError, one_line
-from ._files import Format, Image, values
+from . import _api, _files, _progress
+from ._errors import CommandError, one_line, shortened
+from ._files import Image, values
+from ._files.zarr import OpenLevel
 from ._geometry import MAX_AXES
+from ._levels import affine_on_level, displacement_on_level
+from ._output import note, say
+from ._pairs import Pair, pairs_of, per_pair
+from ._rotation import Rotation, planes_of
 
 T = TypeVar("T")
 
@@ -32,23 +34,15 @@ class Options:
     mode: Sequence[str]
     cval: Sequence[float]
     axis: Sequence[int] | None
-    rotate: float | None
+    rotate: Sequence[Rotation] | None
     zoom: Sequence[float] | None
     chunks: Sequence[int] | None
-
-
-class _Pair(NamedTuple):
-    """An input and what becomes of it."""
-
-    source: Path
-    target: Path
-    reader: Format
-    writer: Format
+    progress: bool
 
 
 def run(options: Options) -> None:
     """Deform all inputs alike, and put the outputs in place when all are written."""
-    pairs = _pairs(options.files)
+    pairs = pairs_of(options.files)
     by_chunks = all(pair.reader is pair.writer is _files.zarr for pair in pairs)
     if options.chunks is not None and not by_chunks:
         raise CommandError("--chunks: expected only where all inputs and outputs are Zarr arrays")
@@ -57,117 +51,146 @@ def run(options: Options) -> None:
     seed = secrets.randbelow(2**32) if options.seed is None else options.seed
     with _files.staged([pair.target for pair in pairs]) as places:
         try:
-            (_run_by_chunks if by_chunks else _run_in_memory)(pairs, places, replace(options, seed=seed))
+            notes = (_run_by_chunks if by_chunks else _run_in_memory)(pairs, places, replace(options, seed=seed))
         except MemoryError:
             raise CommandError("there is not enough memory") from None
-    if options.seed is None:
-        print(f"seed {seed}: add --seed {seed} to repeat this deformation")
+        if options.seed is None:  # said before the outputs appear: they do not without it
+            say(f"seed {seed}: add --seed {seed} to repeat this deformation")
+    for text in notes:  # once all outputs are in place: an error is one line, and nothing else
+        note(text)
 
 
-def _run_in_memory(pairs: Sequence[_Pair], places: Sequence[Path], options: Options) -> None:
-    orders = _per_pair("--order", options.order, pairs)
-    images = [_read(pair, order) for pair, order in zip(pairs, orders, strict=True)]
-    for pair, image in zip(pairs, images, strict=True):
-        _files.check_array(pair.target, pair.writer, image)
-    for pair, place, image in zip(pairs, places, _deformed(pairs, images, options), strict=True):
-        _files.write(place, pair.target, pair.writer, image)
-    for pair, image in zip(pairs, images, strict=True):
-        if image.lost:
-            names = ", ".join(image.lost)
-            print(f"elasticnd: note: {pair.target} lacks what {pair.source} says: {names}", file=sys.stderr)
+def _run_in_memory(pairs: Sequence[Pair], places: Sequence[Path], options: Options) -> list[str]:
+    """Deform whole images; return a note for each output that lacks something of its input."""
+    orders = per_pair("--order", options.order, pairs)
+    images = []
+    with _progress.of_steps(2 * len(pairs) + 1, options.progress) as start:
+        for pair, order in zip(pairs, orders, strict=True):
+            start(f"reading {pair.source.name}")
+            images.append(_read(pair, order))
+        for pair, image in zip(pairs, images, strict=True):
+            _files.check_array(pair.target, pair.writer, image)
+        start("deforming")
+        results = _deformed(pairs, images, options)
+        for pair, place, image in zip(pairs, places, results, strict=True):
+            start(f"writing {pair.target.name}")
+            _files.write(place, pair.target, pair.writer, image)
+    return [
+        f"{pair.target} lacks what {pair.source} says: {', '.join(image.lost)}"
+        for pair, image in zip(pairs, images, strict=True)
+        if image.lost
+    ]
 
 
-def _read(pair: _Pair, order: int) -> Image:
+def _read(pair: Pair, order: int) -> Image:
     """Read an input as the format of the output has it."""
     same = pair.reader is pair.writer
     image = _files.read(pair.source, pair.reader, order, same)
     return image if same else _files.converted(image, pair.source, pair.target, pair.writer)
 
 
-def _run_by_chunks(pairs: Sequence[_Pair], places: Sequence[Path], options: Options) -> None:
-    images = []
+def _run_by_chunks(pairs: Sequence[Pair], places: Sequence[Path], options: Options) -> list[str]:
+    """Deform Zarr arrays block by block; there is nothing to note, as all that they say is kept."""
+    inputs = []
     for pair in pairs:
         with _files.reading(pair.source, pair.reader):
-            images.append(_files.zarr.lazy(pair.source, options.axis, options.chunks))
-        _files.check_read(pair.source, images[-1])
-    images = _deformed(pairs, images, options)
+            inputs.append(_files.zarr.open_levels(pair.source, options.axis, options.chunks))
+        for one in inputs[-1]:
+            _files.check_read(pair.source / one.level.path, one.image)
+    outputs = _deformed_levels(pairs, inputs, options)
     try:
-        _files.zarr.store(places, images)
+        _files.zarr.store([pair.source for pair in pairs], places, outputs, _progress.of_blocks(options.progress))
     except (CommandError, MemoryError):
         raise
     except Exception as error:  # of damaged chunks, of the file system, ...
         names = ", ".join(f"{pair.source} to {pair.target}" for pair in pairs)
         raise CommandError(f"cannot deform {names}: {one_line(error)}") from None
+    return []
 
 
-def _pairs(files: Sequence[str]) -> list[_Pair]:
-    """Pair inputs and outputs, and reject outputs that would destroy something."""
-    if len(files) % 2:
-        raise CommandError(f"got {len(files)} files, expected pairs: IN OUT [IN OUT ...]")
-    pairs = [
-        _Pair(source, target, _files.format_of("IN", source), _files.format_of("OUT", target))
-        for source, target in zip(map(Path, files[::2]), _real(files[1::2]), strict=True)
-    ]
-    for pair in pairs:
-        for other in pairs:
-            _reject_overlap(pair.target, other.source, "an input as well")
-    for first, second in combinations(pairs, 2):
-        _reject_overlap(first.target, second.target, "named twice")
-    for pair in pairs:
-        _files.check_target(pair.target, pair.writer)
-    return pairs
-
-
-def _real(paths: Sequence[str]) -> list[Path]:
-    """Follow links: the file that a link names is replaced, not the link."""
-    return [Path(os.path.realpath(path)) for path in paths]
-
-
-def _reject_overlap(target: Path, other: Path, what: str) -> None:
-    """Reject an output that is another file, or a folder around it, or within it."""
-    real = Path(os.path.realpath(other))
-    same = os.path.exists(target) and os.path.exists(real) and os.path.samefile(target, real)
-    if same or target == real or target in real.parents or real in target.parents:
-        raise CommandError(f"OUT: {target} is {what}, expected another name")
-
-
-def _per_pair(argument: str, values: Sequence[T], pairs: Sequence[_Pair]) -> list[T]:
-    if len(values) not in (1, len(pairs)):
-        raise CommandError(f"{argument}: got {len(values)} values, expected one, or one for each of {len(pairs)} pairs")
-    return list(values) * len(pairs) if len(values) == 1 else list(values)
-
-
-def _deformed(pairs: Sequence[_Pair], images: Sequence[Image], options: Options) -> list[Image]:
+def _deformed(pairs: Sequence[Pair], images: Sequence[Image], options: Options) -> list[Image]:
     """Deform images alike."""
     axes = [_axes(pair, image, options.axis) for pair, image in zip(pairs, images, strict=True)]
-    cvals, modes = _per_pair("--cval", options.cval, pairs), _per_pair("--mode", options.mode, pairs)
+    cvals, modes = per_pair("--cval", options.cval, pairs), per_pair("--mode", options.mode, pairs)
     try:
-        displacement = _api.random_displacement(
-            _one_or_all(options.points), _one_or_all(options.sigma), ndim=len(axes[0]), rng=options.seed
-        )
         results = _api.deform_grid(
             [image.array for image in images],
-            displacement,
-            order=_per_pair("--order", options.order, pairs),
+            _displacement(options, len(axes[0])),
+            order=per_pair("--order", options.order, pairs),
             mode=modes,
             cval=[_stored(*each) for each in zip(cvals, modes, pairs, images, strict=True)],
             axis=axes,
-            rotate=options.rotate,
-            zoom=None if options.zoom is None else _one_or_all(options.zoom),
+            rotate=planes_of(options.rotate, len(axes[0])),
+            zoom=_zoom(options),
         )
     except (TypeError, ValueError) as error:
         raise CommandError(_reworded(error, pairs)) from None
-    # The library gives numbers in the processor's order of bytes.
-    return [
-        replace(image, array=result.astype(image.array.dtype, copy=False))
-        for image, result in zip(images, results, strict=True)
-    ]
+    return [_with(image, result) for image, result in zip(images, results, strict=True)]
 
 
-def _axes(pair: _Pair, image: Image, wanted: Sequence[int] | None) -> tuple[int, ...]:
+def _deformed_levels(
+    pairs: Sequence[Pair], inputs: Sequence[Sequence[OpenLevel]], options: Options
+) -> list[list[OpenLevel]]:
+    """Deform images alike, and the other levels of each as its first one."""
+    finest = _deformed(pairs, [levels[0].image for levels in inputs], options)
+    outputs = [[replace(levels[0], image=image)] for levels, image in zip(inputs, finest, strict=True)]
+    for k, (pair, levels) in enumerate(zip(pairs, inputs, strict=True)):
+        axes = _axes(pair, levels[0].image, options.axis)
+        mode, cval = per_pair("--mode", options.mode, pairs)[k], per_pair("--cval", options.cval, pairs)[k]
+        order = per_pair("--order", options.order, pairs)[k]
+        for level in levels[1:]:
+            if level.level.is_labels:
+                how = {"mode": mode, "order": 0, "cval": 0}
+            else:
+                how = {"mode": mode, "order": order, "cval": _stored(cval, mode, pair, level.image)}
+            outputs[k].append(_deformed_as(levels[0], level, axes, options, how))
+    return outputs
+
+
+def _deformed_as(
+    first: OpenLevel, other: OpenLevel, axes: Sequence[int], options: Options, how: Mapping[str, Any]
+) -> OpenLevel:
+    """Deform a level as the first one is."""
+    own_axes = _files.zarr.corresponding(axes, first.level.axes, other.level.axes)
+    extents = [first.image.array.shape[axis] for axis in axes]
+    own_extents = [other.image.array.shape[axis] for axis in own_axes]
+    factor, offset = _files.zarr.placement(first, axes, other, own_axes)
+    displacement = _displacement(options, len(axes))
+    rotate, zoom = planes_of(options.rotate, len(axes)), _zoom(options)
+    result = _api.deform_grid(
+        other.image.array,
+        displacement_on_level(displacement, extents, own_extents, factor, offset),
+        axis=own_axes,
+        affine=affine_on_level(rotate, zoom, extents, factor, offset),
+        **how,
+    )
+    return replace(other, image=_with(other.image, result))
+
+
+def _with(image: Image, result: Any) -> Image:
+    """Put a result into an image. The library gives numbers in the processor's order of bytes, the file may not."""
+    return replace(image, array=result.astype(image.array.dtype, copy=False))
+
+
+def _displacement(options: Options, ndim: int) -> Any:
+    return _api.random_displacement(
+        _one_or_all(options.points), _one_or_all(options.sigma), ndim=ndim, rng=options.seed
+    )
+
+
+def _zoom(options: Options) -> float | list[float] | None:
+    return None if options.zoom is None else _one_or_all(options.zoom)
+
+
+def _axes(pair: Pair, image: Image, wanted: Sequence[int] | None) -> tuple[int, ...]:
     """Choose the axes to deform; if none are named, those in space along which there is something."""
     if wanted is not None:
         axes = tuple(wanted)
+    elif image.axes is None:
+        raise CommandError(
+            f"--axis: {pair.source} has {image.array.ndim} axes and does not say which of them are in space, expected "
+            "the axes to deform, such as --axis=-3,-2,-1"
+        )
     else:
         own = (0, 1) if pair.writer is _files.png and image.samples.axis is None else image.axes
         axes = tuple(axis for axis in own if image.array.shape[axis] > 1) or own
@@ -180,17 +203,17 @@ def _one_or_all(values: Sequence[T]) -> T | list[T]:
     return values[0] if len(values) == 1 else list(values)
 
 
-def _stored(cval: float, mode: str, pair: _Pair, image: Image) -> float:
+def _stored(cval: float, mode: str, pair: Pair, image: Image) -> float:
     """Return the element that stands for a value in a file; 0 in the modes that do not use it."""
     if mode not in ("constant", "grid-constant"):
         return 0
     try:
         return values.element_of(cval, image)
     except ValueError as error:
-        raise CommandError(f"--cval: got {cval} for {pair.target}, expected {error}") from None
+        raise CommandError(f"--cval: got {shortened(str(cval))} for {pair.target}, expected {error}") from None
 
 
-def _reworded(error: Exception, pairs: Sequence[_Pair]) -> str:
+def _reworded(error: Exception, pairs: Sequence[Pair]) -> str:
     """Say an error of the library in the words of the command line."""
 
     def source(match: re.Match[str]) -> str:

@@ -14,18 +14,22 @@ def describe(value: Any) -> str:
     if shape is not None and dtype is not None:
         return f"{name} of dtype {dtype} and shape {tuple(shape)}"
     text = " ".join(repr(value).split())
-    return f"{text if len(text) <= 60 else text[:57] + '...'} ({name})"
+    return f"{shortened(text)} ({name})"
 
 
 def reject_value(argument: str, got: object, accepted: str) -> NoReturn:
     """Raise a ValueError: the type is right, the value is not."""
-    text = str(got)
-    raise ValueError(f"{argument}: got {text if len(text) <= 200 else text[:197] + '...'}, expected {accepted}")
+    raise ValueError(f"{argument}: got {shortened(str(got), 200)}, expected {accepted}")
 
 
 def reject_type(argument: str, got: object, accepted: str) -> NoReturn:
     """Raise a TypeError: no value of this type could be right."""
     raise TypeError(f"{argument}: got {describe(got)}, expected {accepted}")
+
+
+def shortened(text: str, longest: int = 60) -> str:
+    """Return what a message repeats of a text, with dots where that is not all."""
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 class CommandError(Exception):

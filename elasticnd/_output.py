@@ -1,4 +1,4 @@
-"""The standard output stream, which can be a closed pipe or on a full disk."""
+"""The standard output and error streams, which can be closed pipes or on a full disk."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
-from ._errors import CommandError, one_line
+from ._errors import CommandError, one_line, printable
 
 
 def say(text: str, end: str = "\n") -> None:
@@ -16,6 +16,17 @@ def say(text: str, end: str = "\n") -> None:
         print(text, end=end, flush=True)
     except OSError as error:
         _reject(error)
+
+
+def note(text: str) -> None:
+    """Print a line on the standard error stream about what was done nevertheless."""
+    report(f"elasticnd: note: {text}")
+
+
+def report(line: str) -> None:
+    """Print a line on the standard error stream; if that fails, there is nowhere left to say so."""
+    with suppress(OSError):
+        print(printable(line), file=sys.stderr)
 
 
 def flush() -> None:

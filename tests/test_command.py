@@ -437,11 +437,15 @@ def test_chunks_enclose_those_of_the_file(dask_array, tmp_path):
     """So that no chunk of a file is written by two tasks."""
     zarr = zarr_library()
     array = zarr.create_array(str(tmp_path / "in.zarr"), shape=(900, 512, 512), chunks=(1, 512, 512), dtype="u1")
-    lazy = _files.zarr.lazy(tmp_path / "in.zarr", None, None).array
-    assert lazy.chunksize == (16, 512, 512)
-    assert _files.zarr.lazy(tmp_path / "in.zarr", None, [100]).array.chunksize == (100, 512, 512)
-    assert _files.zarr.lazy(tmp_path / "in.zarr", (-1, 0), [100, 3]).array.chunksize == (3, 512, 512)
-    assert lazy.dtype == array.dtype
+
+    def lazy(axes, chunks):
+        (level,) = _files.zarr.open_levels(tmp_path / "in.zarr", axes, chunks)
+        return level.image.array
+
+    assert lazy(None, None).chunksize == (16, 512, 512)
+    assert lazy(None, [100]).chunksize == (100, 512, 512)
+    assert lazy((-1, 0), [100, 3]).chunksize == (3, 512, 512)
+    assert lazy(None, None).dtype == array.dtype
 
 
 # Errors.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -56,11 +55,18 @@ def format_of(argument: str, path: Path) -> Format:
 
 def check_target(path: Path, format_: Format) -> None:
     """Reject what an output cannot replace."""
+    if not os.path.lexists(path):
+        return
     if format_ is zarr:
-        if os.path.lexists(path) and not zarr.is_array(path):
-            raise CommandError(f"OUT: {path} is there and is not a Zarr array, expected a new name or {zarr.NAME}")
-    elif os.path.isdir(path):
-        raise CommandError(f"OUT: {path} is a folder, expected the name of a file")
+        zarr.check_replaceable(path)
+    elif not os.path.isfile(path):
+        raise CommandError(f"OUT: {path} is {_kind_of(path)}, expected the name of a file")
+
+
+def _kind_of(path: Path) -> str:
+    """Say what is there and is no file."""
+    kinds = {"a folder": Path.is_dir, "a pipe": Path.is_fifo, "a socket": Path.is_socket, "a link": Path.is_symlink}
+    return next((kind for kind, holds in kinds.items() if holds(path)), "a device")
 
 
 def check_array(path: Path, format_: Format, image: Image) -> None:
@@ -112,10 +118,9 @@ def reading(path: Path, format_: Format) -> Iterator[None]:
     if not os.path.exists(path):
         raise CommandError(f"IN: there is no {path}, expected {format_.NAME}")
     if format_ is not zarr and not os.path.isfile(path):
-        raise CommandError(f"IN: {path} is a folder, expected {format_.NAME}")
+        raise CommandError(f"IN: {path} is {_kind_of(path)}, expected {format_.NAME}")
     try:
-        with _quiet():
-            yield
+        yield
     except (CommandError, MemoryError):
         raise
     except Exception as error:  # every library has errors of its own
@@ -125,8 +130,7 @@ def reading(path: Path, format_: Format) -> Iterator[None]:
 def write(path: Path, target: Path, format_: Format, image: Image) -> None:
     """Write the file that will be called `target`."""
     try:
-        with _quiet():
-            format_.write(path, image)
+        format_.write(path, image)
     except (CommandError, MemoryError):
         raise
     except Exception as error:
@@ -135,11 +139,3 @@ def write(path: Path, target: Path, format_: Format, image: Image) -> None:
 
 def _reject(what: str, path: Path, format_: Format, error: Exception) -> NoReturn:
     raise CommandError(f"{what} {path} as {format_.NAME}: {one_line(error)}") from None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep libraries from warning: what matters ends in an error."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

@@ -14,7 +14,10 @@ Shape = tuple[int, ...]
 # Files of no format here hold bfloat16.
 DTYPES = tuple(name for name in SUPPORTED if name != "bfloat16")
 
-_NOT_SPACE = ("c", "channel", "channels", "s", "sample", "samples", "t", "time")
+_NOT_SPACE = (
+    *("c", "ch", "channel", "channels", "band", "bands", "wavelength", "s", "sample", "samples", "rgb", "rgba"),
+    *("t", "time", "frame", "frames", "date"),
+)
 
 # What files of several formats say beside the elements: the names in `Image.common`.
 PROFILE = "colour profile"  # the bytes of an ICC profile
@@ -39,7 +42,7 @@ class Image:
     """What a file holds."""
 
     array: Any  # of NumPy; of dask, where a file is deformed chunk by chunk
-    axes: Shape  # what is deformed if no axes are asked for
+    axes: Shape | None  # what is deformed if no axes are asked for; None if that would be a guess
     samples: Samples = Samples()
     scale: tuple[float, float] = (1.0, 0.0)  # an element x stands for the value scale[0] * x + scale[1]
     limits: tuple[int, int] | None = None  # the least and the largest element, if the type has others

@@ -1,0 +1,61 @@
+"""Zarr arrays by the library: opened once their metadata are found harmless, and made like another."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ..._errors import CommandError
+from ..._extras import need
+from .codecs import check_codecs
+from .metadata import Node, array_paths, metadata_files, read_node
+
+NAME = "a Zarr array"
+
+
+def existing_node(path: Path) -> Node:
+    """Read what there is at a path, an array or a group."""
+    node = read_node(path)
+    if node is None:
+        raise CommandError(f"IN: {path} is neither a Zarr array nor a Zarr group")
+    return node
+
+
+def open_array(path: Path) -> Any:
+    """Open an array, without reading its elements."""
+    zarr, node = _library(), existing_node(path)
+    if not node.is_array:
+        names = ", ".join(array_paths(path)) or "none"
+        raise CommandError(f"IN: {path} is a Zarr group, expected one of its arrays, as {path}/NAME; it has {names}")
+    check_codecs(node)
+    return zarr.open_array(_store(path, read_only=True), mode="r", zarr_format=node.version)
+
+
+def create_array(path: Path, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Make a new array."""
+    return _library().create_array(_store(path), shape=shape, dtype=dtype)
+
+
+def create_like(path: Path, source: Path) -> Any:
+    """Make a new array with the metadata of another, to the letter."""
+    path.mkdir(parents=True, exist_ok=True)
+    for file in metadata_files(source):
+        shutil.copyfile(file, path / file.name)
+    return _library().open_array(_store(path), mode="r+", zarr_format=existing_node(path).version)
+
+
+def _store(path: Path, *, read_only: bool = False) -> Any:
+    return _library().storage.LocalStore(path, read_only=read_only)
+
+
+def _library() -> Any:
+    zarr = need("zarr", "files", NAME)
+    if not hasattr(zarr, "from_array"):
+        raise CommandError(
+            f"{NAME} needs a newer zarr than {zarr.__version__}, and Python 3.11: pip install 'zarr>=3.1'"
+        )
+    # After an error it leaves tasks behind, of which asyncio would report each, though the error itself was raised.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
+    return zarr

@@ -1,0 +1,69 @@
+"""Zarr arrays as those of dask, in the blocks that are computed at a time, and their computation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import Any
+
+from ... import _signals
+from ..._errors import CommandError
+from ..._extras import need
+from ..image import Shape
+
+# How many voxels are computed at a time if nothing else is asked for: a block of some 160 x 160 x 160.
+_VOXELS = 2**22
+
+
+def lazy(array: Any, axes: Sequence[int] | None, chunks: Sequence[int] | None) -> Any:
+    """Return an array as one of dask, in the blocks that are computed at a time."""
+    blocks = _default_blocks(array) if chunks is None or axes is None else _wanted_blocks(array, axes, chunks)
+    return _dask("dask.array").from_array(array, chunks=blocks, name=False)
+
+
+def store(arrays: Sequence[Any], targets: Sequence[Any], progress: AbstractContextManager[Any]) -> None:
+    """Compute arrays of dask block by block, into arrays of Zarr."""
+    # No two tasks write to one chunk (or shard), so that none needs to wait for another.
+    results = [array.rechunk(_whole(target, array.chunksize)) for array, target in zip(arrays, targets, strict=True)]
+    pool = ThreadPoolExecutor(_dask("dask.system").CPU_COUNT)
+    try:
+        with _dask("dask").config.set(scheduler="threads", pool=pool), progress:
+            _dask("dask.array").store(results, targets, lock=False)
+    finally:
+        with _signals.held():  # what is being written is finished before it is removed
+            pool.shutdown(cancel_futures=True)
+
+
+def _default_blocks(array: Any) -> Shape:
+    normalize = _dask("dask.array").core.normalize_chunks
+    limit = _VOXELS * array.dtype.itemsize
+    auto = normalize("auto", array.shape, limit=limit, dtype=array.dtype, previous_chunks=_unit(array))
+    return _whole(array, [parts[0] for parts in auto])
+
+
+def _wanted_blocks(array: Any, axes: Sequence[int], wanted: Sequence[int]) -> Shape:
+    """Choose blocks of the extents `wanted` along the deformed axes."""
+    if min(wanted) < 1 or len(wanted) not in (1, len(axes)):
+        got = ",".join(map(str, wanted))
+        raise CommandError(f"--chunks: got {got}, expected a positive number, or {len(axes)}, one per deformed axis")
+    extents = list(_unit(array))
+    for k, axis in enumerate(axes):
+        if not -array.ndim <= axis < array.ndim:
+            raise CommandError(f"--axis: got {axis}, expected axes of an array of shape {array.shape}")
+        extents[axis] = min(wanted[k % len(wanted)], max(array.shape[axis], 1))
+    return _whole(array, extents)
+
+
+def _whole(array: Any, extents: Sequence[int]) -> Shape:
+    """Enlarge blocks so that each covers whole chunks of a file."""
+    return tuple(-(-extent // unit) * unit for extent, unit in zip(extents, _unit(array), strict=True))
+
+
+def _unit(array: Any) -> Shape:
+    """Return the extents of what is written at once."""
+    return tuple(max(extent, 1) for extent in array.shards or array.chunks)
+
+
+def _dask(module: str) -> Any:
+    return need(module, "files", "deforming Zarr arrays by chunks")

@@ -1,0 +1,57 @@
+"""Which codecs of Zarr are read: those that make data of bytes, and nothing else.
+
+Others, such as `pickle`, can run code that a file brings along. They are found in the metadata, before a chunk is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..._errors import CommandError, shortened
+from .metadata import Node
+
+_NUMCODECS = frozenset(
+    [
+        *("blosc", "bz2", "gzip", "lz4", "lzma", "pcodec", "zfpy", "zlib", "zstd"),
+        *("astype", "bitround", "delta", "fixedscaleoffset", "packbits", "quantize", "shuffle"),
+        *("adler32", "crc32", "crc32c", "fletcher32", "jenkins_lookup3"),
+    ]
+)
+_OF_VERSION = {
+    2: _NUMCODECS,
+    3: frozenset(
+        ["blosc", "bytes", "crc32c", "endian", "gzip", "sharding_indexed", "transpose", "zstd"]
+        + [f"numcodecs.{name}" for name in _NUMCODECS]
+    ),
+}
+
+
+def check_codecs(node: Node) -> None:
+    """Reject an array with codecs that are not known to make data alone."""
+    accepted = _OF_VERSION[node.version]
+    for name in _codecs_of_version_2(node.document) if node.version == 2 else _codecs(node.document.get("codecs")):
+        if not (isinstance(name, str) and name in accepted):
+            raise CommandError(
+                f"IN: {node.path} has the codec {shortened(str(name))!r}, expected one of {', '.join(sorted(accepted))}"
+            )
+
+
+def _codecs_of_version_2(document: dict[str, Any]) -> Iterator[Any]:
+    filters = document.get("filters") or []
+    for codec in [*(filters if isinstance(filters, list) else [filters]), document.get("compressor")]:
+        if codec is not None:
+            yield codec.get("id") if isinstance(codec, dict) else codec
+
+
+def _codecs(codecs: Any) -> Iterator[Any]:
+    """Yield the names of codecs, those within shards as well."""
+    for codec in codecs if isinstance(codecs, list) else [codecs]:
+        if not isinstance(codec, dict):
+            yield codec
+            continue
+        yield codec.get("name")
+        configuration = codec.get("configuration")
+        for inner in ("codecs", "index_codecs"):
+            if isinstance(configuration, dict) and inner in configuration:
+                yield from _codecs(configuration[inner])

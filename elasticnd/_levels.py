@@ -1,0 +1,70 @@
+"""One deformation on the levels of an image: the same image at several resolutions.
+
+Voxel o of a level lies on voxel factor * o + offset of the first level, along every deformed axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _api
+from ._affine import inverse_rotation_and_zoom
+
+Floats = NDArray[np.float64]
+
+_DENSER = 8
+_MOST_NUMBERS = 2**22  # in a control grid
+
+
+def displacement_on_level(
+    displacement: Floats, first: Sequence[int], level: Sequence[int], factor: Floats, offset: Floats
+) -> Floats:
+    """Return the control grid of a level, in its voxels; `first` and `level` are the extents of the two.
+
+    It has a point for each voxel, which makes it exact, or else so many that what a spline through them adds to the
+    difference is small: the grids of the levels end at different places, so that no fewer would do.
+    """
+    denser = _DENSER
+    while denser > 1 and displacement.size * denser ** len(first) > _MOST_NUMBERS:
+        denser -= 1
+    grid = displacement
+    for k, points in enumerate(displacement.shape[1:]):
+        if points > 1 and first[k] > 1:
+            per_voxel = (points - 1) / (first[k] - 1)
+            count = min(level[k], denser * points)
+            step = factor[k] * per_voxel * (level[k] - 1) / (count - 1) if count > 1 else 1.0
+            grid = _sampled(grid, k + 1, step, offset[k] * per_voxel, count)
+    return grid / np.reshape(factor, (-1, *(1 for _ in first)))
+
+
+def _sampled(grid: Floats, axis: int, step: float, start: float, count: int) -> Floats:
+    """Evaluate the spline of a control grid along an axis at `count` places from `start` on."""
+    points = grid.shape[axis]
+    parts = []
+    for first in range(0, count, points):
+        affine = [[1 / step, -(start / step + first)]]  # from places on the grid to numbers of samples
+        parts.append(_api.deform_grid(grid, np.zeros((1, 1)), mode="mirror", axis=axis, affine=affine))  # as grids end
+    return np.take(np.concatenate(parts, axis=axis), range(count), axis=axis)
+
+
+def affine_on_level(
+    rotate: object, zoom: object, first: Sequence[int], factor: Floats, offset: Floats
+) -> Floats | None:
+    """Return rotation and zoom about the centre of the first level as a forward affine matrix in voxels of another."""
+    inverse = inverse_rotation_and_zoom(rotate, zoom, first)
+    if inverse is None:
+        return None
+    n = len(first)
+    to_first = _homogeneous(np.diag(factor), offset)
+    linear, translation = inverse[:, :n], inverse[:, n]
+    return np.asarray(np.linalg.inv(np.linalg.inv(to_first) @ _homogeneous(linear, translation) @ to_first))
+
+
+def _homogeneous(linear: Floats, translation: Floats) -> Floats:
+    matrix = np.eye(len(translation) + 1)
+    matrix[:-1, :-1] = linear
+    matrix[:-1, -1] = translation
+    return matrix

@@ -1,0 +1,62 @@
+"""Inputs of the command line and what becomes of them; outputs that would destroy something are rejected."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from . import _files
+from ._errors import CommandError
+from ._files import Format
+
+T = TypeVar("T")
+
+
+class Pair(NamedTuple):
+    """An input and what becomes of it."""
+
+    source: Path
+    target: Path
+    reader: Format
+    writer: Format
+
+
+def pairs_of(files: Sequence[str]) -> list[Pair]:
+    """Pair inputs and outputs, and reject outputs that would destroy something."""
+    if len(files) % 2:
+        raise CommandError(f"got {len(files)} files, expected pairs: IN OUT [IN OUT ...]")
+    pairs = [
+        Pair(source, target, _files.format_of("IN", source), _files.format_of("OUT", target))
+        for source, target in zip(map(Path, files[::2]), _real(files[1::2]), strict=True)
+    ]
+    for pair in pairs:
+        for other in pairs:
+            _reject_overlap(pair.target, other.source, "an input as well")
+    for first, second in combinations(pairs, 2):
+        _reject_overlap(first.target, second.target, "named twice")
+    for pair in pairs:
+        _files.check_target(pair.target, pair.writer)
+    return pairs
+
+
+def per_pair(argument: str, values: Sequence[T], pairs: Sequence[Pair]) -> list[T]:
+    """Return one value for each pair, of one for all or one for each."""
+    if len(values) not in (1, len(pairs)):
+        raise CommandError(f"{argument}: got {len(values)} values, expected one, or one for each of {len(pairs)} pairs")
+    return list(values) * len(pairs) if len(values) == 1 else list(values)
+
+
+def _real(paths: Sequence[str]) -> list[Path]:
+    """Follow links: the file that a link names is replaced, not the link."""
+    return [Path(os.path.realpath(path)) for path in paths]
+
+
+def _reject_overlap(target: Path, other: Path, what: str) -> None:
+    """Reject an output that is another file, or a folder around it, or within it."""
+    real = Path(os.path.realpath(other))
+    same = os.path.exists(target) and os.path.exists(real) and os.path.samefile(target, real)
+    if same or target == real or target in real.parents or real in target.parents:
+        raise CommandError(f"OUT: {target} is {what}, expected another name")

@@ -1,0 +1,49 @@
+"""Progress on a terminal, by tqdm: of the files that are held in memory, and of the blocks of others."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+from ._errors import printable
+
+
+@contextmanager
+def of_steps(total: int, wanted: bool) -> Iterator[Callable[[str], None]]:
+    """Show how many steps are done; the function that this yields is called with what is done next."""
+    tqdm = _library("tqdm") if wanted else None
+    if tqdm is None:
+        yield lambda step: None
+        return
+    with tqdm.tqdm(total=total, file=sys.stderr, leave=False, unit="step") as bar:
+
+        def start(step: str) -> None:
+            if bar.desc:
+                bar.update()
+            bar.set_description(printable(step))
+
+        yield start
+
+
+def of_blocks(wanted: bool) -> AbstractContextManager[Any]:
+    """Show how many tasks of dask are done."""
+    tqdm = _library("tqdm.dask") if wanted else None
+    if tqdm is None:
+        return nullcontext()
+    callback: AbstractContextManager[Any] = tqdm.TqdmCallback(
+        desc="deforming", file=sys.stderr, leave=False, unit="task"
+    )
+    return callback
+
+
+def _library(name: str) -> Any | None:
+    """Import tqdm where there is a terminal; None without either."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return None
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None

@@ -1,0 +1,21 @@
+"""What fails around the command line: put in the place of functions and streams."""
+
+import errno
+import io
+
+
+def raising(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+class FullStream(io.StringIO):
+    def write(self, _):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+class BrokenPipe(io.StringIO):
+    def write(self, _):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")

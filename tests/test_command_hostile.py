@@ -1,0 +1,313 @@
+"""Whatever the command line is given, it fails in one line with exit code 2, and neither inputs nor outputs change."""
+
+import errno
+import gzip
+import importlib
+import json
+import logging
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import pytest
+from failures import BrokenPipe, FullStream, raising
+from image_files import random_array, write, zarr_library
+
+from elasticnd import _api, _files
+from elasticnd.__main__ import main
+
+S = ["--sigma", "2", "--seed", "1"]
+NINES = "9" * 400
+
+
+def image(name, *shape, dtype="u1"):
+    """Write an image, by default a small picture."""
+    write(pathlib.Path(name), random_array(dtype, *(shape or (20, 24))))
+
+
+def text(name, content):
+    path = pathlib.Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def changed(name, change):
+    """Change the bytes of a file."""
+    path = pathlib.Path(name)
+    path.write_bytes(change(path.read_bytes()))
+
+
+def half(content):
+    return content[: len(content) // 2]
+
+
+def array_of_zarr(name, **options):
+    zarr_library().create_array(name, data=random_array("f4", 40, 40), chunks=(8, 8), **options)
+
+
+def with_metadata(name, **changes):
+    array_of_zarr(name)
+    document = json.loads(pathlib.Path(name, "zarr.json").read_text())
+    text(f"{name}/zarr.json", json.dumps({**document, **changes}))
+
+
+def damaged_chunks(name, damage=half):
+    array_of_zarr(name)
+    for chunk in pathlib.Path(name, "c").rglob("*"):
+        if chunk.is_file():
+            changed(chunk, damage)
+
+
+def nifti_of_axes(name, *extents):
+    """Write a header that says these extents, and some voxels."""
+    image(name, 4, 4, 4, dtype="i2")
+    dim = np.zeros(8, "<i2")
+    dim[: len(extents) + 1] = (len(extents), *extents)
+    changed(name, lambda content: content[:40] + dim.tobytes() + content[56:])
+
+
+def header_of_npy(name, header):
+    header = header.ljust(117) + "\n"
+    text(name, b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(100))
+
+
+def link(name, target):
+    os.symlink(target, name)
+
+
+# What there is beside in.npy, and what the command is given.
+INPUTS = {
+    # names
+    "a newline in the name of no file": (None, ["no\nsuch.npy", "out.npy", *S]),
+    "a newline in the name of a file": (lambda: text("a\nb.npy", "junk"), ["a\nb.npy", "out.npy", *S]),
+    "newlines in the name of an output": (None, ["in.npy", "no\n\nsuch/out\r.npy", *S]),
+    "a newline in a suffix": (None, ["in.npy", "out.np\ny", *S]),
+    "codes for terminals in a name": (None, ["\x1b[2J.npy", "out.npy", *S]),
+    "a line separator in a name": (None, ["a\u2028b.npy", "out.npy", *S]),
+    "a name that is no text": (None, ["\udcff.npy", "out.npy", *S]),
+    "a name of nothing": (None, ["", "out.npy", *S]),
+    "a name with a null byte": (None, ["a\0.npy", "out.npy", *S]),
+    "too long a name": (None, ["a" * 300 + ".npy", "out.npy", *S]),
+    "too long a name for an output": (None, ["in.npy", "a" * 300 + ".npy", *S]),
+    "an output within a file": (None, ["in.npy", "in.npy/out.npy", *S]),
+    "a link to itself": (lambda: link("loop.npy", "loop.npy"), ["loop.npy", "out.npy", *S]),
+    "an input that is a pipe": (lambda: os.mkfifo("pipe.npy"), ["pipe.npy", "out.npy", *S]),
+    "an input that is a folder": (lambda: os.mkdir("d.npy"), ["d.npy", "out.npy", *S]),
+    # numbers
+    "400 digits of cval": (None, ["in.npy", "out.npy", *S, "--cval", NINES]),
+    "400 digits of cval with a scale": (lambda: image("in.nii"), ["in.nii", "out.nii", *S, "--cval", NINES]),
+    "5000 digits of cval": (None, ["in.npy", "out.npy", *S, "--cval", "9" * 5000]),
+    "5000 digits of a seed": (None, ["in.npy", "out.npy", "--sigma", "2", "--seed", "9" * 5000]),
+    "400 digits of sigma": (None, ["in.npy", "out.npy", "--sigma", NINES]),
+    "400 digits of points": (None, ["in.npy", "out.npy", *S, "--points", NINES]),
+    "many points": (None, ["in.npy", "out.npy", *S, "--points", "99999999"]),
+    "400 digits of an axis": (None, ["in.npy", "out.npy", *S, "--axis", NINES]),
+    "400 digits of an order": (None, ["in.npy", "out.npy", *S, "--order", NINES]),
+    "400 digits of degrees": (None, ["in.npy", "out.npy", *S, "--rotate", NINES]),
+    "400 digits of a plane": (None, ["in.npy", "out.npy", *S, "--rotate", f"0,{NINES}:1"]),
+    "too small a zoom": (None, ["in.npy", "out.npy", *S, "--zoom", "1e-320"]),
+    "a newline in a mode": (None, ["in.npy", "out.npy", *S, "--mode", "no\nmode"]),
+    "a newline in an option": (None, ["in.npy", "out.npy", *S, "--no\noption"]),
+    "400 digits of chunks": (lambda: array_of_zarr("in.zarr"), ["in.zarr", "o.zarr", *S, "--chunks", "-" + NINES]),
+    # NPY
+    "an empty file": (lambda: text("e.npy", ""), ["e.npy", "out.npy", *S]),
+    "half a file": (lambda: changed("in.npy", half), ["in.npy", "out.npy", *S]),
+    "a header that is code": (lambda: header_of_npy("h.npy", "__import__('os')"), ["h.npy", "out.npy", *S]),
+    "a header of a huge shape": (
+        lambda: header_of_npy("h.npy", "{'descr': '<f8', 'fortran_order': False, 'shape': (10**9, 10**9), }"),
+        ["h.npy", "out.npy", *S],
+    ),
+    "a header of a negative shape": (
+        lambda: header_of_npy("h.npy", "{'descr': '<f8', 'fortran_order': False, 'shape': (-2, 5), }"),
+        ["h.npy", "out.npy", *S],
+    ),
+    "a header of deep brackets": (lambda: header_of_npy("h.npy", "(" * 100), ["h.npy", "out.npy", *S]),
+    "dates": (lambda: np.save("d.npy", np.zeros((5, 5), "M8[s]")), ["d.npy", "out.npy", *S]),
+    "an array of objects": (lambda: np.save("o.npy", np.array([{}], object)), ["o.npy", "out.npy", *S]),
+    # NIfTI
+    "an axis of 0": (lambda: nifti_of_axes("z.nii", 0, 4, 4), ["z.nii", "out.nii", *S]),
+    "an axis of 0, the last": (lambda: nifti_of_axes("z.nii", 4, 4, 0), ["z.nii", "out.npy", *S]),
+    "a negative axis": (lambda: nifti_of_axes("z.nii", 4, -4, 4), ["z.nii", "out.nii", *S]),
+    "huge axes": (lambda: nifti_of_axes("z.nii", *[32767] * 7), ["z.nii", "out.nii", *S]),
+    "no gzip": (lambda: text("z.nii.gz", "junk" * 200), ["z.nii.gz", "out.nii", *S]),
+    "a gzip of junk": (lambda: text("z.nii.gz", gzip.compress(b"junk" * 200)), ["z.nii.gz", "out.nii", *S]),
+    # pictures
+    "half a picture": (lambda: (image("p.png"), changed("p.png", half)), ["p.png", "out.png", *S]),
+    "half a TIFF": (lambda: (image("p.tif"), changed("p.tif", half)), ["p.tif", "out.tif", *S]),
+    "a TIFF of junk": (lambda: text("p.tif", b"II*\0" + b"\xff" * 200), ["p.tif", "out.tif", *S]),
+    # Zarr
+    "damaged chunks": (lambda: damaged_chunks("in.zarr"), ["in.zarr", "out.zarr", *S, "--chunks", "8"]),
+    "damaged chunks to a file": (lambda: damaged_chunks("in.zarr"), ["in.zarr", "out.npy", *S]),
+    "empty chunks": (lambda: damaged_chunks("in.zarr", lambda _: b""), ["in.zarr", "out.zarr", *S]),
+    "random chunks": (
+        lambda: damaged_chunks("in.zarr", lambda content: np.random.default_rng(0).bytes(len(content))),
+        ["in.zarr", "out.zarr", *S],
+    ),
+    "no metadata": (lambda: os.mkdir("in.zarr"), ["in.zarr", "out.zarr", *S]),
+    "metadata that are no JSON": (lambda: text("in.zarr/zarr.json", "{" * 50), ["in.zarr", "out.zarr", *S]),
+    "metadata of deep brackets": (lambda: text("in.zarr/zarr.json", "[" * 10**5), ["in.zarr", "out.zarr", *S]),
+    "metadata that are a list": (lambda: text("in.zarr/zarr.json", "[]"), ["in.zarr", "out.zarr", *S]),
+    "metadata that are a pipe": (
+        lambda: (os.mkdir("in.zarr"), os.mkfifo("in.zarr/zarr.json")),
+        ["in.zarr", "out.zarr", *S],
+    ),
+    "an unknown codec": (lambda: with_metadata("in.zarr", codecs=[{"name": "a\nb"}]), ["in.zarr", "out.zarr", *S]),
+    "no codecs": (lambda: with_metadata("in.zarr", codecs=None), ["in.zarr", "out.zarr", *S]),
+    "a negative extent": (lambda: with_metadata("in.zarr", shape=[-3, 5]), ["in.zarr", "out.zarr", *S]),
+    "a huge extent": (lambda: with_metadata("in.zarr", shape=[10**12, 10**12]), ["in.zarr", "out.npy", *S]),
+    "chunks of 0": (
+        lambda: with_metadata("in.zarr", chunk_grid={"name": "regular", "configuration": {"chunk_shape": [0, 0]}}),
+        ["in.zarr", "out.zarr", *S],
+    ),
+    "an unknown type": (lambda: with_metadata("in.zarr", data_type="of_someone"), ["in.zarr", "out.zarr", *S]),
+    "texts": (
+        lambda: zarr_library().create_array("in.zarr", data=np.array(["a", "b"], "U3"), zarr_format=2),
+        ["in.zarr", "out.zarr", *S],
+    ),
+    "a file that is no array": (lambda: text("in.zarr", "junk"), ["in.zarr", "out.zarr", *S]),
+}
+
+
+def snapshot():
+    """Everything in the folder: of files the content, without opening pipes."""
+    return {
+        os.path.join(parent, name): (
+            os.lstat(os.path.join(parent, name)).st_mode,
+            pathlib.Path(parent, name).read_bytes() if os.path.isfile(os.path.join(parent, name)) else None,
+        )
+        for parent, folders, files in os.walk(".")
+        for name in folders + files
+    }
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A folder with an image, in which the test runs."""
+    monkeypatch.chdir(tmp_path)
+    image("in.npy")
+    return tmp_path
+
+
+def assert_fails_in_one_line(arguments, capfd, caplog):
+    before = snapshot()
+    code = main(["deform", *arguments])
+    output, errors = capfd.readouterr()
+    assert code == 2
+    assert output == ""
+    assert errors.startswith("elasticnd: error: ")
+    assert errors.endswith("\n")
+    assert len(errors.splitlines()) == 1
+    assert errors.isascii() or errors[:-1].isprintable()
+    assert "Traceback" not in errors
+    # What is logged would be on the standard error stream as well.
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert snapshot() == before
+    return errors
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such names and pipes there")
+@pytest.mark.parametrize("case", INPUTS)
+def test_hostile_inputs(case, capfd, caplog):
+    prepare, arguments = INPUTS[case]
+    if any(".zarr" in argument for argument in arguments):
+        zarr_library()
+    if prepare is not None:
+        prepare()
+    assert_fails_in_one_line(arguments, capfd, caplog)
+
+
+# What fails around the command.
+
+
+FAILURES = {
+    "no memory to read": (_files.npy, "read", raising(MemoryError())),
+    "no memory to deform": (_api, "deform_grid", raising(MemoryError())),
+    "no memory to draw": (_api, "random_displacement", raising(MemoryError("Unable to allocate 3 GiB\nfor it"))),
+    "no memory to write": (_files.npy, "write", raising(MemoryError())),
+    "no memory to begin": (os.path, "realpath", raising(MemoryError())),
+    "no permission to read": (_files.npy, "read", raising(PermissionError(errno.EACCES, "Permission denied", "a\nb"))),
+    "no permission to write": (_files.npy, "write", raising(PermissionError(errno.EACCES, "Permission denied"))),
+    "no permission in the folder": (tempfile, "mkdtemp", raising(PermissionError(errno.EACCES, "Permission denied"))),
+    "a full disk": (_files.npy, "write", raising(OSError(errno.ENOSPC, "No space left on device"))),
+    "a full disk at the end": (os, "replace", raising(OSError(errno.ENOSPC, "No space left on device"))),
+    "an error of many lines": (_files.npy, "read", raising(ValueError("one\ntwo\r\nthree\x85four\u2028five"))),
+    "an error without a text": (_files.npy, "read", raising(RuntimeError())),
+    "an error that nobody expects": (_api, "random_displacement", raising(ZeroDivisionError("by\nzero"))),
+    "an error that ends the recursion": (_files.npy, "read", raising(RecursionError("too deep"))),
+    "standard output on a full disk": (sys, "stdout", FullStream()),
+    "standard output in a closed pipe": (sys, "stdout", BrokenPipe()),
+}
+
+
+@pytest.mark.parametrize("case", FAILURES)
+def test_failures(case, capfd, caplog):
+    where, name, replacement = FAILURES[case]
+    options = ["--sigma", "2"] if where is sys else S  # so that a seed is printed
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(where, name, replacement)
+        assert_fails_in_one_line(["in.npy", "out.npy", *options], capfd, caplog)
+
+
+@pytest.mark.parametrize("error", [ImportError("no module\nnamed so"), OSError("libz.so: cannot open"), RuntimeError()])
+@pytest.mark.parametrize("name", ["p.png", "p.tif", "p.nii", "p.zarr"])
+def test_libraries_that_fail_to_load(name, error, monkeypatch, capfd, caplog):
+    if name == "p.zarr":
+        zarr_library()
+    image(name)
+    monkeypatch.setattr(importlib, "import_module", raising(error))
+    assert_fails_in_one_line([name, "out.npy", *S], capfd, caplog)
+
+
+def test_a_standard_error_stream_that_is_full(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", FullStream())
+    assert main(["deform", "no.npy", "out.npy", *S]) == 2
+
+
+def test_there_are_sixty():
+    assert len(INPUTS) >= 60
+
+
+# In a process of its own, what a library or Python itself says at its end is seen too.
+
+PROCESSES = {
+    "damaged chunks": (lambda: damaged_chunks("in.zarr"), ["in.zarr", "out.zarr", *S, "--chunks", "8"], None),
+    "damaged chunks to a file": (lambda: damaged_chunks("in.zarr"), ["in.zarr", "out.npy", *S], None),
+    "standard output on a full disk": (None, ["in.npy", "out.npy", "--sigma", "2"], "/dev/full"),
+    "help on a full disk": (None, ["--help"], "/dev/full"),
+    "standard output in a closed pipe": (None, ["in.npy", "out.npy", "--sigma", "2"], "closed pipe"),
+    "help in a closed pipe": (None, ["--help"], "closed pipe"),
+}
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("case", PROCESSES)
+def test_processes(case, unbuffered):
+    prepare, arguments, output = PROCESSES[case]
+    if output == "/dev/full" and not os.path.exists(output):
+        pytest.skip("there is no /dev/full")
+    if ".zarr" in arguments[0]:
+        zarr_library()
+        pytest.importorskip("dask.array")
+    if prepare is not None:
+        prepare()
+    before = snapshot()
+    if output == "closed pipe":
+        reader, stream = os.pipe()
+        os.close(reader)
+    else:
+        stream = os.open(output or os.devnull, os.O_WRONLY)
+    command = [sys.executable, "-m", "elasticnd", "deform", *arguments]
+    environment = {**os.environ, "PYTHONDEVMODE": "", "PYTHONUNBUFFERED": unbuffered}
+    try:
+        done = subprocess.run(
+            command, stdout=stream, stderr=subprocess.PIPE, text=True, check=False, timeout=120, env=environment
+        )
+    finally:
+        os.close(stream)
+    assert done.returncode == 2
+    assert done.stderr.startswith("elasticnd: error: ")
+    assert done.stderr.count("\n") == 1
+    assert snapshot() == before

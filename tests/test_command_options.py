@@ -1,0 +1,134 @@
+"""Options of the command line beyond single numbers: planes of rotation, and progress on a terminal."""
+
+import os
+import struct
+import sys
+
+import numpy as np
+import pytest
+from image_files import OPTIONS, assert_fails, contents, deform, expected, random_array, read, write, zarr_library
+
+from elasticnd.__main__ import main
+
+ROTATIONS = {
+    "an angle": (2, ["10"], {(0, 1): 10}),
+    "a plane of two": (2, ["0,1:10"], {(0, 1): 10}),
+    "the other way round": (2, ["1,0:10"], {(1, 0): 10}),
+    "a plane": (3, ["1,2:10"], {(1, 2): 10}),
+    "planes": (3, ["1,2:10", "0,1:-7.5", "0,2:1e1"], {(1, 2): 10, (0, 1): -7.5, (0, 2): 10}),
+    "another order": (3, ["0,1:-7.5", "1,2:10"], {(0, 1): -7.5, (1, 2): 10}),
+    "from the last on": (3, ["-2,-1:10"], {(1, 2): 10}),
+    "a negative angle": (2, ["-30"], {(0, 1): -30}),
+}
+
+
+@pytest.mark.parametrize("case", ROTATIONS)
+def test_rotations(case, tmp_path):
+    ndim, texts, planes = ROTATIONS[case]
+    array = random_array("f4", *(9, 10, 11)[:ndim])
+    options = [word for text in texts for word in ("--rotate", text)]
+    assert deform(write(tmp_path / "in.npy", array), tmp_path / "out.npy", *options) == 0
+    np.testing.assert_array_equal(read(tmp_path / "out.npy"), expected(array, None, rotate=planes))
+
+
+def test_planes_are_of_the_deformed_axes(tmp_path):
+    array = random_array("f4", 2, 9, 10, 11)
+    files = [write(tmp_path / "in.npy", array), tmp_path / "out.npy"]
+    assert deform(*files, "--axis", "1,2,3", "--rotate", "0,2:10") == 0
+    np.testing.assert_array_equal(read(files[1]), expected(array, (1, 2, 3), rotate={(0, 2): 10}))
+
+
+WRONG_ROTATIONS = {
+    "an angle for three axes": (3, ["10"], "got 10 for 3 deformed axes", "as 1,2:10"),
+    "an angle for one axis": (1, ["10"], "got 10 for one deformed axis"),
+    "too large an axis": (3, ["1,3:10"], "got 1,3:10", "0 to 2"),
+    "too small an axis": (3, ["-4,1:10"], "got -4,1:10", "0 to 2"),
+    "one axis": (3, ["1,1:10"], "got 1,1:10", "different"),
+    "one axis, from both ends": (3, ["0,-3:10"], "got 0,-3:10", "different"),
+    "a plane twice": (3, ["0,1:10", "1,0:5"], "got 1,0:5", "once"),
+    "three axes": (3, ["0,1,2:10"], "'0,1,2:10'", "1,2:10"),
+    "no angle": (3, ["0,1:"], "'0,1:'", "1,2:10"),
+    "no plane": (3, [":10"], "':10'", "1,2:10"),
+    "a word": (2, ["much"], "'much'", "1,2:10"),
+    "an infinite angle": (2, ["inf"], "'inf'", "1,2:10"),
+    "an infinite angle in a plane": (3, ["0,1:1e999"], "'0,1:1e999'", "1,2:10"),
+    "Python": (3, ["{(0,1):10}"], "'{(0,1):10}'", "1,2:10"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_ROTATIONS)
+def test_wrong_rotations(case, tmp_path, capsys):
+    ndim, texts, *words = WRONG_ROTATIONS[case]
+    files = [write(tmp_path / "in.npy", random_array("f4", *(9, 10, 11)[:ndim])), tmp_path / "out.npy"]
+    before = contents(tmp_path)
+    options = [word for text in texts for word in ("--rotate", text)]
+    message = assert_fails(capsys, [*files, *OPTIONS, *options], "--rotate", *words)
+    assert "mapping" not in message
+    assert "matrix" not in message
+    assert contents(tmp_path) == before
+
+
+@pytest.fixture
+def on_terminal(monkeypatch):
+    """A function that runs the command with a terminal for errors, and returns the exit code and what it shows."""
+    pty = pytest.importorskip("pty")
+    pytest.importorskip("tqdm")
+    ours, theirs = pty.openpty()
+    rows_and_columns = struct.pack("HHHH", 24, 80, 0, 0)
+    pytest.importorskip("fcntl").ioctl(theirs, pytest.importorskip("termios").TIOCSWINSZ, rows_and_columns)
+    with os.fdopen(theirs, "w", encoding="utf-8") as stream:
+        os.set_blocking(ours, False)
+
+        def run(*arguments):
+            with monkeypatch.context() as patch:
+                patch.setattr(sys, "stderr", stream)
+                code = main(["deform", *map(str, arguments), *OPTIONS])
+                stream.flush()
+            return code, "".join(iter(shown, ""))
+
+        def shown():
+            try:
+                return os.read(ours, 1 << 16).decode()
+            except BlockingIOError:
+                return ""
+
+        yield run
+    os.close(ours)
+
+
+def volume(folder, suffix):
+    if suffix == ".zarr":
+        zarr_library()
+        pytest.importorskip("dask.array")
+    return write(folder / f"in{suffix}", random_array("f4", 9, 10, 11))
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+def test_progress_on_a_terminal(suffix, tmp_path, on_terminal):
+    files = [volume(tmp_path, suffix), tmp_path / f"out{suffix}"]
+    code, shown = on_terminal(*files)
+    assert code == 0
+    assert "deforming" in shown
+    assert "%" in shown
+    assert ("reading in.npy" in shown) == (suffix == ".npy")
+    assert shown.endswith("\r")  # it is wiped out at the end
+    assert on_terminal(*files, "--no-progress") == (0, "")
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+def test_an_error_follows_progress_in_a_line_of_its_own(suffix, tmp_path, on_terminal):
+    code, shown = on_terminal(volume(tmp_path, suffix), tmp_path / f"out{suffix}", "--axis", "7")
+    assert code == 2
+    assert shown.rstrip("\r\n").rsplit("\r", 1)[-1].startswith("elasticnd: error: --axis")
+
+
+@pytest.mark.parametrize("options", [[], ["--progress"], ["--no-progress"]])
+@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+def test_no_progress_elsewhere(suffix, options, tmp_path, capfd):
+    assert deform(volume(tmp_path, suffix), tmp_path / f"out{suffix}", *options) == 0
+    assert capfd.readouterr() == ("", "")
+
+
+def test_progress_needs_no_library(tmp_path, on_terminal, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    assert on_terminal(volume(tmp_path, ".npy"), tmp_path / "out.npy") == (0, "")
