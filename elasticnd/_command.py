@@ -75,11 +75,7 @@ def _run_in_memory(pairs: Sequence[Pair], places: Sequence[Path], options: Optio
         for pair, place, image in zip(pairs, places, results, strict=True):
             start(f"writing {pair.target.name}")
             _files.write(place, pair.target, pair.writer, image)
-    return [
-        f"{pair.target} lacks what {pair.source} says: {', '.join(image.lost)}"
-        for pair, image in zip(pairs, images, strict=True)
-        if image.lost
-    ]
+    return _notes(pairs, images)
 
 
 def _read(pair: Pair, order: int) -> Image:
@@ -90,7 +86,7 @@ def _read(pair: Pair, order: int) -> Image:
 
 
 def _run_by_chunks(pairs: Sequence[Pair], places: Sequence[Path], options: Options) -> list[str]:
-    """Deform Zarr arrays block by block; there is nothing to note, as all that they say is kept."""
+    """Deform Zarr arrays block by block; return notes as for whole images."""
     inputs = []
     for pair in pairs:
         with _files.reading(pair.source, pair.reader):
@@ -105,7 +101,16 @@ def _run_by_chunks(pairs: Sequence[Pair], places: Sequence[Path], options: Optio
     except Exception as error:  # of damaged chunks, of the file system, ...
         names = ", ".join(f"{pair.source} to {pair.target}" for pair in pairs)
         raise CommandError(f"cannot deform {names}: {one_line(error)}") from None
-    return []
+    return _notes(pairs, [levels[0].image for levels in inputs])
+
+
+def _notes(pairs: Sequence[Pair], images: Sequence[Image]) -> list[str]:
+    """Say of each output that lacks something of its input what that is."""
+    return [
+        f"{pair.target} lacks what {pair.source} says: {', '.join(image.lost)}"
+        for pair, image in zip(pairs, images, strict=True)
+        if image.lost
+    ]
 
 
 def _deformed(pairs: Sequence[Pair], images: Sequence[Image], options: Options) -> list[Image]:

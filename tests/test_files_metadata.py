@@ -408,3 +408,36 @@ def test_headers_of_nifti_in_other_formats(suffix, tmp_path, capsys):
     volume.to_filename(tmp_path / "in.nii")
     assert deform(tmp_path / "in.nii", tmp_path / f"out{suffix}") == 0
     assert noted(capsys) == ["affine matrix and voxel size", "units", "description", "extensions"]
+
+
+# Zarr.
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".png", ".tif", ".nii"])
+@pytest.mark.parametrize("form", [2, 3])
+def test_what_zarr_says_in_other_formats(form, suffix, tmp_path, capsys):
+    named = {"dimension_names": ["y", "x"]} if form == 3 else {}
+    options = {"zarr_format": form, "attributes": {"unit": "nm"}, **named}
+    zarr_library().create_array(str(tmp_path / "in.zarr"), data=GREY, **options)
+    assert deform(tmp_path / "in.zarr", tmp_path / f"out{suffix}") == 0
+    assert noted(capsys) == ["attributes", "names of dimensions"][: form - 1]
+
+
+@pytest.mark.parametrize("form", [2, 3])
+def test_a_plain_zarr_array_says_nothing_that_could_be_lost(form, tmp_path, capsys):
+    zarr_library().create_array(str(tmp_path / "in.zarr"), data=GREY, zarr_format=form)
+    for suffix in (".npy", ".png", ".tif", ".nii", ".zarr"):
+        assert deform(tmp_path / "in.zarr", tmp_path / f"out{suffix}") == 0
+        assert noted(capsys) is None, suffix
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_what_zarr_says_is_kept_beside_other_formats(named, tmp_path, capsys):
+    """Where one output is no Zarr array, the others are held in memory, and keep their metadata nevertheless."""
+    options = {"attributes": {"unit": "nm"}, "dimension_names": ["y", "x"] if named else None}
+    zarr_library().create_array(str(tmp_path / "in.zarr"), data=GREY, **options)
+    write(tmp_path / "in.npy", GREY)
+    files = [tmp_path / name for name in ("in.zarr", "out.zarr", "in.npy", "out.npy")]
+    assert deform(*files) == 0
+    assert noted(capsys) is None
+    assert zarr_library().open_array(str(tmp_path / "out.zarr")).attrs["unit"] == "nm"

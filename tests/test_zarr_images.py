@@ -189,3 +189,13 @@ def test_a_group_is_deformed_as_a_whole_from_zarr_to_zarr_alone(labelled, tmp_pa
     zarr.create_group(str(tmp_path / "other.zarr"))
     assert_fails(capsys, [tmp_path / "other.zarr", tmp_path / "out.zarr", *OPTIONS], "OME-Zarr")
     assert contents(tmp_path).items() > before.items()
+
+
+@pytest.mark.parametrize("path", ["0", "labels/cells/0"])
+@pytest.mark.parametrize("target", ["out.npy", "out.zarr"])
+def test_a_level_alone_lacks_what_its_group_says(path, target, labelled, tmp_path, capsys):
+    source, *_ = labelled
+    assert deform(source / path, tmp_path / target) == 0
+    captured = capsys.readouterr()
+    assert captured.err.endswith(f"{target} lacks what {source / path} says: metadata of OME\n")
+    assert captured.err.count("\n") == 1

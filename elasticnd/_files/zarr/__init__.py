@@ -12,8 +12,8 @@ from ..image import DTYPES, Image, Shape
 from .arrays import NAME, create_array, create_like, existing_node, open_array
 from .axes import corresponding, space_of
 from .levels import OpenLevel, open_levels, placement, store
-from .metadata import first_stranger, read_node
-from .ome import axes_of_array
+from .metadata import first_stranger, own_names, read_node
+from .ome import axes_of_array, names_around
 
 __all__ = [
     "COMMON",
@@ -42,8 +42,10 @@ def holds(dtype: str, shape: Shape) -> bool:
 def read(path: Path, order: int, keep: bool) -> Image:
     """Read all of an array."""
     array = open_array(path)
-    axes = space_of(axes_of_array(existing_node(path)), array.ndim)
-    return Image(np.asarray(array[...]), axes, kept=path if keep else None)
+    node = existing_node(path)
+    axes = space_of(axes_of_array(node), array.ndim)
+    own, lost = tuple(own_names(node)), names_around(node)
+    return Image(np.asarray(array[...]), axes, own=own, lost=lost, kept=path if keep else None)
 
 
 def write(path: Path, image: Image) -> None:

@@ -19,7 +19,7 @@ from . import blocks
 from .arrays import create_like, existing_node, open_array
 from .axes import corresponding, space_of
 from .metadata import array_paths
-from .ome import Level, axes_of_array, levels_with_labels
+from .ome import Level, axes_of_array, levels_with_labels, names_around
 
 Floats = NDArray[np.float64]
 
@@ -48,7 +48,8 @@ def open_levels(path: Path, axes: Sequence[int] | None, chunks: Sequence[int] | 
         _check_axes(path, level, array.ndim)
         own = space_of(level.axes, array.ndim)
         chosen = own if axes is None else corresponding(axes, levels[0].axes, level.axes)
-        image = Image(blocks.lazy(array, chosen, chunks), own, kept=path / level.path)
+        lost = names_around(node) if node.is_array else ()
+        image = Image(blocks.lazy(array, chosen, chunks), own, lost=lost, kept=path / level.path)
         opened.append(OpenLevel(level, image))
     return opened
 

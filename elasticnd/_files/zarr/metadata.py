@@ -39,6 +39,15 @@ def read_node(path: Path) -> Node | None:
     return None
 
 
+def own_names(node: Node) -> Iterator[str]:
+    """Name what an array says beside its elements that other formats do not."""
+    if node.attributes:
+        yield "attributes"
+    names = node.document.get("dimension_names")
+    if isinstance(names, list) and any(isinstance(name, str) for name in names):
+        yield "names of dimensions"
+
+
 def metadata_files(path: Path) -> list[Path]:
     """Return the files that describe an array or a group, without its chunks."""
     return [path / name for name in _NAMES if (path / name).is_file()]

@@ -72,13 +72,24 @@ def _label_groups(node: Node) -> list[str]:
 
 def axes_of_array(array: Node) -> Sequence[Axis] | None:
     """Return the axes of an array by the image that it is a level of, or by its own metadata; None if not described."""
+    level = _level_of_array(array)
+    return named_axes(array) if level is None else level.axes
+
+
+def names_around(array: Node) -> tuple[str, ...]:
+    """Name what the image around an array says of it: axes, the size of voxels. An array by itself lacks that."""
+    return () if _level_of_array(array) is None else ("metadata of OME",)
+
+
+def _level_of_array(array: Node) -> Level | None:
+    """Return an array as a level of the image in a group around it, if there is one."""
     path = array.path.absolute()
     for folder in path.parents:
         node = read_node(folder)
         for level in [] if node is None else levels_of_image(node) or []:
             if folder / level.path == path:
-                return level.axes
-    return named_axes(array)
+                return level
+    return None
 
 
 def _axes_of_old(array: Node) -> list[Axis] | None:
