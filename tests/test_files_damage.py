@@ -6,7 +6,17 @@ import zlib
 
 import numpy as np
 import pytest
-from image_files import OPTIONS, assert_fails, contents, deform, nibabel, random_array, tifffile, write
+from image_files import (
+    OPTIONS,
+    assert_fails,
+    contents,
+    deform,
+    nibabel,
+    random_array,
+    tifffile,
+    write,
+    zarr_library,
+)
 from png_files import framed, png
 
 GREY = random_array("u1", 20, 24)
@@ -31,6 +41,30 @@ def tiff(**options):
         tifffile.imwrite(path, random_array("u2", 3, 20, 24), photometric="minisblack", **options)
 
     return write_file
+
+
+def zarr(codec):
+    """An array of one chunk, or of one shard with several."""
+
+    def write_file(path):
+        library, array = zarr_library(), random_array("u2", 20, 24)
+        if codec == "shards":
+            library.create_array(str(path), data=array, chunks=(10, 12), shards=(20, 24), compressors=None)
+        else:
+            compressor = {
+                "none": None,
+                "crc32c": library.codecs.Crc32cCodec,
+                "gzip": library.codecs.GzipCodec,
+                "zstd": lambda: library.codecs.ZstdCodec(checksum=True),
+            }[codec]
+            library.create_array(str(path), data=array, chunks=(20, 24), compressors=compressor and compressor())
+
+    return write_file
+
+
+def part(path):
+    """The file that is damaged: of a Zarr array its chunk."""
+    return path / "c" / "0" / "0" if path.is_dir() else path
 
 
 def cut(count):
@@ -185,6 +219,19 @@ DAMAGED = {
         lambda path: tifffile.imwrite(path, GREY, compression="jpeg", byteorder="<"),
         other_tag(COUNTS, lambda count: count // 2),
     ),
+    "zarr, cut": (".zarr", zarr("none"), cut(1)),
+    "zarr, followed by a byte": (".zarr", zarr("none"), followed_by(b"\0")),
+    "zarr, crc32c": (".zarr", zarr("crc32c"), flipped(100)),
+    "zarr, checksum of crc32c": (".zarr", zarr("crc32c"), flipped(-1)),
+    "zarr, gzip, checksum": (".zarr", zarr("gzip"), flipped(-8)),
+    "zarr, gzip, size": (".zarr", zarr("gzip"), flipped(-4)),
+    "zarr, gzip, cut": (".zarr", zarr("gzip"), cut(1)),
+    "zarr, gzip, followed by bytes": (".zarr", zarr("gzip"), followed_by(b"garbage")),
+    "zarr, zstd, checksum": (".zarr", zarr("zstd"), flipped(-1)),
+    "zarr, zstd, cut": (".zarr", zarr("zstd"), cut(1)),
+    "zarr, zstd, followed by bytes": (".zarr", zarr("zstd"), followed_by(b"garbage")),
+    "zarr, index of shards": (".zarr", zarr("shards"), flipped(-10)),
+    "zarr, shards, cut": (".zarr", zarr("shards"), cut(1)),
 }
 
 
@@ -196,7 +243,7 @@ def test_damaged(case, tmp_path, capsys):
     assert deform(path, tmp_path / "whole.npy", "--order", "0") == 0
     (tmp_path / "whole.npy").unlink()
     capsys.readouterr()
-    path.write_bytes(damage(path.read_bytes()))
+    part(path).write_bytes(damage(part(path).read_bytes()))
     before = contents(tmp_path)
     assert_fails(capsys, [path, tmp_path / "out.npy", *OPTIONS, "--order", "0"], "IN: ", path.name)
     assert contents(tmp_path) == before
