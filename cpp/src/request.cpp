@@ -141,7 +141,7 @@ void Request::add_direction(const DirectionNumbers& numbers) {
 }
 
 EvaluationRequest::EvaluationRequest(const Geometry& geometry, int order, int64 items, const Numbers& positions)
-    : derivatives(1), points(items * geometry.axes * product(geometry.points, geometry.axes)) {
+    : points(items * geometry.axes * product(geometry.points, geometry.axes)) {
     constexpr int64 most_derivatives = int64(1) << 20;
     constexpr int highest_order = 64;
     bool accepted = order >= 0 && order <= highest_order;

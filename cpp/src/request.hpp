@@ -112,7 +112,7 @@ class Request {
 struct EvaluationRequest {
     EvaluationRequest(const Geometry& geometry, int order, int64 items, const Numbers& positions);
     Evaluation evaluation;
-    int64 derivatives;  // of the order, for each component
+    int64 derivatives = 1;  // of the order, for each component
     int64 points;       // numbers in the control grids
 };
 
