@@ -7,14 +7,22 @@ from typing import Any, NoReturn
 
 def describe(value: Any) -> str:
     """Say what a value is, in a few words: arrays by type, dtype and shape, others by their text."""
-    shape = getattr(value, "shape", None)
+    shape = _shape_of(value)
     dtype = getattr(value, "dtype", None)
     kind = type(value)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     if shape is not None and dtype is not None:
-        return f"{name} of dtype {dtype} and shape {tuple(shape)}"
+        return f"{name} of dtype {dtype} and shape {shape}"
     text = " ".join(repr(value).split())
     return f"{shortened(text)} ({name})"
+
+
+def _shape_of(value: Any) -> tuple[Any, ...] | None:
+    """Return the shape, or None without one: shapes of sparse, ragged and nested tensors may raise any error."""
+    try:
+        return tuple(value.shape)
+    except Exception:
+        return None
 
 
 def reject_value(argument: str, got: object, accepted: str) -> NoReturn:

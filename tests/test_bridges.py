@@ -7,6 +7,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import warnings
 
 import frameworks
 import numpy as np
@@ -116,6 +117,18 @@ def _indexed_slices(values):
     return tf.IndexedSlices(tf.constant(values), tf.range(len(values)), tf.constant(values.shape))
 
 
+def _indexed_slices_without_shape(values):
+    tf = frameworks.get("tensorflow").module
+    return tf.IndexedSlices(tf.constant(values), tf.range(len(values)))
+
+
+def _nested_tensor(values):
+    torch = frameworks.get("torch").module
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nested tensors are a prototype
+        return torch.nested.nested_tensor([torch.as_tensor(values), torch.as_tensor(values[:1])])
+
+
 def _ragged_tensor(values):
     tf = frameworks.get("tensorflow").module
     return tf.RaggedTensor.from_tensor(values) if values.ndim > 1 else tf.ragged.constant([values.tolist()])
@@ -132,6 +145,8 @@ NOT_DENSE = {
     "tf.SparseTensor": _sparse_tensor,
     "tf.RaggedTensor": _ragged_tensor,
     "tf.IndexedSlices": _indexed_slices,
+    "tf.IndexedSlices without a shape": _indexed_slices_without_shape,
+    "nested tensor": _nested_tensor,
     "masked": lambda values: np.ma.masked_array(values, values > 0),
     "pandas": lambda values: pytest.importorskip("pandas").DataFrame(values.reshape(len(values), -1)),
     "awkward": lambda values: pytest.importorskip("awkward").Array(values),
