@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any
 
 from . import _api
+from ._errors import reject_type
 
 Function = Callable[..., Any]
 
@@ -24,15 +25,24 @@ def _named(function: Function, first: str, convert: Callable[[Any], Any]) -> Fun
     @wraps(function)
     def named(*arguments: Any, **options: Any) -> Any:
         if arguments:
-            arguments = (_converted(arguments[0], convert), *arguments[1:])
+            arguments = (_converted(first, arguments[0], convert), *arguments[1:])
         elif first in options:
-            options = options | {first: _converted(options[first], convert)}
+            options = options | {first: _converted(first, options[first], convert)}
         return function(*arguments, **options)
 
     return named
 
 
-def _converted(arrays: Any, convert: Callable[[Any], Any]) -> Any:
+def _converted(argument: str, arrays: Any, convert: Callable[[Any], Any]) -> Any:
     if isinstance(arrays, (list, tuple)) and len(arrays) > 0 and all(hasattr(array, "shape") for array in arrays):
-        return [convert(array) for array in arrays]
-    return convert(arrays)
+        return [_converted_one(f"{argument}[{k}]", array, convert) for k, array in enumerate(arrays)]
+    return _converted_one(argument, arrays, convert)
+
+
+def _converted_one(argument: str, array: Any, convert: Callable[[Any], Any]) -> Any:
+    try:
+        return convert(array)
+    except (TypeError, ValueError, RuntimeError) as error:
+        if "memory" in str(error):  # of PyTorch, a RuntimeError too
+            raise
+        reject_type(argument, array, "a dense array or nested lists of numbers")

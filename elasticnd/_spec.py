@@ -93,7 +93,8 @@ class DeformSpec:
 
     @cached_property
     def _hash(self) -> int:
-        return hash((self.images, self.batch, self.extent, self.points, self.window, self.origin, self.roi))
+        fields = (self.images, self.batch, self.extent, self.points, self.window, self.origin, self.roi)
+        return hash((*fields, self.inverse_rotation_and_zoom))  # else random rotations would all have one
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the hash out, which another process would not find the same."""

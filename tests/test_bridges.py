@@ -260,3 +260,12 @@ def test_gradients_that_are_slices_are_refused_by_name():
     image, grid = tf.constant(IMAGE), tf.constant(GRID)
     with pytest.raises(TypeError, match=r"dY: got .*IndexedSlices.*, expected a dense array"):
         elasticnd.deform_grid_vjp(_indexed_slices(IMAGE), image, grid)
+
+
+@pytest.mark.parametrize("name", ["torch", "jax", "tf"])
+@pytest.mark.parametrize("value", [None, "abc", {}, [[1, 2], [3]], object()], ids=repr)
+def test_named_functions_refuse_what_cannot_be_converted(value, name):
+    frameworks.get("tensorflow" if name == "tf" else name)
+    functions = importlib.import_module(f"elasticnd.{name}")
+    with pytest.raises((TypeError, ValueError), match=FORM):
+        functions.deform_grid(value, np.zeros((2, 3, 3)))

@@ -8,7 +8,7 @@ from layouts import LAYOUTS
 from tables import COMPLEX, FLOATS, INTEGERS, MODES, ORDERS, values
 
 import elasticnd
-from elasticnd import _core, _dtypes, _geometry
+from elasticnd import _core, _dtypes, _geometry, _spec
 
 DTYPES = tuple(map(np.dtype, ("uint8", "int16", "int64", "float16", "float32", "float64", "complex64")))
 EVERY_DTYPE = (*FLOATS, *COMPLEX, *INTEGERS)
@@ -302,3 +302,12 @@ def test_limits_are_the_same():
     assert _core.max_axes == _geometry.MAX_AXES
     assert _core.max_order == _geometry.MAX_ORDER
     assert tuple(range(_geometry.MAX_ORDER + 1)) == ORDERS
+
+
+def test_specifications_of_other_rotations_have_other_hashes():
+    """Caches look them up by their hash: equal ones would be compared with one another at every call."""
+    images = (_spec.ArrayInfo((9, 8), "float32"),)
+    grid = _spec.ArrayInfo((2, 3, 3), "float64")
+    options = dict(order=3, mode="mirror", cval=0, crop=None, prefilter=True, axis=None)
+    specs = [_spec.normalize(images, grid, None, "X", rotate=angle, zoom=1.1, **options) for angle in range(200)]
+    assert len({hash(spec) for spec in specs}) == 200

@@ -77,6 +77,9 @@ def _loaded(path: Path) -> Any:
             ) from None
     if not isinstance(volume, (nibabel.Nifti1Image, nibabel.Nifti2Image)):
         raise CommandError(f"IN: {path} holds a {type(volume).__name__}, expected {NAME}")
+    extents = tuple(map(int, volume.header.get_data_shape()))
+    if 0 in extents:
+        raise CommandError(f"IN: {path} has shape {extents}, expected at least one voxel along each axis")
     if volume.get_data_dtype().names:
         names = "".join(volume.get_data_dtype().names)
         raise CommandError(f"IN: {path} holds colours ({names}), expected one of {', '.join(_DTYPES)}")
