@@ -48,6 +48,13 @@ ABSENT = {("dask", function) for function in ("dense", "evaluate", "algebra", "v
 FORM = re.compile(r"[A-Za-z_]+(\[[^\]]*\])?: got .*, expected .*", re.DOTALL)
 
 
+def test_parts_of_bridges_have_their_names():
+    modules = {module.name for module in pkgutil.iter_modules(_bridges.__path__)}
+    shared = {"blocks", "operations"}
+    assert modules >= BRIDGES
+    assert all(name.partition("_")[0] in BRIDGES for name in modules - BRIDGES - shared)
+
+
 @pytest.mark.parametrize("function", CONTRACT)
 @pytest.mark.parametrize("name", sorted(BRIDGES))
 def test_every_bridge_has_every_function(name, function):

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from .. import _operators, _rules
+from .._engines.generic.matrices import eliminated
 from .._operators import Operands, Operator, flattened, structured
+from . import torch_compat
+from .torch_tensors import operations_on
 
 
 class Calculus:
@@ -33,6 +36,10 @@ class Calculus:
     @staticmethod
     def inverse(matrices: Tensor) -> Tensor:
         """Invert matrices, without a look at the values, for which devices would have to be waited for."""
+        if torch.jit.is_tracing() or torch_compat.is_recorded_before_dispatch():
+            # These recorders lose results that autograd keeps for derivatives, as it does for those of PyTorch.
+            recorded: Tensor = eliminated(operations_on(matrices), matrices)
+            return recorded
         inverse: Tensor = torch.linalg.inv_ex(matrices).inverse
         return inverse
 

@@ -14,6 +14,11 @@ is_in_func_transform = torch._C._are_functorch_transforms_active
 _count_dispatch_modes = torch._C._len_torch_dispatch_stack
 _is_key_included = torch._C._dispatch_tls_is_dispatch_key_included
 _PRE_DISPATCH = torch._C.DispatchKey.PreDispatch
+# What `torch.utils.checkpoint` keeps tensors for derivatives by.
+_saved_tensors_hooks = torch._C._autograd._top_saved_tensors_default_hooks
+# The recorder of `make_fx`.
+_dispatch_mode = torch._C._get_dispatch_mode
+_PROXY = torch._C._TorchDispatchModeKey.PROXY
 # The recorder of `torch.jit.trace`, for which extents are tensors.
 _tracing_state = torch._C._get_tracing_state
 _set_tracing_state = torch._C._set_tracing_state
@@ -34,8 +39,32 @@ def is_observed() -> bool:
         is_in_func_transform()
         or _count_dispatch_modes()
         or _tracing_state() is not None
-        or _is_key_included(_PRE_DISPATCH)
+        or is_recorded_before_dispatch()
     )
+
+
+def is_recorded_before_dispatch() -> bool:
+    """Return whether `make_fx(pre_dispatch=True)` or `torch.export` records what comes before autograd."""
+    return bool(_is_key_included(_PRE_DISPATCH))
+
+
+def is_exported() -> bool:
+    """Return whether `torch.export` records, which has operators for the levels of transforms."""
+    return bool(torch.compiler.is_exporting())
+
+
+def are_saved_tensors_replaced() -> bool:
+    """Return whether hooks, such as those of `torch.utils.checkpoint`, replace the tensors that derivatives need."""
+    return _saved_tensors_hooks(True) is not None
+
+
+def is_recorder_nested() -> bool:
+    """Return whether a recorder of `make_fx` runs inside of another recorder, which does not see what it records."""
+    mode = _dispatch_mode(_PROXY)
+    if mode is None:
+        return False
+    outer = [one for one in mode.enter_stack if one is not None and one is not mode]
+    return bool(outer) or _tracing_state() is not None or is_recorded_before_dispatch()
 
 
 def shape_of(tensor: torch.Tensor) -> torch.Size:

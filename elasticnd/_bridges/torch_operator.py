@@ -11,7 +11,7 @@ import math
 import operator as operator_module
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -101,15 +101,29 @@ def apply(operator: Operator, flat: Sequence[Tensor]) -> Sequence[Tensor]:
 
 
 def _check_recorder() -> None:
-    """Check that no transform runs inside of `torch.jit.trace`, which loses values there."""
-    if torch.jit.is_tracing() and torch_compat.is_in_func_transform():
-        raise RuntimeError(
-            "elasticnd: torch.jit.trace cannot record the transforms of torch.func: use torch.export or make_fx"
-        )
+    """Check that nothing runs inside of a recorder that would lose values there without a word."""
+    if torch.compiler.is_dynamo_compiling():  # it has refused by itself what it cannot record
+        return
+    is_early = torch_compat.is_recorded_before_dispatch()
+    if torch_compat.is_in_func_transform():
+        if torch.jit.is_tracing():
+            _refuse("torch.jit.trace", "the transforms of torch.func: use torch.compile or make_fx")
+        if is_early and not torch_compat.is_exported():
+            _refuse("make_fx(pre_dispatch=True)", "the transforms of torch.func: use make_fx without pre_dispatch")
+    if (torch.jit.is_tracing() or is_early) and torch_compat.are_saved_tensors_replaced():
+        recorder = "torch.jit.trace" if torch.jit.is_tracing() else "make_fx(pre_dispatch=True) or torch.export"
+        _refuse(recorder, "torch.utils.checkpoint, or other hooks of saved tensors: leave them out")
+    if torch_compat.is_recorder_nested():
+        _refuse("a recorder", "torch.func.linearize, or make_fx inside of it: use torch.func.jvp")
+
+
+def _refuse(recorder: str, what: str) -> NoReturn:
+    raise RuntimeError(f"elasticnd: {recorder} cannot record {what}")
 
 
 def evaluate(spec: PointsSpec, order: int, displacement: Tensor, positions: Tensor) -> Tensor:
     """Record an evaluation at positions."""
+    _check_recorder()
     program = _evaluation_program(spec.batch, spec.extent, spec.points, spec.count, order)
     result: Tensor = OPERATOR([positions, displacement], [], program)[0]
     return result

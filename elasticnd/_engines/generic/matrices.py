@@ -11,10 +11,10 @@ from .axes import Array
 
 def inverse(xp: Any, matrices: Array) -> Array:
     """Invert matrices, (..., n, n). Those without an inverse are refused by the extension, else give no numbers."""
-    return xp.linalg.inv(matrices) if hasattr(xp, "linalg") else _eliminated(xp, matrices)
+    return xp.linalg.inv(matrices) if hasattr(xp, "linalg") else eliminated(xp, matrices)
 
 
-def _eliminated(xp: Any, matrices: Array) -> Array:
+def eliminated(xp: Any, matrices: Array) -> Array:
     """Turn [M | 1] into [1 | M^-1], a column after the other."""
     n = matrices.shape[-1]
     unit = xp.zeros(matrices.shape, dtype=matrices.dtype) + xp.asarray(np.eye(n), dtype=matrices.dtype)
