@@ -70,6 +70,20 @@ def test_only_codecs_of_data_are_run(case, within, target, tmp_path, capsys):
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("form", [2, 3])
+def test_metadata_are_of_the_format_that_their_name_says(form, tmp_path, capsys):
+    """The library goes by `zarr_format`, and would read codecs that were not checked."""
+    source, other = tmp_path / "in.zarr", tmp_path / "other.zarr"
+    array = random_array("u1", 20, 24)
+    zarr.create_array(str(source), data=array, chunks=array.shape, zarr_format=form, compressors=None)
+    zarr.create_array(str(other), data=array, chunks=array.shape, zarr_format=5 - form, compressors=None)
+    name, name_of_other = (".zarray", "zarr.json") if form == 2 else ("zarr.json", ".zarray")
+    both = json.loads((source / name).read_text()) | json.loads((other / name_of_other).read_text())
+    (source / name).write_text(json.dumps(both))
+    for target in ("out.npy", "out.zarr"):
+        assert_fails(capsys, [source, tmp_path / target, *OPTIONS], source, "zarr_format", f"expected {form}")
+
+
 def test_codecs_of_data_are_read(tmp_path):
     """Those that the library writes by default, and others."""
     array = random_array("u2", 20, 24)

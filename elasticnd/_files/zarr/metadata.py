@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..._errors import CommandError
+from ..._errors import CommandError, shortened
 
 _NAMES = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 
@@ -30,11 +30,13 @@ def read_node(path: Path) -> Node | None:
     """Return what a folder is, None if it is neither an array nor a group."""
     document = _document(path / "zarr.json")
     if document is not None:
+        _check_format(path, document, 3)
         is_array = document.get("node_type") == "array"
         return Node(path, 3, is_array, document, _mapping(document.get("attributes")))
     for name in (".zarray", ".zgroup"):
         document = _document(path / name)
         if document is not None:
+            _check_format(path, document, 2)
             return Node(path, 2, name == ".zarray", document, _mapping(_document(path / ".zattrs")))
     return None
 
@@ -85,6 +87,13 @@ def _chunk_names(node: Node) -> re.Pattern[str]:
     default = "." if encoding.get("name") == "v2" else "/"
     separator = _mapping(encoding.get("configuration")).get("separator", default)
     return re.compile(rf"{first}({re.escape(str(separator))}\d+)*")
+
+
+def _check_format(path: Path, document: dict[str, Any], accepted: int) -> None:
+    """Check the format by which the library would read the metadata, whatever the name of their file."""
+    if document.get("zarr_format") != accepted:
+        got = shortened(str(document.get("zarr_format")))
+        raise CommandError(f"cannot read {path} as the metadata of Zarr: zarr_format: got {got}, expected {accepted}")
 
 
 def _document(path: Path) -> dict[str, Any] | None:
