@@ -30,7 +30,9 @@ def open_array(path: Path) -> Any:
         names = ", ".join(array_paths(path)) or "none"
         raise CommandError(f"IN: {path} is a Zarr group, expected one of its arrays, as {path}/NAME; it has {names}")
     check_codecs(node)
-    return zarr.open_array(_store(path, read_only=True), mode="r", zarr_format=node.version)
+    from .strict import with_strict_codecs  # noqa: PLC0415 - it imports the library
+
+    return zarr.Array.from_dict(zarr.storage.StorePath(_store(path, read_only=True)), with_strict_codecs(node))
 
 
 def create_array(path: Path, shape: tuple[int, ...], dtype: Any) -> Any:

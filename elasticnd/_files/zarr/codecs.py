@@ -1,6 +1,7 @@
 """Which codecs of Zarr are read: those that make data of bytes, and nothing else.
 
-Others, such as `pickle`, can run code that a file brings along. They are found in the metadata, before a chunk is read.
+Others can run code that a file brings along, as `pickle` does, or crash on damaged chunks, as `zfpy` does. They are
+found in the metadata, before a chunk is read.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from .metadata import Node
 
 _NUMCODECS = frozenset(
     [
-        *("blosc", "bz2", "gzip", "lz4", "lzma", "pcodec", "zfpy", "zlib", "zstd"),
+        *("blosc", "bz2", "gzip", "lz4", "lzma", "pcodec", "zlib", "zstd"),
         *("astype", "bitround", "delta", "fixedscaleoffset", "packbits", "quantize", "shuffle"),
         *("adler32", "crc32", "crc32c", "fletcher32", "jenkins_lookup3"),
     ]
