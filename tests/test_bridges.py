@@ -270,7 +270,7 @@ def test_gradients_that_are_slices_are_refused_by_name():
 
 
 @pytest.mark.parametrize("name", ["torch", "jax", "tf"])
-@pytest.mark.parametrize("value", [None, "abc", {}, [[1, 2], [3]], object()], ids=repr)
+@pytest.mark.parametrize("value", [None, "abc", {}, [[1, 2], [3]], object()], ids=lambda value: type(value).__name__)
 def test_named_functions_refuse_what_cannot_be_converted(value, name):
     frameworks.get("tensorflow" if name == "tf" else name)
     functions = importlib.import_module(f"elasticnd.{name}")
