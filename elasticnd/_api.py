@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _apply, _spec
+from . import _apply, _labels, _spec
 from ._apply import Transform
 from ._bridges import eager
 from ._errors import reject_type, reject_value
@@ -229,9 +229,9 @@ def deform_random_grid(
     >>> elasticnd.deform_random_grid(images, sigma=4, axis=(1, 2), batch_dims=1, rng=1).shape
     (8, 64, 48, 3)
     """
-    images = _apply.as_list("X", X)
+    given, images = _apply.with_and_without_labels("X", X)
     bridge = _apply.image_bridge("X", images, X)
-    axis = _apply.axis_numbers(bridge, images, axis)
+    axis = _labels.axis_numbers(given, axis)
     batch, n = _spec.normalize_random(bridge.info(images[0]), axis, batch_dims, len(images))
     counts = _spec.normalize_points(points, n)
     scale = _spec.normalize_sigma(sigma, n)
@@ -328,6 +328,7 @@ def dense_displacement(
     >>> field[0, 2].round(3)
     array([0., 1., 2., 1., 0.])
     """
+    displacement = _labels.unlabelled(displacement)
     if isinstance(displacement, (list, tuple)):
         displacement = eager.small_array("displacement", displacement)
     bridge = bridge_of("displacement", displacement)
@@ -473,7 +474,7 @@ def deform_grid_gradient(
     >>> bool(np.isclose(forward, (image * gradient).sum()))
     True
     """
-    gradients = _apply.as_list("dY", dY)
+    given, gradients = _apply.with_and_without_labels("dY", dY)
     bridge = _apply.image_bridge("dY", gradients, dY)
     if X_shape is not None:
         shapes = _spec.normalize_image_shapes(X_shape, len(gradients))
@@ -487,16 +488,24 @@ def deform_grid_gradient(
         "cval": cval,
         "crop": crop,
         "prefilter": prefilter,
-        "axis": _apply.axis_numbers(bridge, gradients, axis),
+        "axis": _labels.axis_numbers(given, axis),
         "rotate": rotate,
         "zoom": zoom,
     }
     argument = "dY" if X_shape is None else "X_shape"
-    call = _apply.prepare(argument, bridge, gradients, Transform(displacement, affine), options, shapes)
+    call = _apply.prepare(
+        argument,
+        bridge,
+        gradients,
+        Transform(displacement, affine).unlabelled_beside(given[0]),
+        options,
+        shapes,
+    )
     names = _apply.names_of("dY", len(gradients), dY)
     for name, image, gradient in zip(names, call.spec.images, gradients, strict=True):
         _spec.check_gradient(name, image, bridge.info(gradient), call.spec.output_shape(image))
-    return _apply.like_input(dY, bridge.image_vjp(call.spec, gradients, call.displacement, call.affine))
+    pulled = bridge.image_vjp(call.spec, gradients, call.displacement, call.affine)
+    return _apply.like_input(dY, list(map(_labels.labelled_like, pulled, given)))
 
 
 @in_default_state
@@ -556,9 +565,10 @@ def deform_grid_vjp(
     >>> gradients.image.shape, gradients.displacement.shape, gradients.affine
     ((20, 30), (2, 3, 3), None)
     """
-    images = _apply.as_list("X", X)
+    given, images = _apply.with_and_without_labels("X", X)
     bridge = _apply.image_bridge("X", images, X)
-    gradients = list(dY) if isinstance(dY, (list, tuple)) else [dY]
+    weights = list(dY) if isinstance(dY, (list, tuple)) else [dY]
+    gradients = list(map(_labels.unlabelled, weights))
     if isinstance(dY, (list, tuple)) != isinstance(X, (list, tuple)) or len(gradients) != len(images):
         reject_value(
             "dY", f"{len(gradients)} gradients", f"one for each of {len(images)} images, in a list if X is one"
@@ -571,16 +581,18 @@ def deform_grid_vjp(
         "cval": cval,
         "crop": crop,
         "prefilter": prefilter,
-        "axis": _apply.axis_numbers(bridge, images, axis),
+        "axis": _labels.axis_numbers(given, axis),
         "rotate": rotate,
         "zoom": zoom,
     }
-    call = _apply.prepare("X", bridge, images, Transform(displacement, affine), options)
-    for name, image, gradient in zip(_apply.names_of("dY", len(images), dY), call.spec.images, gradients, strict=True):
+    call = _apply.prepare("X", bridge, images, Transform(displacement, affine).unlabelled_beside(given[0]), options)
+    first = _apply.names_of("X", len(images), X)[0]
+    names = _apply.names_of("dY", len(images), dY)
+    for name, image, weight, gradient in zip(names, call.spec.images, weights, gradients, strict=True):
         if gradient is not None:
-            common_bridge(["X" if images[0] is X else "X[0]", name], [images[0], gradient]).check(
-                name, gradient, images[0]
-            )
+            _labels.check_alike([first, name], [given[0], weight])
+            common_bridge([first, name], [images[0], gradient]).check(name, gradient, images[0])
             _spec.check_gradient(name, image, bridge.info(gradient), call.spec.output_shape(image))
     of_images, of_displacement, of_affine = bridge.vjp(call.spec, gradients, images, call.displacement, call.affine)
+    of_images = list(map(_labels.labelled_like, of_images, given))
     return Gradients(_apply.like_input(X, of_images), of_displacement, of_affine)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from . import _spec
+from . import _labels, _spec
 from ._errors import reject_value
 from ._floating_point import in_default_state
 from ._routes import bridge_of, common_bridge
@@ -20,6 +20,11 @@ class Transform(NamedTuple):
     rotate: Any = None
     zoom: Any = None
     about_frame: bool = False  # what `affine`, `rotate` and `zoom` act about: else the patch
+
+    def unlabelled_beside(self, image: Any) -> Transform:
+        """Return the same without the labels that arrays may have beside a labelled image."""
+        displacement, affine = (_labels.unlabelled_beside(image, array) for array in self[:2])
+        return self._replace(displacement=displacement, affine=affine)
 
 
 class Call(NamedTuple):
@@ -40,6 +45,14 @@ def as_list(argument: str, X: Any) -> list[Any]:
     return list(X)
 
 
+def with_and_without_labels(argument: str, X: Any) -> tuple[list[Any], list[Any]]:
+    """Return images as a list, as they came and without labels."""
+    given = as_list(argument, X)
+    if len(given) > 1:
+        _labels.check_alike(names_of(argument, len(given), X), given)
+    return given, list(map(_labels.unlabelled, given))
+
+
 def names_of(argument: str, count: int, X: Any) -> list[str]:
     """Return what each image is called in messages."""
     return [f"{argument}[{i}]" for i in range(count)] if isinstance(X, (list, tuple)) else [argument]
@@ -54,20 +67,16 @@ def like_input(X: Any, results: list[Any]) -> Any:
 
 def image_bridge(argument: str, images: list[Any], X: Any) -> ModuleType:
     """Return the bridge that serves all images, checked."""
-    if images[0] is X:
-        bridge = bridge_of(argument, X)
-        bridge.check(argument, X, X)
+    if not isinstance(X, (list, tuple)):
+        (image,) = images
+        bridge = bridge_of(argument, image)
+        bridge.check(argument, image, image)
         return bridge
     names = names_of(argument, len(images), X)
     bridge = common_bridge(names, images)
     for name, image in zip(names, images, strict=True):
         bridge.check(name, image, images[0])
     return bridge
-
-
-def axis_numbers(bridge: ModuleType, images: Sequence[Any], axis: Any) -> Any:
-    """Replace names of axes by their numbers, where images name them."""
-    return bridge.axis_numbers(images, axis) if hasattr(bridge, "axis_numbers") else axis
 
 
 def prepare(
@@ -97,16 +106,28 @@ def prepare(
 @in_default_state
 def deform(X: Any, transform: Transform, axis: Any, frame: _spec.Shape | None = None, **options: Any) -> Any:
     """Deform images, whose deformed axes must have the extents of the `frame` if there is one."""
-    images = as_list("X", X)
+    given, images = with_and_without_labels("X", X)
     bridge = image_bridge("X", images, X)
+    transform = transform.unlabelled_beside(given[0])
     options |= {
-        "axis": axis_numbers(bridge, images, axis),
+        "axis": _labels.axis_numbers(given, axis),
         "rotate": transform.rotate,
         "zoom": transform.zoom,
         "about_frame": transform.about_frame,
         "frame": frame,
     }
     if bridge.is_deferred((*images, transform.displacement, transform.affine)):
-        return like_input(X, bridge.deferred(images, transform.displacement, transform.affine, options))
-    call = prepare("X", bridge, images, transform, options)
-    return like_input(X, bridge.forward(call.spec, images, call.displacement, call.affine))
+        results = bridge.deferred(images, transform.displacement, transform.affine, options)
+    else:
+        call = prepare("X", bridge, images, transform, options)
+        results = bridge.forward(call.spec, images, call.displacement, call.affine)
+    return like_input(X, _labelled(given, results, options["axis"], options["crop"]))
+
+
+def _labelled(images: list[Any], results: list[Any], axis: Any, crop: Any) -> list[Any]:
+    """Restore coordinates and attributes; those of the voxels that results are of."""
+    if not _labels.is_labelled(images[0]):
+        return results
+    axes = _spec.axes_of_images(axis, len(images))
+    patches = (_labels.patch_of(image, own, crop) for image, own in zip(images, axes, strict=True))
+    return list(map(_labels.labelled_like, results, patches))

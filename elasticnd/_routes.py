@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import array_api_compat
 import numpy as np
 
+from . import _labels
 from ._bridges import eager, standard
 from ._config import forced_engine
 from ._errors import describe, reject_type, reject_value
@@ -42,12 +43,6 @@ def _dask() -> ModuleType:
     return dask
 
 
-def _xarray() -> ModuleType:
-    from ._bridges import xarray  # noqa: PLC0415
-
-    return xarray
-
-
 # The module of a framework, its type of arrays, and its bridge. Nothing is imported for those who have no such array.
 _FRAMEWORKS = (
     ("cupy", "ndarray", _eager),
@@ -56,7 +51,6 @@ _FRAMEWORKS = (
     ("tensorflow", "Tensor", _tensorflow),
     ("tensorflow", "Variable", _tensorflow),
     ("dask.array", "Array", _dask),
-    ("xarray", "DataArray", _xarray),
 )
 _ACCEPTED = (
     "a dense array of NumPy, CuPy, PyTorch, JAX, TensorFlow, dask, xarray, or a library that keeps to the array API "
@@ -78,8 +72,6 @@ def bridge_of(argument: str, array: Any) -> ModuleType:
 
 
 def _forced_bridge(argument: str, array: Any, bridge: ModuleType, forced: str) -> ModuleType:
-    if hasattr(bridge, "axis_numbers"):  # labels: what they are on is forced
-        return bridge
     engine, reason = bridge.engine_name(array)
     if engine == forced:
         return bridge
@@ -153,12 +145,13 @@ def which(X: Any) -> Route:
     >>> elasticnd.which(np.zeros((3, 4)))
     Route(library='numpy', bridge='eager', engine='cpu', device='cpu', reason="an array in the host's memory")
     """
-    bridge = bridge_of("X", X)
-    bridge.check("X", X, X)
-    engine, reason = bridge.engine_name(X)
-    labelled = hasattr(bridge, "axis_numbers")
+    array = _labels.unlabelled(X)
+    bridge = bridge_of("X", array)
+    bridge.check("X", array, array)
+    engine, reason = bridge.engine_name(array)
     library = type(X).__module__.partition(".")[0]
-    return Route(library, bridge.__name__.rpartition(".")[2], engine, _device(X.data if labelled else X), reason)
+    adapter = "xarray" if _labels.is_labelled(X) else bridge.__name__.rpartition(".")[2]
+    return Route(library, adapter, engine, _device(array), reason)
 
 
 def _device(array: Any) -> str:

@@ -230,7 +230,7 @@ def _normalize(
     for label, image in zip(names, images, strict=True):
         _check_image(label, image)
     check_real("displacement", displacement)
-    axis_lists = _normalize_axis(axis, len(images))
+    axis_lists = axes_of_images(axis, len(images))
     batch = _batch_shape(images[0], axis_lists[0], displacement, names[0])
     axes = [
         _image_axes(label, image, chosen, batch) for label, image, chosen in zip(names, images, axis_lists, strict=True)
@@ -288,7 +288,7 @@ def options_of_image(index: int, count: int, part: int | None, **options: Any) -
         "order": _per_image("order", options["order"], count)[index],
         "mode": _per_image("mode", options["mode"], count)[index],
         "cval": cval,
-        "axis": _normalize_axis(options["axis"], count)[index],
+        "axis": axes_of_images(options["axis"], count)[index],
     }
 
 
@@ -325,7 +325,7 @@ def normalize_frame(shape: Any) -> Shape:
 def normalize_random(image: ArrayInfo, axis: Any, batch_dims: Any, count: int, name: str = "X") -> tuple[Shape, int]:
     """Give batch shape and number of deformed axes of the random grid for an image."""
     _check_image(name, image)
-    chosen = _normalize_axis(axis, count)[0]
+    chosen = axes_of_images(axis, count)[0]
     batch_axes = as_index("batch_dims", batch_dims, "a number of leading axes")
     if not 0 <= batch_axes < len(image.shape):
         reject_value("batch_dims", batch_axes, f"0 to {len(image.shape) - 1} for an image of shape {image.shape}")
@@ -445,7 +445,7 @@ def _check_extents(name: str, extents: Shape) -> None:
         reject_value(name, f"extents {extents}", f"extents of at most {_LONGEST_AXIS}")
 
 
-def _normalize_axis(axis: Any, count: int) -> list[Shape | None]:
+def axes_of_images(axis: Any, count: int) -> list[Shape | None]:
     """Give one tuple of axes per image, or None for all; still with negative axes."""
     accepted = "None, an axis, a sequence of axes, or one such sequence per image"
     if axis is None:

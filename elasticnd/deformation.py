@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _affine, _apply, _spec
+from . import _affine, _apply, _labels, _spec
 from ._bridges import eager
 from ._errors import describe, reject_type, reject_value
 from ._floating_point import in_default_state
@@ -104,6 +104,7 @@ class Deformation:
         to_world: Any = None,
     ) -> None:
         extent = _spec.normalize_frame(shape)
+        displacement, affine = _labels.unlabelled(displacement), _labels.unlabelled(affine)
         bridge = _bridge_of_small("displacement", displacement)
         points = _kept(bridge, "displacement", displacement, None)
         matrix = None if affine is None else _kept(bridge, "affine", affine, points)
@@ -479,6 +480,7 @@ class Deformation:
 
     def _at(self, f: Any) -> _At:
         """Take positions, in their own framework, or in that of the displacement where they are NumPy's."""
+        f = _labels.unlabelled(f)
         bridge = _bridge_of_small("f", f)
         if bridge is eager:
             bridge = bridge_of("displacement", self._displacement)

@@ -1,0 +1,76 @@
+"""Labelled arrays of xarray: a call removes the labels of its arrays, and restores them on its results."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ._errors import describe, reject_value
+
+Labelled = Any  # a DataArray
+
+
+def is_labelled(array: Any) -> bool:
+    """Return whether an array is one of xarray, which nobody has who has not imported it."""
+    if type(array) is np.ndarray:
+        return False
+    xarray = sys.modules.get("xarray")
+    return xarray is not None and isinstance(array, getattr(xarray, "DataArray", ()))
+
+
+def unlabelled(array: Any) -> Any:
+    """Return what a labelled array holds; anything else as it is."""
+    return array.data if is_labelled(array) else array
+
+
+def unlabelled_beside(image: Any, array: Any) -> Any:
+    """Return what a labelled array holds that goes with a labelled image; labels go with no other image."""
+    return unlabelled(array) if is_labelled(image) else array
+
+
+def check_alike(names: Sequence[str], arrays: Sequence[Any]) -> None:
+    """Check that all arrays are labelled, or none."""
+    first = is_labelled(arrays[0])
+    for name, array in zip(names[1:], arrays[1:], strict=True):
+        if is_labelled(array) != first:
+            reject_value(name, describe(array), f"an array of the same library as {names[0]}, {describe(arrays[0])}")
+
+
+def axis_numbers(images: Sequence[Any], axis: Any) -> Any:
+    """Replace the names of dimensions by their numbers: in one sequence for all images, or in one for each."""
+    if not isinstance(axis, (str, list, tuple)) or not is_labelled(images[0]):
+        return axis
+    if isinstance(axis, str):
+        axis = (axis,)
+    if any(isinstance(part, (list, tuple)) for part in axis):
+        return [_numbers(images[min(k, len(images) - 1)], part) for k, part in enumerate(axis)]
+    if not any(isinstance(part, str) for part in axis):
+        return axis
+    own = [_numbers(image, axis) for image in images]
+    return own[0] if len(own) == 1 else own
+
+
+def _numbers(image: Any, axis: Any) -> Any:
+    if not isinstance(axis, (list, tuple)):
+        return axis
+    for name in axis:
+        if isinstance(name, str) and name not in image.dims:
+            reject_value("axis", repr(name), f"names among {', '.join(map(repr, image.dims))}")
+    return tuple(image.dims.index(name) if isinstance(name, str) else name for name in axis)
+
+
+def patch_of(image: Labelled, axes: Sequence[int] | None, crop: Sequence[slice] | None) -> Labelled:
+    """Return the part of a labelled image whose labels its output has."""
+    if crop is None:
+        return image
+    axes = range(image.ndim - len(crop), image.ndim) if axes is None else axes
+    return image.isel({image.dims[axis]: part for axis, part in zip(axes, crop, strict=True)})
+
+
+def labelled_like(result: Any, array: Any) -> Any:
+    """Return a result with the labels of an array, if that has some and they fit."""
+    fits = is_labelled(array) and result is not None and result.shape == array.shape
+    return array.copy(data=result) if fits else result
