@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any, NamedTuple
 
 from . import _labels, _spec
+from ._bridges.contract import Bridge
 from ._errors import reject_value
 from ._floating_point import in_default_state
 from ._routes import bridge_of, common_bridge
@@ -30,7 +30,7 @@ class Transform(NamedTuple):
 class Call(NamedTuple):
     """A checked call: where it goes, and its arrays."""
 
-    bridge: ModuleType
+    bridge: Bridge
     spec: _spec.DeformSpec
     displacement: Any
     affine: Any
@@ -65,7 +65,7 @@ def like_input(X: Any, results: list[Any]) -> Any:
     return results[0]
 
 
-def image_bridge(argument: str, images: list[Any], X: Any) -> ModuleType:
+def image_bridge(argument: str, images: list[Any], X: Any) -> Bridge:
     """Return the bridge that serves all images, checked."""
     if not isinstance(X, (list, tuple)):
         (image,) = images
@@ -81,7 +81,7 @@ def image_bridge(argument: str, images: list[Any], X: Any) -> ModuleType:
 
 def prepare(
     argument: str,
-    bridge: ModuleType,
+    bridge: Bridge,
     images: Sequence[Any],
     transform: Transform,
     options: dict[str, Any],

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _dtypes
-from ._engines import Floats, Job, Motion, engine_of
+from ._engines import Floats, Job, Motion, cpu, engine_of
 from ._floating_point import in_default_state
 from ._geometry import Mode, make_geometry
 from ._spec import DeformSpec, ImageSpec, PointsSpec, Shape
@@ -269,8 +269,7 @@ def source_voxels(spec: DeformSpec, blocks: NDArray[np.int64], motion: Pair) -> 
     Both are (blocks, axes, 2). Where no voxel matters, the extents are 0.
     """
     plan = plan_of(real_parts(spec)[0][0])
-    found: NDArray[np.int64] = engine_of(blocks).source_voxels(plan.job, blocks, _motion(plan, motion, ()))
-    return found
+    return cpu.source_voxels(plan.job, blocks, _motion(plan, motion, ()))
 
 
 def native(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import array_api_compat
@@ -11,33 +10,34 @@ import numpy as np
 
 from . import _labels
 from ._bridges import eager, standard
+from ._bridges.contract import Bridge
 from ._config import forced_engine
 from ._errors import describe, reject_type, reject_value
 
 
-def _eager() -> ModuleType:
+def _eager() -> Bridge:
     return eager
 
 
-def _torch() -> ModuleType:
+def _torch() -> Bridge:
     from ._bridges import torch  # noqa: PLC0415
 
     return torch
 
 
-def _jax() -> ModuleType:
+def _jax() -> Bridge:
     from ._bridges import jax  # noqa: PLC0415
 
     return jax
 
 
-def _tensorflow() -> ModuleType:
+def _tensorflow() -> Bridge:
     from ._bridges import tensorflow  # noqa: PLC0415
 
     return tensorflow
 
 
-def _dask() -> ModuleType:
+def _dask() -> Bridge:
     from ._bridges import dask  # noqa: PLC0415
 
     return dask
@@ -59,10 +59,10 @@ _ACCEPTED = (
 
 
 # Those of the types that have come so far.
-_known: dict[type, ModuleType] = {np.ndarray: eager}
+_known: dict[type, Bridge] = {np.ndarray: eager}
 
 
-def bridge_of(argument: str, array: Any) -> ModuleType:
+def bridge_of(argument: str, array: Any) -> Bridge:
     """Find the bridge for an image."""
     bridge = _known.get(type(array))
     if bridge is None:
@@ -71,7 +71,7 @@ def bridge_of(argument: str, array: Any) -> ModuleType:
     return bridge if forced is None else _forced_bridge(argument, array, bridge, forced)
 
 
-def _forced_bridge(argument: str, array: Any, bridge: ModuleType, forced: str) -> ModuleType:
+def _forced_bridge(argument: str, array: Any, bridge: Bridge, forced: str) -> Bridge:
     engine, reason = bridge.engine_name(array)
     if engine == forced:
         return bridge
@@ -84,7 +84,7 @@ def _forced_bridge(argument: str, array: Any, bridge: ModuleType, forced: str) -
     reject_value(argument, f"{describe(array)}, which engine {engine!r} computes ({reason})", f"one for {forced!r}")
 
 
-def _find_bridge(argument: str, array: Any) -> ModuleType:
+def _find_bridge(argument: str, array: Any) -> Bridge:
     for framework, kind, bridge in _FRAMEWORKS:
         module = sys.modules.get(framework)
         if module is not None and isinstance(array, getattr(module, kind, ())):
@@ -98,7 +98,7 @@ def _find_bridge(argument: str, array: Any) -> ModuleType:
     reject_type(argument, array, _ACCEPTED)
 
 
-def common_bridge(names: list[str], arrays: list[Any]) -> ModuleType:
+def common_bridge(names: list[str], arrays: list[Any]) -> Bridge:
     """Find the one bridge for several images."""
     bridges = [bridge_of(name, array) for name, array in zip(names, arrays, strict=True)]
     for name, array, bridge in zip(names, arrays, bridges, strict=True):

@@ -8,13 +8,13 @@ import os
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import _affine, _apply, _labels, _spec
 from ._bridges import eager
+from ._bridges.contract import Bridge
 from ._errors import describe, reject_type, reject_value
 from ._floating_point import in_default_state
 from ._routes import bridge_of
@@ -498,7 +498,7 @@ class Deformation:
         positions = bridge.algebra(positions).converted(positions, self._displacement)
         return _At.of(self, bridge, self._displacement, positions)._replace(window=spec.window)
 
-    def _inverse_map(self, bridge: ModuleType, like: Any) -> Any:
+    def _inverse_map(self, bridge: Bridge, like: Any) -> Any:
         """Return T⁻¹ as [L | t], (n, n + 1) or one for each batch item; None where it is the identity."""
         fixed = _affine.inverse_rotation_and_zoom(self._rotate, self._zoom, self._shape)
         algebra = bridge.algebra(like)
@@ -634,7 +634,7 @@ def _register_with_jax() -> None:
 class _At(NamedTuple):
     """Positions on the control grids of a deformation, in one framework."""
 
-    bridge: ModuleType
+    bridge: Bridge
     spec: _spec.PointsSpec
     points: Any  # displacements of the control points
     positions: Any  # (B..., count, n)
@@ -642,7 +642,7 @@ class _At(NamedTuple):
     window: _spec.Window = _spec.Window((), ())  # whose voxels they are
 
     @classmethod
-    def of(cls, deformation: Deformation, bridge: ModuleType, points: Any, positions: Any) -> _At:
+    def of(cls, deformation: Deformation, bridge: Bridge, points: Any, positions: Any) -> _At:
         """Check positions, (B..., ..., n), and give them one axis for all that are of a batch item."""
         batch, n = deformation.batch_shape, deformation.ndim
         info = bridge.info(positions)
@@ -671,12 +671,12 @@ class _At(NamedTuple):
         return self.bridge.algebra(values).reshaped(values, shape)
 
 
-def _bridge_of_small(argument: str, value: Any) -> ModuleType:
+def _bridge_of_small(argument: str, value: Any) -> Bridge:
     """Return the bridge of a small array; nested lists are NumPy's."""
     return eager if isinstance(value, (list, tuple)) else bridge_of(argument, value)
 
 
-def _kept(bridge: ModuleType, argument: str, value: Any, like: Any) -> Any:
+def _kept(bridge: Bridge, argument: str, value: Any, like: Any) -> Any:
     """Return a small array as a deformation keeps it: a read-only copy, if it is NumPy's."""
     array = bridge.small_array(argument, value, like)
     if not isinstance(array, np.ndarray):
@@ -686,7 +686,7 @@ def _kept(bridge: ModuleType, argument: str, value: Any, like: Any) -> Any:
     return copy
 
 
-def _check_values(bridge: ModuleType, matrix: Any, n: int) -> None:
+def _check_values(bridge: Bridge, matrix: Any, n: int) -> None:
     if isinstance(matrix, np.ndarray):
         _affine.checked_affine(matrix, n)
 

@@ -18,7 +18,7 @@ from .. import _operators
 from .._dtypes import name_of
 from .._errors import reject_type, reject_value
 from .._spec import ArrayInfo, DeformSpec, Shape
-from . import blocks, eager
+from . import blocks, contract, eager
 from .blocks import Call, Chunks
 
 Array = NDArray[Any]
@@ -28,14 +28,20 @@ Graph = dict[Any, Any]
 _SUMMANDS = 16  # gradients of the control grid that one task adds
 _GETTERS = (da.core.getter, da.core.getter_nofancy, da.core.getter_inline)
 
+is_deferred = contract.is_deferred
+deferred = contract.deferred
+# Control grids are NumPy's, since they decide what is read; so is what is computed from them alone.
+dense = eager.dense
+evaluate = eager.evaluate
+algebra = eager.algebra
+values = eager.values
+
 
 def info(array: Any) -> ArrayInfo:
-    """Tell shape and dtype."""
     return ArrayInfo(array.shape, name_of(array.dtype))
 
 
 def engine_name(array: Lazy) -> tuple[str, str]:
-    """Name the engine that computes, and say why."""
     return "cpu", "the core computes it later, block by block"
 
 
@@ -45,11 +51,6 @@ def check(argument: str, image: Lazy, first: Lazy) -> None:
         reject_type(argument, image, f"one of NumPy arrays without a mask, not of {type(image._meta).__name__}")
     if any(math.isnan(extent) for extent in image.shape):
         reject_value(argument, f"shape {image.shape}", "an array whose shape is known: call compute_chunk_sizes()")
-
-
-def is_deferred(arrays: Sequence[Any]) -> bool:
-    """Shapes are known."""
-    return False
 
 
 def small_array(argument: str, value: Any, like: Any = None) -> Array:

@@ -17,13 +17,16 @@ from .._numbers import as_indices, is_sequence
 from .._operators import Operands, Operator, Pair
 from .._rules import inverse_change_adjoint
 from .._spec import ArrayInfo, DeformSpec, PointsSpec
+from . import contract
 from .operations import Algebra
 
 Array = NDArray[Any]
 
+is_deferred = contract.is_deferred
+deferred = contract.deferred
+
 
 def info(array: Array) -> ArrayInfo:
-    """Tell shape and dtype."""
     return ArrayInfo(array.shape, name_of(array.dtype))
 
 
@@ -61,7 +64,6 @@ def _on_device(argument: str, value: Any, like: Any) -> Any:
 
 
 def engine_name(array: Any) -> tuple[str, str]:
-    """Name the engine that computes, and say why."""
     if is_cupy(array):
         return "cuda", f"an array on CUDA device {array.device.id}"
     return "cpu", "an array in the host's memory"
@@ -75,13 +77,7 @@ def check(argument: str, image: Array, first: Array) -> None:
         reject_value(argument, f"an array on CUDA device {image.device.id}", f"one on device {first.device.id}")
 
 
-def is_deferred(arrays: Sequence[Any]) -> bool:
-    """Every array has its values."""
-    return False
-
-
 def random_normal(shape: Sequence[int], scale: Sequence[float], like: Any, rng: Any) -> NDArray[np.float64]:
-    """Draw displacements of control points, of a standard deviation for each component."""
     if is_cupy(like) and isinstance(rng, engine_of(like).namespace().random.Generator):
         return rng.standard_normal(tuple(shape)) * engine_of(like).namespace().asarray(scale).reshape(
             -1, *(1,) * len(scale)
@@ -107,7 +103,6 @@ def _has_masks(value: Any) -> bool:
 
 
 def forward(spec: DeformSpec, images: Sequence[Array], displacement: Array, affine: Array | None) -> list[Array]:
-    """Deform images."""
     with engine_of(images[0]).holding(images[0]):
         return deform(spec, images, _motion(spec, displacement, affine))
 
@@ -129,7 +124,6 @@ def deform(spec: DeformSpec, images: Sequence[Array], motion: Pair) -> list[Arra
 def image_vjp(
     spec: DeformSpec, gradients: Sequence[Array | None], displacement: Array, affine: Array | None
 ) -> list[Array | None]:
-    """Pull gradients of the outputs back to the images."""
     nothing = [None] * len(gradients)
     with engine_of(displacement).holding(displacement):
         motion = _motion(spec, displacement, affine)
@@ -143,7 +137,6 @@ def vjp(
     displacement: Array,
     affine: Array | None,
 ) -> tuple[list[Array | None], Array, Array | None]:
-    """Pull gradients of the outputs back to images, control grid and affine matrix."""
     with engine_of(displacement).holding(displacement):
         return _vjp(spec, gradients, images, displacement, affine)
 
@@ -192,20 +185,17 @@ def source_box(spec: DeformSpec, displacement: Array, affine: Array | None) -> t
 
 
 def dense(spec: DeformSpec, displacement: Array) -> Array:
-    """Evaluate the displacement at every voxel."""
     with engine_of(displacement).holding(displacement):
         return _operators.run(Operator(spec, "displace"), spec, Operands(motion=(displacement,)))[0]
 
 
 def evaluate(spec: PointsSpec, order: int, displacement: Array, positions: Array) -> Array:
-    """Compute all derivatives of one order of the displacement at positions."""
     with engine_of(displacement).holding(displacement):
         operands = Operands(motion=(displacement,), positions=positions)
         return _operators.run(Operator(spec, "evaluate", order=order), spec, operands)[0]
 
 
 def algebra(array: Array) -> Algebra:
-    """Return the linear algebra of an array's library."""
     return Algebra(array_api_compat.array_namespace(array))
 
 

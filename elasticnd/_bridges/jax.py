@@ -26,7 +26,7 @@ from .._engines.kernels import external_stream
 from .._errors import reject_type, reject_value
 from .._operators import Operands, Operator, flattened, structured
 from .._spec import ArrayInfo, DeformSpec, PointsSpec, Shape
-from . import eager
+from . import contract, eager
 
 try:
     from jax.extend.core import Primitive
@@ -43,14 +43,15 @@ Array = Any
 
 _OneDevice = jax.sharding.SingleDeviceSharding
 
+is_deferred = contract.is_deferred
+deferred = contract.deferred
+
 
 def info(array: Array) -> ArrayInfo:
-    """Tell shape and dtype."""
     return ArrayInfo(tuple(array.shape), array.dtype.name)
 
 
 def engine_name(array: Array) -> tuple[str, str]:
-    """Name the engine that computes, and say why."""
     if isinstance(array, jax.core.Tracer):
         return (
             "cpu",
@@ -88,11 +89,6 @@ def _names(devices: frozenset[Any]) -> str:
     return ", ".join(sorted(map(str, devices)))
 
 
-def is_deferred(arrays: Sequence[Any]) -> bool:
-    """Shapes and dtypes are always known."""
-    return False
-
-
 def small_array(argument: str, value: Any, like: Array | None = None) -> Array:
     """Take a control grid or a matrix: an array of JAX or NumPy, or nested lists of numbers."""
     if not isinstance(value, jax.Array):
@@ -114,7 +110,6 @@ def small_array(argument: str, value: Any, like: Array | None = None) -> Array:
 
 
 def forward(spec: DeformSpec, images: Sequence[Array], displacement: Array, affine: Array | None) -> list[Array]:
-    """Deform images."""
     motion = _motion(spec, displacement, affine)
     return [
         _joined(
@@ -150,7 +145,6 @@ def vjp(
     displacement: Array,
     affine: Array | None,
 ) -> tuple[list[Array | None], Array, Array | None]:
-    """Pull gradients of the outputs back to images, control grid and affine matrix."""
     given = [k for k, gradient in enumerate(gradients) if gradient is not None]
 
     def deform(wanted: list[Array], displacement: Array, affine: Array | None) -> list[Array]:
@@ -170,12 +164,10 @@ def vjp(
 
 
 def dense(spec: DeformSpec, displacement: Array) -> Array:
-    """Evaluate the displacement at every voxel."""
     return _apply(Operator(spec, "displace"), Operands(motion=(displacement,)))[0]
 
 
 def evaluate(spec: PointsSpec, order: int, displacement: Array, positions: Array) -> Array:
-    """Compute all derivatives of one order of the displacement at positions."""
     operands = Operands(motion=(displacement,), positions=positions)
     return _apply(Operator(spec, "evaluate", order=order), operands)[0]
 

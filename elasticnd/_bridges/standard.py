@@ -18,11 +18,14 @@ from .. import _dtypes
 from .._config import forced_engine
 from .._errors import reject_type, reject_value
 from .._spec import ArrayInfo, DeformSpec, PointsSpec
-from . import eager, operations
+from . import contract, eager, operations
 
 Array = Any  # of any library
 
 _HOST = 1  # as DLPack numbers devices
+
+is_deferred = contract.is_deferred
+deferred = contract.deferred
 
 
 def takes(array: Any) -> bool:
@@ -44,7 +47,6 @@ def has_namespace(array: Any) -> bool:
 
 
 def engine_name(array: Array) -> tuple[str, str]:
-    """Name the engine that computes, and say why."""
     if forced_engine() == "generic":
         return "generic", "it was asked for"
     if _is_on_host(array):
@@ -53,7 +55,6 @@ def engine_name(array: Array) -> tuple[str, str]:
 
 
 def info(array: Array) -> ArrayInfo:
-    """Tell shape and dtype."""
     if any(extent is None for extent in array.shape):
         reject_value("X", f"shape {array.shape}", "an array whose shape is known")
     return ArrayInfo(tuple(map(int, array.shape)), str(array.dtype).rpartition(".")[2].strip("'>"))
@@ -65,11 +66,6 @@ def check(argument: str, image: Array, first: Array) -> None:
         reject_type(argument, image, f"an array of the same library as the first image, {type(first).__module__}")
     if _device(image) != _device(first):
         reject_value(argument, f"an array on {_device(image)}", f"one on {_device(first)}, as the first image")
-
-
-def is_deferred(arrays: Sequence[Any]) -> bool:
-    """Shapes are known."""
-    return False
 
 
 def small_array(argument: str, value: Any, like: Array | None = None) -> Array:
@@ -99,7 +95,6 @@ def random_normal(shape: Sequence[int], scale: Sequence[float], like: Array, rng
 
 
 def forward(spec: DeformSpec, images: Sequence[Array], displacement: Array, affine: Array | None) -> list[Array]:
-    """Deform images."""
     if _is_on_host(images[0]):
         results = eager.forward(spec, list(map(_to_numpy, images)), _to_numpy(displacement), _to_numpy(affine))
         return [_like(result, image) for result, image in zip(results, images, strict=True)]
@@ -109,7 +104,6 @@ def forward(spec: DeformSpec, images: Sequence[Array], displacement: Array, affi
 def image_vjp(
     spec: DeformSpec, gradients: Sequence[Array], displacement: Array, affine: Array | None
 ) -> list[Array | None]:
-    """Pull gradients of the outputs back to the images."""
     if not _is_on_host(gradients[0]):
         return operations.image_vjp(operations.namespace_of(gradients[0]), spec, gradients, displacement, affine)
     results = eager.image_vjp(spec, list(map(_to_numpy, gradients)), _to_numpy(displacement), _to_numpy(affine))
@@ -123,7 +117,6 @@ def vjp(
     displacement: Array,
     affine: Array | None,
 ) -> tuple[list[Array | None], Array, Array | None]:
-    """Pull gradients of the outputs back to images, control grid and affine matrix."""
     if not _is_on_host(images[0]):
         return operations.vjp(operations.namespace_of(images[0]), spec, gradients, images, displacement, affine)
     weights, sources = list(map(_to_numpy, gradients)), list(map(_to_numpy, images))
@@ -133,14 +126,12 @@ def vjp(
 
 
 def dense(spec: DeformSpec, displacement: Array) -> Array:
-    """Evaluate the displacement at every voxel."""
     if _is_on_host(displacement):
         return _like(eager.dense(spec, _to_numpy(displacement)), displacement)
     return operations.dense(operations.namespace_of(displacement), spec, displacement)
 
 
 def evaluate(spec: PointsSpec, order: int, displacement: Array, positions: Array) -> Array:
-    """Compute all derivatives of one order of the displacement at positions."""
     if _is_on_host(positions):
         return _like(eager.evaluate(spec, order, _to_numpy(displacement), _to_numpy(positions)), positions)
     return operations.evaluate(operations.namespace_of(positions), spec, order, displacement, positions)

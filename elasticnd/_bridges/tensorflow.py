@@ -35,7 +35,6 @@ def info(tensor: Tensor) -> ArrayInfo:
 
 
 def engine_name(tensor: Tensor) -> tuple[str, str]:
-    """Name the engine that computes, and say why."""
     if _is_plain():
         return "generic", "it was asked for" if forced_engine() else "operations of TensorFlow, which XLA compiles"
     device = getattr(tensor, "device", "") or "a graph"
@@ -95,7 +94,6 @@ def small_array(argument: str, value: Any, like: Tensor | None = None) -> Tensor
 
 
 def forward(spec: DeformSpec, images: Sequence[Tensor], displacement: Tensor, affine: Tensor | None) -> list[Tensor]:
-    """Deform images."""
     if _is_plain():
         return _by_operations(operations.forward, spec, _tensors(images), displacement, affine)
     motion = _motion(displacement, affine)
@@ -137,7 +135,6 @@ def vjp(
     displacement: Tensor,
     affine: Tensor | None,
 ) -> tuple[list[Tensor | None], Tensor, Tensor | None]:
-    """Pull gradients of the outputs back to images, control grid and affine matrix."""
     images = _tensors(images)
     given = [k for k, gradient in enumerate(gradients) if gradient is not None]
     wanted = [images[k] for k in given] + [displacement] + ([] if affine is None else [affine])
@@ -155,14 +152,12 @@ def vjp(
 
 
 def dense(spec: DeformSpec, displacement: Tensor) -> Tensor:
-    """Evaluate the displacement at every voxel."""
     if _is_plain():
         return _by_operations(operations.dense, spec, displacement)
     return _apply(Operator(spec, "displace"), Operands(motion=(displacement,)))[0]
 
 
 def evaluate(spec: PointsSpec, order: int, displacement: Tensor, positions: Tensor) -> Tensor:
-    """Compute all derivatives of one order of the displacement at positions."""
     if _is_plain():
         return _by_operations(operations.evaluate, spec, order, displacement, positions)
     operands = Operands(motion=(displacement,), positions=positions)

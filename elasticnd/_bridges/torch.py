@@ -26,7 +26,6 @@ small_array = tensors.small_array
 
 
 def engine_name(tensor: Tensor) -> tuple[str, str]:
-    """Name the engine that computes, and say why."""
     if tensors.is_foreign(tensor):
         return "generic", f"operations of PyTorch, on a device of kind {tensor.device.type}"
     return ("cuda" if tensor.is_cuda else "cpu"), f"a tensor on {tensor.device}"
@@ -36,7 +35,6 @@ def engine_name(tensor: Tensor) -> tuple[str, str]:
 
 
 def forward(spec: DeformSpec, images: Sequence[Tensor], displacement: Tensor, affine: Tensor | None) -> list[Tensor]:
-    """Deform images."""
     if tensors.is_foreign(images[0]):
         return operations.forward(tensors.operations_on(images[0]), spec, images, displacement, affine)
     sources = list(map(tensors.unwrapped, images))
@@ -92,7 +90,6 @@ def vjp(
     displacement: Tensor,
     affine: Tensor | None,
 ) -> tuple[list[Tensor | None], Tensor, Tensor | None]:
-    """Pull gradients of the outputs back to images, control grid and affine matrix."""
     with torch.enable_grad():
         inexact = [image.dtype.is_floating_point or image.dtype.is_complex for image in images]
         plain = map(tensors.unwrapped, images)
@@ -123,14 +120,12 @@ def vjp(
 
 
 def dense(spec: DeformSpec, displacement: Tensor) -> Tensor:
-    """Evaluate the displacement at every voxel."""
     if tensors.is_foreign(displacement):
         return operations.dense(tensors.operations_on(displacement), spec, displacement)
     return _apply(Operator(spec, "displace"), Operands(motion=(displacement,)))[0]
 
 
 def evaluate(spec: PointsSpec, order: int, displacement: Tensor, positions: Tensor) -> Tensor:
-    """Compute all derivatives of one order of the displacement at positions."""
     if tensors.is_foreign(positions):
         return operations.evaluate(tensors.operations_on(positions), spec, order, displacement, positions)
     if torch.compiler.is_compiling():

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .. import _core, _dtypes
 from .._config import settle_threads
 from .._geometry import Geometry
-from . import Floats, Job, Motion
+from .contract import Floats, Job, Motion
 
 if TYPE_CHECKING:
     from .._spec import Shape
@@ -27,12 +27,10 @@ _WORTH_ALIGNING = 65536  # ... which for less is no gain
 
 
 def namespace() -> ModuleType:
-    """Give the module that makes arrays."""
     return np
 
 
 def holding(array: Array) -> AbstractContextManager[Any]:
-    """Make the device of an array current, while in the context."""
     return _NO_CONTEXT
 
 
@@ -47,7 +45,6 @@ def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
 
 
 def sample(job: Job, image: Array, motion: Motion, output: Array) -> None:
-    """Write the values of the image's spline at the deformed positions to `output`; order 0 copies elements."""
     settle_threads()
     _core.sample(
         job.geometry,
@@ -69,11 +66,6 @@ def sample(job: Job, image: Array, motion: Motion, output: Array) -> None:
 def scatter(
     job: Job, gradient: Array, image: Array | None, motion: Motion, image_gradient: Array | None
 ) -> tuple[Floats, Floats | None] | None:
-    """Pull the gradient of the output back to what `sample` took.
-
-    Writes that of the image to `image_gradient`, if there is one; of a part of an image, what `sample` reads. With
-    an image, returns those of the control points and, if there is an affine, of its inverse map, per batch item.
-    """
     settle_threads()
     return _core.scatter(
         job.geometry,
@@ -103,32 +95,24 @@ def source_voxels(job: Job, blocks: Array, motion: Motion) -> Array:
 
 
 def displace(points: Floats, geometry: Geometry, output: Floats, *, batch_axes: int) -> None:
-    """Write the displacement of each voxel to `output`, (batch..., axes, voxels...)."""
     _core.displace(geometry, points, output, batch_axes)
 
 
 def displace_adjoint(gradient: Floats, geometry: Geometry, points: Floats, *, batch_axes: int) -> Floats:
-    """Apply the transpose of `displace`; the shape of `points` is that of the result."""
     return _core.displace_adjoint(geometry, gradient, points, batch_axes)
 
 
 def evaluate(geometry: Geometry, points: Floats, positions: Floats, order: int) -> Floats:
-    """Return all derivatives of one order of the displacement at positions.
-
-    From (items, axes, points...) and (items, count, axes) to (items, count, axes, axes ** order).
-    """
     settle_threads()
     return _core.evaluate(geometry, points, positions, order)
 
 
 def evaluate_adjoint(geometry: Geometry, gradient: Floats, positions: Floats, order: int) -> Floats:
-    """Apply the transpose of `evaluate` in the points."""
     settle_threads()
     return _core.evaluate_adjoint(geometry, gradient, positions, order)
 
 
 def prefilter(job: Job, image: Array) -> Array:
-    """Compute the coefficients inside the geometry's box, in the type of the arithmetic."""
     axes = int(job.geometry["axes"])
     lead = image.shape[: image.ndim - axes]
     coefficients = np.empty((*lead, *job.geometry["box_extent"][:axes].tolist()), _ARITHMETIC[job.arithmetic])
@@ -137,7 +121,6 @@ def prefilter(job: Job, image: Array) -> Array:
 
 
 def prefilter_adjoint(job: Job, coefficients: Array, output: Array) -> None:
-    """Write the transpose of `prefilter` to `output`."""
     _core.prefilter_adjoint(job.geometry, coefficients, job.arithmetic, _raw(output), job.dtype, job.filtered)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from .. import _core, _dtypes
 from .._config import is_deterministic
 from .._geometry import Geometry, Mode, check_coefficients, make_geometry, with_derivative
-from . import Job, Motion
+from .contract import Job, Motion
 from .kernels import CupyDevice, Device
 
 if TYPE_CHECKING:
@@ -52,17 +52,14 @@ def device() -> Device:
 
 
 def namespace() -> ModuleType:
-    """Give the module that makes arrays."""
     return device().xp
 
 
 def holding(array: Array) -> AbstractContextManager[Any]:
-    """Make the device of an array current, while in the context."""
     return device().holding(array)
 
 
 def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
-    """Allocate an output."""
     return namespace().empty(shape, dtype)
 
 
@@ -70,7 +67,6 @@ def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
 
 
 def sample(job: Job, image: Array, motion: Motion, output: Array) -> None:
-    """Write the values of the image's spline at the deformed positions to `output`; order 0 copies elements."""
     call = _Call.of(job, output.shape, motion)
     target = _contiguous_like(output)
     if motion.directions:
@@ -92,11 +88,6 @@ def sample(job: Job, image: Array, motion: Motion, output: Array) -> None:
 def scatter(
     job: Job, gradient: Array, image: Array | None, motion: Motion, image_gradient: Array | None
 ) -> tuple[Array, Array | None] | None:
-    """Pull the gradient of the output back to what `sample` took.
-
-    Writes that of the image to `image_gradient`, if there is one. With an image, returns those of the control points
-    and, if there is an affine, of its inverse map, per batch item.
-    """
     call = _Call.of(job, gradient.shape, motion)
     source = None if image is None else _source(job, image)
     target = None if image_gradient is None else _Target(call, job)
@@ -115,7 +106,6 @@ def scatter(
 
 
 def displace(points: Array, geometry: Geometry, output: Array, *, batch_axes: int) -> None:
-    """Write the displacement of each voxel to `output`, (batch..., axes, voxels...)."""
     call = _Call.of_field(points, geometry, output.shape, batch_axes)
     target = _contiguous_like(output)
     call.displace(target)
@@ -123,7 +113,6 @@ def displace(points: Array, geometry: Geometry, output: Array, *, batch_axes: in
 
 
 def displace_adjoint(gradient: Array, geometry: Geometry, points: Array, *, batch_axes: int) -> Array:
-    """Apply the transpose of `displace`; the shape of `points` is that of the result."""
     call = _Call.of_field(None, geometry, gradient.shape, batch_axes)
     rows = call.rows()
     call.launch(f"displace_adjoint<{call.kernel_axes}>", call.row_blocks, call.tables, _plain(gradient), rows)
@@ -131,10 +120,6 @@ def displace_adjoint(gradient: Array, geometry: Geometry, points: Array, *, batc
 
 
 def evaluate(geometry: Geometry, points: Array, positions: Array, order: int) -> Array:
-    """Return all derivatives of one order of the displacement at positions.
-
-    From (items, axes, points...) and (items, count, axes) to (items, count, axes, axes ** order).
-    """
     items, count, axes = positions.shape
     derivatives = axes**order
     values = namespace().empty((items, count, axes, derivatives), np.float64)
@@ -148,7 +133,6 @@ def evaluate(geometry: Geometry, points: Array, positions: Array, order: int) ->
 
 
 def evaluate_adjoint(geometry: Geometry, gradient: Array, positions: Array, order: int) -> Array:
-    """Apply the transpose of `evaluate` in the points."""
     items, count, axes = positions.shape
     points = tuple(geometry["points"][:axes].tolist())
     if not gradient.size:
@@ -464,13 +448,11 @@ def _store(values: Array, arithmetic: int, output: Array, dtype: int) -> None:
 
 
 def prefilter(job: Job, image: Array) -> Array:
-    """Compute the coefficients inside the geometry's box, in the type of the arithmetic."""
     source = _source(job, image)
     return _loaded(source.array, source.dtype, job.arithmetic)
 
 
 def prefilter_adjoint(job: Job, coefficients: Array, output: Array) -> None:
-    """Write the transpose of `prefilter` to `output`."""
     result = _contiguous_like(output)
     _pull(job, namespace().ascontiguousarray(coefficients), result)
     _give(result, output)
