@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _apply, _labels, _spec
-from ._apply import Transform
 from ._bridges import eager
 from ._errors import reject_type, reject_value
 from ._floating_point import in_default_state
 from ._routes import bridge_of, common_bridge
+from ._spec import Options
 
 
 class Gradients(NamedTuple):
@@ -149,8 +149,8 @@ def deform_grid(
            [0, 1, 1, 0],
            [1, 1, 1, 0]], dtype=uint8)
     """
-    transform = Transform(displacement, affine, rotate, zoom)
-    return _apply.deform(X, transform, axis, order=order, mode=mode, cval=cval, crop=crop, prefilter=prefilter)
+    options = Options(order, mode, cval, crop, prefilter, axis, rotate, zoom)
+    return _apply.deform(X, displacement, affine, options)
 
 
 @in_default_state
@@ -402,19 +402,13 @@ def source_box(
             reject_type(name, array, "an array of NumPy or nested lists of numbers")
     extent = _spec.normalize_shape("shape", shape)
     batch = grid.shape[: max(0, grid.ndim - 1 - len(extent))]
+    axes = tuple(range(len(batch), len(batch) + len(extent)))
     spec = _spec.normalize(
         (_spec.ArrayInfo((*batch, *extent), _spec.normalize_dtype(dtype)),),
         eager.info(grid),
         None if matrix is None else eager.info(matrix),
         "shape",
-        order=order,
-        mode=mode,
-        cval=0,
-        crop=crop,
-        prefilter=prefilter,
-        axis=tuple(range(len(batch), len(batch) + len(extent))),
-        rotate=rotate,
-        zoom=zoom,
+        Options(order, mode, 0, crop, prefilter, axes, rotate, zoom),
     )
     return eager.source_box(spec, grid, matrix)
 
@@ -482,22 +476,16 @@ def deform_grid_gradient(
         reject_value("X_shape", None, "the shape of the image, since crop is given")
     else:
         shapes = None
-    options = {
-        "order": order,
-        "mode": mode,
-        "cval": cval,
-        "crop": crop,
-        "prefilter": prefilter,
-        "axis": _labels.axis_numbers(given, axis),
-        "rotate": rotate,
-        "zoom": zoom,
-    }
+    displacement, affine = (_labels.unlabelled_beside(given[0], array) for array in (displacement, affine))
+    axis = _labels.axis_numbers(given, axis)
+    options = Options(order, mode, cval, crop, prefilter, axis, rotate, zoom)
     argument = "dY" if X_shape is None else "X_shape"
     call = _apply.prepare(
         argument,
         bridge,
         gradients,
-        Transform(displacement, affine).unlabelled_beside(given[0]),
+        displacement,
+        affine,
         options,
         shapes,
     )
@@ -575,17 +563,10 @@ def deform_grid_vjp(
         )
     if dY is None:
         reject_type("dY", dY, "an array; None only in a list")
-    options = {
-        "order": order,
-        "mode": mode,
-        "cval": cval,
-        "crop": crop,
-        "prefilter": prefilter,
-        "axis": _labels.axis_numbers(given, axis),
-        "rotate": rotate,
-        "zoom": zoom,
-    }
-    call = _apply.prepare("X", bridge, images, Transform(displacement, affine).unlabelled_beside(given[0]), options)
+    displacement, affine = (_labels.unlabelled_beside(given[0], array) for array in (displacement, affine))
+    axis = _labels.axis_numbers(given, axis)
+    options = Options(order, mode, cval, crop, prefilter, axis, rotate, zoom)
+    call = _apply.prepare("X", bridge, images, displacement, affine, options)
     first = _apply.names_of("X", len(images), X)[0]
     names = _apply.names_of("dY", len(images), dY)
     for name, image, weight, gradient in zip(names, call.spec.images, weights, gradients, strict=True):

@@ -10,21 +10,7 @@ from ._bridges.contract import Bridge
 from ._errors import reject_value
 from ._floating_point import in_default_state
 from ._routes import bridge_of, common_bridge
-
-
-class Transform(NamedTuple):
-    """Where the voxels go, as the caller says it."""
-
-    displacement: Any
-    affine: Any = None
-    rotate: Any = None
-    zoom: Any = None
-    about_frame: bool = False  # what `affine`, `rotate` and `zoom` act about: else the patch
-
-    def unlabelled_beside(self, image: Any) -> Transform:
-        """Return the same without the labels that arrays may have beside a labelled image."""
-        displacement, affine = (_labels.unlabelled_beside(image, array) for array in self[:2])
-        return self._replace(displacement=displacement, affine=affine)
+from ._spec import Options
 
 
 class Call(NamedTuple):
@@ -83,51 +69,44 @@ def prepare(
     argument: str,
     bridge: Bridge,
     images: Sequence[Any],
-    transform: Transform,
-    options: dict[str, Any],
+    displacement: Any,
+    affine: Any,
+    options: Options,
     shapes: Sequence[_spec.Shape] | None = None,
 ) -> Call:
     """Check a call; `shapes` are those of the images, where they are not those of `images`."""
-    displacement = bridge.small_array("displacement", transform.displacement, images[0])
-    affine = None if transform.affine is None else bridge.small_array("affine", transform.affine, images[0])
+    displacement = bridge.small_array("displacement", displacement, images[0])
+    affine = None if affine is None else bridge.small_array("affine", affine, images[0])
     infos = [bridge.info(image) for image in images]
     if shapes is not None:
         infos = [info._replace(shape=shape) for info, shape in zip(infos, shapes, strict=True)]
-    spec = _spec.normalize(
-        tuple(infos),
-        bridge.info(displacement),
-        None if affine is None else bridge.info(affine),
-        argument,
-        **options,
-    )
+    of_affine = None if affine is None else bridge.info(affine)
+    spec = _spec.normalize(tuple(infos), bridge.info(displacement), of_affine, argument, options)
     return Call(bridge, spec, displacement, affine)
 
 
 @in_default_state
-def deform(X: Any, transform: Transform, axis: Any, frame: _spec.Shape | None = None, **options: Any) -> Any:
-    """Deform images, whose deformed axes must have the extents of the `frame` if there is one."""
+def deform(X: Any, displacement: Any, affine: Any, options: Options) -> Any:
+    """Deform images."""
     given, images = with_and_without_labels("X", X)
     bridge = image_bridge("X", images, X)
-    transform = transform.unlabelled_beside(given[0])
-    options |= {
-        "axis": _labels.axis_numbers(given, axis),
-        "rotate": transform.rotate,
-        "zoom": transform.zoom,
-        "about_frame": transform.about_frame,
-        "frame": frame,
-    }
-    if bridge.is_deferred((*images, transform.displacement, transform.affine)):
-        results = bridge.deferred(images, transform.displacement, transform.affine, options)
+    is_labelled = _labels.is_labelled(given[0])
+    if is_labelled:
+        displacement = _labels.unlabelled(displacement)
+        affine = _labels.unlabelled(affine)
+        options = options._replace(axis=_labels.axis_numbers(given, options.axis))
+    if bridge.is_deferred((*images, displacement, affine)):
+        results = bridge.deferred(images, displacement, affine, options)
     else:
-        call = prepare("X", bridge, images, transform, options)
+        call = prepare("X", bridge, images, displacement, affine, options)
         results = bridge.forward(call.spec, images, call.displacement, call.affine)
-    return like_input(X, _labelled(given, results, options["axis"], options["crop"]))
+    if is_labelled:
+        results = _labelled(given, results, options)
+    return like_input(X, results)
 
 
-def _labelled(images: list[Any], results: list[Any], axis: Any, crop: Any) -> list[Any]:
+def _labelled(images: list[Any], results: list[Any], options: Options) -> list[Any]:
     """Restore coordinates and attributes; those of the voxels that results are of."""
-    if not _labels.is_labelled(images[0]):
-        return results
-    axes = _spec.axes_of_images(axis, len(images))
-    patches = (_labels.patch_of(image, own, crop) for image, own in zip(images, axes, strict=True))
+    axes = _spec.axes_of_images(options.axis, len(images))
+    patches = (_labels.patch_of(image, own, options.crop) for image, own in zip(images, axes, strict=True))
     return list(map(_labels.labelled_like, results, patches))

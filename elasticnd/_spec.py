@@ -25,6 +25,44 @@ Shape = tuple[int, ...]
 Matrix = tuple[tuple[float, ...], ...]
 
 
+class Options(NamedTuple):
+    """What a call says besides its arrays, as the caller has said it."""
+
+    order: Any = 3
+    mode: Any = "constant"
+    cval: Any = 0.0
+    crop: Any = None
+    prefilter: Any = True
+    axis: Any = None
+    rotate: Any = None
+    zoom: Any = None
+    about_frame: bool = False  # what affine maps, rotation and zoom act about: else the patch
+    frame: Shape | None = None  # the extents that the deformed axes must have
+
+    def of_image(self, index: int, count: int, component: int | None) -> Options:
+        """Return the options of one of several images; of a complex image, of its real (0) or imaginary (1) part."""
+        cval = _per_image("cval", self.cval, count)[index]
+        if component is not None:
+            cval = cval.imag if component else cval.real
+        return self._replace(
+            order=_per_image("order", self.order, count)[index],
+            mode=_per_image("mode", self.mode, count)[index],
+            cval=cval,
+            axis=axes_of_images(self.axis, count)[index],
+        )
+
+    def cropped(self, shape: Shape) -> Shape:
+        """Return the shape of the output, of an image whose extents may be symbols."""
+        if self.crop is None:
+            return shape
+        extents = list(shape)
+        axes = self.axis or range(len(shape) - len(self.crop), len(shape))
+        for axis, part in zip(axes, self.crop, strict=True):
+            start, stop, _ = part.indices(extents[axis])
+            extents[axis] = max(0, stop - start)
+        return tuple(extents)
+
+
 class ArrayInfo(NamedTuple):
     """Shape and dtype of an array, by whatever library."""
 
@@ -191,14 +229,14 @@ class PointsSpec:
 
 
 def normalize(
-    images: tuple[ArrayInfo, ...], displacement: ArrayInfo, affine: ArrayInfo | None, name: str, **options: Any
+    images: tuple[ArrayInfo, ...], displacement: ArrayInfo, affine: ArrayInfo | None, name: str, options: Options
 ) -> DeformSpec:
     """Check a call and bring it into one form; `name` is what the images are called there.
 
     A call like one before gets the specification of that one, where the options are such that equal ones are alike.
     """
-    alike = _PLAIN.issuperset(map(type, options.values())) or all(map(_is_plain, options.values()))
-    return (_normalize_cached if alike else _normalize)(images, displacement, affine, name, **options)
+    alike = _PLAIN.issuperset(map(type, options)) or all(map(_is_plain, options))
+    return (_normalize_cached if alike else _normalize)(images, displacement, affine, name, *options)
 
 
 _PLAIN = frozenset((type(None), bool, int, float, str))
@@ -213,24 +251,14 @@ def _normalize(
     displacement: ArrayInfo,
     affine: ArrayInfo | None,
     name: str,
-    *,
-    order: Any,
-    mode: Any,
-    cval: Any,
-    crop: Any,
-    prefilter: Any,
-    axis: Any,
-    rotate: Any,
-    zoom: Any,
-    about_frame: bool = False,
-    frame: Shape | None = None,
+    *given: Any,
 ) -> DeformSpec:
-    """Check a call. Affine maps, rotation and zoom act about the patch, or about the whole frame."""
+    options = Options(*given)
     names = [name] if len(images) == 1 else [f"{name}[{i}]" for i in range(len(images))]
     for label, image in zip(names, images, strict=True):
         _check_image(label, image)
     check_real("displacement", displacement)
-    axis_lists = axes_of_images(axis, len(images))
+    axis_lists = axes_of_images(options.axis, len(images))
     batch = _batch_shape(images[0], axis_lists[0], displacement, names[0])
     axes = [
         _image_axes(label, image, chosen, batch) for label, image, chosen in zip(names, images, axis_lists, strict=True)
@@ -240,17 +268,19 @@ def _normalize(
     for label, other in zip(names[1:], extents[1:], strict=True):
         if other != extent:
             reject_value(label, f"extent {other} along its deformed axes", f"{extent}, as {names[0]} has")
-    if frame is not None and extent != frame:
-        reject_value(names[0], f"extent {extent} along its deformed axes", f"{frame}, the shape of the deformation")
+    if options.frame is not None and extent != options.frame:
+        expected = f"{options.frame}, the shape of the deformation"
+        reject_value(names[0], f"extent {extent} along its deformed axes", expected)
     points = _grid_points(displacement, batch, extent)
-    window = _normalize_crop(crop, extent)
-    inverse = inverse_rotation_and_zoom(rotate, zoom, extent if about_frame else window.shape)
-    about_patch = not about_frame and (affine is not None or inverse is not None)
-    orders = _per_image("order", order, len(images))
-    modes = _per_image("mode", mode, len(images))
-    cvals = _per_image("cval", cval, len(images))
-    if not isinstance(prefilter, (bool, np.bool_)):
-        reject_type("prefilter", prefilter, "True or False")
+    window = _normalize_crop(options.crop, extent)
+    centred_in = extent if options.about_frame else window.shape
+    inverse = inverse_rotation_and_zoom(options.rotate, options.zoom, centred_in)
+    about_patch = not options.about_frame and (affine is not None or inverse is not None)
+    orders = _per_image("order", options.order, len(images))
+    modes = _per_image("mode", options.mode, len(images))
+    cvals = _per_image("cval", options.cval, len(images))
+    if not isinstance(options.prefilter, (bool, np.bool_)):
+        reject_type("prefilter", options.prefilter, "True or False")
     return DeformSpec(
         images=tuple(
             ImageSpec(
@@ -260,7 +290,7 @@ def _normalize(
                 order=_normalize_order(orders[i]),
                 mode=_normalize_mode(modes[i]),
                 cval=_normalize_cval(cvals[i], image.dtype),
-                prefilter=bool(prefilter),
+                prefilter=bool(options.prefilter),
             )
             for i, (image, own) in enumerate(zip(images, axes, strict=True))
         ),
@@ -275,33 +305,8 @@ def _normalize(
     )
 
 
-# True and 1 are equal, but not the same order: `typed` keeps them apart.
+# True and 1 are equal, but not the same order: `typed` keeps them apart, where they are arguments by themselves.
 _normalize_cached = lru_cache(maxsize=256, typed=True)(_normalize)
-
-
-def options_of_image(index: int, count: int, part: int | None, **options: Any) -> dict[str, Any]:
-    """Give the options of one of several images; of a complex image, of its real (0) or imaginary (1) part."""
-    cval = _per_image("cval", options["cval"], count)[index]
-    if part is not None:
-        cval = cval.imag if part else cval.real
-    return options | {
-        "order": _per_image("order", options["order"], count)[index],
-        "mode": _per_image("mode", options["mode"], count)[index],
-        "cval": cval,
-        "axis": axes_of_images(options["axis"], count)[index],
-    }
-
-
-def cropped_shape(shape: Shape, options: dict[str, Any]) -> Shape:
-    """Give the shape of the output, of an image whose extents may be symbols."""
-    if options["crop"] is None:
-        return shape
-    extents = list(shape)
-    axes = options["axis"] or range(len(shape) - len(options["crop"]), len(shape))
-    for axis, part in zip(axes, options["crop"], strict=True):
-        start, stop, _ = part.indices(extents[axis])
-        extents[axis] = max(0, stop - start)
-    return tuple(extents)
 
 
 def normalize_field(displacement: ArrayInfo, shape: Any, crop: Any) -> DeformSpec:

@@ -9,34 +9,33 @@ from functools import lru_cache
 from typing import Any
 
 from ._geometry import Mode
-from ._spec import DeformSpec, ImageSpec, PointsSpec, Window
+from ._spec import DeformSpec, ImageSpec, Options, PointsSpec, Window
 
 
-def text_of_options(options: dict[str, Any]) -> str:
+def text_of_options(options: Options) -> str:
     """Write the options of one image."""
-    crop, rotate = options["crop"], options["rotate"]
+    crop, rotate = options.crop, options.rotate
     if crop is not None:
         crop = [[part.start, part.stop, part.step] for part in crop]
     if isinstance(rotate, Mapping):
         rotate = {"planes": [[list(plane), float(degrees)] for plane, degrees in rotate.items()]}
     elif hasattr(rotate, "as_matrix"):
         rotate = rotate.as_matrix()
-    return json.dumps(options | {"crop": crop, "rotate": rotate}, default=lambda value: value.tolist())
+    fields = options._replace(crop=crop, rotate=rotate)._asdict()
+    return json.dumps(fields, default=lambda value: value.tolist())
 
 
 @lru_cache(maxsize=256)
-def options_from_text(text: str) -> dict[str, Any]:
+def options_from_text(text: str) -> Options:
     """Undo `text_of_options`."""
-    options: dict[str, Any] = json.loads(text)
-    if options["crop"] is not None:
-        options["crop"] = tuple(slice(*part) for part in options["crop"])
-    for name in ("axis", "frame"):
-        if options.get(name) is not None:
-            options[name] = tuple(options[name])
-    rotate = options["rotate"]
+    options = Options(**json.loads(text))
+    if options.crop is not None:
+        options = options._replace(crop=tuple(slice(*part) for part in options.crop))
+    axis, frame = (None if value is None else tuple(value) for value in (options.axis, options.frame))
+    rotate = options.rotate
     if isinstance(rotate, dict):
-        options["rotate"] = {tuple(plane): degrees for plane, degrees in rotate["planes"]}
-    return options
+        rotate = {tuple(plane): degrees for plane, degrees in rotate["planes"]}
+    return options._replace(axis=axis, frame=frame, rotate=rotate)
 
 
 def text_of_spec(spec: DeformSpec | PointsSpec) -> str:

@@ -315,10 +315,8 @@ class Deformation:
         >>> image.shape, labels.dtype
         ((64, 48, 3), dtype('int32'))
         """
-        transform = _apply.Transform(self._displacement, self._affine, self._rotate, self._zoom, about_frame=True)
-        return _apply.deform(
-            X, transform, axis, self._shape, order=order, mode=mode, cval=cval, crop=crop, prefilter=prefilter
-        )
+        options = _spec.Options(order, mode, cval, crop, prefilter, axis, self._rotate, self._zoom, True, self._shape)
+        return _apply.deform(X, self._displacement, self._affine, options)
 
     # ---- the map -----------------------------------------------------------------------------------------------------
 

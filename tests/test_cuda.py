@@ -203,10 +203,9 @@ def test_operators_along_directions(verb, crop, rng):
     """What derivatives of higher order, and those in forward mode, are made of; for patches of a frame's map too."""
     image = rng.random((2, 13, 12))
     points, change = rng.uniform(-1, 1, (2, 2, 3, 4)), rng.uniform(-0.1, 0.1, (2, 2, 3))
-    options = dict(order=3, mode="mirror", cval=0.3, crop=crop, prefilter=True, axis=(1, 2), rotate=None, zoom=None)
-    options["about_frame"] = True
+    options = _spec.Options(mode="mirror", cval=0.3, crop=crop, axis=(1, 2), about_frame=True)
     infos = (_spec.ArrayInfo(image.shape, "float64"), _spec.ArrayInfo(points[0].shape, "float64"))
-    spec = _spec.normalize(infos[:1], infos[1], _spec.ArrayInfo(MATRIX.shape, "float64"), "X", **options)
+    spec = _spec.normalize(infos[:1], infos[1], _spec.ArrayInfo(MATRIX.shape, "float64"), "X", options)
     if verb.startswith("displace"):
         field = rng.random(spec.field_shape)
         operator = Operator(spec, verb)
@@ -333,9 +332,9 @@ def test_buffers_of_xla(monkeypatch, rng):
         pytest.skip("this JAX has no buffer_callback")
     monkeypatch.setattr(bridge, "_place_of", lambda context: (np, contextlib.nullcontext()))
     image, points = rng.random((7, 6)), rng.uniform(-1, 1, (2, 3, 2))
-    options = dict(order=3, mode="mirror", cval=0.3, crop=None, prefilter=True, axis=None, rotate=None, zoom=None)
+    options = _spec.Options(mode="mirror", cval=0.3)
     infos = [bridge.info(jax.numpy.asarray(array)) for array in (image, points)]
-    spec = _spec.normalize((infos[0],), infos[1], None, "X", **options)
+    spec = _spec.normalize((infos[0],), infos[1], None, "X", options)
     for operator in (
         Operator(spec, "sample"),
         Operator(spec, "scatter", wants_image=True, wants_motion=True),
@@ -374,9 +373,9 @@ BRIDGED = [
 def bridged_call(operator, dtype, rng):
     """A specification, and operands for it in NumPy."""
     image, points = values(rng, (7, 6), np.dtype(dtype)), rng.uniform(-1, 1, (2, 3, 2))
-    options = dict(order=3, mode="mirror", cval=0.3, crop=None, prefilter=True, axis=None, rotate=None, zoom=None)
+    options = _spec.Options(mode="mirror", cval=0.3)
     shape = _spec.ArrayInfo(image.shape, np.dtype(dtype).name), _spec.ArrayInfo(points.shape, "float64")
-    spec = _spec.normalize((shape[0],), shape[1], None, "X", **options)
+    spec = _spec.normalize((shape[0],), shape[1], None, "X", options)
     return operator._replace(call=spec), _operators.flattened(
         operator._replace(call=spec), Operands(image, image, (points,))
     )

@@ -24,10 +24,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:torch.asarray. unspecified requi
 DOUBLE = 1e-11
 SINGLE = 2e-5  # of positions of some hundred voxels
 
-DEFAULTS = {"order": 3, "mode": "constant", "cval": 0.0, "crop": None, "prefilter": True, "axis": None} | dict.fromkeys(
-    ("rotate", "zoom")
-)
-
 
 class Library(NamedTuple):
     """A library of arrays: how tests use it."""
@@ -87,7 +83,7 @@ in_each_library = pytest.mark.parametrize("library", LIBRARIES, indirect=True)
 
 def spec_of(image, displacement, affine=None, **options):
     infos = [None if a is None else _spec.ArrayInfo(a.shape, a.dtype.name) for a in (image, displacement, affine)]
-    return _spec.normalize((infos[0],), infos[1], infos[2], "X", **DEFAULTS | options)
+    return _spec.normalize((infos[0],), infos[1], infos[2], "X", _spec.Options(**options))
 
 
 def sample(library, image, displacement, affine=None, linear=False, **options):

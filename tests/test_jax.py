@@ -18,7 +18,7 @@ from jax.test_util import check_grads  # noqa: E402
 
 from elasticnd._bridges import jax as bridge  # noqa: E402
 from elasticnd._operators import Operands, Operator, flattened  # noqa: E402
-from elasticnd._spec import normalize  # noqa: E402
+from elasticnd._spec import Options, normalize  # noqa: E402
 
 MATRIX = jnp.asarray([[1.1, 0.1, 0.3], [-0.2, 0.9, 0.2]])
 
@@ -507,9 +507,9 @@ def test_compiled_core_is_used():
 def test_plain_operations_do_the_same(order, mode, directions, rng):
     """Every operator, by the core and by operations of JAX."""
     x, d, a = arrays(rng, batch=(2,))
-    options = dict(order=order, mode=mode, cval=0.3, crop=(slice(1, 6), slice(5)), prefilter=True, axis=(1, 2))
+    options = Options(order, mode, 0.3, crop=(slice(1, 6), slice(5)), axis=(1, 2), rotate=20, zoom=1.1)
     infos = map(bridge.info, (x, d, a))
-    spec = normalize((next(infos),), next(infos), next(infos), "X", **options, rotate=20, zoom=1.1)
+    spec = normalize((next(infos),), next(infos), next(infos), "X", options)
     pairs = tuple(
         (jnp.asarray(rng.standard_normal(d.shape)), jnp.asarray(rng.standard_normal(a.shape)))
         for _ in range(directions)

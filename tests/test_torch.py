@@ -220,8 +220,8 @@ def test_operator_check(name, layout, is_batch, rng):
         matrix = lay_out(matrix)
     motion = (displacement,) if "displace" in operator.verb else (displacement, matrix)
     infos = [torch_tensors.info(tensor) for tensor in (image, *motion)]
-    options = dict(order=3, mode="mirror", cval=0.0, crop=None, prefilter=True, axis=(-2, -1), rotate=None, zoom=None)
-    spec = _spec.normalize((infos[0],), infos[1], infos[2] if len(infos) > 2 else None, "X", **options)
+    options = _spec.Options(mode="mirror", axis=(-2, -1))
+    spec = _spec.normalize((infos[0],), infos[1], infos[2] if len(infos) > 2 else None, "X", options)
     gradient = (
         lay_out(torch.zeros(spec.field_shape, dtype=image.dtype)) if operator.verb == "displace_adjoint" else image
     )

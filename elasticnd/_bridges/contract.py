@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from .._rules import Algebra
-from .._spec import ArrayInfo, DeformSpec, PointsSpec, Shape
+from .._spec import ArrayInfo, DeformSpec, Options, PointsSpec, Shape
 
 Array = Any  # of the bridge's framework
 
@@ -66,9 +66,7 @@ class Bridge(Protocol):
     def is_deferred(self, arrays: Sequence[Any], /) -> bool:
         """Return whether a call is recorded and checked when it runs, since shapes are not known yet."""
 
-    def deferred(
-        self, images: Sequence[Array], displacement: Any, affine: Any, options: dict[str, Any], /
-    ) -> list[Array]:
+    def deferred(self, images: Sequence[Array], displacement: Any, affine: Any, options: Options, /) -> list[Array]:
         """Record a call."""
 
     def forward(
@@ -116,6 +114,6 @@ def is_deferred(arrays: Sequence[Any]) -> bool:
     return False
 
 
-def deferred(images: Sequence[Array], displacement: Any, affine: Any, options: dict[str, Any]) -> list[Array]:
+def deferred(images: Sequence[Array], displacement: Any, affine: Any, options: Options) -> list[Array]:
     """Raise an error, as no call is deferred."""
     raise NotImplementedError("every call is checked at once")

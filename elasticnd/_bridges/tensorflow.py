@@ -17,7 +17,7 @@ from .._config import forced_engine
 from .._engines.kernels import import_cupy
 from .._errors import reject_type, reject_value
 from .._operators import Operands, Operator, flattened, structured
-from .._spec import ArrayInfo, DeformSpec, PointsSpec
+from .._spec import ArrayInfo, DeformSpec, Options, PointsSpec
 from . import eager, operations, tensorflow_names
 
 Tensor = Any
@@ -220,7 +220,7 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
 class Deferred(NamedTuple):
     """A call whose shapes are not known: the options of one image."""
 
-    options: dict[str, Any]
+    options: Options
     has_affine: bool
     fixed_linear: Any
     dtype: str
@@ -231,10 +231,10 @@ class Deferred(NamedTuple):
         """Check the call, now that there are arrays."""
         image = ArrayInfo(tuple(map(int, image_shape)), self.dtype)
         affine = eager.info(operands.motion[1]) if self.has_affine else None
-        return _spec.normalize((image,), eager.info(operands.motion[0]), affine, "X", **self.options)
+        return _spec.normalize((image,), eager.info(operands.motion[0]), affine, "X", self.options)
 
 
-def deferred(images: Sequence[Tensor], displacement: Any, affine: Any, options: dict[str, Any]) -> list[Tensor]:
+def deferred(images: Sequence[Tensor], displacement: Any, affine: Any, options: Options) -> list[Tensor]:
     """Record a call."""
     if _is_plain():
         shape = next(image.shape for image in images if not image.shape.is_fully_defined())
@@ -244,12 +244,12 @@ def deferred(images: Sequence[Tensor], displacement: Any, affine: Any, options: 
     if affine is not None:
         affine = small_array("affine", affine)
         unit = (1,) * (int(affine.shape[-1]) - 1)
-        matrix = _affine.inverse_rotation_and_zoom(options["rotate"], options["zoom"], unit)
+        matrix = _affine.inverse_rotation_and_zoom(options.rotate, options.zoom, unit)
         fixed = None if matrix is None else matrix[:, :-1]
     motion = _motion(displacement, affine)
 
     def call(k: int, part: int, parts: Sequence[Tensor]) -> Deferred:
-        own = _spec.options_of_image(k, len(images), part if len(parts) > 1 else None, **options)
+        own = options.of_image(k, len(images), part if len(parts) > 1 else None)
         image = parts[part]
         return Deferred(
             own, affine is not None, fixed, image.dtype.name, image.shape, tf.shape(image, out_type=tf.int64)
@@ -304,7 +304,7 @@ def _known_shapes(operator: Operator, likes: Sequence[Tensor]) -> list[Any]:
     """Give the shapes of the results of a call that runs later, as far as they are known."""
     call: Deferred = operator.call
     if operator.verb == "sample":
-        crop = call.options["crop"]
+        crop = call.options.crop
         return [call.shape if crop is None else [None] * call.shape.rank if call.shape.rank else None]
     return [call.shape, *(like.shape for like in likes[1:])] if operator.wants_image else [x.shape for x in likes]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .. import _affine, _operators
 from .._operators import Operands, Operator, flattened
-from .._spec import DeformSpec, PointsSpec
+from .._spec import DeformSpec, Options, PointsSpec
 from . import eager, operations
 from . import torch_tensors as tensors
 from .torch_calculus import Calculus, pulled, pushed, remember
@@ -183,7 +183,7 @@ def _has_symbols(tensor: Tensor) -> bool:
     return tensors.needs_dispatcher((tensor,)) and not all(type(extent) is int for extent in tensor.shape)
 
 
-def deferred(images: Sequence[Tensor], displacement: Any, affine: Any, options: dict[str, Any]) -> list[Tensor]:
+def deferred(images: Sequence[Tensor], displacement: Any, affine: Any, options: Options) -> list[Tensor]:
     """Record a call."""
     from .torch_operator import deferred as record  # noqa: PLC0415 - see there
 

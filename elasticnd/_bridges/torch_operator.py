@@ -19,7 +19,7 @@ from torch.autograd import forward_ad
 
 from .. import _affine, _operators, _rules, _spec
 from .._operators import Operands, Operator, flattened, structured
-from .._spec import ArrayInfo, DeformSpec, PointsSpec, Shape
+from .._spec import ArrayInfo, DeformSpec, Options, PointsSpec, Shape
 from .._texts import options_from_text, spec_from_text, text_of_options, text_of_spec
 from . import operations, torch_compat
 from . import torch_tensors as tensors_of
@@ -44,7 +44,7 @@ class Deferred(NamedTuple):
             return spec.fixed_linear
         options = options_from_text(self.text)
         unit = (1,) * self.deformed_axes
-        matrix = _affine.inverse_rotation_and_zoom(options["rotate"], options["zoom"], unit)
+        matrix = _affine.inverse_rotation_and_zoom(options.rotate, options.zoom, unit)
         return None if matrix is None else matrix[:, :-1].tolist()
 
     def spec_of(self, operands: Operands) -> DeformSpec | PointsSpec:
@@ -56,14 +56,14 @@ class Deferred(NamedTuple):
         image = ArrayInfo(tuple(map(int, self.image_shape)), tensors_of.name_of(like.dtype))
         displacement = tensors_of.info(operands.motion[0])
         affine = tensors_of.info(operands.motion[1]) if self.has_affine else None
-        return _spec.normalize((image,), displacement, affine, "X", **options_from_text(self.text))
+        return _spec.normalize((image,), displacement, affine, "X", options_from_text(self.text))
 
     def output_shape(self) -> Sequence[int]:
         """Return the shape of the output; extents may be symbols."""
         spec = spec_from_text(self.text)
         if isinstance(spec, DeformSpec):
             return spec.output_shape(spec.images[0])
-        return _spec.cropped_shape(self.image_shape, options_from_text(self.text))
+        return options_from_text(self.text).cropped(self.image_shape)
 
 
 @lru_cache(maxsize=256)
@@ -137,7 +137,7 @@ def _evaluation_program(batch: Shape, extent: Shape, points: Shape, count: int, 
 # ---- calls that are checked when they run ----------------------------------------------------------------------------
 
 
-def deferred(images: Sequence[Tensor], displacement: Any, affine: Any, options: dict[str, Any]) -> list[Tensor]:
+def deferred(images: Sequence[Tensor], displacement: Any, affine: Any, options: Options) -> list[Tensor]:
     """Record a call."""
     _check_recorder()
     if tensors_of.is_foreign(images[0]):
@@ -145,14 +145,14 @@ def deferred(images: Sequence[Tensor], displacement: Any, affine: Any, options: 
     displacement, affine = _small_arrays(images[0], displacement, affine)
     axes = 0 if affine is None else operator_module.index(torch_compat.shape_of(affine)[-1]) - 1
     motion = (displacement,) if affine is None else (displacement, affine[..., :axes, :])
-    constant = {name: _specialised(option) for name, option in options.items()}
+    constant = [_specialised(option) for option in options]
     results = []
     for k, image in enumerate(images):
         plain = tensors_of.unwrapped(image)
         sources = torch.view_as_real(plain.resolve_conj()).unbind(-1) if plain.is_complex() else (plain,)
         parts = []
         for part, source in enumerate(sources):
-            program = _sample_program(k, len(images), part, len(sources), affine is not None, axes, **constant)
+            program = _sample_program(k, len(images), part, len(sources), affine is not None, axes, *constant)
             parts.append(OPERATOR([source, *motion], [], program)[0])
         result = parts[0] if len(parts) == 1 else torch.complex(parts[0], parts[1])
         results.append(tensors_of.wrapped_like(result, image))
@@ -166,12 +166,12 @@ def _small_arrays(image: Tensor, displacement: Any, affine: Any) -> tuple[Tensor
 
 @torch.compiler.disable  # a compiler would take the arrays of NumPy in there for tensors
 def _deformed_between_programs(
-    images: Sequence[Tensor], displacement: Any, affine: Any, options: dict[str, Any]
+    images: Sequence[Tensor], displacement: Any, affine: Any, options: Options
 ) -> list[Tensor]:
     displacement, affine = _small_arrays(images[0], displacement, affine)
     matrix = None if affine is None else tensors_of.info(affine)
     infos = tuple(map(tensors_of.info, images))
-    spec = _spec.normalize(infos, tensors_of.info(displacement), matrix, "X", **options)
+    spec = _spec.normalize(infos, tensors_of.info(displacement), matrix, "X", options)
     return operations.forward(tensors_of.operations_on(images[0]), spec, images, displacement, affine)
 
 
@@ -185,8 +185,8 @@ def _specialised(option: Any) -> Any:
 
 
 @torch.compiler.assume_constant_result
-def _sample_program(index: int, images: int, part: int, parts: int, has_affine: bool, axes: int, **options: Any) -> str:
-    own = _spec.options_of_image(index, images, part if parts > 1 else None, **options)
+def _sample_program(index: int, images: int, part: int, parts: int, has_affine: bool, axes: int, *options: Any) -> str:
+    own = Options(*options).of_image(index, images, part if parts > 1 else None)
     return program_of(Operator(Deferred(text_of_options(own), has_affine, axes), "sample"))
 
 
