@@ -1,0 +1,112 @@
+"""Which file of the package imports which: downwards only, and never in a circle."""
+
+import ast
+from pathlib import Path
+
+import elasticnd
+
+PACKAGE = Path(elasticnd.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
+}
+# From the top to the bottom: a module imports what is below it, or beside it in its own layer.
+LAYERS = (
+    ("__main__", "_command", "_demo", "_files", "_levels", "_output", "_pairs", "_progress", "_rotation", "_signals"),
+    ("keras", "torch", "jax", "tf"),
+    ("__init__",),
+    ("_named",),
+    ("_api", "deformation"),
+    ("_apply",),
+    ("_routes",),
+    ("_bridges",),
+    ("_texts",),
+    ("_rules", "_operators"),
+    ("_engines",),
+    ("_spec",),
+    ("_affine", "_geometry", "_labels", "_numbers"),
+    ("_config", "_dtypes", "_errors", "_extras", "_floating_point"),
+)
+
+
+def arrows():
+    """Return the imports among modules of the package, those within functions too, but not those for types alone."""
+    return {
+        name: sorted(set(imports(name, ast.parse(path.read_text(encoding="utf-8"))))) for name, path in MODULES.items()
+    }
+
+
+def imports(name, tree):
+    is_package = MODULES[name].name == "__init__.py"
+    own = name.split(".") if name != "__init__" else []
+    package = own if is_package else own[:-1]
+    for node in nodes(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                first, *rest = alias.name.split(".")
+                if first == "elasticnd":
+                    yield ".".join(rest) or "__init__"
+        elif isinstance(node, ast.ImportFrom):
+            parts = (node.module or "").split(".") if node.module else []
+            if node.level:
+                parts = package[: len(package) - node.level + 1] + parts
+            elif parts[0] != "elasticnd":
+                continue
+            else:
+                parts = parts[1:]
+            for alias in node.names:
+                module = ".".join([*parts, alias.name])
+                found = module if module in MODULES else ".".join(parts) or "__init__"
+                if found != name and module != "_core":  # the compiled module, which imports nothing
+                    yield found
+
+
+def nodes(tree):
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from nodes(node)
+
+
+def layer_of(name):
+    first = name.partition(".")[0]
+    return next(number for number, layer in enumerate(LAYERS) if first in layer)
+
+
+def test_every_module_has_a_layer():
+    assert {name.partition(".")[0] for name in MODULES} == {name for layer in LAYERS for name in layer}
+
+
+def test_nothing_imports_what_is_above():
+    upward = [
+        (name, other) for name, others in arrows().items() for other in others if layer_of(other) < layer_of(name)
+    ]
+    assert not upward
+
+
+def circle(graph):
+    """Return one circle of a graph, or nothing."""
+    done, path = set(), []
+
+    def visit(name):
+        if name in path:
+            return path[path.index(name) :]
+        if name in done:
+            return []
+        path.append(name)
+        found = next(filter(None, map(visit, graph[name])), [])
+        path.pop()
+        done.add(name)
+        return found
+
+    return next(filter(None, map(visit, graph)), [])
+
+
+def test_there_is_no_circle():
+    assert not circle(arrows())
+
+
+def test_circles_and_arrows_are_found():
+    assert circle({"a": ["b"], "b": ["c"], "c": ["b"]}) == ["b", "c"]
+    assert list(imports("_bridges.eager", ast.parse("def f():\n    from .._routes import bridge_of"))) == ["_routes"]
