@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike
 
 from . import _apply, _labels, _spec
 from ._bridges import eager
@@ -14,6 +14,7 @@ from ._errors import reject_type, reject_value
 from ._floating_point import in_default_state
 from ._routes import bridge_of, common_bridge
 from ._spec import Options
+from ._types import Array, ArrayT, Axes, Floats, Images, Numbers, NumpyArray, Rotation, Seed, Zoom
 
 
 class Gradients(NamedTuple):
@@ -29,24 +30,24 @@ class Gradients(NamedTuple):
         With respect to the affine matrix, if there is one.
     """
 
-    image: Any
-    displacement: Any
-    affine: Any
+    image: Array
+    displacement: Array
+    affine: Array | None
 
 
 def deform_grid(
-    X: Any,
-    displacement: Any,
+    X: Images,
+    displacement: Array,
     order: int | Sequence[int] = 3,
     mode: str | Sequence[str] = "constant",
-    cval: Any = 0.0,
+    cval: Numbers = 0.0,
     crop: Sequence[slice] | None = None,
     prefilter: bool = True,
-    axis: int | Sequence[int] | Sequence[Sequence[int]] | None = None,
-    affine: Any = None,
-    rotate: float | Mapping[tuple[int, int], float] | Any = None,
-    zoom: float | Sequence[float] | None = None,
-) -> Any:
+    axis: Axes | None = None,
+    affine: Array | None = None,
+    rotate: Rotation | None = None,
+    zoom: Zoom | None = None,
+) -> Images:
     """Deform an image, or several alike, with a grid of displacements.
 
     A cubic B-spline through the displacements of the control points gives a displacement to every voxel of the
@@ -155,22 +156,22 @@ def deform_grid(
 
 @in_default_state
 def deform_random_grid(
-    X: Any,
+    X: Images,
     sigma: float | Sequence[float] = 25,
     points: int | Sequence[int] = 3,
     order: int | Sequence[int] = 3,
     mode: str | Sequence[str] = "constant",
-    cval: Any = 0.0,
+    cval: Numbers = 0.0,
     crop: Sequence[slice] | None = None,
     prefilter: bool = True,
-    axis: int | Sequence[int] | Sequence[Sequence[int]] | None = None,
-    affine: Any = None,
-    rotate: float | Mapping[tuple[int, int], float] | Any = None,
-    zoom: float | Sequence[float] | None = None,
+    axis: Axes | None = None,
+    affine: Array | None = None,
+    rotate: Rotation | None = None,
+    zoom: Zoom | None = None,
     *,
-    rng: Any = None,
+    rng: Seed = None,
     batch_dims: int = 0,
-) -> Any:
+) -> Images:
     """Deform an image, or several alike, with a grid of random displacements.
 
     The displacements of the control points are drawn by `random_displacement` from a normal distribution. Several
@@ -248,8 +249,8 @@ def random_displacement(
     *,
     ndim: int | None = None,
     batch_shape: Sequence[int] = (),
-    rng: Any = None,
-) -> NDArray[np.float64]:
+    rng: Seed = None,
+) -> Floats:
     """Draw the displacements of a control grid from a normal distribution.
 
     Parameters
@@ -288,10 +289,23 @@ def random_displacement(
     return eager.random_normal((*batch, len(counts), *counts), scale, None, rng)
 
 
-@in_default_state
+@overload
 def dense_displacement(
-    displacement: Any, shape: Sequence[int], *, crop: Sequence[slice] | None = None
-) -> NDArray[np.float64]:
+    displacement: NumpyArray | list[Array] | tuple[Array, ...],
+    shape: Sequence[int],
+    *,
+    crop: Sequence[slice] | None = None,
+) -> Floats: ...
+
+
+@overload
+def dense_displacement(
+    displacement: ArrayT, shape: Sequence[int], *, crop: Sequence[slice] | None = None
+) -> ArrayT: ...
+
+
+@in_default_state
+def dense_displacement(displacement: Array, shape: Sequence[int], *, crop: Sequence[slice] | None = None) -> Array:
     """Evaluate the displacement at every voxel.
 
     This is the field that `deform_grid` uses, without affine, rotation and zoom: the cubic B-spline through the control
@@ -334,22 +348,21 @@ def dense_displacement(
     bridge = bridge_of("displacement", displacement)
     grid = bridge.small_array("displacement", displacement, None)
     spec = _spec.normalize_field(bridge.info(grid), shape, crop)
-    result: NDArray[np.float64] = bridge.dense(spec, grid)
-    return result
+    return bridge.dense(spec, grid)
 
 
 @in_default_state
 def source_box(
-    displacement: Any,
+    displacement: Array,
     shape: Sequence[int],
     crop: Sequence[slice] | None = None,
     order: int = 3,
     mode: str = "constant",
     prefilter: bool = True,
-    affine: Any = None,
-    rotate: float | Mapping[tuple[int, int], float] | Any = None,
-    zoom: float | Sequence[float] | None = None,
-    dtype: Any = np.float64,
+    affine: Array | None = None,
+    rotate: Rotation | None = None,
+    zoom: Zoom | None = None,
+    dtype: DTypeLike = np.float64,
 ) -> tuple[slice, ...]:
     """Find the part of the image that a patch of the output depends on, before anything is computed.
 
@@ -415,19 +428,19 @@ def source_box(
 
 @in_default_state
 def deform_grid_gradient(
-    dY: Any,
-    displacement: Any,
+    dY: Images,
+    displacement: Array,
     order: int | Sequence[int] = 3,
     mode: str | Sequence[str] = "constant",
-    cval: Any = 0.0,
+    cval: Numbers = 0.0,
     crop: Sequence[slice] | None = None,
     prefilter: bool = True,
-    axis: int | Sequence[int] | Sequence[Sequence[int]] | None = None,
+    axis: Axes | None = None,
     X_shape: Sequence[int] | Sequence[Sequence[int]] | None = None,
-    affine: Any = None,
-    rotate: float | Mapping[tuple[int, int], float] | Any = None,
-    zoom: float | Sequence[float] | None = None,
-) -> Any:
+    affine: Array | None = None,
+    rotate: Rotation | None = None,
+    zoom: Zoom | None = None,
+) -> Images:
     """Pull the gradient of the output of `deform_grid` back to its image.
 
     The output depends linearly on the image; this is the exact transpose of that map, the prefilter included. Pass
@@ -498,18 +511,18 @@ def deform_grid_gradient(
 
 @in_default_state
 def deform_grid_vjp(
-    dY: Any,
-    X: Any,
-    displacement: Any,
+    dY: Array,
+    X: Array,
+    displacement: Array,
     order: int | Sequence[int] = 3,
     mode: str | Sequence[str] = "constant",
-    cval: Any = 0.0,
+    cval: Numbers = 0.0,
     crop: Sequence[slice] | None = None,
     prefilter: bool = True,
-    axis: int | Sequence[int] | Sequence[Sequence[int]] | None = None,
-    affine: Any = None,
-    rotate: float | Mapping[tuple[int, int], float] | Any = None,
-    zoom: float | Sequence[float] | None = None,
+    axis: Axes | None = None,
+    affine: Array | None = None,
+    rotate: Rotation | None = None,
+    zoom: Zoom | None = None,
 ) -> Gradients:
     """Pull the gradient of the output of `deform_grid` back to image, control grid and affine matrix.
 

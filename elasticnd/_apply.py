@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 from . import _labels, _spec
 from ._bridges.contract import Bridge
@@ -11,6 +11,7 @@ from ._errors import reject_value
 from ._floating_point import in_default_state
 from ._routes import bridge_of, common_bridge
 from ._spec import Options
+from ._types import Array, Images
 
 
 class Call(NamedTuple):
@@ -18,11 +19,11 @@ class Call(NamedTuple):
 
     bridge: Bridge
     spec: _spec.DeformSpec
-    displacement: Any
-    affine: Any
+    displacement: Array
+    affine: Array | None
 
 
-def as_list(argument: str, X: Any) -> list[Any]:
+def as_list(argument: str, X: Array) -> list[Array]:
     """Return several images, which come in a list or tuple, as a list; anything else is one image."""
     if not isinstance(X, (list, tuple)):
         return [X]
@@ -31,7 +32,7 @@ def as_list(argument: str, X: Any) -> list[Any]:
     return list(X)
 
 
-def with_and_without_labels(argument: str, X: Any) -> tuple[list[Any], list[Any]]:
+def with_and_without_labels(argument: str, X: Array) -> tuple[list[Array], list[Array]]:
     """Return images as a list, as they came and without labels."""
     given = as_list(argument, X)
     if len(given) > 1:
@@ -39,19 +40,20 @@ def with_and_without_labels(argument: str, X: Any) -> tuple[list[Any], list[Any]
     return given, list(map(_labels.unlabelled, given))
 
 
-def names_of(argument: str, count: int, X: Any) -> list[str]:
+def names_of(argument: str, count: int, X: Array) -> list[str]:
     """Return what each image is called in messages."""
     return [f"{argument}[{i}]" for i in range(count)] if isinstance(X, (list, tuple)) else [argument]
 
 
-def like_input(X: Any, results: list[Any]) -> Any:
+def like_input(X: Images, results: list[Array]) -> Images:
     """Return one result for one image, and a list or tuple for a list or tuple."""
+    alike: Array = results[0]
     if isinstance(X, (list, tuple)):
-        return type(X)(results) if type(X) in (list, tuple) else list(results)
-    return results[0]
+        alike = type(X)(results) if type(X) in (list, tuple) else list(results)
+    return cast("Images", alike)
 
 
-def image_bridge(argument: str, images: list[Any], X: Any) -> Bridge:
+def image_bridge(argument: str, images: list[Array], X: Array) -> Bridge:
     """Return the bridge that serves all images, checked."""
     if not isinstance(X, (list, tuple)):
         (image,) = images
@@ -68,9 +70,9 @@ def image_bridge(argument: str, images: list[Any], X: Any) -> Bridge:
 def prepare(
     argument: str,
     bridge: Bridge,
-    images: Sequence[Any],
-    displacement: Any,
-    affine: Any,
+    images: Sequence[Array],
+    displacement: Array,
+    affine: Array | None,
     options: Options,
     shapes: Sequence[_spec.Shape] | None = None,
 ) -> Call:
@@ -86,7 +88,7 @@ def prepare(
 
 
 @in_default_state
-def deform(X: Any, displacement: Any, affine: Any, options: Options) -> Any:
+def deform(X: Images, displacement: Array, affine: Array | None, options: Options) -> Images:
     """Deform images."""
     given, images = with_and_without_labels("X", X)
     bridge = image_bridge("X", images, X)
@@ -105,7 +107,7 @@ def deform(X: Any, displacement: Any, affine: Any, options: Options) -> Any:
     return like_input(X, results)
 
 
-def _labelled(images: list[Any], results: list[Any], options: Options) -> list[Any]:
+def _labelled(images: list[Array], results: list[Array], options: Options) -> list[Array]:
     """Restore coordinates and attributes; those of the voxels that results are of."""
     axes = _spec.axes_of_images(options.axis, len(images))
     patches = (_labels.patch_of(image, own, options.crop) for image, own in zip(images, axes, strict=True))

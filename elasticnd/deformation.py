@@ -7,20 +7,25 @@ import math
 import os
 import sys
 import zipfile
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from . import _affine, _apply, _labels, _spec
 from ._bridges import eager
-from ._bridges.contract import Bridge
+from ._bridges.contract import Bridge, LinearAlgebra
 from ._errors import describe, reject_type, reject_value
 from ._floating_point import in_default_state
 from ._routes import bridge_of
+from ._types import Array, Axes, Images, Numbers, NumpyArray, Rotation, Seed, Unchecked, Zoom
 
 _FORMAT = "elasticnd deformation"
 _VERSION = 1
+
+
+# Shape, rotation, zoom and world matrix.
+_Constants: TypeAlias = tuple[_spec.Shape, _spec.Matrix | None, tuple[float, ...] | None, _spec.Matrix | None]
 
 
 class Deformation:
@@ -85,8 +90,8 @@ class Deformation:
     (2, 2)
     """
 
-    _displacement: Any
-    _affine: Any
+    _displacement: Array
+    _affine: Array | None
     _shape: _spec.Shape
     _rotate: _spec.Matrix | None
     _zoom: tuple[float, ...] | None
@@ -95,13 +100,13 @@ class Deformation:
     @in_default_state
     def __init__(
         self,
-        displacement: Any,
+        displacement: Array,
         shape: Sequence[int],
         *,
-        affine: Any = None,
-        rotate: float | Mapping[tuple[int, int], float] | Any = None,
-        zoom: float | Sequence[float] | None = None,
-        to_world: Any = None,
+        affine: Array | None = None,
+        rotate: Rotation | None = None,
+        zoom: Zoom | None = None,
+        to_world: Array | None = None,
     ) -> None:
         extent = _spec.normalize_frame(shape)
         displacement, affine = _labels.unlabelled(displacement), _labels.unlabelled(affine)
@@ -117,7 +122,7 @@ class Deformation:
         world = None if to_world is None else _as_matrix(_affine.world_matrix(to_world, spec.axes))
         self._set(points, matrix, (extent, rotation, factors, world))
 
-    def _set(self, displacement: Any, affine: Any, constants: tuple[Any, ...]) -> None:
+    def _set(self, displacement: Array, affine: Array | None, constants: _Constants) -> None:
         _register_with_jax()
         values = {"_displacement": displacement, "_affine": affine}
         values |= dict(zip(("_shape", "_rotate", "_zoom", "_world"), constants, strict=True))
@@ -125,17 +130,17 @@ class Deformation:
             object.__setattr__(self, name, value)
 
     @classmethod
-    def _unchecked(cls, displacement: Any, affine: Any, constants: tuple[Any, ...]) -> Deformation:
+    def _unchecked(cls, displacement: Array, affine: Array | None, constants: _Constants) -> Deformation:
         """Make one of checked parts, or of what stands for its arrays while a framework traces a program."""
         made = object.__new__(cls)
         made._set(displacement, affine, constants)
         return made
 
     @property
-    def _constants(self) -> tuple[Any, ...]:
+    def _constants(self) -> _Constants:
         return self._shape, self._rotate, self._zoom, self._world
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: Unchecked) -> None:
         raise AttributeError(f"{name}: a Deformation cannot be changed; make another one")
 
     def __delattr__(self, name: str) -> None:
@@ -144,7 +149,7 @@ class Deformation:
     def __copy__(self) -> Deformation:
         return self
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return Deformation._unchecked, (self._displacement, self._affine, self._constants)
 
     @classmethod
@@ -156,11 +161,11 @@ class Deformation:
         points: int | Sequence[int] = 3,
         *,
         batch_shape: Sequence[int] = (),
-        rng: Any = None,
-        affine: Any = None,
-        rotate: float | Mapping[tuple[int, int], float] | Any = None,
-        zoom: float | Sequence[float] | None = None,
-        to_world: Any = None,
+        rng: Seed = None,
+        affine: Array | None = None,
+        rotate: Rotation | None = None,
+        zoom: Zoom | None = None,
+        to_world: Array | None = None,
     ) -> Deformation:
         """Draw a random deformation, as `random_displacement` draws its control grid.
 
@@ -202,7 +207,7 @@ class Deformation:
         return cls(displacement, extent, affine=affine, rotate=rotate, zoom=zoom, to_world=to_world)
 
     @classmethod
-    def identity(cls, shape: Sequence[int], *, to_world: Any = None) -> Deformation:
+    def identity(cls, shape: Sequence[int], *, to_world: Array | None = None) -> Deformation:
         """Return the deformation that moves nothing.
 
         Parameters
@@ -228,7 +233,7 @@ class Deformation:
     # ---- attributes --------------------------------------------------------------------------------------------------
 
     @property
-    def displacement(self) -> Any:
+    def displacement(self) -> Array:
         """Displacements of the control points, in voxels."""
         return self._displacement
 
@@ -253,7 +258,7 @@ class Deformation:
         return tuple(self._displacement.shape[: -self.ndim - 1])
 
     @property
-    def affine(self) -> Any:
+    def affine(self) -> Array:
         """The forward affine map, rotation and zoom composed in: (n, n + 1), or one for each batch item; else None."""
         fixed = _affine.rotation_and_zoom(self._rotate, self._zoom, self._shape)
         if self._affine is None:
@@ -267,7 +272,7 @@ class Deformation:
         return algebra.joined(matrix[..., :-1] @ linear, moved)
 
     @property
-    def to_world(self) -> Any:
+    def to_world(self) -> Array:
         """The frame's index-to-world matrix, (n + 1, n + 1), or None."""
         return None if self._world is None else np.array(self._world)
 
@@ -275,14 +280,14 @@ class Deformation:
 
     def apply(
         self,
-        X: Any,
+        X: Images,
         order: int | Sequence[int] = 3,
         mode: str | Sequence[str] = "constant",
-        cval: Any = 0.0,
+        cval: Numbers = 0.0,
         crop: Sequence[slice] | None = None,
         prefilter: bool = True,
-        axis: int | Sequence[int] | Sequence[Sequence[int]] | None = None,
-    ) -> Any:
+        axis: Axes | None = None,
+    ) -> Images:
         """Deform an image, or several in the same way.
 
         Parameters
@@ -320,7 +325,7 @@ class Deformation:
 
     # ---- the map -----------------------------------------------------------------------------------------------------
 
-    def field(self, crop: Sequence[slice] | None = None) -> Any:
+    def field(self, crop: Sequence[slice] | None = None) -> Array:
         """Compute the displacement ``d`` of every voxel, without the affine map.
 
         Parameters
@@ -344,7 +349,7 @@ class Deformation:
         return bridge.dense(spec, self._displacement)
 
     @in_default_state
-    def source_points(self, f: Any) -> Any:
+    def source_points(self, f: Array) -> Array:
         """Compute where output positions look in the image, ``x(f) = T⁻¹(f) + d(f)``: from output to input.
 
         Parameters
@@ -384,7 +389,7 @@ class Deformation:
         return at.reshaped(turned + offset + moved, ())
 
     @in_default_state
-    def jacobian(self, f: Any = None, crop: Sequence[slice] | None = None) -> Any:
+    def jacobian(self, f: Array | None = None, crop: Sequence[slice] | None = None) -> Array:
         """Compute the Jacobian matrix of the map, ``J_ij = ∂x_i / ∂f_j``.
 
         Parameters
@@ -420,8 +425,8 @@ class Deformation:
 
     @in_default_state
     def jacobian_determinant(
-        self, f: Any = None, crop: Sequence[slice] | None = None, *, relative: bool = False
-    ) -> Any:
+        self, f: Array | None = None, crop: Sequence[slice] | None = None, *, relative: bool = False
+    ) -> Array:
         """Compute the determinant of the Jacobian matrix: how much the map enlarges volumes, from output to input.
 
         Where it is zero or negative, the mapping folds.
@@ -464,7 +469,7 @@ class Deformation:
             return algebra.reshaped(volume, (*self.batch_shape, *at.lead))
         return algebra.reshaped(volume, (*self.batch_shape, *at.window.shape))
 
-    def _jacobian(self, f: Any, crop: Any) -> tuple[Any, _At]:
+    def _jacobian(self, f: Array, crop: Sequence[slice] | None) -> tuple[Array, _At]:
         if f is not None and crop is not None:
             reject_value("crop", describe(crop), "None, since positions f are given")
         at = self._at_voxels(crop) if f is None else self._at(f)
@@ -476,7 +481,7 @@ class Deformation:
         shape = (*inverse.shape[:-2], 1, self.ndim, self.ndim)
         return slopes + algebra.reshaped(inverse[..., :-1], shape), at
 
-    def _at(self, f: Any) -> _At:
+    def _at(self, f: Array) -> _At:
         """Take positions, in their own framework, or in that of the displacement where they are NumPy's."""
         f = _labels.unlabelled(f)
         bridge = _bridge_of_small("f", f)
@@ -487,7 +492,7 @@ class Deformation:
         points = bridge.small_array("displacement", self._displacement, positions)
         return _At.of(self, bridge, points, positions)
 
-    def _at_voxels(self, crop: Any) -> _At:
+    def _at_voxels(self, crop: Sequence[slice] | None) -> _At:
         bridge = bridge_of("displacement", self._displacement)
         spec = _spec.normalize_field(bridge.info(self._displacement), self._shape, crop)
         ranges = [np.arange(part.start, part.stop, dtype=np.float64) for part in spec.window.slices]
@@ -496,7 +501,7 @@ class Deformation:
         positions = bridge.algebra(positions).converted(positions, self._displacement)
         return _At.of(self, bridge, self._displacement, positions)._replace(window=spec.window)
 
-    def _inverse_map(self, bridge: Bridge, like: Any) -> Any:
+    def _inverse_map(self, bridge: Bridge, like: Array) -> Array:
         """Return T⁻¹ as [L | t], (n, n + 1) or one for each batch item; None where it is the identity."""
         fixed = _affine.inverse_rotation_and_zoom(self._rotate, self._zoom, self._shape)
         algebra = bridge.algebra(like)
@@ -568,7 +573,7 @@ class Deformation:
         ...     elasticnd.Deformation.load(path) == deformation
         True
         """
-        arrays: dict[str, Any] = {"displacement": _in_memory("displacement", self._displacement)}
+        arrays: dict[str, Array] = {"displacement": _in_memory("displacement", self._displacement)}
         if self._affine is not None:
             arrays["affine"] = _in_memory("affine", self._affine)
         for name, value in (("rotate", self._rotate), ("zoom", self._zoom), ("to_world", self._world)):
@@ -634,13 +639,13 @@ class _At(NamedTuple):
 
     bridge: Bridge
     spec: _spec.PointsSpec
-    points: Any  # displacements of the control points
-    positions: Any  # (B..., count, n)
+    points: Array  # displacements of the control points
+    positions: Array  # (B..., count, n)
     lead: _spec.Shape  # shape of the positions, without batch axes and components
     window: _spec.Window = _spec.Window((), ())  # whose voxels they are
 
     @classmethod
-    def of(cls, deformation: Deformation, bridge: Bridge, points: Any, positions: Any) -> _At:
+    def of(cls, deformation: Deformation, bridge: Bridge, points: Array, positions: Array) -> _At:
         """Check positions, (B..., ..., n), and give them one axis for all that are of a batch item."""
         batch, n = deformation.batch_shape, deformation.ndim
         info = bridge.info(positions)
@@ -659,22 +664,22 @@ class _At(NamedTuple):
         spec = _spec.PointsSpec(batch, deformation.shape, deformation.grid_shape, count)
         return cls(bridge, spec, algebra.converted(points, positions), positions, lead)
 
-    def evaluate(self, order: int) -> Any:
+    def evaluate(self, order: int) -> Array:
         """Compute the derivatives of the displacement of an order."""
         return self.bridge.evaluate(self.spec, order, self.points, self.positions)
 
-    def reshaped(self, values: Any, tail: _spec.Shape) -> Any:
+    def reshaped(self, values: Array, tail: _spec.Shape) -> Array:
         """Give values the shape in which the positions came, with as many axes more."""
         shape = (*self.spec.batch, *self.lead, self.spec.axes, *tail)
         return self.bridge.algebra(values).reshaped(values, shape)
 
 
-def _bridge_of_small(argument: str, value: Any) -> Bridge:
+def _bridge_of_small(argument: str, value: Unchecked) -> Bridge:
     """Return the bridge of a small array; nested lists are NumPy's."""
     return eager if isinstance(value, (list, tuple)) else bridge_of(argument, value)
 
 
-def _kept(bridge: Bridge, argument: str, value: Any, like: Any) -> Any:
+def _kept(bridge: Bridge, argument: str, value: Unchecked, like: Array) -> Array:
     """Return a small array as a deformation keeps it: a read-only copy, if it is NumPy's."""
     array = bridge.small_array(argument, value, like)
     if not isinstance(array, np.ndarray):
@@ -684,16 +689,16 @@ def _kept(bridge: Bridge, argument: str, value: Any, like: Any) -> Any:
     return copy
 
 
-def _check_values(bridge: Bridge, matrix: Any, n: int) -> None:
+def _check_values(bridge: Bridge, matrix: Array, n: int) -> None:
     if isinstance(matrix, np.ndarray):
         _affine.checked_affine(matrix, n)
 
 
-def _as_matrix(matrix: Any) -> _spec.Matrix:
+def _as_matrix(matrix: Array) -> _spec.Matrix:
     return tuple(map(tuple, matrix.tolist()))
 
 
-def _determinant(algebra: Any, matrices: Any) -> Any:
+def _determinant(algebra: LinearAlgebra, matrices: Array) -> Array:
     """Compute determinants of (..., n, n): of up to three axes by their formula."""
     n = matrices.shape[-1]
     if n > 3:
@@ -702,7 +707,7 @@ def _determinant(algebra: Any, matrices: Any) -> Any:
     if n == 1:
         return entry[0][0]
 
-    def minor(rows: tuple[int, int], columns: tuple[int, int]) -> Any:
+    def minor(rows: tuple[int, int], columns: tuple[int, int]) -> Array:
         (i, k), (j, l) = rows, columns
         return entry[i][j] * entry[k][l] - entry[i][l] * entry[k][j]
 
@@ -713,7 +718,7 @@ def _determinant(algebra: Any, matrices: Any) -> Any:
     )
 
 
-def _in_memory(argument: str, array: Any) -> np.ndarray[Any, Any]:
+def _in_memory(argument: str, array: Array) -> NumpyArray:
     """Return the values of an array; where there are none, as in a traced program, it is refused."""
     bridge = bridge_of(argument, array)
     values = bridge.values(array)
@@ -722,5 +727,5 @@ def _in_memory(argument: str, array: Any) -> np.ndarray[Any, Any]:
     return np.asarray(values)
 
 
-def _values(argument: str, array: Any) -> np.ndarray[Any, Any]:
+def _values(argument: str, array: Array) -> NumpyArray:
     return np.asarray(_in_memory(argument, array), np.float64) + 0.0  # minus zero is zero

@@ -1,0 +1,26 @@
+"""Names of types that signatures of several files share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = Any  # of any framework; no type is common to all
+Unchecked: TypeAlias = Any  # what a caller has passed, before it is checked
+DType: TypeAlias = np.dtype[Any]
+NumpyArray: TypeAlias = NDArray[Any]
+Floats: TypeAlias = NDArray[np.float64]
+
+# An array, or a list or tuple of arrays: results come as the images do.
+Images = TypeVar("Images")
+ArrayT = TypeVar("ArrayT")
+
+# Arguments of the public functions.
+Numbers: TypeAlias = complex | Sequence[complex]
+Axes: TypeAlias = int | str | Sequence[int] | Sequence[str] | Sequence[Sequence[int]] | Sequence[Sequence[str]]
+Rotation: TypeAlias = float | Mapping[tuple[int, int], float] | Array  # an array, or an object with `as_matrix`
+Zoom: TypeAlias = float | Sequence[float]
+Seed: TypeAlias = Any  # whatever NumPy or the images' framework makes a generator of
