@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from ._errors import describe, reject_value
+from ._types import Array, Unchecked
 
 Labelled = Any  # a DataArray
 
 
-def is_labelled(array: Any) -> bool:
+def is_labelled(array: Array) -> bool:
     """Return whether an array is one of xarray, which nobody has who has not imported it."""
     if type(array) is np.ndarray:
         return False
@@ -21,17 +22,17 @@ def is_labelled(array: Any) -> bool:
     return xarray is not None and isinstance(array, getattr(xarray, "DataArray", ()))
 
 
-def unlabelled(array: Any) -> Any:
+def unlabelled(array: Array) -> Array:
     """Return what a labelled array holds; anything else as it is."""
     return array.data if is_labelled(array) else array
 
 
-def unlabelled_beside(image: Any, array: Any) -> Any:
+def unlabelled_beside(image: Array, array: Array) -> Array:
     """Return what a labelled array holds that goes with a labelled image; labels go with no other image."""
     return unlabelled(array) if is_labelled(image) else array
 
 
-def check_alike(names: Sequence[str], arrays: Sequence[Any]) -> None:
+def check_alike(names: Sequence[str], arrays: Sequence[Array]) -> None:
     """Check that all arrays are labelled, or none."""
     first = is_labelled(arrays[0])
     for name, array in zip(names[1:], arrays[1:], strict=True):
@@ -39,7 +40,7 @@ def check_alike(names: Sequence[str], arrays: Sequence[Any]) -> None:
             reject_value(name, describe(array), f"an array of the same library as {names[0]}, {describe(arrays[0])}")
 
 
-def axis_numbers(images: Sequence[Any], axis: Any) -> Any:
+def axis_numbers(images: Sequence[Array], axis: Unchecked) -> Unchecked:
     """Replace the names of dimensions by their numbers: in one sequence for all images, or in one for each."""
     if not isinstance(axis, (str, list, tuple)) or not is_labelled(images[0]):
         return axis
@@ -53,7 +54,7 @@ def axis_numbers(images: Sequence[Any], axis: Any) -> Any:
     return own[0] if len(own) == 1 else own
 
 
-def _numbers(image: Any, axis: Any) -> Any:
+def _numbers(image: Array, axis: Unchecked) -> Unchecked:
     if not isinstance(axis, (list, tuple)):
         return axis
     for name in axis:
@@ -70,7 +71,7 @@ def patch_of(image: Labelled, axes: Sequence[int] | None, crop: Sequence[slice] 
     return image.isel({image.dims[axis]: part for axis, part in zip(axes, crop, strict=True)})
 
 
-def labelled_like(result: Any, array: Any) -> Any:
+def labelled_like(result: Array, array: Array) -> Array:
     """Return a result with the labels of an array, if that has some and they fit."""
     fits = is_labelled(array) and result is not None and result.shape == array.shape
     return array.copy(data=result) if fits else result

@@ -6,21 +6,21 @@ import math
 import operator
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from ._errors import describe, reject_type, reject_value
+from ._types import Array, Unchecked
 
 
-def is_sequence(value: Any) -> bool:
+def is_sequence(value: Unchecked) -> bool:
     """Tell whether a value is a list of things: not a text, not an array without axes."""
     if isinstance(value, np.ndarray):
         return value.ndim > 0
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
 
 
-def as_index(name: str, value: Any, accepted: str) -> int:
+def as_index(name: str, value: Unchecked, accepted: str) -> int:
     """Take a whole number; an array without axes holds one."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
@@ -32,14 +32,14 @@ def as_index(name: str, value: Any, accepted: str) -> int:
         reject_type(name, value, accepted)
 
 
-def as_indices(name: str, values: Any, accepted: str) -> tuple[int, ...]:
+def as_indices(name: str, values: Unchecked, accepted: str) -> tuple[int, ...]:
     """Take a sequence of whole numbers."""
     if not is_sequence(values):
         reject_type(name, values, accepted)
     return tuple(as_index(name, value, accepted) for value in values)
 
 
-def as_number(name: str, value: Any, accepted: str) -> float:
+def as_number(name: str, value: Unchecked, accepted: str) -> float:
     """Take a finite real number."""
     number = as_real(name, value, accepted)
     if not math.isfinite(number):
@@ -47,7 +47,7 @@ def as_number(name: str, value: Any, accepted: str) -> float:
     return number
 
 
-def as_real(name: str, value: Any, accepted: str) -> float:
+def as_real(name: str, value: Unchecked, accepted: str) -> float:
     """Take a real number, infinite ones and NaN too."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
@@ -63,7 +63,7 @@ def as_real(name: str, value: Any, accepted: str) -> float:
         reject_value(name, describe(value), accepted)
 
 
-def check_constant(name: str, value: Any) -> None:
+def check_constant(name: str, value: Unchecked) -> None:
     """Check that no framework differentiates with respect to a value: a number made of it has no derivative."""
     if isinstance(value, (int, float)):
         return
@@ -76,18 +76,18 @@ def check_constant(name: str, value: Any) -> None:
         )
 
 
-def _requires_grad(tensor: Any) -> bool:
+def _requires_grad(tensor: Array) -> bool:
     torch = sys.modules["torch"]
     if torch.is_grad_enabled() and tensor.requires_grad:
         return True
     return torch.autograd.forward_ad.unpack_dual(tensor).tangent is not None
 
 
-def _is_tracer(array: Any) -> bool:
+def _is_tracer(array: Array) -> bool:
     return isinstance(array, sys.modules["jax"].core.Tracer)
 
 
-def _is_on_tape(tensor: Any) -> bool:
+def _is_on_tape(tensor: Array) -> bool:
     from tensorflow.python import pywrap_tfe  # noqa: PLC0415 - a private name: it has no public one
 
     read = tensor.read_value() if hasattr(tensor, "read_value") else tensor
@@ -95,7 +95,7 @@ def _is_on_tape(tensor: Any) -> bool:
 
 
 # By the module of a value's type.
-_DIFFERENTIATED: dict[str, Callable[[Any], bool]] = {
+_DIFFERENTIATED: dict[str, Callable[[Unchecked], bool]] = {
     "torch": _requires_grad,
     "jax": _is_tracer,
     "jaxlib": _is_tracer,
@@ -103,7 +103,7 @@ _DIFFERENTIATED: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def as_numbers(name: str, value: Any, count: int, accepted: str) -> tuple[float, ...]:
+def as_numbers(name: str, value: Unchecked, count: int, accepted: str) -> tuple[float, ...]:
     """Take `count` finite numbers, or one that stands for all."""
     if not is_sequence(value):
         return (as_number(name, value, accepted),) * count

@@ -13,6 +13,7 @@ from ._bridges import eager, standard
 from ._bridges.contract import Bridge
 from ._config import forced_engine
 from ._errors import describe, reject_type, reject_value
+from ._types import Array
 
 
 def _eager() -> Bridge:
@@ -62,7 +63,7 @@ _ACCEPTED = (
 _known: dict[type, Bridge] = {np.ndarray: eager}
 
 
-def bridge_of(argument: str, array: Any) -> Bridge:
+def bridge_of(argument: str, array: Array) -> Bridge:
     """Find the bridge for an image."""
     bridge = _known.get(type(array))
     if bridge is None:
@@ -71,7 +72,7 @@ def bridge_of(argument: str, array: Any) -> Bridge:
     return bridge if forced is None else _forced_bridge(argument, array, bridge, forced)
 
 
-def _forced_bridge(argument: str, array: Any, bridge: Bridge, forced: str) -> Bridge:
+def _forced_bridge(argument: str, array: Array, bridge: Bridge, forced: str) -> Bridge:
     engine, reason = bridge.engine_name(array)
     if engine == forced:
         return bridge
@@ -84,7 +85,7 @@ def _forced_bridge(argument: str, array: Any, bridge: Bridge, forced: str) -> Br
     reject_value(argument, f"{describe(array)}, which engine {engine!r} computes ({reason})", f"one for {forced!r}")
 
 
-def _find_bridge(argument: str, array: Any) -> Bridge:
+def _find_bridge(argument: str, array: Array) -> Bridge:
     for framework, kind, bridge in _FRAMEWORKS:
         module = sys.modules.get(framework)
         if module is not None and isinstance(array, getattr(module, kind, ())):
@@ -98,7 +99,7 @@ def _find_bridge(argument: str, array: Any) -> Bridge:
     reject_type(argument, array, _ACCEPTED)
 
 
-def common_bridge(names: list[str], arrays: list[Any]) -> Bridge:
+def common_bridge(names: list[str], arrays: list[Array]) -> Bridge:
     """Find the one bridge for several images."""
     bridges = [bridge_of(name, array) for name, array in zip(names, arrays, strict=True)]
     for name, array, bridge in zip(names, arrays, bridges, strict=True):
@@ -154,7 +155,7 @@ def which(X: Any) -> Route:
     return Route(library, adapter, engine, _device(array), reason)
 
 
-def _device(array: Any) -> str:
+def _device(array: Array) -> str:
     """Name the device of an array; in a program that is being traced, none may be known."""
     try:
         return str(getattr(array, "device", None) or "cpu")

@@ -8,44 +8,45 @@ its derivative in ``u`` is the term with one direction more. From this follow bo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from ._operators import ADJOINT, EVALUATION, Operands, Operator, Pair
-from ._spec import DeformSpec, Shape
+from ._spec import DeformSpec, Matrix, Shape
+from ._types import Array
 
 
 class Algebra(Protocol):
     """What the derivative of an inverse needs of a framework; its arrays have ``+``, ``-``, ``@`` and slices."""
 
-    def inverse(self, matrices: Any) -> Any:
+    def inverse(self, matrices: Array) -> Array:
         """Invert matrices."""
 
-    def transposed(self, matrices: Any) -> Any:
+    def transposed(self, matrices: Array) -> Array:
         """Swap the last two axes."""
 
-    def joined(self, left: Any, right: Any) -> Any:
+    def joined(self, left: Array, right: Array) -> Array:
         """Concatenate along the last axis."""
 
-    def constant(self, values: Any, like: Any) -> Any:
+    def constant(self, values: Array, like: Array) -> Array:
         """Make an array of the kind and dtype of `like`."""
 
 
 class Calculus(Algebra, Protocol):
     """What the chain rule needs besides."""
 
-    def apply(self, operator: Operator, operands: Operands) -> Sequence[Any]:
+    def apply(self, operator: Operator, operands: Operands) -> Sequence[Array]:
         """Apply an operator, differentiably; one result for each that it has."""
 
-    def zeros_like(self, array: Any) -> Any:
+    def zeros_like(self, array: Array) -> Array:
         """Make zeros."""
 
-    def broadcast(self, array: Any, shape: Shape) -> Any:
+    def broadcast(self, array: Array, shape: Shape) -> Array:
         """Repeat an array along axes of extent 1, or new ones before the others."""
 
-    def reshaped(self, array: Any, shape: Shape) -> Any:
+    def reshaped(self, array: Array, shape: Shape) -> Array:
         """Reshape an array."""
 
-    def summed(self, array: Any, axes: Shape) -> Any:
+    def summed(self, array: Array, axes: Shape) -> Array:
         """Sum over some axes."""
 
 
@@ -56,13 +57,13 @@ class _Term(NamedTuple):
     """``T(gradient, image; directions; motion)``, with the operator whose `call` and `linear` describe it."""
 
     operator: Operator
-    gradient: Any
-    image: Any
+    gradient: Array
+    image: Array
     directions: tuple[Pair, ...]
 
 
 def vjp(
-    calculus: Calculus, operator: Operator, operands: Operands, cotangents: Sequence[Any], needed: Operands
+    calculus: Calculus, operator: Operator, operands: Operands, cotangents: Sequence[Array], needed: Operands
 ) -> Operands:
     """Pull cotangents of the results back to the operands.
 
@@ -104,12 +105,12 @@ def vjp(
     )
 
 
-def _transposed(operator: Operator, cotangent: Any) -> tuple[Operator, Operands]:
+def _transposed(operator: Operator, cotangent: Array) -> tuple[Operator, Operands]:
     operands = Operands(gradient=cotangent) if operator.verb == "displace" else Operands(motion=(cotangent,))
     return operator._replace(verb=ADJOINT[operator.verb]), operands
 
 
-def _terms(calculus: Calculus, operator: Operator, operands: Operands, cotangents: Sequence[Any]) -> list[_Term]:
+def _terms(calculus: Calculus, operator: Operator, operands: Operands, cotangents: Sequence[Array]) -> list[_Term]:
     """Give the terms whose sum is that of the results times their cotangents."""
     if operator.verb == "sample":
         return [_Term(operator, cotangents[0], operands.image, operands.directions)]
@@ -126,7 +127,7 @@ def _terms(calculus: Calculus, operator: Operator, operands: Operands, cotangent
 
 def _scatter(
     calculus: Calculus, term: _Term, motion: Pair, wants_image: bool, wants_motion: bool
-) -> tuple[Any, Pair | None]:
+) -> tuple[Array, Pair | None]:
     operator = term.operator._replace(verb="scatter", wants_image=wants_image, wants_motion=wants_motion)
     image = term.image if wants_motion else None
     results = calculus.apply(operator, Operands(term.gradient, image, motion, term.directions))
@@ -136,13 +137,13 @@ def _scatter(
 # ---- forward mode ----------------------------------------------------------------------------------------------------
 
 
-def jvp(calculus: Calculus, operator: Operator, operands: Operands, tangents: Operands) -> list[Any]:
+def jvp(calculus: Calculus, operator: Operator, operands: Operands, tangents: Operands) -> list[Array]:
     """Push tangents of the operands forward to the results; None stands for zero, in tangents and results."""
     if operator.verb in EVALUATION:
         return [_evaluation_jvp(calculus, operator, operands, tangents)]
     if operator.verb in ADJOINT:
         return list(calculus.apply(operator, tangents))
-    total: list[Any] = [None] * _count_results(operator)
+    total: list[Array] = [None] * _count_results(operator)
 
     def add(part: Operator, of: Operands) -> None:
         results = calculus.apply(part, of)
@@ -177,7 +178,7 @@ def _count_results(operator: Operator) -> int:
 
 
 def _evaluation_vjp(
-    calculus: Calculus, operator: Operator, operands: Operands, cotangent: Any, needed: Operands
+    calculus: Calculus, operator: Operator, operands: Operands, cotangent: Array, needed: Operands
 ) -> Operands:
     if operator.verb == "evaluate":
         gradient, points = cotangent, operands.motion[0]
@@ -199,7 +200,7 @@ def _evaluation_vjp(
     return Operands(gradient=of_first, positions=of_positions)
 
 
-def _evaluation_jvp(calculus: Calculus, operator: Operator, operands: Operands, tangents: Operands) -> Any:
+def _evaluation_jvp(calculus: Calculus, operator: Operator, operands: Operands, tangents: Operands) -> Array:
     first = tangents.motion[0] if operator.verb == "evaluate" else tangents.gradient
     total = None
     if first is not None:
@@ -218,13 +219,13 @@ def _evaluation_jvp(calculus: Calculus, operator: Operator, operands: Operands, 
     return total
 
 
-def _contracted(calculus: Calculus, gradient: Any, slopes: Any, leading: int) -> Any:
+def _contracted(calculus: Calculus, gradient: Array, slopes: Array, leading: int) -> Array:
     """Multiply with `slopes`, which have one axis more, and sum over all axes between the leading ones and that one."""
     product = calculus.reshaped(gradient, (*gradient.shape, 1)) * slopes
     return calculus.summed(product, tuple(range(leading, len(slopes.shape) - 1)))
 
 
-def _aligned(calculus: Calculus, tangent: Any, slopes: Any) -> Any:
+def _aligned(calculus: Calculus, tangent: Array, slopes: Array) -> Array:
     """Put the last axis of a tangent, (..., axes), along the last one of `slopes`, (..., more axes, axes)."""
     *lead, axes = tangent.shape
     return calculus.reshaped(tangent, (*lead, *(1,) * (len(slopes.shape) - len(tangent.shape)), axes))
@@ -232,8 +233,8 @@ def _aligned(calculus: Calculus, tangent: Any, slopes: Any) -> Any:
 
 def _evaluation_mapped(
     calculus: Calculus, operator: Operator, size: int, operands: Operands, mapped: Operands
-) -> Sequence[Any]:
-    def led(array: Any, is_mapped: bool) -> Any:
+) -> Sequence[Array]:
+    def led(array: Array, is_mapped: bool) -> Array:
         return array if is_mapped else calculus.broadcast(array, (size, *array.shape))
 
     wider = Operands(
@@ -262,11 +263,12 @@ def _from_inverse(calculus: Calculus, operator: Operator, motion: Pair, gradient
     return gradients[0], inverse_change_adjoint(calculus, motion[1], _linear_part(operator), gradients[1])
 
 
-def _linear_part(operator: Operator) -> Any:
-    return operator.call.fixed_linear
+def _linear_part(operator: Operator) -> Matrix | None:
+    fixed: Matrix | None = operator.call.fixed_linear
+    return fixed
 
 
-def inverse_change(algebra: Algebra, matrix: Any, fixed: Any, change: Any) -> Any:
+def inverse_change(algebra: Algebra, matrix: Array, fixed: Matrix | None, change: Array) -> Array:
     """Differentiate the inverse of [M | t], after it the linear map `fixed`, along a change of [M | t]."""
     inverse, outer = _inverses(algebra, matrix, fixed)
     linear = change[..., :-1] @ inverse
@@ -274,7 +276,7 @@ def inverse_change(algebra: Algebra, matrix: Any, fixed: Any, change: Any) -> An
     return -(outer @ algebra.joined(linear, offset))
 
 
-def inverse_change_adjoint(algebra: Algebra, matrix: Any, fixed: Any, gradient: Any) -> Any:
+def inverse_change_adjoint(algebra: Algebra, matrix: Array, fixed: Matrix | None, gradient: Array) -> Array:
     """Transpose `inverse_change`, in the change."""
     inverse, outer = _inverses(algebra, matrix, fixed)
     inner = -(algebra.transposed(outer) @ gradient)
@@ -283,7 +285,7 @@ def inverse_change_adjoint(algebra: Algebra, matrix: Any, fixed: Any, gradient: 
     return algebra.joined(linear @ algebra.transposed(inverse), offset)
 
 
-def _inverses(algebra: Algebra, matrix: Any, fixed: Any) -> tuple[Any, Any]:
+def _inverses(algebra: Algebra, matrix: Array, fixed: Matrix | None) -> tuple[Array, Array]:
     inverse = algebra.inverse(matrix[..., :-1])
     return inverse, inverse if fixed is None else algebra.constant(fixed, matrix) @ inverse
 
@@ -293,7 +295,7 @@ def _inverses(algebra: Algebra, matrix: Any, fixed: Any) -> tuple[Any, Any]:
 
 def apply_mapped(
     calculus: Calculus, operator: Operator, size: int, operands: Operands, mapped: Operands
-) -> Sequence[Any]:
+) -> Sequence[Array]:
     """Apply an operator along the first axis, of `size`, of the operands that are `mapped`; results have it too."""
     spec: DeformSpec = operator.call
     if operator.verb in ADJOINT:
@@ -309,7 +311,7 @@ def apply_mapped(
     # Batch axes that the affine matrix lacked, and gets now.
     inner = spec.batch if own_affine and not spec.affine_batched else ()
 
-    def led(array: Any, is_mapped: bool, inner: Shape = ()) -> Any:
+    def led(array: Array, is_mapped: bool, inner: Shape = ()) -> Array:
         item = tuple(array.shape)[1:] if is_mapped else tuple(array.shape)
         lead = (size if is_mapped else 1, *(1 for _ in inner))
         return calculus.broadcast(array.reshape((*lead, *item)), (size, *inner, *item))
@@ -334,7 +336,7 @@ def apply_mapped(
 # ---- sums in which None is zero --------------------------------------------------------------------------------------
 
 
-def _sum(left: Any, right: Any) -> Any:
+def _sum(left: Array, right: Array) -> Array:
     if left is None or right is None:
         return right if left is None else left
     return left + right
@@ -346,5 +348,5 @@ def _sum_pairs(left: Pair | None, right: Pair | None) -> Pair | None:
     return tuple(map(_sum, left, right))
 
 
-def _filled(calculus: Calculus, pair: Sequence[Any], like: Pair) -> Pair:
+def _filled(calculus: Calculus, pair: Sequence[Array], like: Pair) -> Pair:
     return tuple(calculus.zeros_like(array) if part is None else part for part, array in zip(pair, like, strict=True))

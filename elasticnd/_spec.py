@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from ._affine import inverse_rotation_and_zoom
 from ._errors import describe, reject_type, reject_value
 from ._geometry import MAX_AXES, MAX_ORDER, MODES, Mode
 from ._numbers import as_index, as_indices, as_numbers, as_real, is_sequence
+from ._types import Unchecked
 
 _LONGEST_AXIS = 2**48  # leaves room for all arithmetic on positions and offsets
 
@@ -28,14 +29,14 @@ Matrix = tuple[tuple[float, ...], ...]
 class Options(NamedTuple):
     """What a call says besides its arrays, as the caller has said it."""
 
-    order: Any = 3
-    mode: Any = "constant"
-    cval: Any = 0.0
-    crop: Any = None
-    prefilter: Any = True
-    axis: Any = None
-    rotate: Any = None
-    zoom: Any = None
+    order: Unchecked = 3
+    mode: Unchecked = "constant"
+    cval: Unchecked = 0.0
+    crop: Unchecked = None
+    prefilter: Unchecked = True
+    axis: Unchecked = None
+    rotate: Unchecked = None
+    zoom: Unchecked = None
     about_frame: bool = False  # what affine maps, rotation and zoom act about: else the patch
     frame: Shape | None = None  # the extents that the deformed axes must have
 
@@ -134,7 +135,7 @@ class DeformSpec:
         fields = (self.images, self.batch, self.extent, self.points, self.window, self.origin, self.roi)
         return hash((*fields, self.inverse_rotation_and_zoom))  # else random rotations would all have one
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, Unchecked]:
         """Leave the hash out, which another process would not find the same."""
         return {name: value for name, value in self.__dict__.items() if name != "_hash"}
 
@@ -242,7 +243,7 @@ def normalize(
 _PLAIN = frozenset((type(None), bool, int, float, str))
 
 
-def _is_plain(option: Any) -> bool:
+def _is_plain(option: Unchecked) -> bool:
     return type(option) in _PLAIN or (type(option) is tuple and all(type(part) is int for part in option))
 
 
@@ -251,7 +252,7 @@ def _normalize(
     displacement: ArrayInfo,
     affine: ArrayInfo | None,
     name: str,
-    *given: Any,
+    *given: Unchecked,
 ) -> DeformSpec:
     options = Options(*given)
     names = [name] if len(images) == 1 else [f"{name}[{i}]" for i in range(len(images))]
@@ -309,7 +310,7 @@ def _normalize(
 _normalize_cached = lru_cache(maxsize=256, typed=True)(_normalize)
 
 
-def normalize_field(displacement: ArrayInfo, shape: Any, crop: Any) -> DeformSpec:
+def normalize_field(displacement: ArrayInfo, shape: Unchecked, crop: Unchecked) -> DeformSpec:
     """Check a call that asks for the displacement alone."""
     check_real("displacement", displacement)
     extent = normalize_frame(shape)
@@ -319,7 +320,7 @@ def normalize_field(displacement: ArrayInfo, shape: Any, crop: Any) -> DeformSpe
     return DeformSpec((), batch, extent, points, window, (0,) * len(extent), False, False, None)
 
 
-def normalize_frame(shape: Any) -> Shape:
+def normalize_frame(shape: Unchecked) -> Shape:
     """Check the extents of a frame."""
     extent = normalize_shape("shape", shape)
     if not 1 <= len(extent) <= MAX_AXES:
@@ -327,7 +328,9 @@ def normalize_frame(shape: Any) -> Shape:
     return extent
 
 
-def normalize_random(image: ArrayInfo, axis: Any, batch_dims: Any, count: int, name: str = "X") -> tuple[Shape, int]:
+def normalize_random(
+    image: ArrayInfo, axis: Unchecked, batch_dims: Unchecked, count: int, name: str = "X"
+) -> tuple[Shape, int]:
     """Give batch shape and number of deformed axes of the random grid for an image."""
     _check_image(name, image)
     chosen = axes_of_images(axis, count)[0]
@@ -338,7 +341,7 @@ def normalize_random(image: ArrayInfo, axis: Any, batch_dims: Any, count: int, n
     return batch, len(_image_axes(name, image, chosen, batch))
 
 
-def normalize_points(points: Any, ndim: Any) -> Shape:
+def normalize_points(points: Unchecked, ndim: Unchecked) -> Shape:
     """Bring the numbers of control points into one form: one per deformed axis."""
     if ndim is not None:
         ndim = as_index("ndim", ndim, "a positive number of deformed axes")
@@ -359,7 +362,7 @@ def normalize_points(points: Any, ndim: Any) -> Shape:
     return counts
 
 
-def normalize_sigma(sigma: Any, ndim: int) -> tuple[float, ...]:
+def normalize_sigma(sigma: Unchecked, ndim: int) -> tuple[float, ...]:
     """Bring the standard deviations into one form: one per deformed axis, in voxels."""
     accepted = f"a finite number of voxels that is not negative, or {ndim} of them"
     values = as_numbers("sigma", sigma, ndim, accepted)
@@ -368,7 +371,7 @@ def normalize_sigma(sigma: Any, ndim: int) -> tuple[float, ...]:
     return values
 
 
-def normalize_layer_axis(axis: Any, ndim: Any) -> Shape | None:
+def normalize_layer_axis(axis: Unchecked, ndim: Unchecked) -> Shape | None:
     """Bring the axes that a layer deforms into one form: counted from the end, for tensors of any rank."""
     if ndim is not None and not 1 <= as_index("ndim", ndim, "a number of deformed axes") <= MAX_AXES:
         reject_value("ndim", ndim, f"1 to {MAX_AXES} deformed axes")
@@ -389,7 +392,7 @@ def check_layer_rank(shape: Shape, ndim: int | None, axes: str) -> None:
         reject_value("tensors", f"shape {shape}", f"{ndim + 2} axes for ndim={ndim}: {axes}")
 
 
-def normalize_image_shapes(shape: Any, count: int) -> list[Shape]:
+def normalize_image_shapes(shape: Unchecked, count: int) -> list[Shape]:
     """Bring the argument X_shape into one form: a shape per image."""
     if is_sequence(shape) and len(shape) > 0 and all(is_sequence(one) for one in shape):
         shapes = [normalize_shape("X_shape", one) for one in shape]
@@ -400,7 +403,7 @@ def normalize_image_shapes(shape: Any, count: int) -> list[Shape]:
     return shapes
 
 
-def normalize_dtype(dtype: Any) -> str:
+def normalize_dtype(dtype: Unchecked) -> str:
     """Give the name of a dtype of images."""
     try:
         name = dtype if dtype in _dtypes.SUPPORTED else _dtypes.name_of(np.dtype(dtype))
@@ -436,7 +439,7 @@ def check_real(name: str, grid: ArrayInfo) -> None:
         raise TypeError(f"{name}: got dtype {grid.dtype}, expected real numbers")
 
 
-def normalize_shape(name: str, shape: Any) -> Shape:
+def normalize_shape(name: str, shape: Unchecked) -> Shape:
     """Bring a shape into one form: a tuple of extents."""
     extents = as_indices(name, shape, "a tuple of extents")
     _check_extents(name, extents)
@@ -450,7 +453,7 @@ def _check_extents(name: str, extents: Shape) -> None:
         reject_value(name, f"extents {extents}", f"extents of at most {_LONGEST_AXIS}")
 
 
-def axes_of_images(axis: Any, count: int) -> list[Shape | None]:
+def axes_of_images(axis: Unchecked, count: int) -> list[Shape | None]:
     """Give one tuple of axes per image, or None for all; still with negative axes."""
     accepted = "None, an axis, a sequence of axes, or one such sequence per image"
     if axis is None:
@@ -528,7 +531,7 @@ def _grid_points(displacement: ArrayInfo, batch: Shape, extent: Shape) -> Shape:
     return grid[1:]
 
 
-def _normalize_crop(crop: Any, extent: Shape) -> Window:
+def _normalize_crop(crop: Unchecked, extent: Shape) -> Window:
     if crop is None:
         return Window((0,) * len(extent), extent)
     accepted = f"{len(extent)} slices, one per deformed axis"
@@ -554,7 +557,7 @@ def _normalize_crop(crop: Any, extent: Shape) -> Window:
     return Window(tuple(starts), tuple(lengths))
 
 
-def _per_image(name: str, value: Any, count: int) -> list[Any]:
+def _per_image(name: str, value: Unchecked, count: int) -> list[Unchecked]:
     if is_sequence(value) and getattr(value, "ndim", 1) == 1:
         if len(value) != count:
             reject_value(name, f"{len(value)} values", f"one, or one for each of {count} images")
@@ -562,7 +565,7 @@ def _per_image(name: str, value: Any, count: int) -> list[Any]:
     return [value] * count
 
 
-def _normalize_order(order: Any) -> int:
+def _normalize_order(order: Unchecked) -> int:
     accepted = f"an integer from 0 to {MAX_ORDER}"
     number = as_index("order", order, accepted)
     if not 0 <= number <= MAX_ORDER:
@@ -570,7 +573,7 @@ def _normalize_order(order: Any) -> int:
     return number
 
 
-def _normalize_mode(mode: Any) -> Mode:
+def _normalize_mode(mode: Unchecked) -> Mode:
     accepted = "one of " + ", ".join(map(repr, MODES))
     if not isinstance(mode, str):
         reject_type("mode", mode, accepted)
@@ -579,7 +582,7 @@ def _normalize_mode(mode: Any) -> Mode:
     return MODES[mode]
 
 
-def _normalize_cval(cval: Any, dtype: str) -> int | float | tuple[float, float]:
+def _normalize_cval(cval: Unchecked, dtype: str) -> int | float | tuple[float, float]:
     """Give a number of the image's kind; NaN and zero are made canonical, so that equal calls have equal keys."""
     limits = _dtypes.integer_limits(dtype)
     if isinstance(cval, (bool, np.bool_)):

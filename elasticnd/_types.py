@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array: TypeAlias = Any  # of any framework; no type is common to all
+ArrayNamespace: TypeAlias = Any  # the operations of a library, by the array API standard
+FrameworkDType: TypeAlias = Any  # a dtype of any framework
 Unchecked: TypeAlias = Any  # what a caller has passed, before it is checked
 DType: TypeAlias = np.dtype[Any]
 NumpyArray: TypeAlias = NDArray[Any]
@@ -23,4 +25,4 @@ Numbers: TypeAlias = complex | Sequence[complex]
 Axes: TypeAlias = int | str | Sequence[int] | Sequence[str] | Sequence[Sequence[int]] | Sequence[Sequence[str]]
 Rotation: TypeAlias = float | Mapping[tuple[int, int], float] | Array  # an array, or an object with `as_matrix`
 Zoom: TypeAlias = float | Sequence[float]
-Seed: TypeAlias = Any  # whatever NumPy or the images' framework makes a generator of
+Seed: TypeAlias = Unchecked  # whatever NumPy or the images' framework makes a generator of

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
-
-from numpy.typing import NDArray
+from typing import Protocol
 
 from .._rules import Algebra
 from .._spec import ArrayInfo, DeformSpec, Options, PointsSpec, Shape
-
-Array = Any  # of the bridge's framework
+from .._types import Array, NumpyArray, Seed, Unchecked
 
 
 class LinearAlgebra(Algebra, Protocol):
@@ -51,22 +48,24 @@ class Bridge(Protocol):
     def check(self, argument: str, image: Array, first: Array, /) -> None:
         """Check that an image can be taken, and goes with the first one of the call."""
 
-    def small_array(self, argument: str, value: Any, like: Array | None = None, /) -> Array:
+    def small_array(self, argument: str, value: Unchecked, like: Array | None = None, /) -> Array:
         """Return a control grid or a matrix as an array that goes with the image `like`.
 
         It is an array of the framework, of NumPy, or nested lists of numbers; integers become floats.
         """
 
-    def random_normal(self, shape: Shape, scale: Sequence[float], like: Array, rng: Any, /) -> Array:
+    def random_normal(self, shape: Shape, scale: Sequence[float], like: Array, rng: Seed, /) -> Array:
         """Draw displacements of control points, (..., n, p_0, ...), of a standard deviation for each component.
 
         `like` is the image that they are for, `rng` a generator of the framework, or what NumPy makes one of.
         """
 
-    def is_deferred(self, arrays: Sequence[Any], /) -> bool:
+    def is_deferred(self, arrays: Sequence[Unchecked], /) -> bool:
         """Return whether a call is recorded and checked when it runs, since shapes are not known yet."""
 
-    def deferred(self, images: Sequence[Array], displacement: Any, affine: Any, options: Options, /) -> list[Array]:
+    def deferred(
+        self, images: Sequence[Array], displacement: Unchecked, affine: Unchecked, options: Options, /
+    ) -> list[Array]:
         """Record a call."""
 
     def forward(
@@ -102,18 +101,18 @@ class Bridge(Protocol):
     def algebra(self, array: Array, /) -> LinearAlgebra:
         """Return the linear algebra of an array's library."""
 
-    def values(self, array: Array, /) -> NDArray[Any] | None:
+    def values(self, array: Array, /) -> NumpyArray | None:
         """Return the values of an array in the host's memory; None while it is traced."""
 
 
 # ---- for bridges whose arrays always have their shapes ---------------------------------------------------------------
 
 
-def is_deferred(arrays: Sequence[Any]) -> bool:
+def is_deferred(arrays: Sequence[Unchecked]) -> bool:
     """Return False."""
     return False
 
 
-def deferred(images: Sequence[Array], displacement: Any, affine: Any, options: Options) -> list[Array]:
+def deferred(images: Sequence[Array], displacement: Unchecked, affine: Unchecked, options: Options) -> list[Array]:
     """Raise an error, as no call is deferred."""
     raise NotImplementedError("every call is checked at once")

@@ -17,6 +17,7 @@ from .._numbers import as_indices, is_sequence
 from .._operators import Operands, Operator, Pair
 from .._rules import inverse_change_adjoint
 from .._spec import ArrayInfo, DeformSpec, PointsSpec
+from .._types import DType, Seed, Unchecked
 from . import contract
 from .operations import Algebra
 
@@ -30,7 +31,7 @@ def info(array: Array) -> ArrayInfo:
     return ArrayInfo(array.shape, name_of(array.dtype))
 
 
-def small_array(argument: str, value: Any, like: Any = None) -> Array:
+def small_array(argument: str, value: Unchecked, like: Any = None) -> Array:
     """Take a control grid or a matrix: an array, or nested lists of numbers. One on the host goes with any image."""
     if type(value) is np.ndarray and (like is None or type(like) is np.ndarray):
         return value
@@ -51,7 +52,7 @@ def small_array(argument: str, value: Any, like: Any = None) -> Array:
     return array
 
 
-def _on_device(argument: str, value: Any, like: Any) -> Any:
+def _on_device(argument: str, value: Unchecked, like: Any) -> Any:
     if is_cupy(value):
         if like is not None and value.device != like.device:
             reject_value(argument, f"an array on CUDA device {value.device.id}", f"one on device {like.device.id}")
@@ -77,7 +78,7 @@ def check(argument: str, image: Array, first: Array) -> None:
         reject_value(argument, f"an array on CUDA device {image.device.id}", f"one on device {first.device.id}")
 
 
-def random_normal(shape: Sequence[int], scale: Sequence[float], like: Any, rng: Any) -> NDArray[np.float64]:
+def random_normal(shape: Sequence[int], scale: Sequence[float], like: Any, rng: Seed) -> NDArray[np.float64]:
     if is_cupy(like) and isinstance(rng, engine_of(like).namespace().random.Generator):
         return rng.standard_normal(tuple(shape)) * engine_of(like).namespace().asarray(scale).reshape(
             -1, *(1,) * len(scale)
@@ -96,7 +97,7 @@ def random_normal(shape: Sequence[int], scale: Sequence[float], like: Any, rng: 
     return normal
 
 
-def _has_masks(value: Any) -> bool:
+def _has_masks(value: Unchecked) -> bool:
     if isinstance(value, (list, tuple)):
         return any(map(_has_masks, value))
     return isinstance(value, np.ma.MaskedArray)
@@ -199,7 +200,7 @@ def algebra(array: Array) -> Algebra:
     return Algebra(array_api_compat.array_namespace(array))
 
 
-def values(array: Array) -> NDArray[Any]:
+def values(array: Array) -> Array:
     """Return the values of an array in the host's memory."""
     return array if isinstance(array, np.ndarray) else array.get()
 
@@ -241,12 +242,12 @@ def _parts(array: Array) -> tuple[Array, Array]:
     return array.real, array.imag
 
 
-def _converted(array: Array, dtype: np.dtype[Any]) -> Array:
+def _converted(array: Array, dtype: DType) -> Array:
     with np.errstate(over="ignore"):  # infinity, as for every value that a type cannot hold
         return array.astype(dtype, copy=False)
 
 
-def gradient_dtype(array: Array) -> np.dtype[Any]:
+def gradient_dtype(array: Array) -> DType:
     """Give the dtype of the gradient of a control grid or a matrix."""
     dtype = _operators.native(array.dtype)
     return np.dtype(np.float64) if dtype.kind in "iu" else dtype

@@ -26,6 +26,7 @@ from .._engines.kernels import external_stream
 from .._errors import reject_type, reject_value
 from .._operators import Operands, Operator, flattened, structured
 from .._spec import ArrayInfo, DeformSpec, PointsSpec, Shape
+from .._types import FrameworkDType, NumpyArray, Seed, Unchecked
 from . import contract, eager
 
 try:
@@ -89,7 +90,7 @@ def _names(devices: frozenset[Any]) -> str:
     return ", ".join(sorted(map(str, devices)))
 
 
-def small_array(argument: str, value: Any, like: Array | None = None) -> Array:
+def small_array(argument: str, value: Unchecked, like: Array | None = None) -> Array:
     """Take a control grid or a matrix: an array of JAX or NumPy, or nested lists of numbers."""
     if not isinstance(value, jax.Array):
         if not isinstance(value, (np.ndarray, list, tuple)):
@@ -177,12 +178,12 @@ def algebra(array: Array) -> _Calculus:
     return _CALCULUS
 
 
-def values(array: Array) -> np.ndarray[Any, Any] | None:
+def values(array: Array) -> NumpyArray | None:
     """Return the values of an array; None while it is traced."""
     return None if isinstance(array, jax.core.Tracer) else np.asarray(array)
 
 
-def random_normal(shape: Sequence[int], scale: Sequence[float], like: Array, rng: Any) -> Any:
+def random_normal(shape: Sequence[int], scale: Sequence[float], like: Array, rng: Seed) -> Array:
     """Draw displacements of control points: from a key of JAX, or by a seed as NumPy does."""
     if not isinstance(rng, jax.Array):
         if isinstance(like, jax.core.Tracer):
@@ -230,7 +231,7 @@ def _apply(operator: Operator, operands: Operands) -> Sequence[Array]:
     return _primitive.bind(*_equally_varying(flat), operator=operator)
 
 
-def _results(operator: Operator, flat: Sequence[Any]) -> list[tuple[Shape, Any]]:
+def _results(operator: Operator, flat: Sequence[Array]) -> list[tuple[Shape, Any]]:
     """Give shapes and dtypes of the results."""
     likes = _operators.likes(operator, structured(operator, flat))
     shapes = _operators.result_shapes(operator, operator.call)
@@ -248,7 +249,7 @@ def _call(operator: Operator, flat: Sequence[Array]) -> list[Array]:
     return list(target(*flat, **_attributes(operator)))
 
 
-def _run(operator: Operator, *flat: Array) -> list[np.ndarray[Any, Any]]:
+def _run(operator: Operator, *flat: Array) -> list[NumpyArray]:
     """Apply an operator in Python."""
     arrays = [np.asarray(array) for array in flat]
     results = _operators.run(operator, operator.call, structured(operator, arrays))
@@ -323,7 +324,7 @@ class _Calculus:
         return jnp.concatenate([left, right], -1)
 
     @staticmethod
-    def constant(values: Any, like: Array) -> Array:
+    def constant(values: Array, like: Array) -> Array:
         return jnp.asarray(values, like.dtype)
 
 
@@ -365,7 +366,9 @@ def _abstract(*flat: Any, operator: Operator) -> list[Any]:
     ]
 
 
-def _push(primals: Sequence[Array], tangents: Sequence[Any], *, operator: Operator) -> tuple[list[Array], list[Any]]:
+def _push(
+    primals: Sequence[Array], tangents: Sequence[Array], *, operator: Operator
+) -> tuple[list[Array], list[Array]]:
     outputs = _primitive.bind(*primals, operator=operator)
     operands = structured(operator, primals)
     if jnp.issubdtype(outputs[0].dtype, jnp.inexact):
@@ -377,7 +380,7 @@ def _push(primals: Sequence[Array], tangents: Sequence[Any], *, operator: Operat
     return outputs, [zero if result is None else result for zero, result in zip(zeros, pushed, strict=True)]
 
 
-def _pull(cotangents: Sequence[Any], *flat: Any, operator: Operator) -> list[Any]:
+def _pull(cotangents: Sequence[Array], *flat: Array, operator: Operator) -> list[Array]:
     """Transpose in the operands that are still open."""
     given = [None if type(cotangent) is ad.Zero else cotangent for cotangent in cotangents]
     is_open = [ad.is_undefined_primal(operand) for operand in flat]
@@ -388,7 +391,7 @@ def _pull(cotangents: Sequence[Any], *flat: Any, operator: Operator) -> list[Any
     return [gradient if left else None for gradient, left in zip(pulled, is_open, strict=True)]
 
 
-def _map(flat: Sequence[Array], dims: Sequence[int | None], *, operator: Operator) -> tuple[Any, Any]:
+def _map(flat: Sequence[Array], dims: Sequence[int | None], *, operator: Operator) -> tuple[Sequence[Array], list[int]]:
     size = next(array.shape[dim] for array, dim in zip(flat, dims, strict=True) if dim is not None)
     first = [array if dim is None else jnp.moveaxis(array, dim, 0) for array, dim in zip(flat, dims, strict=True)]
     mapped = structured(operator, [dim is not None for dim in dims])
@@ -454,16 +457,16 @@ def _call_on_buffers(operator: Operator, *flat: Array) -> list[Array]:
     return [_as_type(output, dtype) for output, (_, dtype) in zip(outputs, results, strict=True)]
 
 
-def _as_type(array: Array, dtype: Any) -> Array:
+def _as_type(array: Array, dtype: FrameworkDType) -> Array:
     return array if array.dtype == dtype else lax.bitcast_convert_type(array, dtype)
 
 
-def _bits(dtype: Any) -> Any:
+def _bits(dtype: FrameworkDType) -> FrameworkDType:
     """Give the type that stands for one which CuPy has not."""
     return np.dtype(np.uint16) if dtype == jnp.bfloat16 else dtype
 
 
-def _run_on_buffers(operator: Operator, context: Any, outputs: Sequence[Any], *flat: Any) -> None:
+def _run_on_buffers(operator: Operator, context: Any, outputs: Sequence[Array], *flat: Array) -> None:
     xp, stream = _place_of(context)
     with stream:
         arrays = structured(operator, [xp.asarray(buffer) for buffer in flat])

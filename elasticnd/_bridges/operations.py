@@ -11,11 +11,11 @@ from typing import Any
 
 import array_api_compat
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import _operators, _rules
 from .._engines import generic
 from .._spec import DeformSpec, PointsSpec
+from .._types import ArrayNamespace, FrameworkDType, NumpyArray, Unchecked
 
 Array = Any  # of the namespace
 
@@ -31,15 +31,15 @@ class Namespace:
         """Give what is no new array."""
         return getattr(self._names, name)
 
-    def _made(self, maker: str, *arguments: Any, dtype: Any) -> Array:
+    def _made(self, maker: str, *arguments: Array, dtype: FrameworkDType) -> Array:
         place = {} if self._device is None else {"device": self._device}
         return getattr(self._names, maker)(*arguments, dtype=dtype, **place)
 
-    def asarray(self, values: Any, *, dtype: Any = None) -> Array:
+    def asarray(self, values: Array, *, dtype: FrameworkDType = None) -> Array:
         """Make an array of NumPy's or of nested lists."""
         return self._made("asarray", values, dtype=dtype)
 
-    def full(self, shape: Sequence[int], value: Any, *, dtype: Any) -> Array:
+    def full(self, shape: Sequence[int], value: Unchecked, *, dtype: FrameworkDType) -> Array:
         """Make an array of one value."""
         return self._made("full", shape, value, dtype=dtype)
 
@@ -50,7 +50,7 @@ class Namespace:
         except TypeError:  # the library has numbers of 64 bits alone
             return self._names.take(array, self._names.astype(indices, self._names.int64), axis=axis)
 
-    def zeros(self, shape: Sequence[int], *, dtype: Any) -> Array:
+    def zeros(self, shape: Sequence[int], *, dtype: FrameworkDType) -> Array:
         """Make an array of zeros."""
         return self._made("zeros", shape, dtype=dtype)
 
@@ -60,7 +60,7 @@ def namespace_of(array: Array) -> Namespace:
     return Namespace(array_api_compat.array_namespace(array), getattr(array, "device", None))
 
 
-def real_array(xp: Any, values: NDArray[Any]) -> Array:
+def real_array(xp: ArrayNamespace, values: NumpyArray) -> Array:
     """Make an array of the widest floats that the device has."""
     try:
         return xp.asarray(values.astype(np.float64))
@@ -69,7 +69,7 @@ def real_array(xp: Any, values: NDArray[Any]) -> Array:
 
 
 def forward(
-    xp: Any, spec: DeformSpec, images: Sequence[Array], displacement: Array, affine: Array | None
+    xp: ArrayNamespace, spec: DeformSpec, images: Sequence[Array], displacement: Array, affine: Array | None
 ) -> list[Array]:
     """Deform images."""
     matrix = _matrix(spec, affine)
@@ -82,7 +82,7 @@ def forward(
 
 
 def image_vjp(
-    xp: Any, spec: DeformSpec, gradients: Sequence[Array], displacement: Array, affine: Array | None
+    xp: ArrayNamespace, spec: DeformSpec, gradients: Sequence[Array], displacement: Array, affine: Array | None
 ) -> list[Array | None]:
     """Pull gradients of the outputs back to the images."""
     matrix = _matrix(spec, affine)
@@ -95,7 +95,7 @@ def image_vjp(
 
 
 def vjp(
-    xp: Any,
+    xp: ArrayNamespace,
     spec: DeformSpec,
     gradients: Sequence[Array | None],
     images: Sequence[Array],
@@ -127,12 +127,12 @@ def vjp(
     return of_images, of_points, xp.concat([of_forward, last_row], axis=-2)
 
 
-def dense(xp: Any, spec: DeformSpec, displacement: Array) -> Array:
+def dense(xp: ArrayNamespace, spec: DeformSpec, displacement: Array) -> Array:
     """Evaluate the displacement at every voxel."""
     return generic.displace(xp, spec, displacement)
 
 
-def evaluate(xp: Any, spec: PointsSpec, order: int, displacement: Array, positions: Array) -> Array:
+def evaluate(xp: ArrayNamespace, spec: PointsSpec, order: int, displacement: Array, positions: Array) -> Array:
     """Compute all derivatives of one order of the displacement at positions."""
     return generic.evaluate(xp, spec, displacement, positions, order)
 
@@ -141,11 +141,11 @@ def _matrix(spec: DeformSpec, affine: Array | None) -> Array | None:
     return None if affine is None else affine[..., : spec.axes, :]
 
 
-def _parts(xp: Any, array: Array, count: int) -> list[Array]:
+def _parts(xp: ArrayNamespace, array: Array, count: int) -> list[Array]:
     return [array] if count == 1 else [xp.real(array), xp.imag(array)]
 
 
-def _joined(xp: Any, parts: Sequence[Array], dtype: Any) -> Array:
+def _joined(xp: ArrayNamespace, parts: Sequence[Array], dtype: FrameworkDType) -> Array:
     if len(parts) == 1:
         return parts[0]
     real, imaginary = (xp.astype(part, dtype) for part in parts)
@@ -155,7 +155,7 @@ def _joined(xp: Any, parts: Sequence[Array], dtype: Any) -> Array:
 class Algebra:
     """What the derivative of an inverse needs of a namespace of the standard."""
 
-    def __init__(self, xp: Any) -> None:
+    def __init__(self, xp: ArrayNamespace) -> None:
         self.xp = xp
         self.inverse = partial(generic.inverse, xp)
         self.transposed = xp.matrix_transpose
@@ -167,7 +167,7 @@ class Algebra:
         """Concatenate along the last axis."""
         return self.xp.concat([left, right], axis=-1)
 
-    def constant(self, values: Any, like: Array) -> Array:
+    def constant(self, values: Array, like: Array) -> Array:
         """Make an array of the dtype of `like`."""
         return self.xp.asarray(values, dtype=like.dtype)
 

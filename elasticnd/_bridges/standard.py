@@ -18,6 +18,7 @@ from .. import _dtypes
 from .._config import forced_engine
 from .._errors import reject_type, reject_value
 from .._spec import ArrayInfo, DeformSpec, PointsSpec
+from .._types import Seed, Unchecked
 from . import contract, eager, operations
 
 Array = Any  # of any library
@@ -28,7 +29,7 @@ is_deferred = contract.is_deferred
 deferred = contract.deferred
 
 
-def takes(array: Any) -> bool:
+def takes(array: Array) -> bool:
     """Tell whether an array is one of such a library."""
     if isinstance(array, np.generic) or not (hasattr(array, "shape") and hasattr(array, "dtype")):
         return False
@@ -37,7 +38,7 @@ def takes(array: Any) -> bool:
     return _is_on_host(array) or hasattr(array, "__array_namespace__")
 
 
-def has_namespace(array: Any) -> bool:
+def has_namespace(array: Array) -> bool:
     """Tell whether the library of an array has the operations of the standard."""
     try:
         array_api_compat.array_namespace(array)
@@ -68,7 +69,7 @@ def check(argument: str, image: Array, first: Array) -> None:
         reject_value(argument, f"an array on {_device(image)}", f"one on {_device(first)}, as the first image")
 
 
-def small_array(argument: str, value: Any, like: Array | None = None) -> Array:
+def small_array(argument: str, value: Unchecked, like: Array | None = None) -> Array:
     """Take a control grid or a matrix: an array of the image's library or of NumPy, or nested lists of numbers."""
     if like is not None and type(value) is not type(like):
         if not isinstance(value, (np.ndarray, list, tuple)):
@@ -86,7 +87,7 @@ def small_array(argument: str, value: Any, like: Array | None = None) -> Array:
     return xp.astype(value, operations.real_array(xp, np.zeros(())).dtype)
 
 
-def random_normal(shape: Sequence[int], scale: Sequence[float], like: Array, rng: Any) -> Any:
+def random_normal(shape: Sequence[int], scale: Sequence[float], like: Array, rng: Seed) -> Array:
     """Draw displacements of control points, as NumPy does."""
     return eager.random_normal(shape, scale, None, rng)
 
@@ -142,7 +143,7 @@ def algebra(array: Array) -> operations.Algebra:
     return operations.Algebra(operations.namespace_of(array))
 
 
-def values(array: Array) -> Any:
+def values(array: Array) -> Array:
     """Return the values of an array in the host's memory."""
     return _to_numpy(array) if _is_on_host(array) else np.asarray(array)
 
@@ -150,7 +151,7 @@ def values(array: Array) -> Any:
 # ---- arrays ----------------------------------------------------------------------------------------------------------
 
 
-def _is_on_host(array: Any) -> bool:
+def _is_on_host(array: Array) -> bool:
     """Tell whether the core can read an array, and may."""
     if forced_engine() == "generic":
         return False
@@ -162,7 +163,7 @@ def _is_on_host(array: Any) -> bool:
         return False
 
 
-def _to_numpy(array: Any) -> Any:
+def _to_numpy(array: Array) -> Array:
     """Share the memory of an array."""
     if array is None or isinstance(array, np.ndarray):
         return array
@@ -171,7 +172,7 @@ def _to_numpy(array: Any) -> Any:
     return np.from_dlpack(array)
 
 
-def _bfloat16_to_numpy(array: Any) -> Any:
+def _bfloat16_to_numpy(array: Array) -> Array:
     """Share the memory of an array of a type that NumPy does not know: as bits, which ml_dtypes reads."""
     if importlib.util.find_spec("ml_dtypes") is None:
         reject_type("X", array, "an array of another type: those of bfloat16 need the package ml_dtypes")
@@ -180,7 +181,7 @@ def _bfloat16_to_numpy(array: Any) -> Any:
     return np.from_dlpack(array.view(_namespace(array).uint16)).view(bfloat16)
 
 
-def _like(result: Any, array: Array) -> Any:
+def _like(result: Array, array: Array) -> Array:
     """Give a result of NumPy as an array of the library, in the same memory where that can be had."""
     if result is None:
         return None

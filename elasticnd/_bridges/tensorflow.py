@@ -18,6 +18,7 @@ from .._engines.kernels import import_cupy
 from .._errors import reject_type, reject_value
 from .._operators import Operands, Operator, flattened, structured
 from .._spec import ArrayInfo, DeformSpec, Options, PointsSpec
+from .._types import Array, FrameworkDType, NumpyArray, Seed, Unchecked
 from . import eager, operations, tensorflow_names
 
 Tensor = Any
@@ -70,12 +71,12 @@ def check(argument: str, image: Tensor, first: Tensor) -> None:
         reject_type(argument, image, "a dense tensor of numbers")
 
 
-def is_deferred(arrays: Sequence[Any]) -> bool:
+def is_deferred(arrays: Sequence[Array]) -> bool:
     """Tell whether shapes are not known yet."""
     return not all(array.shape.is_fully_defined() for array in arrays if isinstance(array, (tf.Tensor, tf.Variable)))
 
 
-def small_array(argument: str, value: Any, like: Tensor | None = None) -> Tensor:
+def small_array(argument: str, value: Unchecked, like: Tensor | None = None) -> Tensor:
     """Take a control grid or a matrix: a tensor or variable, a NumPy array or nested lists of numbers."""
     if isinstance(value, (tf.Tensor, tf.Variable)):
         value = tf.convert_to_tensor(value)
@@ -102,7 +103,7 @@ def forward(spec: DeformSpec, images: Sequence[Tensor], displacement: Tensor, af
     ]
 
 
-def _deform(calls: Sequence[Any], image: Tensor, motion: _operators.Pair) -> Tensor:
+def _deform(calls: Sequence[Array], image: Tensor, motion: _operators.Pair) -> Tensor:
     results = [
         _apply(Operator(call, "sample"), Operands(image=source, motion=motion))[0]
         for call, source in zip(calls, _parts(image), strict=True)
@@ -164,17 +165,17 @@ def evaluate(spec: PointsSpec, order: int, displacement: Tensor, positions: Tens
     return _apply(Operator(spec, "evaluate", order=order), operands)[0]
 
 
-def algebra(tensor: Tensor) -> Any:
+def algebra(tensor: Tensor) -> _Calculus:
     """Return the linear algebra of TensorFlow."""
     return _CALCULUS
 
 
-def values(tensor: Tensor) -> np.ndarray[Any, Any] | None:
+def values(tensor: Tensor) -> NumpyArray | None:
     """Return the values of a tensor; None while a graph is made."""
     return np.asarray(tensor.numpy()) if tf.executing_eagerly() else None
 
 
-def random_normal(shape: Sequence[int], scale: Sequence[float], like: Tensor, rng: Any) -> Any:
+def random_normal(shape: Sequence[int], scale: Sequence[float], like: Tensor, rng: Seed) -> Array:
     """Draw displacements of control points: from TensorFlow's generators, or by a seed as NumPy does."""
     batch = len(shape) - 1 - len(scale)
     extents = tf.concat([tf.shape(like)[:batch], shape[batch:]], 0)
@@ -224,7 +225,7 @@ class Deferred(NamedTuple):
     has_affine: bool
     fixed_linear: Any
     dtype: str
-    shape: Any  # of the image, as far as it is known
+    shape: Unchecked  # of the image, as far as it is known
     image_shape: Tensor  # the same at run time
 
     def spec_of(self, image_shape: Sequence[int], operands: Operands) -> DeformSpec:
@@ -234,7 +235,7 @@ class Deferred(NamedTuple):
         return _spec.normalize((image,), eager.info(operands.motion[0]), affine, "X", self.options)
 
 
-def deferred(images: Sequence[Tensor], displacement: Any, affine: Any, options: Options) -> list[Tensor]:
+def deferred(images: Sequence[Tensor], displacement: Array, affine: Array, options: Options) -> list[Tensor]:
     """Record a call."""
     if _is_plain():
         shape = next(image.shape for image in images if not image.shape.is_fully_defined())
@@ -270,7 +271,7 @@ def _apply(operator: Operator, operands: Operands) -> Sequence[Tensor]:
 
     @tf.custom_gradient
     def function(*flat: Tensor) -> Any:
-        def pull(*cotangents: Any) -> list[Tensor | None]:
+        def pull(*cotangents: Array) -> list[Tensor | None]:
             cotangents = tuple(map(tf.convert_to_tensor, cotangents))  # of `tf.gather`, they are rows alone
             own = structured(operator, flat)
             needed = structured(operator, [tensor.dtype.is_floating for tensor in flat])
@@ -309,7 +310,7 @@ def _known_shapes(operator: Operator, likes: Sequence[Tensor]) -> list[Any]:
     return [call.shape, *(like.shape for like in likes[1:])] if operator.wants_image else [x.shape for x in likes]
 
 
-def _run(operator: Operator, *arrays: Any) -> list[np.ndarray[Any, Any]]:
+def _run(operator: Operator, *arrays: Any) -> list[NumpyArray]:
     """Apply an operator to NumPy arrays; results have the dtypes that the framework expects."""
     call = operator.call
     if isinstance(call, Deferred):
@@ -328,7 +329,7 @@ def _has_gpu() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
-def _run_eagerly(operator: Operator, dtypes: Sequence[Any], *tensors: Tensor) -> list[Tensor]:
+def _run_eagerly(operator: Operator, dtypes: Sequence[Array], *tensors: Tensor) -> list[Tensor]:
     if _gpu_of(tensors):
         return _run_on_gpu(operator, dtypes, *tensors)
     results = _run(operator, *map(np.asarray, tensors))
@@ -340,7 +341,7 @@ def _gpu_of(tensors: Sequence[Tensor]) -> str | None:
     return next((tensor.device for tensor in tensors if "GPU" in tensor.device), None)
 
 
-def _run_on_gpu(operator: Operator, dtypes: Sequence[Any], *tensors: Tensor) -> list[Tensor]:
+def _run_on_gpu(operator: Operator, dtypes: Sequence[Array], *tensors: Tensor) -> list[Tensor]:
     """Let the CUDA kernels work on the memory of tensors. TensorFlow tells no streams, so each waits for the other."""
     cupy = import_cupy("X", "a tensor on a GPU")
     late = [tensors[-1].numpy()] if isinstance(operator.call, Deferred) else []
@@ -358,7 +359,7 @@ def _run_on_gpu(operator: Operator, dtypes: Sequence[Any], *tensors: Tensor) -> 
         return [one if one.dtype == dtype else tf.bitcast(one, dtype) for one, dtype in pairs]
 
 
-def _number_of(array: Any) -> int:
+def _number_of(array: Array) -> int:
     return int(array.device.id)
 
 
@@ -381,7 +382,7 @@ def _bits(tensor: Tensor) -> Tensor:
     return tf.identity(tensor) if bits is None else tf.bitcast(tensor, bits)
 
 
-def _from_numpy(array: np.ndarray[Any, Any], dtype: Any) -> Tensor:
+def _from_numpy(array: NumpyArray, dtype: FrameworkDType) -> Tensor:
     # TensorFlow's kernels need aligned memory, which large outputs have: only these are taken over as they are.
     if dtype == tf.bool or array.nbytes == 0 or array.ctypes.data % _ALIGNMENT:
         return tf.convert_to_tensor(array)
@@ -412,7 +413,7 @@ class _Calculus:
         return tf.concat([left, right], -1)
 
     @staticmethod
-    def constant(values: Any, like: Tensor) -> Tensor:
+    def constant(values: Array, like: Tensor) -> Tensor:
         return tf.constant(values, like.dtype)
 
 

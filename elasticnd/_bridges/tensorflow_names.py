@@ -11,6 +11,8 @@ import tensorflow as tf
 
 from .._spec import Shape
 
+Tensor = Any
+
 bool = tf.bool
 float32, float64, int32, int64 = tf.float32, tf.float64, tf.int32, tf.int64
 
@@ -29,37 +31,37 @@ take = tf.gather
 zeros = tf.zeros
 
 
-def argsort(x: Any) -> Any:
+def argsort(x: Tensor) -> Tensor:
     """Sort; equal elements stay in order."""
     return tf.argsort(x, stable=True)
 
 
-def asarray(values: Any, *, dtype: Any = None) -> Any:
+def asarray(values: Tensor, *, dtype: Tensor = None) -> Tensor:
     """Make a constant."""
     return tf.constant(np.asarray(values), dtype)
 
 
-def concat(arrays: Sequence[Any], *, axis: int = 0) -> Any:
+def concat(arrays: Sequence[Tensor], *, axis: int = 0) -> Tensor:
     """Join along an axis."""
     return tf.concat(arrays, axis)
 
 
-def full(shape: Shape, value: Any, *, dtype: Any) -> Any:
+def full(shape: Shape, value: Tensor, *, dtype: Tensor) -> Tensor:
     """Repeat a value."""
     return tf.fill(shape, tf.constant(value, dtype))
 
 
-def searchsorted(x1: Any, x2: Any, *, side: str) -> Any:
+def searchsorted(x1: Tensor, x2: Tensor, *, side: str) -> Tensor:
     """Find places in sorted elements."""
     return tf.searchsorted(x1, x2, side=side)
 
 
-def sum(x: Any, *, axis: int | Sequence[int]) -> Any:
+def sum(x: Tensor, *, axis: int | Sequence[int]) -> Tensor:
     """Sum along axes."""
     return tf.reduce_sum(x, axis)
 
 
-def where(condition: Any, x1: Any, x2: Any) -> Any:
+def where(condition: Tensor, x1: Tensor, x2: Tensor) -> Tensor:
     """Choose; a number takes the dtype of the other."""
     if tf.is_tensor(x1):
         return tf.where(condition, x1, tf.cast(x2, x1.dtype))

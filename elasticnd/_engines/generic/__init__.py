@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 from ... import _dtypes
 from ..._geometry import Mode
 from ..._spec import DeformSpec, PointsSpec
+from ..._types import ArrayNamespace, FrameworkDType
 from . import axes, evaluation, positions, splines, stencils
 from .axes import Array
 from .matrices import inverse as inverse
@@ -33,7 +34,7 @@ from .scatter import stencil_scatter
 
 
 def sample(
-    xp: Any,
+    xp: ArrayNamespace,
     spec: DeformSpec,
     image: Array,
     points: Array,
@@ -71,7 +72,7 @@ def sample(
 
 
 def scatter(
-    xp: Any,
+    xp: ArrayNamespace,
     spec: DeformSpec,
     gradient: Array,
     image: Array | None,
@@ -103,12 +104,12 @@ def scatter(
     return of_image, of_points, of_map
 
 
-def displace(xp: Any, spec: DeformSpec, points: Array) -> Array:
+def displace(xp: ArrayNamespace, spec: DeformSpec, points: Array) -> Array:
     """Evaluate the displacement at every voxel."""
     return xp.reshape(positions.field(xp, spec, points, points.dtype), spec.field_shape)
 
 
-def evaluate(xp: Any, spec: PointsSpec, points: Array, positions: Array, order: int) -> Array:
+def evaluate(xp: ArrayNamespace, spec: PointsSpec, points: Array, positions: Array, order: int) -> Array:
     """Evaluate all derivatives of one order of the displacement at positions, in their dtype."""
     return evaluation.evaluate(xp, spec, points, positions, order)
 
@@ -116,11 +117,11 @@ def evaluate(xp: Any, spec: PointsSpec, points: Array, positions: Array, order: 
 class _Precision(NamedTuple):
     """The dtypes of a computation."""
 
-    positions: Any
-    values: Any
+    positions: FrameworkDType
+    values: FrameworkDType
 
 
-def _precision(xp: Any, spec: DeformSpec, image: Array, points: Array, affine: Array | None) -> _Precision:
+def _precision(xp: ArrayNamespace, spec: DeformSpec, image: Array, points: Array, affine: Array | None) -> _Precision:
     (options,) = spec.images
     double = any(array is not None and array.dtype == xp.float64 for array in (image, points, affine))
     wide = double and _dtypes.arithmetic(options.dtype, options.order, spec.axes) == "float64"
@@ -128,19 +129,26 @@ def _precision(xp: Any, spec: DeformSpec, image: Array, points: Array, affine: A
 
 
 def _stencils(
-    xp: Any, spec: DeformSpec, points: Array, affine: Array | None, change: Array | None, precision: _Precision
+    xp: ArrayNamespace,
+    spec: DeformSpec,
+    points: Array,
+    affine: Array | None,
+    change: Array | None,
+    precision: _Precision,
 ) -> stencils.Stencils:
     inverse = positions.inverse_of_affine(xp, spec, affine, change, precision.positions)
     found = positions.positions(xp, spec, points, inverse, precision.positions)
     return stencils.stencils(xp, spec, spec.images[0], found, precision.values)
 
 
-def _flat(xp: Any, array: Array) -> Array:
+def _flat(xp: ArrayNamespace, array: Array) -> Array:
     """Give (channels, all else)."""
     return xp.reshape(array, (array.shape[0], -1))
 
 
-def _image_gradient(xp: Any, spec: DeformSpec, reached: stencils.Stencils, weighted: Array, dtype: Any) -> Array:
+def _image_gradient(
+    xp: ArrayNamespace, spec: DeformSpec, reached: stencils.Stencils, weighted: Array, dtype: FrameworkDType
+) -> Array:
     (options,) = spec.images
     flat = stencil_scatter(xp, reached, weighted)
     box = xp.reshape(flat, (flat.shape[0], -1, *splines.box_of(options)))
@@ -149,7 +157,12 @@ def _image_gradient(xp: Any, spec: DeformSpec, reached: stencils.Stencils, weigh
 
 
 def _position_gradient(
-    xp: Any, spec: DeformSpec, reached: stencils.Stencils, weighted: Array, values: Array, dtype: Any
+    xp: ArrayNamespace,
+    spec: DeformSpec,
+    reached: stencils.Stencils,
+    weighted: Array,
+    values: Array,
+    dtype: FrameworkDType,
 ) -> Array:
     """Pull a gradient back to the positions of the voxels, (items, n, M_0, ...)."""
     (options,) = spec.images
@@ -167,7 +180,7 @@ def _position_gradient(
 
 
 def _zeros(
-    xp: Any, spec: DeformSpec, gradient: Array, image: Array | None, precision: _Precision, wants_image: bool
+    xp: ArrayNamespace, spec: DeformSpec, gradient: Array, image: Array | None, precision: _Precision, wants_image: bool
 ) -> tuple[Array | None, Array | None, Array | None]:
     (options,) = spec.images
     matrix = (*(spec.batch if spec.affine_batched else ()), spec.axes, spec.axes + 1)
@@ -178,7 +191,7 @@ def _zeros(
     )
 
 
-def _as_integers(xp: Any, values: Array, limits: tuple[int, int], dtype: Any) -> Array:
+def _as_integers(xp: ArrayNamespace, values: Array, limits: tuple[int, int], dtype: FrameworkDType) -> Array:
     """Round half away from zero and saturate."""
     low, high = limits
     whole = xp.floor(xp.abs(values))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._spec import DeformSpec, ImageSpec, Shape
+from ..._types import ArrayNamespace
 
 Array = Any  # of the namespace
 Floats = NDArray[np.float64]
@@ -23,21 +24,21 @@ def _core_axes(image: ImageSpec, batch_axes: int) -> Shape:
     return (*channels, *range(batch_axes), *image.axes)
 
 
-def in_core_order(xp: Any, spec: DeformSpec, options: ImageSpec, image: Array) -> Array:
+def in_core_order(xp: ArrayNamespace, spec: DeformSpec, options: ImageSpec, image: Array) -> Array:
     """Give (channels, items, deformed axes ...)."""
     ordered = xp.permute_dims(image, _core_axes(options, len(spec.batch)))
     extents = tuple(ordered.shape)[len(options.shape) - spec.axes :]
     return xp.reshape(ordered, (-1, math.prod(spec.batch), *extents))
 
 
-def in_image_order(xp: Any, options: ImageSpec, values: Array, shape: Shape, batch_axes: int) -> Array:
+def in_image_order(xp: ArrayNamespace, options: ImageSpec, values: Array, shape: Shape, batch_axes: int) -> Array:
     """Undo `in_core_order`, for an image or an output of this shape."""
     axes = _core_axes(options, batch_axes)
     ordered = xp.reshape(values, tuple(shape[axis] for axis in axes))
     return xp.permute_dims(ordered, tuple(axes.index(axis) for axis in range(len(axes))))
 
 
-def next_axis_last(xp: Any, array: Array) -> Array:
+def next_axis_last(xp: ArrayNamespace, array: Array) -> Array:
     """Move the first deformed axis behind the others: after all of them had their turn, the order is as before."""
     return xp.permute_dims(array, (0, 1, *range(3, len(array.shape)), 2))
 
@@ -48,10 +49,10 @@ def next_axis_last(xp: Any, array: Array) -> Array:
 class AxisMap(Protocol):
     """A map of the last axis of an array."""
 
-    def apply(self, xp: Any, array: Array) -> Array:
+    def apply(self, xp: ArrayNamespace, array: Array) -> Array:
         """Map an array."""
 
-    def transposed(self, xp: Any, array: Array) -> Array:
+    def transposed(self, xp: ArrayNamespace, array: Array) -> Array:
         """Map a gradient of the result back; constants that `apply` puts in have none."""
 
 
@@ -61,18 +62,18 @@ class Taken(NamedTuple):
     places: Indices
     extent: int  # of the axis
 
-    def apply(self, xp: Any, array: Array) -> Array:
+    def apply(self, xp: ArrayNamespace, array: Array) -> Array:
         """Take the elements."""
         return _taken(xp, array, self.places)
 
-    def transposed(self, xp: Any, array: Array) -> Array:
+    def transposed(self, xp: ArrayNamespace, array: Array) -> Array:
         """Sum what was taken from one element; in rounds, each with one summand more of those that have more."""
         order = np.argsort(self.places, kind="stable")
         counts = np.bincount(self.places, minlength=self.extent)
         starts = np.cumsum(counts) - counts
         nothing = len(self.places)
         padded = surrounded(xp, array, 0, 1, 0.0)
-        total: Any = 0
+        total: Array = 0
         for summand in range(counts.max()):
             summands = order[np.minimum(starts + summand, nothing - 1)]
             total = total + _taken(xp, padded, np.where(summand < counts, summands, nothing))
@@ -85,11 +86,11 @@ class Surrounded(NamedTuple):
     width: int
     value: float
 
-    def apply(self, xp: Any, array: Array) -> Array:
+    def apply(self, xp: ArrayNamespace, array: Array) -> Array:
         """Put the constant there."""
         return surrounded(xp, array, self.width, self.width, self.value)
 
-    def transposed(self, xp: Any, array: Array) -> Array:
+    def transposed(self, xp: ArrayNamespace, array: Array) -> Array:
         """Leave the surroundings away."""
         return array[..., self.width : array.shape[-1] - self.width]
 
@@ -101,27 +102,27 @@ class Blocks(NamedTuple):
     blocks: int
     length: int  # of the result, which may end within the last block
 
-    def apply(self, xp: Any, array: Array) -> Array:
+    def apply(self, xp: ArrayNamespace, array: Array) -> Array:
         """Multiply each block."""
         return self._multiplied(xp, array, self.matrix)[..., : self.length]
 
-    def transposed(self, xp: Any, array: Array) -> Array:
+    def transposed(self, xp: ArrayNamespace, array: Array) -> Array:
         """Multiply each block with the transposed matrix."""
         rest = self.blocks * self.matrix.shape[1] - self.length
         return self._multiplied(xp, surrounded(xp, array, 0, rest, 0.0), self.matrix.T)
 
-    def _multiplied(self, xp: Any, array: Array, matrix: Floats) -> Array:
+    def _multiplied(self, xp: ArrayNamespace, array: Array, matrix: Floats) -> Array:
         lead = tuple(array.shape[:-1])
         separate = xp.reshape(array, (*lead, self.blocks, matrix.shape[0]))
         multiplied = xp.matmul(separate, xp.asarray(matrix, dtype=array.dtype))
         return xp.reshape(multiplied, (*lead, self.blocks * matrix.shape[1]))
 
 
-def _taken(xp: Any, array: Array, index: Indices) -> Array:
+def _taken(xp: ArrayNamespace, array: Array, index: Indices) -> Array:
     return xp.take(array, xp.asarray(index.astype(np.int32)), axis=-1)
 
 
-def surrounded(xp: Any, array: Array, before: int, behind: int, value: float) -> Array:
+def surrounded(xp: ArrayNamespace, array: Array, before: int, behind: int, value: float) -> Array:
     """Put so many times `value` before and behind the last axis."""
     lead = tuple(array.shape[:-1])
     borders = [xp.full((*lead, width), value, dtype=array.dtype) for width in (before, behind)]

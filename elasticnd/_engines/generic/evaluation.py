@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from ..._geometry import Mode
 from ..._spec import PointsSpec
+from ..._types import ArrayNamespace, FrameworkDType
 from .axes import Array, AxisMap, Taken, next_axis_last
 from .splines import filtered, folded, spline_derivatives
 from .stencils import stencil_sum
@@ -18,7 +18,7 @@ from .stencils import stencil_sum
 _ORDER = 3  # of the spline through the displacements of the control points
 
 
-def evaluate(xp: Any, spec: PointsSpec, points: Array, positions: Array, order: int) -> Array:
+def evaluate(xp: ArrayNamespace, spec: PointsSpec, points: Array, positions: Array, order: int) -> Array:
     """Return (batch..., count, axes, axes...), with one axis more for each order of the derivative."""
     items, n = math.prod(spec.batch), spec.axes
     widths = [count + 2 for count in spec.points]
@@ -42,7 +42,7 @@ def evaluate(xp: Any, spec: PointsSpec, points: Array, positions: Array, order: 
     return xp.reshape(stacked, spec.values_shape(order))
 
 
-def _coefficients(xp: Any, spec: PointsSpec, points: Array, dtype: Any) -> Array:
+def _coefficients(xp: ArrayNamespace, spec: PointsSpec, points: Array, dtype: FrameworkDType) -> Array:
     """Compute the coefficients with one more on every side, (axes, items, ...)."""
     values = xp.reshape(xp.astype(points, dtype), (-1, spec.axes, *spec.points))
     for count in spec.points:
@@ -53,7 +53,7 @@ def _coefficients(xp: Any, spec: PointsSpec, points: Array, dtype: Any) -> Array
     return xp.permute_dims(values, (1, 0, *range(2, 2 + spec.axes)))
 
 
-def _on_grid(xp: Any, f: Array, extent: int, points: int) -> tuple[Array, Array, Array, Array]:
+def _on_grid(xp: ArrayNamespace, f: Array, extent: int, points: int) -> tuple[Array, Array, Array, Array]:
     """Return cell, place in it, its slope by the position, and whether there is a position."""
     far = 2.0**52 if f.dtype == xp.float64 else 2.0**23
     exists = xp.abs(f) < far
@@ -71,7 +71,7 @@ def _on_grid(xp: Any, f: Array, extent: int, points: int) -> tuple[Array, Array,
     return cell, g - cell, slope, exists
 
 
-def _weights(xp: Any, place: Array, slope: Array, points: int, order: int) -> Sequence[Array]:
+def _weights(xp: ArrayNamespace, place: Array, slope: Array, points: int, order: int) -> Sequence[Array]:
     """Stack the weights of the four coefficients, (4, positions), for every derivative up to an order."""
     if points == 1:  # moves every position alike, and by its value exactly
         constant = xp.stack([0 * place, 1 + 0 * place, 0 * place])

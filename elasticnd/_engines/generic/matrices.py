@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from ..._types import ArrayNamespace
 from .axes import Array
 
 
-def inverse(xp: Any, matrices: Array) -> Array:
+def inverse(xp: ArrayNamespace, matrices: Array) -> Array:
     """Invert matrices, (..., n, n). Those without an inverse are refused by the extension, else give no numbers."""
     return xp.linalg.inv(matrices) if hasattr(xp, "linalg") else eliminated(xp, matrices)
 
 
-def eliminated(xp: Any, matrices: Array) -> Array:
+def eliminated(xp: ArrayNamespace, matrices: Array) -> Array:
     """Turn [M | 1] into [1 | M^-1], a column after the other."""
     n = matrices.shape[-1]
     unit = xp.zeros(matrices.shape, dtype=matrices.dtype) + xp.asarray(np.eye(n), dtype=matrices.dtype)

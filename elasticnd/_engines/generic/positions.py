@@ -10,6 +10,7 @@ import numpy as np
 
 from ..._geometry import Mode
 from ..._spec import DeformSpec
+from ..._types import ArrayNamespace, FrameworkDType
 from .axes import Array, Floats, next_axis_last
 from .matrices import inverse
 from .splines import filtered, folded, spline_weights
@@ -19,7 +20,9 @@ Position = tuple[Any, Array]  # a voxel and a displacement from there
 _GRID_ORDER = 3  # of the spline through the displacements of the control points
 
 
-def positions(xp: Any, spec: DeformSpec, points: Array, inverse_map: Array | None, dtype: Any) -> list[Position]:
+def positions(
+    xp: ArrayNamespace, spec: DeformSpec, points: Array, inverse_map: Array | None, dtype: FrameworkDType
+) -> list[Position]:
     """Tell where the voxels of the output lie in the image, along each axis.
 
     As a voxel and a displacement from there, (items, M_0, ...): their sum would lose what single precision can tell.
@@ -35,7 +38,7 @@ def positions(xp: Any, spec: DeformSpec, points: Array, inverse_map: Array | Non
     ]
 
 
-def _voxels(xp: Any, spec: DeformSpec, dtype: Any) -> list[Array]:
+def _voxels(xp: ArrayNamespace, spec: DeformSpec, dtype: FrameworkDType) -> list[Array]:
     """Count the voxels along each axis from the origin, in shapes that broadcast to the output."""
     return [
         xp.reshape(xp.asarray(np.arange(extent) + start, dtype=dtype), (-1, *(1,) * (spec.axes - 1 - k)))
@@ -50,19 +53,19 @@ def _from_origin(spec: DeformSpec) -> list[int]:
 # ---- control points --------------------------------------------------------------------------------------------------
 
 
-def field(xp: Any, spec: DeformSpec, points: Array, dtype: Any) -> Array:
+def field(xp: ArrayNamespace, spec: DeformSpec, points: Array, dtype: FrameworkDType) -> Array:
     """Give the displacement of every voxel, (items, n, M_0, ...)."""
     values = xp.reshape(xp.astype(points, dtype), (-1, spec.axes, *spec.points))
     return _multiplied(xp, values, _grid_matrices(spec))
 
 
-def field_adjoint(xp: Any, spec: DeformSpec, gradient: Array) -> Array:
+def field_adjoint(xp: ArrayNamespace, spec: DeformSpec, gradient: Array) -> Array:
     """Transpose `field`: give the gradient of the control points, in their shape."""
     gradient = _multiplied(xp, gradient, [matrix.T for matrix in _grid_matrices(spec)])
     return xp.reshape(gradient, spec.points_shape)
 
 
-def _multiplied(xp: Any, values: Array, matrices: Sequence[Floats]) -> Array:
+def _multiplied(xp: ArrayNamespace, values: Array, matrices: Sequence[Floats]) -> Array:
     for matrix in matrices:
         values = xp.matmul(next_axis_last(xp, values), xp.asarray(matrix, dtype=values.dtype))
     return values
@@ -96,7 +99,7 @@ def _grid_matrix(extent: int, points: int, start: int, output: int) -> Floats:
 
 
 def inverse_of_affine(
-    xp: Any, spec: DeformSpec, affine: Array | None, change: Array | None, dtype: Any
+    xp: ArrayNamespace, spec: DeformSpec, affine: Array | None, change: Array | None, dtype: FrameworkDType
 ) -> Array | None:
     """Give the map from output to image but for crop and displacement: [M | t] of each item, or of all."""
     matrix = spec.inverse_rotation_and_zoom
@@ -113,13 +116,13 @@ def inverse_of_affine(
     return joined if change is None else joined + xp.reshape(xp.astype(change, dtype), forward.shape)
 
 
-def _transformed(xp: Any, line: Array, voxels: Sequence[Array]) -> Array:
+def _transformed(xp: ArrayNamespace, line: Array, voxels: Sequence[Array]) -> Array:
     """Apply one row of the maps, (items, n + 1)."""
     factors = [xp.reshape(line[:, k], (-1, *(1,) * len(voxels))) for k in range(len(voxels) + 1)]
     return sum((factor * voxel for factor, voxel in zip(factors, voxels, strict=False)), start=factors[-1])
 
 
-def inverse_of_affine_adjoint(xp: Any, spec: DeformSpec, gradient: Array) -> Array:
+def inverse_of_affine_adjoint(xp: ArrayNamespace, spec: DeformSpec, gradient: Array) -> Array:
     """Pull a gradient of the positions, (items, n, M_0, ...), back to the inverse map of each item, or of all."""
     voxels = _voxels(xp, spec, gradient.dtype)
     over = tuple(range(2, 2 + spec.axes))

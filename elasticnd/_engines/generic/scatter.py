@@ -8,15 +8,16 @@ errors, and what is not finite, stay where they belong. The other coefficients o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from ..._types import ArrayNamespace
 from .axes import Array, surrounded
 from .stencils import GATHERED_AXES, Stencils
 
 
-def stencil_scatter(xp: Any, stencils: Stencils, values: Array) -> Array:
+def stencil_scatter(xp: ArrayNamespace, stencils: Stencils, values: Array) -> Array:
     """Transpose `stencil_sum`: from (channels, voxels) to the coefficients, (channels, all of them)."""
     order = xp.argsort(stencils.offset)
     groups = _groups(xp, xp.take(stencils.offset, order, axis=0), stencils.size)
@@ -24,9 +25,11 @@ def stencil_scatter(xp: Any, stencils: Stencils, values: Array) -> Array:
     return _spread(xp, xp.take(values, order, axis=1), weights, stencils.strides, groups)
 
 
-def _spread(xp: Any, values: Array, weights: Sequence[Array], strides: Sequence[int], groups: _Groups) -> Array:
+def _spread(
+    xp: ArrayNamespace, values: Array, weights: Sequence[Array], strides: Sequence[int], groups: _Groups
+) -> Array:
     if len(weights) > GATHERED_AXES:
-        total: Any = 0
+        total: Array = 0
         for tap in range(weights[0].shape[0]):
             inner = _spread(xp, values * weights[0][tap, ...], weights[1:], strides[1:], groups)
             total = total + _shifted(xp, inner, tap * strides[0])
@@ -39,7 +42,7 @@ def _spread(xp: Any, values: Array, weights: Sequence[Array], strides: Sequence[
     return sums
 
 
-def _shifted(xp: Any, array: Array, step: int) -> Array:
+def _shifted(xp: ArrayNamespace, array: Array, step: int) -> Array:
     """Move the elements of the last axis up; the last ones, which nothing reaches, fall out."""
     return surrounded(xp, array[..., : array.shape[-1] - step], step, 0, 0.0)
 
@@ -55,7 +58,7 @@ class _Groups(NamedTuple):
     exists: Array  # whether there is such a group
 
 
-def _groups(xp: Any, sorted_numbers: Array, size: int) -> _Groups:
+def _groups(xp: ArrayNamespace, sorted_numbers: Array, size: int) -> _Groups:
     changes = sorted_numbers[1:] != sorted_numbers[:-1]
     begins = xp.concat([xp.full((1,), True, dtype=xp.bool), changes])
     numbers = xp.asarray(np.arange(size), dtype=sorted_numbers.dtype)
@@ -64,7 +67,7 @@ def _groups(xp: Any, sorted_numbers: Array, size: int) -> _Groups:
     return _Groups(begins, last, xp.take(sorted_numbers, last, axis=0) == numbers)
 
 
-def _summed(xp: Any, values: Array, groups: _Groups) -> Array:
+def _summed(xp: ArrayNamespace, values: Array, groups: _Groups) -> Array:
     """Sum each group of the last axis."""
     running = _running_sums(xp, values, groups.begins)
     lead = tuple(values.shape[:-1])
@@ -72,7 +75,7 @@ def _summed(xp: Any, values: Array, groups: _Groups) -> Array:
     return xp.reshape(xp.where(groups.exists, flat, 0.0), (*lead, -1))
 
 
-def _running_sums(xp: Any, values: Array, begins: Array) -> Array:
+def _running_sums(xp: ArrayNamespace, values: Array, begins: Array) -> Array:
     """Sum each element with those before it in its group: by sums of pairs, and of pairs of these, and so on."""
     count = values.shape[-1]
     if count == 1:

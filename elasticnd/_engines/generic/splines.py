@@ -9,12 +9,13 @@ import numpy as np
 
 from ..._geometry import Mode, check_coefficients, padding_of
 from ..._spec import ImageSpec
+from ..._types import ArrayNamespace
 from .axes import Array, AxisMap, Blocks, Floats, Indices, Surrounded, Taken, next_axis_last
 
 
-def spline_weights(order: int, place: Any) -> list[Any]:
+def spline_weights(order: int, place: Any) -> list[Array]:
     """Give the weights of the order + 1 coefficients that reach a place in its knot span, by de Boor's recursion."""
-    weights: list[Any] = [1.0]
+    weights: list[Array] = [1.0]
     for degree in range(1, order + 1):
         lower = [weight / degree for weight in weights]
         weights = [
@@ -25,7 +26,7 @@ def spline_weights(order: int, place: Any) -> list[Any]:
     return weights
 
 
-def spline_derivatives(order: int, place: Any, times: int) -> list[Any]:
+def spline_derivatives(order: int, place: Any, times: int) -> list[Array]:
     """Differentiate `spline_weights` so often: differences of the weights of one order less."""
     if times == 0:
         return [weight + 0 * place for weight in spline_weights(order, place)]
@@ -117,7 +118,7 @@ def _coefficient_maps(image: ImageSpec, extent: int, beyond: float) -> list[Axis
     return [*maps, Taken(folded(np.arange(-width, padded + width), padded, image.mode), padded)]
 
 
-def coefficients(xp: Any, image: ImageSpec, values: Array, beyond: float) -> Array:
+def coefficients(xp: ArrayNamespace, image: ImageSpec, values: Array, beyond: float) -> Array:
     """Give the spline's coefficients, with those beyond the border, from (channels, items, deformed axes ...)."""
     for extent in _deformed(image):
         values = next_axis_last(xp, values)
@@ -126,7 +127,7 @@ def coefficients(xp: Any, image: ImageSpec, values: Array, beyond: float) -> Arr
     return values
 
 
-def coefficients_adjoint(xp: Any, image: ImageSpec, gradient: Array) -> Array:
+def coefficients_adjoint(xp: ArrayNamespace, image: ImageSpec, gradient: Array) -> Array:
     """Transpose `coefficients`. The maps of different axes can change places."""
     for extent in _deformed(image):
         gradient = next_axis_last(xp, gradient)

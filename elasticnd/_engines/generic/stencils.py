@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ..._geometry import Mode, padding_of
 from ..._spec import DeformSpec, ImageSpec
+from ..._types import ArrayNamespace, FrameworkDType
 from .axes import Array
 from .positions import Position
 from .splines import border_reach, border_width, box_of, knot_shift, spline_derivatives
@@ -17,12 +18,12 @@ from .splines import border_reach, border_width, box_of, knot_shift, spline_deri
 # ---- positions -------------------------------------------------------------------------------------------------------
 
 
-def _clamped(xp: Any, x: Array, low: float, high: float) -> Array:
+def _clamped(xp: ArrayNamespace, x: Array, low: float, high: float) -> Array:
     """Bring into the limits; with slope 1 on them, which minimum and maximum do not promise."""
     return xp.where(x < low, low, xp.where(x > high, high, x))
 
 
-def _border_tolerance(xp: Any, last: int, dtype: Any) -> float:
+def _border_tolerance(xp: ArrayNamespace, last: int, dtype: FrameworkDType) -> float:
     """Compute how far beyond the border a position counts as on it: farther than rounding takes it."""
     return 1e-9 if dtype == xp.float64 else 2.0**-21 * (last + 1)
 
@@ -32,7 +33,7 @@ def _ends_at_last_voxel(order: int, mode: Mode, last: int) -> bool:
     return order == 1 and mode in (Mode.CONSTANT, Mode.WRAP) and last > 0
 
 
-def _fold(xp: Any, x: Array, last: int, reach: int, mode: Mode) -> tuple[Any, Any]:
+def _fold(xp: ArrayNamespace, x: Array, last: int, reach: int, mode: Mode) -> tuple[Array, Array]:
     """Give sign and shift that bring positions into [0, last] or near it: sign * x + shift."""
     if mode in (Mode.NEAREST, Mode.GRID_CONSTANT):
         below, above = xp.astype(x < -reach, x.dtype), xp.astype(x > last + reach, x.dtype)
@@ -63,7 +64,7 @@ class _Reached(NamedTuple):
     slope: Array  # of the place, by the position
 
 
-def _reached(xp: Any, position: Position, extent: int, order: int, mode: Mode) -> _Reached:
+def _reached(xp: ArrayNamespace, position: Position, extent: int, order: int, mode: Mode) -> _Reached:
     voxel, moved = position
     last = extent - 1
     width = border_width(order)
@@ -105,7 +106,7 @@ class Stencils(NamedTuple):
     slopes: list[Array]  # of the places, by the positions
     exists: Array  # whether there is a position
 
-    def weights(self, xp: Any, sloped_axis: int | None = None) -> list[Array]:
+    def weights(self, xp: ArrayNamespace, sloped_axis: int | None = None) -> list[Array]:
         """Give the weights of the coefficients, (taps, voxels) for each axis; of one axis, their derivatives."""
         return [
             xp.stack(spline_derivatives(self.order, place, int(axis == sloped_axis)))
@@ -113,14 +114,16 @@ class Stencils(NamedTuple):
         ]
 
 
-def stencils(xp: Any, spec: DeformSpec, image: ImageSpec, positions: Sequence[Position], dtype: Any) -> Stencils:
+def stencils(
+    xp: ArrayNamespace, spec: DeformSpec, image: ImageSpec, positions: Sequence[Position], dtype: FrameworkDType
+) -> Stencils:
     """Find the coefficients of each voxel; weights are in `dtype`."""
     items, box = math.prod(spec.batch), box_of(image)
     strides = [math.prod(box[k + 1 :]) for k in range(len(box))]
     size = items * math.prod(box)
     integer = xp.int32 if size < 2**31 else xp.int64
     offset = xp.asarray(np.reshape(np.arange(items) * math.prod(box), (-1, *(1,) * len(box))), dtype=integer)
-    everywhere: Any = True
+    everywhere: Array = True
     places, slopes = [], []
     padding = padding_of(image.order, image.mode, image.prefilter)
     for (voxel, moved), extent, stride in zip(positions, spec.extent, strides, strict=True):
@@ -139,7 +142,9 @@ def stencils(xp: Any, spec: DeformSpec, image: ImageSpec, positions: Sequence[Po
 GATHERED_AXES = 2  # at one go: more would take more memory, fewer make programs that are slow to compile
 
 
-def stencil_sum(xp: Any, flat: Array, offset: Array, weights: Sequence[Array], strides: Sequence[int]) -> Array:
+def stencil_sum(
+    xp: ArrayNamespace, flat: Array, offset: Array, weights: Sequence[Array], strides: Sequence[int]
+) -> Array:
     """Sum the weighted coefficients under each voxel's stencil; `weights` are (taps, voxels) for each axis left."""
     if len(weights) > GATHERED_AXES:
         total = 0
