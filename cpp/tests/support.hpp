@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "../include/elasticnd/boundary.hpp"
-#include "../src/core.hpp"
+#include "elasticnd/boundary.hpp"
+#include "core/core.hpp"
 
 #define CHECK(condition, ...)                                                    \
     do {                                                                         \

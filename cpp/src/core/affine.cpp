@@ -1,0 +1,28 @@
+#include "core/affine.hpp"
+
+#include <stdexcept>
+
+#include "elasticnd/affine.hpp"
+
+namespace elasticnd {
+
+std::vector<double> inverse_maps(int axes, int64 count, const double* forward, const double* fixed) {
+    const int64 size = int64(axes) * (axes + 1);
+    if (!forward) return std::vector<double>(fixed, fixed + size);
+    std::vector<double> maps(static_cast<size_t>(count * size));
+    common::AffineMap then;
+    if (fixed) common::load_map(axes, fixed, then);
+    for (int64 i = 0; i < count; ++i) {
+        common::AffineMap map, inverse;
+        common::load_map(axes, forward + i * size, map);
+        if (!common::is_finite(axes, map))
+            throw std::invalid_argument("affine: got NaN or infinite values, expected finite values");
+        common::invert_map(axes, map, inverse);
+        if (!common::is_finite(axes, inverse))
+            throw std::invalid_argument("affine: got a singular matrix, expected a matrix that can be inverted");
+        common::store_composed(axes, inverse, fixed ? &then : nullptr, maps.data() + i * size);
+    }
+    return maps;
+}
+
+}  // namespace elasticnd

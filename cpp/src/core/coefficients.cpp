@@ -1,0 +1,483 @@
+#include "core/coefficients.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+#include "core/core.hpp"
+#include "elasticnd/prefilter.hpp"
+
+namespace elasticnd {
+namespace {
+
+int64 block_length(int dtype) {
+    return dtype == dtype_float64 ? common::Blocking<double>::block_length : common::Blocking<float>::block_length;
+}
+
+constexpr int64 samples_per_task = 65'536;
+constexpr int64 samples_per_part = 1'048'576;  // of a long line, between two looks for an interrupt; whole blocks
+constexpr int64 worth_a_thread = 131'072;      // samples: some 50 microseconds
+
+// Runs body(first, last) over parts of `count` things of `samples` samples each.
+template <class Body>
+void in_parts(int64 count, int64 samples, Executor& executor, Body body) {
+    const int64 together = std::max<int64>(1, samples_per_task / std::max<int64>(1, samples));
+    if (count * samples < worth_a_thread || count <= together) {
+        if (count > 0) body(0, count);
+        return;
+    }
+    const int64 tasks = (count + together - 1) / together;
+    executor.run(tasks, [&](int64 task) { body(task * together, std::min(count, (task + 1) * together)); });
+}
+
+}  // namespace
+
+Geometry with_whole_box(Geometry geometry) {
+    for (int k = 0; k < geometry.axes; ++k) {
+        geometry.box_start[k] = -border_of(geometry);
+        geometry.box_extent[k] = geometry.image[k] + 2 * (geometry.padding + border_of(geometry));
+    }
+    return geometry;
+}
+
+// ---- what lies where ------------------------------------------------------------------------------------------------
+
+Coefficients::Coefficients(const Geometry& geometry, int dtype, int64 planes, Layout layout, Use use)
+    : geometry_(geometry),
+      axes_(geometry.axes),
+      dtype_(dtype),
+      item_(dtype == dtype_float64 ? sizeof(double) : sizeof(float)),
+      count_(planes) {
+    for (int k = 0; k < axes_; ++k) {
+        const Range box = {geometry.box_start[k], geometry.box_start[k] + geometry.box_extent[k]};
+        const Range needed = needed_coefficients(geometry, k);
+        continued_count_[k] = 0;
+        auto add_continued = [&](int64 i) {
+            const int64 from = common::fold_index(i, extent(k), geometry.mode);
+            if (from != common::beyond_border) continued_[k][continued_count_[k]++] = {i, from};
+        };
+        for (int64 i = box.start; i < std::min<int64>(0, box.stop); ++i) add_continued(i);
+        for (int64 i = std::max(extent(k), box.start); i < box.stop; ++i) add_continued(i);
+        filtered_axis_[k] = use != unfiltered && filters_axis(geometry, k);
+        // Along the innermost axis, the filter reads the image itself.
+        Range filtered = needed;
+        if (filtered_axis_[k] && (k < axes_ - 1 || use == pulled))
+            filtered = filtered_samples(geometry, k, needed, dtype);
+        reached_[k] = filtered;
+        // A periodic filter whose transpose meets an end goes on at the other one.
+        if (use == pulled && geometry.mode == mode_grid_wrap) {
+            const Range met = filtered_samples(geometry, k, filtered, dtype);
+            if (filtered_axis_[k] && met.extent() == extent(k)) filtered = met;
+        }
+        needed_[k] = needed;
+        done_[k] = {std::min(needed.start, box.start), std::max(needed.stop, box.stop)};
+        place_samples(k, filtered);
+    }
+
+    constexpr int64 readable = 16;  // elements behind the last one
+    constexpr int64 row_gap = 2;    // elements between rows, that the vectors of a stencil may read and write
+    double size = static_cast<double>(item_);
+    int64 step = 1;
+    for (int k = axes_ - 1; k >= 0; --k) {
+        stride_[k] = step;
+        size *= static_cast<double>(held_[k].extent());
+        if (size > 4e18) throw OutOfMemory(size);
+        step *= held_[k].extent();
+        if (layout == packed || k == 0) continue;
+        const int64 line = 64 / item_;
+        if (k == axes_ - 1) step = (step + row_gap + line - 1) / line * line;
+        if (step * item_ % 1024 == 0) step += line;  // neighbours at such distances crowd the same sets of a cache
+    }
+    plane_stride_ = step;
+    if (size * static_cast<double>(planes) > 4e18) throw OutOfMemory(size * static_cast<double>(planes));
+    size_ = plane_stride_ * planes * item_;
+    // The first sample of an axis begins a line of the cache.
+    const int64 lead = layout == packed ? 0 : (-held_[axes_ - 1].start % (64 / item_) + 64 / item_) % (64 / item_);
+    memory_ = std::make_unique<Memory>(static_cast<size_t>(size_ + (readable + 2 * 64 / item_) * item_));
+    int64 origin = lead;
+    int64 box = 0;
+    for (int k = 0; k < axes_; ++k) {
+        origin -= held_[k].start * stride_[k];
+        box += geometry.box_start[k] * stride_[k];
+        planes_.stride[k] = stride_[k] * item_;
+    }
+    origin_ = memory_->data() + origin * item_;
+    for (int64 p = 0; p < planes; ++p) offset_.push_back(p * plane_stride_ * item_);
+    planes_.data = origin_ + box * item_;
+    planes_.dtype = dtype;
+    planes_.offset = offset_.data();
+}
+
+// Where samples and coefficients of an axis lie. The padding is not in memory before the filter makes coefficients of
+// it, and if the filter has read a line before it writes, the two can share one place: with many axes, the extent of
+// each counts.
+void Coefficients::place_samples(int axis, Range samples) {
+    const Range& done = done_[axis];
+    shift_[axis] = 0;
+    filtered_[axis] = samples;
+    if (geometry_.padding > 0 && filtered_axis_[axis]) {
+        filtered_[axis] = samples = distinct_samples(geometry_, axis, samples);
+        if (extent(axis) <= block_length(dtype_)) {
+            if (samples.stop > done.stop) shift_[axis] = done.stop - samples.stop;
+            if (samples.start + shift_[axis] < done.start) shift_[axis] = done.start - samples.start;
+        }
+    }
+    samples = place_of(axis, samples);
+    held_[axis] = {std::min(samples.start, done.start), std::max(samples.stop, done.stop)};
+}
+
+// Where samples are held.
+Range Coefficients::place_of(int axis, Range samples) const {
+    return {samples.start + shift_[axis], samples.stop + shift_[axis]};
+}
+
+// ---- lines ----------------------------------------------------------------------------------------------------------
+
+// Calls body(lines, how many, scratch) for groups of lines along `axis`; the other axes run over `lines`. Where it can
+// be, the lines of a group are neighbours along the innermost of these.
+template <class Body>
+void Coefficients::for_each_group(int axis, const Ranges& lines, int64 first_plane, int64 last_plane,
+                                  Executor& executor, Body body) {
+    const int most = lines_together(item_);
+    int other[max_axes];
+    int others = 0;
+    for (int k = 0; k < axes_; ++k)
+        if (k != axis) other[others++] = k;
+    int64 total = last_plane - first_plane;
+    for (int o = 0; o < others; ++o) total *= lines[other[o]].extent();
+    int64 run = total;  // lines that may share a group
+    if (others > 0 && lines[other[others - 1]].extent() >= most / 2) run = lines[other[others - 1]].extent();
+    const int64 groups_in_run = (run + most - 1) / most;
+    auto start_of = [&](int64 i) {
+        int64 at = 0;
+        for (int o = others - 1; o >= 0; --o) {
+            const Range& range = lines[other[o]];
+            at += (range.start + i % range.extent()) * stride_[other[o]];
+            i /= range.extent();
+        }
+        return at + (first_plane + i) * plane_stride_;
+    };
+    in_parts(total / run * groups_in_run, lines[axis].extent() * most, executor, [&](int64 from, int64 to) {
+        void* scratch = scratch_memory(active_kernels().filter_scratch());
+        int64 line[line_bytes];
+        for (int64 group = from; group < to; ++group) {
+            const int64 first = group / groups_in_run * run + group % groups_in_run * most;
+            const int64 last = std::min(first + most, (group / groups_in_run + 1) * run);
+            const int count = static_cast<int>(last - first);
+            line[0] = start_of(first);
+            for (int l = 1; l < count; ++l)
+                line[l] = run == total ? start_of(first + l) : line[l - 1] + stride_[other[others - 1]];
+            body(line, count, scratch);
+        }
+    });
+}
+
+void Coefficients::filter_in_parts(int axis, bool transposed, const int64* line, int count, void* scratch,
+                                   Executor& executor) {
+    FilterJob job;
+    job.dtype = dtype_;
+    job.order = geometry_.order;
+    job.extension = common::prefilter_mode(geometry_.mode);
+    job.transposed = transposed;
+    job.extent = extent(axis);
+    job.padding = geometry_.padding;
+    job.constant = geometry_.mode == mode_grid_constant;
+    // Here an index is one of the whole axis.
+    Range held = filtered_[axis];
+    if (transposed && geometry_.padding > 0)
+        held = {std::max<int64>(0, done_[axis].start), std::min(extent(axis), done_[axis].stop)};
+    job.held_start = held.start;
+    job.held_stop = held.stop;
+    job.stride = stride_[axis];
+    const int64 step = stride_[axis] * item_;
+    job.from = origin_ + (held.start + (transposed ? 0 : shift_[axis])) * step;
+    job.to = origin_ + (transposed ? shift_[axis] : 0) * step;
+    job.resumes = false;
+    const Range& wanted = transposed ? reached_[axis] : needed_[axis];
+    for (int64 first = wanted.start; first < wanted.stop; first = job.wanted_stop) {
+        executor.checkpoint();
+        job.wanted_start = first;
+        job.wanted_stop = std::min(wanted.stop, (first / samples_per_part + 1) * samples_per_part);
+        job.continues = job.wanted_stop < wanted.stop;
+        active_kernels().filter(job, line, count, scratch);
+        job.resumes = true;
+    }
+}
+
+void Coefficients::continue_lines(int axis, const int64* line, int count) {
+    const int64 step = stride_[axis] * item_;
+    const bool adjacent = line[count - 1] - line[0] == count - 1;
+    for (int c = 0; c < continued_count_[axis]; ++c) {
+        const Continued& one = continued_[axis][c];
+        char* to = origin_ + one.beyond * step;
+        const char* from = origin_ + one.from * step;
+        if (adjacent && count > 1)
+            std::memcpy(to + line[0] * item_, from + line[0] * item_, static_cast<size_t>(count * item_));
+        else if (item_ == sizeof(float))
+            for (int l = 0; l < count; ++l) std::memcpy(to + line[l] * item_, from + line[l] * item_, sizeof(float));
+        else
+            for (int l = 0; l < count; ++l) std::memcpy(to + line[l] * item_, from + line[l] * item_, sizeof(double));
+    }
+}
+
+template <class T>
+static void add_lines(char* to, const char* from, const int64* line, int count) {
+    for (int l = 0; l < count; ++l) reinterpret_cast<T*>(to)[line[l]] += reinterpret_cast<const T*>(from)[line[l]];
+}
+
+static void add_lines(int dtype, char* to, const char* from, const int64* line, int count) {
+    if (dtype == dtype_float64)
+        add_lines<double>(to, from, line, count);
+    else
+        add_lines<float>(to, from, line, count);
+}
+
+// The transpose of continue_lines.
+void Coefficients::fold_lines(int axis, const int64* line, int count) {
+    const int64 step = stride_[axis] * item_;
+    for (int c = 0; c < continued_count_[axis]; ++c) {
+        const Continued& one = continued_[axis][c];
+        add_lines(dtype_, origin_ + one.from * step, origin_ + one.beyond * step, line, count);
+    }
+}
+
+// Those along an axis that the transposed filter reaches, as indices of the padded axis.
+Range Coefficients::reached_voxels(int axis) const {
+    return {std::max<int64>(geometry_.padding, reached_[axis].start),
+            std::min(geometry_.padding + geometry_.image[axis], reached_[axis].stop)};
+}
+
+// One index along all axes but the two innermost; returns the plane.
+int64 Coefficients::slice_of(const Ranges& all, int64 index, Ranges& slice) const {
+    for (int k = axes_ - 1; k >= 0; --k) {
+        slice[k] = all[k];
+        if (k >= axes_ - 2) continue;
+        slice[k].start = all[k].start + index % all[k].extent();
+        slice[k].stop = slice[k].start + 1;
+        index /= all[k].extent();
+    }
+    return index;
+}
+
+// ---- the prefilter --------------------------------------------------------------------------------------------------
+
+void Coefficients::compute(const Planes& image, Executor& executor) {
+    const int inner = axes_ - 1;
+    const Ranges& rows = filtered_;
+    Ranges lines;
+    for (int k = 0; k < inner; ++k) lines[k] = place_of(k, rows[k]);
+    lines[inner] = done_[inner];
+
+    if (axes_ < 3) {
+        compute_rows(image, rows, 0, count_, executor);
+        if (inner > 0) compute_lines(inner - 1, lines, 0, count_, executor);
+    } else {
+        // The two innermost axes at one go, while a slice is in the cache.
+        int64 slices = count_;
+        for (int k = 0; k < inner - 1; ++k) slices *= rows[k].extent();
+        in_parts(slices, rows[inner].extent() * rows[inner - 1].extent(), executor, [&](int64 from, int64 to) {
+            InlineExecutor own(executor);
+            for (int64 slice = from; slice < to; ++slice) {
+                Ranges slice_rows;
+                Ranges slice_lines;
+                const int64 plane = slice_of(rows, slice, slice_rows);
+                slice_of(lines, slice, slice_lines);
+                compute_rows(image, slice_rows, plane, plane + 1, own);
+                compute_lines(inner - 1, slice_lines, plane, plane + 1, own);
+            }
+        });
+    }
+    for (int k = inner - 1; k >= 0; --k) {
+        if (axes_ >= 3 && k < inner - 1) compute_lines(k, lines, 0, count_, executor);
+        lines[k] = done_[k];
+    }
+    if (geometry_.mode == mode_grid_constant) overwrite_border(executor);
+}
+
+void Coefficients::compute_rows(const Planes& image, const Ranges& rows, int64 first_plane, int64 last_plane,
+                                Executor& executor) {
+    const int inner = axes_ - 1;
+    RowFilterJob job;
+    job.image_dtype = image.dtype;
+    job.image_stride = image.stride[inner];
+    job.image_extent = geometry_.image[inner];
+    job.dtype = dtype_;
+    job.order = geometry_.order;
+    job.extension = common::prefilter_mode(geometry_.mode);
+    job.filtered = filtered_axis_[inner];
+    job.padding = geometry_.padding;
+    job.constant = geometry_.mode == mode_grid_constant;
+    job.beyond = geometry_.beyond;
+    job.wanted_start = needed_[inner].start;
+    job.wanted_stop = needed_[inner].stop;
+    int64 count = last_plane - first_plane;
+    for (int k = 0; k < inner; ++k) count *= rows[k].extent();
+    const int64 length = needed_[inner].extent();
+    const int64 block = block_length(dtype_);
+    if (count == 1 && length > 2 * samples_per_task) {
+        // One long row: blocks are shared out instead.
+        const int64 first_block = job.wanted_start / block;
+        const int64 blocks = (job.wanted_stop - 1) / block + 1 - first_block;
+        in_parts(blocks, block, executor, [&](int64 from, int64 to) {
+            RowFilterJob part = job;
+            part.wanted_start = std::max(job.wanted_start, (first_block + from) * block);
+            part.wanted_stop = std::min(job.wanted_stop, (first_block + to) * block);
+            compute_rows_part(part, image, rows, first_plane, 0, 1, false);
+        });
+        int64 line = first_plane * plane_stride_;
+        for (int k = 0; k < inner; ++k) line += (rows[k].start + shift_[k]) * stride_[k];
+        continue_lines(inner, &line, 1);
+    } else {
+        in_parts(count, length, executor,
+                 [&](int64 from, int64 to) { compute_rows_part(job, image, rows, first_plane, from, to, true); });
+    }
+}
+
+// Rows first_row to last_row - 1, counted from `plane` on; and what continues them, where they are complete.
+void Coefficients::compute_rows_part(const RowFilterJob& job, const Planes& image, const Ranges& rows, int64 plane,
+                                     int64 first_row, int64 last_row, bool complete) {
+    const int inner = axes_ - 1;
+    void* scratch = scratch_memory(active_kernels().filter_scratch());
+    const char* from[rows_together];
+    char* to[rows_together];
+    int64 line[rows_together];
+    for (int64 first = first_row; first < last_row; first += rows_together) {
+        const int count = static_cast<int>(std::min<int64>(rows_together, last_row - first));
+        for (int r = 0; r < count; ++r) {
+            int64 rest = first + r;
+            int64 at = 0;
+            int64 source = 0;
+            bool inside = true;
+            for (int k = inner - 1; k >= 0; --k) {
+                const int64 index = rows[k].start + rest % rows[k].extent();
+                rest /= rows[k].extent();
+                at += (index + shift_[k]) * stride_[k];
+                const int64 padded = index - geometry_.padding;
+                const int64 voxel = std::clamp<int64>(padded, 0, geometry_.image[k] - 1);
+                inside &= !job.constant || padded == voxel;
+                source += voxel * image.stride[k];
+            }
+            line[r] = at + (plane + rest) * plane_stride_;
+            from[r] = inside ? image.data + image.offset[plane + rest] + source : nullptr;
+            to[r] = origin_ + line[r] * item_;
+        }
+        active_kernels().filter_rows(job, from, to, count, scratch);
+        for (int r = 0; complete && r < count; ++r) continue_lines(inner, &line[r], 1);
+    }
+}
+
+void Coefficients::compute_lines(int axis, const Ranges& lines, int64 first_plane, int64 last_plane,
+                                 Executor& executor) {
+    for_each_group(axis, lines, first_plane, last_plane, executor, [&](const int64* line, int count, void* scratch) {
+        if (filtered_axis_[axis]) filter_in_parts(axis, false, line, count, scratch, executor);
+        continue_lines(axis, line, count);
+    });
+}
+
+void Coefficients::overwrite_border(Executor& executor) {
+    for (int axis = 0; axis < axes_; ++axis) {
+        const Range box = {geometry_.box_start[axis], geometry_.box_start[axis] + geometry_.box_extent[axis]};
+        overwrite(axis, {box.start, std::min<int64>(box.stop, 0)}, executor);
+        overwrite(axis, {std::max(box.start, extent(axis)), box.stop}, executor);
+    }
+}
+
+// Sets what the box holds at some indices of an axis to the value beyond the border.
+void Coefficients::overwrite(int axis, Range indices, Executor& executor) {
+    if (indices.start >= indices.stop) return;
+    const double wide = geometry_.beyond;
+    const float narrow = static_cast<float>(wide);
+    const void* element = dtype_ == dtype_float64 ? static_cast<const void*>(&wide) : &narrow;
+    Ranges lines;
+    for (int k = 0; k < axes_; ++k)
+        lines[k] = {geometry_.box_start[k], geometry_.box_start[k] + geometry_.box_extent[k]};
+    for_each_group(axis, lines, 0, count_, executor, [&](const int64* line, int count, void*) {
+        for (int64 i = indices.start; i < indices.stop; ++i)
+            for (int l = 0; l < count; ++l)
+                std::memcpy(origin_ + (line[l] + i * stride_[axis]) * item_, element, static_cast<size_t>(item_));
+    });
+}
+
+// ---- the transpose --------------------------------------------------------------------------------------------------
+
+void Coefficients::pull(const Planes& image, Executor& executor) {
+    const int inner = axes_ - 1;
+    Ranges lines;
+    for (int k = 0; k < axes_; ++k) lines[k] = geometry_.padding > 0 ? done_[k] : held_[k];
+    for (int k = 0; k < inner - 1; ++k) {
+        pull_lines(k, lines, 0, count_, executor);
+        lines[k] = place_of(k, reached_voxels(k));
+    }
+    if (axes_ < 3) {
+        pull_slice(image, lines, 0, count_, executor);
+        return;
+    }
+    int64 slices = count_;
+    for (int k = 0; k < inner - 1; ++k) slices *= lines[k].extent();
+    in_parts(slices, lines[inner].extent() * lines[inner - 1].extent(), executor, [&](int64 from, int64 to) {
+        InlineExecutor own(executor);
+        for (int64 slice = from; slice < to; ++slice) {
+            Ranges one;
+            const int64 plane = slice_of(lines, slice, one);
+            pull_slice(image, one, plane, plane + 1, own);
+        }
+    });
+}
+
+// The two innermost axes.
+void Coefficients::pull_slice(const Planes& image, Ranges& lines, int64 first_plane, int64 last_plane,
+                              Executor& executor) {
+    for (int k = std::max(0, axes_ - 2); k < axes_; ++k) {
+        pull_lines(k, lines, first_plane, last_plane, executor);
+        lines[k] = place_of(k, reached_voxels(k));
+    }
+    store_rows(image, lines, first_plane, last_plane, executor);
+}
+
+void Coefficients::pull_lines(int axis, const Ranges& lines, int64 first_plane, int64 last_plane, Executor& executor) {
+    for_each_group(axis, lines, first_plane, last_plane, executor, [&](const int64* line, int count, void* scratch) {
+        fold_lines(axis, line, count);
+        if (filtered_axis_[axis]) filter_in_parts(axis, true, line, count, scratch, executor);
+    });
+}
+
+void Coefficients::store_rows(const Planes& image, const Ranges& rows, int64 first_plane, int64 last_plane,
+                              Executor& executor) {
+    const int inner = axes_ - 1;
+    int64 count = last_plane - first_plane;
+    for (int k = 0; k < inner; ++k) count *= rows[k].extent();
+    const int64 extent = rows[inner].extent();
+    in_parts(count, extent, executor, [&](int64 from, int64 to) {
+        for (int64 row = from; row < to; ++row) {
+            int64 rest = row;
+            int64 at = rows[inner].start;
+            int64 target = (rows[inner].start - shift_[inner] - geometry_.padding) * image.stride[inner];
+            for (int k = inner - 1; k >= 0; --k) {
+                const int64 index = rows[k].start + rest % rows[k].extent();
+                rest /= rows[k].extent();
+                at += index * stride_[k];
+                target += (index - shift_[k] - geometry_.padding) * image.stride[k];
+            }
+            at += (first_plane + rest) * plane_stride_;
+            target += image.offset[first_plane + rest];
+            for (int64 part = 0; part < extent; part += samples_per_part) {
+                executor.checkpoint();
+                active_kernels().store_row(dtype_, origin_ + (at + part) * item_,
+                                           std::min(samples_per_part, extent - part), image.dtype,
+                                           image.data + target + part * image.stride[inner], image.stride[inner]);
+            }
+        }
+    });
+}
+
+void Coefficients::clear(Executor& executor) {
+    constexpr int64 piece = int64(1) << 20;
+    const int64 bytes = size_ + 64;
+    const int64 pieces = (bytes + piece - 1) / piece;
+    in_parts(pieces, piece / 8, executor, [&](int64 from, int64 to) {
+        const int64 last = std::min(bytes, to * piece);
+        std::memset(memory_->data() + from * piece, 0, static_cast<size_t>(last - from * piece));
+    });
+}
+
+}  // namespace elasticnd

@@ -1,0 +1,95 @@
+// The spline coefficients of an image, in memory: the prefilter, and its transpose.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "core/reach.hpp"
+#include "kernels/table.hpp"
+#include "runtime/memory.hpp"
+#include "runtime/parallel.hpp"
+
+namespace elasticnd {
+
+// The geometry with a box of all coefficients, and of those beyond the border.
+Geometry with_whole_box(Geometry geometry);
+
+// Coefficients in the geometry's box, of several planes, float32 or float64. The innermost axis is contiguous; behind
+// the last coefficient there is room to read a stencil's vector.
+class Coefficients {
+   public:
+    enum Layout {
+        spaced,  // rows begin where vectors and caches like it
+        packed   // C order without gaps
+    };
+    // What shall be pulled needs memory for all that the transposed filter reaches. If unfiltered, the samples are
+    // taken for coefficients.
+    enum Use { computed, pulled, unfiltered };
+    Coefficients(const Geometry& geometry, int dtype, int64 planes, Layout layout, Use use);
+
+    // Computes the coefficients of `image`, one plane each.
+    void compute(const Planes& image, Executor& executor);
+
+    // The transpose: adds what lies beyond the border to the coefficients that it continues, filters these and writes
+    // the voxels that it reaches, voxels_under_box, to `image`.
+    void pull(const Planes& image, Executor& executor);
+
+    void clear(Executor& executor);
+
+    // From the start of the box.
+    const Planes& planes() const { return planes_; }
+    int64 size() const { return size_; }  // bytes of all planes
+
+   private:
+    using Ranges = Range[max_axes];
+
+    void compute_rows(const Planes& image, const Ranges& rows, int64 first_plane, int64 last_plane, Executor& executor);
+    void compute_rows_part(const RowFilterJob& job, const Planes& image, const Ranges& rows, int64 plane,
+                           int64 first_row, int64 last_row, bool complete);
+    void compute_lines(int axis, const Ranges& lines, int64 first_plane, int64 last_plane, Executor& executor);
+    void pull_slice(const Planes& image, Ranges& lines, int64 first_plane, int64 last_plane, Executor& executor);
+    void pull_lines(int axis, const Ranges& lines, int64 first_plane, int64 last_plane, Executor& executor);
+    void store_rows(const Planes& image, const Ranges& rows, int64 first_plane, int64 last_plane, Executor& executor);
+    Range reached_voxels(int axis) const;
+    void place_samples(int axis, Range samples);
+    Range place_of(int axis, Range samples) const;
+    int64 slice_of(const Ranges& all, int64 index, Ranges& slice) const;
+    void overwrite_border(Executor& executor);
+    void overwrite(int axis, Range indices, Executor& executor);
+    void filter_in_parts(int axis, bool transposed, const int64* line, int count, void* scratch, Executor& executor);
+    void continue_lines(int axis, const int64* line, int count);
+    void fold_lines(int axis, const int64* line, int count);
+    template <class Body>
+    void for_each_group(int axis, const Ranges& lines, int64 first_plane, int64 last_plane, Executor& executor,
+                        Body body);
+    int64 extent(int axis) const { return padded_extent(geometry_, axis); }
+
+    Geometry geometry_;
+    int axes_;
+    int dtype_;
+    int64 item_;   // bytes of a coefficient
+    int64 count_;  // of planes
+    bool filtered_axis_[max_axes];
+    // A coefficient of the box that lies beyond the border, and the one that it repeats.
+    struct Continued {
+        int64 beyond;
+        int64 from;
+    };
+    static constexpr int most_continued = 2 * (2 * max_order + 1);
+    int continued_count_[max_axes];
+    Continued continued_[max_axes][most_continued];
+    Ranges needed_;           // coefficients of the axis from which all of the box can be made
+    Ranges filtered_;         // samples that the filter reads to compute them, as far as they are distinct
+    Ranges reached_;          // samples that its transpose reaches
+    Ranges done_;             // what an axis holds once it is filtered and continued
+    Ranges held_;             // all that is in memory
+    int64 shift_[max_axes];   // how far from its own place a sample is held
+    int64 stride_[max_axes];  // in elements
+    int64 plane_stride_;
+    int64 size_;
+    std::unique_ptr<Memory> memory_;
+    char* origin_;  // coefficient (0, 0, ...) of plane 0, which need not be held
+    std::vector<int64> offset_;
+    Planes planes_;
+};
+
+}  // namespace elasticnd

@@ -1,0 +1,336 @@
+// Which coefficients an output patch can reach, before any position is computed: inside a cell of the control grid a
+// cubic B-spline lies between the smallest and the largest of the coefficients that it blends; closer bounds where it
+// pays.
+#include <algorithm>
+#include <cmath>
+
+#include "core/core.hpp"
+#include "elasticnd/boundary.hpp"
+#include "elasticnd/grid.hpp"
+#include "elasticnd/spline.hpp"
+
+namespace elasticnd {
+namespace {
+
+struct Interval {
+    double low;
+    double high;
+    void add(Interval other) {
+        low += other.low;
+        high += other.high;
+    }
+    void cover(Interval other) {
+        low = other.low < low ? other.low : low;
+        high = other.high > high ? other.high : high;
+    }
+};
+
+Interval scaled(double factor, Interval range) {
+    return factor < 0 ? Interval{factor * range.high, factor * range.low}
+                      : Interval{factor * range.low, factor * range.high};
+}
+
+// The cells of the control grid that a range of full-frame indices meets, along one axis.
+struct Cells {
+    int64 first;
+    int64 count;
+    double width;  // of a cell, in voxels
+    Interval voxels;
+
+    Cells(int64 start, int64 stop, int64 extent, int64 points)
+        : voxels{static_cast<double>(start), static_cast<double>(stop - 1)} {
+        const bool varies = extent > 1 && points > 1;
+        width = varies ? static_cast<double>(extent - 1) / static_cast<double>(points - 1) : INFINITY;
+        first = varies ? cell(voxels.low, points) : 0;
+        count = varies ? cell(voxels.high, points) - first + 1 : 1;
+    }
+    int64 cell(double f, int64 points) const { return std::clamp<int64>(static_cast<int64>(f / width), 0, points - 2); }
+    // Takes all cells for one.
+    void merge() {
+        count = 1;
+        width = INFINITY;
+    }
+    // The voxels in the cell `index` after the first, a little more than these.
+    Interval within(int64 index) const {
+        if (std::isinf(width)) return voxels;
+        const double start = static_cast<double>(first + index) * width;
+        return {std::max(voxels.low, start - 1), std::min(voxels.high, start + width + 1)};
+    }
+    // These voxels as places in the cell, from 0 to 1.
+    Interval places(int64 index) const {
+        if (std::isinf(width)) return {0, 0};
+        const double start = static_cast<double>(first + index) * width;
+        const Interval full = within(index);
+        return {std::clamp((full.low - start) / width, 0.0, 1.0), std::clamp((full.high - start) / width, 0.0, 1.0)};
+    }
+};
+
+// A polynomial of degree three given by its Bernstein coefficients on [0, 1]: its polar form, the symmetric function
+// that is linear in each argument.
+double polar_form(const double* bernstein, double r, double s, double t) {
+    double level[4] = {bernstein[0], bernstein[1], bernstein[2], bernstein[3]};
+    const double arguments[] = {r, s, t};
+    for (int step = 0; step < 3; ++step)
+        for (int i = 0; i < 3 - step; ++i) level[i] += arguments[step] * (level[i + 1] - level[i]);
+    return level[0];
+}
+
+// Turns four coefficients of a cubic B-spline, `stride` apart, into the Bernstein coefficients of its piece between two
+// places of the cell. They bound the piece, the more tightly the shorter it is (G. Farin, "Curves and Surfaces for
+// CAGD").
+void restrict_line(double* line, int64 stride, Interval places) {
+    const double c[] = {line[0], line[stride], line[2 * stride], line[3 * stride]};
+    const double bernstein[] = {(c[0] + 4 * c[1] + c[2]) / 6, (2 * c[1] + c[2]) / 3, (c[1] + 2 * c[2]) / 3,
+                                (c[1] + 4 * c[2] + c[3]) / 6};
+    const double a = places.low, b = places.high;
+    line[0] = polar_form(bernstein, a, a, a);
+    line[stride] = polar_form(bernstein, a, a, b);
+    line[2 * stride] = polar_form(bernstein, a, b, b);
+    line[3 * stride] = polar_form(bernstein, b, b, b);
+}
+
+// For one component, the bounds of the displacement in every cell of a patch of few cells: of the part of the cell that
+// lies in the patch. `largest` becomes the greatest of the coefficients that were blended.
+std::vector<Interval> piece_bounds(const Field& field, const std::vector<Cells>& cells, const double* component,
+                                   double& largest) {
+    const int axes = static_cast<int>(cells.size());
+    int64 count = 1;
+    int64 taps = 1;
+    for (const Cells& along : cells) {
+        count *= along.count;
+        taps *= 4;
+    }
+    std::vector<double> piece(static_cast<size_t>(taps));
+    std::vector<Interval> bounds;
+    for (int64 i = 0; i < count; ++i) {
+        int64 index[max_axes];
+        int64 rest = i;
+        for (int k = axes - 1; k >= 0; --k) {
+            index[k] = rest % cells[static_cast<size_t>(k)].count;
+            rest /= cells[static_cast<size_t>(k)].count;
+        }
+        for (int64 j = 0; j < taps; ++j) {
+            int64 at = 0;
+            int64 tap = j;
+            int64 stride = 1;
+            for (int k = axes - 1; k >= 0; --k, tap /= 4) {
+                at +=
+                    stride * (cells[static_cast<size_t>(k)].first + index[k] + tap % 4);  // the field begins one before
+                stride *= field.extent[k];
+            }
+            piece[static_cast<size_t>(j)] = component[at];
+            largest = std::max(largest, std::abs(component[at]));
+        }
+        int64 stride = taps;
+        for (int k = 0; k < axes; ++k) {
+            stride /= 4;
+            const Interval places = cells[static_cast<size_t>(k)].places(index[k]);
+            for (int64 j = 0; j < taps; ++j)
+                if (j / stride % 4 == 0) restrict_line(&piece[static_cast<size_t>(j)], stride, places);
+        }
+        Interval range = {piece[0], piece[0]};
+        for (const double value : piece) range.cover({value, value});
+        bounds.push_back(range);
+    }
+    return bounds;
+}
+
+// For one component, the bounds of the displacement in every cell of the patch.
+class CellBounds {
+   public:
+    CellBounds(const Field& field, const std::vector<Cells>& cells, const double* component) {
+        const int axes = static_cast<int>(cells.size());
+        std::vector<int64> extent(static_cast<size_t>(axes));
+        int64 size = 1;
+        for (int k = 0; k < axes; ++k) size *= extent[static_cast<size_t>(k)] = cells[static_cast<size_t>(k)].count + 3;
+        bounds.resize(static_cast<size_t>(size));
+        for (int64 i = 0; i < size; ++i) {
+            int64 rest = i;
+            int64 point = 0;
+            int64 stride = 1;
+            for (int k = axes - 1; k >= 0; --k) {
+                const size_t axis = static_cast<size_t>(k);
+                point += stride * (cells[axis].first + rest % extent[axis]);  // the field begins one before
+                stride *= field.extent[k];
+                rest /= extent[axis];
+            }
+            bounds[static_cast<size_t>(i)] = {component[point], component[point]};
+        }
+        for (size_t k = 0; k < extent.size(); ++k) cover_four(extent, k);
+    }
+
+    std::vector<Interval> bounds;  // in C order of the cells
+
+   private:
+    // Replaces each window of four along an axis by its bounds; the axis gets three shorter.
+    void cover_four(std::vector<int64>& extent, size_t axis) {
+        int64 before = 1;
+        int64 after = 1;
+        for (size_t k = 0; k < axis; ++k) before *= extent[k];
+        for (size_t k = axis + 1; k < extent.size(); ++k) after *= extent[k];
+        const int64 windows = extent[axis] - 3;
+        std::vector<Interval> covered(static_cast<size_t>(before * windows * after));
+        for (int64 b = 0; b < before; ++b)
+            for (int64 w = 0; w < windows; ++w)
+                for (int64 a = 0; a < after; ++a) {
+                    const Interval* from = &bounds[static_cast<size_t>((b * extent[axis] + w) * after + a)];
+                    Interval range = *from;
+                    for (int tap = 1; tap < 4; ++tap) range.cover(from[tap * after]);
+                    covered[static_cast<size_t>((b * windows + w) * after + a)] = range;
+                }
+        extent[axis] = windows;
+        bounds.swap(covered);
+    }
+};
+
+constexpr int64 most_pieces = 4096;    // numbers in all cells: beyond, it costs too much to look at parts of cells ...
+constexpr int64 most_cells = 200'000;  // ... and beyond that, to look at each cell
+
+std::vector<Interval> whole_bounds(const double* component, int64 points) {
+    Interval range = {component[0], component[0]};
+    for (int64 i = 1; i < points; ++i) range.cover({component[i], component[i]});
+    return {range};
+}
+
+// Coordinates along an axis after folding.
+Interval folded(const Geometry& geometry, Interval x, double last) {
+    const double reach = common::border_reach(geometry.order);
+    switch (static_cast<Mode>(geometry.mode)) {
+        case mode_constant: return {std::clamp(x.low, 0.0, last), std::clamp(x.high, 0.0, last)};
+        case mode_nearest:
+        case mode_grid_constant:
+            return {std::clamp(x.low, -reach, last + reach), std::clamp(x.high, -reach, last + reach)};
+        case mode_reflect:
+        case mode_mirror:
+        case mode_wrap:
+        case mode_grid_wrap: break;
+    }
+    if (x.low >= 0 && x.high <= last) return x;
+    if (geometry.mode == mode_wrap) return {0, last};
+    if (geometry.mode == mode_grid_wrap) return {0, last + 1};
+    const double beyond = geometry.mode == mode_reflect ? 0.5 : 0.0;  // where it is mirrored, from the last voxel on
+    const Interval all = {-beyond, last + beyond};
+    if (x.low < -last || x.high > 2 * last) return all;
+    Interval inside = {std::max(x.low, all.low), std::min(x.high, all.high)};
+    if (x.low < all.low) inside.cover({all.low, -2 * beyond - x.low});
+    if (x.high > all.high) inside.cover({2 * last + 2 * beyond - x.high, all.high});
+    return {std::max(inside.low, all.low), std::min(inside.high, all.high)};
+}
+
+// Positions along an axis to the coefficients that their stencils touch. `largest` bounds the numbers that the
+// positions are sums of. Tells whether no position lies on the image.
+bool reach_of(const Geometry& geometry, int axis, Interval x, double largest, int64& start, int64& extent) {
+    const int64 border = border_of(geometry);
+    const int64 last = padded_extent(geometry, axis) - 1;
+    start = -border;
+    extent = last + 1 + 2 * border;
+    if (!(largest < 1e300)) return false;         // NaN as well
+    const double slack = 1e-3 + 1e-14 * largest;  // above the rounding of a position, most often far below a voxel
+    x = {x.low + geometry.padding - slack, x.high + geometry.padding + slack};
+    // Farther than this, there is no position.
+    const double reach = geometry.mode == mode_grid_constant ? common::border_reach(geometry.order) : 0;
+    const bool has_outside = geometry.mode == mode_constant || geometry.mode == mode_grid_constant;
+    const bool outside = x.high < -reach || x.low > static_cast<double>(last) + reach;
+    x = folded(geometry, x, static_cast<double>(last));
+    // A clamped bound has no rounding error; a folded one that has more than the axis means nothing.
+    const bool clamps = has_outside || geometry.mode == mode_nearest;
+    const double error = clamps ? 1e-3 : std::min(slack, static_cast<double>(extent));
+    const double shift = common::knot_shift(geometry.order);
+    const int64 before = geometry.order / 2;
+    const int64 lowest = common::floor_to_integer(x.low - error + shift) - before;
+    const int64 highest = common::floor_to_integer(x.high + error + shift) - before + geometry.order;
+    const bool ends = common::ends_at_last_voxel(geometry.order, geometry.mode, last + 1);
+    const int64 end = std::min(highest, ends ? last : last + border);
+    start = std::clamp(lowest, -border, end - geometry.order);
+    extent = end - start + 1;
+    return has_outside && outside;
+}
+
+// Whether the displacement of a full-frame index is NaN because a coefficient is.
+bool meets_nan(const Geometry& geometry, const Field& field, const double* component, const int64* index) {
+    int64 first = 0;
+    for (int k = 0; k < geometry.axes; ++k) {
+        double weight[4];
+        first = first * field.extent[k] + common::grid_weights(index[k], geometry.image[k], geometry.points[k], weight);
+    }
+    for (int64 taps = 0; taps < int64(1) << (2 * geometry.axes); ++taps) {
+        int64 at = first;
+        int64 stride = 1;
+        for (int k = geometry.axes - 1, shift = 0; k >= 0; --k, shift += 2) {
+            at += (taps >> shift & 3) * stride;
+            stride *= field.extent[k];
+        }
+        if (std::isnan(component[at])) return true;
+    }
+    return false;
+}
+
+}  // namespace
+
+SourceBox find_source_box(const Geometry& geometry, const OutputPart& part, const Field& field, const double* affine) {
+    const int axes = geometry.axes;
+    std::vector<Cells> cells;
+    int64 cell_count = 1;
+    int64 coefficients = 1;
+    for (int k = 0; k < axes; ++k) {
+        const int64 start = geometry.start[k];
+        cells.emplace_back(start + part.first[k], start + part.last[k], geometry.image[k], geometry.points[k]);
+        cell_count *= cells.back().count;
+        coefficients *= field.extent[k];
+    }
+    bool few = true;
+    int64 numbers = cell_count;
+    for (int k = 0; k < axes; ++k) few &= (numbers *= 4) <= most_pieces || cell_count == 1;
+    const bool merged = cell_count > most_cells;
+    if (merged) {
+        for (Cells& along : cells) along.merge();
+        cell_count = 1;
+    }
+    SourceBox box = {};
+    int64 voxel[max_axes];
+    bool one_voxel = true;
+    for (int k = 0; k < axes; ++k) {
+        voxel[k] = geometry.start[k] + part.first[k];
+        one_voxel &= part.last[k] - part.first[k] == 1;
+    }
+    for (int k = 0; k < axes; ++k) {
+        const double* component = field.coefficients + k * coefficients;
+        double largest = 0;
+        const std::vector<Interval> bounds = few      ? piece_bounds(field, cells, component, largest)
+                                             : merged ? whole_bounds(component, coefficients)
+                                                      : CellBounds(field, cells, component).bounds;
+        const double* line = affine ? affine + k * (axes + 1) : nullptr;
+        Interval x = {INFINITY, -INFINITY};
+        bool known = true;
+        auto add = [&](Interval& sum, Interval term) {
+            known &= term.low <= term.high;  // false for NaN
+            largest = std::max({largest, -term.low, term.high});
+            sum.add(term);
+        };
+        for (int64 i = 0; i < cell_count; ++i) {
+            Interval place = {0, 0};
+            add(place, bounds[static_cast<size_t>(i)]);
+            int64 rest = i;
+            for (int j = axes - 1; j >= 0; --j) {
+                const Cells& along = cells[static_cast<size_t>(j)];
+                const Interval full = along.within(rest % along.count);
+                rest /= along.count;
+                const double origin = static_cast<double>(geometry.origin[j]);
+                if (line)
+                    add(place, scaled(line[j], {full.low - origin, full.high - origin}));
+                else if (j == k)
+                    add(place, full);
+            }
+            if (line) {
+                const double offset = line[axes] + static_cast<double>(geometry.origin[k]);
+                add(place, {offset, offset});
+            }
+            x.cover(place);
+        }
+        if (one_voxel && !known) box.nowhere |= meets_nan(geometry, field, component, voxel);
+        box.outside |= reach_of(geometry, k, x, known ? largest : INFINITY, box.start[k], box.extent[k]);
+    }
+    return box;
+}
+
+}  // namespace elasticnd

@@ -1,0 +1,63 @@
+// Run-time numbers to template arguments: the only place where an order, an element type or a number of axes is
+// looked up.
+#pragma once
+#include "elasticnd/dtypes.hpp"
+
+ELASTICND_BEGIN
+
+template <int VALUE>
+struct Constant {
+    static constexpr int value = VALUE;
+};
+
+template <class Body>
+inline auto with_dtype(int dtype, Body body) {
+    switch (static_cast<DType>(dtype)) {
+        case dtype_bool: return body(Constant<dtype_bool>());
+        case dtype_int8: return body(Constant<dtype_int8>());
+        case dtype_uint8: return body(Constant<dtype_uint8>());
+        case dtype_int16: return body(Constant<dtype_int16>());
+        case dtype_uint16: return body(Constant<dtype_uint16>());
+        case dtype_int32: return body(Constant<dtype_int32>());
+        case dtype_uint32: return body(Constant<dtype_uint32>());
+        case dtype_int64: return body(Constant<dtype_int64>());
+        case dtype_uint64: return body(Constant<dtype_uint64>());
+        case dtype_float16: return body(Constant<dtype_float16>());
+        case dtype_bfloat16: return body(Constant<dtype_bfloat16>());
+        case dtype_float32: return body(Constant<dtype_float32>());
+        case dtype_float64: break;
+    }
+    return body(Constant<dtype_float64>());
+}
+
+template <class Body>
+inline auto with_order(int order, Body body) {
+    static_assert(max_order == 5, "each order needs a case here");
+    switch (order) {
+        case 0: return body(Constant<0>());
+        case 1: return body(Constant<1>());
+        case 2: return body(Constant<2>());
+        case 3: return body(Constant<3>());
+        case 4: return body(Constant<4>());
+        default: return body(Constant<5>());
+    }
+}
+
+// The element type that a type of the arithmetic is.
+template <class T>
+constexpr int own_dtype = sizeof(T) == sizeof(float) ? dtype_float32 : dtype_float64;
+
+// The innermost axes of a stencil are unrolled, up to four of them; the others are a loop around these.
+constexpr int max_unrolled_axes = 4;
+
+template <class Body>
+inline auto with_unrolled_axes(int axes, Body body) {
+    switch (axes) {
+        case 1: return body(Constant<1>());
+        case 2: return body(Constant<2>());
+        case 3: return body(Constant<3>());
+        default: return body(Constant<4>());
+    }
+}
+
+ELASTICND_END

@@ -1,0 +1,190 @@
+// The stencil of one voxel: the sum of its weighted coefficients, the sums that make its gradient, and the transpose.
+//
+// The innermost axes are unrolled; where an image has more of them, the outer ones are a loop around these.
+#pragma once
+#include "kernels/lanes.hpp"
+#include "kernels/walk.hpp"
+
+ELASTICND_BEGIN
+
+constexpr int tap_step = row_length;              // from a weight to that of the next tap
+constexpr int axis_step = max_taps * row_length;  // ... of the next axis
+
+// A line of taps along the innermost axis of an image, of any type and stride.
+template <class T, int TAPS, int DTYPE>
+struct ImageLines {
+    int64 stride;
+    ELASTICND_FLAT Taps<T, TAPS> operator()(const char* at) const {
+        T taps[TAPS];
+        for (int tap = 0; tap < TAPS; ++tap) taps[tap] = static_cast<T>(load_element<DTYPE>(at + tap * stride));
+        return Taps<T, TAPS>::gather(taps, 1);
+    }
+};
+
+// A line of coefficients, which lie side by side, with something readable behind them.
+template <class T, int TAPS>
+struct CoefficientLines {
+    ELASTICND_FLAT Taps<T, TAPS> operator()(const char* at) const { return Taps<T, TAPS>::load(at); }
+};
+
+// Calls body(tap of each axis) for every combination of taps along the first `outer` axes.
+template <int TAPS, class Body>
+inline void for_each_outer_tap(int outer, Body body) {
+    int tap[max_axes] = {};
+    for (;;) {
+        body(tap);
+        int k = outer - 1;
+        while (k >= 0 && ++tap[k] == TAPS) tap[k--] = 0;
+        if (k < 0) return;
+    }
+}
+
+// The next row needs one more line of every slice than this one. One voxel in four asks for them.
+template <int TAPS, int AXES>
+ELASTICND_FLAT void fetch_next_lines(const char* at, const int64* stride, int voxel) {
+    if constexpr (AXES == 3)
+        if (voxel % 4 == 0)
+            for (int tap = 0; tap < TAPS; ++tap) prefetch(at + tap * stride[0] + TAPS * stride[1]);
+}
+
+// ---- sums ----------------------------------------------------------------------------------------------------------
+
+// Contracts all but the innermost of AXES axes.
+template <class T, int TAPS, int AXES, class Lines>
+ELASTICND_FLAT Taps<T, TAPS> contract_stencil(const char* at, const int64* stride, const T* weight, const Lines& load) {
+    if constexpr (AXES > 1) {
+        Taps<T, TAPS> sum;
+        for (int tap = 0; tap < TAPS; ++tap) {
+            const Taps<T, TAPS> line =
+                contract_stencil<T, TAPS, AXES - 1>(at + tap * stride[0], stride + 1, weight + axis_step, load);
+            if (tap == 0)
+                sum = line.scaled(weight[0]);
+            else
+                sum.add(line.scaled(weight[tap * tap_step]));
+        }
+        return sum;
+    } else {
+        return load(at);
+    }
+}
+
+// `weight` points at the weights of the first axis, for this voxel.
+template <class T, int TAPS, int AXES, class Lines>
+ELASTICND_FLAT T stencil_sum(const char* at, const int64* stride, const T* weight, const Lines& load) {
+    const Taps<T, TAPS> inner = Taps<T, TAPS>::gather(weight + (AXES - 1) * axis_step, tap_step);
+    return contract_stencil<T, TAPS, AXES>(at, stride, weight, load).dot(inner);
+}
+
+// The same with `outer` axes more, which are not unrolled.
+template <class T, int TAPS, int AXES, class Lines>
+inline T looped_sum(const char* at, const int64* stride, const T* weight, const Lines& load, int outer) {
+    T sum = T(0);
+    for_each_outer_tap<TAPS>(outer, [&](const int* tap) {
+        const char* place = at;
+        T factor = T(1);
+        for (int k = 0; k < outer; ++k) {
+            place += tap[k] * stride[k];
+            factor *= weight[k * axis_step + tap[k] * tap_step];
+        }
+        sum += factor * stencil_sum<T, TAPS, AXES>(place, stride + outer, weight + outer * axis_step, load);
+    });
+    return sum;
+}
+
+// ---- gradients: the derivative of the sum along each of the axes ---------------------------------------------------
+
+// The stencil contracted along all but the innermost axis: with the weights and, instead of these, with the slopes
+// along the axis before the innermost (`pair`), or along an axis k before that (`steep[k]`).
+template <class T, int TAPS, int AXES>
+struct GradientLines {
+    TapPairs<T, TAPS> pair;
+    Taps<T, TAPS> steep[AXES > 2 ? AXES - 2 : 1];
+};
+
+template <class T, int TAPS, int AXES, class Lines>
+ELASTICND_FLAT GradientLines<T, TAPS, AXES> contract_gradient(const char* at, const int64* stride, const T* weight,
+                                                              const T* slope, const Lines& load) {
+    using Pair = TapPairs<T, TAPS>;
+    GradientLines<T, TAPS, AXES> sum;
+    for (int tap = 0; tap < TAPS; ++tap) {
+        const char* place = at + tap * stride[0];
+        const T w = weight[tap * tap_step];
+        const T dw = slope[tap * tap_step];
+        if constexpr (AXES == 2) {
+            const Pair pair = Pair::of(load(place), w, dw);
+            if (tap == 0)
+                sum.pair = pair;
+            else
+                sum.pair.add(pair);
+        } else {
+            const auto inner =
+                contract_gradient<T, TAPS, AXES - 1>(place, stride + 1, weight + axis_step, slope + axis_step, load);
+            const auto steep = inner.pair.first().scaled(dw);
+            if (tap == 0) {
+                sum.pair = inner.pair.scaled(w);
+                sum.steep[0] = steep;
+                for (int k = 1; k < AXES - 2; ++k) sum.steep[k] = inner.steep[k - 1].scaled(w);
+            } else {
+                sum.pair.add(inner.pair.scaled(w));
+                sum.steep[0].add(steep);
+                for (int k = 1; k < AXES - 2; ++k) sum.steep[k].add(inner.steep[k - 1].scaled(w));
+            }
+        }
+    }
+    return sum;
+}
+
+// For images without outer axes.
+template <class T, int TAPS, int AXES, class Lines>
+ELASTICND_FLAT void stencil_gradient(const char* at, const int64* stride, const T* weight, const T* slope,
+                                     const Lines& load, T* gradient) {
+    const Taps<T, TAPS> dw = Taps<T, TAPS>::gather(slope + (AXES - 1) * axis_step, tap_step);
+    if constexpr (AXES == 1) {
+        gradient[0] = load(at).dot(dw);
+    } else {
+        const Taps<T, TAPS> w = Taps<T, TAPS>::gather(weight + (AXES - 1) * axis_step, tap_step);
+        const auto contracted = contract_gradient<T, TAPS, AXES>(at, stride, weight, slope, load);
+        for (int k = 0; k < AXES - 2; ++k) gradient[k] = contracted.steep[k].dot(w);
+        gradient[AXES - 2] = contracted.pair.second().dot(w);
+        gradient[AXES - 1] = contracted.pair.first().dot(dw);
+    }
+}
+
+// ---- the transpose: spreads a value over the coefficients under the stencil ----------------------------------------
+
+// Lanes beyond the taps write back what they read.
+
+template <class T, int TAPS, int AXES>
+ELASTICND_FLAT void spread_unrolled(char* at, const int64* stride, const T* weight, const Taps<T, TAPS>& inner,
+                                    T value) {
+    if constexpr (AXES > 1) {
+        for (int tap = 0; tap < TAPS; ++tap)
+            spread_unrolled<T, TAPS, AXES - 1>(at + tap * stride[0], stride + 1, weight + axis_step, inner,
+                                               value * weight[tap * tap_step]);
+    } else {
+        Taps<T, TAPS> sum = Taps<T, TAPS>::load(at);
+        sum.add(inner.scaled(value).only_taps());
+        sum.store(at);
+    }
+}
+
+template <class T, int TAPS, int AXES>
+ELASTICND_FLAT void spread_stencil(char* at, const int64* stride, const T* weight, int outer, T value) {
+    const T* unrolled = weight + outer * axis_step;
+    const Taps<T, TAPS> inner = Taps<T, TAPS>::gather(unrolled + (AXES - 1) * axis_step, tap_step);
+    if (AXES < max_unrolled_axes || outer == 0) {
+        spread_unrolled<T, TAPS, AXES>(at, stride, unrolled, inner, value);
+        return;
+    }
+    for_each_outer_tap<TAPS>(outer, [&](const int* tap) {
+        char* place = at;
+        T share = value;
+        for (int k = 0; k < outer; ++k) {
+            place += tap[k] * stride[k];
+            share *= weight[k * axis_step + tap[k] * tap_step];
+        }
+        spread_unrolled<T, TAPS, AXES>(place, stride + outer, unrolled, inner, share);
+    });
+}
+
+ELASTICND_END

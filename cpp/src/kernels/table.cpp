@@ -1,0 +1,36 @@
+#include "kernels/table.hpp"
+
+#include "kernels/kernels.hpp"
+
+ELASTICND_BEGIN
+
+namespace {
+
+constexpr int64 alignments = 256;  // what take_scratch may leave out
+
+int64 sample_scratch(const SampleJob& job) { return Walk::scratch_size(job) + gather_scratch_size() + alignments; }
+int64 scatter_scratch(const SampleJob& job) { return Walk::scratch_size(job) + scatter_scratch_size() + alignments; }
+int64 filter_scratch() { return maximum(rows_scratch_size(), lines_scratch_size()) + alignments; }
+
+}  // namespace
+
+#define ELASTICND_TEXT_OF(name) #name
+#define ELASTICND_TEXT(name) ELASTICND_TEXT_OF(name)
+extern const Kernels kernels = {ELASTICND_TEXT(ELASTICND_ISA),
+                                inner_grid_weights,
+                                sample_scratch,
+                                sample,
+                                displace,
+                                scatter_scratch,
+                                scatter,
+                                displace_adjoint,
+                                evaluation_scratch,
+                                evaluate,
+                                evaluate_adjoint,
+                                filter_scratch,
+                                filter_rows,
+                                filter,
+                                load_row,
+                                store_row};
+
+ELASTICND_END

@@ -1,0 +1,161 @@
+// What the drivers hand to the kernels, and the table of kernels of one instruction set. Kernels allocate nothing,
+// start no thread and use nothing of the standard library that could be compiled for the wrong processor.
+#pragma once
+#include "elasticnd/geometry.hpp"
+
+namespace elasticnd {
+
+constexpr int row_length = 128;  // voxels that a kernel works on at a time, at most
+
+// The coefficients of the control grid, from one before the first to one after the last: a stencil of four never leaves
+// them.
+struct Field {
+    const double* coefficients;  // (items, axes, extent_0, extent_1, ...)
+    int64 extent[max_axes];
+    int64 item_size;
+};
+
+// The inner weights of the control grid, for every voxel of a row of the image; null where rows are too long.
+struct InnerWeights {
+    const int64* cell;
+    const int64* run;      // how many voxels from here on lie in the same cell
+    const double* weight;  // (4, extent of the output along the innermost axis)
+};
+
+// One image with its planes: a plane is the deformed axes at one batch item and one channel.
+struct Planes {
+    char* data;
+    int dtype;
+    int64 stride[max_axes];  // in bytes
+    const int64* offset;     // (items, channels), in bytes
+};
+
+struct SampleJob {
+    Geometry geometry;
+    Field field;
+    InnerWeights inner;
+    const double* affine;  // (items or 1, axes, axes + 1): from output index to image index; null for none
+    int64 affine_item_size;
+    int64 items;
+    int64 channels;
+    int64 unit_length;         // voxels in a unit, but for the last of a row
+    int64 row_units;           // units in a row of the output
+    Planes source;             // coefficients, from the geometry's box on; or the image itself
+    bool direct;               // `source` is the image: nothing is held beyond its border
+    Planes output;             // of the geometry's output extent: written by sampling, read by the derivatives
+    const char* fill_element;  // order 0 copies elements: this one where there is no position
+};
+
+// A job is cut into units: voxels of one row of one batch item.
+struct UnitRange {
+    int64 first;
+    int64 last;  // exclusive
+};
+
+// The coefficients that a scatter may touch: along the first axis, those of one slab.
+struct Slab {
+    int64 first;
+    int64 last;  // exclusive
+};
+
+// Where a scatter adds to. What is null is left out.
+struct ScatterTargets {
+    const Planes* image;  // gradient of the coefficients, inside of `slab` only
+    Slab slab;
+    double* grid;    // gradient of the field's coefficients of one item, shaped like these
+    double* affine;  // (axes, axes + 1)
+};
+
+// Filters rows of an image, along its innermost axis, into rows of coefficients.
+struct RowFilterJob {
+    int image_dtype;
+    int64 image_stride;  // in bytes
+    int64 image_extent;
+    int dtype;  // float32 or float64
+    int order;
+    int extension;  // prefilter_mode
+    bool filtered;  // else the samples are taken for coefficients
+    int padding;
+    bool constant;  // the padding holds `beyond`, not the image's border
+    double beyond;
+    int64 wanted_start;  // coefficients to compute, of the padded axis
+    int64 wanted_stop;
+};
+
+// Filters lines of samples to coefficients, in memory that the two share; or, transposed, the other way.
+struct FilterJob {
+    const char* from;  // sample `held_start` of the line that starts at 0
+    char* to;          // where result 0 of that line is or would be
+    int dtype;         // float32 or float64
+    int order;
+    int extension;  // prefilter_mode
+    bool transposed;
+    int64 extent;      // of the whole axis
+    int padding;       // of these, that continue the image at each end
+    bool constant;     // the padding holds a constant, of which the transpose leaves nothing
+    int64 held_start;  // the samples of the axis in memory; in the padding, the others repeat the nearest of them ...
+    int64 held_stop;   // ... and are zeros for the transpose, which adds what it finds there to the voxel at the border
+    int64 wanted_start;  // results to compute; where a call is resumed, whole blocks
+    int64 wanted_stop;
+    int64 stride;    // along the filtered axis, in elements
+    bool resumes;    // goes on where the last call on these lines, with the same scratch, ended
+    bool continues;  // will be resumed
+};
+
+// Evaluates the field at positions of one item.
+struct EvaluationJob {
+    int axes;
+    int order;                // of the derivatives
+    int64 derivatives;        // of that order: axes ^ order
+    int64 image[max_axes];    // extent of the frame
+    int64 points[max_axes];   // control points
+    int64 stride[max_axes];   // of the coefficients, in numbers
+    int64 size;               // of the coefficients: (extents ..., evaluation_lanes)
+    const double* positions;  // (count, axes)
+};
+
+// Components of a control point that lie side by side, those that are none being zero.
+inline int evaluation_lanes(int axes) { return axes <= 4 ? 4 : 8; }
+
+struct Kernels {
+    const char* name;
+    void (*inner_weights)(const Geometry&, int64 first, int64 count, int64* cell, int64* run, double* weight,
+                          int64 stride);
+    // Bytes of scratch for `sample` and `displace`.
+    int64 (*sample_scratch)(const SampleJob&);
+    void (*sample)(const SampleJob&, UnitRange, void* scratch);
+    void (*displace)(const SampleJob&, UnitRange, void* scratch);
+    // job.source holds the coefficients of the image, for the gradient of grid and affine.
+    int64 (*scatter_scratch)(const SampleJob&);
+    void (*scatter)(const SampleJob&, UnitRange, const ScatterTargets&, void* scratch);
+    // The transpose of `displace`, by the same scratch: adds to the gradient of the grid alone.
+    void (*displace_adjoint)(const SampleJob&, UnitRange, const ScatterTargets&, void* scratch);
+    // Fills the values of some positions; the transpose adds to sums shaped like the coefficients.
+    int64 (*evaluation_scratch)(const EvaluationJob&);
+    void (*evaluate)(const EvaluationJob&, UnitRange, const double* coefficients, double* values, void* scratch);
+    void (*evaluate_adjoint)(const EvaluationJob&, UnitRange, const double* gradient, double* sums, void* scratch);
+    // Bytes of scratch for both kinds of filters.
+    int64 (*filter_scratch)();
+    // `image[r]` is the first sample of a row, or null where all lies in a constant padding; `coefficients[r]` the
+    // place of coefficient 0. At most rows_together of them.
+    void (*filter_rows)(const RowFilterJob&, const char* const* image, char* const* coefficients, int count,
+                        void* scratch);
+    // Filters the lines that start at `line[0..count)`, in elements; at most lines_together of them.
+    void (*filter)(const FilterJob&, const int64* line, int count, void* scratch);
+    // Reads `count` elements into the type of the arithmetic, float32 or float64, or writes them.
+    void (*load_row)(int dtype, const char* from, int64 stride, int64 count, int arithmetic, char* to);
+    void (*store_row)(int arithmetic, const char* from, int64 count, int dtype, char* to, int64 stride);
+};
+
+constexpr int line_bytes = 128;  // of samples side by side that a filter works on: two lines of the cache
+constexpr int rows_together = 64;
+inline int lines_together(int64 item) { return line_bytes / static_cast<int>(item); }
+
+namespace baseline {
+extern const Kernels kernels;
+}
+namespace avx2 {
+extern const Kernels kernels;
+}
+
+}  // namespace elasticnd

@@ -1,0 +1,351 @@
+#include "kernels/walk.hpp"
+
+#include <cstring>
+
+#include "kernels/lanes.hpp"
+
+ELASTICND_BEGIN
+
+namespace {
+
+template <int MODE>
+void fold_row(double* x, double last, double reach, int count, double* slope, int64* exists) {
+    for (int i = 0; i < count; ++i) {
+        const Folded folded = fold_coordinate(x[i], last, reach, MODE);
+        x[i] = folded.x;
+        slope[i] = folded.slope;
+        exists[i] = folded.exists ? exists[i] : 0;
+    }
+}
+
+void fold_row(int mode, double* x, double last, double reach, int count, double* slope, int64* exists) {
+    switch (static_cast<Mode>(mode)) {
+        case mode_constant: return fold_row<mode_constant>(x, last, reach, count, slope, exists);
+        case mode_nearest: return fold_row<mode_nearest>(x, last, reach, count, slope, exists);
+        case mode_reflect: return fold_row<mode_reflect>(x, last, reach, count, slope, exists);
+        case mode_mirror: return fold_row<mode_mirror>(x, last, reach, count, slope, exists);
+        case mode_wrap: return fold_row<mode_wrap>(x, last, reach, count, slope, exists);
+        case mode_grid_constant: return fold_row<mode_grid_constant>(x, last, reach, count, slope, exists);
+        case mode_grid_wrap: return fold_row<mode_grid_wrap>(x, last, reach, count, slope, exists);
+    }
+}
+
+// What splits the coordinates along one axis into stencils.
+struct Split {
+    double shift;   // knots lie here
+    double before;  // taps before the knot span's
+    double low;     // first tap that the source can have
+    double high;
+    double stride;  // in bytes
+};
+
+Split split_of(const SampleJob& job, int axis) {
+    const Geometry& geometry = job.geometry;
+    const int64 low = geometry.box_start[axis];
+    int64 high = low + geometry.box_extent[axis] - 1 - geometry.order;
+    if (ends_at_last_voxel(geometry.order, geometry.mode, geometry.image[axis]))
+        high = minimum(high, geometry.image[axis] - 2);
+    const int taps_before = geometry.order / 2;
+    return {knot_shift(geometry.order), static_cast<double>(taps_before), static_cast<double>(low),
+            static_cast<double>(high), static_cast<double>(job.source.stride[axis])};
+}
+
+// Coordinates to first taps and places in the knot span. But for the last voxel of an image that ends there, the clamp
+// never does anything where the source has all taps; it keeps a wrong box from becoming a wrong read.
+template <bool KEEP_FIRST>
+void split_row(const Split& split, int count, double* x, double* first, double* sum) {
+    for (int i = 0; i < count; ++i) {
+        const double shifted = x[i] + split.shift;
+        const double tap = maximum(split.low, minimum(floor_of_small(shifted) - split.before, split.high));
+        x[i] = shifted - (tap + split.before);
+        if constexpr (KEEP_FIRST) first[i] = tap;
+        sum[i] += (tap - split.low) * split.stride;
+    }
+}
+
+// Whole numbers below 2^51 to integers, without the conversion that AVX2 has not.
+void to_integers(const double* whole, int count, int64* integer) {
+    const double shift = 6755399441055744.0;  // 3 * 2^51: the low bits of a sum are the integer
+    const int64 shift_bits = bits_as<int64>(shift);
+    for (int i = 0; i < count; ++i) integer[i] = bits_as<int64>(whole[i] + shift) - shift_bits;
+}
+
+}  // namespace
+
+void inner_grid_weights(const Geometry& geometry, int64 first, int64 count, int64* cell, int64* run, double* weight,
+                        int64 stride) {
+    const int k = geometry.axes - 1;
+    const int64 extent = geometry.image[k];
+    const int64 points = geometry.points[k];
+    const bool varies = extent > 1 && points > 1;
+    const double start = static_cast<double>(geometry.start[k] + first);
+    const double cells = varies ? static_cast<double>(points - 1) : 0;
+    const double voxels = varies ? static_cast<double>(extent - 1) : 1;
+    const double last = static_cast<double>(maximum<int64>(points - 2, 0));
+    double whole[row_length];
+    for (int64 done = 0; done < count; done += row_length) {
+        const int some = static_cast<int>(minimum<int64>(row_length, count - done));
+        double* w = weight + done;
+        for (int i = 0; i < some; ++i) {
+            const double g = (start + static_cast<double>(done) + i) * cells / voxels;
+            whole[i] = maximum(minimum(floor_of_small(g), last), 0.0);
+            double weights[4];
+            spline_weights<3, 0>(g - whole[i], weights);
+            for (int tap = 0; tap < 4; ++tap) w[tap * stride + i] = weights[tap];
+        }
+        for (int i = 0; points == 1 && i < some; ++i) single_point_weights(w + i, stride);
+        to_integers(whole, some, cell + done);
+    }
+    for (int64 i = count - 1; i >= 0; --i) run[i] = i + 1 < count && cell[i + 1] == cell[i] ? run[i + 1] + 1 : 1;
+}
+
+int64 Walk::scratch_size(const SampleJob& job) {
+    int64 doubles = 0;
+    int64 size = job.geometry.axes;
+    for (int k = job.geometry.axes - 1; k > 0; --k) {
+        size *= job.field.extent[k];
+        doubles += 2 * size;
+    }
+    return static_cast<int64>(sizeof(double)) * (doubles + 6 * row_length);
+}
+
+Walk::Walk(const SampleJob& job, bool keeps_first, void* scratch, double* grid_gradient)
+    : job_(job), geometry_(job.geometry), transposed_(grid_gradient != nullptr) {
+    const int axes = geometry_.axes;
+    const bool continued = geometry_.mode == mode_grid_constant || geometry_.mode == mode_grid_wrap;
+    reach_ = job.direct && !continued ? 0 : border_reach(geometry_.order);
+    may_leave_ = job.direct && continued;
+    for (int k = 0; k < axes; ++k) may_leave_ |= job.direct && geometry_.box_extent[k] <= geometry_.order;
+    keeps_first_ = keeps_first || may_leave_;
+    double* free = static_cast<double*>(scratch);
+    int64 size = 1;
+    for (int k = axes - 1; k >= 0; --k) {
+        size *= job.field.extent[k];
+        level_size_[k] = size;
+        current_[k] = -1;
+        if (k == 0) break;
+        owned_[k] = free;
+        gradient_[k] = free + size * axes;
+        free += 2 * size * axes;
+        for (int64 i = 0; i < size * axes; ++i) gradient_[k][i] = 0;
+    }
+    gradient_[0] = grid_gradient;
+    inner_weight_buffer_ = free;
+    inner_cell_buffer_ = reinterpret_cast<int64*>(free + 4 * row_length);
+    inner_run_buffer_ = inner_cell_buffer_ + row_length;
+}
+
+void Walk::set_inner_weights(const Row& row) {
+    const int k = geometry_.axes - 1;
+    int64 stride = row_length;
+    const double* weight = inner_weight_buffer_;
+    if (job_.inner.cell) {
+        stride = geometry_.output[k];
+        weight = job_.inner.weight + row.index[k];
+        inner_cell_ = job_.inner.cell + row.index[k];
+        inner_run_ = job_.inner.run + row.index[k];
+    } else {
+        inner_grid_weights(geometry_, row.index[k], row.count, inner_cell_buffer_, inner_run_buffer_,
+                           inner_weight_buffer_, stride);
+        inner_cell_ = inner_cell_buffer_;
+        inner_run_ = inner_run_buffer_;
+    }
+    for (int tap = 0; tap < 4; ++tap) inner_weight_[tap] = weight + tap * stride;
+}
+
+void Walk::contract(int axis, int64 index) {
+    double* weight = weight_[axis];
+    cell_[axis] = grid_weights(geometry_.start[axis] + index, geometry_.image[axis], geometry_.points[axis], weight);
+    const int64 rest = level_size_[axis + 1];
+    double* to = owned_[axis + 1];
+    for (int component = 0; component < geometry_.axes; ++component) {
+        const double* from = level_[axis] + component * level_size_[axis] + cell_[axis] * rest;
+        for (int64 i = 0; i < rest; ++i)
+            to[i] = ((weight[0] * from[i] + weight[1] * from[rest + i]) + weight[2] * from[2 * rest + i]) +
+                    weight[3] * from[3 * rest + i];
+        to += rest;
+    }
+    level_[axis + 1] = owned_[axis + 1];
+}
+
+// The transpose of contract: moves the gradient of level axis + 1 to level axis and leaves zeros.
+void Walk::expand(int axis) {
+    const double* weight = weight_[axis];
+    const int64 rest = level_size_[axis + 1];
+    double* from = gradient_[axis + 1];
+    for (int component = 0; component < geometry_.axes; ++component) {
+        double* to = gradient_[axis] + component * level_size_[axis] + cell_[axis] * rest;
+        for (int tap = 0; tap < 4; ++tap)
+            for (int64 i = 0; i < rest; ++i) to[tap * rest + i] += weight[tap] * from[i];
+        for (int64 i = 0; i < rest; ++i) from[i] = 0;
+        from += rest;
+    }
+}
+
+void Walk::visit(int64 unit, Row& row) {
+    const int inner = geometry_.axes - 1;
+    int64 rest = unit / job_.row_units;
+    row.index[inner] = (unit - rest * job_.row_units) * job_.unit_length;
+    row.count = static_cast<int>(minimum(job_.unit_length, geometry_.output[inner] - row.index[inner]));
+    for (int k = inner - 1; k >= 0; --k) {
+        row.index[k] = rest % geometry_.output[k];
+        rest /= geometry_.output[k];
+    }
+    row.item = rest;
+
+    int changed = inner;
+    for (int k = inner - 1; k >= 0; --k)
+        if (current_[k] != row.index[k]) changed = k;
+    if (item_ != row.item) {
+        item_ = row.item;
+        level_[0] = job_.field.coefficients + row.item * job_.field.item_size;
+        changed = 0;
+    }
+    if (transposed_ && current_[0] >= 0)
+        for (int k = inner - 1; k >= changed; --k) expand(k);
+    for (int k = changed; k < inner; ++k) {
+        contract(k, row.index[k]);
+        current_[k] = row.index[k];
+    }
+    set_inner_weights(row);
+}
+
+// Calls body(first voxel, last, coefficients) for the runs of a row's voxels that lie in one cell.
+template <class Body>
+void Walk::for_each_run(const Row& row, int component, Body body) const {
+    const int inner = geometry_.axes - 1;
+    const double* grid = level_[inner] + component * level_size_[inner];
+    for (int i = 0; i < row.count;) {
+        const int stop = static_cast<int>(minimum<int64>(row.count, i + inner_run_[i]));
+        body(i, stop, grid + inner_cell_[i]);
+        i = stop;
+    }
+}
+
+void Walk::displacement(const Row& row, int component, double* values) const {
+    const double *w0 = inner_weight_[0], *w1 = inner_weight_[1], *w2 = inner_weight_[2], *w3 = inner_weight_[3];
+    for_each_run(row, component, [&](int first, int last, const double* c) {
+        const double c0 = c[0], c1 = c[1], c2 = c[2], c3 = c[3];
+        for (int i = first; i < last; ++i) values[i] = ((w0[i] * c0 + w1[i] * c1) + w2[i] * c2) + w3[i] * c3;
+    });
+}
+
+// The coordinates along one axis; tells whether one of them lies outside [0, last].
+bool Walk::find_positions(const Row& row, int axis, double last, double* x) const {
+    const int inner = geometry_.axes - 1;
+    const double start = static_cast<double>(geometry_.from_origin(inner, row.index[inner]));
+    double base = static_cast<double>(geometry_.origin[axis]);
+    double step = axis == inner ? 1 : 0;
+    if (job_.affine) {
+        const double* line = job_.affine + row.item * job_.affine_item_size + axis * (geometry_.axes + 1);
+        base += line[geometry_.axes];
+        for (int j = 0; j < inner; ++j) base += line[j] * static_cast<double>(geometry_.from_origin(j, row.index[j]));
+        step = line[inner];
+    } else if (axis != inner) {
+        base += static_cast<double>(geometry_.from_origin(axis, row.index[axis]));
+    }
+    const double padding = geometry_.padding;
+    const double *w0 = inner_weight_[0], *w1 = inner_weight_[1], *w2 = inner_weight_[2], *w3 = inner_weight_[3];
+    using Four = Vector<double, 4>;
+    const Four steps = {0, 1, 2, 3};
+    const Four one = {1, 1, 1, 1};
+    for_each_run(row, axis, [&](int from, int to, const double* c) {
+        const double c0 = c[0], c1 = c[1], c2 = c[2], c3 = c[3];
+        int i = from;
+        // By four at a time, which pays where runs are short as well.
+        for (; i + 4 <= to; i += 4) {
+            const Four displacement =
+                ((load_vector<Four>(w0 + i) * c0 + load_vector<Four>(w1 + i) * c1) + load_vector<Four>(w2 + i) * c2) +
+                load_vector<Four>(w3 + i) * c3;
+            const Four place = one * base + (steps + one * (start + i)) * step;
+            store_vector(x + i, (place + displacement) + one * padding);
+        }
+        for (; i < to; ++i) {
+            const double displacement = ((w0[i] * c0 + w1[i] * c1) + w2[i] * c2) + w3[i] * c3;
+            x[i] = ((base + step * (start + i)) + displacement) + padding;
+        }
+    });
+    int64 outside = 0;  // as wide as the coordinates, so that the loop becomes vectors
+    for (int i = 0; i < row.count; ++i) outside |= ((x[i] >= 0) & (x[i] <= last)) ? 0LL : 1LL;
+    return outside;
+}
+
+namespace {
+
+bool meets(const Row& row, int order, Slab slab) {
+    const double lowest = static_cast<double>(slab.first - order);
+    const double highest = static_cast<double>(slab.last - 1);
+    int64 met = 0;
+    for (int i = 0; i < row.count; ++i) met |= ((row.first[0][i] >= lowest) & (row.first[0][i] <= highest)) ? 1LL : 0LL;
+    return met;
+}
+
+}  // namespace
+
+bool Walk::locate(Row& row, const Slab* only) const {
+    const int count = row.count;
+    bool clean = true;
+    row.inside = true;
+    for (int i = 0; i < count; ++i) row.sum[i] = 0;
+    for (int k = 0; k < geometry_.axes; ++k) {
+        double* x = row.place[k];
+        const double last = static_cast<double>(geometry_.image[k] + 2 * geometry_.padding - 1);
+        row.folded[k] = find_positions(row, k, last, x);
+        if (row.folded[k]) {
+            for (int i = 0; clean && i < count; ++i) row.exists[i] = 1;
+            clean = false;
+            fold_row(geometry_.mode, x, last, reach_, count, row.slope[k], row.exists);
+        }
+        if (may_leave_) find_leaving(k, row);
+        const Split split = split_of(job_, k);
+        if (keeps_first_)
+            split_row<true>(split, count, x, row.first[k], row.sum);
+        else
+            split_row<false>(split, count, x, nullptr, row.sum);
+        if (k == 0 && only && !meets(row, geometry_.order, *only)) return false;
+    }
+    to_integers(row.sum, count, row.offset);
+    int64 missing = 0;
+    for (int i = 0; !clean && i < count; ++i) missing |= row.exists[i] ^ 1;
+    row.everywhere = !missing;
+    return true;
+}
+
+// Direct jobs hold nothing beyond the border. Finds the voxels whose stencil leaves the image.
+void Walk::find_leaving(int axis, Row& row) const {
+    const Split split = split_of(job_, axis);
+    if (axis == 0) std::memset(row.leaves, 0, sizeof row.leaves);
+    for (int i = 0; i < row.count; ++i) {
+        const double tap = floor_of_small(row.place[axis][i] + split.shift) - split.before;
+        row.leaves[i] |= tap < split.low || tap > split.high;
+        row.inside &= !row.leaves[i];
+    }
+}
+
+template <class T>
+void Walk::gather_gradient(const Row& row, int component, const T* gradient) {
+    const int inner = geometry_.axes - 1;
+    double* grid = gradient_[inner] + component * level_size_[inner];
+    for (int i = 0; i < row.count;) {
+        const int stop = static_cast<int>(minimum<int64>(row.count, i + inner_run_[i]));
+        double* to = grid + inner_cell_[i];
+        // Four sums for each tap, so that they run side by side.
+        double sum[4][4] = {};
+        for (; i + 4 <= stop; i += 4)
+            for (int tap = 0; tap < 4; ++tap)
+                for (int l = 0; l < 4; ++l)
+                    sum[tap][l] += inner_weight_[tap][i + l] * static_cast<double>(gradient[i + l]);
+        for (; i < stop; ++i)
+            for (int tap = 0; tap < 4; ++tap) sum[tap][0] += inner_weight_[tap][i] * static_cast<double>(gradient[i]);
+        for (int tap = 0; tap < 4; ++tap) to[tap] += (sum[tap][0] + sum[tap][1]) + (sum[tap][2] + sum[tap][3]);
+    }
+}
+template void Walk::gather_gradient(const Row&, int, const float*);
+template void Walk::gather_gradient(const Row&, int, const double*);
+
+void Walk::flush() {
+    if (current_[0] >= 0)
+        for (int k = geometry_.axes - 2; k >= 0; --k) expand(k);
+}
+
+ELASTICND_END

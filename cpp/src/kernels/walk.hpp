@@ -1,0 +1,129 @@
+// From output voxels to stencils: the walk over the units of a job that all sampling kernels share.
+#pragma once
+#include "elasticnd/boundary.hpp"
+#include "elasticnd/grid.hpp"
+#include "kernels/dispatch.hpp"
+#include "kernels/table.hpp"
+
+ELASTICND_BEGIN
+
+// Up to row_length neighbouring voxels along the innermost axis: where each samples the source.
+struct Row {
+    int count;
+    int64 item;
+    int64 index[max_axes];     // output index of the first voxel
+    bool everywhere;           // every voxel has a position; else `exists` is set
+    bool inside;               // every stencil lies in the source; else `leaves` is set. False for direct jobs only.
+    bool folded[max_axes];     // some coordinate was folded; else `slope` is not set
+    int64 exists[row_length];  // 0 or 1: as wide as the coordinates, so that loops become vectors
+    bool leaves[row_length];
+    int64 offset[row_length];            // of the first tap in the source, in bytes
+    double slope[max_axes][row_length];  // derivative of the folded coordinate
+    double place[max_axes][row_length];  // coordinate, then its place in the knot span
+    double first[max_axes][row_length];  // index of the first tap; set on demand
+    double sum[row_length];
+};
+
+// Follows the units of a job. Walking on to a unit contracts the control grid along every axis but the innermost, as
+// far as these indices changed.
+class Walk {
+   public:
+    // `keeps_first` asks for row.first. `grid_gradient` is null but for the transposed walk, which adds to it.
+    Walk(const SampleJob& job, bool keeps_first, void* scratch, double* grid_gradient);
+
+    // Sets `row` to the voxels of a unit; contracts the control grid.
+    void visit(int64 unit, Row& row);
+    // Finds the stencils of a row's voxels. False, and no more than begun, if none of them meets the slab.
+    bool locate(Row& row, const Slab* only = nullptr) const;
+    // One component of the displacement, for `displace`.
+    void displacement(const Row& row, int component, double* values) const;
+    // The transpose of `displacement`: adds to the gradient of the contracted grid.
+    template <class T>
+    void gather_gradient(const Row& row, int component, const T* gradient);
+    // Ends the transposed walk: hands the gradient of the contracted grid on to the grid.
+    void flush();
+
+    static int64 scratch_size(const SampleJob& job);
+
+   private:
+    void set_inner_weights(const Row& row);
+    void contract(int axis, int64 index);
+    void expand(int axis);
+    template <class Body>
+    void for_each_run(const Row& row, int component, Body body) const;
+    bool find_positions(const Row& row, int axis, double last, double* x) const;
+    void find_leaving(int axis, Row& row) const;
+
+    const SampleJob& job_;
+    const Geometry& geometry_;
+    bool transposed_;
+    double reach_;  // how far beyond the border a coordinate may stay
+    bool keeps_first_;
+    bool may_leave_;           // a stencil may reach beyond what the source holds
+    int64 current_[max_axes];  // outer indices that `level_` is contracted at
+    int64 item_ = -1;
+    const double* level_[max_axes];  // level k is contracted along axes 0 .. k - 1
+    double* gradient_[max_axes];
+    double* owned_[max_axes];
+    int64 level_size_[max_axes];  // of one component
+    int64 cell_[max_axes];
+    double weight_[max_axes][4];
+    int64* inner_cell_buffer_;
+    int64* inner_run_buffer_;
+    double* inner_weight_buffer_;
+    const int64* inner_cell_;
+    const int64* inner_run_;
+    const double* inner_weight_[4];
+};
+
+// Weights of the control grid for `count` voxels from output index `first` on, along the innermost axis. run[i] is how
+// many voxels from i on lie in the same cell.
+void inner_grid_weights(const Geometry& geometry, int64 first, int64 count, int64* cell, int64* run, double* weight,
+                        int64 stride);
+
+// Rows of weights, [axis][tap][voxel].
+template <class T>
+using WeightRows = T[max_axes][max_taps][row_length];
+
+template <class T, int ORDER, int DERIVATIVE>
+void weigh_axis(const double* place, int count, T (*weights)[row_length]) {
+    for (int i = 0; i < count; ++i) {
+        T weight[ORDER + 1];
+        spline_weights<ORDER, DERIVATIVE>(static_cast<T>(place[i]), weight);
+        for (int tap = 0; tap <= ORDER; ++tap) weights[tap][i] = weight[tap];
+    }
+}
+
+// The weights of every voxel of a row, differentiated `derivative[k]` times along axis k. By the chain rule through the
+// fold, an odd derivative changes its sign where the image is mirrored.
+template <class T, int ORDER>
+void weigh_row(const Row& row, int axes, const int* derivative, WeightRows<T>& weights) {
+    for (int k = 0; k < axes; ++k) {
+        if (derivative[k] == 0) {
+            weigh_axis<T, ORDER, 0>(row.place[k], row.count, weights[k]);
+            continue;
+        }
+        if (derivative[k] > ORDER)
+            weigh_axis<T, ORDER, ORDER + 1>(row.place[k], row.count, weights[k]);
+        else
+            with_order(derivative[k], [&](auto constant) {
+                weigh_axis<T, ORDER, decltype(constant)::value>(row.place[k], row.count, weights[k]);
+            });
+        if (!row.folded[k]) continue;
+        for (int tap = 0; tap <= ORDER; ++tap)
+            for (int i = 0; i < row.count; ++i) {
+                const T slope = static_cast<T>(row.slope[k][i]);
+                weights[k][tap][i] *= derivative[k] % 2 ? slope : slope * slope;
+            }
+    }
+}
+
+template <class T>
+using WeighRow = void (*)(const Row&, int axes, const int* derivative, WeightRows<T>&);
+
+template <class T>
+inline WeighRow<T> choose_weigh(int order) {
+    return with_order(order, [](auto constant) -> WeighRow<T> { return weigh_row<T, decltype(constant)::value>; });
+}
+
+ELASTICND_END
