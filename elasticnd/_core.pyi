@@ -1,4 +1,4 @@
-# The compiled module, cpp/src/bindings.cpp. A test compares the names; element types are numbers of `dtypes`.
+# The compiled module, cpp/src/bindings. A test compares the names; element types are numbers of `dtypes`.
 from collections.abc import Sequence
 from typing import Any
 

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "elasticnd/boundary.hpp"
 #include "core/core.hpp"
+#include "elasticnd/boundary.hpp"
 
 #define CHECK(condition, ...)                                                    \
     do {                                                                         \

@@ -654,7 +654,7 @@ def _target_of(operator: Operator) -> str:
 
 @lru_cache(maxsize=512)
 def _attributes(operator: Operator) -> dict[str, Any]:
-    """Pack the numbers of a call, as cpp/src/xla.cpp takes them."""
+    """Pack the numbers of a call, as cpp/src/bindings/xla.cpp takes them."""
     spec: Any = operator.call
     if operator.verb in _operators.EVALUATION:
         words = np.frombuffer(_operators.points_geometry(spec).tobytes(), np.int64)

@@ -1,3 +1,4 @@
+// The checks of calls from outside.
 #include "bindings/request.hpp"
 
 #include <cstring>

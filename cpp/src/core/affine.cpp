@@ -1,3 +1,4 @@
+// Inverses of affine maps, for all items of a call.
 #include "core/affine.hpp"
 
 #include <stdexcept>

@@ -1,3 +1,4 @@
+// The control grid in memory: its coefficients by the prefilter, and the transpose.
 #include "core/control_grid.hpp"
 
 #include <algorithm>

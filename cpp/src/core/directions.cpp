@@ -1,3 +1,4 @@
+// Derivatives of sampling in directions, composed of the partial derivatives of the spline.
 #include "core/directions.hpp"
 
 #include <algorithm>

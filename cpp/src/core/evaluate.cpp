@@ -1,3 +1,4 @@
+// The driver of evaluation: positions cut into tasks, and sums that do not depend on the threads.
 #include "core/evaluate.hpp"
 
 #include <algorithm>

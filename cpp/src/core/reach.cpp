@@ -1,3 +1,4 @@
+// What of an image a box of coefficients is made of: borders, padding, blocks of the prefilter and their warm-up.
 #include "core/reach.hpp"
 
 #include <algorithm>
@@ -11,6 +12,10 @@ namespace elasticnd {
 int64 border_of(const Geometry& geometry) { return common::border_width(geometry.order); }
 
 int64 padded_extent(const Geometry& geometry, int axis) { return geometry.image[axis] + 2 * geometry.padding; }
+
+int64 block_length(int dtype) {
+    return dtype == dtype_float64 ? common::Blocking<double>::block_length : common::Blocking<float>::block_length;
+}
 
 bool filters_axis(const Geometry& geometry, int axis) {
     return geometry.order > 1 && padded_extent(geometry, axis) > 1;
@@ -35,7 +40,7 @@ Range needed_coefficients(const Geometry& geometry, int axis) {
 Range filtered_samples(const Geometry& geometry, int axis, Range coefficients, int dtype) {
     if (!filters_axis(geometry, axis)) return coefficients;
     const bool wide = dtype == dtype_float64;
-    const int64 block = wide ? common::Blocking<double>::block_length : common::Blocking<float>::block_length;
+    const int64 block = block_length(dtype);
     const int64 margin =
         wide ? common::block_margin<double>(geometry.order) : common::block_margin<float>(geometry.order);
     const int64 extent = padded_extent(geometry, axis);

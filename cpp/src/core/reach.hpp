@@ -24,6 +24,9 @@ int64 border_of(const Geometry& geometry);
 // Coefficients along the padded axis.
 int64 padded_extent(const Geometry& geometry, int axis);
 
+// Coefficients that the prefilter computes together, float32 or float64.
+int64 block_length(int dtype);
+
 // Whether the prefilter changes what lies along an axis.
 bool filters_axis(const Geometry& geometry, int axis);
 

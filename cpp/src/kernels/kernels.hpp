@@ -1,4 +1,4 @@
-// The kernels of one instruction set, as kernels.cpp collects them, and the steps that they share.
+// The kernels of one instruction set, as table.cpp collects them, and the steps that they share.
 #pragma once
 #include <cstdint>
 #include <new>

@@ -1,3 +1,4 @@
+// The walk over the units of a job: positions of a row of voxels, and where their stencils lie.
 #include "kernels/walk.hpp"
 
 #include <cstring>

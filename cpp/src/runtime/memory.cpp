@@ -1,3 +1,4 @@
+// Memory for coefficients, kept for the next call, and scratch memory of threads.
 #include "runtime/memory.hpp"
 
 #include <cstdint>

@@ -1,3 +1,4 @@
+// The pool of threads, which survives a fork.
 #include "runtime/parallel.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// The choice between the tables of kernels, by the processor or by name.
 #include <atomic>
 
 #include "core/core.hpp"

@@ -1,0 +1,47 @@
+// Arrays of Python as the core's requests take them, and calls of the core without the GIL.
+#pragma once
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <functional>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "bindings/request.hpp"
+#include "runtime/floating_point.hpp"
+
+namespace elasticnd {
+
+namespace py = pybind11;
+
+constexpr int plain_array = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+using Doubles = py::array_t<double, plain_array>;
+using Integers = py::array_t<int64, plain_array>;
+
+// Calls with this guard compute in the default floating-point state.
+using Guard = py::call_guard<DefaultFloatingPoint>;
+
+Geometry geometry_of(const py::array& record);
+
+View view_of(const py::array& array, int dtype);
+
+Numbers numbers_of(const Doubles& array);
+Numbers numbers_of(const std::optional<Doubles>& array);
+
+using DirectionArrays = std::vector<std::pair<Doubles, std::optional<Doubles>>>;
+
+std::vector<DirectionNumbers> directions_of(const DirectionArrays& arrays);
+
+void require_writeable(const py::array& array);
+
+Doubles zeros(std::vector<py::ssize_t> shape);
+
+// Runs `body(executor)` without the GIL. Ctrl-C ends it between two tasks.
+void compute(const std::function<void(Executor&)>& body);
+
+// For `compute`: the thread that signals reach.
+void remember_main_thread();
+
+}  // namespace elasticnd

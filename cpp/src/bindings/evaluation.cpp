@@ -1,0 +1,49 @@
+// The displacement and its derivatives at positions anywhere, and the transpose.
+#include <utility>
+#include <vector>
+
+#include "bindings/arrays.hpp"
+#include "bindings/bindings.hpp"
+
+namespace elasticnd {
+namespace {
+
+EvaluationRequest evaluation_of(const py::array& record, const Doubles& positions, int order) {
+    const Geometry geometry = geometry_of(record);
+    if (positions.ndim() != 3 || positions.shape(2) != geometry.axes) reject("positions have a wrong shape");
+    return EvaluationRequest(geometry, order, positions.shape(0), numbers_of(positions));
+}
+
+Doubles evaluate_at(const py::array& geometry, const Doubles& points, const Doubles& positions, int order) {
+    const EvaluationRequest request = evaluation_of(geometry, positions, order);
+    if (points.size() != request.points) reject("the control grid has a wrong size");
+    Doubles values({positions.shape(0), positions.shape(1), positions.shape(2), py::ssize_t(request.derivatives)});
+    double* to = values.mutable_data();
+    compute([&](Executor& executor) { evaluate(request.evaluation, points.data(), to, executor); });
+    return values;
+}
+
+Doubles evaluate_adjoint_at(const py::array& geometry, const Doubles& gradient, const Doubles& positions, int order) {
+    const EvaluationRequest request = evaluation_of(geometry, positions, order);
+    if (gradient.size() != positions.size() * request.derivatives) reject("the gradient has a wrong size");
+    const Geometry& grid = request.evaluation.geometry;
+    std::vector<py::ssize_t> shape = {positions.shape(0), grid.axes};
+    shape.insert(shape.end(), grid.points, grid.points + grid.axes);
+    Doubles points = zeros(std::move(shape));
+    double* to = points.mutable_data();
+    compute([&](Executor& executor) { evaluate_adjoint(request.evaluation, gradient.data(), to, executor); });
+    return points;
+}
+
+}  // namespace
+
+void bind_evaluation(py::module_& module) {
+    module.def(
+        "evaluate", evaluate_at, Guard(), py::arg("geometry"), py::arg("points"), py::arg("positions"),
+        py::arg("order"),
+        "Returns all derivatives of one order of the displacement at positions: (items, count, axes, axes ^ order).");
+    module.def("evaluate_adjoint", evaluate_adjoint_at, Guard(), py::arg("geometry"), py::arg("gradient"),
+               py::arg("positions"), py::arg("order"), "Returns the transpose of evaluate, applied to the gradient.");
+}
+
+}  // namespace elasticnd

@@ -1,0 +1,89 @@
+// What the core is: versions, limits, numbers that Python shares, and its settings.
+#include <cstddef>
+#include <string>
+
+#include "bindings/arrays.hpp"
+#include "bindings/bindings.hpp"
+#include "bindings/xla.hpp"
+#include "elasticnd/boundary.hpp"
+#include "elasticnd/prefilter.hpp"
+
+namespace elasticnd {
+namespace {
+
+py::dict xla_targets() {
+    py::dict targets;
+    for (const XlaHandler* handler = xla_handlers; handler->name; ++handler)
+        targets[handler->name] = py::capsule(handler->function);
+    return targets;
+}
+
+py::dict geometry_layout() {
+    py::dict layout;
+    layout["size"] = sizeof(Geometry);
+#define ELASTICND_FIELD(name) layout[#name] = py::make_tuple(offsetof(Geometry, name), sizeof(Geometry::name))
+    ELASTICND_FIELD(axes);
+    ELASTICND_FIELD(order);
+    ELASTICND_FIELD(mode);
+    ELASTICND_FIELD(padding);
+    ELASTICND_FIELD(derivative);
+    ELASTICND_FIELD(image);
+    ELASTICND_FIELD(points);
+    ELASTICND_FIELD(start);
+    ELASTICND_FIELD(output);
+    ELASTICND_FIELD(origin);
+    ELASTICND_FIELD(box_start);
+    ELASTICND_FIELD(box_extent);
+    ELASTICND_FIELD(fill);
+    ELASTICND_FIELD(beyond);
+#undef ELASTICND_FIELD
+    return layout;
+}
+
+}  // namespace
+
+void bind_introspection(py::module_& module) {
+    module.attr("version") = ELASTICND_VERSION;
+    module.attr("max_axes") = max_axes;
+    module.attr("max_order") = max_order;
+    module.attr("modes") = py::dict(
+        py::arg("constant") = int(mode_constant), py::arg("nearest") = int(mode_nearest),
+        py::arg("reflect") = int(mode_reflect), py::arg("mirror") = int(mode_mirror), py::arg("wrap") = int(mode_wrap),
+        py::arg("grid_constant") = int(mode_grid_constant), py::arg("grid_wrap") = int(mode_grid_wrap));
+    module.attr("dtypes") = py::dict(py::arg("bool") = int(dtype_bool), py::arg("int8") = int(dtype_int8),
+                                     py::arg("uint8") = int(dtype_uint8), py::arg("int16") = int(dtype_int16),
+                                     py::arg("uint16") = int(dtype_uint16), py::arg("int32") = int(dtype_int32),
+                                     py::arg("uint32") = int(dtype_uint32), py::arg("int64") = int(dtype_int64),
+                                     py::arg("uint64") = int(dtype_uint64), py::arg("float16") = int(dtype_float16),
+                                     py::arg("bfloat16") = int(dtype_bfloat16), py::arg("float32") = int(dtype_float32),
+                                     py::arg("float64") = int(dtype_float64));
+    module.def(
+        "block_margin",
+        [](int order, int arithmetic) {
+            return arithmetic == dtype_float64 ? common::block_margin<double>(order)
+                                               : common::block_margin<float>(order);
+        },
+        py::arg("order"), py::arg("arithmetic"), "Samples beyond a block of coefficients that these depend on.");
+    module.def("geometry_layout", geometry_layout, "Size of Geometry, and offset and size of each of its fields.");
+    module.def("get_num_threads", get_threads, "How many threads a call may use.");
+    module.def("set_num_threads", set_threads, py::arg("threads"), "Sets how many threads a call may use.");
+    module.def("keep_to_thread", keep_to_thread, py::arg("keep"),
+               "Sets whether calls from this thread keep to it; returns what was set before.");
+    module.def("kernels", [] { return std::string(active_kernels().name); }, "The instruction set in use.");
+    module.def("available_kernels", available_kernels, "The instruction sets that this processor can run.");
+    module.def(
+        "choose_kernels",
+        [](const std::string& name) {
+            if (!choose_kernels(name)) reject("no such kernels here: " + name);
+        },
+        py::arg("name"), "Chooses an instruction set by its name.");
+    module.def("floating_point_state", floating_point_state, "How this thread rounds, as the processor has it.");
+    module.def("default_floating_point_state", default_floating_point_state,
+               "The state that results are defined by: to nearest, and tiny numbers are no zeros.");
+    module.def("set_floating_point_state", set_floating_point_state, py::arg("state"), "Sets how this thread rounds.");
+    module.attr("xla_version") = py::make_tuple(xla_version[0], xla_version[1]);
+    module.def("xla_targets", xla_targets,
+               "The handlers for XLA by their names; none if compiled without its headers.");
+}
+
+}  // namespace elasticnd

@@ -1,0 +1,55 @@
+// What of an image a deformation reads, and how large that is.
+#pragma once
+#include <array>
+
+#include "core/core.hpp"
+
+namespace elasticnd {
+
+// All voxels of the output.
+OutputPart whole_output(const Geometry& geometry);
+
+// Whether stencils lie on the image itself, which needs no coefficients.
+bool samples_image_itself(const Deformation& deformation);
+
+// Whether the prefilter changes the image.
+bool is_filtered(const Deformation& deformation);
+
+// Whether the output is as large as the image.
+bool is_whole(const Geometry& geometry);
+
+bool holds_whole_image(const Deformation& deformation);
+
+Geometry with_box(Geometry geometry, const Box& box);
+
+// A box of no more than a stencil, where none is read.
+Geometry with_least_box(Geometry geometry);
+
+// The voxels from which a box of coefficients is had.
+Box voxels_read(const Deformation& deformation, const SourceBox& box);
+
+// Throws std::invalid_argument if some of these voxels are not held.
+void require_held(const Deformation& deformation, const Box& voxels);
+
+// ---- images of few voxels -------------------------------------------------------------------------------------------
+
+constexpr double mostly_border = 16;  // times as many coefficients as voxels: they are not held all
+
+// The number of elements, in floating point, for it can pass 2^63.
+double size_of(const int64* extent, int axes);
+
+// Whether most coefficients would lie beyond the border or in the padding. Along one axis these are few; with many
+// axes, even a small image has billions.
+bool is_mostly_border(const Geometry& boxed);
+
+// Whether parts of the output reach so many fewer coefficients that they are computed one after the other.
+bool is_worth_halving(const Deformation& one, const Geometry& boxed);
+
+// The two halves of the output, along its longest axis.
+std::array<Deformation, 2> halves_of(const Deformation& one);
+
+// The box again whole along axes of several blocks of the prefilter. Of these, the transpose of the filter reaches some
+// voxels or not as the box has it, though with no more than rounding errors: of a whole image, always all.
+void widen_long_axes(Box& box, const Geometry& whole);
+
+}  // namespace elasticnd

@@ -1,0 +1,84 @@
+// A deformation of one item, made ready for the kernels that visit its voxels.
+#include "core/prepared.hpp"
+
+#include <algorithm>
+
+#include "core/tasks.hpp"
+
+namespace elasticnd {
+namespace {
+
+constexpr int64 longest_table = 16384;  // voxels of a row: 768 KiB of weights
+
+}  // namespace
+
+Prepared::Prepared(const Deformation& one, const ControlGrid& grid) {
+    job.geometry = one.geometry;
+    job.field = grid.field();
+    job.affine = one.affine;
+    job.affine_item_size = 0;
+    job.items = 1;
+    job.channels = one.channels;
+    job.direct = false;
+    job.output = one.output;
+    job.fill_element = one.fill_element;
+    const int inner = one.geometry.axes - 1;
+    const int64 extent = one.geometry.output[inner];
+    // Rows in even parts, of whole vectors.
+    const int64 parts = std::max<int64>(1, (extent + row_length - 1) / row_length);
+    constexpr int64 vector = 8;
+    job.unit_length = std::max(vector, ((extent + parts - 1) / parts + vector - 1) / vector * vector);
+    job.row_units = (extent + job.unit_length - 1) / job.unit_length;
+    outer = product(one.geometry.output, inner);
+    units = outer * job.row_units;
+    // A table of the inner weights pays where many rows share it.
+    job.inner = {nullptr, nullptr, nullptr};
+    if (outer > 4 && extent <= longest_table) {
+        cell_.resize(static_cast<size_t>(extent));
+        weight_.resize(static_cast<size_t>(4 * extent));
+        run_.resize(static_cast<size_t>(extent));
+        active_kernels().inner_weights(one.geometry, 0, extent, cell_.data(), run_.data(), weight_.data(), extent);
+        job.inner = {cell_.data(), run_.data(), weight_.data()};
+    }
+}
+
+SourceBox Prepared::source_box(const OutputPart& part) const {
+    return find_source_box(job.geometry, part, job.field, job.affine);
+}
+
+void Prepared::set_source(const Coefficients& coefficients, const Geometry& boxed) {
+    job.geometry = boxed;
+    job.source = coefficients.planes();
+}
+
+void Prepared::set_source(const Planes& image, const Box& held) {
+    job.source = image;
+    for (int k = 0; k < job.geometry.axes; ++k) {
+        job.geometry.box_start[k] = held.start[k];
+        job.geometry.box_extent[k] = held.extent[k];
+        job.source.data += held.start[k] * image.stride[k];
+    }
+    job.direct = true;
+}
+
+double Prepared::cost(int64 of_units) const {
+    double taps = 1;
+    for (int k = 0; k < job.geometry.axes; ++k) taps *= job.geometry.order + 1;
+    const double voxels = static_cast<double>(job.unit_length);
+    const double voxel = 20.0 * job.geometry.axes + static_cast<double>(job.channels) * (10 + taps);
+    return static_cast<double>(of_units) * (200 + voxels * voxel);
+}
+
+void run_rows(const Prepared& prepared, RowKernel kernel, Executor& executor) {
+    const int64 tasks = count_tasks(prepared.cost(prepared.units), prepared.units, executor.threads());
+    auto run = [&](int64 task) {
+        void* scratch = scratch_memory(active_kernels().sample_scratch(prepared.job));
+        kernel(prepared.job, part(prepared.units, task, tasks), scratch);
+    };
+    if (tasks == 1)
+        run(0);
+    else
+        executor.run(tasks, run);
+}
+
+}  // namespace elasticnd

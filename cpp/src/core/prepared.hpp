@@ -1,0 +1,42 @@
+// A deformation of one item, made ready for the kernels that visit its voxels.
+#pragma once
+#include <vector>
+
+#include "core/control_grid.hpp"
+#include "core/core.hpp"
+#include "core/extents.hpp"
+
+namespace elasticnd {
+
+// A job for one item, by the item's grid.
+class Prepared {
+   public:
+    Prepared(const Deformation& one, const ControlGrid& grid);
+
+    // The coefficients that a part of the output, or all of it, can reach.
+    SourceBox source_box(const OutputPart& part) const;
+    SourceBox source_box() const { return source_box(whole_output(job.geometry)); }
+
+    // The coefficients that the source holds.
+    void set_source(const Coefficients& coefficients, const Geometry& boxed);
+    // The source is the image.
+    void set_source(const Planes& image, const Box& held);
+
+    // A rough count of the operations that so many units take. In floating point, for it can pass 2^63.
+    double cost(int64 of_units) const;
+
+    SampleJob job;
+    int64 outer;  // rows of the output
+    int64 units;
+
+   private:
+    std::vector<int64> cell_;
+    std::vector<int64> run_;
+    std::vector<double> weight_;
+};
+
+// Runs a kernel over all rows of the output.
+using RowKernel = void (*)(const SampleJob&, UnitRange, void*);
+void run_rows(const Prepared& prepared, RowKernel kernel, Executor& executor);
+
+}  // namespace elasticnd
