@@ -60,7 +60,7 @@ def sample(
     filtered: bool,
     arithmetic: int,
     fill_element: bytes,
-    held: _Extents | None,
+    roi: _Extents | None,
 ) -> None: ...
 def source_voxels(
     geometry: Geometry,
@@ -86,7 +86,7 @@ def scatter(
     batch_axes: int,
     filtered: bool,
     arithmetic: int,
-    held: _Extents | None,
+    roi: _Extents | None,
 ) -> tuple[_Floats, _Floats | None] | None: ...
 def evaluate(geometry: Geometry, points: _Floats, positions: _Floats, order: int) -> _Floats: ...
 def evaluate_adjoint(geometry: Geometry, gradient: _Floats, positions: _Floats, order: int) -> _Floats: ...

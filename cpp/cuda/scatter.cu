@@ -63,30 +63,31 @@ __global__ void add_from_fixed(const uint64* fixed, int64 size, const double* sc
 
 // ---- the motion -----------------------------------------------------------------------------------------------------
 
-// What the voxels of a chunk of a tile's rows pull back, in shared memory until each coefficient has been summed.
+// What the voxels of a chunk of a tile's rows add, in shared memory until each coefficient has been summed.
 template <int AXES>
-struct Pulled {
+struct Contributions {
     double value[Tile<AXES>::most_axes][tile_threads];
     double weight[Tile<AXES>::inner][4];
     int64 cell[Tile<AXES>::inner];
 };
 
-// Adds what a chunk pulls back to the sums of its rows: no two blocks share a row, so nothing depends on their order.
+// Adds what a chunk adds to the sums of its rows: no two blocks share a row, so nothing depends on their order.
 // `rows` is (items, axes, outputs but the innermost, points + 2); `moments` (items, axes, rows, 2) holds, for the
 // affine map, the sum of the values and that of the values times their index. Called by all threads of the block.
 template <int AXES>
-__device__ void sum_chunk(const Geometry& g, const Paths& paths, const Place<AXES>& place, Pulled<AXES>& pulled,
-                          double* rows, double* moments) {
+__device__ void sum_chunk(const Geometry& g, const Paths& paths, const Place<AXES>& place,
+                          Contributions<AXES>& contributions, double* rows, double* moments) {
     using Own = Tile<AXES>;
     const int inner = place.axes - 1;
     const int count =
         static_cast<int>(g.output[inner] - place.first < Own::inner ? g.output[inner] - place.first : Own::inner);
     if (place.own_row == 0 && place.lane < count)
-        pulled.cell[place.lane] = find_cell(g, paths, inner, place.first + place.lane, pulled.weight[place.lane]);
+        contributions.cell[place.lane] =
+            find_cell(g, paths, inner, place.first + place.lane, contributions.weight[place.lane]);
     __syncthreads();
     const int64 width = extended_points(g.points[inner]);
-    const int64 start = pulled.cell[0];
-    const int span = static_cast<int>(pulled.cell[count - 1] + 4 - start);
+    const int64 start = contributions.cell[0];
+    const int span = static_cast<int>(contributions.cell[count - 1] + 4 - start);
     const int sums = span + (moments ? 2 : 0);
     int64 all_rows = 1;
     for (int k = 0; k < inner; ++k) all_rows *= g.output[k];
@@ -100,14 +101,14 @@ __device__ void sum_chunk(const Geometry& g, const Paths& paths, const Place<AXE
         int64 number = 0;
         for (int k = 0; k < inner; ++k) number = number * g.output[k] + index[k];
         number += (place.item * place.axes + component) * all_rows;
-        const double* value = pulled.value[component] + row * Own::inner;
+        const double* value = contributions.value[component] + row * Own::inner;
         double sum = 0;
         for (int i = 0; i < count; ++i) {
-            const int64 tap = start + q - pulled.cell[i];
+            const int64 tap = start + q - contributions.cell[i];
             if (q >= span)
                 sum += q == span ? value[i] : value[i] * static_cast<double>(g.from_origin(inner, place.first + i));
             else if (tap >= 0 && tap < 4)
-                sum += value[i] * pulled.weight[i][tap];
+                sum += value[i] * contributions.weight[i][tap];
         }
         if (q >= span)
             moments[2 * number + (q - span)] += sum;
@@ -124,14 +125,14 @@ __global__ void __launch_bounds__(tile_threads, tile_blocks)
                    int64 map_size, int64 channels, const typename Element<SOURCE>::Storage* source,
                    const typename Element<GRADIENT>::Storage* gradient, double* rows, double* moments) {
     using Own = Tile<AXES>;
-    __shared__ Pulled<AXES> pulled;
+    __shared__ Contributions<AXES> contributions;
     const Paths paths = {field, weights, cells, maps, map_size};
     Place<AXES> place(g, blockIdx.x, 1);
     const Strides<AXES> strides(g);
     const int64 voxels = place.voxels(g);
     for (int64 first = 0; first < g.output[place.axes - 1]; first += Own::inner) {
         place.step_to(g, first);
-        for (int k = 0; k < place.axes; ++k) pulled.value[k][threadIdx.x] = 0;
+        for (int k = 0; k < place.axes; ++k) contributions.value[k][threadIdx.x] = 0;
         Stencil<AXES> stencil;
         if (locate<ORDER>(g, paths, place, stencil) && stencil.exists) {
             T weight[Own::most_axes][ORDER + 1];
@@ -148,11 +149,11 @@ __global__ void __launch_bounds__(tile_threads, tile_blocks)
                     sum += static_cast<double>(slope) *
                            static_cast<double>(Element<GRADIENT>::load(gradient[plane * voxels + place.voxel(g)]));
                 }
-                pulled.value[k][threadIdx.x] = sum;
+                contributions.value[k][threadIdx.x] = sum;
                 for (int tap = 0; tap <= ORDER; ++tap) weight[k][tap] = kept[tap];
             }
         }
-        sum_chunk(g, paths, place, pulled, rows, moments);
+        sum_chunk(g, paths, place, contributions, rows, moments);
     }
 }
 
@@ -161,20 +162,20 @@ template <int AXES>
 __global__ void __launch_bounds__(tile_threads, tile_blocks)
     displace_adjoint(Geometry g, const double* weights, const int64* cells, const double* gradient, double* rows) {
     using Own = Tile<AXES>;
-    __shared__ Pulled<AXES> pulled;
+    __shared__ Contributions<AXES> contributions;
     const Paths paths = {nullptr, weights, cells, nullptr, 0};
     Place<AXES> place(g, blockIdx.x, 1);
     const int64 voxels = place.voxels(g);
     for (int64 first = 0; first < g.output[place.axes - 1]; first += Own::inner) {
         place.step_to(g, first);
         for (int k = 0; k < place.axes; ++k)
-            pulled.value[k][threadIdx.x] =
+            contributions.value[k][threadIdx.x] =
                 place.active ? gradient[(place.item * place.axes + k) * voxels + place.voxel(g)] : 0.0;
-        sum_chunk(g, paths, place, pulled, rows, nullptr);
+        sum_chunk(g, paths, place, contributions, rows, nullptr);
     }
 }
 
-// Sums over an axis of the output what its voxels pull back: (outer, outputs, inner) to (outer, points + 2, inner).
+// Sums over an axis of the output what its voxels add: (outer, outputs, inner) to (outer, points + 2, inner).
 __global__ void contract_adjoint(Geometry g, const double* weights, const int64* cells, int axis, int64 outer,
                                  int64 inner, const double* from, double* to) {
     const int64 width = extended_points(g.points[axis]);

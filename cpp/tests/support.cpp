@@ -154,13 +154,13 @@ Deformation deformation_of(const Case& given, const Doubles& points, const Array
     static const double no_element[2] = {0, 0};
     Deformation deformation = {};
     deformation.geometry = geometry_of(given);
-    deformation.held = whole_image(deformation.geometry);
+    deformation.roi = whole_image(deformation.geometry);
     deformation.filtered = given.filtered;
     deformation.arithmetic = arithmetic_of(output.planes.dtype);
     deformation.items = given.items;
     deformation.channels = given.channels;
     deformation.points = points.data();
-    deformation.affine = given.affine;
+    deformation.inverse_map = given.affine;
     deformation.image = image ? image->planes : output.planes;
     deformation.output = output.planes;
     deformation.fill_element = reinterpret_cast<const char*>(no_element);
@@ -175,14 +175,15 @@ Array deform(const Case& given, const Doubles& points, const Array& image, Execu
     return output;
 }
 
-Pulled pull(const Case& given, const Doubles& points, const Array& image, const Array& gradient, Executor& executor,
-            Layout layout) {
+AdjointResults apply_adjoint(const Case& given, const Doubles& points, const Array& image, const Array& gradient,
+                             Executor& executor, Layout layout) {
     const int64 axes = static_cast<int64>(given.image.size());
-    Pulled pulled = {Array(given.items, given.channels, given.image, image.planes.dtype, layout),
-                     Doubles(points.size(), 0.0), Doubles(static_cast<size_t>(given.items * axes * (axes + 1)), 0.0)};
-    const Gradients gradients = {&pulled.image.planes, pulled.points.data(), pulled.affine.data()};
+    AdjointResults results = {Array(given.items, given.channels, given.image, image.planes.dtype, layout),
+                              Doubles(points.size(), 0.0),
+                              Doubles(static_cast<size_t>(given.items * axes * (axes + 1)), 0.0)};
+    const Gradients gradients = {&results.image.planes, results.points.data(), results.affine.data()};
     scatter(deformation_of(given, points, &image, gradient), gradients, executor);
-    return pulled;
+    return results;
 }
 
 }  // namespace test

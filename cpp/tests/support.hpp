@@ -122,13 +122,13 @@ Array deform(const Case& given, const Doubles& points, const Array& image, Execu
              Layout layout = layout_c);
 
 // What `scatter` makes of the gradient of the output.
-struct Pulled {
+struct AdjointResults {
     Array image;
     Doubles points;
     Doubles affine;
 };
-Pulled pull(const Case& given, const Doubles& points, const Array& image, const Array& gradient, Executor& executor,
-            Layout layout = layout_c);
+AdjointResults apply_adjoint(const Case& given, const Doubles& points, const Array& image, const Array& gradient,
+                             Executor& executor, Layout layout = layout_c);
 
 class Serial : public Executor {
    public:
@@ -136,7 +136,7 @@ class Serial : public Executor {
     void run(int64 count, const std::function<void(int64)>& task) override {
         for (int64 i = 0; i < count; ++i) task(i);
     }
-    void checkpoint() override {}
+    void check_interrupt() override {}
 };
 
 void test_values();

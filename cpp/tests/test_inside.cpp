@@ -64,7 +64,7 @@ void run(Random& random, int axes, int order, int mode, int dtype, Executor& exe
     CHECK(output.planes.dtype == dtype, "another type came back");
     Array gradient(given.items, given.channels, given.output, dtype, layout());
     gradient.fill_bits(random);
-    pull(given, points, image, gradient, executor, layout());
+    apply_adjoint(given, points, image, gradient, executor, layout());
     Case components = given;
     components.channels = axes;
     const Array field(given.items, axes, given.output, dtype_float64, layout());

@@ -35,10 +35,10 @@ Array part_of(const Array& whole, const Shape& extent, int64 planes, const int64
 }
 
 // From where the image would begin.
-void hold(Deformation& deformation, const Array& part, const Box& held) {
-    deformation.held = held;
+void hold(Deformation& deformation, const Array& part, const Box& roi) {
+    deformation.roi = roi;
     deformation.image = part.planes;
-    for (int k = 0; k < deformation.geometry.axes; ++k) deformation.image.data -= held.start[k] * part.planes.stride[k];
+    for (int k = 0; k < deformation.geometry.axes; ++k) deformation.image.data -= roi.start[k] * part.planes.stride[k];
 }
 
 void run(Random& random, int axes, int order, int mode, int dtype, Executor& executor) {
@@ -85,10 +85,10 @@ void run(Random& random, int axes, int order, int mode, int dtype, Executor& exe
 
     Array gradient(given.items, given.channels, shape, dtype, layout);
     gradient.fill(random, -1, 1);
-    Array pulled(given.items, given.channels, Shape(voxels.extent, voxels.extent + axes), dtype, layout);
-    for (int64 i = 0; i < pulled.count; ++i) pulled.set(i, 0);
+    Array results(given.items, given.channels, Shape(voxels.extent, voxels.extent + axes), dtype, layout);
+    for (int64 i = 0; i < results.count; ++i) results.set(i, 0);
     Doubles of_points(points.size(), 0.0);
-    Planes target = pulled.planes;
+    Planes target = results.planes;
     for (int k = 0; k < axes; ++k) target.data -= voxels.start[k] * target.stride[k];
     deformation.output = gradient.planes;
     deformation.geometry.beyond = 0;
@@ -97,7 +97,7 @@ void run(Random& random, int axes, int order, int mode, int dtype, Executor& exe
     deformation.output = linear.planes;
     sample(deformation, executor);
     const double tolerance = (dtype == dtype_float64 ? 1e-12 : 1e-4) * (1 + static_cast<double>(gradient.count));
-    CHECK(std::abs(dot(linear, gradient) - dot(part, pulled)) <= tolerance,
+    CHECK(std::abs(dot(linear, gradient) - dot(part, results)) <= tolerance,
           "transpose of a block, axes %d, order %d, mode %d, dtype %d", axes, order, mode, dtype);
 }
 

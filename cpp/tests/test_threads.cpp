@@ -19,7 +19,7 @@ namespace {
 
 struct Results {
     Array output;
-    Pulled pulled;
+    AdjointResults results;
 };
 
 Results compute(const Case& given, int threads) {
@@ -31,7 +31,7 @@ Results compute(const Case& given, int threads) {
     image.fill(random, 0, 1);
     const Doubles points = random.reals(given.items * axes * size_of(given.points), -3, 3);
     const Array output = deform(given, points, image, executor);
-    return {deform(given, points, image, executor), pull(given, points, image, output, executor)};
+    return {deform(given, points, image, executor), apply_adjoint(given, points, image, output, executor)};
 }
 
 void test_same_bits() {
@@ -53,8 +53,8 @@ void test_same_bits() {
             for (const int threads : {2, 4}) {
                 const Results many = compute(given, threads);
                 CHECK(one.output.equals(many.output), "sample, %d threads", threads);
-                CHECK(one.pulled.image.equals(many.pulled.image), "scatter onto the image, %d threads", threads);
-                CHECK(one.pulled.points == many.pulled.points && one.pulled.affine == many.pulled.affine,
+                CHECK(one.results.image.equals(many.results.image), "scatter onto the image, %d threads", threads);
+                CHECK(one.results.points == many.results.points && one.results.affine == many.results.affine,
                       "scatter onto the grid, %d threads", threads);
             }
         }
@@ -141,7 +141,7 @@ void test_fork() {
     CHECK(runs_all_tasks(), "the pool does not run after the fork");
 }
 
-// The checkpoint of a run may wait for a lock that the thread that forks holds: Python's is one.
+// The check for an interrupt in a run may wait for a lock that the thread that forks holds: Python's is one.
 void test_fork_beside_a_run() {
     set_threads(3);
     std::mutex lock;

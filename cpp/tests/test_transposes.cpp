@@ -42,7 +42,7 @@ void test_sample_and_scatter(Random& random, const Case& given, int dtype, Execu
     for (int64 i = 0; i < gx.count; ++i) scale += std::abs(gx.value(i));
     check_equal(dot(gx, y), dot(x, gty), scale, given, dtype, "scatter");
 
-    const Pulled all = pull(with_affine, points, x, y, executor, layout);
+    const AdjointResults all = apply_adjoint(with_affine, points, x, y, executor, layout);
     CHECK(all.image.equals(gty), "the gradient of the image depends on whether others are computed");
 }
 
@@ -74,9 +74,9 @@ void test_grid_gradient(Random& random, const Case& given, Executor& executor) {
         for (size_t i = 0; i < points.size(); ++i) moved[i] += sign * step * direction[i];
         difference += sign * dot(deform(given, moved, x, executor), y) / (2 * step);
     }
-    const Pulled pulled = pull(given, points, x, y, executor);
+    const AdjointResults results = apply_adjoint(given, points, x, y, executor);
     double product = 0;
-    for (size_t i = 0; i < points.size(); ++i) product += pulled.points[i] * direction[i];
+    for (size_t i = 0; i < points.size(); ++i) product += results.points[i] * direction[i];
     CHECK(std::abs(product - difference) < 1e-4 * (1 + std::abs(product)), "axes %d, order %d, mode %d: %.17g %.17g",
           axes, given.order, given.mode, product, difference);
 }

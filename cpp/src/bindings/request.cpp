@@ -67,7 +67,7 @@ void require_wide_enough(int arithmetic, int dtype) {
 }
 
 Request::Request(const Settings& settings, const View* image, const View& output, const Motion& motion,
-                 const std::vector<DirectionNumbers>& ways, const HeldVoxels& held)
+                 const std::vector<DirectionNumbers>& ways, const RegionOfInterest& roi)
     : output_(output, settings.geometry, settings.geometry.output, settings.batch_axes),
       batch_axes_(settings.batch_axes) {
     require_wide_enough(settings.arithmetic, output.dtype);
@@ -80,10 +80,10 @@ Request::Request(const Settings& settings, const View* image, const View& output
     deformation.output = output_.planes;
     deformation.image = output_.planes;
     deformation.fill_element = nullptr;
-    deformation.held = whole_image(geometry());
-    if (!held.empty()) {
+    deformation.roi = whole_image(geometry());
+    if (!roi.empty()) {
         if (!ways.empty()) reject("directions need the whole image");
-        set_held(held);
+        set_roi(roi);
     }
     if (image) {
         require_wide_enough(settings.arithmetic, image->dtype);
@@ -94,24 +94,24 @@ Request::Request(const Settings& settings, const View* image, const View& output
     for (const DirectionNumbers& numbers : ways) add_direction(numbers);
 }
 
-void Request::set_held(const HeldVoxels& held) {
-    if (held.size() != static_cast<size_t>(geometry().axes)) reject("a part of an image has too few axes");
-    for (size_t k = 0; k < held.size(); ++k) {
-        const auto [start, extent] = held[k];
+void Request::set_roi(const RegionOfInterest& roi) {
+    if (roi.size() != static_cast<size_t>(geometry().axes)) reject("a part of an image has too few axes");
+    for (size_t k = 0; k < roi.size(); ++k) {
+        const auto [start, extent] = roi[k];
         if (start < 0 || extent < 0 || start > geometry().image[k] || extent > geometry().image[k] - start)
             reject("a part of an image lies outside of it");
-        deformation.held.start[k] = start;
-        deformation.held.extent[k] = extent;
+        deformation.roi.start[k] = start;
+        deformation.roi.extent[k] = extent;
     }
 }
 
 std::unique_ptr<PlanesOf> Request::planes_of(const View& image) const {
-    const Box& held = deformation.held;
-    auto planes = std::make_unique<PlanesOf>(image, geometry(), held.extent, batch_axes_);
+    const Box& roi = deformation.roi;
+    auto planes = std::make_unique<PlanesOf>(image, geometry(), roi.extent, batch_axes_);
     if (planes->items != output_.items || planes->channels != output_.channels)
         reject("image and output differ in their planes");
     // From where the image begins, or would begin.
-    for (int k = 0; k < geometry().axes; ++k) planes->planes.data -= held.start[k] * planes->planes.stride[k];
+    for (int k = 0; k < geometry().axes; ++k) planes->planes.data -= roi.start[k] * planes->planes.stride[k];
     return planes;
 }
 
@@ -120,8 +120,8 @@ void Request::set_motion(const Motion& motion) {
     for (int k = 0; k < geometry().axes; ++k) points_size_ *= geometry().points[k];
     if (motion.points.size != points_size_) reject("the control grid has a wrong size");
     deformation.points = motion.points.data;
-    deformation.affine = nullptr;
-    deformation.affine_item_size = 0;
+    deformation.inverse_map = nullptr;
+    deformation.inverse_map_item_size = 0;
     has_affine_ = motion.affine.data != nullptr;
     if (motion.fixed.data && motion.fixed.size != map_size()) reject("rotation and zoom have a wrong size");
     const int64 maps = has_affine_ ? motion.affine.size / map_size() : 1;
@@ -129,8 +129,8 @@ void Request::set_motion(const Motion& motion) {
         reject("the affine has a wrong size");
     if (!has_affine_ && !motion.fixed.data) return;
     inverse_ = inverse_maps(geometry().axes, maps, motion.affine.data, motion.fixed.data);
-    deformation.affine = inverse_.data();
-    if (maps != 1) deformation.affine_item_size = map_size();
+    deformation.inverse_map = inverse_.data();
+    if (maps != 1) deformation.inverse_map_item_size = map_size();
 }
 
 void Request::add_direction(const DirectionNumbers& numbers) {

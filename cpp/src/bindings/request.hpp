@@ -75,18 +75,18 @@ struct DirectionNumbers {
 };
 
 // Of a part of an image, first voxel and extent along each deformed axis.
-using HeldVoxels = std::vector<std::pair<int64, int64>>;
+using RegionOfInterest = std::vector<std::pair<int64, int64>>;
 
 // A deformation, with what its pointers point to.
 class Request {
    public:
-    // Without an image, `output` stands in for it: nothing reads it then. Of a part of the image, `held` has first
+    // Without an image, `output` stands in for it: nothing reads it then. Of a part of the image, `roi` has first
     // voxel and extent along each deformed axis; empty, the image is whole.
     Request(const Settings& settings, const View* image, const View& output, const Motion& motion,
-            const std::vector<DirectionNumbers>& ways = {}, const HeldVoxels& held = {});
+            const std::vector<DirectionNumbers>& ways = {}, const RegionOfInterest& roi = {});
     Request(const Request&) = delete;
 
-    // The planes of what is held of an image.
+    // The planes of the region of interest of an image.
     std::unique_ptr<PlanesOf> planes_of(const View& image) const;
     int64 points_size() const { return points_size_; }
     int64 map_size() const { return int64(geometry().axes) * (geometry().axes + 1); }
@@ -96,7 +96,7 @@ class Request {
     std::vector<Direction> directions;
 
    private:
-    void set_held(const HeldVoxels& held);
+    void set_roi(const RegionOfInterest& roi);
     void set_motion(const Motion& motion);
     void add_direction(const DirectionNumbers& numbers);
 

@@ -14,12 +14,12 @@ namespace {
 void sample_into(const py::array& geometry, const py::array& image, int dtype, const Doubles& points,
                  const std::optional<Doubles>& affine, const std::optional<Doubles>& fixed,
                  const DirectionArrays& directions, const py::array& output, int batch_axes, bool filtered,
-                 int arithmetic, const py::bytes& fill_element, const std::optional<HeldVoxels>& held) {
+                 int arithmetic, const py::bytes& fill_element, const std::optional<RegionOfInterest>& roi) {
     require_writeable(output);
     const View from = view_of(image, dtype);
     Request request({geometry_of(geometry), batch_axes, filtered, arithmetic}, &from, view_of(output, dtype),
                     {numbers_of(points), numbers_of(affine), numbers_of(fixed)}, directions_of(directions),
-                    held.value_or(HeldVoxels{}));
+                    roi.value_or(RegionOfInterest{}));
     const std::string_view fill = fill_element;
     if (fill.size() != static_cast<size_t>(element_size[dtype])) reject("the fill is no element of the image");
     request.deformation.fill_element = fill.data();
@@ -57,12 +57,12 @@ py::object scatter_of(const py::array& geometry, const py::array& gradient, int 
                       const std::optional<py::array>& image, const Doubles& points,
                       const std::optional<Doubles>& affine, const std::optional<Doubles>& fixed,
                       const DirectionArrays& directions, const std::optional<py::array>& image_gradient, int batch_axes,
-                      bool filtered, int arithmetic, const std::optional<HeldVoxels>& held) {
+                      bool filtered, int arithmetic, const std::optional<RegionOfInterest>& roi) {
     std::optional<View> from;
     if (image) from = view_of(*image, dtype);
     Request request({geometry_of(geometry), batch_axes, filtered, arithmetic}, from ? &*from : nullptr,
                     view_of(gradient, dtype), {numbers_of(points), numbers_of(affine), numbers_of(fixed)},
-                    directions_of(directions), held.value_or(HeldVoxels{}));
+                    directions_of(directions), roi.value_or(RegionOfInterest{}));
     Gradients gradients = {};
     std::unique_ptr<PlanesOf> target;
     if (image_gradient) {
@@ -99,10 +99,10 @@ Doubles displace_adjoint_of(const py::array& geometry, const Doubles& gradient, 
     Request request({geometry_of(geometry), batch_axes, true, dtype_float64}, nullptr, view_of(gradient, dtype_float64),
                     {numbers_of(points), {}, {}});
     if (request.deformation.channels != request.geometry().axes) reject("the gradient needs one channel per component");
-    Doubles pulled = zeros({points.shape(), points.shape() + points.ndim()});
-    double* const to = pulled.mutable_data();
+    Doubles of_points = zeros({points.shape(), points.shape() + points.ndim()});
+    double* const to = of_points.mutable_data();
     compute([&](Executor& executor) { displace_adjoint(request.deformation, to, executor); });
-    return pulled;
+    return of_points;
 }
 
 }  // namespace
@@ -111,8 +111,8 @@ void bind_sampling(py::module_& module) {
     module.def("sample", sample_into, Guard(), py::arg("geometry"), py::arg("image"), py::arg("dtype"),
                py::arg("points"), py::arg("affine").none(true), py::arg("fixed").none(true), py::arg("directions"),
                py::arg("output"), py::arg("batch_axes"), py::arg("filtered"), py::arg("arithmetic"),
-               py::arg("fill_element"), py::arg("held").none(true),
-               "Fills the output with the deformed image. Of a part of the image, `held` tells first voxel and extent "
+               py::arg("fill_element"), py::arg("roi").none(true),
+               "Fills the output with the deformed image. Of a part of the image, `roi` tells first voxel and extent "
                "along each deformed axis.");
     module.def("source_voxels", source_voxels, Guard(), py::arg("geometry"), py::arg("blocks"), py::arg("points"),
                py::arg("affine").none(true), py::arg("fixed").none(true), py::arg("filtered"), py::arg("arithmetic"),
@@ -122,10 +122,11 @@ void bind_sampling(py::module_& module) {
         "scatter", scatter_of, Guard(), py::arg("geometry"), py::arg("gradient"), py::arg("dtype"),
         py::arg("image").none(true), py::arg("points"), py::arg("affine").none(true), py::arg("fixed").none(true),
         py::arg("directions"), py::arg("image_gradient").none(true), py::arg("batch_axes"), py::arg("filtered"),
-        py::arg("arithmetic"), py::arg("held").none(true),
-        "Pulls the gradient of the output back: fills image_gradient, and with an image returns the gradients of "
+        py::arg("arithmetic"), py::arg("roi").none(true),
+        "Applies the adjoint of sample to the gradient of the output: fills image_gradient, and with an image returns "
+        "the gradients of "
         "the control points and, if there is one, per batch item of the inverse of the affine map. Of a part of the "
-        "image, `held` "
+        "image, `roi` "
         "tells first voxel and extent along each deformed axis; what is not read of it keeps its gradient.");
     module.def("displace", displace_into, Guard(), py::arg("geometry"), py::arg("points"), py::arg("output"),
                py::arg("batch_axes"), "Fills the output with the displacement of each voxel.");

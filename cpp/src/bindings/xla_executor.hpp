@@ -71,7 +71,7 @@ class XlaExecutor : public Executor {
         shared->work();
         shared->await();
     }
-    void checkpoint() override {}
+    void check_interrupt() override {}
 
    private:
     xla::ffi::ThreadPool& pool_;

@@ -28,7 +28,7 @@ std::vector<Group> make_groups(const Prepared& prepared, bool find_reach) {
     const int64 lead = one_axis ? prepared.units : geometry.output[0];
     const int64 lead_units = prepared.units / lead;
     const int64 lead_step = one_axis ? prepared.job.unit_length : 1;
-    const int64 most = std::max<int64>(1, largest_partial_sums / prepared.job.field.item_size);
+    const int64 most = std::max<int64>(1, largest_partial_sums / prepared.job.grid.item_size);
     const int64 count = std::min({lead, partial_sums, most});
     std::vector<Group> groups;
     for (int64 g = 0; g < count; ++g) {
@@ -61,7 +61,7 @@ void scatter_some(const Prepared& prepared, ScatterKernel kernel, const Planes* 
     const int64 count = static_cast<int64>(groups.size());
 
     const int64 affine_size = geometry.axes * (geometry.axes + 1);
-    const int64 grid_size = prepared.job.field.item_size;
+    const int64 grid_size = prepared.job.grid.item_size;
     std::vector<double> grids(static_cast<size_t>(points ? count * grid_size : 0));
     std::vector<double> affines(static_cast<size_t>(affine ? count * affine_size : 0));
 
@@ -88,7 +88,7 @@ void scatter_some(const Prepared& prepared, ScatterKernel kernel, const Planes* 
                 UnitRange range = part(units, piece, pieces);
                 range.first += group.units.first;
                 range.last += group.units.first;
-                executor.checkpoint();
+                executor.check_interrupt();
                 kernel(prepared.job, range, targets, scratch);
             }
         }
@@ -124,14 +124,14 @@ void scatter_parts(const Deformation& one, const Gradients& gradients, const Con
 void scatter_item(const Deformation& one, const Gradients& gradients, const ControlGrid& grid, Executor& executor) {
     Geometry boxed = with_whole_box(one.geometry);
     const bool filtered = is_filtered(one);
-    if (!holds_whole_image(one) || is_mostly_border(boxed)) {
-        if (gradients.image && holds_whole_image(one)) ImageSum(one).store(*gradients.image, 0, executor);
+    if (!has_whole_image(one) || is_mostly_border(boxed)) {
+        if (gradients.image && has_whole_image(one)) ImageSum(one).store(*gradients.image, 0, executor);
         if (product(one.geometry.output, one.geometry.axes) == 0) return;
-        SourceBox box = find_source_box(boxed, whole_output(boxed), grid.field(), one.affine);
+        SourceBox box = find_source_box(boxed, whole_output(boxed), grid.coefficients(), one.inverse_map);
         if (box.outside || (is_mostly_border(boxed) && box.nowhere)) return;
-        if (holds_whole_image(one)) widen_long_axes(box, boxed);
+        if (has_whole_image(one)) widen_long_axes(box, boxed);
         boxed = with_box(boxed, box);
-        require_held(one, voxels_under_box(boxed, one.arithmetic, filtered));
+        require_in_roi(one, voxels_under_box(boxed, one.arithmetic, filtered));
         if (is_worth_halving(one, boxed)) {
             scatter_parts(one, gradients, grid, executor);
             return;
@@ -140,7 +140,7 @@ void scatter_item(const Deformation& one, const Gradients& gradients, const Cont
     for_channels(one, boxed, [&](int64 first, const Deformation& some) {
         Prepared prepared(some, grid);
         // Both of one layout: where a stencil lies is found once.
-        const auto use = filtered ? Coefficients::pulled : Coefficients::unfiltered;
+        const auto use = filtered ? Coefficients::for_adjoint : Coefficients::unfiltered;
         auto make = [&] {
             return std::make_unique<Coefficients>(boxed, some.arithmetic, some.channels, Coefficients::spaced, use);
         };
@@ -163,7 +163,7 @@ void scatter_item(const Deformation& one, const Gradients& gradients, const Cont
         source.reset();
         Planes image = *gradients.image;
         image.offset += first;
-        target->pull(image, executor);
+        target->compute_adjoint(image, executor);
     });
 }
 

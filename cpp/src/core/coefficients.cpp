@@ -93,7 +93,7 @@ void Coefficients::filter_in_parts(int axis, bool transposed, const int64* line,
     job.resumes = false;
     const Range& wanted = transposed ? reached_[axis] : needed_[axis];
     for (int64 first = wanted.start; first < wanted.stop; first = job.wanted_stop) {
-        executor.checkpoint();
+        executor.check_interrupt();
         job.wanted_start = first;
         job.wanted_stop = std::min(wanted.stop, (first / samples_per_part + 1) * samples_per_part);
         job.continues = job.wanted_stop < wanted.stop;
@@ -298,16 +298,16 @@ void Coefficients::overwrite(int axis, Range indices, Executor& executor) {
 
 // ---- the transpose --------------------------------------------------------------------------------------------------
 
-void Coefficients::pull(const Planes& image, Executor& executor) {
+void Coefficients::compute_adjoint(const Planes& image, Executor& executor) {
     const int inner = axes_ - 1;
     Ranges lines;
     for (int k = 0; k < axes_; ++k) lines[k] = geometry_.padding > 0 ? done_[k] : held_[k];
     for (int k = 0; k < inner - 1; ++k) {
-        pull_lines(k, lines, 0, count_, executor);
+        lines_adjoint(k, lines, 0, count_, executor);
         lines[k] = place_of(k, reached_voxels(k));
     }
     if (axes_ < 3) {
-        pull_slice(image, lines, 0, count_, executor);
+        slice_adjoint(image, lines, 0, count_, executor);
         return;
     }
     int64 slices = count_;
@@ -317,22 +317,23 @@ void Coefficients::pull(const Planes& image, Executor& executor) {
         for (int64 slice = from; slice < to; ++slice) {
             Ranges one;
             const int64 plane = slice_of(lines, slice, one);
-            pull_slice(image, one, plane, plane + 1, own);
+            slice_adjoint(image, one, plane, plane + 1, own);
         }
     });
 }
 
 // The two innermost axes.
-void Coefficients::pull_slice(const Planes& image, Ranges& lines, int64 first_plane, int64 last_plane,
-                              Executor& executor) {
+void Coefficients::slice_adjoint(const Planes& image, Ranges& lines, int64 first_plane, int64 last_plane,
+                                 Executor& executor) {
     for (int k = std::max(0, axes_ - 2); k < axes_; ++k) {
-        pull_lines(k, lines, first_plane, last_plane, executor);
+        lines_adjoint(k, lines, first_plane, last_plane, executor);
         lines[k] = place_of(k, reached_voxels(k));
     }
     store_rows(image, lines, first_plane, last_plane, executor);
 }
 
-void Coefficients::pull_lines(int axis, const Ranges& lines, int64 first_plane, int64 last_plane, Executor& executor) {
+void Coefficients::lines_adjoint(int axis, const Ranges& lines, int64 first_plane, int64 last_plane,
+                                 Executor& executor) {
     for_each_group(axis, lines, first_plane, last_plane, executor, [&](const int64* line, int count, void* scratch) {
         fold_lines(axis, line, count);
         if (filtered_axis_[axis]) filter_in_parts(axis, true, line, count, scratch, executor);
@@ -359,7 +360,7 @@ void Coefficients::store_rows(const Planes& image, const Ranges& rows, int64 fir
             at += (first_plane + rest) * plane_stride_;
             target += image.offset[first_plane + rest];
             for (int64 part = 0; part < extent; part += samples_per_part) {
-                executor.checkpoint();
+                executor.check_interrupt();
                 active_kernels().store_row(dtype_, origin_ + (at + part) * item_,
                                            std::min(samples_per_part, extent - part), image.dtype,
                                            image.data + target + part * image.stride[inner], image.stride[inner]);

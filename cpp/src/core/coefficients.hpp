@@ -21,9 +21,9 @@ class Coefficients {
         spaced,  // rows begin where vectors and caches like it
         packed   // C order without gaps
     };
-    // What shall be pulled needs memory for all that the transposed filter reaches. If unfiltered, the samples are
+    // The adjoint needs memory for all that the transposed filter reaches. If unfiltered, the samples are
     // taken for coefficients.
-    enum Use { computed, pulled, unfiltered };
+    enum Use { computed, for_adjoint, unfiltered };
     Coefficients(const Geometry& geometry, int dtype, int64 planes, Layout layout, Use use);
 
     // Computes the coefficients of `image`, one plane each.
@@ -31,7 +31,7 @@ class Coefficients {
 
     // The transpose: adds what lies beyond the border to the coefficients that it continues, filters these and writes
     // the voxels that it reaches, voxels_under_box, to `image`.
-    void pull(const Planes& image, Executor& executor);
+    void compute_adjoint(const Planes& image, Executor& executor);
 
     void clear(Executor& executor);
 
@@ -46,8 +46,8 @@ class Coefficients {
     void compute_rows_part(const RowFilterJob& job, const Planes& image, const Ranges& rows, int64 plane,
                            int64 first_row, int64 last_row, bool complete);
     void compute_lines(int axis, const Ranges& lines, int64 first_plane, int64 last_plane, Executor& executor);
-    void pull_slice(const Planes& image, Ranges& lines, int64 first_plane, int64 last_plane, Executor& executor);
-    void pull_lines(int axis, const Ranges& lines, int64 first_plane, int64 last_plane, Executor& executor);
+    void slice_adjoint(const Planes& image, Ranges& lines, int64 first_plane, int64 last_plane, Executor& executor);
+    void lines_adjoint(int axis, const Ranges& lines, int64 first_plane, int64 last_plane, Executor& executor);
     void store_rows(const Planes& image, const Ranges& rows, int64 first_plane, int64 last_plane, Executor& executor);
     Range reached_voxels(int axis) const;
     void place_samples(int axis, Range samples);

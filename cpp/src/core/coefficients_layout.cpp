@@ -34,11 +34,11 @@ Coefficients::Coefficients(const Geometry& geometry, int dtype, int64 planes, La
         filtered_axis_[k] = use != unfiltered && filters_axis(geometry, k);
         // Along the innermost axis, the filter reads the image itself.
         Range filtered = needed;
-        if (filtered_axis_[k] && (k < axes_ - 1 || use == pulled))
+        if (filtered_axis_[k] && (k < axes_ - 1 || use == for_adjoint))
             filtered = filtered_samples(geometry, k, needed, dtype);
         reached_[k] = filtered;
         // A periodic filter whose transpose meets an end goes on at the other one.
-        if (use == pulled && geometry.mode == mode_grid_wrap) {
+        if (use == for_adjoint && geometry.mode == mode_grid_wrap) {
             const Range met = filtered_samples(geometry, k, filtered, dtype);
             if (filtered_axis_[k] && met.extent() == extent(k)) filtered = met;
         }

@@ -50,15 +50,16 @@ ControlGrid::ControlGrid(const Geometry& geometry, const double* points, Executo
                     Coefficients::computed) {
     coefficients_.compute(PointPlanes(geometry, points).planes, executor);
     const Geometry own = grid_geometry(geometry);
-    field_.item_size = geometry.axes;
-    for (int k = 0; k < geometry.axes; ++k) field_.item_size *= field_.extent[k] = own.box_extent[k];
-    field_.coefficients = reinterpret_cast<const double*>(coefficients_.planes().data);
+    grid_coefficients_.item_size = geometry.axes;
+    for (int k = 0; k < geometry.axes; ++k)
+        grid_coefficients_.item_size *= grid_coefficients_.extent[k] = own.box_extent[k];
+    grid_coefficients_.coefficients = reinterpret_cast<const double*>(coefficients_.planes().data);
 }
 
 void add_points_gradient(const Geometry& geometry, const std::vector<double>& sums, double* points,
                          Executor& executor) {
     const Geometry own = grid_geometry(geometry);
-    Coefficients sum(own, dtype_float64, geometry.axes, Coefficients::packed, Coefficients::pulled);
+    Coefficients sum(own, dtype_float64, geometry.axes, Coefficients::packed, Coefficients::for_adjoint);
     sum.clear(executor);
     double* total = reinterpret_cast<double*>(sum.planes().data);
     int64 size = geometry.axes;
@@ -70,7 +71,7 @@ void add_points_gradient(const Geometry& geometry, const std::vector<double>& su
     for (size_t first = 0; first < sums.size(); first += static_cast<size_t>(size))
         for (int64 i = 0; i < size; ++i) total[i] += sums[first + static_cast<size_t>(i)];
     std::vector<double> gradient(static_cast<size_t>(count));
-    sum.pull(PointPlanes(geometry, gradient.data()).planes, executor);
+    sum.compute_adjoint(PointPlanes(geometry, gradient.data()).planes, executor);
     for (size_t i = 0; i < gradient.size(); ++i) points[i] += gradient[i];
 }
 

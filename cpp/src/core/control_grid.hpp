@@ -11,11 +11,11 @@ namespace elasticnd {
 class ControlGrid {
    public:
     ControlGrid(const Geometry& geometry, const double* points, Executor& executor);
-    const Field& field() const { return field_; }
+    const GridCoefficients& coefficients() const { return grid_coefficients_; }
 
    private:
     Coefficients coefficients_;
-    Field field_;
+    GridCoefficients grid_coefficients_;
 };
 
 // Adds the transpose of ControlGrid, applied to a sum of gradients of its coefficients, to the gradient of the points.

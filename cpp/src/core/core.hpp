@@ -19,7 +19,7 @@ std::vector<std::string> available_kernels();
 // One image with its deformation. Images are arrays of planes, (items, channels) of them, each over the deformed axes;
 // strides are in bytes. What else the geometry and the kernels need is set here.
 //
-// Of the image, it is enough to have what the output is made of: `held`. Its data begin where voxel (0, 0, ...) is or
+// Of the image, it is enough to have what the output is made of: `roi`. Its data begin where voxel (0, 0, ...) is or
 // would be.
 struct Deformation {
     Geometry geometry;
@@ -27,11 +27,11 @@ struct Deformation {
     int arithmetic;  // dtype_float32 or dtype_float64
     int64 items;
     int64 channels;
-    const double* points;  // displacements of the control points, (items, axes, points...), in C order
-    const double* affine;  // (items or 1, axes, axes + 1): from output index to image index; null for none
-    int64 affine_item_size;
+    const double* points;       // displacements of the control points, (items, axes, points...), in C order
+    const double* inverse_map;  // (items or 1, axes, axes + 1): from output index to image index; null for none
+    int64 inverse_map_item_size;
     Planes image;
-    Box held;
+    Box roi;
     Planes output;
     const char* fill_element;  // order 0 copies elements: this one where there is no position
 };
@@ -49,7 +49,7 @@ inline int64 product(const int64* extent, int axes) {
 // The voxels that an image has, all of them.
 Box whole_image(const Geometry& geometry);
 
-// Fills `output` with the spline of `image` at the positions. Throws std::invalid_argument if `held` is too little.
+// Fills `output` with the spline of `image` at the positions. Throws std::invalid_argument if `roi` is too little.
 void sample(const Deformation& deformation, Executor& executor);
 
 // Fills `output`, float64, with the displacement of each voxel; a channel is a component.
@@ -84,7 +84,8 @@ struct SourceBox : Box {
 
 // A box that holds every coefficient which `sample` reads for a part of the output; tight where the field is smooth.
 // For one item; for image and output that are not empty.
-SourceBox find_source_box(const Geometry& geometry, const OutputPart& part, const Field& field, const double* affine);
+SourceBox find_source_box(const Geometry& geometry, const OutputPart& part, const GridCoefficients& grid,
+                          const double* inverse_map);
 
 // For blocks of the output, the voxels that `sample` reads, for all items together; none where all lies outside.
 // `blocks` has (blocks, axes, 2) numbers: first voxel, counted from that of the geometry, and extent.

@@ -72,8 +72,8 @@ void for_each_row(const Geometry& geometry, const Planes& planes, int64 channel,
 class ImageSum {
    public:
     explicit ImageSum(const Deformation& one)
-        : held_(one.held),
-          geometry_(held_as_output(one)),
+        : roi_(one.roi),
+          geometry_(roi_as_output(one)),
           part_(geometry_, one.channels, one.arithmetic),
           sum_(geometry_, one.channels, one.arithmetic),
           channels_(one.channels) {
@@ -106,9 +106,9 @@ class ImageSum {
     }
 
    private:
-    static Geometry held_as_output(const Deformation& one) {
+    static Geometry roi_as_output(const Deformation& one) {
         Geometry geometry = one.geometry;
-        std::copy_n(one.held.extent, max_axes, geometry.output);
+        std::copy_n(one.roi.extent, max_axes, geometry.output);
         return geometry;
     }
     void clear(Dense& dense) {
@@ -117,10 +117,10 @@ class ImageSum {
     }
     int64 start_of(const Planes& image) const {
         int64 start = 0;
-        for (int k = 0; k < geometry_.axes; ++k) start += held_.start[k] * image.stride[k];
+        for (int k = 0; k < geometry_.axes; ++k) start += roi_.start[k] * image.stride[k];
         return start;
     }
-    Box held_;
+    Box roi_;
     Geometry geometry_;
     Dense part_;
     Dense sum_;

@@ -13,13 +13,13 @@ constexpr int64 partial_sums = 64;          // parts of the transpose, whose sum
 constexpr int64 largest_sums = 8'000'000;   // ... and that have at most so many numbers
 
 // The coefficients with the components of a control point side by side, as the kernels take them, and back.
-std::vector<double> interleaved(const Field& field, int axes) {
+std::vector<double> interleaved(const GridCoefficients& grid, int axes) {
     const int lanes = evaluation_lanes(axes);
-    const int64 size = field.item_size / axes;
+    const int64 size = grid.item_size / axes;
     std::vector<double> together(static_cast<size_t>(size * lanes));
     for (int component = 0; component < axes; ++component)
         for (int64 i = 0; i < size; ++i)
-            together[static_cast<size_t>(i * lanes + component)] = field.coefficients[component * size + i];
+            together[static_cast<size_t>(i * lanes + component)] = grid.coefficients[component * size + i];
     return together;
 }
 
@@ -70,7 +70,7 @@ void evaluate(const Evaluation& evaluation, const double* points, double* values
     for (int64 item = 0; item < evaluation.items; ++item) {
         EvaluationJob job = job_of(evaluation, item);
         const ControlGrid grid(evaluation.geometry, points + item * axes * product(job.points, axes), executor);
-        const std::vector<double> coefficients = interleaved(grid.field(), axes);
+        const std::vector<double> coefficients = interleaved(grid.coefficients(), axes);
         double* own = values + item * values_of_item(job, evaluation.count);
         for_parts(job, evaluation.count, positions_together, executor, [&](int64, UnitRange some, void* scratch) {
             active_kernels().evaluate(job, some, coefficients.data(), own, scratch);
@@ -90,7 +90,7 @@ void evaluate_adjoint(const Evaluation& evaluation, const double* gradient, doub
         const double* own = gradient + item * values_of_item(job, evaluation.count);
         for_parts(job, evaluation.count, together, executor, [&](int64 task, UnitRange some, void* scratch) {
             for (int64 first = some.first; first < some.last; first += positions_together) {
-                executor.checkpoint();
+                executor.check_interrupt();
                 const UnitRange piece = {first, std::min(some.last, first + positions_together)};
                 active_kernels().evaluate_adjoint(job, piece, own, sums.data() + task * job.size, scratch);
             }

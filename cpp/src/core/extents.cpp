@@ -26,9 +26,9 @@ bool is_whole(const Geometry& geometry) {
     return std::equal(geometry.output, geometry.output + geometry.axes, geometry.image);
 }
 
-bool holds_whole_image(const Deformation& deformation) {
+bool has_whole_image(const Deformation& deformation) {
     const Geometry& geometry = deformation.geometry;
-    return std::equal(geometry.image, geometry.image + geometry.axes, deformation.held.extent);
+    return std::equal(geometry.image, geometry.image + geometry.axes, deformation.roi.extent);
 }
 
 Geometry with_box(Geometry geometry, const Box& box) {
@@ -46,11 +46,11 @@ Box voxels_read(const Deformation& deformation, const SourceBox& box) {
     return voxels_under_box(boxed, deformation.arithmetic, is_filtered(deformation));
 }
 
-void require_held(const Deformation& deformation, const Box& voxels) {
-    const Box& held = deformation.held;
+void require_in_roi(const Deformation& deformation, const Box& voxels) {
+    const Box& roi = deformation.roi;
     for (int k = 0; k < deformation.geometry.axes; ++k) {
         const bool inside =
-            voxels.start[k] >= held.start[k] && voxels.start[k] + voxels.extent[k] <= held.start[k] + held.extent[k];
+            voxels.start[k] >= roi.start[k] && voxels.start[k] + voxels.extent[k] <= roi.start[k] + roi.extent[k];
         if (voxels.extent[k] > 0 && !inside)
             throw std::invalid_argument("elasticnd._core: the part of the image lacks voxels that are read");
     }

@@ -18,7 +18,7 @@ bool is_filtered(const Deformation& deformation);
 // Whether the output is as large as the image.
 bool is_whole(const Geometry& geometry);
 
-bool holds_whole_image(const Deformation& deformation);
+bool has_whole_image(const Deformation& deformation);
 
 Geometry with_box(Geometry geometry, const Box& box);
 
@@ -28,8 +28,8 @@ Geometry with_least_box(Geometry geometry);
 // The voxels from which a box of coefficients is had.
 Box voxels_read(const Deformation& deformation, const SourceBox& box);
 
-// Throws std::invalid_argument if some of these voxels are not held.
-void require_held(const Deformation& deformation, const Box& voxels);
+// Throws std::invalid_argument if some of these voxels are not in the region of interest.
+void require_in_roi(const Deformation& deformation, const Box& voxels);
 
 // ---- images of few voxels -------------------------------------------------------------------------------------------
 

@@ -47,11 +47,11 @@ void prefilter(const Geometry& geometry, int64 planes, const Planes& image, cons
 void prefilter_adjoint(const Geometry& geometry, int64 planes, const Planes& coefficients, const Planes& image,
                        bool filtered, Executor& executor) {
     const Geometry whole = with_whole_box(geometry);
-    const auto use = filtered ? Coefficients::pulled : Coefficients::unfiltered;
+    const auto use = filtered ? Coefficients::for_adjoint : Coefficients::unfiltered;
     Coefficients own(whole, coefficients.dtype, planes, Coefficients::spaced, use);
     own.clear(executor);
     copy_box(geometry, planes, coefficients, at_box(own, whole, geometry));
-    own.pull(image, executor);
+    own.compute_adjoint(image, executor);
 }
 
 }  // namespace elasticnd

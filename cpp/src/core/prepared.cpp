@@ -14,9 +14,9 @@ constexpr int64 longest_table = 16384;  // voxels of a row: 768 KiB of weights
 
 Prepared::Prepared(const Deformation& one, const ControlGrid& grid) {
     job.geometry = one.geometry;
-    job.field = grid.field();
-    job.affine = one.affine;
-    job.affine_item_size = 0;
+    job.grid = grid.coefficients();
+    job.inverse_map = one.inverse_map;
+    job.inverse_map_item_size = 0;
     job.items = 1;
     job.channels = one.channels;
     job.direct = false;
@@ -43,7 +43,7 @@ Prepared::Prepared(const Deformation& one, const ControlGrid& grid) {
 }
 
 SourceBox Prepared::source_box(const OutputPart& part) const {
-    return find_source_box(job.geometry, part, job.field, job.affine);
+    return find_source_box(job.geometry, part, job.grid, job.inverse_map);
 }
 
 void Prepared::set_source(const Coefficients& coefficients, const Geometry& boxed) {
@@ -51,12 +51,12 @@ void Prepared::set_source(const Coefficients& coefficients, const Geometry& boxe
     job.source = coefficients.planes();
 }
 
-void Prepared::set_source(const Planes& image, const Box& held) {
+void Prepared::set_source(const Planes& image, const Box& roi) {
     job.source = image;
     for (int k = 0; k < job.geometry.axes; ++k) {
-        job.geometry.box_start[k] = held.start[k];
-        job.geometry.box_extent[k] = held.extent[k];
-        job.source.data += held.start[k] * image.stride[k];
+        job.geometry.box_start[k] = roi.start[k];
+        job.geometry.box_extent[k] = roi.extent[k];
+        job.source.data += roi.start[k] * image.stride[k];
     }
     job.direct = true;
 }

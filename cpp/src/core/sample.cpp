@@ -8,17 +8,17 @@ namespace {
 
 void sample_image(const Deformation& one, const ControlGrid& grid, Executor& executor) {
     Prepared prepared(one, grid);
-    if (!holds_whole_image(one)) require_held(one, voxels_read(one, prepared.source_box()));
-    prepared.set_source(one.image, one.held);
+    if (!has_whole_image(one)) require_in_roi(one, voxels_read(one, prepared.source_box()));
+    prepared.set_source(one.image, one.roi);
     run_rows(prepared, active_kernels().sample, executor);
 }
 
 void sample_coefficients(const Deformation& one, const ControlGrid& grid, Executor& executor) {
     Geometry boxed = with_whole_box(one.geometry);
     bool outside = false;
-    if (!is_whole(boxed) || one.affine || !holds_whole_image(one) || is_mostly_border(boxed)) {
-        const SourceBox box = find_source_box(boxed, whole_output(boxed), grid.field(), one.affine);
-        require_held(one, voxels_read(one, box));
+    if (!is_whole(boxed) || one.inverse_map || !has_whole_image(one) || is_mostly_border(boxed)) {
+        const SourceBox box = find_source_box(boxed, whole_output(boxed), grid.coefficients(), one.inverse_map);
+        require_in_roi(one, voxels_read(one, box));
         boxed = with_box(boxed, box);
         outside = box.outside || (is_mostly_border(with_whole_box(one.geometry)) && box.nowhere);
     }

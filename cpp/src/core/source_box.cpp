@@ -91,8 +91,8 @@ void restrict_line(double* line, int64 stride, Interval places) {
 
 // For one component, the bounds of the displacement in every cell of a patch of few cells: of the part of the cell that
 // lies in the patch. `largest` becomes the greatest of the coefficients that were blended.
-std::vector<Interval> piece_bounds(const Field& field, const std::vector<Cells>& cells, const double* component,
-                                   double& largest) {
+std::vector<Interval> piece_bounds(const GridCoefficients& grid, const std::vector<Cells>& cells,
+                                   const double* component, double& largest) {
     const int axes = static_cast<int>(cells.size());
     int64 count = 1;
     int64 taps = 1;
@@ -114,9 +114,9 @@ std::vector<Interval> piece_bounds(const Field& field, const std::vector<Cells>&
             int64 tap = j;
             int64 stride = 1;
             for (int k = axes - 1; k >= 0; --k, tap /= 4) {
-                at +=
-                    stride * (cells[static_cast<size_t>(k)].first + index[k] + tap % 4);  // the field begins one before
-                stride *= field.extent[k];
+                at += stride *
+                      (cells[static_cast<size_t>(k)].first + index[k] + tap % 4);  // the coefficients begin one before
+                stride *= grid.extent[k];
             }
             piece[static_cast<size_t>(j)] = component[at];
             largest = std::max(largest, std::abs(component[at]));
@@ -138,7 +138,7 @@ std::vector<Interval> piece_bounds(const Field& field, const std::vector<Cells>&
 // For one component, the bounds of the displacement in every cell of the patch.
 class CellBounds {
    public:
-    CellBounds(const Field& field, const std::vector<Cells>& cells, const double* component) {
+    CellBounds(const GridCoefficients& grid, const std::vector<Cells>& cells, const double* component) {
         const int axes = static_cast<int>(cells.size());
         std::vector<int64> extent(static_cast<size_t>(axes));
         int64 size = 1;
@@ -150,8 +150,8 @@ class CellBounds {
             int64 stride = 1;
             for (int k = axes - 1; k >= 0; --k) {
                 const size_t axis = static_cast<size_t>(k);
-                point += stride * (cells[axis].first + rest % extent[axis]);  // the field begins one before
-                stride *= field.extent[k];
+                point += stride * (cells[axis].first + rest % extent[axis]);  // the coefficients begin one before
+                stride *= grid.extent[k];
                 rest /= extent[axis];
             }
             bounds[static_cast<size_t>(i)] = {component[point], component[point]};
@@ -247,18 +247,18 @@ bool reach_of(const Geometry& geometry, int axis, Interval x, double largest, in
 }
 
 // Whether the displacement of a full-frame index is NaN because a coefficient is.
-bool meets_nan(const Geometry& geometry, const Field& field, const double* component, const int64* index) {
+bool meets_nan(const Geometry& geometry, const GridCoefficients& grid, const double* component, const int64* index) {
     int64 first = 0;
     for (int k = 0; k < geometry.axes; ++k) {
         double weight[4];
-        first = first * field.extent[k] + common::grid_weights(index[k], geometry.image[k], geometry.points[k], weight);
+        first = first * grid.extent[k] + common::grid_weights(index[k], geometry.image[k], geometry.points[k], weight);
     }
     for (int64 taps = 0; taps < int64(1) << (2 * geometry.axes); ++taps) {
         int64 at = first;
         int64 stride = 1;
         for (int k = geometry.axes - 1, shift = 0; k >= 0; --k, shift += 2) {
             at += (taps >> shift & 3) * stride;
-            stride *= field.extent[k];
+            stride *= grid.extent[k];
         }
         if (std::isnan(component[at])) return true;
     }
@@ -267,7 +267,8 @@ bool meets_nan(const Geometry& geometry, const Field& field, const double* compo
 
 }  // namespace
 
-SourceBox find_source_box(const Geometry& geometry, const OutputPart& part, const Field& field, const double* affine) {
+SourceBox find_source_box(const Geometry& geometry, const OutputPart& part, const GridCoefficients& grid,
+                          const double* inverse_map) {
     const int axes = geometry.axes;
     std::vector<Cells> cells;
     int64 cell_count = 1;
@@ -276,7 +277,7 @@ SourceBox find_source_box(const Geometry& geometry, const OutputPart& part, cons
         const int64 start = geometry.start[k];
         cells.emplace_back(start + part.first[k], start + part.last[k], geometry.image[k], geometry.points[k]);
         cell_count *= cells.back().count;
-        coefficients *= field.extent[k];
+        coefficients *= grid.extent[k];
     }
     bool few = true;
     int64 numbers = cell_count;
@@ -294,12 +295,12 @@ SourceBox find_source_box(const Geometry& geometry, const OutputPart& part, cons
         one_voxel &= part.last[k] - part.first[k] == 1;
     }
     for (int k = 0; k < axes; ++k) {
-        const double* component = field.coefficients + k * coefficients;
+        const double* component = grid.coefficients + k * coefficients;
         double largest = 0;
-        const std::vector<Interval> bounds = few      ? piece_bounds(field, cells, component, largest)
+        const std::vector<Interval> bounds = few      ? piece_bounds(grid, cells, component, largest)
                                              : merged ? whole_bounds(component, coefficients)
-                                                      : CellBounds(field, cells, component).bounds;
-        const double* line = affine ? affine + k * (axes + 1) : nullptr;
+                                                      : CellBounds(grid, cells, component).bounds;
+        const double* line = inverse_map ? inverse_map + k * (axes + 1) : nullptr;
         Interval x = {INFINITY, -INFINITY};
         bool known = true;
         auto add = [&](Interval& sum, Interval term) {
@@ -327,7 +328,7 @@ SourceBox find_source_box(const Geometry& geometry, const OutputPart& part, cons
             }
             x.cover(place);
         }
-        if (one_voxel && !known) box.nowhere |= meets_nan(geometry, field, component, voxel);
+        if (one_voxel && !known) box.nowhere |= meets_nan(geometry, grid, component, voxel);
         box.outside |= reach_of(geometry, k, x, known ? largest : INFINITY, box.start[k], box.extent[k]);
     }
     return box;

@@ -38,7 +38,7 @@ void find_source_voxels(const Deformation& deformation, const std::vector<int64>
                 part.geometry.output[k] = blocks[static_cast<size_t>(2 * (block * axes + k) + 1)];
             }
             const SourceBox box =
-                find_source_box(part.geometry, whole_output(part.geometry), grid.field(), part.affine);
+                find_source_box(part.geometry, whole_output(part.geometry), grid.coefficients(), part.inverse_map);
             const Box read = voxels_read(part, box);
             if (read.extent[0] == 0) return;
             if (voxels[block].extent[0] == 0)

@@ -32,7 +32,7 @@ UnitRange part(int64 units, int64 task, int64 tasks) {
 Deformation item_of(Deformation deformation, int64 item) {
     const Geometry& geometry = deformation.geometry;
     deformation.points += item * geometry.axes * product(geometry.points, geometry.axes);
-    if (deformation.affine) deformation.affine += item * deformation.affine_item_size;
+    if (deformation.inverse_map) deformation.inverse_map += item * deformation.inverse_map_item_size;
     deformation.image.offset += item * deformation.channels;
     deformation.output.offset += item * deformation.channels;
     deformation.items = 1;

@@ -23,7 +23,7 @@ template <class Body>
 void for_each_item(const Deformation& deformation, Executor& executor, Body body) {
     const Geometry& geometry = deformation.geometry;
     const int64 voxels = deformation.channels *
-                         (product(deformation.held.extent, geometry.axes) + product(geometry.output, geometry.axes));
+                         (product(deformation.roi.extent, geometry.axes) + product(geometry.output, geometry.axes));
     constexpr int64 small = int64(1) << 22;
     const bool side_by_side = deformation.items > 1 && voxels < small && executor.threads() > 1 &&
                               (deformation.items >= 4 * executor.threads() || voxels < small / 64);
@@ -42,7 +42,7 @@ constexpr int64 channels_bytes = int64(1) << 23;  // of coefficients that are he
 // Calls body(first channel, deformation of some channels): as many as are held at a time.
 template <class Body>
 void for_channels(const Deformation& one, const Geometry& boxed, Body body) {
-    const double plane = 8.0 * std::max(size_of(one.held.extent, one.geometry.axes),  // bytes, at most
+    const double plane = 8.0 * std::max(size_of(one.roi.extent, one.geometry.axes),  // bytes, at most
                                         size_of(boxed.box_extent, one.geometry.axes) / mostly_border);
     const double most = static_cast<double>(channels_bytes) / std::max(8.0, plane);
     const int64 together = std::max<int64>(1, static_cast<int64>(most));

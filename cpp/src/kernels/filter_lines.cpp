@@ -128,7 +128,7 @@ void write_voxels(const FilterJob& job, const Lines<T>& lines, int64 first, int6
 
 template <class T>
 void filter_as(const FilterJob& job, const int64* line, int count, void* scratch) {
-    auto& own = take_scratch<LinesScratch<T>>(scratch);
+    auto& own = allocate_scratch<LinesScratch<T>>(scratch);
     constexpr int lanes = tile_lanes<T>;
     constexpr int block = Blocking<T>::block_length;
     const int margin = block_margin<T>(job.order);

@@ -160,7 +160,7 @@ void filter_rows_as(const RowFilterJob& job, const char* const* image, char* con
                          reinterpret_cast<T*>(coefficients[r]) + job.wanted_start);
         return;
     }
-    auto& own = take_scratch<RowsScratch<T>>(scratch);
+    auto& own = allocate_scratch<RowsScratch<T>>(scratch);
     constexpr int64 block = Blocking<T>::block_length;
     const int64 extent = job.image_extent + 2 * job.padding;
     const int64 first = job.wanted_start / block;

@@ -162,7 +162,7 @@ struct GatherScratch {
 
 template <class T>
 void sample_as(const SampleJob& job, UnitRange units, void* scratch) {
-    auto& own = take_scratch<GatherScratch<T>>(scratch);
+    auto& own = allocate_scratch<GatherScratch<T>>(scratch);
     Walk walk(job, false, scratch, nullptr);
     const GatherRow<T> gather = choose_gather<T>(job);
     const WeighRow<T> weigh = choose_weigh<T>(job.geometry.order);
@@ -180,7 +180,7 @@ void sample_as(const SampleJob& job, UnitRange units, void* scratch) {
 }
 
 void sample_copies(const SampleJob& job, UnitRange units, void* scratch) {
-    auto& row = take_scratch<Row>(scratch);
+    auto& row = allocate_scratch<Row>(scratch);
     Walk walk(job, false, scratch, nullptr);
     const CopyRow copy = choose_copy(job.source.dtype);
     const int64 to_stride = job.output.stride[job.geometry.axes - 1];
@@ -204,7 +204,7 @@ void sample(const SampleJob& job, UnitRange units, void* scratch) {
 }
 
 void displace(const SampleJob& job, UnitRange units, void* scratch) {
-    auto& own = take_scratch<GatherScratch<double>>(scratch);
+    auto& own = allocate_scratch<GatherScratch<double>>(scratch);
     Walk walk(job, false, scratch, nullptr);
     const int64 to_stride = job.output.stride[job.geometry.axes - 1];
     for (int64 unit = units.first; unit < units.last; ++unit) {

@@ -27,7 +27,7 @@ int64 rows_scratch_size();
 int64 lines_scratch_size();
 
 template <class Layout>
-Layout& take_scratch(void*& scratch) {
+Layout& allocate_scratch(void*& scratch) {
     const auto beyond = reinterpret_cast<std::uintptr_t>(scratch) % 64;
     char* place = static_cast<char*>(scratch) + (64 - beyond) % 64;
     scratch = place + (sizeof(Layout) + 63) / 64 * 64;

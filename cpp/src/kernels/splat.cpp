@@ -170,7 +170,7 @@ struct ScatterScratch {
 
 template <class T>
 void scatter_as(const SampleJob& job, UnitRange units, const ScatterTargets& targets, void* scratch) {
-    auto& own = take_scratch<ScatterScratch<T>>(scratch);
+    auto& own = allocate_scratch<ScatterScratch<T>>(scratch);
     Row& row = own.row;
     Walk walk(job, true, scratch, targets.grid);
     const RowKernels<T> kernels = choose_row_kernels<T>(job.geometry);
@@ -213,7 +213,7 @@ struct DisplacementScratch {
 }  // namespace
 
 void displace_adjoint(const SampleJob& job, UnitRange units, const ScatterTargets& targets, void* scratch) {
-    auto& own = take_scratch<DisplacementScratch>(scratch);
+    auto& own = allocate_scratch<DisplacementScratch>(scratch);
     Walk walk(job, false, scratch, targets.grid);
     for (int64 unit = units.first; unit < units.last; ++unit) {
         walk.visit(unit, own.row);

@@ -7,7 +7,7 @@ ELASTICND_BEGIN
 
 namespace {
 
-constexpr int64 alignments = 256;  // what take_scratch may leave out
+constexpr int64 alignments = 256;  // what allocate_scratch may leave out
 
 int64 sample_scratch(const SampleJob& job) { return Walk::scratch_size(job) + gather_scratch_size() + alignments; }
 int64 scatter_scratch(const SampleJob& job) { return Walk::scratch_size(job) + scatter_scratch_size() + alignments; }

@@ -9,7 +9,7 @@ constexpr int row_length = 128;  // voxels that a kernel works on at a time, at 
 
 // The coefficients of the control grid, from one before the first to one after the last: a stencil of four never leaves
 // them.
-struct Field {
+struct GridCoefficients {
     const double* coefficients;  // (items, axes, extent_0, extent_1, ...)
     int64 extent[max_axes];
     int64 item_size;
@@ -32,10 +32,10 @@ struct Planes {
 
 struct SampleJob {
     Geometry geometry;
-    Field field;
+    GridCoefficients grid;
     InnerWeights inner;
-    const double* affine;  // (items or 1, axes, axes + 1): from output index to image index; null for none
-    int64 affine_item_size;
+    const double* inverse_map;  // (items or 1, axes, axes + 1): from output index to image index; null for none
+    int64 inverse_map_item_size;
     int64 items;
     int64 channels;
     int64 unit_length;         // voxels in a unit, but for the last of a row
@@ -62,7 +62,7 @@ struct Slab {
 struct ScatterTargets {
     const Planes* image;  // gradient of the coefficients, inside of `slab` only
     Slab slab;
-    double* grid;    // gradient of the field's coefficients of one item, shaped like these
+    double* grid;    // gradient of the grid's coefficients of one item, shaped like these
     double* affine;  // (axes, axes + 1)
 };
 

@@ -104,7 +104,7 @@ int64 Walk::scratch_size(const SampleJob& job) {
     int64 doubles = 0;
     int64 size = job.geometry.axes;
     for (int k = job.geometry.axes - 1; k > 0; --k) {
-        size *= job.field.extent[k];
+        size *= job.grid.extent[k];
         doubles += 2 * size;
     }
     return static_cast<int64>(sizeof(double)) * (doubles + 6 * row_length);
@@ -121,7 +121,7 @@ Walk::Walk(const SampleJob& job, bool keeps_first, void* scratch, double* grid_g
     double* free = static_cast<double*>(scratch);
     int64 size = 1;
     for (int k = axes - 1; k >= 0; --k) {
-        size *= job.field.extent[k];
+        size *= job.grid.extent[k];
         level_size_[k] = size;
         current_[k] = -1;
         if (k == 0) break;
@@ -199,7 +199,7 @@ void Walk::visit(int64 unit, Row& row) {
         if (current_[k] != row.index[k]) changed = k;
     if (item_ != row.item) {
         item_ = row.item;
-        level_[0] = job_.field.coefficients + row.item * job_.field.item_size;
+        level_[0] = job_.grid.coefficients + row.item * job_.grid.item_size;
         changed = 0;
     }
     if (transposed_ && current_[0] >= 0)
@@ -237,8 +237,8 @@ bool Walk::find_positions(const Row& row, int axis, double last, double* x) cons
     const double start = static_cast<double>(geometry_.from_origin(inner, row.index[inner]));
     double base = static_cast<double>(geometry_.origin[axis]);
     double step = axis == inner ? 1 : 0;
-    if (job_.affine) {
-        const double* line = job_.affine + row.item * job_.affine_item_size + axis * (geometry_.axes + 1);
+    if (job_.inverse_map) {
+        const double* line = job_.inverse_map + row.item * job_.inverse_map_item_size + axis * (geometry_.axes + 1);
         base += line[geometry_.axes];
         for (int j = 0; j < inner; ++j) base += line[j] * static_cast<double>(geometry_.from_origin(j, row.index[j]));
         step = line[inner];

@@ -20,7 +20,7 @@ constexpr size_t cache_line = 64;
 constexpr size_t large_page = size_t(1) << 21;
 
 // Freed pieces of memory. What is forked is a copy, so that it is no harm if a lock is lost with a thread: `try_lock`.
-class Shelf {
+class FreeList {
    public:
     void* take(size_t bytes, size_t& capacity) {
         if (bytes < least || bytes > most) return nullptr;
@@ -57,8 +57,8 @@ class Shelf {
     size_t next_ = 0;
 };
 
-Shelf& shelf() {
-    static Shelf* const pieces = new Shelf;  // never destroyed: a thread may still compute while the process ends
+FreeList& free_list() {
+    static FreeList* const pieces = new FreeList;  // never destroyed: a thread may still compute while the process ends
     return *pieces;
 }
 
@@ -74,7 +74,7 @@ Memory::Memory(size_t bytes) {
     const bool large = bytes >= 2 * large_page;
     const size_t alignment = large ? large_page : cache_line;
     capacity_ = bytes + alignment;
-    owned_ = shelf().take(bytes + alignment, capacity_);
+    owned_ = free_list().take(bytes + alignment, capacity_);
     const bool fresh = !owned_;
     if (fresh) owned_ = std::malloc(capacity_);
     if (!owned_) throw OutOfMemory(static_cast<double>(bytes));
@@ -88,7 +88,7 @@ Memory::Memory(size_t bytes) {
 #endif
 }
 
-Memory::~Memory() { shelf().put(owned_, capacity_); }
+Memory::~Memory() { free_list().put(owned_, capacity_); }
 
 void* scratch_memory(int64 bytes) {
     constexpr int64 kept = 1 << 20;

@@ -44,7 +44,7 @@ class Run {
             const int64 next = next_.fetch_add(1);
             if (next >= count_) return;
             try {
-                executor_.checkpoint();
+                executor_.check_interrupt();
                 task_(next);
             } catch (...) {
                 const std::scoped_lock lock(mutex_);
@@ -210,7 +210,7 @@ bool keep_to_thread(bool keep) { return std::exchange(on_own_thread, keep); }
 
 int PoolExecutor::threads() const { return on_own_thread ? 1 : get_threads(); }
 
-void PoolExecutor::checkpoint() {
+void PoolExecutor::check_interrupt() {
     if (stopped_.load()) throw Interrupted();
     if (!interrupted_ || std::this_thread::get_id() != caller_) return;
     const auto now = clock::now();

@@ -12,7 +12,7 @@
 
 namespace elasticnd {
 
-// Thrown on the calling thread when its checkpoint asks to stop.
+// Thrown on the calling thread when check_interrupt is asked to stop.
 struct Interrupted : std::exception {
     const char* what() const noexcept override { return "interrupted"; }
 };
@@ -25,7 +25,7 @@ class Executor {
     // exception of a task is thrown again here; tasks that have not begun by then are left out.
     virtual void run(int64 count, const std::function<void(int64)>& task) = 0;
     // For tasks that take long: throws Interrupted where they shall stop.
-    virtual void checkpoint() = 0;
+    virtual void check_interrupt() = 0;
 };
 
 // One thread, for a task of another executor that itself has parts.
@@ -35,25 +35,25 @@ class InlineExecutor : public Executor {
     int threads() const override { return 1; }
     void run(int64 count, const std::function<void(int64)>& task) override {
         for (int64 i = 0; i < count; ++i) {
-            checkpoint();
+            check_interrupt();
             task(i);
         }
     }
-    void checkpoint() override { outer_.checkpoint(); }
+    void check_interrupt() override { outer_.check_interrupt(); }
 
    private:
     Executor& outer_;
 };
 
-// The threads of this process. Between tasks and at checkpoints the calling thread asks `interrupted` every 50 ms or
-// so.
+// The threads of this process. Between tasks and in check_interrupt the calling thread asks `interrupted` every 50 ms
+// or so.
 class PoolExecutor : public Executor {
    public:
     explicit PoolExecutor(std::function<bool()> interrupted)
         : interrupted_(std::move(interrupted)), caller_(std::this_thread::get_id()), asked_(clock::now()) {}
     int threads() const override;
     void run(int64 count, const std::function<void(int64)>& task) override;
-    void checkpoint() override;
+    void check_interrupt() override;
 
    private:
     using clock = std::chrono::steady_clock;
