@@ -13,7 +13,7 @@ from typing import NoReturn, TypeAlias
 
 from . import __version__, _command, _demo, _files, _output, _signals
 from ._errors import CommandError, one_line, shortened
-from ._geometry import MODES
+from ._modes import MODES
 from ._rotation import rotation_of
 
 _Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"

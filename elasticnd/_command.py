@@ -15,6 +15,7 @@ from ._files import Image, values
 from ._files.zarr import OpenLevel
 from ._geometry import MAX_AXES
 from ._levels import affine_on_level, displacement_on_level
+from ._modes import MODES
 from ._output import note, say
 from ._pairs import Pair, pairs_of, per_pair
 from ._rotation import Rotation, planes_of
@@ -210,7 +211,7 @@ def _one_or_all(values: Sequence[T]) -> T | list[T]:
 
 def _stored(cval: float, mode: str, pair: Pair, image: Image) -> float:
     """Return the element that stands for a value in a file; 0 in the modes that do not use it."""
-    if mode not in ("constant", "grid-constant"):
+    if not MODES[mode].traits.has_constant:
         return 0
     try:
         return values.element_of(cval, image)

@@ -16,6 +16,8 @@ version: str
 max_axes: int
 max_order: int
 modes: dict[str, int]
+mode_traits: list[tuple[int, int, int, bool, bool, bool]]
+mode_padding: int
 dtypes: dict[str, int]
 xla_version: tuple[int, int]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import enum
 import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ._errors import reject_value
+from ._modes import Mode, padding_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,29 +16,6 @@ if TYPE_CHECKING:
 MAX_AXES = 8
 MAX_ORDER = 5
 
-
-class Mode(enum.IntEnum):
-    """Border modes, numbered as in cpp/include/elasticnd/boundary.hpp and named as in scipy.ndimage."""
-
-    CONSTANT = 0
-    NEAREST = 1
-    REFLECT = 2
-    MIRROR = 3
-    WRAP = 4
-    GRID_CONSTANT = 5
-    GRID_WRAP = 6
-
-
-MODES = {
-    "constant": Mode.CONSTANT,
-    "nearest": Mode.NEAREST,
-    "reflect": Mode.REFLECT,
-    "mirror": Mode.MIRROR,
-    "wrap": Mode.WRAP,
-    "grid-constant": Mode.GRID_CONSTANT,
-    "grid-mirror": Mode.REFLECT,
-    "grid-wrap": Mode.GRID_WRAP,
-}
 
 GEOMETRY = np.dtype(
     [
@@ -61,15 +38,6 @@ GEOMETRY = np.dtype(
 )
 
 Geometry = np.ndarray[Any, np.dtype[np.void]]
-
-PADDING = 12  # of nearest and grid-constant, whose prefilter has no exact start at the border
-
-
-def padding_of(order: int, mode: Mode, prefilter: bool) -> int:
-    """Count the voxels by which the image is continued on each side before it is filtered, as SciPy does."""
-    padded = prefilter and order > 1 and mode in (Mode.NEAREST, Mode.GRID_CONSTANT)
-    return PADDING if padded else 0
-
 
 MOST_COEFFICIENTS = 2**26  # of an image that is mostly border, where an engine holds all of them
 
@@ -95,13 +63,16 @@ def make_geometry(
     start: Sequence[int],
     output: Sequence[int],
     origin: Sequence[int] = (),
-    order: int,
-    mode: Mode,
-    prefilter: bool,
+    order: int = 0,
+    mode: Mode = Mode.CONSTANT,
+    prefilter: bool = False,
     fill: float = 0.0,
     beyond: float = 0.0,
 ) -> Geometry:
-    """Lay out the numbers of one image; the box is the whole image with its padding."""
+    """Lay out the numbers of one image; the box is the whole image with its padding.
+
+    Where no image is read, as for the displacement alone, `order`, `mode` and `prefilter` mean nothing.
+    """
     axes = len(image)
     padding = padding_of(order, mode, prefilter)
     geometry = np.zeros((), GEOMETRY)

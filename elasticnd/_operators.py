@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from . import _dtypes
 from ._engines import Floats, Job, Motion, cpu, engine_of
 from ._floating_point import in_default_state
-from ._geometry import Mode, make_geometry
+from ._geometry import make_geometry
 from ._spec import DeformSpec, ImageSpec, PointsSpec, Shape
 
 Array = NDArray[Any]
@@ -321,7 +321,7 @@ def plan_of(spec: DeformSpec, linear: bool = False) -> Plan:
 def _job(spec: DeformSpec, image: ImageSpec, linear: bool) -> Job:
     beyond: Any = 0 if linear else image.cval
     # Where there is no position: NaN in the modes that have no constant, where the type has it.
-    constant = image.mode in (Mode.CONSTANT, Mode.GRID_CONSTANT) or not _dtypes.is_inexact(image.dtype)
+    constant = image.mode.traits.has_constant or not _dtypes.is_inexact(image.dtype)
     fill = beyond if constant else np.nan
     geometry = make_geometry(
         image=spec.extent,
@@ -353,9 +353,6 @@ def field_geometry(spec: DeformSpec) -> Any:
         points=spec.points,
         start=spec.window.start,
         output=spec.window.shape,
-        order=0,
-        mode=Mode.NEAREST,
-        prefilter=False,
     )
 
 
@@ -368,7 +365,4 @@ def points_geometry(spec: PointsSpec) -> Any:
         points=spec.points,
         start=nowhere,
         output=nowhere,
-        order=0,
-        mode=Mode.NEAREST,
-        prefilter=False,
     )

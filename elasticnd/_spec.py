@@ -16,7 +16,8 @@ import numpy as np
 from . import _dtypes
 from ._affine import inverse_rotation_and_zoom
 from ._errors import describe, reject_type, reject_value
-from ._geometry import MAX_AXES, MAX_ORDER, MODES, Mode
+from ._geometry import MAX_AXES, MAX_ORDER
+from ._modes import MODES, Mode
 from ._numbers import as_index, as_indices, as_numbers, as_real, is_sequence
 from ._types import Unchecked
 

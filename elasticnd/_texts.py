@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from ._geometry import Mode
+from ._modes import Mode
 from ._spec import DeformSpec, ImageSpec, Options, PointsSpec, Window
 
 

@@ -8,8 +8,8 @@ from tables import MODES
 
 from elasticnd._dtypes import CODES
 from elasticnd._engines import Job, Motion, cpu
-from elasticnd._geometry import MODES as MODE_NUMBERS
 from elasticnd._geometry import make_geometry, with_derivative
+from elasticnd._modes import MODES as MODE_NUMBERS
 
 SHAPE = (19, 17)
 DERIVATIVES = [m for m in itertools.product(range(4), repeat=2) if sum(m) <= 4]

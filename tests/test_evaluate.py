@@ -10,7 +10,7 @@ from scipy import interpolate
 
 from elasticnd import _core
 from elasticnd._engines import generic
-from elasticnd._geometry import Mode, make_geometry
+from elasticnd._geometry import make_geometry
 from elasticnd._spec import PointsSpec
 
 
@@ -21,7 +21,6 @@ def geometry_of(extent, points):
         start=(0,) * len(extent),
         output=extent,
         order=0,
-        mode=Mode.NEAREST,
         prefilter=False,
     )
 

@@ -1,5 +1,6 @@
 """Where values lie in memory, and in which company they come, does not change a bit of the result."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -8,7 +9,7 @@ from layouts import LAYOUTS
 from tables import COMPLEX, FLOATS, INTEGERS, MODES, ORDERS, values
 
 import elasticnd
-from elasticnd import _core, _dtypes, _geometry, _spec
+from elasticnd import _core, _dtypes, _geometry, _modes, _spec
 
 DTYPES = tuple(map(np.dtype, ("uint8", "int16", "int64", "float16", "float32", "float64", "complex64")))
 EVERY_DTYPE = (*FLOATS, *COMPLEX, *INTEGERS)
@@ -287,9 +288,15 @@ def test_geometry_has_one_layout():
 
 @pytest.mark.quick
 def test_modes_have_one_number():
-    assert {mode.name.lower(): int(mode) for mode in _geometry.Mode} == _core.modes
-    assert set(_geometry.MODES.values()) == set(_geometry.Mode)
-    assert tuple(sorted(_geometry.MODES)) == tuple(sorted(MODES))
+    assert {mode.name.lower(): int(mode) for mode in _modes.Mode} == _core.modes
+    assert set(_modes.MODES.values()) == set(_modes.Mode)
+    assert tuple(sorted(_modes.MODES)) == tuple(sorted(MODES))
+
+
+@pytest.mark.quick
+def test_modes_have_the_same_traits():
+    assert [dataclasses.astuple(mode.traits) for mode in _modes.Mode] == _core.mode_traits
+    assert _core.mode_padding == _modes.PADDING
 
 
 @pytest.mark.quick

@@ -8,7 +8,8 @@ from tables import DOUBLE, SINGLE
 
 from elasticnd._dtypes import CODES
 from elasticnd._engines import Job, cpu
-from elasticnd._geometry import MODES, make_geometry
+from elasticnd._geometry import make_geometry
+from elasticnd._modes import MODES
 
 EXTENSIONS = ("mirror", "reflect", "grid-wrap")
 LENGTHS = (1, 2, 3, 5, 17, 63, 64, 65, 127, 128, 129, 200, 300)

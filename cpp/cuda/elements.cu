@@ -22,7 +22,7 @@ __global__ void pad(Geometry g, int64 planes, const typename Element<SOURCE>::St
         const int64 padded = rest % extent - g.padding;
         rest /= extent;
         const int64 voxel = minimum(maximum(padded, int64(0)), g.image[k] - 1);
-        inside &= g.mode != mode_grid_constant || voxel == padded;
+        inside &= !holds_constant(g.mode) || voxel == padded;
         offset += voxel * stride;
         stride *= g.image[k];
     }
@@ -41,7 +41,7 @@ __global__ void pad_adjoint(int mode, int padding, int64 outer, int64 extent, in
     const int64 voxel = rest % extent;
     from += rest / extent * (extent + 2 * padding) * inner + i;
     T sum = from[(voxel + padding) * inner];
-    if (mode == mode_nearest)
+    if (!holds_constant(mode))
         for (int j = 0; j < padding; ++j) {
             if (voxel == 0) sum += from[j * inner];
             if (voxel == extent - 1) sum += from[(extent + padding + j) * inner];

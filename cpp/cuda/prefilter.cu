@@ -7,11 +7,10 @@ ELASTICND_BEGIN
 // Filters along one axis: `from` and `to` are (outer, extent, inner), apart from each other. With mirrored ends the
 // filter F is symmetric only between the weights 1/2, 1, ..., 1, 1/2 of the samples: its transpose is D F / D.
 template <int SOURCE, class T, bool TRANSPOSED>
-__global__ void filter(int order, int mode, int64 outer, int64 extent, int64 inner,
+__global__ void filter(int order, int extension, int64 outer, int64 extent, int64 inner,
                        const typename Element<SOURCE>::Storage* from, T* to) {
     T* const tile = dynamic_shared<T>();
     const int margin = block_margin<T>(order);
-    const int extension = prefilter_mode(mode);
     const int64 blocks = ceil_of(extent, filter_length);
     const int64 first_line = blockIdx.x / blocks * filter_lines;
     const int64 start = blockIdx.x % blocks * filter_length;
@@ -19,7 +18,7 @@ __global__ void filter(int order, int mode, int64 outer, int64 extent, int64 inn
     const int64 total = outer * inner;
     const int lines = static_cast<int>(total - first_line < filter_lines ? total - first_line : filter_lines);
     const bool along = inner < 8;  // neighbours in memory lie along the axis
-    const bool weighted = TRANSPOSED && extension == mode_mirror && extent > 1;
+    const bool weighted = TRANSPOSED && extension == continued_mirrored && extent > 1;
 
     const int rows = margin + length + margin;
     for (int i = static_cast<int>(threadIdx.x); i < rows * filter_lines; i += filter_threads) {
@@ -27,7 +26,7 @@ __global__ void filter(int order, int mode, int64 outer, int64 extent, int64 inn
         const int line = along ? i / rows : i % filter_lines;
         T value = T(0);
         if (line < lines) {
-            const int64 sample = extended(start - margin + row, extent, extension);
+            const int64 sample = continued_index(start - margin + row, extent, extension);
             const int64 number = first_line + line;
             value = static_cast<T>(
                 Element<SOURCE>::load(from[(number / inner * extent + sample) * inner + number % inner]));

@@ -110,7 +110,7 @@ Geometry geometry_of(const Case& given) {
     geometry.axes = static_cast<int>(given.image.size());
     geometry.order = given.order;
     geometry.mode = given.mode;
-    const bool continued = given.mode == mode_nearest || given.mode == mode_grid_constant;
+    const bool continued = mode_traits(given.mode).pads;
     geometry.padding = given.filtered && given.order > 1 && continued ? padding_of_filtered_border : 0;
     for (size_t k = 0; k < given.image.size(); ++k) {
         geometry.image[k] = given.image[k];

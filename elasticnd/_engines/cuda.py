@@ -17,7 +17,8 @@ import numpy as np
 
 from .. import _core, _dtypes
 from .._config import is_deterministic
-from .._geometry import Geometry, Mode, check_coefficients, make_geometry, with_derivative
+from .._geometry import Geometry, check_coefficients, make_geometry, with_derivative
+from .._modes import Continuation, Mode
 from .contract import Job, Motion
 from .kernels import CupyDevice, Device
 
@@ -281,7 +282,7 @@ def _points_gradient(field: Array, points: Shape) -> Array:
         outer = math.prod((*lead, *points[:axis]))
         _launch_flat("fold_grid", to.size, np.int64(outer), np.int64(extent), np.int64(math.prod(rest)), field, to)
         field = to
-    return _filtered(_Source(field, _FLOAT64), _FLOAT64, points, _GRID_ORDER, Mode.MIRROR, transposed=True)
+    return _filtered(_Source(field, _FLOAT64), _FLOAT64, points, _GRID_ORDER, Continuation.MIRRORED, transposed=True)
 
 
 def _kernel_axes(axes: int) -> int:
@@ -304,7 +305,7 @@ def _grid_coefficients(points: Array, geometry: Geometry, items: int) -> Array:
             _launch("grid_coefficients", items * axes, _FILTER_THREADS, geometry, points, field, shared=shared)
         return field
     values = _Source(points.reshape(items * axes, *shape), _FLOAT64)
-    coefficients = _filtered(values, _FLOAT64, shape, _GRID_ORDER, Mode.MIRROR)
+    coefficients = _filtered(values, _FLOAT64, shape, _GRID_ORDER, Continuation.MIRRORED)
     _launch_flat("extend_grid", field.size, geometry, np.int64(items * axes), coefficients, field)
     return field
 
@@ -326,9 +327,7 @@ def _tables(image: Shape, points: Shape, start: Shape, output: Shape, stream: tu
         return _Tables(None, None)
     weights = namespace().empty((size, 4), np.float64)
     cells = namespace().empty(size, np.int64)
-    geometry = make_geometry(
-        image=image, points=points, start=start, output=output, order=0, mode=Mode.NEAREST, prefilter=False
-    )
+    geometry = make_geometry(image=image, points=points, start=start, output=output)
     _launch_flat("tabulate", size, geometry, np.int64(size), weights, cells)
     return _Tables(weights, cells)
 
@@ -368,9 +367,14 @@ def _source(job: Job, image: Array) -> _Source:
         kernel = f"pad<{job.dtype}, {_C_TYPES[job.arithmetic]}>"
         _launch_flat(kernel, padded.size, geometry, planes, source.array, padded)
         source = _Source(padded, job.arithmetic)
-    mode = Mode(int(geometry["mode"]))
-    filtered = _filtered(source, job.arithmetic, extents, int(geometry["order"]), mode)
+    samples = _samples(geometry)
+    filtered = _filtered(source, job.arithmetic, extents, int(geometry["order"]), samples)
     return source if filtered is source.array else _Source(filtered, job.arithmetic)
+
+
+def _samples(geometry: Geometry) -> Continuation:
+    """Return how the samples go on beyond the border under the prefilter."""
+    return Mode(int(geometry["mode"])).traits.samples
 
 
 def _filtered(
@@ -378,7 +382,7 @@ def _filtered(
     arithmetic: int,
     extents: Shape,
     order: int,
-    mode: Mode,
+    samples: Continuation,
     *,
     transposed: bool = False,
     into: Array | None = None,
@@ -398,7 +402,7 @@ def _filtered(
         blocks = -(-outer * inner // _FILTER_LINES) * -(-extent // _FILTER_LENGTH)
         kernel = f"filter<{source.dtype}, {_C_TYPES[arithmetic]}, {str(transposed).lower()}>"
         sizes = (np.int64(outer), np.int64(extent), np.int64(inner))
-        settings = (np.int32(order), np.int32(mode), *sizes)
+        settings = (np.int32(order), np.int32(samples), *sizes)
         _launch(kernel, blocks, _FILTER_THREADS, *settings, source.array, to, shared=shared)
         source = _Source(to, arithmetic)
     return source.array
@@ -420,11 +424,10 @@ def _pull(job: Job, coefficients: Array, output: Array) -> None:
     if job.filtered and geometry["order"] > 1:
         padded = tuple(extent + 2 * padding for extent in extents)
         source = _Source(coefficients, job.arithmetic)
-        mode = Mode(int(geometry["mode"]))
         # Where nothing is left to do, the last pass writes the result.
         into = output if not padding and job.arithmetic == job.dtype else None
         order = int(geometry["order"])
-        coefficients = _filtered(source, job.arithmetic, padded, order, mode, transposed=True, into=into)
+        coefficients = _filtered(source, job.arithmetic, padded, order, _samples(geometry), transposed=True, into=into)
         if coefficients is output:
             return
     lead = coefficients.shape[: coefficients.ndim - axes]

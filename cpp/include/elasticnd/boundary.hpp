@@ -5,7 +5,8 @@
 
 namespace elasticnd {
 
-// elasticnd/_geometry.py has the same numbers; grid-mirror is another name of reflect.
+// elasticnd/_modes.py has the same numbers, names and traits, and a test compares them; grid-mirror is another name of
+// reflect. Besides this table and `mode_traits`, nothing compares with a mode.
 enum Mode {
     mode_constant = 0,
     mode_nearest = 1,
@@ -16,7 +17,49 @@ enum Mode {
     mode_grid_wrap = 6
 };
 constexpr int mode_count = mode_grid_wrap + 1;
-static_assert(mode_count == 7, "fold_coordinate, prefilter_mode and extended compare with each mode that they know");
+static_assert(mode_count == 7, "mode_traits and mode_names have an entry for each mode");
+
+#if !defined(ELASTICND_CUDA)
+constexpr const char* mode_names[mode_count] = {"constant", "nearest",       "reflect",  "mirror",
+                                                "wrap",     "grid_constant", "grid_wrap"};
+#endif
+
+// How something goes on beyond the border.
+enum Continuation {
+    continued_by_nothing = 0,
+    continued_nearest = 1,
+    continued_reflected = 2,  // about the edge of the last voxel
+    continued_mirrored = 3,   // about its centre
+    continued_periodic = 4,
+    continued_short_periodic = 5  // by a period that is one voxel short, as in SciPy
+};
+
+// Voxels by which an image is continued on each side before it is filtered, in the modes whose prefilter has no exact
+// start at the border: as many as in SciPy.
+constexpr int mode_padding = 12;
+
+struct ModeTraits {
+    Continuation coordinates;   // where a position beyond the border is taken to; by nothing: it has no value
+    Continuation coefficients;  // which one stands for a tap of a stencil; by nothing: the constant does
+    Continuation samples;       // under the prefilter: reflected, mirrored or periodic
+    bool pads;                  // mode_padding
+    bool has_constant;          // far beyond the border lies the constant
+    bool ends_at_last_voxel;    // at order 1
+};
+
+ELASTICND_INLINE constexpr ModeTraits mode_traits(int mode) {
+    switch (static_cast<Mode>(mode)) {
+        case mode_constant: return {continued_by_nothing, continued_mirrored, continued_mirrored, false, true, true};
+        case mode_nearest: return {continued_nearest, continued_nearest, continued_reflected, true, false, false};
+        case mode_reflect: return {continued_reflected, continued_reflected, continued_reflected, false, false, false};
+        case mode_mirror: return {continued_mirrored, continued_mirrored, continued_mirrored, false, false, false};
+        case mode_wrap: return {continued_short_periodic, continued_mirrored, continued_mirrored, false, false, true};
+        case mode_grid_constant:
+            return {continued_nearest, continued_by_nothing, continued_mirrored, true, true, false};
+        case mode_grid_wrap: return {continued_periodic, continued_periodic, continued_periodic, false, false, false};
+    }
+    return {continued_by_nothing, continued_by_nothing, continued_mirrored, false, false, false};  // no mode
+}
 
 }  // namespace elasticnd
 
@@ -34,7 +77,7 @@ constexpr double border_tolerance = 1e-9;
 // Whether the image ends at its last voxel, which then shares the order-1 stencil of the voxel before it: its slope is
 // that of the inside.
 ELASTICND_INLINE bool ends_at_last_voxel(int order, int mode, int64 extent) {
-    return order == 1 && (mode == mode_constant || mode == mode_wrap) && extent > 1;
+    return order == 1 && mode_traits(mode).ends_at_last_voxel && extent > 1;
 }
 
 // Farther than this beyond the border no tap of a stencil lies on the image any more.
@@ -55,25 +98,27 @@ struct Folded {
 // Without branches once the mode is known, so that a loop of it becomes vectors. `last` is the last index of the axis,
 // `reach` how far beyond the border a coordinate may stay where the mode leaves it there.
 ELASTICND_FLAT Folded fold_coordinate(double x, double last, double reach, int mode) {
+    const ModeTraits traits = mode_traits(mode);
+    const Continuation continuation = traits.coordinates;
     const bool on_image = (x >= -border_tolerance) & (x <= last + border_tolerance);
     const double nearest = minimum(maximum(x, 0.0), last);
-    if (mode == mode_constant) return {on_image ? nearest : 0.0, 1.0, on_image};
+    if (continuation == continued_by_nothing) return {on_image ? nearest : 0.0, 1.0, on_image};
     const bool known = is_position(x);
-    if (mode == mode_nearest || mode == mode_grid_constant) {
+    if (continuation == continued_nearest) {
         const double clamped = minimum(maximum(x, -reach), last + reach);
         // Where all taps lie beyond the border, the value is the constant, whatever the image holds.
-        const bool exists = mode == mode_nearest ? x == x : x == clamped;
+        const bool exists = traits.has_constant ? x == clamped : x == x;
         return {exists ? clamped : 0.0, clamped == x ? 1.0 : 0.0, exists};
     }
     if (last == 0) return {0.0, 0.0, known};
     double y = x;
     double slope = 1.0;
-    if (mode == mode_mirror) {
+    if (continuation == continued_mirrored) {
         const double period = 2 * last;
         y -= period * floor_of(x / period);
         slope = y <= last ? 1.0 : -1.0;
         y = y <= last ? y : maximum(period - y, 0.0);
-    } else if (mode == mode_reflect) {
+    } else if (continuation == continued_reflected) {
         const double period = 2 * (last + 1);
         y -= period * floor_of((x + 0.5) / period);
         slope = y <= last + 0.5 ? 1.0 : -1.0;
@@ -81,12 +126,12 @@ ELASTICND_FLAT Folded fold_coordinate(double x, double last, double reach, int m
         const double clamped = minimum(maximum(y, -reach), last + reach);
         slope = clamped == y ? slope : 0.0;
         y = clamped;
-    } else if (mode == mode_wrap) {
-        // The period is one voxel short, as in SciPy; a negative multiple of it lands on the last voxel.
+    } else if (continuation == continued_short_periodic) {
+        // A negative multiple of it lands on the last voxel.
         const double below = x + last * (floor_of((border_tolerance - x) / last) + 1);
         const double above = x - last * floor_of((x + border_tolerance) / last);
         y = on_image ? nearest : minimum(maximum(x < 0 ? below : above, 0.0), last);
-    } else {  // grid-wrap
+    } else {  // periodic
         y -= (last + 1) * floor_of(x / (last + 1));
     }
     const bool inside = (x >= 0) & (x <= last);
@@ -113,31 +158,30 @@ ELASTICND_INLINE int64 fold_reflect(int64 index, int64 extent) {
     return place < extent ? place : 2 * extent - 1 - place;
 }
 
+// The sample that stands for one beyond the axis; beyond_border where none does.
+ELASTICND_INLINE int64 continued_index(int64 index, int64 extent, int continuation) {
+    // Not by a switch, whose jump costs more in the loops of the prefilter, where these two are most often met.
+    if (continuation == continued_mirrored) return fold_mirror(index, extent);
+    if (continuation == continued_reflected) return fold_reflect(index, extent);
+    if (continuation == continued_periodic) return modulo(index, extent);
+    if (index >= 0 && index < extent) return index;
+    if (continuation == continued_nearest) return index < 0 ? 0 : extent - 1;
+    return beyond_border;
+}
+
 // The coefficient that stands for tap `index` of a stencil at a folded coordinate; beyond_border where none does.
 ELASTICND_INLINE int64 fold_index(int64 index, int64 extent, int mode) {
     if (index >= 0 && index < extent) return index;
-    switch (static_cast<Mode>(mode)) {
-        case mode_nearest: return index < 0 ? 0 : extent - 1;
-        case mode_reflect: return fold_reflect(index, extent);
-        case mode_grid_wrap: return modulo(index, extent);
-        case mode_grid_constant: return beyond_border;
-        case mode_constant:
-        case mode_mirror:
-        case mode_wrap: break;
-    }
-    return fold_mirror(index, extent);
+    return continued_index(index, extent, mode_traits(mode).coefficients);
 }
 
-// How the prefilter continues the signal: one of mirror, reflect and grid-wrap.
-ELASTICND_INLINE int prefilter_mode(int mode) {
-    if (mode == mode_nearest || mode == mode_reflect) return mode_reflect;
-    return mode == mode_grid_wrap ? mode_grid_wrap : mode_mirror;
+// Whether a stencil of order 1 on the border blends the last voxel with something else.
+ELASTICND_INLINE bool blends_across_border(int mode) {
+    const Continuation coefficients = mode_traits(mode).coefficients;
+    return coefficients == continued_by_nothing || coefficients == continued_periodic;
 }
 
-// The sample that stands for one beyond the axis under the prefilter.
-ELASTICND_INLINE int64 extended(int64 index, int64 extent, int extension) {
-    if (extension == mode_mirror) return fold_mirror(index, extent);
-    return extension == mode_reflect ? fold_reflect(index, extent) : modulo(index, extent);
-}
+// Whether coefficients beyond the border hold the constant.
+ELASTICND_INLINE bool holds_constant(int mode) { return mode_traits(mode).coefficients == continued_by_nothing; }
 
 ELASTICND_END

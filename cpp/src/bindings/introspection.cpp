@@ -18,6 +18,22 @@ py::dict xla_targets() {
     return targets;
 }
 
+py::dict modes() {
+    py::dict numbers;
+    for (int mode = 0; mode < mode_count; ++mode) numbers[mode_names[mode]] = mode;
+    return numbers;
+}
+
+py::list traits() {
+    py::list all;
+    for (int mode = 0; mode < mode_count; ++mode) {
+        const ModeTraits of = mode_traits(mode);
+        all.append(py::make_tuple(int(of.coordinates), int(of.coefficients), int(of.samples), of.pads, of.has_constant,
+                                  of.ends_at_last_voxel));
+    }
+    return all;
+}
+
 py::dict geometry_layout() {
     py::dict layout;
     layout["size"] = sizeof(Geometry);
@@ -46,10 +62,9 @@ void bind_introspection(py::module_& module) {
     module.attr("version") = ELASTICND_VERSION;
     module.attr("max_axes") = max_axes;
     module.attr("max_order") = max_order;
-    module.attr("modes") = py::dict(
-        py::arg("constant") = int(mode_constant), py::arg("nearest") = int(mode_nearest),
-        py::arg("reflect") = int(mode_reflect), py::arg("mirror") = int(mode_mirror), py::arg("wrap") = int(mode_wrap),
-        py::arg("grid_constant") = int(mode_grid_constant), py::arg("grid_wrap") = int(mode_grid_wrap));
+    module.attr("modes") = modes();
+    module.attr("mode_traits") = traits();
+    module.attr("mode_padding") = mode_padding;
     module.attr("dtypes") = py::dict(py::arg("bool") = int(dtype_bool), py::arg("int8") = int(dtype_int8),
                                      py::arg("uint8") = int(dtype_uint8), py::arg("int16") = int(dtype_int16),
                                      py::arg("uint16") = int(dtype_uint16), py::arg("int32") = int(dtype_int32),

@@ -31,9 +31,8 @@ Geometry checked_geometry(const void* bytes, int64 size) {
 }
 
 void require_padding(const Geometry& geometry, bool filtered) {
-    constexpr int largest = 12;
-    const bool pads = geometry.mode == mode_nearest || geometry.mode == mode_grid_constant;
-    if (geometry.padding < 0 || geometry.padding > (pads && filtered && geometry.order > 1 ? largest : 0))
+    const bool pads = mode_traits(geometry.mode).pads;
+    if (geometry.padding < 0 || geometry.padding > (pads && filtered && geometry.order > 1 ? mode_padding : 0))
         reject("padding out of range");
 }
 

@@ -75,11 +75,11 @@ void Coefficients::filter_in_parts(int axis, bool transposed, const int64* line,
     FilterJob job;
     job.dtype = dtype_;
     job.order = geometry_.order;
-    job.extension = common::prefilter_mode(geometry_.mode);
+    job.extension = mode_traits(geometry_.mode).samples;
     job.transposed = transposed;
     job.extent = extent(axis);
     job.padding = geometry_.padding;
-    job.constant = geometry_.mode == mode_grid_constant;
+    job.constant = common::holds_constant(geometry_.mode);
     // Here an index is one of the whole axis.
     Range held = filtered_[axis];
     if (transposed && geometry_.padding > 0)
@@ -189,7 +189,7 @@ void Coefficients::compute(const Planes& image, Executor& executor) {
         if (axes_ >= 3 && k < inner - 1) compute_lines(k, lines, 0, count_, executor);
         lines[k] = done_[k];
     }
-    if (geometry_.mode == mode_grid_constant) overwrite_border(executor);
+    if (common::holds_constant(geometry_.mode)) overwrite_border(executor);
 }
 
 void Coefficients::compute_rows(const Planes& image, const Ranges& rows, int64 first_plane, int64 last_plane,
@@ -201,10 +201,10 @@ void Coefficients::compute_rows(const Planes& image, const Ranges& rows, int64 f
     job.image_extent = geometry_.image[inner];
     job.dtype = dtype_;
     job.order = geometry_.order;
-    job.extension = common::prefilter_mode(geometry_.mode);
+    job.extension = mode_traits(geometry_.mode).samples;
     job.filtered = filtered_axis_[inner];
     job.padding = geometry_.padding;
-    job.constant = geometry_.mode == mode_grid_constant;
+    job.constant = common::holds_constant(geometry_.mode);
     job.beyond = geometry_.beyond;
     job.wanted_start = needed_[inner].start;
     job.wanted_stop = needed_[inner].stop;

@@ -38,7 +38,7 @@ Coefficients::Coefficients(const Geometry& geometry, int dtype, int64 planes, La
             filtered = filtered_samples(geometry, k, needed, dtype);
         reached_[k] = filtered;
         // A periodic filter whose transpose meets an end goes on at the other one.
-        if (use == for_adjoint && geometry.mode == mode_grid_wrap) {
+        if (use == for_adjoint && mode_traits(geometry.mode).samples == continued_periodic) {
             const Range met = filtered_samples(geometry, k, filtered, dtype);
             if (filtered_axis_[k] && met.extent() == extent(k)) filtered = met;
         }

@@ -47,7 +47,8 @@ Range filtered_samples(const Geometry& geometry, int axis, Range coefficients, i
     Range samples = {coefficients.start / block * block - margin,
                      (coefficients.stop + block - 1) / block * block + margin};
     // A periodic filter that meets an end needs the other one.
-    if (geometry.mode == mode_grid_wrap && (samples.start < 0 || samples.stop > extent)) samples = {0, extent};
+    if (mode_traits(geometry.mode).samples == continued_periodic && (samples.start < 0 || samples.stop > extent))
+        samples = {0, extent};
     samples = {std::max<int64>(samples.start, 0), std::min(samples.stop, extent)};
     // What is in the padding stands for the voxel at the border.
     return {std::min(samples.start, geometry.padding + geometry.image[axis] - 1),
@@ -56,7 +57,7 @@ Range filtered_samples(const Geometry& geometry, int axis, Range coefficients, i
 
 Range distinct_samples(const Geometry& geometry, int axis, Range samples) {
     // A constant beyond the border is one sample more on either side.
-    const int64 beyond = geometry.padding > 0 && geometry.mode == mode_grid_constant ? 1 : 0;
+    const int64 beyond = geometry.padding > 0 && common::holds_constant(geometry.mode) ? 1 : 0;
     const int64 first = geometry.padding - beyond;
     const int64 stop = geometry.padding + geometry.image[axis] + beyond;
     return {std::clamp(samples.start, first, stop - 1), std::clamp(samples.stop, first + 1, stop)};

@@ -195,20 +195,14 @@ std::vector<Interval> whole_bounds(const double* component, int64 points) {
 // Coordinates along an axis after folding.
 Interval folded(const Geometry& geometry, Interval x, double last) {
     const double reach = common::border_reach(geometry.order);
-    switch (static_cast<Mode>(geometry.mode)) {
-        case mode_constant: return {std::clamp(x.low, 0.0, last), std::clamp(x.high, 0.0, last)};
-        case mode_nearest:
-        case mode_grid_constant:
-            return {std::clamp(x.low, -reach, last + reach), std::clamp(x.high, -reach, last + reach)};
-        case mode_reflect:
-        case mode_mirror:
-        case mode_wrap:
-        case mode_grid_wrap: break;
-    }
+    const Continuation continuation = mode_traits(geometry.mode).coordinates;
+    if (continuation == continued_by_nothing) return {std::clamp(x.low, 0.0, last), std::clamp(x.high, 0.0, last)};
+    if (continuation == continued_nearest)
+        return {std::clamp(x.low, -reach, last + reach), std::clamp(x.high, -reach, last + reach)};
     if (x.low >= 0 && x.high <= last) return x;
-    if (geometry.mode == mode_wrap) return {0, last};
-    if (geometry.mode == mode_grid_wrap) return {0, last + 1};
-    const double beyond = geometry.mode == mode_reflect ? 0.5 : 0.0;  // where it is mirrored, from the last voxel on
+    if (continuation == continued_short_periodic) return {0, last};
+    if (continuation == continued_periodic) return {0, last + 1};
+    const double beyond = continuation == continued_reflected ? 0.5 : 0.0;  // it turns so far from the last voxel
     const Interval all = {-beyond, last + beyond};
     if (x.low < -last || x.high > 2 * last) return all;
     Interval inside = {std::max(x.low, all.low), std::min(x.high, all.high)};
@@ -228,12 +222,13 @@ bool reach_of(const Geometry& geometry, int axis, Interval x, double largest, in
     const double slack = 1e-3 + 1e-14 * largest;  // above the rounding of a position, most often far below a voxel
     x = {x.low + geometry.padding - slack, x.high + geometry.padding + slack};
     // Farther than this, there is no position.
-    const double reach = geometry.mode == mode_grid_constant ? common::border_reach(geometry.order) : 0;
-    const bool has_outside = geometry.mode == mode_constant || geometry.mode == mode_grid_constant;
+    const ModeTraits traits = mode_traits(geometry.mode);
+    const double reach = common::holds_constant(geometry.mode) ? common::border_reach(geometry.order) : 0;
+    const bool has_outside = traits.has_constant;
     const bool outside = x.high < -reach || x.low > static_cast<double>(last) + reach;
     x = folded(geometry, x, static_cast<double>(last));
     // A clamped bound has no rounding error; a folded one that has more than the axis means nothing.
-    const bool clamps = has_outside || geometry.mode == mode_nearest;
+    const bool clamps = has_outside || traits.coordinates == continued_nearest;
     const double error = clamps ? 1e-3 : std::min(slack, static_cast<double>(extent));
     const double shift = common::knot_shift(geometry.order);
     const int64 before = geometry.order / 2;

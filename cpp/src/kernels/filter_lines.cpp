@@ -142,7 +142,7 @@ void filter_as(const FilterJob& job, const int64* line, int count, void* scratch
     if (repeats && !job.resumes) lines.read(job.held_stop - 1, job.held_stop, own.last);
     // With mirrored ends the filter F is symmetric only between the weights 1/2, 1, ..., 1, 1/2 of the samples:
     // its transpose is D F / D.
-    const bool weighted = job.transposed && job.extension == mode_mirror;
+    const bool weighted = job.transposed && job.extension == continued_mirrored;
     auto at = [&](int64 row) { return own.tile + row * lanes; };
     auto copy = [&](T* to, const T* from) { std::memcpy(to, from, lanes * sizeof(T)); };
     auto read = [&](int64 first, int64 last, T* rows) {
@@ -157,7 +157,7 @@ void filter_as(const FilterJob& job, const int64* line, int count, void* scratch
     };
 
     // Where an end is met, the whole axis is held.
-    const bool periodic = job.extension == mode_grid_wrap && job.extent > block && job.held_start == 0;
+    const bool periodic = job.extension == continued_periodic && job.extent > block && job.held_start == 0;
     if (periodic && !job.resumes) read(0, margin, own.head);
 
     const int64 first_block = job.wanted_start / block;
@@ -175,11 +175,11 @@ void filter_as(const FilterJob& job, const int64* line, int count, void* scratch
         read(start, stop, at(margin));
         // Beyond the ends. An axis longer than a block is folded once, into rows that are at hand.
         for (int64 i = stop; i < start + length + margin; ++i) {
-            const int64 from = extended(i, job.extent, job.extension);
+            const int64 from = continued_index(i, job.extent, job.extension);
             copy(at(i - zero), periodic ? own.head + from * lanes : at(from - zero));
         }
         for (int64 i = zero; start == 0 && i < 0; ++i) {
-            const int64 from = extended(i, job.extent, job.extension);
+            const int64 from = continued_index(i, job.extent, job.extension);
             if (periodic)
                 read(from, from + 1, at(i - zero));
             else

@@ -31,7 +31,7 @@ void read_samples(const RowFilterJob& job, const char* row, int64 start, int64 s
                  own_dtype<T>, reinterpret_cast<char*>(samples + (first - start)));
     // What lies beyond is most often among the samples that have just been read.
     auto continued = [&](int64 i) {
-        const int64 folded = extended(i, extent, job.extension) - job.padding;
+        const int64 folded = continued_index(i, extent, job.extension) - job.padding;
         const int64 index = minimum(maximum<int64>(folded, 0), job.image_extent - 1);
         if (job.constant && index != folded) return beyond;
         const int64 padded = index + job.padding;
@@ -87,7 +87,7 @@ bool read_together(const RowFilterJob& job, const char* const* image, const RowB
     int64 source_index[4 * max_margin];
     int beyond_count = 0;
     auto add = [&](int64 i) {
-        const int64 folded = extended(i, extent, job.extension);
+        const int64 folded = continued_index(i, extent, job.extension);
         const int64 padded = minimum(maximum<int64>(folded, job.padding), job.padding + job.image_extent - 1);
         const bool constant = job.constant && padded != folded;
         beyond_index[beyond_count] = i;

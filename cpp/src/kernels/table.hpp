@@ -73,7 +73,7 @@ struct RowFilterJob {
     int64 image_extent;
     int dtype;  // float32 or float64
     int order;
-    int extension;  // prefilter_mode
+    int extension;  // Continuation of the samples
     bool filtered;  // else the samples are taken for coefficients
     int padding;
     bool constant;  // the padding holds `beyond`, not the image's border
@@ -88,7 +88,7 @@ struct FilterJob {
     char* to;          // where result 0 of that line is or would be
     int dtype;         // float32 or float64
     int order;
-    int extension;  // prefilter_mode
+    int extension;  // Continuation of the samples
     bool transposed;
     int64 extent;      // of the whole axis
     int padding;       // of these, that continue the image at each end

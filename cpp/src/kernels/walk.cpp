@@ -10,7 +10,7 @@ ELASTICND_BEGIN
 namespace {
 
 template <int MODE>
-void fold_row(double* x, double last, double reach, int count, double* slope, int64* exists) {
+void fold_row_of(double* x, double last, double reach, int count, double* slope, int64* exists) {
     for (int i = 0; i < count; ++i) {
         const Folded folded = fold_coordinate(x[i], last, reach, MODE);
         x[i] = folded.x;
@@ -19,15 +19,13 @@ void fold_row(double* x, double last, double reach, int count, double* slope, in
     }
 }
 
+template <int MODE = 0>
 void fold_row(int mode, double* x, double last, double reach, int count, double* slope, int64* exists) {
-    switch (static_cast<Mode>(mode)) {
-        case mode_constant: return fold_row<mode_constant>(x, last, reach, count, slope, exists);
-        case mode_nearest: return fold_row<mode_nearest>(x, last, reach, count, slope, exists);
-        case mode_reflect: return fold_row<mode_reflect>(x, last, reach, count, slope, exists);
-        case mode_mirror: return fold_row<mode_mirror>(x, last, reach, count, slope, exists);
-        case mode_wrap: return fold_row<mode_wrap>(x, last, reach, count, slope, exists);
-        case mode_grid_constant: return fold_row<mode_grid_constant>(x, last, reach, count, slope, exists);
-        case mode_grid_wrap: return fold_row<mode_grid_wrap>(x, last, reach, count, slope, exists);
+    if constexpr (MODE < mode_count) {
+        if (mode == MODE)
+            fold_row_of<MODE>(x, last, reach, count, slope, exists);
+        else
+            fold_row<MODE + 1>(mode, x, last, reach, count, slope, exists);
     }
 }
 
@@ -113,9 +111,9 @@ int64 Walk::scratch_size(const SampleJob& job) {
 Walk::Walk(const SampleJob& job, bool keeps_first, void* scratch, double* grid_gradient)
     : job_(job), geometry_(job.geometry), transposed_(grid_gradient != nullptr) {
     const int axes = geometry_.axes;
-    const bool continued = geometry_.mode == mode_grid_constant || geometry_.mode == mode_grid_wrap;
-    reach_ = job.direct && !continued ? 0 : border_reach(geometry_.order);
-    may_leave_ = job.direct && continued;
+    const bool blends = blends_across_border(geometry_.mode);
+    reach_ = job.direct && !blends ? 0 : border_reach(geometry_.order);
+    may_leave_ = job.direct && blends;
     for (int k = 0; k < axes; ++k) may_leave_ |= job.direct && geometry_.box_extent[k] <= geometry_.order;
     keeps_first_ = keeps_first || may_leave_;
     double* free = static_cast<double*>(scratch);

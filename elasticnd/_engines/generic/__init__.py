@@ -24,7 +24,6 @@ import math
 from typing import Any, NamedTuple
 
 from ... import _dtypes
-from ..._geometry import Mode
 from ..._spec import DeformSpec, PointsSpec
 from ..._types import ArrayNamespace, FrameworkDType
 from . import axes, evaluation, positions, splines, stencils
@@ -60,7 +59,7 @@ def sample(
     beyond: Any = 0 if linear else options.cval
     flat = _flat(xp, splines.coefficients(xp, options, values, beyond))
     sums = stencils.stencil_sum(xp, flat, reached.offset, reached.weights(xp), reached.strides)
-    has_fill = options.mode in (Mode.CONSTANT, Mode.GRID_CONSTANT) or not _dtypes.is_inexact(options.dtype)
+    has_fill = options.mode.traits.has_constant or not _dtypes.is_inexact(options.dtype)
     fill = xp.full((), beyond if has_fill else math.nan, dtype=values.dtype)
     values = xp.where(reached.exists, sums, fill)
     limits = _dtypes.integer_limits(options.dtype)

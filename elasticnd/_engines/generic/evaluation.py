@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..._geometry import Mode
+from ..._modes import Continuation
 from ..._spec import PointsSpec
 from ..._types import ArrayNamespace, FrameworkDType
 from .axes import Array, AxisMap, Taken, next_axis_last
@@ -47,8 +47,8 @@ def _coefficients(xp: ArrayNamespace, spec: PointsSpec, points: Array, dtype: Fr
     values = xp.reshape(xp.astype(points, dtype), (-1, spec.axes, *spec.points))
     for count in spec.points:
         values = next_axis_last(xp, values)
-        maps: list[AxisMap] = filtered(np.arange(count), count, Mode.MIRROR, _ORDER)
-        for step in (*maps, Taken(folded(np.arange(-1, count + 1), count, Mode.MIRROR), count)):
+        maps: list[AxisMap] = filtered(np.arange(count), count, Continuation.MIRRORED, _ORDER)
+        for step in (*maps, Taken(folded(np.arange(-1, count + 1), count, Continuation.MIRRORED), count)):
             values = step.apply(xp, values)
     return xp.permute_dims(values, (1, 0, *range(2, 2 + spec.axes)))
 

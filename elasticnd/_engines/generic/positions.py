@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._geometry import Mode
+from ..._modes import Continuation
 from ..._spec import DeformSpec
 from ..._types import ArrayNamespace, FrameworkDType
 from .axes import Array, Floats, next_axis_last
@@ -85,10 +85,10 @@ def _grid_matrix(extent: int, points: int, start: int, output: int) -> Floats:
     cells = np.floor(places)
     weights: Floats = np.zeros((points, output))
     for tap, weight in enumerate(spline_weights(_GRID_ORDER, places - cells)):
-        coefficients = folded(cells.astype(int) - _GRID_ORDER // 2 + tap, points, Mode.MIRROR)
+        coefficients = folded(cells.astype(int) - _GRID_ORDER // 2 + tap, points, Continuation.MIRRORED)
         np.add.at(weights, (coefficients, np.arange(output)), weight)
     values: Floats = np.eye(points)
-    for step in filtered(np.arange(points), points, Mode.MIRROR, _GRID_ORDER):
+    for step in filtered(np.arange(points), points, Continuation.MIRRORED, _GRID_ORDER):
         values = step.apply(np, values)
     values = values @ weights
     values /= values.sum(axis=0)  # a constant grid moves every voxel alike but for the rounding of its sum

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..._geometry import Mode, check_coefficients, padding_of
+from ..._geometry import check_coefficients
+from ..._modes import Continuation, padding_of
 from ..._spec import ImageSpec
 from ..._types import ArrayNamespace
 from .axes import Array, AxisMap, Blocks, Floats, Indices, Surrounded, Taken, next_axis_last
@@ -59,28 +60,28 @@ def _block_filter(order: int, block: int) -> Floats:
     return matrix
 
 
-def filtered(source: Indices, extent: int, mode: Mode, order: int) -> list[AxisMap]:
-    """Turn the samples ``source`` of an axis into coefficients; `mode` says how they go on.
+def filtered(source: Indices, extent: int, continuation: Continuation, order: int) -> list[AxisMap]:
+    """Turn the samples ``source`` of an axis into coefficients; `continuation` says how they go on.
 
     By blocks with their surroundings, so that the work grows with the length and not with its square.
     """
     blocks = -(-len(source) // _BLOCK)
     block = -(-len(source) // blocks)
     near = np.arange(blocks)[:, None] * block + np.arange(-_MARGIN, block + _MARGIN)
-    surroundings = Taken(source[folded(near.ravel(), len(source), mode)], extent)
+    surroundings = Taken(source[folded(near.ravel(), len(source), continuation)], extent)
     return [surroundings, Blocks(_block_filter(order, block), blocks, len(source))]
 
 
 # ---- borders ---------------------------------------------------------------------------------------------------------
 
 
-def folded(index: Indices, extent: int, mode: Mode) -> Indices:
-    """Give the sample that stands for each index; modes without one of their own go on as `mirror` does."""
-    if mode == Mode.NEAREST:
+def folded(index: Indices, extent: int, continuation: Continuation) -> Indices:
+    """Return the sample that stands for each index."""
+    if continuation == Continuation.NEAREST:
         return np.clip(index, 0, extent - 1)
-    if mode == Mode.GRID_WRAP:
+    if continuation == Continuation.PERIODIC:
         return index % extent
-    if mode == Mode.REFLECT:
+    if continuation == Continuation.REFLECTED:
         return np.minimum(index % (2 * extent), (-1 - index) % (2 * extent))
     period = max(2 * (extent - 1), 1)
     return np.minimum(index % period, -index % period)
@@ -101,21 +102,21 @@ def border_width(order: int) -> int:
 
 def _coefficient_maps(image: ImageSpec, extent: int, beyond: float) -> list[AxisMap]:
     """Give what turns an axis of the image into coefficients, with those beyond the border."""
+    traits = image.mode.traits
     padding = padding_of(image.order, image.mode, image.prefilter)
     width = border_width(image.order)
     padded = extent + 2 * padding
     maps: list[AxisMap] = []
-    if image.mode == Mode.GRID_CONSTANT and padding:
+    if traits.coefficients == Continuation.NOTHING and padding:
         maps.append(Surrounded(padding, beyond))
         source, extent = np.arange(padded), padded
     else:
-        source = folded(np.arange(-padding, extent + padding), extent, Mode.NEAREST)
+        source = folded(np.arange(-padding, extent + padding), extent, Continuation.NEAREST)
     if image.prefilter and image.order > 1:
-        extension = Mode.REFLECT if image.mode == Mode.NEAREST else image.mode
-        maps += filtered(source, extent, extension, image.order)
-    if image.mode == Mode.GRID_CONSTANT:
+        maps += filtered(source, extent, traits.samples, image.order)
+    if traits.coefficients == Continuation.NOTHING:
         return [*maps, Surrounded(width, beyond)]
-    return [*maps, Taken(folded(np.arange(-width, padded + width), padded, image.mode), padded)]
+    return [*maps, Taken(folded(np.arange(-width, padded + width), padded, traits.coefficients), padded)]
 
 
 def coefficients(xp: ArrayNamespace, image: ImageSpec, values: Array, beyond: float) -> Array:

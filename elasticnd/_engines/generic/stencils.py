@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..._geometry import Mode, padding_of
+from ..._modes import Continuation, Mode, padding_of
 from ..._spec import DeformSpec, ImageSpec
 from ..._types import ArrayNamespace, FrameworkDType
 from .axes import Array
@@ -30,24 +30,25 @@ def _border_tolerance(xp: ArrayNamespace, last: int, dtype: FrameworkDType) -> f
 
 def _ends_at_last_voxel(order: int, mode: Mode, last: int) -> bool:
     """Check whether the image ends at its last voxel, so that the slope there is that from the voxel before."""
-    return order == 1 and mode in (Mode.CONSTANT, Mode.WRAP) and last > 0
+    return order == 1 and mode.traits.ends_at_last_voxel and last > 0
 
 
 def _fold(xp: ArrayNamespace, x: Array, last: int, reach: int, mode: Mode) -> tuple[Array, Array]:
     """Give sign and shift that bring positions into [0, last] or near it: sign * x + shift."""
-    if mode in (Mode.NEAREST, Mode.GRID_CONSTANT):
+    continuation = mode.traits.coordinates
+    if continuation == Continuation.NEAREST:
         below, above = xp.astype(x < -reach, x.dtype), xp.astype(x > last + reach, x.dtype)
         return 1 - below - above, (last + reach) * above - reach * below
-    if mode == Mode.GRID_WRAP:
+    if continuation == Continuation.PERIODIC:
         return 1, -(last + 1) * xp.floor(x / (last + 1))
-    if mode == Mode.CONSTANT or last == 0:
-        return int(mode == Mode.CONSTANT), 0
-    if mode == Mode.WRAP:
+    if continuation == Continuation.NOTHING or last == 0:
+        return int(continuation == Continuation.NOTHING), 0
+    if continuation == Continuation.SHORT_PERIODIC:
         # The period is one voxel short; a negative multiple of it lands on the last voxel.
         near = _border_tolerance(xp, last, x.dtype)
         forward, back = last * (xp.floor((near - x) / last) + 1), -last * xp.floor((x + near) / last)
         return 1, xp.where(x < -near, forward, xp.where(x > last + near, back, 0.0))
-    edge = 0.5 if mode == Mode.REFLECT else 0.0
+    edge = 0.5 if continuation == Continuation.REFLECTED else 0.0
     turn = 2 * last + 4 * edge
     passed = turn * xp.floor((x + edge) / turn)
     mirrored = xp.astype(x - passed > last + edge, x.dtype)
@@ -71,11 +72,12 @@ def _reached(xp: ArrayNamespace, position: Position, extent: int, order: int, mo
     # Beyond this, numbers have no fraction, and a folded position means nothing.
     far = 2.0**52 if moved.dtype == xp.float64 else 2.0**23
     x = voxel + moved
-    if mode in (Mode.CONSTANT, Mode.GRID_CONSTANT):
-        beyond = border_reach(order) if mode == Mode.GRID_CONSTANT else _border_tolerance(xp, last, x.dtype)
+    clamps = mode.traits.coordinates == Continuation.NEAREST
+    if mode.traits.has_constant:
+        beyond = border_reach(order) if clamps else _border_tolerance(xp, last, x.dtype)
         exists = (x >= -beyond) & (x <= last + beyond)
     else:
-        exists = (x >= 0) | (x < 0) if mode == Mode.NEAREST else xp.abs(x) < far
+        exists = (x >= 0) | (x < 0) if clamps else xp.abs(x) < far
     moved = xp.where(exists, _clamped(xp, moved, -far, far), 0.0)
     sign, shift = _fold(xp, voxel + moved, last, border_reach(order), mode)
     if order == 0:

@@ -1,0 +1,76 @@
+"""The border modes and what each of them does: the only place that tells one mode from another."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Continuation(enum.IntEnum):
+    """How something goes on beyond the border, numbered as in cpp/include/elasticnd/boundary.hpp."""
+
+    NOTHING = 0
+    NEAREST = 1
+    REFLECTED = 2  # about the edge of the last voxel
+    MIRRORED = 3  # about its centre
+    PERIODIC = 4
+    SHORT_PERIODIC = 5  # by a period that is one voxel short, as in SciPy
+
+
+@dataclass(frozen=True)
+class ModeTraits:
+    """What a border mode does, as in cpp/include/elasticnd/boundary.hpp; a test compares the two."""
+
+    coordinates: Continuation  # where a position beyond the border is taken to; NOTHING: it has no value
+    coefficients: Continuation  # which one stands for a tap of a stencil; NOTHING: the constant does
+    samples: Continuation  # under the prefilter
+    pads: bool = False  # continued by `PADDING` before it is filtered
+    has_constant: bool = False  # far beyond the border lies the constant
+    ends_at_last_voxel: bool = False  # at order 1
+
+
+class Mode(enum.IntEnum):
+    """Border modes, numbered as in cpp/include/elasticnd/boundary.hpp and named as in scipy.ndimage."""
+
+    CONSTANT = 0
+    NEAREST = 1
+    REFLECT = 2
+    MIRROR = 3
+    WRAP = 4
+    GRID_CONSTANT = 5
+    GRID_WRAP = 6
+
+    @property
+    def traits(self) -> ModeTraits:
+        """What the mode does."""
+        return _TRAITS[self]
+
+
+_NOTHING, _NEAREST, _REFLECTED, _MIRRORED, _PERIODIC, _SHORT_PERIODIC = Continuation
+_TRAITS = {
+    Mode.CONSTANT: ModeTraits(_NOTHING, _MIRRORED, _MIRRORED, has_constant=True, ends_at_last_voxel=True),
+    Mode.NEAREST: ModeTraits(_NEAREST, _NEAREST, _REFLECTED, pads=True),
+    Mode.REFLECT: ModeTraits(_REFLECTED, _REFLECTED, _REFLECTED),
+    Mode.MIRROR: ModeTraits(_MIRRORED, _MIRRORED, _MIRRORED),
+    Mode.WRAP: ModeTraits(_SHORT_PERIODIC, _MIRRORED, _MIRRORED, ends_at_last_voxel=True),
+    Mode.GRID_CONSTANT: ModeTraits(_NEAREST, _NOTHING, _MIRRORED, pads=True, has_constant=True),
+    Mode.GRID_WRAP: ModeTraits(_PERIODIC, _PERIODIC, _PERIODIC),
+}
+
+MODES = {
+    "constant": Mode.CONSTANT,
+    "nearest": Mode.NEAREST,
+    "reflect": Mode.REFLECT,
+    "mirror": Mode.MIRROR,
+    "wrap": Mode.WRAP,
+    "grid-constant": Mode.GRID_CONSTANT,
+    "grid-mirror": Mode.REFLECT,
+    "grid-wrap": Mode.GRID_WRAP,
+}
+
+PADDING = 12  # of modes that pad, whose prefilter has no exact start at the border
+
+
+def padding_of(order: int, mode: Mode, prefilter: bool) -> int:
+    """Count the voxels by which the image is continued on each side before it is filtered, as SciPy does."""
+    return PADDING if prefilter and order > 1 and mode.traits.pads else 0
