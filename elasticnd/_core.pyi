@@ -18,6 +18,8 @@ max_order: int
 modes: dict[str, int]
 mode_traits: list[tuple[int, int, int, bool, bool, bool]]
 mode_padding: int
+launch: dict[str, int]
+tiles: tuple[tuple[int, int, int], ...]
 dtypes: dict[str, int]
 xla_version: tuple[int, int]
 

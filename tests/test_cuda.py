@@ -425,3 +425,19 @@ def test_tensors_of_tensorflow(operator, dtype, monkeypatch, rng):
         ours, _operators.run(operator, operator.call, _operators.structured(operator, flat)), strict=True
     ):
         agree(framework.to_numpy(one), other.astype(one.dtype.as_numpy_dtype), tolerance(dtype))
+
+
+# ---- launches
+
+
+@pytest.mark.quick
+def test_launches_use_the_constants_of_the_kernels():
+    """The engine has them from the core, the kernels from their text: both are of one build."""
+    text = (kernels.FOLDER / "launch.hpp").read_text(encoding="utf-8")
+    constants = {name: int(value) for name, value in re.findall(r"^constexpr int (\w+) = (\d+);", text, re.MULTILINE)}
+    shared = constants.keys() & _core.launch.keys()
+    assert shared == _core.launch.keys() - {"filter_stride"}
+    assert {name: _core.launch[name] for name in shared} == {name: constants[name] for name in shared}
+    assert _core.launch["filter_stride"] > _core.launch["filter_lines"]
+    for inner, second, third in _core.tiles:
+        assert inner * second * third == _core.launch["tile_threads"]

@@ -3,8 +3,6 @@
 
 ELASTICND_BEGIN
 
-constexpr int evaluation_threads = 128;
-
 // A position on the control grid of its item.
 template <int AXES>
 struct OnGrid {

@@ -8,6 +8,7 @@
 #include "../include/elasticnd/dtypes.hpp"
 #include "../include/elasticnd/geometry.hpp"
 #include "../include/elasticnd/grid.hpp"
+#include "../include/elasticnd/launch.hpp"
 
 ELASTICND_BEGIN
 
@@ -18,20 +19,6 @@ ELASTICND_BEGIN
 #define ELASTICND_ROLLED
 #endif
 
-constexpr int tile_threads = 256;
-constexpr int tile_blocks = 3;  // that a multiprocessor is to hold at least: what bounds the registers of a thread
-
-// AXES is the number of deformed axes, or 0 for four and more.
-template <int AXES>
-struct Tile {
-    static constexpr int most_axes = AXES ? AXES : max_axes;
-    static constexpr int inner = AXES == 1 ? tile_threads : 32;
-    static constexpr int rows = tile_threads / inner;
-    static constexpr int second = AXES == 1 ? 1 : AXES == 2 ? rows : 4;  // rows along the next axis ...
-    static constexpr int third = rows / second;                          // ... and along the one after
-    static constexpr int window = 40;                                    // coefficients of a row, at most
-};
-
 // Where the voxels of a call go.
 struct Paths {
     const double* field;    // coefficients of the control grid, one more on every side: (items, axes, points + 2 ...)
@@ -41,12 +28,7 @@ struct Paths {
     int64 map_size;         // from one item's map to the next
 };
 
-// Filters take lines side by side into shared memory, as many numbers as the launch asks for.
-constexpr int filter_threads = 128;
-constexpr int filter_lines = 32;
-constexpr int filter_length = 64;                // coefficients that a block computes
-constexpr int filter_stride = filter_lines + 1;  // odd, so that no two lines share a bank of the memory
-
+// As many numbers as the launch asks for.
 template <class T>
 __device__ T* dynamic_shared() {
 #if defined(ELASTICND_CUDA)

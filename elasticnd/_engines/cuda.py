@@ -29,11 +29,10 @@ if TYPE_CHECKING:
 
 Array = Any  # of CuPy
 
-_TILE_ROWS = {1: (256, (1, 1)), 2: (32, (8, 1))}  # as Tile in cpp/cuda/tile.cuh: inner voxels, rows along two axes
-_MANY_ROWS = (32, (4, 2))
-_FILTER_THREADS, _FILTER_LINES, _FILTER_LENGTH = 128, 32, 64
-_THREADS = 256
-_EVALUATION_THREADS = 128  # as in cpp/cuda/evaluate.cu
+_THREADS, _TILE_THREADS = _core.launch["flat_threads"], _core.launch["tile_threads"]
+_FILTER_THREADS, _EVALUATION_THREADS = _core.launch["filter_threads"], _core.launch["evaluation_threads"]
+_FILTER_LINES, _FILTER_LENGTH = _core.launch["filter_lines"], _core.launch["filter_length"]
+_FILTER_STRIDE = _core.launch["filter_stride"]
 _EVALUATION_PARTS = 512  # of the sums of an adjoint ...
 _LARGEST_SUMS = 8_000_000  # ... which have at most so many numbers
 _GRID_ORDER = 3
@@ -189,7 +188,7 @@ class _Call:
         self.kernel_axes = _kernel_axes(axes)
         one_map = axes * (axes + 1)
         self.map_size = one_map if maps is not None and maps.size > one_map else 0
-        inner, (second, third) = _TILE_ROWS.get(axes, _MANY_ROWS)
+        inner, second, third = _core.tiles[self.kernel_axes]
         self.tiles = -(-self.output[-1] // inner)
         steps = (*(1,) * max(0, axes - 3), *((third,) if axes > 2 else ()), *((second,) if axes > 1 else ()))
         self.row_blocks = items * math.prod(-(-m // step) for m, step in zip(self.output[:-1], steps, strict=True))
@@ -221,7 +220,7 @@ class _Call:
     def launch(self, kernel: str, blocks: int, *arguments: Any) -> None:
         """Launch a kernel that visits voxels, unless there are none."""
         if blocks:
-            _launch(kernel, blocks, _THREADS, self.geometry, *arguments)
+            _launch(kernel, blocks, _TILE_THREADS, self.geometry, *arguments)
 
     @property
     def paths(self) -> tuple[Any, ...]:
@@ -412,7 +411,7 @@ def _filtered(
 def _filter_memory(order: int, arithmetic: int, length: int = _FILTER_LENGTH) -> int:
     """Count the bytes that a block filters in."""
     rows = length + 2 * _core.block_margin(order, arithmetic)
-    return int(rows * (_FILTER_LINES + 1) * _NUMPY_TYPES[arithmetic].itemsize)
+    return int(rows * _FILTER_STRIDE * _NUMPY_TYPES[arithmetic].itemsize)
 
 
 def _pull(job: Job, coefficients: Array, output: Array) -> None:

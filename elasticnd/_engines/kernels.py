@@ -26,6 +26,7 @@ FILES = (
     "geometry.hpp",
     "dtypes.hpp",
     "grid.hpp",
+    "launch.hpp",
     "affine.hpp",
     "prefilter.hpp",
     "tile.cuh",

@@ -6,6 +6,7 @@
 #include "bindings/bindings.hpp"
 #include "bindings/xla.hpp"
 #include "elasticnd/boundary.hpp"
+#include "elasticnd/launch.hpp"
 #include "elasticnd/prefilter.hpp"
 
 namespace elasticnd {
@@ -32,6 +33,25 @@ py::list traits() {
                                   of.ends_at_last_voxel));
     }
     return all;
+}
+
+// What a block of threads works on, for so many axes.
+template <int AXES>
+py::tuple tile() {
+    using Tile = common::Tile<AXES>;
+    return py::make_tuple(Tile::inner, Tile::second, Tile::third);
+}
+
+py::dict launch() {
+    py::dict numbers;
+    numbers["flat_threads"] = common::flat_threads;
+    numbers["tile_threads"] = common::tile_threads;
+    numbers["evaluation_threads"] = common::evaluation_threads;
+    numbers["filter_threads"] = common::filter_threads;
+    numbers["filter_lines"] = common::filter_lines;
+    numbers["filter_length"] = common::filter_length;
+    numbers["filter_stride"] = common::filter_stride;
+    return numbers;
 }
 
 py::dict geometry_layout() {
@@ -79,6 +99,8 @@ void bind_introspection(py::module_& module) {
                                                : common::block_margin<float>(order);
         },
         py::arg("order"), py::arg("arithmetic"), "Samples beyond a block of coefficients that these depend on.");
+    module.attr("launch") = launch();
+    module.attr("tiles") = py::make_tuple(tile<0>(), tile<1>(), tile<2>(), tile<3>());
     module.def("geometry_layout", geometry_layout, "Size of Geometry, and offset and size of each of its fields.");
     module.def("get_num_threads", get_threads, "How many threads a call may use.");
     module.def("set_num_threads", set_threads, py::arg("threads"), "Sets how many threads a call may use.");
