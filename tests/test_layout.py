@@ -315,6 +315,6 @@ def test_specifications_of_other_rotations_have_other_hashes():
     """Caches look them up by their hash: equal ones would be compared with one another at every call."""
     images = (_spec.ArrayInfo((9, 8), "float32"),)
     grid = _spec.ArrayInfo((2, 3, 3), "float64")
-    options = dict(order=3, mode="mirror", cval=0, crop=None, prefilter=True, axis=None)
-    specs = [_spec.normalize(images, grid, None, "X", rotate=angle, zoom=1.1, **options) for angle in range(200)]
+    options = _spec.Options(mode="mirror", zoom=1.1)
+    specs = [_spec.normalize(images, grid, None, "X", options._replace(rotate=angle)) for angle in range(200)]
     assert len({hash(spec) for spec in specs}) == 200

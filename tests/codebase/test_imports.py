@@ -25,6 +25,7 @@ LAYERS = (
     ("_engines",),
     ("_spec",),
     ("_affine", "_geometry", "_labels", "_numbers"),
+    ("_modes",),
     ("_config", "_dtypes", "_errors", "_extras", "_floating_point", "_types"),
 )
 

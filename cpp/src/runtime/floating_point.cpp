@@ -9,7 +9,22 @@
 
 namespace elasticnd {
 
-#if defined(__SSE__) || defined(_M_X64)
+#if defined(__SSE__) && defined(__GNUC__)
+
+// Of the vector unit, and in the upper half of the x87 unit, in which libraries compute their long doubles.
+uint64 floating_point_state() {
+    unsigned short control;
+    __asm__ __volatile__("fnstcw %0" : "=m"(control));
+    return _mm_getcsr() | static_cast<uint64>(control) << 32;
+}
+void set_floating_point_state(uint64 state) {
+    const auto control = static_cast<unsigned short>(state >> 32);
+    __asm__ __volatile__("fldcw %0" : : "m"(control));
+    _mm_setcsr(static_cast<unsigned>(state));
+}
+uint64 default_floating_point_state() { return 0x037f00001f80; }  // all exceptions masked
+
+#elif defined(__SSE__) || defined(_M_X64)
 
 uint64 floating_point_state() { return _mm_getcsr(); }
 void set_floating_point_state(uint64 state) { _mm_setcsr(static_cast<unsigned>(state)); }
