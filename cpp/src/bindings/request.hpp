@@ -113,7 +113,7 @@ struct EvaluationRequest {
     EvaluationRequest(const Geometry& geometry, int order, int64 items, const Numbers& positions);
     Evaluation evaluation;
     int64 derivatives = 1;  // of the order, for each component
-    int64 points;       // numbers in the control grids
+    int64 points;           // numbers in the control grids
 };
 
 }  // namespace elasticnd
