@@ -211,7 +211,7 @@ def _one_or_all(values: Sequence[T]) -> T | list[T]:
 
 def _stored(cval: float, mode: str, pair: Pair, image: Image) -> float:
     """Return the element that stands for a value in a file; 0 in the modes that do not use it."""
-    if not MODES[mode].traits.has_constant:
+    if mode in MODES and not MODES[mode].traits.has_constant:
         return 0
     try:
         return values.element_of(cval, image)

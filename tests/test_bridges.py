@@ -36,7 +36,7 @@ FORM = re.compile(r"[A-Za-z_]+(\[[^\]]*\])?: got .*, expected .*", re.DOTALL)
 
 def test_parts_of_bridges_have_their_names():
     modules = {module.name for module in pkgutil.iter_modules(_bridges.__path__)}
-    shared = {"blocks", "operations"}
+    shared = {"blocks", "contract", "operations"}
     assert modules >= BRIDGES
     assert all(name.partition("_")[0] in BRIDGES for name in modules - BRIDGES - shared)
 

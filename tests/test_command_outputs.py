@@ -25,6 +25,14 @@ def pairs_in(folder, suffixes):
     return files
 
 
+@pytest.fixture(autouse=True)
+def _interruptible():
+    """Take SIGINT as a terminal's programs do, also where the tests run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(params=["links", "no links"])
 def with_links(request, monkeypatch):
     """File systems with hard links and without."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import shutil
+import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +61,13 @@ def _library() -> Any:
         raise CommandError(
             f"{NAME} needs a newer zarr than {zarr.__version__}, and Python 3.11: pip install 'zarr>=3.1'"
         )
-    # After an error it leaves tasks behind, of which asyncio would report each, though the error itself was raised.
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
+    _quiet_asyncio()
     return zarr
+
+
+@lru_cache(maxsize=1)
+def _quiet_asyncio() -> None:
+    """Keep asyncio from reporting the tasks that the library leaves behind after an error, which itself was raised."""
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
+    if not sys.flags.dev_mode:  # those that Python drops when it ends, too
+        atexit.register(setattr, sys, "unraisablehook", lambda _: None)
