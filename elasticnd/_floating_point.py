@@ -41,6 +41,6 @@ def in_default_state(function: Callable[Arguments, Result]) -> Callable[Argument
 
 
 def _is_recorded() -> bool:
-    """Tell whether PyTorch's compiler reads the code: what it records is computed later."""
+    """Check whether PyTorch's compiler reads the code: what it records is computed later."""
     torch = sys.modules.get("torch")
     return torch is not None and hasattr(torch, "compiler") and bool(torch.compiler.is_compiling())

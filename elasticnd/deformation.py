@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import sys
 import zipfile
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from . import _affine, _apply, _labels, _spec
 from ._bridges import eager
-from ._bridges.contract import Bridge, LinearAlgebra
+from ._bridges.contract import Bridge
 from ._errors import describe, reject_type, reject_value
 from ._floating_point import in_default_state
+from ._positions import Positions, determinant
 from ._routes import bridge_of
 from ._types import Array, Axes, Images, Numbers, NumpyArray, Rotation, Seed, Unchecked, Zoom
 
@@ -460,16 +460,16 @@ class Deformation:
         """
         matrices, at = self._jacobian(f, crop)
         algebra = at.bridge.algebra(matrices)
-        volume = _determinant(algebra, matrices)
+        volume = determinant(algebra, matrices)
         if relative:
             inverse = self._inverse_map(at.bridge, at.points)
             if inverse is not None:
-                volume = volume / _determinant(algebra, inverse[..., :-1])
+                volume = volume / determinant(algebra, inverse[..., :-1])
         if f is not None:
             return algebra.reshaped(volume, (*self.batch_shape, *at.lead))
         return algebra.reshaped(volume, (*self.batch_shape, *at.window.shape))
 
-    def _jacobian(self, f: Array, crop: Sequence[slice] | None) -> tuple[Array, _At]:
+    def _jacobian(self, f: Array, crop: Sequence[slice] | None) -> tuple[Array, Positions]:
         if f is not None and crop is not None:
             reject_value("crop", describe(crop), "None, since positions f are given")
         at = self._at_voxels(crop) if f is None else self._at(f)
@@ -481,8 +481,8 @@ class Deformation:
         shape = (*inverse.shape[:-2], 1, self.ndim, self.ndim)
         return slopes + algebra.reshaped(inverse[..., :-1], shape), at
 
-    def _at(self, f: Array) -> _At:
-        """Take positions, in their own framework, or in that of the displacement where they are NumPy's."""
+    def _at(self, f: Array) -> Positions:
+        """Convert positions: to their own framework, or to that of the displacement where they are NumPy's."""
         f = _labels.unlabelled(f)
         bridge = _bridge_of_small("f", f)
         if bridge is eager:
@@ -490,16 +490,16 @@ class Deformation:
         like = None if isinstance(self._displacement, np.ndarray) else self._displacement
         positions = bridge.small_array("f", f, like)
         points = bridge.small_array("displacement", self._displacement, positions)
-        return _At.of(self, bridge, points, positions)
+        return Positions.of(self._shape, bridge, points, positions)
 
-    def _at_voxels(self, crop: Sequence[slice] | None) -> _At:
+    def _at_voxels(self, crop: Sequence[slice] | None) -> Positions:
         bridge = bridge_of("displacement", self._displacement)
         spec = _spec.normalize_field(bridge.info(self._displacement), self._shape, crop)
         ranges = [np.arange(part.start, part.stop, dtype=np.float64) for part in spec.window.slices]
         voxels = np.stack(np.meshgrid(*ranges, indexing="ij"), -1).reshape(*(1,) * len(spec.batch), -1, self.ndim)
         positions = bridge.small_array("f", voxels, self._displacement)
         positions = bridge.algebra(positions).converted(positions, self._displacement)
-        return _At.of(self, bridge, self._displacement, positions)._replace(window=spec.window)
+        return Positions.of(self._shape, bridge, self._displacement, positions)._replace(window=spec.window)
 
     def _inverse_map(self, bridge: Bridge, like: Array) -> Array:
         """Return T⁻¹ as [L | t], (n, n + 1) or one for each batch item; None where it is the identity."""
@@ -634,46 +634,6 @@ def _register_with_jax() -> None:
     )
 
 
-class _At(NamedTuple):
-    """Positions on the control grids of a deformation, in one framework."""
-
-    bridge: Bridge
-    spec: _spec.PointsSpec
-    points: Array  # displacements of the control points
-    positions: Array  # (B..., count, n)
-    lead: _spec.Shape  # shape of the positions, without batch axes and components
-    window: _spec.Window = _spec.Window((), ())  # whose voxels they are
-
-    @classmethod
-    def of(cls, deformation: Deformation, bridge: Bridge, points: Array, positions: Array) -> _At:
-        """Check positions, (B..., ..., n), and give them one axis for all that are of a batch item."""
-        batch, n = deformation.batch_shape, deformation.ndim
-        info = bridge.info(positions)
-        shape = info.shape
-        fits = len(shape) > len(batch) and shape[-1] == n
-        if not fits or any(own not in (1, size) for own, size in zip(shape, batch, strict=False)):
-            leading = "".join(f"{size}, " for size in batch)
-            reject_value("f", f"shape {shape}", f"({leading}..., {n}), the components last")
-        _spec.check_real("f", info)
-        lead = shape[len(batch) : -1]
-        count = math.prod(lead)
-        algebra = bridge.algebra(positions)
-        positions = algebra.reshaped(positions, (*shape[: len(batch)], count, n))
-        if shape[: len(batch)] != batch:
-            positions = algebra.broadcast(positions, (*batch, count, n))
-        spec = _spec.PointsSpec(batch, deformation.shape, deformation.grid_shape, count)
-        return cls(bridge, spec, algebra.converted(points, positions), positions, lead)
-
-    def evaluate(self, order: int) -> Array:
-        """Compute the derivatives of the displacement of an order."""
-        return self.bridge.evaluate(self.spec, order, self.points, self.positions)
-
-    def reshaped(self, values: Array, tail: _spec.Shape) -> Array:
-        """Give values the shape in which the positions came, with as many axes more."""
-        shape = (*self.spec.batch, *self.lead, self.spec.axes, *tail)
-        return self.bridge.algebra(values).reshaped(values, shape)
-
-
 def _bridge_of_small(argument: str, value: Unchecked) -> Bridge:
     """Return the bridge of a small array; nested lists are NumPy's."""
     return eager if isinstance(value, (list, tuple)) else bridge_of(argument, value)
@@ -696,26 +656,6 @@ def _check_values(bridge: Bridge, matrix: Array, n: int) -> None:
 
 def _as_matrix(matrix: Array) -> _spec.Matrix:
     return tuple(map(tuple, matrix.tolist()))
-
-
-def _determinant(algebra: LinearAlgebra, matrices: Array) -> Array:
-    """Compute determinants of (..., n, n): of up to three axes by their formula."""
-    n = matrices.shape[-1]
-    if n > 3:
-        return algebra.determinant(matrices)
-    entry = [[matrices[..., i, j] for j in range(n)] for i in range(n)]
-    if n == 1:
-        return entry[0][0]
-
-    def minor(rows: tuple[int, int], columns: tuple[int, int]) -> Array:
-        (i, k), (j, l) = rows, columns
-        return entry[i][j] * entry[k][l] - entry[i][l] * entry[k][j]
-
-    if n == 2:
-        return minor((0, 1), (0, 1))
-    return (
-        entry[0][0] * minor((1, 2), (1, 2)) - entry[0][1] * minor((1, 2), (0, 2)) + entry[0][2] * minor((1, 2), (0, 1))
-    )
 
 
 def _in_memory(argument: str, array: Array) -> NumpyArray:

@@ -13,7 +13,7 @@ __all__ = ["Engine", "Floats", "Job", "Motion", "engine_of", "is_cupy"]
 
 
 def is_cupy(array: Any) -> bool:
-    """Tell whether an array is one of CuPy."""
+    """Check whether an array is one of CuPy."""
     return type(array) is not np.ndarray and array_api_compat.is_cupy_array(array)
 
 

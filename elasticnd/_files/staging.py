@@ -69,7 +69,7 @@ def _put(place: Path, target: Path, undo: ExitStack) -> None:
 
 
 def _set_aside(target: Path, aside: Path) -> None:
-    """Give a file a second name, so that there always is one of the first; or rename it, as folders."""
+    """Link a file to a second name, so that there always is one of the first; or rename it, as folders."""
     with suppress(OSError):  # folders, and file systems without links
         os.link(target, aside)
         return

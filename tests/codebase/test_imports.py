@@ -18,7 +18,7 @@ LAYERS = (
     ("_named",),
     ("_api", "deformation"),
     ("_apply",),
-    ("_routes",),
+    ("_positions", "_routes"),
     ("_bridges",),
     ("_texts",),
     ("_rules", "_operators"),
