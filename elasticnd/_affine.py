@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ._coerce import as_number, as_numbers, check_constant, is_sequence
 from ._errors import describe, reject_type, reject_value
-from ._numbers import as_number, as_numbers, check_constant, is_sequence
 from ._types import Unchecked
 
 Floats = NDArray[np.float64]
@@ -99,7 +99,7 @@ def zoom_factors(zoom: Unchecked, n: int) -> Floats:
     return factors
 
 
-def inverse_rotation_and_zoom(rotate: Unchecked, zoom: Unchecked, output: Sequence[int]) -> Floats | None:
+def inverse_rotation_zoom(rotate: Unchecked, zoom: Unchecked, output: Sequence[int]) -> Floats | None:
     """Invert "zoom, then rotate, about the centre of the patch", as [M | t]; None without either."""
     if rotate is None and zoom is None:
         return None

@@ -37,6 +37,11 @@ def name_of(dtype: np.dtype[Any]) -> str:
     return dtype.name
 
 
+def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return a dtype in the byte order of this machine."""
+    return dtype if dtype.isnative else dtype.newbyteorder("=")
+
+
 def element(value: Any, name: str) -> bytes:
     """Give the bytes of an element; infinity for a value that the type cannot hold."""
     with np.errstate(over="ignore"):
@@ -50,7 +55,7 @@ def element(value: Any, name: str) -> bytes:
     return np.uint16((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).tobytes()
 
 
-def real_part(name: str) -> str:
+def real_component(name: str) -> str:
     """Name the type of the real numbers that elements consist of."""
     return COMPLEX_PARTS.get(name, name)
 
@@ -63,7 +68,7 @@ _LARGEST_SINGLE_GAIN = 25.0
 
 def arithmetic(name: str, order: int, axes: int) -> str:
     """Name the type in which an image is computed: float32 or float64."""
-    single = real_part(name) not in _WIDE and _GAIN[order] ** axes <= _LARGEST_SINGLE_GAIN
+    single = real_component(name) not in _WIDE and _GAIN[order] ** axes <= _LARGEST_SINGLE_GAIN
     return "float32" if single else "float64"
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _api
-from ._affine import inverse_rotation_and_zoom
+from ._affine import inverse_rotation_zoom
 
 Floats = NDArray[np.float64]
 
@@ -54,7 +54,7 @@ def affine_on_level(
     rotate: object, zoom: object, first: Sequence[int], factor: Floats, offset: Floats
 ) -> Floats | None:
     """Return rotation and zoom about the centre of the first level as a forward affine matrix in voxels of another."""
-    inverse = inverse_rotation_and_zoom(rotate, zoom, first)
+    inverse = inverse_rotation_zoom(rotate, zoom, first)
     if inverse is None:
         return None
     n = len(first)

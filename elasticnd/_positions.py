@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from ._bridges.contract import Bridge, LinearAlgebra
+from ._autodiff.framework import LinearAlgebra
+from ._bridges.contract import Bridge
 from ._errors import reject_value
-from ._spec import PointsSpec, Shape, Window, check_real
+from ._spec import EvaluationSpec, Shape, Window, check_real
 from ._types import Array
 
 
@@ -15,7 +16,7 @@ class Positions(NamedTuple):
     """Positions on the control grids of a deformation, in one framework."""
 
     bridge: Bridge
-    spec: PointsSpec
+    spec: EvaluationSpec
     points: Array  # displacements of the control points
     positions: Array  # (B..., count, n)
     lead: Shape  # shape of the positions, without batch axes and components
@@ -41,7 +42,7 @@ class Positions(NamedTuple):
         if shape[: len(batch)] != batch:
             positions = algebra.broadcast(positions, (*batch, count, n))
         grid_shape = tuple(int(extent) for extent in points.shape[-n:])
-        spec = PointsSpec(batch, frame, grid_shape, count)
+        spec = EvaluationSpec(batch, frame, grid_shape, count)
         return cls(bridge, spec, algebra.converted(points, positions), positions, lead)
 
     def evaluate(self, order: int) -> Array:

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 
 from . import _dtypes
-from ._affine import inverse_rotation_and_zoom
+from ._affine import inverse_rotation_zoom
+from ._coerce import as_index, as_indices, as_numbers, as_real, is_sequence
 from ._errors import describe, reject_type, reject_value
 from ._geometry import MAX_AXES, MAX_ORDER
 from ._modes import MODES, Mode
-from ._numbers import as_index, as_indices, as_numbers, as_real, is_sequence
 from ._types import Unchecked
 
 _LONGEST_AXIS = 2**48  # leaves room for all arithmetic on positions and offsets
@@ -93,7 +93,7 @@ class ImageSpec:
         """Put an axis that is not deformed before the others."""
         return replace(self, shape=(size, *self.shape), axes=tuple(axis + 1 for axis in self.axes))
 
-    def real_part(self, part: int) -> ImageSpec:
+    def real_component(self, part: int) -> ImageSpec:
         """Describe the real (0) or imaginary (1) part of a complex image; a real image is its own part 0."""
         if not isinstance(self.cval, tuple):
             return self
@@ -119,12 +119,12 @@ class DeformSpec:
     images: tuple[ImageSpec, ...]
     batch: Shape
     extent: Shape  # of the frame, and so of the images along their deformed axes
-    points: Shape
+    grid_shape: Shape
     window: Window  # what is computed
     origin: Shape  # voxel of the frame from which affine maps count
     has_affine: bool
     affine_batched: bool
-    inverse_rotation_and_zoom: Matrix | None
+    inverse_rotation_zoom: Matrix | None
     roi: Window | None = None  # what there is of the images; None: all
 
     def __hash__(self) -> int:
@@ -133,8 +133,8 @@ class DeformSpec:
 
     @cached_property
     def _hash(self) -> int:
-        fields = (self.images, self.batch, self.extent, self.points, self.window, self.origin, self.roi)
-        return hash((*fields, self.inverse_rotation_and_zoom))  # else random rotations would all have one
+        fields = (self.images, self.batch, self.extent, self.grid_shape, self.window, self.origin, self.roi)
+        return hash((*fields, self.inverse_rotation_zoom))  # else random rotations would all have one
 
     def __getstate__(self) -> dict[str, Unchecked]:
         """Leave the hash out, which another process would not find the same."""
@@ -146,9 +146,9 @@ class DeformSpec:
         return len(self.extent)
 
     @property
-    def fixed_linear(self) -> Matrix | None:
+    def inverse_rotation_zoom_linear(self) -> Matrix | None:
         """Give the linear part of the inverse of rotation and zoom."""
-        matrix = self.inverse_rotation_and_zoom
+        matrix = self.inverse_rotation_zoom
         return None if matrix is None else tuple(row[:-1] for row in matrix)
 
     def only(self, image: ImageSpec) -> DeformSpec:
@@ -175,9 +175,9 @@ class DeformSpec:
         return replace(self, images=tuple(image.with_leading_axis(size) for image in self.images))
 
     @property
-    def points_shape(self) -> Shape:
+    def displacement_shape(self) -> Shape:
         """Give the shape of the displacement of the control points."""
-        return (*self.batch, self.axes, *self.points)
+        return (*self.batch, self.axes, *self.grid_shape)
 
     @property
     def field_shape(self) -> Shape:
@@ -198,18 +198,18 @@ class DeformSpec:
 
 
 @dataclass(frozen=True)
-class PointsSpec:
+class EvaluationSpec:
     """An evaluation of control grids at positions, as many for each batch item."""
 
     batch: Shape
     extent: Shape  # of the frame
-    points: Shape
+    grid_shape: Shape
     count: int
 
     images = ()
     has_affine = False
     affine_batched = False
-    fixed_linear = None
+    inverse_rotation_zoom_linear = None
 
     @property
     def axes(self) -> int:
@@ -217,15 +217,15 @@ class PointsSpec:
         return len(self.extent)
 
     @property
-    def points_shape(self) -> Shape:
+    def displacement_shape(self) -> Shape:
         """The shape of the displacement of the control points."""
-        return (*self.batch, self.axes, *self.points)
+        return (*self.batch, self.axes, *self.grid_shape)
 
     def values_shape(self, order: int) -> Shape:
         """Return the shape of the derivatives of an order."""
         return (*self.batch, self.count, self.axes, *(self.axes,) * order)
 
-    def with_batch_axis(self, size: int, affine_batched: bool = False) -> PointsSpec:
+    def with_batch_axis(self, size: int, affine_batched: bool = False) -> EvaluationSpec:
         """Return the specification with one batch axis more before the others."""
         return replace(self, batch=(size, *self.batch))
 
@@ -276,7 +276,7 @@ def _normalize(
     points = _grid_points(displacement, batch, extent)
     window = _normalize_crop(options.crop, extent)
     centred_in = extent if options.about_frame else window.shape
-    inverse = inverse_rotation_and_zoom(options.rotate, options.zoom, centred_in)
+    inverse = inverse_rotation_zoom(options.rotate, options.zoom, centred_in)
     about_patch = not options.about_frame and (affine is not None or inverse is not None)
     orders = _per_image("order", options.order, len(images))
     modes = _per_image("mode", options.mode, len(images))
@@ -298,12 +298,12 @@ def _normalize(
         ),
         batch=batch,
         extent=extent,
-        points=points,
+        grid_shape=points,
         window=window,
         origin=window.start if about_patch else (0,) * len(extent),
         has_affine=affine is not None,
         affine_batched=check_affine(affine, batch, len(extent)),
-        inverse_rotation_and_zoom=None if inverse is None else tuple(map(tuple, inverse.tolist())),
+        inverse_rotation_zoom=None if inverse is None else tuple(map(tuple, inverse.tolist())),
     )
 
 

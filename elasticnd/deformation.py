@@ -503,7 +503,7 @@ class Deformation:
 
     def _inverse_map(self, bridge: Bridge, like: Array) -> Array:
         """Return T⁻¹ as [L | t], (n, n + 1) or one for each batch item; None where it is the identity."""
-        fixed = _affine.inverse_rotation_and_zoom(self._rotate, self._zoom, self._shape)
+        fixed = _affine.inverse_rotation_zoom(self._rotate, self._zoom, self._shape)
         algebra = bridge.algebra(like)
         if self._affine is None:
             return None if fixed is None else algebra.constant(fixed, like)

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from . import _named
+from . import _namespaces
 
 __all__ = ["deform_grid", "deform_random_grid", "dense_displacement"]
 
-deform_grid, deform_random_grid, dense_displacement = _named.functions(jnp.asarray)
+deform_grid, deform_random_grid, dense_displacement = _namespaces.functions(jnp.asarray)

@@ -20,11 +20,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from . import _named
+from . import _namespaces
 
 __all__ = ["deform_grid", "deform_random_grid", "dense_displacement"]
 
-deform_grid, deform_random_grid, dense_displacement = _named.functions(tf.convert_to_tensor)
+deform_grid, deform_random_grid, dense_displacement = _namespaces.functions(tf.convert_to_tensor)
 
 
 def __getattr__(name: str) -> Any:

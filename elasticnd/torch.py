@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from . import _named, _spec
+from . import _namespaces, _spec
 from ._api import deform_grid as _deform_grid
 from ._errors import reject_value
 
@@ -31,7 +31,7 @@ def _as_tensor(values: Any) -> torch.Tensor:
     return values if isinstance(values, torch.Tensor) else torch.as_tensor(values)
 
 
-deform_grid, deform_random_grid, dense_displacement = _named.functions(_as_tensor)
+deform_grid, deform_random_grid, dense_displacement = _namespaces.functions(_as_tensor)
 
 
 class ElasticDeform(torch.nn.Module):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from elasticnd import _operators
+from elasticnd._autodiff import compute
 from elasticnd._engines import cuda, kernels
 
 ROOT = Path(__file__).parent.parent
@@ -78,13 +78,13 @@ class HostDevice:
 def installed(device=None, *, sanitize=False):
     """Let the CUDA kernels on the host compute on NumPy arrays, instead of the core."""
     device = device or HostDevice(SANITIZE if sanitize else ())
-    before = _operators.engine_of, cuda.device
-    _operators.engine_of, cuda.device = lambda array: cuda, lambda: device
+    before = compute.engine_of, cuda.device
+    compute.engine_of, cuda.device = lambda array: cuda, lambda: device
     cuda._tables.cache_clear()
     cuda._constant.cache_clear()
     try:
         yield device
     finally:
-        _operators.engine_of, cuda.device = before
+        compute.engine_of, cuda.device = before
         cuda._tables.cache_clear()
         cuda._constant.cache_clear()

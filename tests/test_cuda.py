@@ -18,9 +18,10 @@ import pytest
 from tables import DOUBLE, FLOATS, INTEGERS, MODES, ORDERS, SINGLE, values
 
 import elasticnd
-from elasticnd import _core, _operators, _spec
+from elasticnd import _core, _spec
+from elasticnd._autodiff import compute, operators
+from elasticnd._autodiff.operators import Operands, Operator
 from elasticnd._engines import cuda, kernels
-from elasticnd._operators import Operands, Operator
 
 pytestmark = pytest.mark.skipif(not host_device.COMPILER, reason="no g++ on the path")
 
@@ -61,8 +62,8 @@ def test_modes(order, mode, rng):
 @pytest.mark.parametrize("axes", [1, 2, 3, 4])
 def test_evaluations(axes, order, rng):
     extent, points = (9, 7, 5, 6)[:axes], (3, 1, 4, 2)[:axes]
-    spec = _spec.PointsSpec((2,), extent, points, 700)
-    geometry = _operators.points_geometry(spec)
+    spec = _spec.EvaluationSpec((2,), extent, points, 700)
+    geometry = compute.evaluation_geometry(spec)
     values = rng.normal(size=(2, axes, *points))
     positions = rng.uniform(-1, 2, (2, 700, axes)) * np.array(extent)
     positions[1, 3, 0] = np.nan
@@ -198,8 +199,8 @@ def test_gradients_of_axes(axes, rng):
 
 
 @pytest.mark.parametrize("crop", [None, (slice(2, 9), slice(1, 11))])
-@pytest.mark.parametrize("verb", ["sample", "scatter", "displace", "displace_adjoint"])
-def test_operators_along_directions(verb, crop, rng):
+@pytest.mark.parametrize("verb", ["sample", "sample_adjoint", "displace", "displace_adjoint"])
+def test_operators_along_tangents(verb, crop, rng):
     """What derivatives of higher order, and those in forward mode, are made of; for patches of a frame's map too."""
     image = rng.random((2, 13, 12))
     points, change = rng.uniform(-1, 1, (2, 2, 3, 4)), rng.uniform(-0.1, 0.1, (2, 2, 3))
@@ -209,14 +210,14 @@ def test_operators_along_directions(verb, crop, rng):
     if verb.startswith("displace"):
         field = rng.random(spec.field_shape)
         operator = Operator(spec, verb)
-        operands = Operands(motion=(points[0],)) if verb == "displace" else Operands(gradient=field)
+        operands = Operands(transform=(points[0],)) if verb == "displace" else Operands(gradient=field)
     else:
-        wants = verb == "scatter"
-        operator = Operator(spec, verb, directions=2, wants_image=wants, wants_motion=wants)
-        directions = tuple(zip(points, change, strict=True))
+        wants = verb == "sample_adjoint"
+        operator = Operator(spec, verb, tangents=2, wants_image=wants, wants_transform=wants)
+        tangents = tuple(zip(points, change, strict=True))
         weight = rng.random(spec.output_shape(spec.images[0]))
-        operands = Operands(weight if wants else None, image, (points[0], MATRIX), directions)
-    run = partial(_operators.run, operator, spec, operands)
+        operands = Operands(weight if wants else None, image, (points[0], MATRIX), tangents)
+    run = partial(compute.run, operator, spec, operands)
     for one, other in zip(on_cuda(run), run(), strict=True):
         agree(np.asarray(one), other, DOUBLE)
 
@@ -337,15 +338,15 @@ def test_buffers_of_xla(monkeypatch, rng):
     spec = _spec.normalize((infos[0],), infos[1], None, "X", options)
     for operator in (
         Operator(spec, "sample"),
-        Operator(spec, "scatter", wants_image=True, wants_motion=True),
+        Operator(spec, "sample_adjoint", wants_image=True, wants_transform=True),
         Operator(spec, "displace"),
     ):
         operands = Operands(image, image, (points,))
-        flat = _operators.flattened(operator, operands)
+        flat = operators.flatten(operator, operands)
         run = jax.jit(partial(bridge._call_on_buffers, operator))
         with host_device.installed():
             ours = [np.asarray(result) for result in run(*flat)]
-        for one, other in zip(ours, _operators.run(operator, spec, operands), strict=True):
+        for one, other in zip(ours, compute.run(operator, spec, operands), strict=True):
             agree(one, other, DOUBLE)
 
 
@@ -364,8 +365,8 @@ def test_jax_is_lowered_to_buffers_on_cuda(monkeypatch):
 
 BRIDGED = [
     Operator(None, "sample"),
-    Operator(None, "scatter", wants_image=True),
-    Operator(None, "scatter", wants_image=True, wants_motion=True),
+    Operator(None, "sample_adjoint", wants_image=True),
+    Operator(None, "sample_adjoint", wants_image=True, wants_transform=True),
     Operator(None, "displace"),
 ]
 
@@ -376,7 +377,7 @@ def bridged_call(operator, dtype, rng):
     options = _spec.Options(mode="mirror", cval=0.3)
     shape = _spec.ArrayInfo(image.shape, np.dtype(dtype).name), _spec.ArrayInfo(points.shape, "float64")
     spec = _spec.normalize((shape[0],), shape[1], None, "X", options)
-    return operator._replace(call=spec), _operators.flattened(
+    return operator._replace(call=spec), operators.flatten(
         operator._replace(call=spec), Operands(image, image, (points,))
     )
 
@@ -419,11 +420,9 @@ def test_tensors_of_tensorflow(operator, dtype, monkeypatch, rng):
     monkeypatch.setattr(bridge._Capsule, "__dlpack_device__", lambda self: (1, 0))
     operator, flat = bridged_call(operator, dtype, rng)
     tensors = [framework.array(array) for array in flat]
-    dtypes = [like.dtype for like in _operators.likes(operator, _operators.structured(operator, tensors))]
+    dtypes = [like.dtype for like in operators.likes(operator, operators.unflatten(operator, tensors))]
     ours = on_cuda(bridge._run_on_gpu, operator, dtypes, *tensors)
-    for one, other in zip(
-        ours, _operators.run(operator, operator.call, _operators.structured(operator, flat)), strict=True
-    ):
+    for one, other in zip(ours, compute.run(operator, operator.call, operators.unflatten(operator, flat)), strict=True):
         agree(framework.to_numpy(one), other.astype(one.dtype.as_numpy_dtype), tolerance(dtype))
 
 

@@ -7,7 +7,7 @@ import pytest
 from tables import MODES
 
 from elasticnd._dtypes import CODES
-from elasticnd._engines import Job, Motion, cpu
+from elasticnd._engines import Job, Transform, cpu
 from elasticnd._geometry import make_geometry, with_derivative
 from elasticnd._modes import MODES as MODE_NUMBERS
 
@@ -33,7 +33,7 @@ def job_of(order, mode, derivative, beyond=0.3):
 
 def values(image, job, points):
     output = np.empty(SHAPE)
-    cpu.sample(job, image, Motion(points), output)
+    cpu.sample(job, image, Transform(points), output)
     return output
 
 
@@ -77,14 +77,14 @@ def test_derivatives_beyond_the_order_are_zero(order, rng):
 @pytest.mark.parametrize("derivative", DERIVATIVES, ids=str)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
-def test_scatter_is_the_transpose_of_every_derivative(order, mode, derivative, rng):
+def test_sample_adjoint_is_the_transpose_of_every_derivative(order, mode, derivative, rng):
     job = job_of(order, mode, derivative, beyond=0)  # a constant beyond the border is no part of the linear map
     image = rng.standard_normal(SHAPE)
     points = rng.uniform(-5, 5, (2, 1, 1))
     output = values(image, job, points)
     weight = rng.standard_normal(SHAPE)
     pulled = np.empty(SHAPE)
-    cpu.scatter(job, weight, None, Motion(points), pulled)
+    cpu.sample_adjoint(job, weight, None, Transform(points), pulled)
     forward, backward = np.vdot(weight, output), np.vdot(pulled, image)
     # The prefilter magnifies up to 2.75 times along each axis, the derivatives up to 4 times each.
     scale = max(1.0, np.abs(output).max()) * (1 + np.abs(pulled).max())

@@ -11,7 +11,7 @@ from scipy import interpolate
 from elasticnd import _core
 from elasticnd._engines import generic
 from elasticnd._geometry import make_geometry
-from elasticnd._spec import PointsSpec
+from elasticnd._spec import EvaluationSpec
 
 
 def geometry_of(extent, points):
@@ -165,7 +165,7 @@ def test_the_generic_engine_agrees(extent, points, order, rng):
     values = rng.normal(0, 3, (2, n, *points))
     positions = rng.uniform(-1.4, 2.4, (2, 7, n)) * np.array(extent)
     positions[0, 0, 0] = np.nan
-    spec = PointsSpec((2,), extent, points, 7)
+    spec = EvaluationSpec((2,), extent, points, 7)
     got = generic.evaluate(array_api_compat.numpy, spec, values, positions, order)
     expected = _core.evaluate(geometry_of(extent, points), values, positions, order)
     np.testing.assert_allclose(got.reshape(expected.shape), expected, rtol=0, atol=1e-11)

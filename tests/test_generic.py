@@ -86,12 +86,12 @@ def spec_of(image, displacement, affine=None, **options):
     return _spec.normalize((infos[0],), infos[1], infos[2], "X", _spec.Options(**options))
 
 
-def sample(library, image, displacement, affine=None, linear=False, **options):
+def sample(library, image, displacement, affine=None, homogeneous=False, **options):
     spec = spec_of(image, displacement, affine, **options)
     given = [array for array in (image, displacement, affine) if array is not None]
 
     def call(image, displacement, affine=None):
-        return generic.sample(library.xp, spec, image, displacement, affine, linear=linear)
+        return generic.sample(library.xp, spec, image, displacement, affine, homogeneous=homogeneous)
 
     return np.asarray(library.compiled(call)(*map(library.array, given)))
 
@@ -233,7 +233,7 @@ def test_positions_that_do_not_exist(library, number, mode, rng):
 @pytest.mark.parametrize("mode", ["constant", "grid-constant"])
 def test_linear_takes_nothing_from_beyond_the_border(library, mode, rng):
     image, displacement = rng.random(9), rng.uniform(-9, 9, (1, 3))
-    got = sample(library, image, displacement, mode=mode, cval=7, linear=True)
+    got = sample(library, image, displacement, mode=mode, cval=7, homogeneous=True)
     np.testing.assert_allclose(got, sample(library, image, displacement, mode=mode, cval=0), rtol=0, atol=DOUBLE)
 
 

@@ -16,8 +16,8 @@ import jax.numpy as jnp  # noqa: E402
 from jax import export  # noqa: E402 - no attribute of an older jax
 from jax.test_util import check_grads  # noqa: E402
 
+from elasticnd._autodiff.operators import Operands, Operator, flatten  # noqa: E402
 from elasticnd._bridges import jax as bridge  # noqa: E402
-from elasticnd._operators import Operands, Operator, flattened  # noqa: E402
 from elasticnd._spec import Options, normalize  # noqa: E402
 
 MATRIX = jnp.asarray([[1.1, 0.1, 0.3], [-0.2, 0.9, 0.2]])
@@ -501,28 +501,27 @@ def test_compiled_core_is_used():
 
 
 @pytest.mark.parametrize(
-    ("order", "mode", "directions"),
+    ("order", "mode", "tangents"),
     [(5, "mirror", 0), (4, "grid-constant", 0), (3, "grid-constant", 1), (3, "mirror", 2)],
 )
-def test_plain_operations_do_the_same(order, mode, directions, rng):
+def test_plain_operations_do_the_same(order, mode, tangents, rng):
     """Every operator, by the core and by operations of JAX."""
     x, d, a = arrays(rng, batch=(2,))
     options = Options(order, mode, 0.3, crop=(slice(1, 6), slice(5)), axis=(1, 2), rotate=20, zoom=1.1)
     infos = map(bridge.info, (x, d, a))
     spec = normalize((next(infos),), next(infos), next(infos), "X", options)
     pairs = tuple(
-        (jnp.asarray(rng.standard_normal(d.shape)), jnp.asarray(rng.standard_normal(a.shape)))
-        for _ in range(directions)
+        (jnp.asarray(rng.standard_normal(d.shape)), jnp.asarray(rng.standard_normal(a.shape))) for _ in range(tangents)
     )
     weight = jnp.asarray(rng.standard_normal((2, 5, 5)))
     for verb, wants in [
         ("sample", {}),
-        ("scatter", {"wants_image": True}),
-        ("scatter", {"wants_image": True, "wants_motion": True}),
+        ("sample_adjoint", {"wants_image": True}),
+        ("sample_adjoint", {"wants_image": True, "wants_transform": True}),
     ]:
         for linear in (False, True):
-            operator = Operator(spec, verb, directions, linear, **wants)
-            flat = flattened(operator, Operands(weight, x, (d, a), pairs))
+            operator = Operator(spec, verb, tangents, linear, **wants)
+            flat = flatten(operator, Operands(weight, x, (d, a), pairs))
             for ours, theirs in zip(
                 jax.jit(partial(bridge._plainly, operator))(*flat), bridge._call(operator, flat), strict=True
             ):

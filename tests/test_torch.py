@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import elasticnd
-from elasticnd import _config, _core, _operators, _spec
+from elasticnd import _config, _core, _spec
+from elasticnd._autodiff import operators
 
 torch = frameworks.get("torch").module
 from elasticnd._bridges import torch_tensors  # noqa: E402 - skipped without PyTorch
@@ -184,13 +185,13 @@ def test_export(rng):
 
 
 OPERATORS = {
-    "sample": _operators.Operator(None, "sample"),
-    "sample along two directions": _operators.Operator(None, "sample", directions=2, linear=True),
-    "gradient of the image": _operators.Operator(None, "scatter", wants_image=True),
-    "gradient of the motion": _operators.Operator(None, "scatter", wants_motion=True),
-    "both gradients": _operators.Operator(None, "scatter", directions=1, wants_image=True, wants_motion=True),
-    "displace": _operators.Operator(None, "displace"),
-    "transpose of displace": _operators.Operator(None, "displace_adjoint"),
+    "sample": operators.Operator(None, "sample"),
+    "sample along two tangents": operators.Operator(None, "sample", tangents=2, homogeneous=True),
+    "gradient of the image": operators.Operator(None, "sample_adjoint", wants_image=True),
+    "gradient of the transform": operators.Operator(None, "sample_adjoint", wants_transform=True),
+    "both gradients": operators.Operator(None, "sample_adjoint", tangents=1, wants_image=True, wants_transform=True),
+    "displace": operators.Operator(None, "displace"),
+    "transpose of displace": operators.Operator(None, "displace_adjoint"),
 }
 LAYOUTS = {
     "C": lambda tensor: tensor,
@@ -226,8 +227,8 @@ def test_operator_check(name, layout, is_batch, rng):
         lay_out(torch.zeros(spec.field_shape, dtype=image.dtype)) if operator.verb == "displace_adjoint" else image
     )
     operator = operator._replace(call=spec)
-    pairs = (motion,) * (1 + operator.directions) if operator.verb != "displace_adjoint" else ((),)
-    flat = _operators.flattened(operator, _operators.Operands(gradient, image, pairs[0], pairs[1:]))
+    pairs = (motion,) * (1 + operator.tangents) if operator.verb != "displace_adjoint" else ((),)
+    flat = operators.flatten(operator, operators.Operands(gradient, image, pairs[0], pairs[1:]))
     program = torch_operator.program_of(operator)
     arguments = ([tensor.detach().requires_grad_() for tensor in flat], list(image.shape), program)
     result = torch.library.opcheck(torch_operator.OPERATOR, arguments)
@@ -255,7 +256,7 @@ def foreign(monkeypatch):
         raise AssertionError("the core has been called")
 
     monkeypatch.setattr(torch_tensors, "is_foreign", lambda tensor: True)
-    return lambda: [monkeypatch.setattr(_core, name, refuse) for name in ("sample", "scatter", "displace")]
+    return lambda: [monkeypatch.setattr(_core, name, refuse) for name in ("sample", "sample_adjoint", "displace")]
 
 
 @pytest.mark.parametrize(("order", "mode"), [(0, "constant"), (1, "wrap"), (3, "grid-constant"), (4, "nearest")])

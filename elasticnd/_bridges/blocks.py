@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _dtypes, _operators
+from .. import _dtypes
+from .._autodiff import compute
 from .._config import sharing_threads
 from .._errors import reject_value
 from .._floating_point import in_default_state
@@ -40,7 +41,7 @@ class Call:
         """Tell where the image's chunks begin, along each deformed axis, and where the last one ends."""
         return [_starts(self.chunks[axis]) for axis in self.spec.images[0].axes]
 
-    def motion(self, items: Slices) -> tuple[Array, Array | None]:
+    def transform(self, items: Slices) -> tuple[Array, Array | None]:
         """Give control grid and matrix of some batch items."""
         batched = self.affine is not None and self.spec.affine_batched
         return self.displacement[items], self.affine[items] if batched and self.affine is not None else self.affine
@@ -130,7 +131,7 @@ def _numbers(chunks: Chunks, axes: Sequence[int]) -> list[Shape]:
 
 def _find_sources(call: Call, outputs: NDArray[np.int64], items: Slices) -> list[tuple[Window, Window]]:
     """Find what each block of the patch reads of the image, for some batch items: voxels, and chunks."""
-    voxels = eager.source_voxels(call.spec, outputs, *call.motion(items))
+    voxels = eager.source_voxels(call.spec, outputs, *call.transform(items))
     chunks = np.empty_like(voxels)
     for axis, bounds in enumerate(call.bounds()):
         start, extent = voxels[:, axis].T
@@ -188,7 +189,7 @@ def deform(call: Call, block: Block, source: Source) -> Array:
     spec = _spec_of(call, block)
     image = _read(call, block, spec, source)
     with sharing_threads():
-        (result,) = eager.forward(spec, [image], *call.motion(block.items))
+        (result,) = eager.forward(spec, [image], *call.transform(block.items))
     return result
 
 
@@ -204,12 +205,12 @@ class Pulled(NamedTuple):
 def pull(call: Call, block: Block, gradient: Array, source: Source | None) -> Pulled:
     """Pull a block's gradient back: to the image and, where that is given, to control grid and matrix."""
     spec = _spec_of(call, block)
-    motion = call.motion(block.items)
+    transform = call.transform(block.items)
     with sharing_threads():
         if source is None:
-            return Pulled(eager.image_vjp(spec, [gradient], *motion)[0], None, None)
+            return Pulled(eager.image_vjp(spec, [gradient], *transform)[0], None, None)
         image = _read(call, block, spec, source)
-        (of_image,), of_displacement, of_affine = eager.vjp(spec, [gradient], [image], *motion)
+        (of_image,), of_displacement, of_affine = eager.vjp(spec, [gradient], [image], *transform)
     return Pulled(of_image, of_displacement, of_affine)
 
 
@@ -227,10 +228,10 @@ def sum_parts(shape: Shape, dtype: np.dtype[Any], overlaps: list[Overlap], pulle
 def fill_value(call: Call) -> Any:
     """Give the value where there is no position, rounded as the core does it."""
     spec = call.spec
-    native = _operators.native(call.dtype)
+    native = _dtypes.native(call.dtype)
     if spec.images[0].is_complex:
         return native.type(complex(*spec.images[0].cval))  # type: ignore[misc]
-    job = _operators.plan_of(spec).job
+    job = compute.plan_of(spec).job
     if spec.images[0].order > 0 and job.arithmetic == _dtypes.CODES["float32"] and native.itemsize < 4:
         rounded = np.float32(job.geometry["fill"])
         return np.frombuffer(_dtypes.element(rounded, spec.images[0].dtype), native)[0]

@@ -5,28 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from .._rules import Algebra
-from .._spec import ArrayInfo, DeformSpec, Options, PointsSpec, Shape
+from .._autodiff.framework import LinearAlgebra
+from .._spec import ArrayInfo, DeformSpec, EvaluationSpec, Options, Shape
 from .._types import Array, NumpyArray, Seed, Unchecked
-
-
-class LinearAlgebra(Algebra, Protocol):
-    """What maps of points need of a framework."""
-
-    def reshaped(self, array: Array, shape: Shape, /) -> Array:
-        """Reshape an array."""
-
-    def reordered(self, array: Array, axes: Shape, /) -> Array:
-        """Permute the axes of an array."""
-
-    def broadcast(self, array: Array, shape: Shape, /) -> Array:
-        """Repeat an array along axes of extent 1."""
-
-    def converted(self, array: Array, like: Array, /) -> Array:
-        """Convert to the dtype of `like`."""
-
-    def determinant(self, matrices: Array, /) -> Array:
-        """Compute the determinants of (..., n, n)."""
 
 
 class Bridge(Protocol):
@@ -95,7 +76,7 @@ class Bridge(Protocol):
     def dense(self, spec: DeformSpec, displacement: Array, /) -> Array:
         """Compute the displacement of every voxel."""
 
-    def evaluate(self, spec: PointsSpec, order: int, displacement: Array, positions: Array, /) -> Array:
+    def evaluate(self, spec: EvaluationSpec, order: int, displacement: Array, positions: Array, /) -> Array:
         """Compute all derivatives of one order of the displacement at positions."""
 
     def algebra(self, array: Array, /) -> LinearAlgebra:

@@ -14,7 +14,7 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
-from .. import _operators
+from .. import _dtypes
 from .._dtypes import name_of
 from .._errors import reject_type, reject_value
 from .._spec import ArrayInfo, DeformSpec, Shape
@@ -79,7 +79,7 @@ def forward(spec: DeformSpec, images: Sequence[Lazy], displacement: Array, affin
 def _deformed(spec: DeformSpec, image: Lazy, displacement: Array, affine: Array | None) -> Lazy:
     call = Call(spec, displacement.copy(), _copied(affine), image.dtype, image.chunks)
     chunks = blocks.output_chunks(spec, image.chunks)
-    dtype = _operators.native(image.dtype)
+    dtype = _dtypes.native(image.dtype)
     shape = spec.output_shape(spec.images[0])
     if 0 in shape:
         return da.empty(shape, dtype=dtype, chunks=chunks)
@@ -148,18 +148,20 @@ def vjp(
     affine: Array | None,
 ) -> tuple[list[Lazy | None], Lazy, Lazy | None]:
     """Pull gradients of the outputs back to images, control grid and affine matrix, once it is asked for."""
-    motion = [array for array in (displacement, affine) if array is not None]
-    totals = [da.zeros(array.shape) for array in motion]
+    transform = [array for array in (displacement, affine) if array is not None]
+    totals = [da.zeros(array.shape) for array in transform]
     of_images: list[Lazy | None] = []
     for options, gradient, image in zip(spec.images, gradients, images, strict=True):
         if gradient is None:
             of_images.append(None)
             continue
         # Summed in double precision, whatever the types are in which the gradients shall come.
-        of_image, *of_motion = _pulled(spec.only(options), gradient, image, *(array.astype(float) for array in motion))
+        of_image, *of_transform = _pulled(
+            spec.only(options), gradient, image, *(array.astype(float) for array in transform)
+        )
         of_images.append(of_image)
-        totals = [total + part for total, part in zip(totals, of_motion, strict=True)]
-    results = [total.astype(eager.gradient_dtype(array)) for total, array in zip(totals, motion, strict=True)]
+        totals = [total + part for total, part in zip(totals, of_transform, strict=True)]
+    results = [total.astype(eager.gradient_dtype(array)) for total, array in zip(totals, transform, strict=True)]
     return of_images, results[0], results[1] if affine is not None else None
 
 
@@ -170,7 +172,7 @@ def _pulled(
     image_chunks = blocks.image_chunks(spec, gradient.chunks) if image is None else image.chunks
     chunks = blocks.output_chunks(spec, image_chunks)
     sources = [gradient.rechunk(chunks)] if image is None else [gradient.rechunk(chunks), image]
-    dtype = _operators.native(sources[-1].dtype)
+    dtype = _dtypes.native(sources[-1].dtype)
     call = Call(spec, displacement.copy(), _copied(affine), dtype if image is None else image.dtype, image_chunks)
     token = tokenize("gradients", *(source.name for source in sources), spec, call.displacement, call.affine)
     name, shared = f"pull-{token}", f"deformation-{token}"

@@ -9,17 +9,18 @@ import array_api_compat
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _affine, _operators
+from .. import _affine, _dtypes
+from .._autodiff import compute, operators
+from .._autodiff.operators import Operands, Operator, TransformArrays
+from .._autodiff.rules import inverse_map_vjp
+from .._coerce import as_indices, is_sequence
 from .._dtypes import name_of
 from .._engines import engine_of, is_cupy
 from .._errors import describe, reject_type, reject_value
-from .._numbers import as_indices, is_sequence
-from .._operators import Operands, Operator, Pair
-from .._rules import inverse_change_adjoint
-from .._spec import ArrayInfo, DeformSpec, PointsSpec
+from .._spec import ArrayInfo, DeformSpec, EvaluationSpec
 from .._types import DType, Seed, Unchecked
 from . import contract
-from .operations import Algebra
+from .operations import LinearAlgebra
 
 Array = NDArray[Any]
 
@@ -105,19 +106,19 @@ def _has_masks(value: Unchecked) -> bool:
 
 def forward(spec: DeformSpec, images: Sequence[Array], displacement: Array, affine: Array | None) -> list[Array]:
     with engine_of(images[0]).holding(images[0]):
-        return deform(spec, images, _motion(spec, displacement, affine))
+        return deform(spec, images, _transform(spec, displacement, affine))
 
 
-def deform(spec: DeformSpec, images: Sequence[Array], motion: Pair) -> list[Array]:
-    """Deform images; the affine matrix of the motion is checked."""
+def deform(spec: DeformSpec, images: Sequence[Array], transform: TransformArrays) -> list[Array]:
+    """Deform images; the affine matrix of the transform is checked."""
     results = []
-    for array, parts in zip(images, _operators.real_parts(spec), strict=True):
+    for array, parts in zip(images, operators.real_components(spec), strict=True):
         if len(parts) == 1:
-            results.append(_operators.sample(parts[0], array, motion))
+            results.append(compute.sample(parts[0], array, transform))
             continue
-        output = engine_of(array).empty(parts[0].output_shape(parts[0].images[0]), _operators.native(array.dtype))
+        output = engine_of(array).empty(parts[0].output_shape(parts[0].images[0]), _dtypes.native(array.dtype))
         for part, source, target in zip(parts, _parts(array), _parts(output), strict=True):
-            _operators.sample(part, source, motion, target)
+            compute.sample(part, source, transform, target)
         results.append(output)
     return results
 
@@ -127,8 +128,8 @@ def image_vjp(
 ) -> list[Array | None]:
     nothing = [None] * len(gradients)
     with engine_of(displacement).holding(displacement):
-        motion = _motion(spec, displacement, affine)
-        return [result for result, _ in _pulled(spec, gradients, nothing, motion)]
+        transform = _transform(spec, displacement, affine)
+        return [result for result, _ in _pulled(spec, gradients, nothing, transform)]
 
 
 def vjp(
@@ -149,21 +150,21 @@ def _vjp(
     displacement: Array,
     affine: Array | None,
 ) -> tuple[list[Array | None], Array, Array | None]:
-    motion = _motion(spec, displacement, affine)
+    transform = _transform(spec, displacement, affine)
     xp = engine_of(displacement).namespace()
     of_images = []
-    of_motion = [xp.zeros(array.shape) for array in motion]
-    for result, parts in _pulled(spec, gradients, images, motion):
+    of_transform = [xp.zeros(array.shape) for array in transform]
+    for result, parts in _pulled(spec, gradients, images, transform):
         of_images.append(result)
         for part in parts:
-            for total, summand in zip(of_motion, part, strict=True):
+            for total, summand in zip(of_transform, part, strict=True):
                 total += summand
-    of_displacement = of_motion[0].astype(gradient_dtype(displacement), copy=False)
+    of_displacement = of_transform[0].astype(gradient_dtype(displacement), copy=False)
     if affine is None:
         return of_images, of_displacement, None
-    algebra = Algebra(array_api_compat.array_namespace(motion[1]))
+    algebra = LinearAlgebra(array_api_compat.array_namespace(transform[1]))
     with np.errstate(over="ignore", invalid="ignore"):  # infinity and NaN go on, as everywhere
-        of_matrix = inverse_change_adjoint(algebra, motion[1], spec.fixed_linear, of_motion[1])
+        of_matrix = inverse_map_vjp(algebra, transform[1], spec.inverse_rotation_zoom_linear, of_transform[1])
     of_affine = xp.zeros(affine.shape, gradient_dtype(affine))
     of_affine[..., : spec.axes, :] = of_matrix
     return of_images, of_displacement, of_affine
@@ -173,7 +174,7 @@ def source_voxels(
     spec: DeformSpec, blocks: NDArray[np.int64], displacement: Array, affine: Array | None
 ) -> NDArray[np.int64]:
     """Find what of the image is read for blocks of the patch: first voxel and extent, (blocks, axes, 2) as `blocks`."""
-    return _operators.source_voxels(spec, blocks, _motion(spec, displacement, affine))
+    return compute.source_voxels(spec, blocks, _transform(spec, displacement, affine))
 
 
 def source_box(spec: DeformSpec, displacement: Array, affine: Array | None) -> tuple[slice, ...]:
@@ -187,17 +188,17 @@ def source_box(spec: DeformSpec, displacement: Array, affine: Array | None) -> t
 
 def dense(spec: DeformSpec, displacement: Array) -> Array:
     with engine_of(displacement).holding(displacement):
-        return _operators.run(Operator(spec, "displace"), spec, Operands(motion=(displacement,)))[0]
+        return compute.run(Operator(spec, "displace"), spec, Operands(transform=(displacement,)))[0]
 
 
-def evaluate(spec: PointsSpec, order: int, displacement: Array, positions: Array) -> Array:
+def evaluate(spec: EvaluationSpec, order: int, displacement: Array, positions: Array) -> Array:
     with engine_of(displacement).holding(displacement):
-        operands = Operands(motion=(displacement,), positions=positions)
-        return _operators.run(Operator(spec, "evaluate", order=order), spec, operands)[0]
+        operands = Operands(transform=(displacement,), positions=positions)
+        return compute.run(Operator(spec, "evaluate", order=order), spec, operands)[0]
 
 
-def algebra(array: Array) -> Algebra:
-    return Algebra(array_api_compat.array_namespace(array))
+def algebra(array: Array) -> LinearAlgebra:
+    return LinearAlgebra(array_api_compat.array_namespace(array))
 
 
 def values(array: Array) -> Array:
@@ -205,7 +206,7 @@ def values(array: Array) -> Array:
     return array if isinstance(array, np.ndarray) else array.get()
 
 
-def _motion(spec: DeformSpec, displacement: Array, affine: Array | None) -> Pair:
+def _transform(spec: DeformSpec, displacement: Array, affine: Array | None) -> TransformArrays:
     if affine is None:
         return (displacement,)
     # Values on a device are not looked at: that would wait for them. Without an inverse, no voxel has a position.
@@ -217,24 +218,24 @@ def _motion(spec: DeformSpec, displacement: Array, affine: Array | None) -> Pair
 
 
 def _pulled(
-    spec: DeformSpec, gradients: Sequence[Array | None], images: Sequence[Array | None], motion: Pair
+    spec: DeformSpec, gradients: Sequence[Array | None], images: Sequence[Array | None], transform: TransformArrays
 ) -> list[tuple[Array | None, list[list[Array]]]]:
-    """Pull each gradient back to its image; and, of images that are given, to the motion, each real part by itself."""
+    """Pull each gradient back to its image; of images that are given, to the transform too, by component."""
     results: list[tuple[Array | None, list[list[Array]]]] = []
-    for parts, image, gradient in zip(_operators.real_parts(spec), images, gradients, strict=True):
+    for parts, image, gradient in zip(operators.real_components(spec), images, gradients, strict=True):
         if gradient is None:
             results.append((None, []))
             continue
-        dtype = _operators.native((gradient if image is None else image).dtype)
+        dtype = _dtypes.native((gradient if image is None else image).dtype)
         target = engine_of(gradient).empty(parts[0].images[0].shape, dtype)
         pulled = (_converted(gradient, dtype), target, target if image is None else image)
-        of_motion = []
+        of_transform = []
         columns = [(array,) for array in pulled] if len(parts) == 1 else map(_parts, pulled)
         for part, part_gradient, part_target, part_image in zip(parts, *columns, strict=True):
-            operator = Operator(part, "scatter", wants_image=True, wants_motion=image is not None)
-            operands = Operands(part_gradient, part_image if image is not None else None, motion)
-            of_motion.append(_operators.run(operator, part, operands, part_target)[1:])
-        results.append((target, of_motion))
+            operator = Operator(part, "sample_adjoint", wants_image=True, wants_transform=image is not None)
+            operands = Operands(part_gradient, part_image if image is not None else None, transform)
+            of_transform.append(compute.run(operator, part, operands, part_target)[1:])
+        results.append((target, of_transform))
     return results
 
 
@@ -249,5 +250,5 @@ def _converted(array: Array, dtype: DType) -> Array:
 
 def gradient_dtype(array: Array) -> DType:
     """Give the dtype of the gradient of a control grid or a matrix."""
-    dtype = _operators.native(array.dtype)
+    dtype = _dtypes.native(array.dtype)
     return np.dtype(np.float64) if dtype.kind in "iu" else dtype

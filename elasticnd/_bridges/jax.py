@@ -20,12 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from .. import _affine, _core, _dtypes, _operators, _rules
+from .. import _affine, _core, _dtypes
+from .._autodiff import compute, operators, rules
+from .._autodiff.operators import Operands, Operator, TransformArrays, flatten, unflatten
 from .._engines import generic
 from .._engines.kernels import external_stream
 from .._errors import reject_type, reject_value
-from .._operators import Operands, Operator, flattened, structured
-from .._spec import ArrayInfo, DeformSpec, PointsSpec, Shape
+from .._spec import ArrayInfo, DeformSpec, EvaluationSpec, Shape
 from .._types import FrameworkDType, NumpyArray, Seed, Unchecked
 from . import contract, eager
 
@@ -111,15 +112,15 @@ def small_array(argument: str, value: Unchecked, like: Array | None = None) -> A
 
 
 def forward(spec: DeformSpec, images: Sequence[Array], displacement: Array, affine: Array | None) -> list[Array]:
-    motion = _motion(spec, displacement, affine)
+    transform = _transform(spec, displacement, affine)
     return [
         _joined(
             [
-                _sample(Operator(part, "sample"), source, motion)
+                _sample(Operator(part, "sample"), source, transform)
                 for part, source in zip(parts, _parts(image), strict=True)
             ]
         )
-        for image, parts in zip(images, _operators.real_parts(spec), strict=True)
+        for image, parts in zip(images, operators.real_components(spec), strict=True)
     ]
 
 
@@ -127,15 +128,15 @@ def image_vjp(
     spec: DeformSpec, gradients: Sequence[Array], displacement: Array, affine: Array | None
 ) -> list[Array | None]:
     """Pull gradients of the outputs back to the images; this is differentiable itself."""
-    motion = _motion(spec, displacement, affine)
+    transform = _transform(spec, displacement, affine)
 
     def pull(part: DeformSpec, source: Array) -> Array:
-        operator = Operator(part, "scatter", wants_image=True)
-        return _apply(operator, Operands(gradient=source, motion=motion))[0]
+        operator = Operator(part, "sample_adjoint", wants_image=True)
+        return _apply(operator, Operands(gradient=source, transform=transform))[0]
 
     return [
         _joined([pull(part, source) for part, source in zip(parts, _parts(gradient), strict=True)])
-        for gradient, parts in zip(gradients, _operators.real_parts(spec), strict=True)
+        for gradient, parts in zip(gradients, operators.real_components(spec), strict=True)
     ]
 
 
@@ -165,17 +166,17 @@ def vjp(
 
 
 def dense(spec: DeformSpec, displacement: Array) -> Array:
-    return _apply(Operator(spec, "displace"), Operands(motion=(displacement,)))[0]
+    return _apply(Operator(spec, "displace"), Operands(transform=(displacement,)))[0]
 
 
-def evaluate(spec: PointsSpec, order: int, displacement: Array, positions: Array) -> Array:
-    operands = Operands(motion=(displacement,), positions=positions)
+def evaluate(spec: EvaluationSpec, order: int, displacement: Array, positions: Array) -> Array:
+    operands = Operands(transform=(displacement,), positions=positions)
     return _apply(Operator(spec, "evaluate", order=order), operands)[0]
 
 
-def algebra(array: Array) -> _Calculus:
+def algebra(array: Array) -> _FrameworkOps:
     """Return the linear algebra of JAX."""
-    return _CALCULUS
+    return _OPS
 
 
 def values(array: Array) -> NumpyArray | None:
@@ -194,7 +195,7 @@ def random_normal(shape: Sequence[int], scale: Sequence[float], like: Array, rng
     return jax.random.normal(rng, tuple(shape), float) * jnp.reshape(jnp.asarray(scale), (-1, *(1,) * len(scale)))
 
 
-def _motion(spec: DeformSpec, displacement: Array, affine: Array | None) -> _operators.Pair:
+def _transform(spec: DeformSpec, displacement: Array, affine: Array | None) -> TransformArrays:
     if affine is None:
         return (displacement,)
     # Values on a device are not looked at: that would wait for them.
@@ -214,15 +215,15 @@ def _joined(parts: Sequence[Array]) -> Array:
 # ---- application -----------------------------------------------------------------------------------------------------
 
 
-def _sample(operator: Operator, image: Array, motion: _operators.Pair) -> Array:
+def _sample(operator: Operator, image: Array, transform: TransformArrays) -> Array:
     if _primitive is None:
-        return _sample_once(operator, image, *motion)
-    return _apply(operator, Operands(image=image, motion=motion))[0]
+        return _sample_once(operator, image, *transform)
+    return _apply(operator, Operands(image=image, transform=transform))[0]
 
 
 def _apply(operator: Operator, operands: Operands) -> Sequence[Array]:
     """Apply an operator, differentiably if there is a primitive."""
-    flat = flattened(operator, operands)
+    flat = flatten(operator, operands)
     spec: DeformSpec = operator.call
     if spec.has_affine and spec.batch and not spec.affine_batched:  # so that every operand has the batch axes
         operator, flat = _with_own_affine(operator, spec, flat)
@@ -233,8 +234,8 @@ def _apply(operator: Operator, operands: Operands) -> Sequence[Array]:
 
 def _results(operator: Operator, flat: Sequence[Array]) -> list[tuple[Shape, Any]]:
     """Give shapes and dtypes of the results."""
-    likes = _operators.likes(operator, structured(operator, flat))
-    shapes = _operators.result_shapes(operator, operator.call)
+    likes = operators.likes(operator, unflatten(operator, flat))
+    shapes = operators.result_shapes(operator, operator.call)
     return [(shape, like.dtype) for shape, like in zip(shapes, likes, strict=True)]
 
 
@@ -252,7 +253,7 @@ def _call(operator: Operator, flat: Sequence[Array]) -> list[Array]:
 def _run(operator: Operator, *flat: Array) -> list[NumpyArray]:
     """Apply an operator in Python."""
     arrays = [np.asarray(array) for array in flat]
-    results = _operators.run(operator, operator.call, structured(operator, arrays))
+    results = compute.run(operator, operator.call, unflatten(operator, arrays))
     kinds = _results(operator, arrays)
     return [result.astype(dtype, copy=False) for result, (_, dtype) in zip(results, kinds, strict=True)]
 
@@ -299,7 +300,7 @@ def _run_at_once(operator: Operator, flat: Sequence[Array]) -> list[Array]:
         return [jax.device_put(result, placement) for result in _run(operator, *flat)]
 
 
-class _Calculus:
+class _FrameworkOps:
     """What the chain rule needs of JAX."""
 
     apply = staticmethod(_apply)
@@ -328,7 +329,7 @@ class _Calculus:
         return jnp.asarray(values, like.dtype)
 
 
-_CALCULUS = _Calculus()
+_OPS = _FrameworkOps()
 
 
 # ---- without a primitive ---------------------------------------------------------------------------------------------
@@ -336,7 +337,7 @@ _CALCULUS = _Calculus()
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _sample_once(operator: Operator, *flat: Array) -> Array:
-    """Sample, with a reverse rule that pulls back to image and motion in one go."""
+    """Sample, with a reverse rule that computes the gradients of image and transform in one go."""
     return _call(operator, flat)[0]
 
 
@@ -348,8 +349,8 @@ def _sample_backward(operator: Operator, flat: tuple[Array, ...], cotangent: Arr
     image_has_gradient = jnp.issubdtype(flat[0].dtype, jnp.inexact)
     if not image_has_gradient:
         return (None, *map(jnp.zeros_like, flat[1:]))
-    needed = structured(operator, [True] * len(flat))
-    return tuple(flattened(operator, _rules.vjp(_CALCULUS, operator, structured(operator, flat), [cotangent], needed)))
+    needed = unflatten(operator, [True] * len(flat))
+    return tuple(flatten(operator, rules.vjp(_OPS, operator, unflatten(operator, flat), [cotangent], needed)))
 
 
 _sample_once.defvjp(_sample_forward, _sample_backward)
@@ -370,10 +371,10 @@ def _push(
     primals: Sequence[Array], tangents: Sequence[Array], *, operator: Operator
 ) -> tuple[list[Array], list[Array]]:
     outputs = _primitive.bind(*primals, operator=operator)
-    operands = structured(operator, primals)
+    operands = unflatten(operator, primals)
     if jnp.issubdtype(outputs[0].dtype, jnp.inexact):
         changes = [None if type(tangent) is ad.Zero else tangent for tangent in tangents]
-        pushed = _rules.jvp(_CALCULUS, operator, operands, structured(operator, changes))
+        pushed = rules.jvp(_OPS, operator, operands, unflatten(operator, changes))
     else:
         pushed = [None] * len(outputs)
     zeros = (ad.Zero(output.aval.to_tangent_aval()) for output in outputs)
@@ -386,16 +387,16 @@ def _pull(cotangents: Sequence[Array], *flat: Array, operator: Operator) -> list
     is_open = [ad.is_undefined_primal(operand) for operand in flat]
     if all(cotangent is None for cotangent in given):
         return [ad.Zero(operand.aval) if left else None for operand, left in zip(flat, is_open, strict=True)]
-    needed = structured(operator, is_open)
-    pulled = flattened(operator, _rules.vjp(_CALCULUS, operator, structured(operator, flat), given, needed))
+    needed = unflatten(operator, is_open)
+    pulled = flatten(operator, rules.vjp(_OPS, operator, unflatten(operator, flat), given, needed))
     return [gradient if left else None for gradient, left in zip(pulled, is_open, strict=True)]
 
 
 def _map(flat: Sequence[Array], dims: Sequence[int | None], *, operator: Operator) -> tuple[Sequence[Array], list[int]]:
     size = next(array.shape[dim] for array, dim in zip(flat, dims, strict=True) if dim is not None)
     first = [array if dim is None else jnp.moveaxis(array, dim, 0) for array, dim in zip(flat, dims, strict=True)]
-    mapped = structured(operator, [dim is not None for dim in dims])
-    results = _rules.apply_mapped(_CALCULUS, operator, size, structured(operator, first), mapped)
+    mapped = unflatten(operator, [dim is not None for dim in dims])
+    results = rules.apply_mapped(_OPS, operator, size, unflatten(operator, first), mapped)
     return results, [0] * len(results)
 
 
@@ -469,10 +470,10 @@ def _bits(dtype: FrameworkDType) -> FrameworkDType:
 def _run_on_buffers(operator: Operator, context: Any, outputs: Sequence[Array], *flat: Array) -> None:
     xp, stream = _place_of(context)
     with stream:
-        arrays = structured(operator, [xp.asarray(buffer) for buffer in flat])
+        arrays = unflatten(operator, [xp.asarray(buffer) for buffer in flat])
         targets = [xp.asarray(output) for output in outputs]
         into = targets[0] if operator.verb == "sample" or operator.wants_image else None
-        for target, result in zip(targets, _operators.run(operator, operator.call, arrays, into), strict=True):
+        for target, result in zip(targets, compute.run(operator, operator.call, arrays, into), strict=True):
             if result is not target:
                 target[...] = result
 
@@ -492,47 +493,47 @@ def _lower_plainly(context: Any, *flat: Any, operator: Operator) -> Any:
 def _plainly(operator: Operator, *flat: Array) -> list[Array]:
     """Apply an operator by operations of JAX, which knows their derivatives."""
     spec: Any = operator.call
-    gradient, image, motion, directions, positions = structured(operator, flat)
+    gradient, image, transform, tangents, positions = unflatten(operator, flat)
     if operator.verb == "evaluate":
-        return [generic.evaluate(jnp, spec, motion[0], positions, operator.order)]
+        return [generic.evaluate(jnp, spec, transform[0], positions, operator.order)]
     if operator.verb == "evaluate_adjoint":
         evaluation = partial(generic.evaluate, jnp, spec, positions=positions, order=operator.order)
-        _, pull = jax.vjp(evaluation, jnp.zeros(spec.points_shape, gradient.dtype))
+        _, pull = jax.vjp(evaluation, jnp.zeros(spec.displacement_shape, gradient.dtype))
         return list(pull(gradient))
     if operator.verb == "displace":
-        return [generic.displace(jnp, spec, motion[0])]
+        return [generic.displace(jnp, spec, transform[0])]
     if operator.verb == "displace_adjoint":
-        _, pull = jax.vjp(partial(generic.displace, jnp, spec), jnp.zeros(spec.points_shape, gradient.dtype))
+        _, pull = jax.vjp(partial(generic.displace, jnp, spec), jnp.zeros(spec.displacement_shape, gradient.dtype))
         return list(pull(gradient))
-    affine = motion[1] if spec.has_affine else None
+    affine = transform[1] if spec.has_affine else None
 
-    def deform(linear: bool, image: Array, points: Array, *change: Array) -> Array:
-        moved = change[0] if change else None
-        return generic.sample(jnp, spec, image, points, affine, change=moved, linear=linear)
+    def deform(homogeneous: bool, image: Array, points: Array, *tangent: Array) -> Array:
+        moved = tangent[0] if tangent else None
+        return generic.sample(jnp, spec, image, points, affine, tangent=moved, homogeneous=homogeneous)
 
-    here = (motion[0], *map(jnp.zeros_like, motion[1:]))
+    here = (transform[0], *map(jnp.zeros_like, transform[1:]))
     if operator.verb == "sample":
-        return [_along(partial(deform, operator.linear, image), directions)(*here)]
+        return [_along(partial(deform, operator.homogeneous, image), tangents)(*here)]
     results: list[Array] = []
     if operator.wants_image:
         blank = jnp.zeros(spec.images[0].shape, gradient.dtype)
-        _, pull = jax.vjp(lambda image: _along(partial(deform, True, image), directions)(*here), blank)
+        _, pull = jax.vjp(lambda image: _along(partial(deform, True, image), tangents)(*here), blank)
         results += pull(gradient)
-    if operator.wants_motion:
-        _, pull = jax.vjp(_along(partial(deform, operator.linear, image), directions), *here)
+    if operator.wants_transform:
+        _, pull = jax.vjp(_along(partial(deform, operator.homogeneous, image), tangents), *here)
         results += pull(gradient)
     return results
 
 
-def _along(function: Any, directions: Sequence[_operators.Pair]) -> Any:
-    """Differentiate a function along directions."""
-    for direction in directions:
-        function = partial(_along_one, function, direction)
+def _along(function: Any, tangents: Sequence[TransformArrays]) -> Any:
+    """Differentiate a function along tangents."""
+    for tangent in tangents:
+        function = partial(_along_one, function, tangent)
     return function
 
 
-def _along_one(function: Any, direction: _operators.Pair, *here: Array) -> Array:
-    return jax.jvp(function, here, direction)[1]
+def _along_one(function: Any, tangent: TransformArrays, *here: Array) -> Array:
+    return jax.jvp(function, here, tangent)[1]
 
 
 def _make_primitive() -> Any:
@@ -556,16 +557,16 @@ _primitive: Any = None if Primitive is None else _make_primitive()
 
 
 def _with_own_affine(operator: Operator, spec: DeformSpec, flat: list[Array]) -> tuple[Operator, list[Array]]:
-    """Repeat the affine matrix, and its changes, for every batch item."""
-    operands = structured(operator, flat)
+    """Repeat the affine matrix, and its tangents, for every batch item."""
+    operands = unflatten(operator, flat)
 
-    def own(pair: _operators.Pair) -> _operators.Pair:
+    def own(pair: TransformArrays) -> TransformArrays:
         return pair[0], jnp.broadcast_to(pair[1], (*spec.batch, *pair[1].shape))
 
-    pairs = tuple(map(own, operands.directions))
-    wider = operands._replace(motion=own(operands.motion), directions=pairs)
+    pairs = tuple(map(own, operands.tangents))
+    wider = operands._replace(transform=own(operands.transform), tangents=pairs)
     operator = operator._replace(call=spec.with_batched_affine())
-    return operator, flattened(operator, wider)
+    return operator, flatten(operator, wider)
 
 
 def _equally_varying(flat: Sequence[Array]) -> Sequence[Array]:
@@ -656,15 +657,15 @@ def _target_of(operator: Operator) -> str:
 def _attributes(operator: Operator) -> dict[str, Any]:
     """Pack the numbers of a call, as cpp/src/bindings/xla.cpp takes them."""
     spec: Any = operator.call
-    if operator.verb in _operators.EVALUATION:
-        words = np.frombuffer(_operators.points_geometry(spec).tobytes(), np.int64)
+    if operator.verb in operators.EVALUATION:
+        words = np.frombuffer(compute.evaluation_geometry(spec).tobytes(), np.int64)
         return {"job": np.array([operator.order, *words], np.int64)}
-    if operator.verb in _operators.ADJOINT:
-        geometry = _operators.field_geometry(spec)
+    if operator.verb in operators.ADJOINT:
+        geometry = compute.field_geometry(spec)
         axes = tuple(range(len(spec.field_shape)))
         head = [len(spec.batch), _dtypes.CODES["float64"], 1, 0, 0, 0, 0, 0]
         return {"job": np.array([*head, *np.frombuffer(geometry.tobytes(), np.int64), *axes], np.int64)}
-    plan = _operators.plan_of(spec, operator.linear)
+    plan = compute.plan_of(spec, operator.homogeneous)
     job = plan.job
     fill = int.from_bytes(job.fill.ljust(8, b"\0"), "little", signed=True)
     head = [
@@ -673,11 +674,12 @@ def _attributes(operator: Operator) -> dict[str, Any]:
         job.filtered,
         fill,
         spec.has_affine,
-        operator.directions,
+        operator.tangents,
         operator.wants_image,
-        operator.wants_motion,
+        operator.wants_transform,
     ]
     axes = spec.core_axes(spec.images[0])
     words = np.frombuffer(job.geometry.tobytes(), np.int64)
-    fixed = np.zeros(0) if plan.fixed is None else plan.fixed.ravel()
+    matrix = plan.inverse_rotation_zoom
+    fixed = np.zeros(0) if matrix is None else matrix.ravel()
     return {"job": np.array([*head, *words, *axes], np.int64), "fixed": fixed}

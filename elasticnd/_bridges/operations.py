@@ -12,9 +12,9 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from .. import _operators, _rules
+from .._autodiff import operators, rules
 from .._engines import generic
-from .._spec import DeformSpec, PointsSpec
+from .._spec import DeformSpec, EvaluationSpec
 from .._types import ArrayNamespace, FrameworkDType, NumpyArray, Unchecked
 
 Array = Any  # of the namespace
@@ -74,7 +74,7 @@ def forward(
     """Deform images."""
     matrix = _matrix(spec, affine)
     results = []
-    for image, parts in zip(images, _operators.real_parts(spec), strict=True):
+    for image, parts in zip(images, operators.real_components(spec), strict=True):
         sources = zip(parts, _parts(xp, image, len(parts)), strict=True)
         deformed = [generic.sample(xp, part, source, displacement, matrix) for part, source in sources]
         results.append(_joined(xp, deformed, image.dtype))
@@ -87,9 +87,9 @@ def image_vjp(
     """Pull gradients of the outputs back to the images."""
     matrix = _matrix(spec, affine)
     results: list[Array | None] = []
-    for gradient, parts in zip(gradients, _operators.real_parts(spec), strict=True):
+    for gradient, parts in zip(gradients, operators.real_components(spec), strict=True):
         sources = zip(parts, _parts(xp, gradient, len(parts)), strict=True)
-        pulled = [generic.scatter(xp, part, source, None, displacement, matrix)[0] for part, source in sources]
+        pulled = [generic.sample_adjoint(xp, part, source, None, displacement, matrix)[0] for part, source in sources]
         results.append(_joined(xp, pulled, gradient.dtype))
     return results
 
@@ -107,14 +107,14 @@ def vjp(
     of_images: list[Array | None] = []
     of_points = xp.zeros(displacement.shape, dtype=displacement.dtype)
     of_matrix = None if matrix is None else xp.zeros(matrix.shape, dtype=matrix.dtype)
-    for image, gradient, parts in zip(images, gradients, _operators.real_parts(spec), strict=True):
+    for image, gradient, parts in zip(images, gradients, operators.real_components(spec), strict=True):
         if gradient is None:
             of_images.append(None)
             continue
         pulled = []
         sources = _parts(xp, xp.astype(gradient, image.dtype), len(parts)), _parts(xp, image, len(parts))
         for part, weight, source in zip(parts, *sources, strict=True):
-            of_image, of_grid, of_map = generic.scatter(xp, part, weight, source, displacement, matrix)
+            of_image, of_grid, of_map = generic.sample_adjoint(xp, part, weight, source, displacement, matrix)
             pulled.append(of_image)
             of_points = of_points + xp.astype(of_grid, of_points.dtype)
             if of_matrix is not None:
@@ -122,7 +122,7 @@ def vjp(
         of_images.append(_joined(xp, pulled, image.dtype))
     if affine is None or of_matrix is None:
         return of_images, of_points, None
-    of_forward = _rules.inverse_change_adjoint(Algebra(xp), matrix, spec.fixed_linear, of_matrix)
+    of_forward = rules.inverse_map_vjp(LinearAlgebra(xp), matrix, spec.inverse_rotation_zoom_linear, of_matrix)
     last_row = xp.zeros((*affine.shape[:-2], affine.shape[-2] - spec.axes, affine.shape[-1]), dtype=affine.dtype)
     return of_images, of_points, xp.concat([of_forward, last_row], axis=-2)
 
@@ -132,7 +132,7 @@ def dense(xp: ArrayNamespace, spec: DeformSpec, displacement: Array) -> Array:
     return generic.displace(xp, spec, displacement)
 
 
-def evaluate(xp: ArrayNamespace, spec: PointsSpec, order: int, displacement: Array, positions: Array) -> Array:
+def evaluate(xp: ArrayNamespace, spec: EvaluationSpec, order: int, displacement: Array, positions: Array) -> Array:
     """Compute all derivatives of one order of the displacement at positions."""
     return generic.evaluate(xp, spec, displacement, positions, order)
 
@@ -152,7 +152,7 @@ def _joined(xp: ArrayNamespace, parts: Sequence[Array], dtype: FrameworkDType) -
     return real + 1j * imaginary
 
 
-class Algebra:
+class LinearAlgebra:
     """What the derivative of an inverse needs of a namespace of the standard."""
 
     def __init__(self, xp: ArrayNamespace) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from .. import _dtypes
 from .._config import forced_engine
 from .._errors import reject_type, reject_value
-from .._spec import ArrayInfo, DeformSpec, PointsSpec
+from .._spec import ArrayInfo, DeformSpec, EvaluationSpec
 from .._types import Seed, Unchecked
 from . import contract, eager, operations
 
@@ -132,15 +132,15 @@ def dense(spec: DeformSpec, displacement: Array) -> Array:
     return operations.dense(operations.namespace_of(displacement), spec, displacement)
 
 
-def evaluate(spec: PointsSpec, order: int, displacement: Array, positions: Array) -> Array:
+def evaluate(spec: EvaluationSpec, order: int, displacement: Array, positions: Array) -> Array:
     if _is_on_host(positions):
         return _like(eager.evaluate(spec, order, _to_numpy(displacement), _to_numpy(positions)), positions)
     return operations.evaluate(operations.namespace_of(positions), spec, order, displacement, positions)
 
 
-def algebra(array: Array) -> operations.Algebra:
+def algebra(array: Array) -> operations.LinearAlgebra:
     """Return the linear algebra of the array's library."""
-    return operations.Algebra(operations.namespace_of(array))
+    return operations.LinearAlgebra(operations.namespace_of(array))
 
 
 def values(array: Array) -> Array:

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from .. import _affine, _operators, _rules, _spec
+from .. import _affine, _spec
+from .._autodiff import compute, operators, rules
+from .._autodiff.operators import Operands, Operator, TransformArrays, flatten, unflatten
 from .._config import forced_engine
 from .._engines.kernels import import_cupy
 from .._errors import reject_type, reject_value
-from .._operators import Operands, Operator, flattened, structured
-from .._spec import ArrayInfo, DeformSpec, Options, PointsSpec
+from .._spec import ArrayInfo, DeformSpec, EvaluationSpec, Options
 from .._types import Array, FrameworkDType, NumpyArray, Seed, Unchecked
 from . import eager, operations, tensorflow_names
 
@@ -97,15 +98,16 @@ def small_array(argument: str, value: Unchecked, like: Tensor | None = None) -> 
 def forward(spec: DeformSpec, images: Sequence[Tensor], displacement: Tensor, affine: Tensor | None) -> list[Tensor]:
     if _is_plain():
         return _by_operations(operations.forward, spec, _tensors(images), displacement, affine)
-    motion = _motion(displacement, affine)
+    transform = _transform(displacement, affine)
     return [
-        _deform(list(parts), image, motion) for image, parts in zip(images, _operators.real_parts(spec), strict=True)
+        _deform(list(parts), image, transform)
+        for image, parts in zip(images, operators.real_components(spec), strict=True)
     ]
 
 
-def _deform(calls: Sequence[Array], image: Tensor, motion: _operators.Pair) -> Tensor:
+def _deform(calls: Sequence[Array], image: Tensor, transform: TransformArrays) -> Tensor:
     results = [
-        _apply(Operator(call, "sample"), Operands(image=source, motion=motion))[0]
+        _apply(Operator(call, "sample"), Operands(image=source, transform=transform))[0]
         for call, source in zip(calls, _parts(image), strict=True)
     ]
     return _joined(results)
@@ -117,15 +119,15 @@ def image_vjp(
     """Pull gradients of the outputs back to the images; this is differentiable itself."""
     if _is_plain():
         return _by_operations(operations.image_vjp, spec, _tensors(gradients), displacement, affine)
-    motion = _motion(displacement, affine)
+    transform = _transform(displacement, affine)
 
     def pull(part: DeformSpec, source: Tensor) -> Tensor:
-        operator = Operator(part, "scatter", wants_image=True)
-        return _apply(operator, Operands(gradient=source, motion=motion))[0]
+        operator = Operator(part, "sample_adjoint", wants_image=True)
+        return _apply(operator, Operands(gradient=source, transform=transform))[0]
 
     return [
         _joined([pull(part, source) for part, source in zip(parts, _parts(gradient), strict=True)])
-        for gradient, parts in zip(gradients, _operators.real_parts(spec), strict=True)
+        for gradient, parts in zip(gradients, operators.real_components(spec), strict=True)
     ]
 
 
@@ -155,19 +157,19 @@ def vjp(
 def dense(spec: DeformSpec, displacement: Tensor) -> Tensor:
     if _is_plain():
         return _by_operations(operations.dense, spec, displacement)
-    return _apply(Operator(spec, "displace"), Operands(motion=(displacement,)))[0]
+    return _apply(Operator(spec, "displace"), Operands(transform=(displacement,)))[0]
 
 
-def evaluate(spec: PointsSpec, order: int, displacement: Tensor, positions: Tensor) -> Tensor:
+def evaluate(spec: EvaluationSpec, order: int, displacement: Tensor, positions: Tensor) -> Tensor:
     if _is_plain():
         return _by_operations(operations.evaluate, spec, order, displacement, positions)
-    operands = Operands(motion=(displacement,), positions=positions)
+    operands = Operands(transform=(displacement,), positions=positions)
     return _apply(Operator(spec, "evaluate", order=order), operands)[0]
 
 
-def algebra(tensor: Tensor) -> _Calculus:
+def algebra(tensor: Tensor) -> _FrameworkOps:
     """Return the linear algebra of TensorFlow."""
-    return _CALCULUS
+    return _OPS
 
 
 def values(tensor: Tensor) -> NumpyArray | None:
@@ -192,7 +194,7 @@ def random_normal(shape: Sequence[int], scale: Sequence[float], like: Tensor, rn
     return normal * tf.reshape(tf.constant(scale, tf.float64), (-1, *(1,) * len(scale)))
 
 
-def _motion(displacement: Tensor, affine: Tensor | None) -> _operators.Pair:
+def _transform(displacement: Tensor, affine: Tensor | None) -> TransformArrays:
     if affine is None:
         return (displacement,)
     axes = int(affine.shape[-1]) - 1
@@ -223,7 +225,7 @@ class Deferred(NamedTuple):
 
     options: Options
     has_affine: bool
-    fixed_linear: Any
+    inverse_rotation_zoom_linear: Any
     dtype: str
     shape: Unchecked  # of the image, as far as it is known
     image_shape: Tensor  # the same at run time
@@ -231,8 +233,8 @@ class Deferred(NamedTuple):
     def spec_of(self, image_shape: Sequence[int], operands: Operands) -> DeformSpec:
         """Check the call, now that there are arrays."""
         image = ArrayInfo(tuple(map(int, image_shape)), self.dtype)
-        affine = eager.info(operands.motion[1]) if self.has_affine else None
-        return _spec.normalize((image,), eager.info(operands.motion[0]), affine, "X", self.options)
+        affine = eager.info(operands.transform[1]) if self.has_affine else None
+        return _spec.normalize((image,), eager.info(operands.transform[0]), affine, "X", self.options)
 
 
 def deferred(images: Sequence[Tensor], displacement: Array, affine: Array, options: Options) -> list[Tensor]:
@@ -241,23 +243,23 @@ def deferred(images: Sequence[Tensor], displacement: Array, affine: Array, optio
         shape = next(image.shape for image in images if not image.shape.is_fully_defined())
         reject_value("X", f"shape {shape}", "a known shape, for XLA and for engine 'generic'")
     displacement = small_array("displacement", displacement)
-    fixed = None
+    linear = None
     if affine is not None:
         affine = small_array("affine", affine)
         unit = (1,) * (int(affine.shape[-1]) - 1)
-        matrix = _affine.inverse_rotation_and_zoom(options.rotate, options.zoom, unit)
-        fixed = None if matrix is None else matrix[:, :-1]
-    motion = _motion(displacement, affine)
+        matrix = _affine.inverse_rotation_zoom(options.rotate, options.zoom, unit)
+        linear = None if matrix is None else matrix[:, :-1]
+    transform = _transform(displacement, affine)
 
     def call(k: int, part: int, parts: Sequence[Tensor]) -> Deferred:
         own = options.of_image(k, len(images), part if len(parts) > 1 else None)
         image = parts[part]
         return Deferred(
-            own, affine is not None, fixed, image.dtype.name, image.shape, tf.shape(image, out_type=tf.int64)
+            own, affine is not None, linear, image.dtype.name, image.shape, tf.shape(image, out_type=tf.int64)
         )
 
     return [
-        _deform([call(k, part, parts) for part in range(len(parts))], image, motion)
+        _deform([call(k, part, parts) for part in range(len(parts))], image, transform)
         for k, image in enumerate(images)
         for parts in [_parts(image)]
     ]
@@ -273,24 +275,24 @@ def _apply(operator: Operator, operands: Operands) -> Sequence[Tensor]:
     def function(*flat: Tensor) -> Any:
         def pull(*cotangents: Array) -> list[Tensor | None]:
             cotangents = tuple(map(tf.convert_to_tensor, cotangents))  # of `tf.gather`, they are rows alone
-            own = structured(operator, flat)
-            needed = structured(operator, [tensor.dtype.is_floating for tensor in flat])
-            return flattened(operator, _rules.vjp(_CALCULUS, operator, own, cotangents, needed))
+            own = unflatten(operator, flat)
+            needed = unflatten(operator, [tensor.dtype.is_floating for tensor in flat])
+            return flatten(operator, rules.vjp(_OPS, operator, own, cotangents, needed))
 
         return _compute(operator, flat), pull
 
-    results = function(*flattened(operator, operands))
+    results = function(*flatten(operator, operands))
     return results if isinstance(results, (list, tuple)) else [results]
 
 
 def _compute(operator: Operator, flat: Sequence[Tensor]) -> list[Tensor]:
-    likes = _operators.likes(operator, structured(operator, flat))
+    likes = operators.likes(operator, unflatten(operator, flat))
     dtypes = [like.dtype for like in likes]
     if tf.executing_eagerly():
         return _run_eagerly(operator, dtypes, *flat)
     call = operator.call
     late = isinstance(call, Deferred)
-    shapes = _known_shapes(operator, likes) if late else _operators.result_shapes(operator, call)
+    shapes = _known_shapes(operator, likes) if late else operators.result_shapes(operator, call)
     arguments = [*flat, call.image_shape] if late else list(flat)
     if _has_gpu():  # a function of tensors leaves them where they are
         results = tf.py_function(partial(_run_eagerly, operator, dtypes), arguments, dtypes, name=_NODE)
@@ -314,13 +316,13 @@ def _run(operator: Operator, *arrays: Any) -> list[NumpyArray]:
     """Apply an operator to NumPy arrays; results have the dtypes that the framework expects."""
     call = operator.call
     if isinstance(call, Deferred):
-        operands = structured(operator, arrays[:-1])
+        operands = unflatten(operator, arrays[:-1])
         spec = call.spec_of(arrays[-1], operands)
     else:
-        operands = structured(operator, arrays)
+        operands = unflatten(operator, arrays)
         spec = call
-    results = _operators.run(operator, spec, operands)
-    likes = _operators.likes(operator, operands)
+    results = compute.run(operator, spec, operands)
+    likes = operators.likes(operator, operands)
     return [result.astype(like.dtype, copy=False) for result, like in zip(results, likes, strict=True)]
 
 
@@ -391,7 +393,7 @@ def _from_numpy(array: NumpyArray, dtype: FrameworkDType) -> Tensor:
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 
 
-class _Calculus:
+class _FrameworkOps:
     """What the chain rule needs of TensorFlow."""
 
     apply = staticmethod(_apply)
@@ -417,4 +419,4 @@ class _Calculus:
         return tf.constant(values, like.dtype)
 
 
-_CALCULUS = _Calculus()
+_OPS = _FrameworkOps()

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import _affine, _operators
-from .._operators import Operands, Operator, flattened
-from .._spec import DeformSpec, Options, PointsSpec
+from .. import _affine
+from .._autodiff import operators
+from .._autodiff.operators import Operands, Operator, TransformArrays, flatten
+from .._spec import DeformSpec, EvaluationSpec, Options
 from . import eager, operations
 from . import torch_tensors as tensors
-from .torch_calculus import Calculus, pulled, pushed, remember
+from .torch_calculus import FrameworkOps, pulled, pushed, remember
 
 check = tensors.check
 info = tensors.info
@@ -38,21 +39,21 @@ def forward(spec: DeformSpec, images: Sequence[Tensor], displacement: Tensor, af
     if tensors.is_foreign(images[0]):
         return operations.forward(tensors.operations_on(images[0]), spec, images, displacement, affine)
     sources = list(map(tensors.unwrapped, images))
-    motion = _motion(spec, displacement, affine)
-    if sources[0].is_cpu and _is_plain((*sources, *motion)):
-        arrays = eager.deform(spec, list(map(tensors.to_numpy, sources)), tuple(map(tensors.to_numpy, motion)))
+    transform = _transform(spec, displacement, affine)
+    if sources[0].is_cpu and _is_plain((*sources, *transform)):
+        arrays = eager.deform(spec, list(map(tensors.to_numpy, sources)), tuple(map(tensors.to_numpy, transform)))
         outputs = [tensors.from_numpy(array, source.dtype) for array, source in zip(arrays, sources, strict=True)]
     else:
-        parts = _operators.real_parts(spec)
-        outputs = [_deform(own, source, motion) for own, source in zip(parts, sources, strict=True)]
+        parts = operators.real_components(spec)
+        outputs = [_deform(own, source, transform) for own, source in zip(parts, sources, strict=True)]
     return list(map(tensors.wrapped_like, outputs, images))
 
 
-def _deform(parts: Sequence[DeformSpec], image: Tensor, motion: _operators.Pair) -> Tensor:
+def _deform(parts: Sequence[DeformSpec], image: Tensor, transform: TransformArrays) -> Tensor:
     if len(parts) == 1:
-        return _apply(Operator(parts[0], "sample"), Operands(image=image, motion=motion))[0]
+        return _apply(Operator(parts[0], "sample"), Operands(image=image, transform=transform))[0]
     results = [
-        _apply(Operator(part, "sample"), Operands(image=source, motion=motion))[0]
+        _apply(Operator(part, "sample"), Operands(image=source, transform=transform))[0]
         for part, source in zip(parts, _real_and_imaginary(image), strict=True)
     ]
     return torch.complex(*results)
@@ -64,13 +65,13 @@ def image_vjp(
     """Pull gradients of the outputs back to the images; this is differentiable itself."""
     if tensors.is_foreign(gradients[0]):
         return operations.image_vjp(tensors.operations_on(gradients[0]), spec, gradients, displacement, affine)
-    motion = _motion(spec, displacement, affine)
+    transform = _transform(spec, displacement, affine)
     results: list[Tensor | None] = []
-    for gradient, parts in zip(gradients, _operators.real_parts(spec), strict=True):
+    for gradient, parts in zip(gradients, operators.real_components(spec), strict=True):
         source = tensors.unwrapped(gradient)
         sources = [source] if len(parts) == 1 else _real_and_imaginary(source)
         of_parts = [
-            _apply(Operator(part, "scatter", wants_image=True), Operands(gradient=one, motion=motion))[0]
+            _apply(Operator(part, "sample_adjoint", wants_image=True), Operands(gradient=one, transform=transform))[0]
             for part, one in zip(parts, sources, strict=True)
         ]
         result = of_parts[0] if len(of_parts) == 1 else torch.complex(*of_parts)
@@ -122,23 +123,23 @@ def vjp(
 def dense(spec: DeformSpec, displacement: Tensor) -> Tensor:
     if tensors.is_foreign(displacement):
         return operations.dense(tensors.operations_on(displacement), spec, displacement)
-    return _apply(Operator(spec, "displace"), Operands(motion=(displacement,)))[0]
+    return _apply(Operator(spec, "displace"), Operands(transform=(displacement,)))[0]
 
 
-def evaluate(spec: PointsSpec, order: int, displacement: Tensor, positions: Tensor) -> Tensor:
+def evaluate(spec: EvaluationSpec, order: int, displacement: Tensor, positions: Tensor) -> Tensor:
     if tensors.is_foreign(positions):
         return operations.evaluate(tensors.operations_on(positions), spec, order, displacement, positions)
     if torch.compiler.is_compiling():
         from .torch_operator import evaluate as record  # noqa: PLC0415 - see there
 
         return record(spec, order, displacement, positions)
-    operands = Operands(motion=(displacement,), positions=positions)
+    operands = Operands(transform=(displacement,), positions=positions)
     return _apply(Operator(spec, "evaluate", order=order), operands)[0]
 
 
-def algebra(tensor: Tensor) -> Calculus:
+def algebra(tensor: Tensor) -> FrameworkOps:
     """Return the linear algebra of PyTorch."""
-    return _CALCULUS
+    return _OPS
 
 
 def values(tensor: Tensor) -> np.ndarray[Any, Any] | None:
@@ -160,7 +161,7 @@ def random_normal(shape: Sequence[int], scale: Sequence[float], like: Tensor, rn
     return normal * torch.tensor(scale, dtype=torch.float64, device=like.device).reshape(-1, *(1,) * len(scale))
 
 
-def _motion(spec: DeformSpec, displacement: Tensor, affine: Tensor | None) -> _operators.Pair:
+def _transform(spec: DeformSpec, displacement: Tensor, affine: Tensor | None) -> TransformArrays:
     """Return control points and matrix (..., n, n + 1), whose values are checked where there are some."""
     if affine is None:
         return (displacement,)
@@ -195,7 +196,7 @@ def deferred(images: Sequence[Tensor], displacement: Any, affine: Any, options: 
 
 def _apply(operator: Operator, operands: Operands) -> Sequence[Tensor]:
     """Apply an operator, differentiably."""
-    flat = flattened(operator, operands)
+    flat = flatten(operator, operands)
     if tensors.needs_dispatcher(flat):
         from .torch_operator import apply  # noqa: PLC0415 - see there
 
@@ -220,11 +221,11 @@ class _Function(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> Any:
-        return None, *pulled(_CALCULUS, ctx.operator, ctx.saved_tensors, cotangents, ctx.needs_input_grad[1:])
+        return None, *pulled(_OPS, ctx.operator, ctx.saved_tensors, cotangents, ctx.needs_input_grad[1:])
 
     @staticmethod
     def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> Any:
-        return pushed(_CALCULUS, ctx.operator, ctx.saved_tensors, tangents)
+        return pushed(_OPS, ctx.operator, ctx.saved_tensors, tangents)
 
 
-_CALCULUS = Calculus(_apply)
+_OPS = FrameworkOps(_apply)

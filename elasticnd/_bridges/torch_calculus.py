@@ -1,4 +1,4 @@
-"""The chain rule in terms of PyTorch: what `_rules` needs, and derivatives of an operator for autograd functions."""
+"""The chain rule in terms of PyTorch: what `rules` needs, and derivatives of an operator for autograd functions."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _operators, _rules
+from .._autodiff import operators, rules
+from .._autodiff.operators import Operands, Operator, flatten, unflatten
 from .._engines.generic.matrices import eliminated
-from .._operators import Operands, Operator, flattened, structured
 from . import torch_compat
 from .torch_tensors import operations_on
 
 
-class Calculus:
+class FrameworkOps:
     """What the chain rule needs of PyTorch."""
 
     def __init__(self, apply: Callable[[Operator, Operands], Sequence[Tensor]]) -> None:
@@ -68,7 +68,7 @@ def remember(ctx: Any, operator: Operator, flat: Sequence[Tensor]) -> None:
 
 
 def pulled(
-    calculus: Calculus,
+    ops: FrameworkOps,
     operator: Operator,
     flat: Sequence[Tensor],
     cotangents: Sequence[Tensor | None],
@@ -77,15 +77,15 @@ def pulled(
     """Pull cotangents of the results back to the operands."""
     if all(cotangent is None for cotangent in cotangents):
         return [None] * len(flat)
-    gradients = _rules.vjp(calculus, operator, structured(operator, flat), cotangents, structured(operator, needed))
-    return flattened(operator, gradients)
+    gradients = rules.vjp(ops, operator, unflatten(operator, flat), cotangents, unflatten(operator, needed))
+    return flatten(operator, gradients)
 
 
 def pushed(
-    calculus: Calculus, operator: Operator, flat: Sequence[Tensor], tangents: Sequence[Tensor | None]
+    ops: FrameworkOps, operator: Operator, flat: Sequence[Tensor], tangents: Sequence[Tensor | None]
 ) -> tuple[Tensor | None, ...]:
     """Push tangents of the operands forward to the results."""
-    operands = structured(operator, flat)
-    results = _rules.jvp(calculus, operator, operands, structured(operator, tangents))
-    outputs = zip(results, _operators.likes(operator, operands), strict=True)
+    operands = unflatten(operator, flat)
+    results = rules.jvp(ops, operator, operands, unflatten(operator, tangents))
+    outputs = zip(results, operators.likes(operator, operands), strict=True)
     return tuple(None if result is None else result.to(like.dtype) for result, like in outputs)

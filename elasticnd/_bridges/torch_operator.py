@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from .. import _affine, _operators, _rules, _spec
-from .._operators import Operands, Operator, flattened, structured
-from .._spec import ArrayInfo, DeformSpec, Options, PointsSpec, Shape
-from .._texts import options_from_text, spec_from_text, text_of_options, text_of_spec
+from .. import _affine, _spec
+from .._autodiff import operators, rules
+from .._autodiff.operators import Operands, Operator, flatten, unflatten
+from .._serialize import options_from_text, spec_from_text, text_of_options, text_of_spec
+from .._spec import ArrayInfo, DeformSpec, EvaluationSpec, Options, Shape
 from . import operations, torch_compat
 from . import torch_tensors as tensors_of
-from .torch_calculus import Calculus, pulled, pushed, remember
+from .torch_calculus import FrameworkOps, pulled, pushed, remember
 
 # ---- programs --------------------------------------------------------------------------------------------------------
 
@@ -37,25 +38,25 @@ class Deferred(NamedTuple):
     image_shape: tuple[int, ...] = ()  # of an image that is not among the operands, and so not known otherwise
 
     @property
-    def fixed_linear(self) -> Any:
+    def inverse_rotation_zoom_linear(self) -> Any:
         """The linear part of the inverse of rotation and zoom."""
         spec = spec_from_text(self.text)
         if spec is not None:
-            return spec.fixed_linear
+            return spec.inverse_rotation_zoom_linear
         options = options_from_text(self.text)
         unit = (1,) * self.deformed_axes
-        matrix = _affine.inverse_rotation_and_zoom(options.rotate, options.zoom, unit)
+        matrix = _affine.inverse_rotation_zoom(options.rotate, options.zoom, unit)
         return None if matrix is None else matrix[:, :-1].tolist()
 
-    def spec_of(self, operands: Operands) -> DeformSpec | PointsSpec:
+    def spec_of(self, operands: Operands) -> DeformSpec | EvaluationSpec:
         """Check the call, now that there are arrays."""
         spec = spec_from_text(self.text)
         if spec is not None:
             return spec
         like = operands.gradient if operands.image is None else operands.image
         image = ArrayInfo(tuple(map(int, self.image_shape)), tensors_of.name_of(like.dtype))
-        displacement = tensors_of.info(operands.motion[0])
-        affine = tensors_of.info(operands.motion[1]) if self.has_affine else None
+        displacement = tensors_of.info(operands.transform[0])
+        affine = tensors_of.info(operands.transform[1]) if self.has_affine else None
         return _spec.normalize((image,), displacement, affine, "X", options_from_text(self.text))
 
     def output_shape(self) -> Sequence[int]:
@@ -70,7 +71,7 @@ class Deferred(NamedTuple):
 def program_of(operator: Operator) -> str:
     """Return an operator as a text, which stands in programs."""
     call = operator.call
-    if isinstance(call, (DeformSpec, PointsSpec)):
+    if isinstance(call, (DeformSpec, EvaluationSpec)):
         call = Deferred(text_of_spec(call), call.has_affine, call.axes)
     return json.dumps([*call[:3], *operator[1:]])
 
@@ -84,7 +85,7 @@ def _parsed(program: str) -> Operator:
 def _operator_of(program: str, image_shape: Sequence[int], flat: Sequence[Tensor]) -> Operator:
     operator = _parsed(program)
     if operator.takes_image:
-        image_shape = torch_compat.shape_of(structured(operator, flat).image)
+        image_shape = torch_compat.shape_of(unflatten(operator, flat).image)
     return operator._replace(call=operator.call._replace(image_shape=tuple(image_shape)))
 
 
@@ -92,7 +93,7 @@ def apply(operator: Operator, flat: Sequence[Tensor]) -> Sequence[Tensor]:
     """Apply an operator through the dispatcher."""
     _check_recorder()
     call = operator.call
-    if isinstance(call, (DeformSpec, PointsSpec)):
+    if isinstance(call, (DeformSpec, EvaluationSpec)):
         shape = call.images[0].shape if call.images else ()
     else:  # without the shape, which may be of symbols, it serves as a key
         shape, operator = call.image_shape, operator._replace(call=call._replace(image_shape=()))
@@ -121,17 +122,17 @@ def _refuse(recorder: str, what: str) -> NoReturn:
     raise RuntimeError(f"elasticnd: {recorder} cannot record {what}")
 
 
-def evaluate(spec: PointsSpec, order: int, displacement: Tensor, positions: Tensor) -> Tensor:
+def evaluate(spec: EvaluationSpec, order: int, displacement: Tensor, positions: Tensor) -> Tensor:
     """Record an evaluation at positions."""
     _check_recorder()
-    program = _evaluation_program(spec.batch, spec.extent, spec.points, spec.count, order)
+    program = _evaluation_program(spec.batch, spec.extent, spec.grid_shape, spec.count, order)
     result: Tensor = OPERATOR([positions, displacement], [], program)[0]
     return result
 
 
 @torch.compiler.assume_constant_result
 def _evaluation_program(batch: Shape, extent: Shape, points: Shape, count: int, order: int) -> str:
-    return program_of(Operator(PointsSpec(batch, extent, points, count), "evaluate", order=order))
+    return program_of(Operator(EvaluationSpec(batch, extent, points, count), "evaluate", order=order))
 
 
 # ---- calls that are checked when they run ----------------------------------------------------------------------------
@@ -144,7 +145,7 @@ def deferred(images: Sequence[Tensor], displacement: Any, affine: Any, options: 
         return _deformed_between_programs(images, displacement, affine, options)
     displacement, affine = _small_arrays(images[0], displacement, affine)
     axes = 0 if affine is None else operator_module.index(torch_compat.shape_of(affine)[-1]) - 1
-    motion = (displacement,) if affine is None else (displacement, affine[..., :axes, :])
+    transform = (displacement,) if affine is None else (displacement, affine[..., :axes, :])
     constant = [_specialised(option) for option in options]
     results = []
     for k, image in enumerate(images):
@@ -153,7 +154,7 @@ def deferred(images: Sequence[Tensor], displacement: Any, affine: Any, options: 
         parts = []
         for part, source in enumerate(sources):
             program = _sample_program(k, len(images), part, len(sources), affine is not None, axes, *constant)
-            parts.append(OPERATOR([source, *motion], [], program)[0])
+            parts.append(OPERATOR([source, *transform], [], program)[0])
         result = parts[0] if len(parts) == 1 else torch.complex(parts[0], parts[1])
         results.append(tensors_of.wrapped_like(result, image))
     return results
@@ -204,7 +205,7 @@ _TAGS = tuple(
 _library = torch.library.Library("elasticnd", "FRAGMENT")
 _library.define(_SCHEMA, tags=_TAGS)
 OPERATOR = torch.ops.elasticnd.apply.default
-_CALCULUS = Calculus(lambda operator, operands: apply(operator, flattened(operator, operands)))
+_OPS = FrameworkOps(lambda operator, operands: apply(operator, flatten(operator, operands)))
 
 
 def _on_values(tensors: Sequence[Tensor], image_shape: Sequence[int], program: str) -> list[Tensor]:
@@ -214,14 +215,14 @@ def _on_values(tensors: Sequence[Tensor], image_shape: Sequence[int], program: s
 def _without_values(tensors: Sequence[Tensor], image_shape: Sequence[int], program: str) -> list[Tensor]:
     """Make results of the right shapes; C-ordered, as those with values are."""
     operator = _operator_of(program, image_shape, tensors)
-    operands = structured(operator, tensors)
+    operands = unflatten(operator, tensors)
     if operator.verb == "sample":
         return [operands.image.new_empty(operator.call.output_shape())]
-    if operator.verb in _operators.ADJOINT or operator.verb in _operators.EVALUATION:
-        shapes = _operators.result_shapes(operator, operator.call.spec_of(operands))
+    if operator.verb in operators.ADJOINT or operator.verb in operators.EVALUATION:
+        shapes = operators.result_shapes(operator, operator.call.spec_of(operands))
         return [tensors[0].new_empty(shape) for shape in shapes]
     results = [operands.gradient.new_empty(operator.call.image_shape)] if operator.wants_image else []
-    return results + [array.new_empty(array.shape) for array in operands.motion if operator.wants_motion]
+    return results + [array.new_empty(array.shape) for array in operands.transform if operator.wants_transform]
 
 
 class _Differentiable(torch_compat.SingleLevelFunction):
@@ -238,13 +239,13 @@ class _Differentiable(torch_compat.SingleLevelFunction):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> Any:
         needed = ctx.needs_input_grad[3:]
-        return None, None, None, *pulled(_CALCULUS, ctx.operator, ctx.saved_tensors, cotangents, needed)
+        return None, None, None, *pulled(_OPS, ctx.operator, ctx.saved_tensors, cotangents, needed)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Any:
         with torch_compat.set_forward_mode_enabled(True):  # for the levels below, as in `forward`
             primals = [forward_ad.unpack_dual(tensor, level=0).primal for tensor in ctx.saved_tensors]
-            return pushed(_CALCULUS, ctx.operator, primals, tangents[3:])
+            return pushed(_OPS, ctx.operator, primals, tangents[3:])
 
 
 def _differentiably(keys: Any, tensors: Sequence[Tensor], image_shape: Sequence[int], program: str) -> list[Tensor]:
@@ -258,11 +259,11 @@ def _mapped(
     dims = in_dims[0]
     items = [tensor if dim is None else tensor.select(dim, 0) for tensor, dim in zip(tensors, dims, strict=True)]
     operator = _operator_of(program, image_shape, items)
-    operator = operator._replace(call=operator.call.spec_of(structured(operator, items)))
+    operator = operator._replace(call=operator.call.spec_of(unflatten(operator, items)))
     first = [tensor if dim is None else tensor.movedim(dim, 0) for tensor, dim in zip(tensors, dims, strict=True)]
-    mapped = structured(operator, [dim is not None for dim in dims])
+    mapped = unflatten(operator, [dim is not None for dim in dims])
     size = int(next(torch_compat.shape_of(one)[0] for one, dim in zip(first, dims, strict=True) if dim is not None))
-    results = _rules.apply_mapped(_CALCULUS, operator, size, structured(operator, first), mapped)
+    results = rules.apply_mapped(_OPS, operator, size, unflatten(operator, first), mapped)
     return list(results), [0] * len(results)
 
 

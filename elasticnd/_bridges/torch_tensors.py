@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from .. import _operators
+from .._autodiff import compute as compute_operator
+from .._autodiff import operators
+from .._autodiff.operators import Operator, unflatten
 from .._engines.kernels import external_stream, import_cupy
 from .._errors import reject_type, reject_value
-from .._operators import Operator, structured
-from .._spec import ArrayInfo, DeformSpec, PointsSpec
+from .._spec import ArrayInfo, DeformSpec, EvaluationSpec
 from . import eager, operations, torch_compat
 
 
@@ -173,20 +174,22 @@ def needs_derivatives(tensors: Sequence[Tensor]) -> bool:
 def compute(operator: Operator, flat: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Apply an operator to tensors that hold values. Results are C-ordered."""
     call = operator.call
-    operands = structured(operator, flat)
-    spec = call if isinstance(call, (DeformSpec, PointsSpec)) else call.spec_of(operands)
+    operands = unflatten(operator, flat)
+    spec = call if isinstance(call, (DeformSpec, EvaluationSpec)) else call.spec_of(operands)
     if flat[0].is_cuda:
         return compute_on_device(operator, spec, flat)
-    results = _operators.run(operator, spec, structured(operator, [to_numpy(tensor) for tensor in flat]))
+    results = compute_operator.run(operator, spec, unflatten(operator, [to_numpy(tensor) for tensor in flat]))
     return tuple(
-        from_numpy(array, like.dtype) for array, like in zip(results, _operators.likes(operator, operands), strict=True)
+        from_numpy(array, like.dtype) for array, like in zip(results, operators.likes(operator, operands), strict=True)
     )
 
 
-def compute_on_device(operator: Operator, spec: DeformSpec | PointsSpec, flat: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def compute_on_device(
+    operator: Operator, spec: DeformSpec | EvaluationSpec, flat: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
     """Let the CUDA kernels read and write the memory of tensors, on the current stream of their device."""
-    likes = _operators.likes(operator, structured(operator, flat))
-    shapes = _operators.result_shapes(operator, spec)
+    likes = operators.likes(operator, unflatten(operator, flat))
+    shapes = operators.result_shapes(operator, spec)
     device = flat[0].device
     with torch.cuda.device(device), external_stream(torch.cuda.current_stream(device).cuda_stream):
         if torch.cuda.is_current_stream_capturing():
@@ -194,10 +197,10 @@ def compute_on_device(operator: Operator, spec: DeformSpec | PointsSpec, flat: S
         outputs = [
             torch.empty(shape, dtype=like.dtype, device=device) for shape, like in zip(shapes, likes, strict=True)
         ]
-        arrays = structured(operator, [_to_cupy(tensor) for tensor in flat])
-        # What is like an image is written in place; gradients of motions are float64, and small.
+        arrays = unflatten(operator, [_to_cupy(tensor) for tensor in flat])
+        # What is like an image is written in place; gradients of transforms are float64, and small.
         into = _to_cupy(outputs[0]) if operator.verb == "sample" or operator.wants_image else None
-        results = _operators.run(operator, spec, arrays, into)
+        results = compute_operator.run(operator, spec, arrays, into)
         for output, result in zip(outputs, results, strict=True):
             if result is not into:
                 _to_cupy(output)[...] = result

@@ -17,14 +17,14 @@ Array = Any  # of NumPy or CuPy
 Floats = NDArray[np.float64]
 
 
-class Motion(NamedTuple):
-    """Where the voxels go, and directions in which that can change."""
+class Transform(NamedTuple):
+    """Where the voxels go, and tangents along which that can change."""
 
-    points: Array  # displacements of the control points
+    displacement: Array  # of the control points
     affine: Array | None = None  # forward map of the output patch; the engine inverts it
-    fixed: Array | None = None  # the inverse of rotation and zoom
-    # Changes of control points and, with an affine, of the inverse map.
-    directions: tuple[tuple[Array, Array | None], ...] = ()
+    inverse_rotation_zoom: Array | None = None
+    # Of the displacement and, with an affine, of the inverse map.
+    tangents: tuple[tuple[Array, Array | None], ...] = ()
 
 
 class Job(NamedTuple):
@@ -55,14 +55,14 @@ class Engine(Protocol):
     def empty(self, shape: Shape, dtype: np.dtype[Any], /) -> Array:
         """Allocate an output."""
 
-    def sample(self, job: Job, image: Array, motion: Motion, output: Array, /) -> None:
+    def sample(self, job: Job, image: Array, transform: Transform, output: Array, /) -> None:
         """Write the values of the image's spline at the deformed positions to `output`; order 0 copies elements.
 
-        With directions in the motion, write their derivative along these.
+        With tangents in the transform, write their derivative along these.
         """
 
-    def scatter(
-        self, job: Job, gradient: Array, image: Array | None, motion: Motion, image_gradient: Array | None, /
+    def sample_adjoint(
+        self, job: Job, gradient: Array, image: Array | None, transform: Transform, image_gradient: Array | None, /
     ) -> tuple[Array, Array | None] | None:
         """Apply the transpose of `sample` in its image, and compute the gradients of ``<gradient, sample>``.
 

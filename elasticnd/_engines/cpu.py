@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .. import _core, _dtypes
 from .._config import settle_threads
 from .._geometry import Geometry
-from .contract import Floats, Job, Motion
+from .contract import Floats, Job, Transform
 
 if TYPE_CHECKING:
     from .._spec import Shape
@@ -44,16 +44,16 @@ def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
-def sample(job: Job, image: Array, motion: Motion, output: Array) -> None:
+def sample(job: Job, image: Array, transform: Transform, output: Array) -> None:
     settle_threads()
     _core.sample(
         job.geometry,
         _raw(image),
         job.dtype,
-        motion.points,
-        motion.affine,
-        motion.fixed,
-        motion.directions,
+        transform.displacement,
+        transform.affine,
+        transform.inverse_rotation_zoom,
+        transform.tangents,
         _raw(output),
         job.batch_axes,
         job.filtered,
@@ -63,19 +63,19 @@ def sample(job: Job, image: Array, motion: Motion, output: Array) -> None:
     )
 
 
-def scatter(
-    job: Job, gradient: Array, image: Array | None, motion: Motion, image_gradient: Array | None
+def sample_adjoint(
+    job: Job, gradient: Array, image: Array | None, transform: Transform, image_gradient: Array | None
 ) -> tuple[Floats, Floats | None] | None:
     settle_threads()
-    return _core.scatter(
+    return _core.sample_adjoint(
         job.geometry,
         _raw(gradient),
         job.dtype,
         None if image is None else _raw(image),
-        motion.points,
-        motion.affine,
-        motion.fixed,
-        motion.directions,
+        transform.displacement,
+        transform.affine,
+        transform.inverse_rotation_zoom,
+        transform.tangents,
         None if image_gradient is None else _raw(image_gradient),
         job.batch_axes,
         job.filtered,
@@ -84,13 +84,19 @@ def scatter(
     )
 
 
-def source_voxels(job: Job, blocks: Array, motion: Motion) -> Array:
+def source_voxels(job: Job, blocks: Array, transform: Transform) -> Array:
     """Find first voxel and extent, along each axis, of what `sample` reads for blocks of the output.
 
     So the blocks are given and the result comes, (blocks, axes, 2). Where nothing is read, the extents are 0.
     """
     return _core.source_voxels(
-        job.geometry, blocks, motion.points, motion.affine, motion.fixed, job.filtered, job.arithmetic
+        job.geometry,
+        blocks,
+        transform.displacement,
+        transform.affine,
+        transform.inverse_rotation_zoom,
+        job.filtered,
+        job.arithmetic,
     )
 
 

@@ -19,7 +19,7 @@ from .. import _core, _dtypes
 from .._config import is_deterministic
 from .._geometry import Geometry, check_coefficients, make_geometry, with_derivative
 from .._modes import Continuation, Mode
-from .contract import Job, Motion
+from .contract import Job, Transform
 from .kernels import CupyDevice, Device
 
 if TYPE_CHECKING:
@@ -66,15 +66,15 @@ def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
 # ---- verbs -----------------------------------------------------------------------------------------------------------
 
 
-def sample(job: Job, image: Array, motion: Motion, output: Array) -> None:
-    call = _Call.of(job, output.shape, motion)
+def sample(job: Job, image: Array, transform: Transform, output: Array) -> None:
+    call = _Call.of(job, output.shape, transform)
     target = _contiguous_like(output)
-    if motion.directions:
+    if transform.tangents:
         source = _source(job, image)
         shape = (call.items, call.channels, *call.output)
         total = namespace().zeros(shape, _NUMPY_TYPES[job.arithmetic])
         part = namespace().empty(shape, total.dtype)
-        for geometry, factor in _partial_derivatives(call, motion):
+        for geometry, factor in _partial_derivatives(call, transform):
             call.with_geometry(geometry).sample(source, part, job.arithmetic)
             total += (factor * part).astype(total.dtype)
         _store(total, job.arithmetic, target, job.dtype)
@@ -85,14 +85,14 @@ def sample(job: Job, image: Array, motion: Motion, output: Array) -> None:
     _give(target, output)
 
 
-def scatter(
-    job: Job, gradient: Array, image: Array | None, motion: Motion, image_gradient: Array | None
+def sample_adjoint(
+    job: Job, gradient: Array, image: Array | None, transform: Transform, image_gradient: Array | None
 ) -> tuple[Array, Array | None] | None:
-    call = _Call.of(job, gradient.shape, motion)
+    call = _Call.of(job, gradient.shape, transform)
     source = None if image is None else _source(job, image)
     target = None if image_gradient is None else _Target(call, job)
-    sums = None if source is None else _MotionSums(call, motion.affine is not None)
-    for geometry, values, code in _weighted(call, job, gradient, motion):
+    sums = None if source is None else _TransformSums(call, transform.affine is not None)
+    for geometry, values, code in _weighted(call, job, gradient, transform):
         own = call.with_geometry(geometry)
         if target is not None:
             target.add(own, values, code)
@@ -195,12 +195,12 @@ class _Call:
         self.tables = _tables(*_extents(geometry), device().stream())
 
     @classmethod
-    def of(cls, job: Job, output_shape: Shape, motion: Motion) -> _Call:
+    def of(cls, job: Job, output_shape: Shape, transform: Transform) -> _Call:
         axes = int(job.geometry["axes"])
         items = math.prod(output_shape[: job.batch_axes])
         channels = math.prod(output_shape[job.batch_axes : len(output_shape) - axes])
-        maps = _maps(axes, motion)
-        field = _grid_coefficients(motion.points, job.geometry, items)
+        maps = _maps(axes, transform)
+        field = _grid_coefficients(transform.displacement, job.geometry, items)
         return cls(job.geometry, items, channels, field, maps, job.arithmetic)
 
     @classmethod
@@ -331,14 +331,15 @@ def _tables(image: Shape, points: Shape, start: Shape, output: Shape, stream: tu
     return _Tables(weights, cells)
 
 
-def _maps(axes: int, motion: Motion) -> Array | None:
+def _maps(axes: int, transform: Transform) -> Array | None:
     """Give the maps from output index to image index."""
-    fixed = None if motion.fixed is None else _constant(motion.fixed.tobytes(), device().stream())
-    if motion.affine is None:
+    matrix = transform.inverse_rotation_zoom
+    fixed = None if matrix is None else _constant(matrix.tobytes(), device().stream())
+    if transform.affine is None:
         return fixed
-    maps = namespace().empty(motion.affine.size, np.float64)
-    count = motion.affine.size // (axes * (axes + 1))
-    _launch_flat("invert", count, np.int32(axes), np.int64(count), motion.affine, fixed, maps)
+    maps = namespace().empty(transform.affine.size, np.float64)
+    count = transform.affine.size // (axes * (axes + 1))
+    _launch_flat("invert", count, np.int32(axes), np.int64(count), transform.affine, fixed, maps)
     return maps
 
 
@@ -506,7 +507,7 @@ class _Target:
         return self.sum
 
 
-class _MotionSums:
+class _TransformSums:
     """The gradients of control points and inverse maps, per item."""
 
     def __init__(self, call: _Call, with_affine: bool) -> None:
@@ -537,13 +538,13 @@ class _MotionSums:
         return result
 
 
-def _weighted(call: _Call, job: Job, gradient: Array, motion: Motion) -> Iterator[tuple[Geometry, Array, int]]:
-    """Give the gradient of the output, and that of each partial derivative which the directions ask for."""
-    if not motion.directions:
+def _weighted(call: _Call, job: Job, gradient: Array, transform: Transform) -> Iterator[tuple[Geometry, Array, int]]:
+    """Give the gradient of the output, and that of each partial derivative which the tangents ask for."""
+    if not transform.tangents:
         yield call.geometry, _plain(gradient), job.dtype
         return
     numbers = _loaded(_plain(gradient), job.dtype, job.arithmetic).reshape(call.items, call.channels, *call.output)
-    for geometry, factor in _partial_derivatives(call, motion):
+    for geometry, factor in _partial_derivatives(call, transform):
         yield geometry, namespace().ascontiguousarray((factor * numbers).astype(numbers.dtype)), job.arithmetic
 
 
@@ -556,12 +557,12 @@ def _loaded(values: Array, dtype: int, arithmetic: int) -> Array:
     return numbers
 
 
-def _partial_derivatives(call: _Call, motion: Motion) -> Iterator[tuple[Geometry, Array]]:
-    """Give the partial derivatives that make up the one along the directions, and the factor of each voxel.
+def _partial_derivatives(call: _Call, transform: Transform) -> Iterator[tuple[Geometry, Array]]:
+    """Give the partial derivatives that make up the one along the tangents, and the factor of each voxel.
 
-    Factors are the products of the directions' components, summed by how often they stand for each axis.
+    Factors are the products of the tangents' components, summed by how often they stand for each axis.
     """
-    fields = [_direction_field(call, *direction) for direction in motion.directions]
+    fields = [_tangent_field(call, *tangent) for tangent in transform.tangents]
     sums: dict[tuple[int, ...], Array] = {}
     order = int(call.geometry["order"])
     for axis_of in itertools.product(range(call.axes), repeat=len(fields)):
@@ -579,8 +580,8 @@ def _partial_derivatives(call: _Call, motion: Motion) -> Iterator[tuple[Geometry
         yield with_derivative(call.geometry, key), factor[:, None]
 
 
-def _direction_field(call: _Call, points: Array, affine: Array | None) -> Array:
-    """Give a direction as a displacement of each voxel, (items, axes, outputs)."""
+def _tangent_field(call: _Call, points: Array, affine: Array | None) -> Array:
+    """Return a tangent as a displacement of each voxel, (items, axes, outputs)."""
     xp = namespace()
     shape = (call.items, call.axes, *call.output)
     field = xp.empty(shape, np.float64)

@@ -119,7 +119,7 @@ void bind_sampling(py::module_& module) {
                "Returns what of the image is read for each of some blocks of the output, as first voxel and extent "
                "along each axis.");
     module.def(
-        "scatter", scatter_of, Guard(), py::arg("geometry"), py::arg("gradient"), py::arg("dtype"),
+        "sample_adjoint", scatter_of, Guard(), py::arg("geometry"), py::arg("gradient"), py::arg("dtype"),
         py::arg("image").none(true), py::arg("points"), py::arg("affine").none(true), py::arg("fixed").none(true),
         py::arg("directions"), py::arg("image_gradient").none(true), py::arg("batch_axes"), py::arg("filtered"),
         py::arg("arithmetic"), py::arg("roi").none(true),

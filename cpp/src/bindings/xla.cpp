@@ -365,7 +365,7 @@ XLA_FFI_DEFINE_HANDLER(
 }  // namespace
 
 const XlaHandler xla_handlers[] = {{"elasticnd_sample", reinterpret_cast<void*>(sample_call)},
-                                   {"elasticnd_scatter", reinterpret_cast<void*>(scatter_call)},
+                                   {"elasticnd_sample_adjoint", reinterpret_cast<void*>(scatter_call)},
                                    {"elasticnd_displace", reinterpret_cast<void*>(displace_call)},
                                    {"elasticnd_displace_adjoint", reinterpret_cast<void*>(displace_adjoint_call)},
                                    {"elasticnd_evaluate", reinterpret_cast<void*>(evaluate_call)},

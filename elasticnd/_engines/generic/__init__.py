@@ -8,8 +8,8 @@ and compiled, and frameworks can differentiate it themselves, in both modes and 
 ``permute_dims``, ``reshape``, ``stack``, ``sum``, ``take`` (indices of one axis, ``axis=`` given), ``where`` and
 ``zeros``; for matrices ``linalg.inv`` or, without the extension, ``argmax``; of arrays ``dtype``, ``shape``, the
 operators and basic indexing. Python numbers join arrays in operators and in ``where``. Of ``asarray``, ``full`` and
-``zeros`` new arrays lie on the device of the others. `scatter`, for libraries that find no derivatives themselves,
-besides uses ``argsort``, ``bool`` and ``searchsorted``.
+``zeros`` new arrays lie on the device of the others. `sample_adjoint`, for libraries that find no derivatives
+themselves, besides uses ``argsort``, ``bool`` and ``searchsorted``.
 
 Positions are in double precision where the image, the control points or the matrix are, in single precision elsewhere.
 Then they are rounded to some 6e-8 of the displacement; with a matrix, rotation or zoom, of the position itself. Values
@@ -24,7 +24,7 @@ import math
 from typing import Any, NamedTuple
 
 from ... import _dtypes
-from ..._spec import DeformSpec, PointsSpec
+from ..._spec import DeformSpec, EvaluationSpec
 from ..._types import ArrayNamespace, FrameworkDType
 from . import axes, evaluation, positions, splines, stencils
 from .axes import Array
@@ -39,13 +39,13 @@ def sample(
     points: Array,
     affine: Array | None,
     *,
-    change: Array | None = None,
-    linear: bool = False,
+    tangent: Array | None = None,
+    homogeneous: bool = False,
 ) -> Array:
-    """Deform one image of real numbers; if `linear`, nothing comes from beyond its border.
+    """Deform one image of real numbers; if `homogeneous`, nothing comes from beyond its border.
 
     `points` has the shape ``spec.points_shape``, `affine` is the forward map ``[M | t]``, one or one per batch item;
-    `change`, of its shape, is added to the inverse map.
+    `tangent`, of its shape, is added to the inverse map.
     """
     (options,) = spec.images
     output_shape = spec.output_shape(options)
@@ -55,8 +55,8 @@ def sample(
     values = axes.in_core_order(xp, spec, options, image)
     if options.order > 0:
         values = xp.astype(values, precision.values)
-    reached = _stencils(xp, spec, points, affine, change, precision)
-    beyond: Any = 0 if linear else options.cval
+    reached = _stencils(xp, spec, points, affine, tangent, precision)
+    beyond: Any = 0 if homogeneous else options.cval
     flat = _flat(xp, splines.coefficients(xp, options, values, beyond))
     sums = stencils.stencil_sum(xp, flat, reached.offset, reached.weights(xp), reached.strides)
     has_fill = options.mode.traits.has_constant or not _dtypes.is_inexact(options.dtype)
@@ -70,7 +70,7 @@ def sample(
     return axes.in_image_order(xp, options, values, output_shape, len(spec.batch))
 
 
-def scatter(
+def sample_adjoint(
     xp: ArrayNamespace,
     spec: DeformSpec,
     gradient: Array,
@@ -108,7 +108,7 @@ def displace(xp: ArrayNamespace, spec: DeformSpec, points: Array) -> Array:
     return xp.reshape(positions.field(xp, spec, points, points.dtype), spec.field_shape)
 
 
-def evaluate(xp: ArrayNamespace, spec: PointsSpec, points: Array, positions: Array, order: int) -> Array:
+def evaluate(xp: ArrayNamespace, spec: EvaluationSpec, points: Array, positions: Array, order: int) -> Array:
     """Evaluate all derivatives of one order of the displacement at positions, in their dtype."""
     return evaluation.evaluate(xp, spec, points, positions, order)
 
@@ -132,10 +132,10 @@ def _stencils(
     spec: DeformSpec,
     points: Array,
     affine: Array | None,
-    change: Array | None,
+    tangent: Array | None,
     precision: _Precision,
 ) -> stencils.Stencils:
-    inverse = positions.inverse_of_affine(xp, spec, affine, change, precision.positions)
+    inverse = positions.inverse_of_affine(xp, spec, affine, tangent, precision.positions)
     found = positions.positions(xp, spec, points, inverse, precision.positions)
     return stencils.stencils(xp, spec, spec.images[0], found, precision.values)
 
@@ -185,7 +185,7 @@ def _zeros(
     matrix = (*(spec.batch if spec.affine_batched else ()), spec.axes, spec.axes + 1)
     return (
         xp.zeros(options.shape, dtype=gradient.dtype) if wants_image else None,
-        None if image is None else xp.zeros(spec.points_shape, dtype=precision.positions),
+        None if image is None else xp.zeros(spec.displacement_shape, dtype=precision.positions),
         xp.zeros(matrix, dtype=precision.positions) if image is not None and spec.has_affine else None,
     )
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..._modes import Continuation
-from ..._spec import PointsSpec
+from ..._spec import EvaluationSpec
 from ..._types import ArrayNamespace, FrameworkDType
 from .axes import Array, AxisMap, Taken, next_axis_last
 from .splines import filtered, folded, spline_derivatives
@@ -18,20 +18,20 @@ from .stencils import stencil_sum
 _ORDER = 3  # of the spline through the displacements of the control points
 
 
-def evaluate(xp: ArrayNamespace, spec: PointsSpec, points: Array, positions: Array, order: int) -> Array:
+def evaluate(xp: ArrayNamespace, spec: EvaluationSpec, points: Array, positions: Array, order: int) -> Array:
     """Return (batch..., count, axes, axes...), with one axis more for each order of the derivative."""
     items, n = math.prod(spec.batch), spec.axes
-    widths = [count + 2 for count in spec.points]
+    widths = [count + 2 for count in spec.grid_shape]
     flat = xp.reshape(_coefficients(xp, spec, points, positions.dtype), (n, items * math.prod(widths)))
     strides = [math.prod(widths[k + 1 :]) for k in range(n)]
     where = xp.reshape(positions, (items, spec.count, n))
     offset = xp.asarray(np.arange(items)[:, None] * math.prod(widths), dtype=xp.int64)
     weights, exists = [], None
     for k, stride in enumerate(strides):
-        cell, place, slope, known = _on_grid(xp, where[..., k], spec.extent[k], spec.points[k])
+        cell, place, slope, known = _on_grid(xp, where[..., k], spec.extent[k], spec.grid_shape[k])
         offset = offset + xp.astype(cell, xp.int64) * stride
         exists = known if exists is None else exists & known
-        weights.append(_weights(xp, xp.reshape(place, (-1,)), xp.reshape(slope, (-1,)), spec.points[k], order))
+        weights.append(_weights(xp, xp.reshape(place, (-1,)), xp.reshape(slope, (-1,)), spec.grid_shape[k], order))
     offset, exists = xp.reshape(offset, (-1,)), xp.reshape(exists, (-1,))
     found: dict[tuple[int, ...], Array] = {}
     for along in itertools.combinations_with_replacement(range(n), order):
@@ -42,10 +42,10 @@ def evaluate(xp: ArrayNamespace, spec: PointsSpec, points: Array, positions: Arr
     return xp.reshape(stacked, spec.values_shape(order))
 
 
-def _coefficients(xp: ArrayNamespace, spec: PointsSpec, points: Array, dtype: FrameworkDType) -> Array:
+def _coefficients(xp: ArrayNamespace, spec: EvaluationSpec, points: Array, dtype: FrameworkDType) -> Array:
     """Compute the coefficients with one more on every side, (axes, items, ...)."""
-    values = xp.reshape(xp.astype(points, dtype), (-1, spec.axes, *spec.points))
-    for count in spec.points:
+    values = xp.reshape(xp.astype(points, dtype), (-1, spec.axes, *spec.grid_shape))
+    for count in spec.grid_shape:
         values = next_axis_last(xp, values)
         maps: list[AxisMap] = filtered(np.arange(count), count, Continuation.MIRRORED, _ORDER)
         for step in (*maps, Taken(folded(np.arange(-1, count + 1), count, Continuation.MIRRORED), count)):

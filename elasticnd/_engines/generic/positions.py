@@ -55,14 +55,14 @@ def _from_origin(spec: DeformSpec) -> list[int]:
 
 def field(xp: ArrayNamespace, spec: DeformSpec, points: Array, dtype: FrameworkDType) -> Array:
     """Give the displacement of every voxel, (items, n, M_0, ...)."""
-    values = xp.reshape(xp.astype(points, dtype), (-1, spec.axes, *spec.points))
+    values = xp.reshape(xp.astype(points, dtype), (-1, spec.axes, *spec.grid_shape))
     return _multiplied(xp, values, _grid_matrices(spec))
 
 
 def field_adjoint(xp: ArrayNamespace, spec: DeformSpec, gradient: Array) -> Array:
     """Transpose `field`: give the gradient of the control points, in their shape."""
     gradient = _multiplied(xp, gradient, [matrix.T for matrix in _grid_matrices(spec)])
-    return xp.reshape(gradient, spec.points_shape)
+    return xp.reshape(gradient, spec.displacement_shape)
 
 
 def _multiplied(xp: ArrayNamespace, values: Array, matrices: Sequence[Floats]) -> Array:
@@ -72,7 +72,7 @@ def _multiplied(xp: ArrayNamespace, values: Array, matrices: Sequence[Floats]) -
 
 
 def _grid_matrices(spec: DeformSpec) -> list[Floats]:
-    return [_grid_matrix(*size) for size in zip(spec.extent, spec.points, *spec.window, strict=True)]
+    return [_grid_matrix(*size) for size in zip(spec.extent, spec.grid_shape, *spec.window, strict=True)]
 
 
 @lru_cache(maxsize=64)
@@ -99,10 +99,10 @@ def _grid_matrix(extent: int, points: int, start: int, output: int) -> Floats:
 
 
 def inverse_of_affine(
-    xp: ArrayNamespace, spec: DeformSpec, affine: Array | None, change: Array | None, dtype: FrameworkDType
+    xp: ArrayNamespace, spec: DeformSpec, affine: Array | None, tangent: Array | None, dtype: FrameworkDType
 ) -> Array | None:
     """Give the map from output to image but for crop and displacement: [M | t] of each item, or of all."""
-    matrix = spec.inverse_rotation_and_zoom
+    matrix = spec.inverse_rotation_zoom
     fixed = None if matrix is None else xp.asarray(np.array([matrix]), dtype=dtype)
     if affine is None:
         return fixed
@@ -113,7 +113,7 @@ def inverse_of_affine(
         linear = xp.matmul(fixed[:, :, :-1], linear)
         offset = xp.matmul(fixed[:, :, :-1], offset) + fixed[:, :, -1:]
     joined = xp.concat([linear, offset], axis=2)
-    return joined if change is None else joined + xp.reshape(xp.astype(change, dtype), forward.shape)
+    return joined if tangent is None else joined + xp.reshape(xp.astype(tangent, dtype), forward.shape)
 
 
 def _transformed(xp: ArrayNamespace, line: Array, voxels: Sequence[Array]) -> Array:

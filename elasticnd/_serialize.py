@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from ._modes import Mode
-from ._spec import DeformSpec, ImageSpec, Options, PointsSpec, Window
+from ._spec import DeformSpec, EvaluationSpec, ImageSpec, Options, Window
 
 
 def text_of_options(options: Options) -> str:
@@ -38,17 +38,17 @@ def options_from_text(text: str) -> Options:
     return options._replace(axis=axis, frame=frame, rotate=rotate)
 
 
-def text_of_spec(spec: DeformSpec | PointsSpec) -> str:
+def text_of_spec(spec: DeformSpec | EvaluationSpec) -> str:
     """Write a specification."""
     return json.dumps({"spec" if isinstance(spec, DeformSpec) else "points_spec": dataclasses.asdict(spec)})
 
 
 @lru_cache(maxsize=256)
-def spec_from_text(text: str) -> DeformSpec | PointsSpec | None:
+def spec_from_text(text: str) -> DeformSpec | EvaluationSpec | None:
     """Undo `text_of_spec`; None for the text of options."""
     held = json.loads(text)
     if "points_spec" in held:
-        return PointsSpec(**_with_tuples(held["points_spec"]))
+        return EvaluationSpec(**_with_tuples(held["points_spec"]))
     fields = held.get("spec")
     if fields is None:
         return None

@@ -1,0 +1,230 @@
+"""Operators on arrays that hold values: the verbs of the engines, and the plans by which these compute."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _dtypes
+from .._engines import Floats, Job, Transform, cpu, engine_of
+from .._floating_point import in_default_state
+from .._geometry import make_geometry
+from .._spec import DeformSpec, EvaluationSpec, ImageSpec, Shape
+from .operators import ADJOINT, EVALUATION, Operands, Operator, TransformArrays, real_components, result_shapes
+
+Array = NDArray[Any]
+
+_FLOAT64 = np.dtype(np.float64)
+
+
+@in_default_state
+def run(operator: Operator, spec: Any, operands: Operands, into: Array | None = None) -> list[Array]:
+    """Apply an operator. What is image-like goes to `into`, if it is given; gradients of transforms are float64."""
+    if operator.verb in EVALUATION:
+        return [_evaluate(spec, operator, operands)]
+    if operator.verb in ADJOINT:
+        if operator.verb == "displace":
+            return [_displace(spec, operands.transform[0])]
+        return [_displace_adjoint(spec, operands.gradient)]
+    plan = plan_of(spec, operator.homogeneous)
+    transform = _transform(plan, operands.transform, operands.tangents)
+    if operator.verb == "sample":
+        return [_sample(plan, operands.image, transform, into)]
+    return _sample_adjoint(operator, spec, plan, operands, transform, into)
+
+
+def sample(spec: DeformSpec, image: Array, transform: TransformArrays, into: Array | None = None) -> Array:
+    """Apply the operator `sample` without tangents: the deformation itself, by the shortest way."""
+    plan = plan_of(spec)
+    return _sample(plan, image, _transform(plan, transform, ()), into)
+
+
+def _transform(plan: Plan, transform: TransformArrays, tangents: tuple[TransformArrays, ...]) -> Transform:
+    affine = _as_float64(transform[1]) if len(transform) > 1 else None
+    return Transform(_as_float64(transform[0]), affine, plan.inverse_rotation_zoom, tuple(map(_as_tangent, tangents)))
+
+
+def _sample(plan: Plan, image: Array, transform: Transform, output: Array | None) -> Array:
+    engine = engine_of(image)
+    if output is None:
+        output = engine.empty(plan.output_shape, _dtypes.native(image.dtype))
+    if output.size:
+        engine.sample(plan.job, plan.in_core_order(image), transform, plan.in_core_order(output))
+    return output
+
+
+def _sample_adjoint(
+    operator: Operator, spec: DeformSpec, plan: Plan, operands: Operands, transform: Transform, into: Array | None
+) -> list[Array]:
+    gradient: Array = operands.gradient
+    engine = engine_of(gradient)
+    results: list[Array] = []
+    if operator.wants_image:
+        results.append(engine.empty(spec.images[0].shape, _dtypes.native(gradient.dtype)) if into is None else into)
+        if spec.roi is not None:  # of which perhaps not all is reached
+            results[0][...] = 0
+    # Steps have no slope.
+    sloped = operator.wants_transform and spec.images[0].order > 0
+    gradients: tuple[Floats, Floats | None] | None = None
+    if gradient.size and (sloped or (results and results[0].size)):
+        gradients = engine.sample_adjoint(
+            plan.job,
+            plan.in_core_order(gradient),
+            plan.in_core_order(operands.image) if sloped else None,
+            transform,
+            plan.in_core_order(results[0]) if results else None,
+        )
+    elif results:
+        results[0][...] = 0
+    if operator.wants_transform:
+        shapes = result_shapes(operator, spec)[len(results) :]
+        parts = [None] * len(shapes) if gradients is None else list(gradients)[: len(shapes)]
+        results += [
+            engine.namespace().zeros(shape) if part is None else _summed(part, shape)
+            for part, shape in zip(parts, shapes, strict=True)
+        ]
+    return results
+
+
+def _summed(per_item: Floats, shape: Shape) -> Floats:
+    """Sum over the items what they share."""
+    if per_item.size == math.prod(shape):
+        return per_item.reshape(shape)
+    total: Floats = per_item.reshape(-1, *shape).sum(axis=0)
+    return total
+
+
+def _displace(spec: DeformSpec, displacement: Array) -> Floats:
+    engine = engine_of(displacement)
+    output: Floats = engine.empty(spec.field_shape, np.dtype(np.float64))
+    if output.size:
+        engine.displace(_as_float64(displacement), field_geometry(spec), output, batch_axes=len(spec.batch))
+    return output
+
+
+def _displace_adjoint(spec: DeformSpec, gradient: Array) -> Floats:
+    engine = engine_of(gradient)
+    zeros: Floats = engine.namespace().zeros(spec.displacement_shape)
+    if not gradient.size:
+        return zeros
+    result: Floats = engine.displace_adjoint(
+        _as_float64(gradient), field_geometry(spec), zeros, batch_axes=len(spec.batch)
+    )
+    return result
+
+
+def _evaluate(spec: EvaluationSpec, operator: Operator, operands: Operands) -> Floats:
+    engine = engine_of(operands.positions)
+    geometry, items = evaluation_geometry(spec), math.prod(spec.batch)
+    positions = _as_float64(operands.positions).reshape(items, spec.count, spec.axes)
+    if operator.verb == "evaluate":
+        displacement = _as_float64(operands.transform[0]).reshape(items, spec.axes, *spec.grid_shape)
+        values: Floats = engine.evaluate(geometry, displacement, positions, operator.order)
+        return values.reshape(spec.values_shape(operator.order))
+    gradient = _as_float64(operands.gradient).reshape(items, spec.count, spec.axes, -1)
+    result: Floats = engine.evaluate_adjoint(geometry, gradient, positions, operator.order)
+    return result.reshape(spec.displacement_shape)
+
+
+def source_voxels(spec: DeformSpec, blocks: NDArray[np.int64], transform: TransformArrays) -> NDArray[np.int64]:
+    """Find what of the image is read for blocks of the patch: first voxel and extent along each axis.
+
+    Both are (blocks, axes, 2). Where no voxel matters, the extents are 0.
+    """
+    plan = plan_of(real_components(spec)[0][0])
+    return cpu.source_voxels(plan.job, blocks, _transform(plan, transform, ()))
+
+
+def _as_float64(array: Array) -> Floats:
+    if array.dtype == _FLOAT64 and array.flags.c_contiguous:
+        return array
+    contiguous: Floats = engine_of(array).namespace().ascontiguousarray(array, dtype=np.float64)
+    return contiguous
+
+
+def _as_tangent(pair: TransformArrays) -> tuple[Floats, Floats | None]:
+    return _as_float64(pair[0]), _as_float64(pair[1]) if len(pair) > 1 else None
+
+
+# ---- plans -----------------------------------------------------------------------------------------------------------
+
+
+class Plan(NamedTuple):
+    """How an image of real numbers goes through an engine."""
+
+    job: Job
+    output_shape: Shape
+    core_axes: Shape | None  # batch, channels, deformed axes; None if the image has them in this order
+    inverse_rotation_zoom: Floats | None
+
+    def in_core_order(self, array: Array) -> Array:
+        """Return an image-like array with its axes as engines want them."""
+        return array if self.core_axes is None else array.transpose(self.core_axes)
+
+
+@lru_cache(maxsize=512)
+def plan_of(spec: DeformSpec, homogeneous: bool = False) -> Plan:
+    """Plan for the one image of a specification."""
+    (image,) = spec.images
+    axes = spec.core_axes(image)
+    matrix = spec.inverse_rotation_zoom
+    return Plan(
+        _job(spec, image, homogeneous),
+        spec.output_shape(image),
+        None if axes == tuple(range(len(axes))) else axes,
+        None if matrix is None else np.array(matrix),
+    )
+
+
+def _job(spec: DeformSpec, image: ImageSpec, homogeneous: bool) -> Job:
+    border_value: Any = 0 if homogeneous else image.cval
+    # Where there is no position: NaN in the modes that have no constant, where the type has it.
+    constant = image.mode.traits.has_constant or not _dtypes.is_inexact(image.dtype)
+    cval = border_value if constant else np.nan
+    geometry = make_geometry(
+        image=spec.extent,
+        points=spec.grid_shape,
+        start=spec.window.start,
+        output=spec.window.shape,
+        origin=spec.origin,
+        order=image.order,
+        mode=image.mode,
+        prefilter=image.prefilter,
+        fill=cval,
+        beyond=border_value,
+    )
+    return Job(
+        geometry=geometry,
+        batch_axes=len(spec.batch),
+        dtype=_dtypes.CODES[image.dtype],
+        arithmetic=_dtypes.CODES[_dtypes.arithmetic(image.dtype, image.order, spec.axes)],
+        filtered=image.prefilter,
+        fill=_dtypes.element(cval, image.dtype),
+        held=None if spec.roi is None else tuple(zip(spec.roi.start, spec.roi.shape, strict=True)),
+    )
+
+
+def field_geometry(spec: DeformSpec) -> Any:
+    """Lay out the numbers for the displacement alone."""
+    return make_geometry(
+        image=spec.extent,
+        points=spec.grid_shape,
+        start=spec.window.start,
+        output=spec.window.shape,
+    )
+
+
+@lru_cache(maxsize=64)
+def evaluation_geometry(spec: EvaluationSpec) -> Any:
+    """Lay out the numbers for positions on the control grid."""
+    nowhere = (0,) * spec.axes
+    return make_geometry(
+        image=spec.extent,
+        points=spec.grid_shape,
+        start=nowhere,
+        output=nowhere,
+    )

@@ -1,0 +1,147 @@
+"""The operators that every derivative of the deformation is made of: their operands, and the shapes of their results.
+
+Write ``T(g, x; v_1 ... v_r; u)`` for the sum over the output of ``g`` times the derivative, along tangents
+``v_1 ... v_r``, of the spline of the image ``x`` at the positions of the transform ``u``. It is linear in ``g``, in
+``x`` and in each tangent. An operator is what ``T`` is multiplied with in one of its slots:
+
+``sample``
+    in ``g``: the image's values, or their derivative along the tangents
+``sample_adjoint``
+    in ``x``: the gradient of the image; in one tangent more: that of the transform; one of these or both
+
+Besides, there are ``displace``, from a displacement to the field of all voxels, and ``evaluate``, from a
+displacement to all derivatives of one order of the field at given positions, with their transposes
+``displace_adjoint`` and ``evaluate_adjoint``.
+
+A transform, and so a tangent, is one or two arrays: a displacement, and an affine matrix if there is one. Of the
+matrix, transforms hold the forward map, tangents a change of the inverse map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from .._spec import DeformSpec, Shape
+
+TransformArrays = tuple[Any, ...]  # (displacement,) or (displacement, affine)
+
+ADJOINT = {"displace": "displace_adjoint", "displace_adjoint": "displace"}
+EVALUATION = {
+    "evaluate": "evaluate_adjoint",
+    "evaluate_adjoint": "evaluate",
+}  # each with its transpose in the displacement
+
+
+class Operator(NamedTuple):
+    """One of the operators, for one image of real numbers."""
+
+    # A specification, or, where shapes are not known yet, what will make one: with the properties
+    # `has_affine` and `inverse_rotation_zoom_linear` too.
+    call: Any
+    verb: str
+    tangents: int = 0
+    homogeneous: bool = False  # in the image: nothing comes from beyond its border
+    wants_image: bool = False  # results of `sample_adjoint`: the gradient of the image ...
+    wants_transform: bool = False  # ... and the gradients of displacement and inverse map
+    order: int = 0  # of the derivatives that an evaluation is of; its `call` is a `EvaluationSpec`
+
+    @property
+    def takes_gradient(self) -> bool:
+        """Whether a gradient of the output is an operand."""
+        return self.verb in ("sample_adjoint", "displace_adjoint", "evaluate_adjoint")
+
+    @property
+    def takes_image(self) -> bool:
+        """Whether the image is an operand."""
+        return self.verb == "sample" or self.wants_transform
+
+    @property
+    def takes_positions(self) -> bool:
+        """Whether positions are an operand."""
+        return self.verb in EVALUATION
+
+    @property
+    def transform_size(self) -> int:
+        """The number of arrays of a transform."""
+        return 2 if self.call.has_affine else 1
+
+    def with_tangents(self, tangents: int) -> Operator:
+        """Return the operator with so many tangents more."""
+        return self._replace(tangents=self.tangents + tangents)
+
+
+class Operands(NamedTuple):
+    """The arrays that an operator takes."""
+
+    gradient: Any = None  # of the output
+    image: Any = None
+    transform: TransformArrays = ()
+    tangents: tuple[TransformArrays, ...] = ()
+    positions: Any = None  # of an evaluation
+
+
+def flatten(operator: Operator, operands: Operands) -> list[Any]:
+    """Return the operands that the operator takes, or one thing for each, one after the other."""
+    flat = [operands.gradient] if operator.takes_gradient else []
+    if operator.takes_image:
+        flat.append(operands.image)
+    if operator.takes_positions:
+        flat.append(operands.positions)
+    for arrays in (operands.transform, *operands.tangents):
+        flat += arrays
+    return flat
+
+
+def unflatten(operator: Operator, flat: Sequence[Any]) -> Operands:
+    """Return the operands that `flatten` has put one after the other."""
+    rest = list(flat)
+    gradient = rest.pop(0) if operator.takes_gradient else None
+    image = rest.pop(0) if operator.takes_image else None
+    positions = rest.pop(0) if operator.takes_positions else None
+    size = operator.transform_size
+    transforms = [tuple(rest[k : k + size]) for k in range(0, len(rest), size)]
+    return Operands(gradient, image, transforms[0] if transforms else (), tuple(transforms[1:]), positions)
+
+
+def result_shapes(operator: Operator, spec: Any) -> list[Shape]:
+    """Return the shapes of the results."""
+    if operator.verb == "evaluate":
+        return [spec.values_shape(operator.order)]
+    if operator.verb == "evaluate_adjoint":
+        return [spec.displacement_shape]
+    if operator.verb == "displace":
+        return [spec.field_shape]
+    if operator.verb == "displace_adjoint":
+        return [spec.displacement_shape]
+    (image,) = spec.images
+    if operator.verb == "sample":
+        return [spec.output_shape(image)]
+    shapes = [image.shape] if operator.wants_image else []
+    if operator.wants_transform:
+        shapes.append(spec.displacement_shape)
+        if spec.has_affine:
+            shapes.append((*(spec.batch if spec.affine_batched else ()), spec.axes, spec.axes + 1))
+    return shapes
+
+
+def likes(operator: Operator, operands: Operands) -> list[Any]:
+    """Return, for each result, an operand of the same dtype."""
+    if operator.verb == "sample_adjoint":
+        transform = operands.transform if operator.wants_transform else ()
+        return [operands.gradient, *transform] if operator.wants_image else list(transform)
+    if operator.verb == "sample":
+        return [operands.image]
+    if operator.verb in EVALUATION:
+        return [operands.positions]
+    return [*operands.transform] if operator.verb == "displace" else [operands.gradient]
+
+
+@lru_cache(maxsize=256)
+def real_components(spec: DeformSpec) -> tuple[tuple[DeformSpec, ...], ...]:
+    """Split a specification into one per image of real numbers: of complex images, one per component."""
+    return tuple(
+        tuple(spec.only(image.real_component(component)) for component in range(2 if image.is_complex else 1))
+        for image in spec.images
+    )
