@@ -8,7 +8,7 @@ from typing import NamedTuple, overload
 import numpy as np
 from numpy.typing import DTypeLike
 
-from . import _apply, _labels, _spec
+from . import _apply, _check, _labels, _spec
 from ._bridges import eager
 from ._errors import reject_type, reject_value
 from ._floating_point import in_default_state
@@ -233,9 +233,9 @@ def deform_random_grid(
     given, images = _apply.with_and_without_labels("X", X)
     bridge = _apply.image_bridge("X", images, X)
     axis = _labels.axis_numbers(given, axis)
-    batch, n = _spec.normalize_random(bridge.info(images[0]), axis, batch_dims, len(images))
-    counts = _spec.normalize_points(points, n)
-    scale = _spec.normalize_sigma(sigma, n)
+    batch, n = _check.normalize_random(bridge.info(images[0]), axis, batch_dims, len(images))
+    counts = _check.normalize_points(points, n)
+    scale = _check.normalize_sigma(sigma, n)
     displacement = bridge.random_normal((*batch, n, *counts), scale, images[0], rng)
     if axis is None:  # which axes are batch axes is known here, and not left to the shape of the grid
         axis = [tuple(range(len(batch), len(bridge.info(image).shape))) for image in images]
@@ -283,9 +283,9 @@ def random_displacement(
     >>> elasticnd.random_displacement((4, 5, 6), sigma=(1, 5, 5), batch_shape=(8,), rng=0).shape
     (8, 3, 4, 5, 6)
     """
-    counts = _spec.normalize_points(points, ndim)
-    scale = _spec.normalize_sigma(sigma, len(counts))
-    batch = _spec.normalize_shape("batch_shape", batch_shape)
+    counts = _check.normalize_points(points, ndim)
+    scale = _check.normalize_sigma(sigma, len(counts))
+    batch = _check.normalize_shape("batch_shape", batch_shape)
     return eager.random_normal((*batch, len(counts), *counts), scale, None, rng)
 
 
@@ -347,7 +347,7 @@ def dense_displacement(displacement: Array, shape: Sequence[int], *, crop: Seque
         displacement = eager.small_array("displacement", displacement)
     bridge = bridge_of("displacement", displacement)
     grid = bridge.small_array("displacement", displacement, None)
-    spec = _spec.normalize_field(bridge.info(grid), shape, crop)
+    spec = _check.normalize_field(bridge.info(grid), shape, crop)
     return bridge.dense(spec, grid)
 
 
@@ -413,11 +413,11 @@ def source_box(
     for name, array in (("displacement", grid), ("affine", matrix)):
         if array is not None and not isinstance(array, np.ndarray):
             reject_type(name, array, "an array of NumPy or nested lists of numbers")
-    extent = _spec.normalize_shape("shape", shape)
+    extent = _check.normalize_shape("shape", shape)
     batch = grid.shape[: max(0, grid.ndim - 1 - len(extent))]
     axes = tuple(range(len(batch), len(batch) + len(extent)))
-    spec = _spec.normalize(
-        (_spec.ArrayInfo((*batch, *extent), _spec.normalize_dtype(dtype)),),
+    spec = _check.normalize(
+        (_spec.ArrayInfo((*batch, *extent), _check.normalize_dtype(dtype)),),
         eager.info(grid),
         None if matrix is None else eager.info(matrix),
         "shape",
@@ -484,7 +484,7 @@ def deform_grid_gradient(
     given, gradients = _apply.with_and_without_labels("dY", dY)
     bridge = _apply.image_bridge("dY", gradients, dY)
     if X_shape is not None:
-        shapes = _spec.normalize_image_shapes(X_shape, len(gradients))
+        shapes = _check.normalize_image_shapes(X_shape, len(gradients))
     elif crop is not None:
         reject_value("X_shape", None, "the shape of the image, since crop is given")
     else:
@@ -504,7 +504,7 @@ def deform_grid_gradient(
     )
     names = _apply.names_of("dY", len(gradients), dY)
     for name, image, gradient in zip(names, call.spec.images, gradients, strict=True):
-        _spec.check_gradient(name, image, bridge.info(gradient), call.spec.output_shape(image))
+        _check.check_gradient(name, image, bridge.info(gradient), call.spec.output_shape(image))
     pulled = bridge.image_vjp(call.spec, gradients, call.displacement, call.affine)
     return _apply.like_input(dY, list(map(_labels.labelled_like, pulled, given)))
 
@@ -586,7 +586,7 @@ def deform_grid_vjp(
         if gradient is not None:
             _labels.check_alike([first, name], [given[0], weight])
             common_bridge([first, name], [images[0], gradient]).check(name, gradient, images[0])
-            _spec.check_gradient(name, image, bridge.info(gradient), call.spec.output_shape(image))
+            _check.check_gradient(name, image, bridge.info(gradient), call.spec.output_shape(image))
     of_images, of_displacement, of_affine = bridge.vjp(call.spec, gradients, images, call.displacement, call.affine)
     of_images = list(map(_labels.labelled_like, of_images, given))
     return Gradients(_apply.like_input(X, of_images), of_displacement, of_affine)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
-from . import _labels, _spec
+from . import _check, _labels, _spec
 from ._bridges.contract import Bridge
 from ._errors import reject_value
 from ._floating_point import in_default_state
@@ -83,7 +83,7 @@ def prepare(
     if shapes is not None:
         infos = [info._replace(shape=shape) for info, shape in zip(infos, shapes, strict=True)]
     of_affine = None if affine is None else bridge.info(affine)
-    spec = _spec.normalize(tuple(infos), bridge.info(displacement), of_affine, argument, options)
+    spec = _check.normalize(tuple(infos), bridge.info(displacement), of_affine, argument, options)
     return Call(bridge, spec, displacement, affine)
 
 
@@ -109,6 +109,6 @@ def deform(X: Images, displacement: Array, affine: Array | None, options: Option
 
 def _labelled(images: list[Array], results: list[Array], options: Options) -> list[Array]:
     """Restore coordinates and attributes; those of the voxels that results are of."""
-    axes = _spec.axes_of_images(options.axis, len(images))
+    axes = _check.axes_of_images(options.axis, len(images))
     patches = (_labels.patch_of(image, own, options.crop) for image, own in zip(images, axes, strict=True))
     return list(map(_labels.labelled_like, results, patches))

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from ._autodiff.framework import LinearAlgebra
 from ._bridges.contract import Bridge
+from ._check import check_real
 from ._errors import reject_value
-from ._spec import EvaluationSpec, Shape, Window, check_real
+from ._spec import EvaluationSpec, Shape, Window
 from ._types import Array
 
 

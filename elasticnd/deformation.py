@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from . import _affine, _apply, _labels, _spec
+from . import _affine, _apply, _check, _labels, _spec
 from ._bridges import eager
 from ._bridges.contract import Bridge
 from ._errors import describe, reject_type, reject_value
@@ -108,14 +108,14 @@ class Deformation:
         zoom: Zoom | None = None,
         to_world: Array | None = None,
     ) -> None:
-        extent = _spec.normalize_frame(shape)
+        extent = _check.normalize_frame(shape)
         displacement, affine = _labels.unlabelled(displacement), _labels.unlabelled(affine)
         bridge = _bridge_of_small("displacement", displacement)
         points = _kept(bridge, "displacement", displacement, None)
         matrix = None if affine is None else _kept(bridge, "affine", affine, points)
-        spec = _spec.normalize_field(bridge.info(points), extent, None)
+        spec = _check.normalize_field(bridge.info(points), extent, None)
         if matrix is not None:
-            _spec.check_affine(bridge.info(matrix), spec.batch, spec.axes)
+            _check.check_affine(bridge.info(matrix), spec.batch, spec.axes)
             _check_values(bridge, matrix, spec.axes)
         rotation = None if rotate is None else _as_matrix(_affine.rotation_matrix(rotate, spec.axes))
         factors = None if zoom is None else tuple(_affine.zoom_factors(zoom, spec.axes).tolist())
@@ -199,10 +199,10 @@ class Deformation:
         >>> elasticnd.Deformation.random((64, 48, 32), sigma=4, points=5, rng=0, rotate={(0, 1): 10})
         Deformation(shape=(64, 48, 32), grid_shape=(5, 5, 5), affine map)
         """
-        extent = _spec.normalize_frame(shape)
-        counts = _spec.normalize_points(points, len(extent))
-        scale = _spec.normalize_sigma(sigma, len(extent))
-        batch = _spec.normalize_shape("batch_shape", batch_shape)
+        extent = _check.normalize_frame(shape)
+        counts = _check.normalize_points(points, len(extent))
+        scale = _check.normalize_sigma(sigma, len(extent))
+        batch = _check.normalize_shape("batch_shape", batch_shape)
         displacement = eager.random_normal((*batch, len(extent), *counts), scale, None, rng)
         return cls(displacement, extent, affine=affine, rotate=rotate, zoom=zoom, to_world=to_world)
 
@@ -227,7 +227,7 @@ class Deformation:
         >>> elasticnd.Deformation.identity((3, 4)).field().any()
         np.False_
         """
-        extent = _spec.normalize_frame(shape)
+        extent = _check.normalize_frame(shape)
         return cls(np.zeros((len(extent), *(1,) * len(extent))), extent, to_world=to_world)
 
     # ---- attributes --------------------------------------------------------------------------------------------------
@@ -345,7 +345,7 @@ class Deformation:
         (2, 5, 4)
         """
         bridge = bridge_of("displacement", self._displacement)
-        spec = _spec.normalize_field(bridge.info(self._displacement), self._shape, crop)
+        spec = _check.normalize_field(bridge.info(self._displacement), self._shape, crop)
         return bridge.dense(spec, self._displacement)
 
     @in_default_state
@@ -494,7 +494,7 @@ class Deformation:
 
     def _at_voxels(self, crop: Sequence[slice] | None) -> Positions:
         bridge = bridge_of("displacement", self._displacement)
-        spec = _spec.normalize_field(bridge.info(self._displacement), self._shape, crop)
+        spec = _check.normalize_field(bridge.info(self._displacement), self._shape, crop)
         ranges = [np.arange(part.start, part.stop, dtype=np.float64) for part in spec.window.slices]
         voxels = np.stack(np.meshgrid(*ranges, indexing="ij"), -1).reshape(*(1,) * len(spec.batch), -1, self.ndim)
         positions = bridge.small_array("f", voxels, self._displacement)

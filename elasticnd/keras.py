@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from . import _spec
+from . import _check
 from ._api import deform_grid
 from ._errors import reject_value
 
@@ -92,7 +92,7 @@ class ElasticDeform(keras.layers.Layer):
         self.initial = None if displacement is None else np.asarray(displacement, "float32")
         self.sigma, self.points = sigma, points
         self.learnable, self.per_sample = learnable, per_sample
-        self.axis = _spec.normalize_layer_axis(axis, ndim)
+        self.axis = _check.normalize_layer_axis(axis, ndim)
         self.ndim = ndim
         self.order, self.mode, self.cval = order, mode, cval
         self.seed = seed
@@ -142,13 +142,13 @@ class ElasticDeform(keras.layers.Layer):
     def _axes(self, tensor: Any) -> tuple[int, ...]:
         if self.axis is not None:
             return self.axis
-        _spec.check_layer_rank(tuple(tensor.shape), self.ndim, "batch, channels and spatial axes")
+        _check.check_layer_rank(tuple(tensor.shape), self.ndim, "batch, channels and spatial axes")
         first = 1 if keras.config.image_data_format() == "channels_last" else 2
         return tuple(range(first, first + len(tensor.shape) - 2))
 
     def _random_displacement(self, first: Any, n: int, in_pipeline: bool) -> Any:
-        points = _spec.normalize_points(self.points, n)
-        sigma = np.reshape(_spec.normalize_sigma(self.sigma, n), (-1, *(1,) * n)).astype("float32")
+        points = _check.normalize_points(self.points, n)
+        sigma = np.reshape(_check.normalize_sigma(self.sigma, n), (-1, *(1,) * n)).astype("float32")
         if in_pipeline:
             import tensorflow as tf  # noqa: PLC0415 - there are tensors of it
 

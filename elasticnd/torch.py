@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from . import _namespaces, _spec
+from . import _check, _namespaces
 from ._api import deform_grid as _deform_grid
 from ._errors import reject_value
 
@@ -105,7 +105,7 @@ class ElasticDeform(torch.nn.Module):
         self.sigma = sigma
         self.points = points
         self.per_sample = per_sample
-        self.axis = _spec.normalize_layer_axis(axis, ndim)
+        self.axis = _check.normalize_layer_axis(axis, ndim)
         self.ndim = ndim
         self.order, self.mode, self.cval = order, mode, cval
         if displacement is None:
@@ -134,14 +134,14 @@ class ElasticDeform(torch.nn.Module):
     def _axes(self, tensor: torch.Tensor) -> tuple[int, ...]:
         if self.axis is not None:
             return self.axis
-        _spec.check_layer_rank(tuple(tensor.shape), self.ndim, "(batch, channels, spatial axes...)")
+        _check.check_layer_rank(tuple(tensor.shape), self.ndim, "(batch, channels, spatial axes...)")
         return tuple(range(2, tensor.dim()))
 
     def _random_displacement(self, first: torch.Tensor) -> torch.Tensor:
         n = len(self._axes(first))
         batch = (first.shape[0],) if self.per_sample else ()
-        points = _spec.normalize_points(self.points, n)
-        sigma = torch.tensor(_spec.normalize_sigma(self.sigma, n), device=first.device)
+        points = _check.normalize_points(self.points, n)
+        sigma = torch.tensor(_check.normalize_sigma(self.sigma, n), device=first.device)
         normal = torch.randn((*batch, n, *points), device=first.device)
         return normal * sigma.reshape(-1, *(1,) * n)
 

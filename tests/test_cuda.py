@@ -18,7 +18,7 @@ import pytest
 from tables import DOUBLE, FLOATS, INTEGERS, MODES, ORDERS, SINGLE, values
 
 import elasticnd
-from elasticnd import _core, _spec
+from elasticnd import _check, _core, _spec
 from elasticnd._autodiff import compute, operators
 from elasticnd._autodiff.operators import Operands, Operator
 from elasticnd._engines import cuda, kernels
@@ -206,7 +206,7 @@ def test_operators_along_tangents(verb, crop, rng):
     points, change = rng.uniform(-1, 1, (2, 2, 3, 4)), rng.uniform(-0.1, 0.1, (2, 2, 3))
     options = _spec.Options(mode="mirror", cval=0.3, crop=crop, axis=(1, 2), about_frame=True)
     infos = (_spec.ArrayInfo(image.shape, "float64"), _spec.ArrayInfo(points[0].shape, "float64"))
-    spec = _spec.normalize(infos[:1], infos[1], _spec.ArrayInfo(MATRIX.shape, "float64"), "X", options)
+    spec = _check.normalize(infos[:1], infos[1], _spec.ArrayInfo(MATRIX.shape, "float64"), "X", options)
     if verb.startswith("displace"):
         field = rng.random(spec.field_shape)
         operator = Operator(spec, verb)
@@ -335,7 +335,7 @@ def test_buffers_of_xla(monkeypatch, rng):
     image, points = rng.random((7, 6)), rng.uniform(-1, 1, (2, 3, 2))
     options = _spec.Options(mode="mirror", cval=0.3)
     infos = [bridge.info(jax.numpy.asarray(array)) for array in (image, points)]
-    spec = _spec.normalize((infos[0],), infos[1], None, "X", options)
+    spec = _check.normalize((infos[0],), infos[1], None, "X", options)
     for operator in (
         Operator(spec, "sample"),
         Operator(spec, "sample_adjoint", wants_image=True, wants_transform=True),
@@ -376,7 +376,7 @@ def bridged_call(operator, dtype, rng):
     image, points = values(rng, (7, 6), np.dtype(dtype)), rng.uniform(-1, 1, (2, 3, 2))
     options = _spec.Options(mode="mirror", cval=0.3)
     shape = _spec.ArrayInfo(image.shape, np.dtype(dtype).name), _spec.ArrayInfo(points.shape, "float64")
-    spec = _spec.normalize((shape[0],), shape[1], None, "X", options)
+    spec = _check.normalize((shape[0],), shape[1], None, "X", options)
     return operator._replace(call=spec), operators.flatten(
         operator._replace(call=spec), Operands(image, image, (points,))
     )

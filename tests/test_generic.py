@@ -13,7 +13,7 @@ from scipy.interpolate import BSpline
 from tables import MODES, ORDERS
 
 import elasticnd
-from elasticnd import _spec
+from elasticnd import _check, _spec
 from elasticnd._engines import generic
 from elasticnd._engines.generic import splines
 from elasticnd._geometry import MAX_ORDER
@@ -83,7 +83,7 @@ in_each_library = pytest.mark.parametrize("library", LIBRARIES, indirect=True)
 
 def spec_of(image, displacement, affine=None, **options):
     infos = [None if a is None else _spec.ArrayInfo(a.shape, a.dtype.name) for a in (image, displacement, affine)]
-    return _spec.normalize((infos[0],), infos[1], infos[2], "X", _spec.Options(**options))
+    return _check.normalize((infos[0],), infos[1], infos[2], "X", _spec.Options(**options))
 
 
 def sample(library, image, displacement, affine=None, homogeneous=False, **options):

@@ -18,7 +18,8 @@ from jax.test_util import check_grads  # noqa: E402
 
 from elasticnd._autodiff.operators import Operands, Operator, flatten  # noqa: E402
 from elasticnd._bridges import jax as bridge  # noqa: E402
-from elasticnd._spec import Options, normalize  # noqa: E402
+from elasticnd._check import normalize  # noqa: E402
+from elasticnd._spec import Options  # noqa: E402
 
 MATRIX = jnp.asarray([[1.1, 0.1, 0.3], [-0.2, 0.9, 0.2]])
 

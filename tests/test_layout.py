@@ -9,7 +9,7 @@ from layouts import LAYOUTS
 from tables import COMPLEX, FLOATS, INTEGERS, MODES, ORDERS, values
 
 import elasticnd
-from elasticnd import _core, _dtypes, _geometry, _modes, _spec
+from elasticnd import _check, _core, _dtypes, _geometry, _modes, _spec
 
 DTYPES = tuple(map(np.dtype, ("uint8", "int16", "int64", "float16", "float32", "float64", "complex64")))
 EVERY_DTYPE = (*FLOATS, *COMPLEX, *INTEGERS)
@@ -316,5 +316,5 @@ def test_specifications_of_other_rotations_have_other_hashes():
     images = (_spec.ArrayInfo((9, 8), "float32"),)
     grid = _spec.ArrayInfo((2, 3, 3), "float64")
     options = _spec.Options(mode="mirror", zoom=1.1)
-    specs = [_spec.normalize(images, grid, None, "X", options._replace(rotate=angle)) for angle in range(200)]
+    specs = [_check.normalize(images, grid, None, "X", options._replace(rotate=angle)) for angle in range(200)]
     assert len({hash(spec) for spec in specs}) == 200

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import elasticnd
-from elasticnd import _config, _core, _spec
+from elasticnd import _check, _config, _core, _spec
 from elasticnd._autodiff import operators
 
 torch = frameworks.get("torch").module
@@ -222,7 +222,7 @@ def test_operator_check(name, layout, is_batch, rng):
     motion = (displacement,) if "displace" in operator.verb else (displacement, matrix)
     infos = [torch_tensors.info(tensor) for tensor in (image, *motion)]
     options = _spec.Options(mode="mirror", axis=(-2, -1))
-    spec = _spec.normalize((infos[0],), infos[1], infos[2] if len(infos) > 2 else None, "X", options)
+    spec = _check.normalize((infos[0],), infos[1], infos[2] if len(infos) > 2 else None, "X", options)
     gradient = (
         lay_out(torch.zeros(spec.field_shape, dtype=image.dtype)) if operator.verb == "displace_adjoint" else image
     )

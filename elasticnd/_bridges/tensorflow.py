@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from .. import _affine, _spec
+from .. import _affine, _check
 from .._autodiff import compute, operators, rules
 from .._autodiff.operators import Operands, Operator, TransformArrays, flatten, unflatten
 from .._config import forced_engine
@@ -234,7 +234,7 @@ class Deferred(NamedTuple):
         """Check the call, now that there are arrays."""
         image = ArrayInfo(tuple(map(int, image_shape)), self.dtype)
         affine = eager.info(operands.transform[1]) if self.has_affine else None
-        return _spec.normalize((image,), eager.info(operands.transform[0]), affine, "X", self.options)
+        return _check.normalize((image,), eager.info(operands.transform[0]), affine, "X", self.options)
 
 
 def deferred(images: Sequence[Tensor], displacement: Array, affine: Array, options: Options) -> list[Tensor]:
@@ -252,7 +252,7 @@ def deferred(images: Sequence[Tensor], displacement: Array, affine: Array, optio
     transform = _transform(displacement, affine)
 
     def call(k: int, part: int, parts: Sequence[Tensor]) -> Deferred:
-        own = options.of_image(k, len(images), part if len(parts) > 1 else None)
+        own = _check.options_of_image(options, k, len(images), part if len(parts) > 1 else None)
         image = parts[part]
         return Deferred(
             own, affine is not None, linear, image.dtype.name, image.shape, tf.shape(image, out_type=tf.int64)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from .. import _affine, _spec
+from .. import _affine, _check
 from .._autodiff import operators, rules
 from .._autodiff.operators import Operands, Operator, flatten, unflatten
 from .._serialize import options_from_text, spec_from_text, text_of_options, text_of_spec
@@ -57,7 +57,7 @@ class Deferred(NamedTuple):
         image = ArrayInfo(tuple(map(int, self.image_shape)), tensors_of.name_of(like.dtype))
         displacement = tensors_of.info(operands.transform[0])
         affine = tensors_of.info(operands.transform[1]) if self.has_affine else None
-        return _spec.normalize((image,), displacement, affine, "X", options_from_text(self.text))
+        return _check.normalize((image,), displacement, affine, "X", options_from_text(self.text))
 
     def output_shape(self) -> Sequence[int]:
         """Return the shape of the output; extents may be symbols."""
@@ -172,7 +172,7 @@ def _deformed_between_programs(
     displacement, affine = _small_arrays(images[0], displacement, affine)
     matrix = None if affine is None else tensors_of.info(affine)
     infos = tuple(map(tensors_of.info, images))
-    spec = _spec.normalize(infos, tensors_of.info(displacement), matrix, "X", options)
+    spec = _check.normalize(infos, tensors_of.info(displacement), matrix, "X", options)
     return operations.forward(tensors_of.operations_on(images[0]), spec, images, displacement, affine)
 
 
@@ -187,7 +187,7 @@ def _specialised(option: Any) -> Any:
 
 @torch.compiler.assume_constant_result
 def _sample_program(index: int, images: int, part: int, parts: int, has_affine: bool, axes: int, *options: Any) -> str:
-    own = Options(*options).of_image(index, images, part if parts > 1 else None)
+    own = _check.options_of_image(Options(*options), index, images, part if parts > 1 else None)
     return program_of(Operator(Deferred(text_of_options(own), has_affine, axes), "sample"))
 
 

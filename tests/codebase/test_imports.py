@@ -20,7 +20,7 @@ LAYERS = (
     ("_apply",),
     ("_positions", "_routes"),
     ("_bridges",),
-    ("_serialize",),
+    ("_check", "_serialize"),
     ("_autodiff",),
     ("_engines",),
     ("_spec",),

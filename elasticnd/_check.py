@@ -1,0 +1,421 @@
+"""All validation of shapes, types and options: it makes the specifications of `_spec`, or raises an error."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+
+from . import _dtypes
+from ._affine import inverse_rotation_zoom
+from ._coerce import as_index, as_indices, as_numbers, as_real, is_sequence
+from ._errors import describe, reject_type, reject_value
+from ._geometry import MAX_AXES, MAX_ORDER
+from ._modes import MODES, Mode
+from ._spec import ArrayInfo, DeformSpec, ImageSpec, Options, Shape, Window
+from ._types import Unchecked
+
+_LONGEST_AXIS = 2**48  # leaves room for all arithmetic on positions and offsets
+
+
+def normalize(
+    images: tuple[ArrayInfo, ...], displacement: ArrayInfo, affine: ArrayInfo | None, name: str, options: Options
+) -> DeformSpec:
+    """Check a call and bring it into one form; `name` is what the images are called there.
+
+    A call like one before gets the specification of that one, where the options are such that equal ones are alike.
+    """
+    alike = _PLAIN.issuperset(map(type, options)) or all(map(_is_plain, options))
+    return (_normalize_cached if alike else _normalize)(images, displacement, affine, name, *options)
+
+
+_PLAIN = frozenset((type(None), bool, int, float, str))
+
+
+def _is_plain(option: Unchecked) -> bool:
+    return type(option) in _PLAIN or (type(option) is tuple and all(type(part) is int for part in option))
+
+
+def _normalize(
+    images: tuple[ArrayInfo, ...],
+    displacement: ArrayInfo,
+    affine: ArrayInfo | None,
+    name: str,
+    *given: Unchecked,
+) -> DeformSpec:
+    options = Options(*given)
+    names = [name] if len(images) == 1 else [f"{name}[{i}]" for i in range(len(images))]
+    for label, image in zip(names, images, strict=True):
+        _check_image(label, image)
+    check_real("displacement", displacement)
+    axis_lists = axes_of_images(options.axis, len(images))
+    batch = _batch_shape(images[0], axis_lists[0], displacement, names[0])
+    axes = [
+        _image_axes(label, image, chosen, batch) for label, image, chosen in zip(names, images, axis_lists, strict=True)
+    ]
+    extents = [tuple(image.shape[k] for k in own) for image, own in zip(images, axes, strict=True)]
+    extent = extents[0]
+    for label, other in zip(names[1:], extents[1:], strict=True):
+        if other != extent:
+            reject_value(label, f"extent {other} along its deformed axes", f"{extent}, as {names[0]} has")
+    if options.frame is not None and extent != options.frame:
+        expected = f"{options.frame}, the shape of the deformation"
+        reject_value(names[0], f"extent {extent} along its deformed axes", expected)
+    points = _grid_points(displacement, batch, extent)
+    window = _normalize_crop(options.crop, extent)
+    centred_in = extent if options.about_frame else window.shape
+    inverse = inverse_rotation_zoom(options.rotate, options.zoom, centred_in)
+    about_patch = not options.about_frame and (affine is not None or inverse is not None)
+    orders = _per_image("order", options.order, len(images))
+    modes = _per_image("mode", options.mode, len(images))
+    cvals = _per_image("cval", options.cval, len(images))
+    if not isinstance(options.prefilter, (bool, np.bool_)):
+        reject_type("prefilter", options.prefilter, "True or False")
+    return DeformSpec(
+        images=tuple(
+            ImageSpec(
+                shape=image.shape,
+                dtype=image.dtype,
+                axes=own,
+                order=_normalize_order(orders[i]),
+                mode=_normalize_mode(modes[i]),
+                cval=_normalize_cval(cvals[i], image.dtype),
+                prefilter=bool(options.prefilter),
+            )
+            for i, (image, own) in enumerate(zip(images, axes, strict=True))
+        ),
+        batch=batch,
+        extent=extent,
+        grid_shape=points,
+        window=window,
+        origin=window.start if about_patch else (0,) * len(extent),
+        has_affine=affine is not None,
+        affine_batched=check_affine(affine, batch, len(extent)),
+        inverse_rotation_zoom=None if inverse is None else tuple(map(tuple, inverse.tolist())),
+    )
+
+
+# True and 1 are equal, but not the same order: `typed` keeps them apart, where they are arguments by themselves.
+_normalize_cached = lru_cache(maxsize=256, typed=True)(_normalize)
+
+
+def options_of_image(options: Options, index: int, count: int, component: int | None) -> Options:
+    """Return the options of one of several images; of a complex image, of its real (0) or imaginary (1) component."""
+    cval = _per_image("cval", options.cval, count)[index]
+    if component is not None:
+        cval = cval.imag if component else cval.real
+    return options._replace(
+        order=_per_image("order", options.order, count)[index],
+        mode=_per_image("mode", options.mode, count)[index],
+        cval=cval,
+        axis=axes_of_images(options.axis, count)[index],
+    )
+
+
+def normalize_field(displacement: ArrayInfo, shape: Unchecked, crop: Unchecked) -> DeformSpec:
+    """Check a call that asks for the displacement alone."""
+    check_real("displacement", displacement)
+    extent = normalize_frame(shape)
+    batch = displacement.shape[: max(0, len(displacement.shape) - 1 - len(extent))]
+    points = _grid_points(displacement, batch, extent)
+    window = _normalize_crop(crop, extent)
+    return DeformSpec((), batch, extent, points, window, (0,) * len(extent), False, False, None)
+
+
+def normalize_frame(shape: Unchecked) -> Shape:
+    """Check the extents of a frame."""
+    extent = normalize_shape("shape", shape)
+    if not 1 <= len(extent) <= MAX_AXES:
+        reject_value("shape", extent, f"1 to {MAX_AXES} deformed axes")
+    return extent
+
+
+def normalize_random(
+    image: ArrayInfo, axis: Unchecked, batch_dims: Unchecked, count: int, name: str = "X"
+) -> tuple[Shape, int]:
+    """Give batch shape and number of deformed axes of the random grid for an image."""
+    _check_image(name, image)
+    chosen = axes_of_images(axis, count)[0]
+    batch_axes = as_index("batch_dims", batch_dims, "a number of leading axes")
+    if not 0 <= batch_axes < len(image.shape):
+        reject_value("batch_dims", batch_axes, f"0 to {len(image.shape) - 1} for an image of shape {image.shape}")
+    batch = image.shape[:batch_axes]
+    return batch, len(_image_axes(name, image, chosen, batch))
+
+
+def normalize_points(points: Unchecked, ndim: Unchecked) -> Shape:
+    """Bring the numbers of control points into one form: one per deformed axis."""
+    if ndim is not None:
+        ndim = as_index("ndim", ndim, "a positive number of deformed axes")
+        if ndim < 1:
+            reject_value("ndim", ndim, "a positive number of deformed axes")
+    accepted = "a positive number of control points, or one per deformed axis"
+    if is_sequence(points):
+        counts = as_indices("points", points, accepted)
+        if ndim is not None and len(counts) != ndim:
+            reject_value("points", counts, f"{ndim} numbers, one per deformed axis")
+    else:
+        count = as_index("points", points, accepted)
+        if ndim is None:
+            reject_value("points", count, "a sequence, one number per deformed axis, where ndim is not given")
+        counts = (count,) * ndim
+    if not counts or min(counts) < 1:
+        reject_value("points", counts, accepted)
+    return counts
+
+
+def normalize_sigma(sigma: Unchecked, ndim: int) -> tuple[float, ...]:
+    """Bring the standard deviations into one form: one per deformed axis, in voxels."""
+    accepted = f"a finite number of voxels that is not negative, or {ndim} of them"
+    values = as_numbers("sigma", sigma, ndim, accepted)
+    if min(values) < 0:
+        reject_value("sigma", describe(sigma), accepted)
+    return values
+
+
+def normalize_layer_axis(axis: Unchecked, ndim: Unchecked) -> Shape | None:
+    """Bring the axes that a layer deforms into one form: counted from the end, for tensors of any rank."""
+    if ndim is not None and not 1 <= as_index("ndim", ndim, "a number of deformed axes") <= MAX_AXES:
+        reject_value("ndim", ndim, f"1 to {MAX_AXES} deformed axes")
+    if axis is None:
+        return None
+    accepted = "None, or axes counted from the end, such as (-2, -1)"
+    axes = as_indices("axis", axis, accepted)
+    if not axes or max(axes) >= 0:
+        reject_value("axis", axes, accepted)
+    if ndim is not None and len(axes) != ndim:
+        reject_value("axis", axes, f"{ndim} axes, as ndim says")
+    return axes
+
+
+def check_layer_rank(shape: Shape, ndim: int | None, axes: str) -> None:
+    """Check that an image of a layer has batch and channels besides `ndim` axes to deform."""
+    if ndim is not None and len(shape) != ndim + 2:
+        reject_value("tensors", f"shape {shape}", f"{ndim + 2} axes for ndim={ndim}: {axes}")
+
+
+def normalize_image_shapes(shape: Unchecked, count: int) -> list[Shape]:
+    """Bring the argument X_shape into one form: a shape per image."""
+    if is_sequence(shape) and len(shape) > 0 and all(is_sequence(one) for one in shape):
+        shapes = [normalize_shape("X_shape", one) for one in shape]
+    else:
+        shapes = [normalize_shape("X_shape", shape)]
+    if len(shapes) != count:
+        reject_value("X_shape", f"{len(shapes)} shapes", f"one for each of {count} images")
+    return shapes
+
+
+def normalize_dtype(dtype: Unchecked) -> str:
+    """Give the name of a dtype of images."""
+    try:
+        name = dtype if dtype in _dtypes.SUPPORTED else _dtypes.name_of(np.dtype(dtype))
+    except TypeError:
+        name = ""
+    if name not in _dtypes.SUPPORTED:
+        reject_value("dtype", describe(dtype), f"one of {', '.join(_dtypes.SUPPORTED)}")
+    return str(name)
+
+
+def check_gradient(name: str, image: ImageSpec, gradient: ArrayInfo, expected: Shape) -> None:
+    """Check that a gradient can belong to the output of an image."""
+    if not _dtypes.is_inexact(image.dtype):
+        reject_value(name, f"a gradient for an image of {image.dtype}", "an image of floats: integers have no gradient")
+    if not _dtypes.is_inexact(gradient.dtype):
+        reject_value(name, f"dtype {gradient.dtype}", "floats: integers have no gradient")
+    if gradient.dtype in _dtypes.COMPLEX_PARTS and image.dtype not in _dtypes.COMPLEX_PARTS:
+        reject_value(name, f"dtype {gradient.dtype}", f"real numbers for an image of {image.dtype}")
+    if gradient.shape != expected:
+        reject_value(name, f"shape {gradient.shape}", f"{expected}, the shape of the output")
+
+
+def _check_image(name: str, image: ArrayInfo) -> None:
+    if image.dtype not in _dtypes.SUPPORTED:
+        raise TypeError(f"{name}: got dtype {image.dtype}, expected one of {', '.join(_dtypes.SUPPORTED)}")
+    if not image.shape:
+        reject_value(name, "an array of 0 axes", "at least 1")
+    _check_extents(name, image.shape)
+
+
+def check_real(name: str, grid: ArrayInfo) -> None:
+    if not _dtypes.is_real_number(grid.dtype):
+        raise TypeError(f"{name}: got dtype {grid.dtype}, expected real numbers")
+
+
+def normalize_shape(name: str, shape: Unchecked) -> Shape:
+    """Bring a shape into one form: a tuple of extents."""
+    extents = as_indices(name, shape, "a tuple of extents")
+    _check_extents(name, extents)
+    return extents
+
+
+def _check_extents(name: str, extents: Shape) -> None:
+    if any(extent < 0 for extent in extents):
+        reject_value(name, f"extents {extents}", "extents that are not negative")
+    if any(extent > _LONGEST_AXIS for extent in extents):
+        reject_value(name, f"extents {extents}", f"extents of at most {_LONGEST_AXIS}")
+
+
+def axes_of_images(axis: Unchecked, count: int) -> list[Shape | None]:
+    """Give one tuple of axes per image, or None for all; still with negative axes."""
+    accepted = "None, an axis, a sequence of axes, or one such sequence per image"
+    if axis is None:
+        return [None] * count
+    if isinstance(axis, np.ndarray) and axis.ndim > 1:
+        reject_type("axis", axis, accepted)
+    if not is_sequence(axis):
+        return [(as_index("axis", axis, accepted),)] * count
+    nested = [own is None or is_sequence(own) for own in axis]
+    if not any(nested):
+        return [as_indices("axis", axis, accepted)] * count
+    if len(axis) != count:
+        reject_value("axis", f"{len(axis)} entries", f"one for each of {count} images")
+    return [
+        None if own is None else as_indices("axis", own if is_nested else [own], accepted)
+        for own, is_nested in zip(axis, nested, strict=True)
+    ]
+
+
+def _batch_shape(image: ArrayInfo, chosen: Shape | None, displacement: ArrayInfo, name: str) -> Shape:
+    """Find how many axes of the displacement are batch axes: the fewest with which it fits."""
+    grid = displacement.shape
+    if chosen is not None:
+        batch_axes = len(grid) - 1 - len(chosen)
+        if batch_axes < 0:
+            reject_value(
+                "displacement",
+                f"shape {grid}",
+                f"(..., {len(chosen)}, p_0, ...) with {len(chosen) + 1} axes for {len(chosen)} deformed axes",
+            )
+    else:
+        rank = len(image.shape)
+        if len(grid) != rank + 1:
+            reject_value(
+                "displacement",
+                f"shape {grid}",
+                f"{rank + 1} axes, one more than {name} of shape {image.shape}, or axis to be given",
+            )
+        fits = (b for b in range(rank) if grid[b] == rank - b and grid[:b] == image.shape[:b])
+        batch_axes = next(fits, 0)
+    batch = grid[:batch_axes]
+    if image.shape[:batch_axes] != batch:
+        reject_value(
+            "displacement", f"shape {grid}", f"batch axes {image.shape[:batch_axes]}, the leading axes of {name}"
+        )
+    return batch
+
+
+def _image_axes(name: str, image: ArrayInfo, chosen: Shape | None, batch: Shape) -> Shape:
+    rank = len(image.shape)
+    if image.shape[: len(batch)] != batch:
+        reject_value(name, f"shape {image.shape}", f"the batch axes {batch} first")
+    if chosen is None:
+        axes = tuple(range(len(batch), rank))
+    else:
+        if any(not -rank <= k < rank for k in chosen):
+            reject_value("axis", chosen, f"axes from {-rank} to {rank - 1} for {name} of shape {image.shape}")
+        axes = tuple(k % rank for k in chosen)
+        if len(set(axes)) != len(axes):
+            reject_value("axis", chosen, "different axes")
+        if any(k < len(batch) for k in axes):
+            reject_value("axis", chosen, f"axes after the {len(batch)} batch axes of the displacement")
+    if not 1 <= len(axes) <= MAX_AXES:
+        reject_value("axis", f"{len(axes)} deformed axes", f"1 to {MAX_AXES}")
+    return axes
+
+
+def _grid_points(displacement: ArrayInfo, batch: Shape, extent: Shape) -> Shape:
+    grid = displacement.shape[len(batch) :]
+    expected = f"({', '.join(map(str, (*batch, len(extent))))}{', p' * len(extent)})"
+    if len(grid) != len(extent) + 1 or grid[0] != len(extent):
+        reject_value("displacement", f"shape {displacement.shape}", f"{expected} for {len(extent)} deformed axes")
+    if min(grid[1:]) < 1:
+        reject_value("displacement", f"shape {displacement.shape}", "at least one control point along each axis")
+    return grid[1:]
+
+
+def _normalize_crop(crop: Unchecked, extent: Shape) -> Window:
+    if crop is None:
+        return Window((0,) * len(extent), extent)
+    accepted = f"{len(extent)} slices, one per deformed axis"
+    if not isinstance(crop, (tuple, list)):
+        reject_type("crop", crop, accepted)
+    if len(crop) != len(extent):
+        reject_value("crop", f"{len(crop)} entries", accepted)
+    starts, lengths = [], []
+    for k, (part, length) in enumerate(zip(crop, extent, strict=True)):
+        name = f"crop[{k}]"
+        if not isinstance(part, slice):
+            reject_type(name, part, "a slice")
+        try:
+            start, stop, step = part.indices(length)
+        except (TypeError, ValueError):
+            reject_type(name, part, "a slice of integers without a step")
+        if step != 1:
+            reject_value(name, part, "a slice without a step")
+        if stop <= start and length > 0:
+            reject_value(name, part, f"a slice that is not empty, of an axis of {length} voxels")
+        starts.append(start)
+        lengths.append(max(0, stop - start))
+    return Window(tuple(starts), tuple(lengths))
+
+
+def _per_image(name: str, value: Unchecked, count: int) -> list[Unchecked]:
+    if is_sequence(value) and getattr(value, "ndim", 1) == 1:
+        if len(value) != count:
+            reject_value(name, f"{len(value)} values", f"one, or one for each of {count} images")
+        return list(value)
+    return [value] * count
+
+
+def _normalize_order(order: Unchecked) -> int:
+    accepted = f"an integer from 0 to {MAX_ORDER}"
+    number = as_index("order", order, accepted)
+    if not 0 <= number <= MAX_ORDER:
+        reject_value("order", number, accepted)
+    return number
+
+
+def _normalize_mode(mode: Unchecked) -> Mode:
+    accepted = "one of " + ", ".join(map(repr, MODES))
+    if not isinstance(mode, str):
+        reject_type("mode", mode, accepted)
+    if mode not in MODES:
+        reject_value("mode", describe(mode), accepted)
+    return MODES[mode]
+
+
+def _normalize_cval(cval: Unchecked, dtype: str) -> int | float | tuple[float, float]:
+    """Give a number of the image's kind; NaN and zero are made canonical, so that equal calls have equal keys."""
+    limits = _dtypes.integer_limits(dtype)
+    if isinstance(cval, (bool, np.bool_)):
+        cval = int(cval)
+    if limits is not None:
+        if isinstance(cval, (int, np.integer)):  # a double might not hold it
+            return _dtypes.saturate(int(cval), limits)
+        number = as_real("cval", cval, "a real number")
+        if math.isnan(number):
+            reject_value("cval", number, f"a number that {dtype} can hold")
+        return _dtypes.saturate(number, limits)
+    if dtype in _dtypes.COMPLEX_PARTS and isinstance(cval, (complex, np.complexfloating)):
+        return _canonical(float(cval.real)), _canonical(float(cval.imag))
+    number = _canonical(as_real("cval", cval, "a number"))
+    return (number, 0.0) if dtype in _dtypes.COMPLEX_PARTS else number
+
+
+def _canonical(number: float) -> float:
+    return math.nan if math.isnan(number) else number + 0.0
+
+
+def check_affine(affine: ArrayInfo | None, batch: Shape, n: int) -> bool:
+    """Check the shape of an affine matrix; return whether each batch item has its own."""
+    if affine is None:
+        return False
+    check_real("affine", affine)
+    matrices = ((n, n + 1), (n + 1, n + 1))
+    if affine.shape in matrices:
+        return False
+    if batch and affine.shape in tuple((*batch, *matrix) for matrix in matrices):
+        return True
+    leading = f", or these after the batch axes {batch}" if batch else ""
+    return reject_value("affine", f"shape {affine.shape}", f"{matrices[0]} or {matrices[1]}{leading}")
