@@ -15,6 +15,7 @@ from ._floating_point import in_default_state
 from ._routes import bridge_of, common_bridge
 from ._spec import Options
 from ._types import Array, ArrayT, Axes, Floats, Images, Numbers, NumpyArray, Rotation, Seed, Zoom
+from .deformation import about_patch
 
 
 class Gradients(NamedTuple):
@@ -150,8 +151,8 @@ def deform_grid(
            [0, 1, 1, 0],
            [1, 1, 1, 0]], dtype=uint8)
     """
-    options = Options(order, mode, cval, crop, prefilter, axis, rotate, zoom)
-    return _apply.deform(X, displacement, affine, options)
+    deformation = about_patch(displacement, affine, rotate, zoom)
+    return deformation.apply(X, order, mode, cval, crop, prefilter, axis)
 
 
 @in_default_state
@@ -239,7 +240,8 @@ def deform_random_grid(
     displacement = bridge.random_normal((*batch, n, *counts), scale, images[0], rng)
     if axis is None:  # which axes are batch axes is known here, and not left to the shape of the grid
         axis = [tuple(range(len(batch), len(bridge.info(image).shape))) for image in images]
-    return deform_grid(X, displacement, order, mode, cval, crop, prefilter, axis, affine, rotate, zoom)
+    deformation = about_patch(displacement, affine, rotate, zoom)
+    return deformation.apply(X, order, mode, cval, crop, prefilter, axis)
 
 
 @in_default_state
@@ -493,19 +495,11 @@ def deform_grid_gradient(
     axis = _labels.axis_numbers(given, axis)
     options = Options(order, mode, cval, crop, prefilter, axis, rotate, zoom)
     argument = "dY" if X_shape is None else "X_shape"
-    call = _apply.prepare(
-        argument,
-        bridge,
-        gradients,
-        displacement,
-        affine,
-        options,
-        shapes,
-    )
+    spec, displacement, affine = _apply.prepare(argument, bridge, gradients, displacement, affine, options, shapes)
     names = _apply.names_of("dY", len(gradients), dY)
-    for name, image, gradient in zip(names, call.spec.images, gradients, strict=True):
-        _check.check_gradient(name, image, bridge.info(gradient), call.spec.output_shape(image))
-    pulled = bridge.image_vjp(call.spec, gradients, call.displacement, call.affine)
+    for name, image, gradient in zip(names, spec.images, gradients, strict=True):
+        _check.check_gradient(name, image, bridge.info(gradient), spec.output_shape(image))
+    pulled = bridge.image_vjp(spec, gradients, displacement, affine)
     return _apply.like_input(dY, list(map(_labels.labelled_like, pulled, given)))
 
 
@@ -579,14 +573,14 @@ def deform_grid_vjp(
     displacement, affine = (_labels.unlabelled_beside(given[0], array) for array in (displacement, affine))
     axis = _labels.axis_numbers(given, axis)
     options = Options(order, mode, cval, crop, prefilter, axis, rotate, zoom)
-    call = _apply.prepare("X", bridge, images, displacement, affine, options)
+    spec, displacement, affine = _apply.prepare("X", bridge, images, displacement, affine, options)
     first = _apply.names_of("X", len(images), X)[0]
     names = _apply.names_of("dY", len(images), dY)
-    for name, image, weight, gradient in zip(names, call.spec.images, weights, gradients, strict=True):
+    for name, image, weight, gradient in zip(names, spec.images, weights, gradients, strict=True):
         if gradient is not None:
             _labels.check_alike([first, name], [given[0], weight])
             common_bridge([first, name], [images[0], gradient]).check(name, gradient, images[0])
-            _check.check_gradient(name, image, bridge.info(gradient), call.spec.output_shape(image))
-    of_images, of_displacement, of_affine = bridge.vjp(call.spec, gradients, images, call.displacement, call.affine)
+            _check.check_gradient(name, image, bridge.info(gradient), spec.output_shape(image))
+    of_images, of_displacement, of_affine = bridge.vjp(spec, gradients, images, displacement, affine)
     of_images = list(map(_labels.labelled_like, of_images, given))
     return Gradients(_apply.like_input(X, of_images), of_displacement, of_affine)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import cast
 
 from . import _check, _labels, _spec
 from ._bridges.contract import Bridge
@@ -12,15 +12,6 @@ from ._floating_point import in_default_state
 from ._routes import bridge_of, common_bridge
 from ._spec import Options
 from ._types import Array, Images
-
-
-class Call(NamedTuple):
-    """A checked call: where it goes, and its arrays."""
-
-    bridge: Bridge
-    spec: _spec.DeformSpec
-    displacement: Array
-    affine: Array | None
 
 
 def as_list(argument: str, X: Array) -> list[Array]:
@@ -75,8 +66,11 @@ def prepare(
     affine: Array | None,
     options: Options,
     shapes: Sequence[_spec.Shape] | None = None,
-) -> Call:
-    """Check a call; `shapes` are those of the images, where they are not those of `images`."""
+) -> tuple[_spec.DeformSpec, Array, Array | None]:
+    """Check a call; return its specification, and displacement and matrix as arrays of the images' library.
+
+    `shapes` are those of the images, where they are not those of `images`.
+    """
     displacement = bridge.small_array("displacement", displacement, images[0])
     affine = None if affine is None else bridge.small_array("affine", affine, images[0])
     infos = [bridge.info(image) for image in images]
@@ -84,7 +78,7 @@ def prepare(
         infos = [info._replace(shape=shape) for info, shape in zip(infos, shapes, strict=True)]
     of_affine = None if affine is None else bridge.info(affine)
     spec = _check.normalize(tuple(infos), bridge.info(displacement), of_affine, argument, options)
-    return Call(bridge, spec, displacement, affine)
+    return spec, displacement, affine
 
 
 @in_default_state
@@ -100,8 +94,8 @@ def deform(X: Images, displacement: Array, affine: Array | None, options: Option
     if bridge.is_deferred((*images, displacement, affine)):
         results = bridge.deferred(images, displacement, affine, options)
     else:
-        call = prepare("X", bridge, images, displacement, affine, options)
-        results = bridge.forward(call.spec, images, call.displacement, call.affine)
+        spec, displacement, affine = prepare("X", bridge, images, displacement, affine, options)
+        results = bridge.forward(spec, images, displacement, affine)
     if is_labelled:
         results = _labelled(given, results, options)
     return like_input(X, results)

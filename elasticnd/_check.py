@@ -64,9 +64,9 @@ def _normalize(
         reject_value(names[0], f"extent {extent} along its deformed axes", expected)
     points = _grid_points(displacement, batch, extent)
     window = _normalize_crop(options.crop, extent)
-    centred_in = extent if options.about_frame else window.shape
-    inverse = inverse_rotation_zoom(options.rotate, options.zoom, centred_in)
-    about_patch = not options.about_frame and (affine is not None or inverse is not None)
+    about = window if options.frame is None else Window((0,) * len(extent), extent)
+    inverse = inverse_rotation_zoom(options.rotate, options.zoom, about.shape)
+    is_affine = affine is not None or inverse is not None
     orders = _per_image("order", options.order, len(images))
     modes = _per_image("mode", options.mode, len(images))
     cvals = _per_image("cval", options.cval, len(images))
@@ -89,7 +89,7 @@ def _normalize(
         extent=extent,
         grid_shape=points,
         window=window,
-        origin=window.start if about_patch else (0,) * len(extent),
+        origin=about.start if is_affine else (0,) * len(extent),
         has_affine=affine is not None,
         affine_batched=check_affine(affine, batch, len(extent)),
         inverse_rotation_zoom=None if inverse is None else tuple(map(tuple, inverse.tolist())),

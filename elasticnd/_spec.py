@@ -31,8 +31,9 @@ class Options(NamedTuple):
     axis: Unchecked = None
     rotate: Unchecked = None
     zoom: Unchecked = None
-    about_frame: bool = False  # what affine maps, rotation and zoom act about: else the patch
-    frame: Shape | None = None  # the extents that the deformed axes must have
+    # The extents that the deformed axes must have; affine map, rotation and zoom then act about this frame. None: they
+    # have any, and the maps act about the patch.
+    frame: Shape | None = None
 
     def cropped(self, shape: Shape) -> Shape:
         """Return the shape of the output, of an image whose extents may be symbols."""

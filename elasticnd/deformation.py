@@ -7,7 +7,7 @@ import os
 import sys
 import zipfile
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import cast
 
 import numpy as np
 
@@ -22,10 +22,6 @@ from ._types import Array, Axes, Images, Numbers, NumpyArray, Rotation, Seed, Un
 
 _FORMAT = "elasticnd deformation"
 _VERSION = 1
-
-
-# Shape, rotation, zoom and world matrix.
-_Constants: TypeAlias = tuple[_spec.Shape, _spec.Matrix | None, tuple[float, ...] | None, _spec.Matrix | None]
 
 
 class Deformation:
@@ -92,10 +88,10 @@ class Deformation:
 
     _displacement: Array
     _affine: Array | None
-    _shape: _spec.Shape
-    _rotate: _spec.Matrix | None
-    _zoom: tuple[float, ...] | None
-    _world: _spec.Matrix | None
+    _frame: _spec.Shape | None  # None: that of any image, and the affine map acts about the patch that is computed
+    _rotate: Unchecked  # a matrix, once it is checked
+    _zoom: Unchecked  # factors, once they are checked
+    _world: _spec.Matrix | None = None
 
     @in_default_state
     def __init__(
@@ -120,25 +116,33 @@ class Deformation:
         rotation = None if rotate is None else _as_matrix(_affine.rotation_matrix(rotate, spec.axes))
         factors = None if zoom is None else tuple(_affine.zoom_factors(zoom, spec.axes).tolist())
         world = None if to_world is None else _as_matrix(_affine.world_matrix(to_world, spec.axes))
-        self._set(points, matrix, (extent, rotation, factors, world))
-
-    def _set(self, displacement: Array, affine: Array | None, constants: _Constants) -> None:
+        self._set(points, matrix, extent, rotation, factors)
+        object.__setattr__(self, "_world", world)
         _register_with_jax()
-        values = {"_displacement": displacement, "_affine": affine}
-        values |= dict(zip(("_shape", "_rotate", "_zoom", "_world"), constants, strict=True))
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+
+    def _set(
+        self, displacement: Array, affine: Array | None, frame: _spec.Shape | None, rotate: Unchecked, zoom: Unchecked
+    ) -> None:
+        set_once = object.__setattr__
+        set_once(self, "_displacement", displacement)
+        set_once(self, "_affine", affine)
+        set_once(self, "_frame", frame)
+        set_once(self, "_rotate", rotate)
+        set_once(self, "_zoom", zoom)
 
     @classmethod
-    def _unchecked(cls, displacement: Array, affine: Array | None, constants: _Constants) -> Deformation:
+    def _of(cls, arrays: tuple[Array, Array | None], constants: tuple[Unchecked, ...]) -> Deformation:
         """Make one of checked parts, or of what stands for its arrays while a framework traces a program."""
         made = object.__new__(cls)
-        made._set(displacement, affine, constants)
+        frame, rotate, zoom, world = constants
+        made._set(*arrays, frame, rotate, zoom)
+        object.__setattr__(made, "_world", world)
+        _register_with_jax()
         return made
 
-    @property
-    def _constants(self) -> _Constants:
-        return self._shape, self._rotate, self._zoom, self._world
+    def _parts(self) -> tuple[tuple[Array, Array | None], tuple[Unchecked, ...]]:
+        """Return arrays and constants, of which `_of` makes an equal deformation."""
+        return (self._displacement, self._affine), (self._frame, self._rotate, self._zoom, self._world)
 
     def __setattr__(self, name: str, value: Unchecked) -> None:
         raise AttributeError(f"{name}: a Deformation cannot be changed; make another one")
@@ -150,7 +154,7 @@ class Deformation:
         return self
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Deformation._unchecked, (self._displacement, self._affine, self._constants)
+        return Deformation._of, self._parts()
 
     @classmethod
     @in_default_state
@@ -240,12 +244,12 @@ class Deformation:
     @property
     def shape(self) -> _spec.Shape:
         """Extent of the frame, in voxels."""
-        return self._shape
+        return cast("_spec.Shape", self._frame)
 
     @property
     def ndim(self) -> int:
         """Number of axes of the frame."""
-        return len(self._shape)
+        return len(self.shape)
 
     @property
     def grid_shape(self) -> _spec.Shape:
@@ -260,7 +264,7 @@ class Deformation:
     @property
     def affine(self) -> Array:
         """The forward affine map, rotation and zoom composed in: (n, n + 1), or one for each batch item; else None."""
-        fixed = _affine.rotation_and_zoom(self._rotate, self._zoom, self._shape)
+        fixed = _affine.rotation_and_zoom(self._rotate, self._zoom, self.shape)
         if self._affine is None:
             return fixed
         matrix = self._affine[..., : self.ndim, :]
@@ -320,7 +324,7 @@ class Deformation:
         >>> image.shape, labels.dtype
         ((64, 48, 3), dtype('int32'))
         """
-        options = _spec.Options(order, mode, cval, crop, prefilter, axis, self._rotate, self._zoom, True, self._shape)
+        options = _spec.Options(order, mode, cval, crop, prefilter, axis, self._rotate, self._zoom, self._frame)
         return _apply.deform(X, self._displacement, self._affine, options)
 
     # ---- the map -----------------------------------------------------------------------------------------------------
@@ -345,7 +349,7 @@ class Deformation:
         (2, 5, 4)
         """
         bridge = bridge_of("displacement", self._displacement)
-        spec = _check.normalize_field(bridge.info(self._displacement), self._shape, crop)
+        spec = _check.normalize_field(bridge.info(self._displacement), self.shape, crop)
         return bridge.dense(spec, self._displacement)
 
     @in_default_state
@@ -490,20 +494,20 @@ class Deformation:
         like = None if isinstance(self._displacement, np.ndarray) else self._displacement
         positions = bridge.small_array("f", f, like)
         points = bridge.small_array("displacement", self._displacement, positions)
-        return Positions.of(self._shape, bridge, points, positions)
+        return Positions.of(self.shape, bridge, points, positions)
 
     def _at_voxels(self, crop: Sequence[slice] | None) -> Positions:
         bridge = bridge_of("displacement", self._displacement)
-        spec = _check.normalize_field(bridge.info(self._displacement), self._shape, crop)
+        spec = _check.normalize_field(bridge.info(self._displacement), self.shape, crop)
         ranges = [np.arange(part.start, part.stop, dtype=np.float64) for part in spec.window.slices]
         voxels = np.stack(np.meshgrid(*ranges, indexing="ij"), -1).reshape(*(1,) * len(spec.batch), -1, self.ndim)
         positions = bridge.small_array("f", voxels, self._displacement)
         positions = bridge.algebra(positions).converted(positions, self._displacement)
-        return Positions.of(self._shape, bridge, self._displacement, positions)._replace(window=spec.window)
+        return Positions.of(self.shape, bridge, self._displacement, positions)._replace(window=spec.window)
 
     def _inverse_map(self, bridge: Bridge, like: Array) -> Array:
         """Return T⁻¹ as [L | t], (n, n + 1) or one for each batch item; None where it is the identity."""
-        fixed = _affine.inverse_rotation_zoom(self._rotate, self._zoom, self._shape)
+        fixed = _affine.inverse_rotation_zoom(self._rotate, self._zoom, self.shape)
         algebra = bridge.algebra(like)
         if self._affine is None:
             return None if fixed is None else algebra.constant(fixed, like)
@@ -520,7 +524,7 @@ class Deformation:
     @property
     def _key(self) -> bytes:
         """What makes two deformations equal."""
-        parts = [np.array(self._shape, np.int64), _values("displacement", self._displacement)]
+        parts = [np.array(self.shape, np.int64), _values("displacement", self._displacement)]
         affine = self.affine
         parts.append(np.zeros(0) if affine is None else _values("affine", affine))
         parts.append(np.zeros(0) if self._world is None else np.array(self._world) + 0.0)
@@ -580,7 +584,7 @@ class Deformation:
             if value is not None:
                 arrays[name] = np.array(value)
         with open(path, "wb") as file:
-            np.savez(file, format=_FORMAT, version=_VERSION, shape=np.array(self._shape, np.int64), **arrays)
+            np.savez(file, format=_FORMAT, version=_VERSION, shape=np.array(self.shape, np.int64), **arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Deformation:
@@ -617,6 +621,16 @@ class Deformation:
         return cls(held.pop("displacement"), held.pop("shape").tolist(), **held)
 
 
+def about_patch(displacement: Array, affine: Array | None, rotate: Unchecked, zoom: Unchecked) -> Deformation:
+    """Return a deformation as `deform_grid` has it, for `apply` alone: of any frame, its affine map about the patch.
+
+    Nothing is checked before it is applied, and nothing is copied.
+    """
+    made = object.__new__(Deformation)
+    made._set(displacement, affine, None, rotate, zoom)
+    return made
+
+
 _registered = False
 
 
@@ -629,8 +643,8 @@ def _register_with_jax() -> None:
     _registered = True
     tree_util.register_pytree_node(
         Deformation,
-        lambda deformation: ((deformation._displacement, deformation._affine), deformation._constants),
-        lambda constants, leaves: Deformation._unchecked(leaves[0], leaves[1], constants),
+        lambda deformation: deformation._parts(),
+        lambda constants, arrays: Deformation._of(arrays, constants),
     )
 
 

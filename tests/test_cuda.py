@@ -204,7 +204,7 @@ def test_operators_along_tangents(verb, crop, rng):
     """What derivatives of higher order, and those in forward mode, are made of; for patches of a frame's map too."""
     image = rng.random((2, 13, 12))
     points, change = rng.uniform(-1, 1, (2, 2, 3, 4)), rng.uniform(-0.1, 0.1, (2, 2, 3))
-    options = _spec.Options(mode="mirror", cval=0.3, crop=crop, axis=(1, 2), about_frame=True)
+    options = _spec.Options(mode="mirror", cval=0.3, crop=crop, axis=(1, 2), frame=image.shape[1:])
     infos = (_spec.ArrayInfo(image.shape, "float64"), _spec.ArrayInfo(points[0].shape, "float64"))
     spec = _check.normalize(infos[:1], infos[1], _spec.ArrayInfo(MATRIX.shape, "float64"), "X", options)
     if verb.startswith("displace"):
