@@ -23,8 +23,8 @@ from image_files import (
 )
 
 import elasticnd
-from elasticnd import _files
 from elasticnd.__main__ import main
+from elasticnd._cli import files as formats
 
 # A name for input and output, what the file holds, and the axes that are deformed.
 ROUND_TRIPS = {
@@ -439,7 +439,7 @@ def test_chunks_enclose_those_of_the_file(dask_array, tmp_path):
     array = zarr.create_array(str(tmp_path / "in.zarr"), shape=(900, 512, 512), chunks=(1, 512, 512), dtype="u1")
 
     def lazy(axes, chunks):
-        (level,) = _files.zarr.open_levels(tmp_path / "in.zarr", axes, chunks)
+        (level,) = formats.zarr.open_levels(tmp_path / "in.zarr", axes, chunks)
         return level.image.array
 
     assert lazy(None, None).chunksize == (16, 512, 512)
@@ -679,7 +679,7 @@ def test_nothing_is_replaced_unless_all_are_written(error, tmp_path, monkeypatch
         path.write_bytes(b"half")
         raise error
 
-    monkeypatch.setattr(_files.nifti, "write", write_half)
+    monkeypatch.setattr(formats.nifti, "write", write_half)
     assert_fails(capsys, [*files, *OPTIONS], "memory" if isinstance(error, MemoryError) else "b_out.nii")
     assert contents(tmp_path) == before
 
@@ -694,7 +694,7 @@ def test_nothing_is_left_after_an_interrupt(place, tmp_path, monkeypatch, capsys
             path.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_files.nifti if place == "write" else _files.npy, place, interrupted)
+    monkeypatch.setattr(formats.nifti if place == "write" else formats.npy, place, interrupted)
     assert deform(*files) == 130
     assert capsys.readouterr() == ("", "elasticnd: interrupted\n")
     assert contents(tmp_path) == before

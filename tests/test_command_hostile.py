@@ -16,8 +16,9 @@ import pytest
 from failures import BrokenPipe, FullStream, raising
 from image_files import random_array, write, zarr_library
 
-from elasticnd import _api, _files
+from elasticnd import _api
 from elasticnd.__main__ import main
+from elasticnd._cli import files as formats
 
 S = ["--sigma", "2", "--seed", "1"]
 NINES = "9" * 400
@@ -223,20 +224,24 @@ def test_hostile_inputs(case, capfd, caplog):
 
 
 FAILURES = {
-    "no memory to read": (_files.npy, "read", raising(MemoryError())),
+    "no memory to read": (formats.npy, "read", raising(MemoryError())),
     "no memory to deform": (_api, "deform_grid", raising(MemoryError())),
     "no memory to draw": (_api, "random_displacement", raising(MemoryError("Unable to allocate 3 GiB\nfor it"))),
-    "no memory to write": (_files.npy, "write", raising(MemoryError())),
+    "no memory to write": (formats.npy, "write", raising(MemoryError())),
     "no memory to begin": (os.path, "realpath", raising(MemoryError())),
-    "no permission to read": (_files.npy, "read", raising(PermissionError(errno.EACCES, "Permission denied", "a\nb"))),
-    "no permission to write": (_files.npy, "write", raising(PermissionError(errno.EACCES, "Permission denied"))),
+    "no permission to read": (
+        formats.npy,
+        "read",
+        raising(PermissionError(errno.EACCES, "Permission denied", "a\nb")),
+    ),
+    "no permission to write": (formats.npy, "write", raising(PermissionError(errno.EACCES, "Permission denied"))),
     "no permission in the folder": (tempfile, "mkdtemp", raising(PermissionError(errno.EACCES, "Permission denied"))),
-    "a full disk": (_files.npy, "write", raising(OSError(errno.ENOSPC, "No space left on device"))),
+    "a full disk": (formats.npy, "write", raising(OSError(errno.ENOSPC, "No space left on device"))),
     "a full disk at the end": (os, "replace", raising(OSError(errno.ENOSPC, "No space left on device"))),
-    "an error of many lines": (_files.npy, "read", raising(ValueError("one\ntwo\r\nthree\x85four\u2028five"))),
-    "an error without a text": (_files.npy, "read", raising(RuntimeError())),
+    "an error of many lines": (formats.npy, "read", raising(ValueError("one\ntwo\r\nthree\x85four\u2028five"))),
+    "an error without a text": (formats.npy, "read", raising(RuntimeError())),
     "an error that nobody expects": (_api, "random_displacement", raising(ZeroDivisionError("by\nzero"))),
-    "an error that ends the recursion": (_files.npy, "read", raising(RecursionError("too deep"))),
+    "an error that ends the recursion": (formats.npy, "read", raising(RecursionError("too deep"))),
     "standard output on a full disk": (sys, "stdout", FullStream()),
     "standard output in a closed pipe": (sys, "stdout", BrokenPipe()),
 }

@@ -12,7 +12,8 @@ import pytest
 from failures import raising
 from image_files import OPTIONS, assert_fails, contents, deform, expected, random_array, read, write, zarr_library
 
-from elasticnd import _files, _signals
+from elasticnd._cli import files as formats
+from elasticnd._cli import signals
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="modes and pipes are of POSIX")
 
@@ -180,7 +181,7 @@ def test_only_files_are_replaced(kind, suffix, tmp_path, monkeypatch, capsys):
 SLOW = r"""
 import os, sys, time
 import numpy as np
-from elasticnd import _command, _files
+from elasticnd._cli import files as formats
 from elasticnd.__main__ import main
 
 def slowly(function):
@@ -193,9 +194,9 @@ def slowly(function):
 
 place = sys.argv.pop(1)
 if place == "reading":
-    _files.read = slowly(_files.read)
+    formats.read = slowly(formats.read)
 elif place == "writing":
-    _files.npy.write = slowly(_files.npy.write)
+    formats.npy.write = slowly(formats.npy.write)
 elif place == "chunk":
     import zarr
     array = zarr.Array.__setitem__
@@ -261,9 +262,9 @@ def test_handlers_of_signals_are_put_back():
         return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
 
     before = handlers()
-    with _signals.raised():
+    with signals.raised():
         within = handlers()
-        with _signals.held():
+        with signals.held():
             assert handlers() != within
         assert handlers() == within
     assert handlers() == before
@@ -275,13 +276,13 @@ def test_signals_that_are_ignored_remain_so(tmp_path):
     """As SIGHUP is by nohup."""
     former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with _signals.raised(), _signals.held():
+        with signals.raised(), signals.held():
             os.kill(os.getpid(), signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, former)
 
 
 def test_nothing_is_staged_for_what_is_not_written(tmp_path):
-    with pytest.raises(FileNotFoundError), _files.staged([tmp_path / "a.npy"]):
+    with pytest.raises(FileNotFoundError), formats.staged([tmp_path / "a.npy"]):
         raise FileNotFoundError
     assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,8 @@ MODULES = {
 }
 # From the top to the bottom: a module imports what is below it, or beside it in its own layer.
 LAYERS = (
-    ("__main__", "_command", "_demo", "_files", "_levels", "_output", "_pairs", "_progress", "_rotation", "_signals"),
+    ("__main__",),
+    ("_cli",),
     ("keras", "torch", "jax", "tf"),
     ("__init__",),
     ("_namespaces",),
@@ -26,7 +27,7 @@ LAYERS = (
     ("_spec",),
     ("_affine", "_geometry", "_coerce", "_labels"),
     ("_modes",),
-    ("_config", "_dtypes", "_errors", "_extras", "_floating_point", "_types"),
+    ("_config", "_dtypes", "_errors", "_floating_point", "_types"),
 )
 
 

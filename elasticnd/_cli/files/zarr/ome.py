@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from ..._errors import CommandError
+from ...._errors import CommandError
 from .axes import Axis, named_axes
 from .metadata import Node, read_node
 

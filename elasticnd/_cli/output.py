@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
-from ._errors import CommandError, one_line, printable
+from .._errors import CommandError, one_line, printable
 
 
 def say(text: str, end: str = "\n") -> None:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._errors import CommandError, one_line
-from .._extras import need
+from ..._errors import CommandError, one_line
+from ..extras import need
 from . import logs
 from .image import DTYPES, Image, Shape
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import _api
-from .._errors import CommandError, one_line
-from .._output import say
+from ... import _api
+from ..._errors import CommandError, one_line
+from ..output import say
 from .figure import draw
 from .picture import (
     RELATIVE_SIGMA,

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from ._errors import CommandError
+from .._errors import CommandError
 
 # Degrees in the plane of two deformed axes; without a plane, in the only one there is.
 Rotation: TypeAlias = tuple[tuple[int, int] | None, float]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..._errors import CommandError
+from ...._errors import CommandError
 from ..image import DTYPES, Image, Shape
 from .arrays import NAME, create_array, create_like, existing_node, open_array
 from .axes import corresponding, space_of

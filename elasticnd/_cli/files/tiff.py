@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from .._errors import CommandError
-from .._extras import need
+from ..._errors import CommandError
+from ..extras import need
 from . import logs, tiff_damage, tiff_tags
 from .image import ALPHA, DTYPES, PROFILE, RESOLUTION, Image, Samples, Shape, spatial_axes
 

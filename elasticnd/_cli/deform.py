@@ -9,16 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import _api, _files, _progress
-from ._errors import CommandError, one_line, shortened
-from ._files import Image, values
-from ._files.zarr import OpenLevel
-from ._geometry import MAX_AXES
-from ._levels import affine_on_level, displacement_on_level
-from ._modes import MODES
-from ._output import note, say
-from ._pairs import Pair, pairs_of, per_pair
-from ._rotation import Rotation, planes_of
+from .. import _api
+from .._errors import CommandError, one_line, shortened
+from .._geometry import MAX_AXES
+from .._modes import MODES
+from . import files, progress
+from .files import Image, values
+from .files.zarr import OpenLevel
+from .levels import affine_on_level, displacement_on_level
+from .output import note, say
+from .pairs import Pair, pairs_of, per_pair
+from .rotation import Rotation, planes_of
 
 T = TypeVar("T")
 
@@ -44,13 +45,13 @@ class Options:
 def run(options: Options) -> None:
     """Deform all inputs alike, and put the outputs in place when all are written."""
     pairs = pairs_of(options.files)
-    by_chunks = all(pair.reader is pair.writer is _files.zarr for pair in pairs)
+    by_chunks = all(pair.reader is pair.writer is files.zarr for pair in pairs)
     if options.chunks is not None and not by_chunks:
         raise CommandError("--chunks: expected only where all inputs and outputs are Zarr arrays")
     if options.seed is not None and options.seed < 0:
         raise CommandError(f"--seed: got {options.seed}, expected a whole number that is not negative")
     seed = secrets.randbelow(2**32) if options.seed is None else options.seed
-    with _files.staged([pair.target for pair in pairs]) as places:
+    with files.staged([pair.target for pair in pairs]) as places:
         try:
             notes = (_run_by_chunks if by_chunks else _run_in_memory)(pairs, places, replace(options, seed=seed))
         except MemoryError:
@@ -65,38 +66,38 @@ def _run_in_memory(pairs: Sequence[Pair], places: Sequence[Path], options: Optio
     """Deform whole images; return a note for each output that lacks something of its input."""
     orders = per_pair("--order", options.order, pairs)
     images = []
-    with _progress.of_steps(2 * len(pairs) + 1, options.progress) as start:
+    with progress.of_steps(2 * len(pairs) + 1, options.progress) as start:
         for pair, order in zip(pairs, orders, strict=True):
             start(f"reading {pair.source.name}")
             images.append(_read(pair, order))
         for pair, image in zip(pairs, images, strict=True):
-            _files.check_array(pair.target, pair.writer, image)
+            files.check_array(pair.target, pair.writer, image)
         start("deforming")
         results = _deformed(pairs, images, options)
         for pair, place, image in zip(pairs, places, results, strict=True):
             start(f"writing {pair.target.name}")
-            _files.write(place, pair.target, pair.writer, image)
+            files.write(place, pair.target, pair.writer, image)
     return _notes(pairs, images)
 
 
 def _read(pair: Pair, order: int) -> Image:
     """Read an input as the format of the output has it."""
     same = pair.reader is pair.writer
-    image = _files.read(pair.source, pair.reader, order, same)
-    return image if same else _files.converted(image, pair.source, pair.target, pair.writer)
+    image = files.read(pair.source, pair.reader, order, same)
+    return image if same else files.converted(image, pair.source, pair.target, pair.writer)
 
 
 def _run_by_chunks(pairs: Sequence[Pair], places: Sequence[Path], options: Options) -> list[str]:
     """Deform Zarr arrays block by block; return notes as for whole images."""
     inputs = []
     for pair in pairs:
-        with _files.reading(pair.source, pair.reader):
-            inputs.append(_files.zarr.open_levels(pair.source, options.axis, options.chunks))
+        with files.reading(pair.source, pair.reader):
+            inputs.append(files.zarr.open_levels(pair.source, options.axis, options.chunks))
         for one in inputs[-1]:
-            _files.check_read(pair.source / one.level.path, one.image)
+            files.check_read(pair.source / one.level.path, one.image)
     outputs = _deformed_levels(pairs, inputs, options)
     try:
-        _files.zarr.store([pair.source for pair in pairs], places, outputs, _progress.of_blocks(options.progress))
+        files.zarr.store([pair.source for pair in pairs], places, outputs, progress.of_blocks(options.progress))
     except (CommandError, MemoryError):
         raise
     except Exception as error:  # of damaged chunks, of the file system, ...
@@ -157,10 +158,10 @@ def _deformed_as(
     first: OpenLevel, other: OpenLevel, axes: Sequence[int], options: Options, how: Mapping[str, Any]
 ) -> OpenLevel:
     """Deform a level as the first one is."""
-    own_axes = _files.zarr.corresponding(axes, first.level.axes, other.level.axes)
+    own_axes = files.zarr.corresponding(axes, first.level.axes, other.level.axes)
     extents = [first.image.array.shape[axis] for axis in axes]
     own_extents = [other.image.array.shape[axis] for axis in own_axes]
-    factor, offset = _files.zarr.placement(first, axes, other, own_axes)
+    factor, offset = files.zarr.placement(first, axes, other, own_axes)
     displacement = _displacement(options, len(axes))
     rotate, zoom = planes_of(options.rotate, len(axes)), _zoom(options)
     result = _api.deform_grid(
@@ -198,7 +199,7 @@ def _axes(pair: Pair, image: Image, wanted: Sequence[int] | None) -> tuple[int, 
             "the axes to deform, such as --axis=-3,-2,-1"
         )
     else:
-        own = (0, 1) if pair.writer is _files.png and image.samples.axis is None else image.axes
+        own = (0, 1) if pair.writer is files.png and image.samples.axis is None else image.axes
         axes = tuple(axis for axis in own if image.array.shape[axis] > 1) or own
     if not 1 <= len(axes) <= MAX_AXES:
         raise CommandError(f"--axis: got {len(axes)} axes of {pair.source} to deform, expected 1 to {MAX_AXES}")

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from .. import _signals
-from .._errors import CommandError, one_line
+from ..._errors import CommandError, one_line
+from .. import signals
 
 _REPLACED = "replaced"  # what an output replaces, within its temporary folder
 
@@ -20,15 +20,15 @@ def staged(targets: Sequence[Path]) -> Iterator[list[Path]]:
     """Yield a temporary path for each output; at the end put all in place, or after an error remove all."""
     folders: list[Path] = []
     try:
-        with _signals.held():
+        with signals.held():
             for target in targets:
                 folders.append(_folder_beside(target))
         places = [folder / target.name for folder, target in zip(folders, targets, strict=True)]
         yield places
-        with _signals.held():
+        with signals.held():
             _put_all(places, targets)
     finally:
-        with _signals.held():
+        with signals.held():
             for folder, target in zip(folders, targets, strict=False):
                 _remove(folder, target)
 

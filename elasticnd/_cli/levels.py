@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _api
-from ._affine import inverse_rotation_zoom
+from .. import _api
+from .._affine import inverse_rotation_zoom
 
 Floats = NDArray[np.float64]
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _extras
-from .._errors import CommandError, one_line
-from ..deformation import Deformation
+from ..._errors import CommandError, one_line
+from ...deformation import Deformation
+from .. import extras
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -115,7 +115,7 @@ def deform(name: str, picture: Array, options: Options) -> Deformed:
 
 def need(module: str) -> Any:
     """Import one of the demo's own libraries."""
-    return _extras.need(module, "demo", "the demo")
+    return extras.need(module, "demo", "the demo")
 
 
 def at_most(shape: Sequence[int]) -> tuple[int, ...]:

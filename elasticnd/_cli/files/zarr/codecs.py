@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..._errors import CommandError, shortened
+from ...._errors import CommandError, shortened
 from .metadata import Node
 
 _NUMCODECS = frozenset(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._errors import CommandError
+from ...._errors import CommandError
 from ..image import Image
 from . import blocks
 from .arrays import create_like, existing_node, open_array

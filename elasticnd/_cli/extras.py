@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from ._errors import CommandError, one_line
+from .._errors import CommandError, one_line
 
 
 def need(module: str, extra: str, purpose: str) -> Any:

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
 
-from ... import _signals
-from ..._errors import CommandError
-from ..._extras import need
+from ...._errors import CommandError
+from ... import signals
+from ...extras import need
 from ..image import Shape
 
 # How many voxels are computed at a time if nothing else is asked for: a block of some 160 x 160 x 160.
@@ -31,7 +31,7 @@ def store(arrays: Sequence[Any], targets: Sequence[Any], progress: AbstractConte
         with _dask("dask").config.set(scheduler="threads", pool=pool), progress:
             _dask("dask.array").store(results, targets, lock=False)
     finally:
-        with _signals.held():  # what is being written is finished before it is removed
+        with signals.held():  # what is being written is finished before it is removed
             pool.shutdown(cancel_futures=True)
 
 

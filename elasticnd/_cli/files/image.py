@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from .._dtypes import SUPPORTED
+from ..._dtypes import SUPPORTED
 
 Shape = tuple[int, ...]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..._errors import CommandError
+from ...._errors import CommandError
 from ..image import Shape, spatial_axes
 from .metadata import Node
 

@@ -8,9 +8,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from . import _files
-from ._errors import CommandError
-from ._files import Format
+from .._errors import CommandError
+from .files import Format, check_target, format_of
 
 T = TypeVar("T")
 
@@ -29,7 +28,7 @@ def pairs_of(files: Sequence[str]) -> list[Pair]:
     if len(files) % 2:
         raise CommandError(f"got {len(files)} files, expected pairs: IN OUT [IN OUT ...]")
     pairs = [
-        Pair(source, target, _files.format_of("IN", source), _files.format_of("OUT", target))
+        Pair(source, target, format_of("IN", source), format_of("OUT", target))
         for source, target in zip(map(Path, files[::2]), _real(files[1::2]), strict=True)
     ]
     for pair in pairs:
@@ -38,7 +37,7 @@ def pairs_of(files: Sequence[str]) -> list[Pair]:
     for first, second in combinations(pairs, 2):
         _reject_overlap(first.target, second.target, "named twice")
     for pair in pairs:
-        _files.check_target(pair.target, pair.writer)
+        check_target(pair.target, pair.writer)
     return pairs
 
 

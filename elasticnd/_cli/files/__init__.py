@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from .._errors import CommandError, one_line
+from ..._errors import CommandError, one_line
 from . import nifti, npy, png, tiff, values, zarr
 from .image import DTYPES, Format, Image, Samples
 from .staging import staged

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..._errors import CommandError, shortened
+from ...._errors import CommandError, shortened
 
 _NAMES = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._errors import CommandError
-from .._extras import need
+from ..._errors import CommandError
+from ..extras import need
 from . import png_chunks
 from .image import ALPHA, PROFILE, RESOLUTION, Image, Samples, Shape
 from .png_chunks import Chunk, Header

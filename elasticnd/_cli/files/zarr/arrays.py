@@ -10,8 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..._errors import CommandError
-from ..._extras import need
+from ...._errors import CommandError
+from ...extras import need
 from .codecs import check_codecs
 from .metadata import Node, array_paths, metadata_files, read_node
 

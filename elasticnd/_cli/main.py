@@ -1,0 +1,226 @@
+"""The command line: ``elasticnd`` or ``python -m elasticnd``, with the commands ``deform`` and ``demo``."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import NoReturn, TypeAlias
+
+from .. import __version__
+from .._errors import CommandError, one_line, shortened
+from .._modes import MODES
+from . import deform, demo, files, output, signals
+from .rotation import rotation_of
+
+_Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that leaves it to `main` to report errors, in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise CommandError(f"{message} (see {self.prog} --help)")
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        """Print help and version; argparse itself would say nothing if that fails."""
+        output.say(message, end="")
+
+
+def _list_of(kind: Callable[[str], float]) -> Callable[[str], list[float]]:
+    """Make a type of option values: a number, or several with commas between them."""
+
+    def numbers(text: str) -> list[float]:
+        try:
+            return [kind(part) for part in text.split(",")]
+        except ValueError:
+            wanted = "whole numbers" if kind is int else "numbers"
+            message = f"got {shortened(text)!r}, expected {wanted} with commas between them"
+            raise argparse.ArgumentTypeError(message) from None
+
+    return numbers
+
+
+def _number(text: str) -> float:
+    """Read a number; a whole one exactly, as those beyond 2**53 are no floats."""
+    try:
+        return int(text)
+    except ValueError:
+        value = float(text)
+        if math.isinf(value) and "inf" not in text.lower():
+            raise ValueError from None
+        return value
+
+
+def _add_deform(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "deform",
+        help="deform files",
+        description="Deform one image, or several alike, with a grid of random displacements. "
+        f"Files are {', '.join(files.FORMATS)}.",
+    )
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="IN OUT",
+        help="a file and what becomes of it, which is replaced if it is there; several pairs, such as an image and "
+        "its labels, are deformed alike",
+    )
+    parser.add_argument(
+        "--sigma",
+        type=_list_of(float),
+        required=True,
+        help="standard deviation of the displacements, in voxels; one for all axes, or SIGMA,SIGMA,...",
+    )
+    parser.add_argument(
+        "--points",
+        type=_list_of(int),
+        default=[4],
+        help="control points along each axis; one number, or POINTS,POINTS,... (default: 4)",
+    )
+    parser.add_argument("--seed", type=int, help="seed of the displacements (default: a fresh one, which is printed)")
+    parser.add_argument(
+        "--order",
+        type=_list_of(int),
+        default=[3],
+        help="order of the spline, 0 to 5; 0 is for labels; ORDER,ORDER,... for each pair of files (default: 3)",
+    )
+    parser.add_argument(
+        "--mode",
+        type=lambda text: text.split(","),
+        default=["constant"],
+        help=f"what is beyond the border: {', '.join(MODES)}; MODE,MODE,... for each pair (default: constant)",
+    )
+    parser.add_argument(
+        "--cval",
+        type=_list_of(_number),
+        default=[0],
+        help="the value beyond the border in the modes with a constant; CVAL,CVAL,... for each pair (default: 0)",
+    )
+    parser.add_argument(
+        "--axis",
+        type=_list_of(int),
+        metavar="AXIS,AXIS",
+        help="the axes to deform, from 0, or from -1 backwards (default: all but colours, channels and time; of NIfTI "
+        "files the first three)",
+    )
+    parser.add_argument(
+        "--rotate",
+        type=rotation_of,
+        action="append",
+        metavar="[AXIS,AXIS:]DEGREES",
+        help="rotate as well: by an angle for two axes; for more in the plane of two of the deformed axes, numbered "
+        "from 0, as 1,2:10; again for other planes, one after the other",
+    )
+    parser.add_argument("--zoom", type=_list_of(float), help="magnify as well; one factor, or ZOOM,ZOOM,...")
+    parser.add_argument(
+        "--chunks",
+        type=_list_of(int),
+        help="between Zarr files: how many voxels along each axis to compute at a time; one number, or "
+        "CHUNKS,CHUNKS,... (default: blocks of some four million voxels)",
+    )
+    parser.add_argument(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="show the progress where the standard error stream is a terminal (default: yes)",
+    )
+
+
+def _add_demo(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "demo",
+        help="deform a picture and draw what happened",
+        description="Deform a picture with a grid of random displacements, and draw one figure: the "
+        "original, the result, the control grid and its bent lines, and where the map folds.",
+    )
+    parser.add_argument(
+        "image",
+        nargs="?",
+        metavar="IMAGE",
+        help="a picture, grey or in colour (default: a photograph of a cat)",
+    )
+    parser.add_argument(
+        "--sigma",
+        type=_list_of(float),
+        help="standard deviation of the displacements, in pixels; SIGMA,SIGMA for rows and columns apart "
+        f"(default: {demo.RELATIVE_SIGMA * 100:g} %% of the shorter side)",
+    )
+    parser.add_argument(
+        "--points",
+        type=_list_of(int),
+        default=[4],
+        help="control points along each side; POINTS,POINTS for rows and columns apart (default: 4)",
+    )
+    parser.add_argument("--order", type=int, default=3, help="order of the spline, 0 to 5 (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=35, help="seed of the displacements (default: %(default)s)")
+    parser.add_argument("--rotate", type=float, help="rotate by so many degrees as well")
+    parser.add_argument("--zoom", type=float, help="magnify by this factor as well")
+    parser.add_argument(
+        "--out",
+        default="elasticnd_demo.png",
+        help="the figure to write: png, pdf, svg, ... (default: %(default)s)",
+    )
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="elasticnd", description="Elastic, grid-based deformation of n-dimensional images.")
+    parser.add_argument("--version", action="version", version=f"elasticnd {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_deform(commands)
+    _add_demo(commands)
+    return parser
+
+
+def _with_negative_values(argv: Sequence[str]) -> list[str]:
+    """Join options with values such as ``-2,-1``, which argparse takes for options otherwise."""
+    joined: list[str] = []
+    for argument in argv:
+        if re.match(r"-[.\d]", argument) and joined and re.fullmatch(r"--\w+", joined[-1]):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    try:
+        with signals.raised(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of libraries: what matters ends in an error
+            _run(sys.argv[1:] if argv is None else argv)
+    except CommandError as error:
+        return _failed(str(error))
+    except MemoryError:
+        return _failed("there is not enough memory")
+    except KeyboardInterrupt:
+        return _failed("interrupted", 128 + signal.SIGINT)
+    except signals.Terminated as error:
+        return _failed("terminated", 128 + error.number)
+    except Exception as error:
+        if sys.flags.dev_mode:
+            raise
+        return _failed(f"{type(error).__name__}: {one_line(error)}")
+    return 0
+
+
+def _run(argv: Sequence[str]) -> None:
+    try:
+        options = vars(_parser().parse_args(_with_negative_values(argv)))
+        if options.pop("command") == "deform":
+            deform.run(deform.Options(**options))
+        else:
+            demo.run(demo.Options(**options))
+    finally:
+        output.flush()
+
+
+def _failed(message: str, code: int = 2) -> int:
+    """Say why in one line."""
+    prefix = "elasticnd: error: " if code == 2 else "elasticnd: "
+    output.report(f"{prefix}{message}")
+    return code
