@@ -34,13 +34,15 @@ from ._config import (
     set_deterministic,
     set_num_threads,
     show_config,
+    use_engine,
 )
-from ._routes import which
+from ._routes import backend_info, which
 from .deformation import Deformation
 
 __all__ = [
     "Deformation",
     "Gradients",
+    "backend_info",
     "deform_grid",
     "deform_grid_gradient",
     "deform_grid_vjp",
@@ -55,6 +57,7 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "source_box",
+    "use_engine",
     "which",
 ]
 

@@ -164,10 +164,10 @@ def _checked_engine(argument: str, name: str | None) -> str | None:
 
 
 @contextlib.contextmanager
-def engine(name: str | None) -> Iterator[None]:
-    """Choose what computes, inside a ``with`` block.
+def use_engine(name: str | None) -> Iterator[None]:
+    """Choose what computes, inside a ``with`` block. `engine` is an older name.
 
-    By itself elasticnd takes the engine for the device of each array, as `which` tells; the environment variable
+    By default the engine is chosen by the device of each array, see `backend_info`; the environment variable
     ``ELASTICND_ENGINE`` chooses one for the whole process.
 
     Parameters
@@ -187,8 +187,8 @@ def engine(name: str | None) -> Iterator[None]:
     --------
     >>> import numpy as np
     >>> import elasticnd
-    >>> with elasticnd.engine("generic"):
-    ...     print(elasticnd.which(np.zeros((3, 4))).engine)
+    >>> with elasticnd.use_engine("generic"):
+    ...     print(elasticnd.backend_info(np.zeros((3, 4))).engine)
     generic
     """
     global _forced_engine  # noqa: PLW0603 - it is of the process
@@ -199,6 +199,8 @@ def engine(name: str | None) -> Iterator[None]:
     finally:
         _forced_engine = before
 
+
+engine = use_engine
 
 _deterministic = False
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import array_api_compat
 import numpy as np
@@ -108,7 +108,7 @@ def common_bridge(names: list[str], arrays: list[Array]) -> Bridge:
     return bridges[0]
 
 
-class Route(NamedTuple):
+class BackendInfo(NamedTuple):
     """How an array is computed."""
 
     library: str  # that the array is of
@@ -118,8 +118,8 @@ class Route(NamedTuple):
     reason: str
 
 
-def which(X: Any) -> Route:
-    """Tell what computes an array, and why.
+def backend_info(X: object) -> BackendInfo:
+    """Return what computes an array, and why. `which` is an older name.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def which(X: Any) -> Route:
 
     Returns
     -------
-    Route
+    BackendInfo
         A named tuple: ``library``, the module that the array's type is of; ``bridge``, the part of elasticnd that
         adapts it; ``engine``, one of ``"cpu"`` (the C++ core), ``"cuda"`` (the CUDA kernels) and ``"generic"`` (plain
         operations of the library); ``device``, in the words of the library, ``"cpu"`` where it has none for it; and
@@ -143,8 +143,8 @@ def which(X: Any) -> Route:
     --------
     >>> import numpy as np
     >>> import elasticnd
-    >>> elasticnd.which(np.zeros((3, 4)))
-    Route(library='numpy', bridge='eager', engine='cpu', device='cpu', reason="an array in the host's memory")
+    >>> elasticnd.backend_info(np.zeros((3, 4)))
+    BackendInfo(library='numpy', bridge='eager', engine='cpu', device='cpu', reason="an array in the host's memory")
     """
     array = _labels.unlabelled(X)
     bridge = bridge_of("X", array)
@@ -152,7 +152,10 @@ def which(X: Any) -> Route:
     engine, reason = bridge.engine_name(array)
     library = type(X).__module__.partition(".")[0]
     adapter = "xarray" if _labels.is_labelled(X) else bridge.__name__.rpartition(".")[2]
-    return Route(library, adapter, engine, _device(array), reason)
+    return BackendInfo(library, adapter, engine, _device(array), reason)
+
+
+which = backend_info
 
 
 def _device(array: Array) -> str:

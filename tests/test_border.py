@@ -19,7 +19,7 @@ on_each_engine = pytest.mark.parametrize("engine", ENGINES)
 @pytest.fixture(autouse=True)
 def _chosen_engine(request):
     """Compute by the engine that a test is parametrised with."""
-    with elasticnd.engine(getattr(request.node, "callspec", None) and request.node.callspec.params.get("engine")):
+    with elasticnd.use_engine(getattr(request.node, "callspec", None) and request.node.callspec.params.get("engine")):
         yield
 
 
@@ -103,7 +103,7 @@ def test_whole_shifts_in_single_precision(mode):
     jnp = pytest.importorskip("jax.numpy", reason="JAX is not installed")
     for extent, points in itertools.product((9, 100, 1000), (1, 3, 5)):
         image = np.arange(1.0, extent + 1, dtype=np.float32)
-        with elasticnd.engine("generic"):
+        with elasticnd.use_engine("generic"):
             shifted = elasticnd.deform_grid(jnp.asarray(image), np.full((1, points), 3.0), 1, mode)
         np.testing.assert_allclose(shifted[: extent - 3], image[3:], rtol=1e-5)
 

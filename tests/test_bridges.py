@@ -185,7 +185,7 @@ POSITIONS = {
     "source box": lambda of: elasticnd.source_box(of(GRID), (6, 5)),
     "source box, affine": lambda of: elasticnd.source_box(GRID, (6, 5), affine=of(MATRIX)),
     "source box, shape": lambda of: elasticnd.source_box(GRID, of(np.array([6, 5]))),
-    "which": lambda of: elasticnd.which(of(IMAGE)),
+    "backend_info": lambda of: elasticnd.backend_info(of(IMAGE)),
     "random, sigma": lambda of: elasticnd.random_displacement(3, of(NUMBERS * 1.0), ndim=2),
     "random, points": lambda of: elasticnd.random_displacement(of(NUMBERS)),
     "random, batch_shape": lambda of: elasticnd.random_displacement(3, ndim=2, batch_shape=of(NUMBERS)),

@@ -173,3 +173,10 @@ def test_worker_processes_compute_the_same(method):
         with multiprocessing.get_context(method).Pool(2) as pool:
             for got in pool.starmap_async(elasticnd.deform_grid, [arguments] * 4).get(timeout=60):
                 np.testing.assert_array_equal(got, expected)
+
+
+def test_older_names():
+    assert elasticnd.which is elasticnd.backend_info
+    with elasticnd.engine("generic"):
+        assert elasticnd.which(np.zeros(3)).engine == "generic"
+    assert elasticnd.which(np.zeros(3)).engine == "cpu"

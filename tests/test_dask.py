@@ -367,7 +367,7 @@ def test_equal_calls_have_equal_names(rng):
 
 
 def test_which(rng):
-    route = elasticnd.which(da.zeros((20, 20)))
+    route = elasticnd.backend_info(da.zeros((20, 20)))
     assert (route.library, route.engine) == ("dask", "cpu")
 
 

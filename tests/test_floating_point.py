@@ -88,7 +88,7 @@ def test_rounding_by_the_c_library(rounding, engine, rng):
     (deform, *_) = results("float64", 1, rng)
 
     def compute():
-        with elasticnd.engine(engine):
+        with elasticnd.use_engine(engine):
             return deform()
 
     expected = compute()

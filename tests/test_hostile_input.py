@@ -48,7 +48,7 @@ def as_cval(dtype):
 def test_beyond_the_image_there_is_only_the_constant(mode, far, engine):
     image = np.full((8, 9), np.nan)
     for order in ORDERS:
-        with elasticnd.engine(engine):
+        with elasticnd.use_engine(engine):
             deformed = elasticnd.deform_grid(image, np.full((2, 1, 1), far), order, mode, cval=CVAL)
         np.testing.assert_array_equal(deformed, np.full(image.shape, CVAL))
 

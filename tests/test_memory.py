@@ -32,7 +32,7 @@ def call(**options):
     return elasticnd.deform_grid_vjp(X, X, displacement, **options)
 
 refused = 0
-with elasticnd.engine(None if engine == "core" else engine):
+with elasticnd.use_engine(None if engine == "core" else engine):
     sigma = 0
     elasticnd.deform_grid(np.zeros((2, 2)), np.zeros((2, 2, 2)))
     before = most()
@@ -104,5 +104,5 @@ def test_positions_that_are_none_take_no_memory(value, mode):
 
 
 def test_refusal_names_the_size():
-    with elasticnd.engine("generic"), pytest.raises(ValueError, match=re.escape(f"{32**6} spline coefficients")):
+    with elasticnd.use_engine("generic"), pytest.raises(ValueError, match=re.escape(f"{32**6} spline coefficients")):
         elasticnd.deform_grid(np.ones((2,) * 6), np.zeros((6,) + (1,) * 6), mode="nearest")

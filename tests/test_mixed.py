@@ -88,5 +88,5 @@ def _jax():
 @pytest.mark.parametrize("library", [_strict, _torch, _jax], ids=["array_api_strict", "torch", "jax"])
 def test_devices(library, role, engine):
     here, there, *names = library()
-    with elasticnd.engine(engine):
+    with elasticnd.use_engine(engine):
         refused(lambda: ROLES[role](here(IMAGE), there), *names)

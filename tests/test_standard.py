@@ -102,7 +102,7 @@ def test_other_devices_by_operations_of_the_standard(order, mode, rng):
     expected = elasticnd.deform_grid(image, displacement, order, mode, 0.3, affine=MATRIX)
     got = elasticnd.deform_grid(strict(image), displacement, order, mode, 0.3, affine=strict(MATRIX))
     np.testing.assert_allclose(to_numpy(got), expected, rtol=0, atol=10 * DOUBLE)  # positions are summed otherwise
-    assert elasticnd.which(strict(image)).engine == "generic"
+    assert elasticnd.backend_info(strict(image)).engine == "generic"
 
 
 # ---- gradients by operations of the standard, which must be the exact transposes -------------------------------------
@@ -235,19 +235,19 @@ def test_everything_lies_on_the_device_of_the_image(rng):
     assert field.device == FAR
 
 
-def test_which():
-    route = elasticnd.which(xp.asarray([1.0]))
+def test_backend_info():
+    route = elasticnd.backend_info(xp.asarray([1.0]))
     assert (route.library, route.engine) == ("array_api_strict", "cpu")
     assert "DLPack" in route.reason
     assert (route.bridge, route.device) == ("standard", str(xp.asarray(1.0).device))
-    assert elasticnd.which(xp.asarray([1.0], device=FAR)).device == str(FAR)
+    assert elasticnd.backend_info(xp.asarray([1.0], device=FAR)).device == str(FAR)
     with pytest.raises(TypeError, match=r"X: got 3\.0"):
-        elasticnd.which(3.0)
+        elasticnd.backend_info(3.0)
 
 
 @pytest.mark.parametrize("name", ["torch", "jax", "tensorflow"])
-def test_which_names_bridge_and_device_of_frameworks(name):
-    route = elasticnd.which(frameworks.get(name).array(np.zeros(3)))
+def test_backend_info_names_bridge_and_device_of_frameworks(name):
+    route = elasticnd.backend_info(frameworks.get(name).array(np.zeros(3)))
     assert (route.library.startswith(name), route.bridge, route.engine) == (True, name, "cpu")
     assert "cpu" in route.device.lower()
 
@@ -272,19 +272,19 @@ def test_generic_engine_on_request(name, rng):
     image, displacement = rng.random(SHAPE), rng.uniform(-5, 5, (2, 3, 4))
     make = frameworks.get("torch").array if name == "torch" else strict if name == "array_api_strict" else np.asarray
     expected = elasticnd.deform_grid(image, displacement, affine=MATRIX)
-    with elasticnd.engine("generic"):
+    with elasticnd.use_engine("generic"):
         got = elasticnd.deform_grid(make(image), make(displacement), affine=MATRIX)
-        route = elasticnd.which(make(image))
+        route = elasticnd.backend_info(make(image))
     assert (route.library, route.engine, route.reason) == (name, "generic", "it was asked for")
     assert type(got) is type(make(image))
     np.testing.assert_allclose(np.asarray(getattr(got, "_array", got)), expected, rtol=0, atol=10 * DOUBLE)
-    assert elasticnd.which(make(image)).engine == "cpu"
+    assert elasticnd.backend_info(make(image)).engine == "cpu"
 
 
 def test_generic_engine_is_differentiated_by_the_library(rng):
     torch = frameworks.get("torch").module
     image, displacement = torch.tensor(rng.random((7, 6))), torch.tensor(rng.uniform(-1, 1, (2, 3, 2)))
-    with elasticnd.engine("generic"):
+    with elasticnd.use_engine("generic"):
         leaves = [tensor.clone().requires_grad_() for tensor in (image, displacement)]
         pulled = torch.autograd.grad(elasticnd.deform_grid(*leaves, mode="mirror").sum(), leaves)
     expected = elasticnd.deform_grid_vjp(torch.ones_like(image), image, displacement, mode="mirror")
@@ -294,16 +294,19 @@ def test_generic_engine_is_differentiated_by_the_library(rng):
 
 def test_engines_that_do_not_fit(rng):
     image, grid = rng.random(SHAPE), rng.uniform(-5, 5, (2, 3, 4))
-    with elasticnd.engine("cpu"):
+    with elasticnd.use_engine("cpu"):
         elasticnd.deform_grid(image, grid)
-    with elasticnd.engine("cuda"), pytest.raises(ValueError, match=r"X: got .*which engine 'cpu' computes .*'cuda'"):
+    with (
+        elasticnd.use_engine("cuda"),
+        pytest.raises(ValueError, match=r"X: got .*which engine 'cpu' computes .*'cuda'"),
+    ):
         elasticnd.deform_grid(image, grid)
     with pytest.raises(ValueError, match=r"name: got 'tpu', expected one of 'cpu', 'cuda', 'generic'"):
-        elasticnd.engine("tpu").__enter__()
+        elasticnd.use_engine("tpu").__enter__()
 
 
 def test_variable_for_the_engine():
-    code = "import numpy, elasticnd; print(elasticnd.which(numpy.zeros(3)).engine)"
+    code = "import numpy, elasticnd; print(elasticnd.backend_info(numpy.zeros(3)).engine)"
     for value, expected in (("generic", "generic"), ("", "cpu")):
         environment = os.environ | {"ELASTICND_ENGINE": value}
         done = subprocess.run(

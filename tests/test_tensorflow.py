@@ -184,8 +184,8 @@ def test_what_xla_cannot_compile_is_refused_with_advice():
 def test_generic_engine_on_request(rng):
     inputs = arrays(rng)
     expected, gradients = function()(*inputs), gradients_of(function(), inputs)
-    with elasticnd.engine("generic"):
-        route = elasticnd.which(inputs[0])
+    with elasticnd.use_engine("generic"):
+        route = elasticnd.backend_info(inputs[0])
         assert (route.library, route.engine, route.reason) == ("tensorflow", "generic", "it was asked for")
         np.testing.assert_allclose(function()(*inputs), expected, rtol=0, atol=1e-12)
         for one, other in zip(gradients_of(function(), inputs), gradients, strict=True):
@@ -246,7 +246,7 @@ def test_saved_model_of_plain_operations_runs_in_another_process(tmp_path, rng):
     sizes = [tf.TensorSpec(x.shape, x.dtype), tf.TensorSpec(d.shape, d.dtype)]
 
     def by_operations(x, d):
-        with elasticnd.engine("generic"):
+        with elasticnd.use_engine("generic"):
             return elasticnd.deform_grid(x, d, mode="mirror")
 
     np.savez(tmp_path / "arrays.npz", x=x, d=d, expected=elasticnd.deform_grid(x, d, mode="mirror"))

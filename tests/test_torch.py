@@ -325,9 +325,9 @@ def test_device_without_doubles(foreign, monkeypatch, rng):
 
 def test_which_engine_on_other_devices(monkeypatch):
     monkeypatch.setattr(torch_tensors, "is_foreign", lambda tensor: tensor.device.type == "meta")
-    route = elasticnd.which(torch.zeros(3, device="meta"))
+    route = elasticnd.backend_info(torch.zeros(3, device="meta"))
     assert route == ("torch", "torch", "generic", "meta", "operations of PyTorch, on a device of kind meta")
-    assert elasticnd.which(torch.zeros(3)).engine == "cpu"
+    assert elasticnd.backend_info(torch.zeros(3)).engine == "cpu"
 
 
 # ---- torch.func ------------------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ def test_results_are_those_of_numpy(library, rng):
     name, make, read, engine, reason = library
     weight, image = rng.random((2, 9, 12)).astype(np.float32)
     displacement, matrix = rng.uniform(-3, 3, (2, 3, 4)).astype(np.float32), MATRIX.astype(np.float32)
-    route = elasticnd.which(make(image))
+    route = elasticnd.backend_info(make(image))
     assert (route.library, route.engine, route.reason) == (name, engine, reason)
     assert route.bridge == "standard"
     options = {"mode": "mirror", "rotate": 20.0}

@@ -30,7 +30,7 @@ def test_names_coordinates_and_attributes(image, displacement):
     xarray.testing.assert_identical(got, image.copy(data=elasticnd.deform_grid(image.data, displacement, axis=(1, 2))))
     swapped = elasticnd.deform_grid(image.transpose("x", "channel", "y"), displacement, axis=("y", "x"))
     xarray.testing.assert_identical(swapped.transpose(*image.dims), got)
-    assert elasticnd.which(image) == ("xarray", "xarray", "cpu", "cpu", "an array in the host's memory")
+    assert elasticnd.backend_info(image) == ("xarray", "xarray", "cpu", "cpu", "an array in the host's memory")
 
 
 def test_patches_have_the_coordinates_of_their_voxels(image, displacement):
