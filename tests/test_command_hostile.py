@@ -16,7 +16,7 @@ import pytest
 from failures import BrokenPipe, FullStream, raising
 from image_files import random_array, write, zarr_library
 
-from elasticnd import _api
+import elasticnd
 from elasticnd.__main__ import main
 from elasticnd._cli import files as formats
 
@@ -225,8 +225,8 @@ def test_hostile_inputs(case, capfd, caplog):
 
 FAILURES = {
     "no memory to read": (formats.npy, "read", raising(MemoryError())),
-    "no memory to deform": (_api, "deform_grid", raising(MemoryError())),
-    "no memory to draw": (_api, "random_displacement", raising(MemoryError("Unable to allocate 3 GiB\nfor it"))),
+    "no memory to deform": (elasticnd.Deformation, "apply", raising(MemoryError())),
+    "no memory to draw": (elasticnd.Deformation, "random", raising(MemoryError("Unable to allocate 3 GiB\nfor it"))),
     "no memory to write": (formats.npy, "write", raising(MemoryError())),
     "no memory to begin": (os.path, "realpath", raising(MemoryError())),
     "no permission to read": (
@@ -240,7 +240,7 @@ FAILURES = {
     "a full disk at the end": (os, "replace", raising(OSError(errno.ENOSPC, "No space left on device"))),
     "an error of many lines": (formats.npy, "read", raising(ValueError("one\ntwo\r\nthree\x85four\u2028five"))),
     "an error without a text": (formats.npy, "read", raising(RuntimeError())),
-    "an error that nobody expects": (_api, "random_displacement", raising(ZeroDivisionError("by\nzero"))),
+    "an error that nobody expects": (elasticnd.Deformation, "random", raising(ZeroDivisionError("by\nzero"))),
     "an error that ends the recursion": (formats.npy, "read", raising(RecursionError("too deep"))),
     "standard output on a full disk": (sys, "stdout", FullStream()),
     "standard output in a closed pipe": (sys, "stdout", BrokenPipe()),

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .. import _api
 from .._errors import CommandError, one_line, shortened
 from .._geometry import MAX_AXES
 from .._modes import MODES
+from ..deformation import Deformation
 from . import files, progress
 from .files import Image, values
 from .files.zarr import OpenLevel
-from .levels import affine_on_level, displacement_on_level
+from .levels import on_level
 from .output import note, say
 from .pairs import Pair, pairs_of, per_pair
 from .rotation import Rotation, planes_of
@@ -120,19 +120,28 @@ def _deformed(pairs: Sequence[Pair], images: Sequence[Image], options: Options) 
     axes = [_axes(pair, image, options.axis) for pair, image in zip(pairs, images, strict=True)]
     cvals, modes = per_pair("--cval", options.cval, pairs), per_pair("--mode", options.mode, pairs)
     try:
-        results = _api.deform_grid(
+        results = _deformation(images[0], axes[0], options).apply(
             [image.array for image in images],
-            _displacement(options, len(axes[0])),
             order=per_pair("--order", options.order, pairs),
             mode=modes,
             cval=[_stored(*each) for each in zip(cvals, modes, pairs, images, strict=True)],
             axis=axes,
-            rotate=planes_of(options.rotate, len(axes[0])),
-            zoom=_zoom(options),
         )
     except (TypeError, ValueError) as error:
         raise CommandError(_reworded(error, pairs)) from None
     return [_with(image, result) for image, result in zip(images, results, strict=True)]
+
+
+def _deformation(image: Image, axes: Sequence[int], options: Options) -> Deformation:
+    """Draw the deformation of an image's frame that the options ask for."""
+    return Deformation.random(
+        [image.array.shape[axis] for axis in axes],
+        _one_or_all(options.sigma),
+        _one_or_all(options.points),
+        rng=options.seed,
+        rotate=planes_of(options.rotate, len(axes)),
+        zoom=None if options.zoom is None else _one_or_all(options.zoom),
+    )
 
 
 def _deformed_levels(
@@ -143,50 +152,22 @@ def _deformed_levels(
     outputs = [[replace(levels[0], image=image)] for levels, image in zip(inputs, finest, strict=True)]
     for k, (pair, levels) in enumerate(zip(pairs, inputs, strict=True)):
         axes = _axes(pair, levels[0].image, options.axis)
+        deformation = _deformation(levels[0].image, axes, options)
         mode, cval = per_pair("--mode", options.mode, pairs)[k], per_pair("--cval", options.cval, pairs)[k]
         order = per_pair("--order", options.order, pairs)[k]
         for level in levels[1:]:
-            if level.level.is_labels:
-                how = {"mode": mode, "order": 0, "cval": 0}
-            else:
-                how = {"mode": mode, "order": order, "cval": _stored(cval, mode, pair, level.image)}
-            outputs[k].append(_deformed_as(levels[0], level, axes, options, how))
+            own_axes = files.zarr.corresponding(axes, levels[0].level.axes, level.level.axes)
+            shape = [level.image.array.shape[axis] for axis in own_axes]
+            on_this = on_level(deformation, shape, *files.zarr.placement(levels[0], axes, level, own_axes))
+            of_image = (0, 0) if level.level.is_labels else (order, _stored(cval, mode, pair, level.image))
+            result = on_this.apply(level.image.array, of_image[0], mode, of_image[1], axis=own_axes)
+            outputs[k].append(replace(level, image=_with(level.image, result)))
     return outputs
-
-
-def _deformed_as(
-    first: OpenLevel, other: OpenLevel, axes: Sequence[int], options: Options, how: Mapping[str, Any]
-) -> OpenLevel:
-    """Deform a level as the first one is."""
-    own_axes = files.zarr.corresponding(axes, first.level.axes, other.level.axes)
-    extents = [first.image.array.shape[axis] for axis in axes]
-    own_extents = [other.image.array.shape[axis] for axis in own_axes]
-    factor, offset = files.zarr.placement(first, axes, other, own_axes)
-    displacement = _displacement(options, len(axes))
-    rotate, zoom = planes_of(options.rotate, len(axes)), _zoom(options)
-    result = _api.deform_grid(
-        other.image.array,
-        displacement_on_level(displacement, extents, own_extents, factor, offset),
-        axis=own_axes,
-        affine=affine_on_level(rotate, zoom, extents, factor, offset),
-        **how,
-    )
-    return replace(other, image=_with(other.image, result))
 
 
 def _with(image: Image, result: Any) -> Image:
     """Put a result into an image. The library gives numbers in the processor's order of bytes, the file may not."""
     return replace(image, array=result.astype(image.array.dtype, copy=False))
-
-
-def _displacement(options: Options, ndim: int) -> Any:
-    return _api.random_displacement(
-        _one_or_all(options.points), _one_or_all(options.sigma), ndim=ndim, rng=options.seed
-    )
-
-
-def _zoom(options: Options) -> float | list[float] | None:
-    return None if options.zoom is None else _one_or_all(options.zoom)
 
 
 def _axes(pair: Pair, image: Image, wanted: Sequence[int] | None) -> tuple[int, ...]:
@@ -203,6 +184,10 @@ def _axes(pair: Pair, image: Image, wanted: Sequence[int] | None) -> tuple[int, 
         axes = tuple(axis for axis in own if image.array.shape[axis] > 1) or own
     if not 1 <= len(axes) <= MAX_AXES:
         raise CommandError(f"--axis: got {len(axes)} axes of {pair.source} to deform, expected 1 to {MAX_AXES}")
+    rank = image.array.ndim
+    if any(not -rank <= axis < rank for axis in axes):
+        accepted = f"axes from {-rank} to {rank - 1} for {pair.source} of shape {image.array.shape}"
+        raise CommandError(f"--axis: got {axes}, expected {accepted}")
     return axes
 
 

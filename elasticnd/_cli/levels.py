@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _api
-from .._affine import inverse_rotation_zoom
+from ..deformation import Deformation
 
 Floats = NDArray[np.float64]
 
@@ -19,7 +19,13 @@ _DENSER = 8
 _MOST_NUMBERS = 2**22  # in a control grid
 
 
-def displacement_on_level(
+def on_level(deformation: Deformation, shape: Sequence[int], factor: Floats, offset: Floats) -> Deformation:
+    """Return the deformation of the first level as one of another level, of this shape, in its voxels."""
+    displacement = _displacement_on_level(deformation.displacement, deformation.shape, shape, factor, offset)
+    return Deformation(displacement, shape, affine=_affine_on_level(deformation.affine, factor, offset))
+
+
+def _displacement_on_level(
     displacement: Floats, first: Sequence[int], level: Sequence[int], factor: Floats, offset: Floats
 ) -> Floats:
     """Return the control grid of a level, in its voxels; `first` and `level` are the extents of the two.
@@ -50,17 +56,12 @@ def _sampled(grid: Floats, axis: int, step: float, start: float, count: int) -> 
     return np.take(np.concatenate(parts, axis=axis), range(count), axis=axis)
 
 
-def affine_on_level(
-    rotate: object, zoom: object, first: Sequence[int], factor: Floats, offset: Floats
-) -> Floats | None:
-    """Return rotation and zoom about the centre of the first level as a forward affine matrix in voxels of another."""
-    inverse = inverse_rotation_zoom(rotate, zoom, first)
-    if inverse is None:
+def _affine_on_level(affine: Floats | None, factor: Floats, offset: Floats) -> Floats | None:
+    """Return a forward affine map of the first level in voxels of another."""
+    if affine is None:
         return None
-    n = len(first)
     to_first = _homogeneous(np.diag(factor), offset)
-    linear, translation = inverse[:, :n], inverse[:, n]
-    return np.asarray(np.linalg.inv(np.linalg.inv(to_first) @ _homogeneous(linear, translation) @ to_first))
+    return np.asarray(np.linalg.inv(to_first) @ _homogeneous(affine[:, :-1], affine[:, -1]) @ to_first)
 
 
 def _homogeneous(linear: Floats, translation: Floats) -> Floats:
