@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ._types import DType
+
 # The numbers of cpp/include/elasticnd/dtypes.hpp.
 CODES = {
     "bool": 0,
@@ -32,17 +34,17 @@ _WIDE = ("int32", "uint32", "int64", "uint64", "float64")
 
 
 @lru_cache(maxsize=64)
-def name_of(dtype: np.dtype[Any]) -> str:
+def name_of(dtype: DType) -> str:
     """Name a NumPy dtype; a dtype works its name out anew each time it is asked."""
     return dtype.name
 
 
-def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def native(dtype: DType) -> DType:
     """Return a dtype in the byte order of this machine."""
     return dtype if dtype.isnative else dtype.newbyteorder("=")
 
 
-def element(value: Any, name: str) -> bytes:
+def element(value: float | np.floating[Any], name: str) -> bytes:
     """Give the bytes of an element; infinity for a value that the type cannot hold."""
     with np.errstate(over="ignore"):
         if name != "bfloat16":
@@ -92,7 +94,7 @@ def integer_limits(name: str) -> tuple[int, int] | None:
     return (0, 2**bits - 1) if name.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
-def saturate(value: Any, limits: tuple[int, int]) -> int:
+def saturate(value: float, limits: tuple[int, int]) -> int:
     """Round half away from zero and bring into the limits, as the core does with every integer output."""
     low, high = limits
     if isinstance(value, float):

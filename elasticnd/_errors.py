@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import NoReturn
 
 
-def describe(value: Any) -> str:
+def describe(value: object) -> str:
     """Say what a value is, in a few words: arrays by type, dtype and shape, others by their text."""
     shape = _shape_of(value)
     dtype = getattr(value, "dtype", None)
@@ -17,10 +17,10 @@ def describe(value: Any) -> str:
     return f"{shortened(text)} ({name})"
 
 
-def _shape_of(value: Any) -> tuple[Any, ...] | None:
+def _shape_of(value: object) -> tuple[object, ...] | None:
     """Return the shape, or None without one: shapes of sparse, ragged and nested tensors may raise any error."""
     try:
-        return tuple(value.shape)
+        return tuple(value.shape)  # type: ignore[attr-defined]
     except Exception:
         return None
 

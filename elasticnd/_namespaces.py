@@ -10,9 +10,10 @@ from . import _api
 from ._errors import reject_type
 
 Function = Callable[..., Any]
+Convert = Callable[[object], object]
 
 
-def functions(convert: Callable[[Any], Any]) -> tuple[Function, Function, Function]:
+def functions(convert: Convert) -> tuple[Function, Function, Function]:
     """Make `deform_grid`, `deform_random_grid` and `dense_displacement` for a framework."""
     return (
         _named(_api.deform_grid, "X", convert),
@@ -21,9 +22,9 @@ def functions(convert: Callable[[Any], Any]) -> tuple[Function, Function, Functi
     )
 
 
-def _named(function: Function, first: str, convert: Callable[[Any], Any]) -> Function:
+def _named(function: Function, first: str, convert: Convert) -> Function:
     @wraps(function)
-    def named(*arguments: Any, **options: Any) -> Any:
+    def named(*arguments: object, **options: object) -> object:
         if arguments:
             arguments = (_converted(first, arguments[0], convert), *arguments[1:])
         elif first in options:
@@ -33,13 +34,13 @@ def _named(function: Function, first: str, convert: Callable[[Any], Any]) -> Fun
     return named
 
 
-def _converted(argument: str, arrays: Any, convert: Callable[[Any], Any]) -> Any:
+def _converted(argument: str, arrays: object, convert: Convert) -> object:
     if isinstance(arrays, (list, tuple)) and len(arrays) > 0 and all(hasattr(array, "shape") for array in arrays):
         return [_converted_one(f"{argument}[{k}]", array, convert) for k, array in enumerate(arrays)]
     return _converted_one(argument, arrays, convert)
 
 
-def _converted_one(argument: str, array: Any, convert: Callable[[Any], Any]) -> Any:
+def _converted_one(argument: str, array: object, convert: Convert) -> object:
     try:
         return convert(array)
     except (TypeError, ValueError, RuntimeError) as error:

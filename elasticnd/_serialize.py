@@ -57,7 +57,7 @@ def spec_from_text(text: str) -> DeformSpec | EvaluationSpec | None:
     return DeformSpec(**_with_tuples(fields) | windows | {"images": tuple(ImageSpec(**image) for image in images)})
 
 
-def _with_tuples(value: Any) -> Any:
+def _with_tuples(value: object) -> Any:
     if isinstance(value, dict):
         return {name: _with_tuples(part) for name, part in value.items()}
     return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeAlias
 
 import keras
 import numpy as np
@@ -11,8 +11,11 @@ import numpy as np
 from . import _check
 from ._api import deform_grid
 from ._errors import reject_value
+from ._types import Array, Numbers
 
 __all__ = ["ElasticDeform"]
+
+Tensors: TypeAlias = keras.KerasTensor | list[keras.KerasTensor] | tuple[keras.KerasTensor, ...]
 
 
 @keras.saving.register_keras_serializable(package="elasticnd")
@@ -69,7 +72,7 @@ class ElasticDeform(keras.layers.Layer):
 
     def __init__(
         self,
-        displacement: Any = None,
+        displacement: Array | None = None,
         *,
         sigma: float | Sequence[float] | None = None,
         points: int | Sequence[int] = 3,
@@ -78,10 +81,10 @@ class ElasticDeform(keras.layers.Layer):
         axis: Sequence[int] | None = None,
         order: int | Sequence[int] = 3,
         mode: str | Sequence[str] = "constant",
-        cval: Any = 0.0,
+        cval: Numbers = 0.0,
         ndim: int | None = None,
         seed: int | None = None,
-        **options: Any,
+        **options: object,
     ) -> None:
         # Labels keep their type: Keras would make floats of them.
         super().__init__(**{"autocast": False} | options)
@@ -101,7 +104,7 @@ class ElasticDeform(keras.layers.Layer):
         self._convert_input_args = False  # of several tensors each has its type
         self._allow_non_tensor_positional_args = True
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Sequence[object]) -> None:
         """Make the weight of a displacement that is given."""
         if self.initial is not None:
             start = keras.initializers.Constant(self.initial)
@@ -111,7 +114,7 @@ class ElasticDeform(keras.layers.Layer):
             )
         self.built = True
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def call(self, inputs: Tensors, training: bool | None = None) -> Tensors:
         """Deform one tensor, or several alike."""
         if self.initial is None and not training:
             return inputs
@@ -128,25 +131,25 @@ class ElasticDeform(keras.layers.Layer):
         results = deform_grid(tensors, displacement, order=self.order, mode=self.mode, cval=self.cval, axis=axes)
         return results if several else results[0]
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: Sequence[object]) -> Sequence[object]:
         """Return the shapes of the inputs."""
-        several = len(input_shape) > 0 and isinstance(input_shape[0], (list, tuple))
-        return [tuple(shape) for shape in input_shape] if several else tuple(input_shape)
+        shapes = [tuple(shape) for shape in input_shape if isinstance(shape, (list, tuple))]
+        return shapes or tuple(input_shape)
 
-    def compute_output_spec(self, inputs: Any, training: bool | None = None) -> Any:
-        """Give the shapes and types of the inputs."""
-        several = isinstance(inputs, (list, tuple))
-        specs = [keras.KerasTensor(one.shape, one.dtype) for one in (inputs if several else [inputs])]
-        return specs if several else specs[0]
+    def compute_output_spec(self, inputs: Tensors, training: bool | None = None) -> Tensors:
+        """Return the shapes and types of the inputs."""
+        if isinstance(inputs, (list, tuple)):
+            return [keras.KerasTensor(one.shape, one.dtype) for one in inputs]
+        return keras.KerasTensor(inputs.shape, inputs.dtype)
 
-    def _axes(self, tensor: Any) -> tuple[int, ...]:
+    def _axes(self, tensor: keras.KerasTensor) -> tuple[int, ...]:
         if self.axis is not None:
             return self.axis
         _check.check_layer_rank(tuple(tensor.shape), self.ndim, "batch, channels and spatial axes")
         first = 1 if keras.config.image_data_format() == "channels_last" else 2
         return tuple(range(first, first + len(tensor.shape) - 2))
 
-    def _random_displacement(self, first: Any, n: int, in_pipeline: bool) -> Any:
+    def _random_displacement(self, first: keras.KerasTensor, n: int, in_pipeline: bool) -> keras.KerasTensor:
         points = _check.normalize_points(self.points, n)
         sigma = np.reshape(_check.normalize_sigma(self.sigma, n), (-1, *(1,) * n)).astype("float32")
         if in_pipeline:
@@ -157,14 +160,14 @@ class ElasticDeform(keras.layers.Layer):
         batch = [keras.ops.shape(first)[0]] if self.per_sample else []
         return keras.random.normal((*batch, n, *points), seed=self._random, dtype="float32") * sigma
 
-    def get_config(self) -> dict[str, Any]:
-        """Give what makes the layer anew."""
+    def get_config(self) -> dict[str, object]:
+        """Return what makes the layer anew."""
         names = ("sigma", "points", "learnable", "per_sample", "axis", "order", "mode", "cval", "ndim", "seed")
         own = {name: getattr(self, name) for name in names}
         displacement = None if self.initial is None else self.initial.tolist()
         return super().get_config() | own | {"displacement": displacement}
 
 
-def _is_of_tensorflow(tensor: Any) -> bool:
+def _is_of_tensorflow(tensor: keras.KerasTensor) -> bool:
     """Tell tensors of TensorFlow where Keras runs on another backend."""
     return keras.backend.backend() != "tensorflow" and type(tensor).__module__.partition(".")[0] == "tensorflow"

@@ -16,8 +16,6 @@ TensorShape([2, 3, 3])
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from . import _namespaces
@@ -27,7 +25,7 @@ __all__ = ["deform_grid", "deform_random_grid", "dense_displacement"]
 deform_grid, deform_random_grid, dense_displacement = _namespaces.functions(tf.convert_to_tensor)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> type:
     """Import Keras for the layer alone."""
     if name != "ElasticDeform":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,18 +15,18 @@ torch.Size([2, 3, 3])
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from . import _check, _namespaces
 from ._api import deform_grid as _deform_grid
 from ._errors import reject_value
+from ._types import Array, Numbers
 
 __all__ = ["ElasticDeform", "deform_grid", "deform_random_grid", "dense_displacement"]
 
 
-def _as_tensor(values: Any) -> torch.Tensor:
+def _as_tensor(values: object) -> torch.Tensor:
     """Return values as a tensor; subclasses of tensors stay what they are."""
     return values if isinstance(values, torch.Tensor) else torch.as_tensor(values)
 
@@ -85,7 +85,7 @@ class ElasticDeform(torch.nn.Module):
 
     def __init__(
         self,
-        displacement: Any = None,
+        displacement: Array | None = None,
         *,
         sigma: float | Sequence[float] | None = None,
         points: int | Sequence[int] = 3,
@@ -94,7 +94,7 @@ class ElasticDeform(torch.nn.Module):
         axis: Sequence[int] | None = None,
         order: int | Sequence[int] = 3,
         mode: str | Sequence[str] = "constant",
-        cval: Any = 0.0,
+        cval: Numbers = 0.0,
         ndim: int | None = None,
     ) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class ElasticDeform(torch.nn.Module):
         else:
             self.register_buffer("displacement", torch.as_tensor(displacement).clone())
 
-    def forward(self, *tensors: torch.Tensor) -> Any:
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Deform tensors alike."""
         if not tensors:
             reject_value("tensors", "none", "at least one")
@@ -127,8 +127,7 @@ class ElasticDeform(torch.nn.Module):
                 return tensors[0] if len(tensors) == 1 else tensors
             displacement = self._random_displacement(tensors[0])
         axes = [self._axes(tensor) for tensor in tensors]
-        options = {"order": self.order, "mode": self.mode, "cval": self.cval}
-        results = _deform_grid(list(tensors), displacement, axis=axes, **options)
+        results = _deform_grid(list(tensors), displacement, self.order, self.mode, self.cval, axis=axes)
         return results[0] if len(tensors) == 1 else tuple(results)
 
     def _axes(self, tensor: torch.Tensor) -> tuple[int, ...]:

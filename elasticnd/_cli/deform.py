@@ -7,11 +7,12 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from .._errors import CommandError, one_line, shortened
 from .._geometry import MAX_AXES
 from .._modes import MODES
+from .._types import NumpyArray
 from ..deformation import Deformation
 from . import files, progress
 from .files import Image, values
@@ -165,7 +166,7 @@ def _deformed_levels(
     return outputs
 
 
-def _with(image: Image, result: Any) -> Image:
+def _with(image: Image, result: NumpyArray) -> Image:
     """Put a result into an image. The library gives numbers in the processor's order of bytes, the file may not."""
     return replace(image, array=result.astype(image.array.dtype, copy=False))
 

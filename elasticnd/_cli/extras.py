@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from types import ModuleType
 
 from .._errors import CommandError, one_line
 
 
-def need(module: str, extra: str, purpose: str) -> Any:
+def need(module: str, extra: str, purpose: str) -> ModuleType:
     """Import a library, or say which extra brings it."""
     try:
         return importlib.import_module(module)

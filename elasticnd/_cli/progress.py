@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from types import ModuleType
 
 from .._errors import printable
 
@@ -28,18 +28,18 @@ def of_steps(total: int, wanted: bool) -> Iterator[Callable[[str], None]]:
         yield start
 
 
-def of_blocks(wanted: bool) -> AbstractContextManager[Any]:
+def of_blocks(wanted: bool) -> AbstractContextManager[object]:
     """Show how many tasks of dask are done."""
     tqdm = _library("tqdm.dask") if wanted else None
     if tqdm is None:
         return nullcontext()
-    callback: AbstractContextManager[Any] = tqdm.TqdmCallback(
+    callback: AbstractContextManager[object] = tqdm.TqdmCallback(
         desc="deforming", file=sys.stderr, leave=False, unit="task"
     )
     return callback
 
 
-def _library(name: str) -> Any | None:
+def _library(name: str) -> ModuleType | None:
     """Import tqdm where there is a terminal; None without either."""
     if sys.stderr is None or not sys.stderr.isatty():
         return None

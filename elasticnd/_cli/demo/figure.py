@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from .picture import Array, Deformed, Floats, Lattice
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 LARGEST_DRAWN = 1200  # pixels per side that the figure gets of a picture
 
@@ -30,7 +35,7 @@ HIGHEST_PANEL = 10.0
 LEAST_LOWER_HEIGHT = 3.9  # room for the explanation
 
 
-def draw(figures: Any, done: Deformed, determinant: Floats) -> Any:
+def draw(figures: ModuleType, done: Deformed, determinant: Floats) -> Figure:
     """Draw the whole figure: two rows of three panels."""
     lattice, lines = grid_lattice(done)
     view = view_of(lattice.source, done)
@@ -40,7 +45,7 @@ def draw(figures: Any, done: Deformed, determinant: Floats) -> Any:
     width = 3 * PANEL_WIDTH + 4 * GAP
     figure = figures.Figure(figsize=(width, height))
 
-    def panel(column: int, top: float, panel_height: float) -> Any:
+    def panel(column: int, top: float, panel_height: float) -> Axes:
         left = GAP + column * (PANEL_WIDTH + GAP)
         bottom = height - top - panel_height
         return figure.add_axes((left / width, bottom / height, PANEL_WIDTH / width, panel_height / height))
@@ -68,7 +73,7 @@ def draw(figures: Any, done: Deformed, determinant: Floats) -> Any:
     return figure
 
 
-def title(ax: Any, head: str, text: str) -> None:
+def title(ax: Axes, head: str, text: str) -> None:
     """Give a panel its title, and a line that explains it."""
     ax.annotate(head, (0, 1), (0, 23), **ABOVE_PANEL, size=14, weight="bold", color=INK)
     ax.annotate(text, (0, 1), (0, 6), **ABOVE_PANEL, size=11, color=SOFT_INK)
@@ -81,7 +86,7 @@ def empty_note(done: Deformed) -> str:
     return f"{'Transparent' if clear else black}: from beyond the border of the original"
 
 
-def bare(ax: Any) -> None:
+def bare(ax: Axes) -> None:
     """Take ticks and frame from a panel."""
     ax.set_xticks([])
     ax.set_yticks([])
@@ -102,7 +107,7 @@ def picture_view(done: Deformed) -> View:
     return View(-0.5, done.shape[1] - 0.5, done.shape[0] - 0.5, -0.5)
 
 
-def show_picture(ax: Any, picture: Array, done: Deformed) -> None:
+def show_picture(ax: Axes, picture: Array, done: Deformed) -> None:
     """Show a picture in pixel coordinates."""
     step = -(-max(done.shape) // LARGEST_DRAWN)
     shown = as_shown(picture[::step, ::step], *value_range(done.picture))
@@ -154,7 +159,7 @@ def is_coarse(done: Deformed) -> bool:
     return max(done.points) <= MOST_NUMBERED
 
 
-def draw_lines(ax: Any, where: Floats, lines: tuple[Lines, Lines]) -> None:
+def draw_lines(ax: Axes, where: Floats, lines: tuple[Lines, Lines]) -> None:
     """Draw the lines of the control grid at the places that a lattice gives them."""
     width = min(2.0, 12 / max(len(own.control) for own in lines))
     for axis, colour in enumerate((ROWS_COLOUR, COLUMNS_COLOUR)):
@@ -175,7 +180,7 @@ def control_points(lattice: Lattice, lines: tuple[Lines, Lines]) -> Iterator[tup
             yield lattice.at[:, i, j], lattice.source[:, i, j]
 
 
-def draw_point(ax: Any, place: Floats, number: int, done: Deformed) -> None:
+def draw_point(ax: Axes, place: Floats, number: int, done: Deformed) -> None:
     """Draw a control point, with its number where there is room."""
     y, x = place
     if is_coarse(done):
@@ -195,7 +200,7 @@ def draw_point(ax: Any, place: Floats, number: int, done: Deformed) -> None:
         ax.plot(x, y, "o", color="white", markeredgecolor="black", markersize=3, markeredgewidth=0.5, zorder=5)
 
 
-def draw_arrow(ax: Any, start: Floats, stop: Floats, done: Deformed) -> None:
+def draw_arrow(ax: Axes, start: Floats, stop: Floats, done: Deformed) -> None:
     """Draw a displacement: white, with a dark rim to be seen on every ground."""
     if not is_coarse(done):
         ax.plot([start[1], stop[1]], [start[0], stop[0]], color="white", lw=0.8, zorder=4)
@@ -213,7 +218,7 @@ def draw_arrow(ax: Any, start: Floats, stop: Floats, done: Deformed) -> None:
     ax.plot(start[1], start[0], "o", color="white", markeredgecolor="black", markersize=6, zorder=4)
 
 
-def draw_bent_grid(ax: Any, done: Deformed, lattice: Lattice, lines: tuple[Lines, Lines], view: View) -> None:
+def draw_bent_grid(ax: Axes, done: Deformed, lattice: Lattice, lines: tuple[Lines, Lines], view: View) -> None:
     """Draw the original with the bent lines, along which the result takes its values."""
     show_picture(ax, done.picture, done)
     draw_lines(ax, lattice.source, lines)
@@ -229,7 +234,7 @@ def draw_bent_grid(ax: Any, done: Deformed, lattice: Lattice, lines: tuple[Lines
     )
 
 
-def draw_straight_grid(ax: Any, done: Deformed, lattice: Lattice, lines: tuple[Lines, Lines], view: View) -> None:
+def draw_straight_grid(ax: Axes, done: Deformed, lattice: Lattice, lines: tuple[Lines, Lines], view: View) -> None:
     """Draw the result with the straight lines of the control grid."""
     show_picture(ax, done.result, done)
     draw_lines(ax, lattice.at, lines)
@@ -240,7 +245,7 @@ def draw_straight_grid(ax: Any, done: Deformed, lattice: Lattice, lines: tuple[L
     title(ax, "5  The control grid on the result", "Each straight line shows what its bent twin in 4 lies on")
 
 
-def draw_folds(ax: Any, lattice: Lattice, where: Floats) -> None:
+def draw_folds(ax: Axes, lattice: Lattice, where: Floats) -> None:
     """Draw the rim of the folded areas at the places that a lattice gives them."""
     determinant = lattice.determinant
     if determinant.min() <= 0 < determinant.max():
@@ -258,14 +263,14 @@ def view_of(places: Floats, done: Deformed) -> View:
     return View(left, right, bottom, top)
 
 
-def show_view(ax: Any, view: View) -> None:
+def show_view(ax: Axes, view: View) -> None:
     """Show this part of the plane."""
     ax.set_xlim(view.left, view.right)
     ax.set_ylim(view.bottom, view.top)
     ax.set_facecolor(OUTSIDE_COLOUR)
 
 
-def draw_scale(ax: Any, ax_of_bar: Any, done: Deformed, determinant: Floats) -> None:
+def draw_scale(ax: Axes, ax_of_bar: Axes, done: Deformed, determinant: Floats) -> None:
     """Draw how much the result is magnified, and where the map folds."""
     with np.errstate(divide="ignore", invalid="ignore"):
         magnified = np.ma.masked_invalid(-np.log2(determinant))
@@ -294,7 +299,7 @@ So what you see {somewhere}, or under a line, in picture 5
 is what lies there, or under the same line, in picture 4."""
 
 
-def draw_explanation(ax: Any, done: Deformed) -> None:
+def draw_explanation(ax: Axes, done: Deformed) -> None:
     """Say in words and with samples what the panels show."""
     ax.axis("off")
     lines = importlib.import_module("matplotlib.lines")

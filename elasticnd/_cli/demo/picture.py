@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -113,7 +114,7 @@ def deform(name: str, picture: Array, options: Options) -> Deformed:
     return Deformed(name, picture, result, deformation, (sigma[0], sigma[1]), seconds)
 
 
-def need(module: str) -> Any:
+def need(module: str) -> ModuleType:
     """Import one of the demo's own libraries."""
     return extras.need(module, "demo", "the demo")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..._dtypes import SUPPORTED
+from ..._types import NumpyArray
 
 Shape = tuple[int, ...]
 
@@ -33,7 +34,7 @@ class Samples:
     colour: str | None = None  # grey, RGB, palette, CMYK, ...; None if the file does not say
     axis: int | None = None  # that along which a pixel has several samples
     extra: tuple[str, ...] = ()  # what the samples beyond the colour are
-    palette: Any = None  # the colours that the numbers stand for: uint16 of shape (colours, 3)
+    palette: NumpyArray | None = None  # the colours that the numbers stand for: uint16 of shape (colours, 3)
     inverted: bool = False  # whether 0 is white
 
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ..._errors import CommandError, one_line
+from ..._types import NumpyArray
 from ..extras import need
 from . import logs
 from .image import DTYPES, Image, Shape
+
+if TYPE_CHECKING:
+    from nibabel.nifti1 import Nifti1Header
+    from nibabel.nifti1 import Nifti1Image as _Volume
 
 NAME = "a NIfTI volume"
 _DTYPES = tuple(name for name in DTYPES if name not in ("bool", "float16"))
@@ -24,9 +30,9 @@ _BLOCK = 2**20  # bytes that are decompressed at a time
 
 
 class _Kept(NamedTuple):
-    kind: Any  # the class: version 1 or 2
-    affine: Any
-    header: Any
+    kind: type[_Volume]  # the class: version 1 or 2
+    affine: NumpyArray
+    header: Nifti1Header
 
 
 def holds(dtype: str, shape: Shape) -> bool:
@@ -66,7 +72,7 @@ def _check_compression(path: Path) -> None:
             pass
 
 
-def _loaded(path: Path) -> Any:
+def _loaded(path: Path) -> _Volume:
     nibabel = _nibabel()
     with logs.caught("nibabel.global"):  # oddities in headers, which are kept as they are
         try:
@@ -86,7 +92,7 @@ def _loaded(path: Path) -> Any:
     return volume
 
 
-def _said(volume: Any) -> Iterator[str]:
+def _said(volume: _Volume) -> Iterator[str]:
     """Name what a header says that other formats do not."""
     header = volume.header
     if not np.array_equal(volume.affine, np.eye(4)) or any(size != 1 for size in header.get_zooms()):
@@ -107,5 +113,5 @@ def _new(shape: Shape) -> _Kept:
     return _Kept(kind, np.eye(4), kind.header_class())
 
 
-def _nibabel() -> Any:
+def _nibabel() -> ModuleType:
     return need("nibabel", "files", NAME)

@@ -11,11 +11,13 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 
 from ..._errors import CommandError
+from ..._types import NumpyArray
 from ..extras import need
 from . import png_chunks
 from .image import ALPHA, PROFILE, RESOLUTION, Image, Samples, Shape
@@ -37,7 +39,7 @@ _COLOURS = {_GREY: "grey", _RGB: "RGB", _PALETTE: "palette", 4: "grey", 6: "RGB"
 
 
 class _Pixels(NamedTuple):
-    array: Any
+    array: NumpyArray
     samples: Samples
     transparency: tuple[Chunk, ...] = ()  # beside the array, of which it is then no part
 
@@ -107,11 +109,11 @@ def write(path: Path, image: Image) -> None:
     path.write_bytes(png_chunks.join(png_chunks.insert(chunks, before, behind)))
 
 
-def _pillow() -> Any:
+def _pillow() -> ModuleType:
     return need("PIL.Image", "files", NAME)
 
 
-def _imagecodecs() -> Any:
+def _imagecodecs() -> ModuleType:
     return need("imagecodecs", "files", f"{NAME} with colours of 16 bits")
 
 
@@ -141,16 +143,17 @@ def _pixels(header: Header, chunks: Sequence[Chunk], order: int) -> _Pixels:
     return _Pixels(_with_alpha(array, transparent), Samples(samples.colour, 2, (ALPHA,)))
 
 
-def _decoded(header: Header, chunks: Sequence[Chunk]) -> Any:
+def _decoded(header: Header, chunks: Sequence[Chunk]) -> NumpyArray:
     # Without the other chunks, lest a library applies what they say.
     data = png_chunks.join(chunk for chunk in chunks if chunk.is_critical)
     if header.depth == 16:
-        return _imagecodecs().png_decode(data)
+        decoded: NumpyArray = _imagecodecs().png_decode(data)
+        return decoded
     with _pillow().open(io.BytesIO(data), formats=["PNG"]) as file:
         return np.array(file)
 
 
-def _encoded(array: Any, palette: Any) -> bytes:
+def _encoded(array: NumpyArray, palette: NumpyArray | None) -> bytes:
     if array.dtype.itemsize == 2:
         return bytes(_imagecodecs().png_encode(array.astype(np.uint16, copy=False)))
     picture, data = _pillow().fromarray(array), io.BytesIO()
@@ -160,14 +163,14 @@ def _encoded(array: Any, palette: Any) -> bytes:
     return data.getvalue()
 
 
-def _palette(chunks: Sequence[Chunk]) -> Any:
+def _palette(chunks: Sequence[Chunk]) -> NumpyArray:
     content = b"".join(chunk.content for chunk in chunks if chunk.kind == "PLTE")
     if not content or len(content) % 3 or len(content) > 768:
         raise ValueError(f"it has a palette (PLTE) of {len(content)} bytes")
     return np.frombuffer(content, np.uint8).reshape(-1, 3)
 
 
-def _of_palette(array: Any, palette: Any, transparency: Chunk | None, order: int) -> _Pixels:
+def _of_palette(array: NumpyArray, palette: NumpyArray, transparency: Chunk | None, order: int) -> _Pixels:
     if array.max() >= len(palette):
         raise ValueError(f"it has the number {array.max()} of a colour, and {len(palette)} colours")
     if order == 0:
@@ -180,16 +183,16 @@ def _of_palette(array: Any, palette: Any, transparency: Chunk | None, order: int
     return _Pixels(np.column_stack([palette, alpha])[array], Samples("RGB", 2, (ALPHA,)))
 
 
-def _transparent_colour(header: Header, transparency: Chunk) -> Any:
+def _transparent_colour(header: Header, transparency: Chunk) -> NumpyArray | np.unsignedinteger:
     """Return the colour in numbers of the array, where those of fewer than 8 bits are spread over 8."""
     if len(transparency.content) != (2 if header.colour_type == _GREY else 6):
         raise ValueError(f"it has a transparent colour (tRNS) of {len(transparency.content)} bytes")
-    colour = np.frombuffer(transparency.content, ">u2") & (2**header.depth - 1)
+    colour: NumpyArray = np.frombuffer(transparency.content, ">u2") & (2**header.depth - 1)
     colour = colour * (255 // (2**header.depth - 1) if 1 < header.depth < 8 else 1)
     return colour if header.colour_type == _RGB else colour[0]
 
 
-def _with_alpha(array: Any, transparent: Any) -> Any:
+def _with_alpha(array: NumpyArray, transparent: NumpyArray | np.unsignedinteger) -> NumpyArray:
     """Make one colour an alpha of 0, as between it and others there is none that could be transparent."""
     is_transparent = (array == transparent).all(axis=-1) if array.ndim == 3 else array == transparent
     if array.dtype == bool:
@@ -217,7 +220,7 @@ def _names(chunks: Iterable[Chunk]) -> list[str]:
     return list(dict.fromkeys(chunk.kind for chunk in chunks))
 
 
-def _common(chunks: Sequence[Chunk]) -> Iterator[tuple[str, Any]]:
+def _common(chunks: Sequence[Chunk]) -> Iterator[tuple[str, object]]:
     for kind, content in chunks:
         if kind == "iCCP":
             yield PROFILE, zlib.decompress(content[content.index(b"\0") + 2 :])
@@ -233,16 +236,16 @@ def _of_common(image: Image) -> Iterator[Chunk]:
         yield Chunk("pHYs", numbers.tobytes() + bytes([_PER_METRE]))
 
 
-def _negative(image: Image, source: Path, target: Path) -> Any:
+def _negative(image: Image, source: Path, target: Path) -> NumpyArray:
     """Turn numbers of which 0 is white into those of which 0 is black."""
     if image.array.dtype == bool:
-        return ~image.array
+        return np.asarray(~image.array)
     if image.array.dtype.kind != "u":
         raise CommandError(f"OUT: got {image.array.dtype} in {source} where 0 is white for {target}, expected uint8")
     largest = image.array.dtype.type(np.iinfo(image.array.dtype).max if image.limits is None else image.limits[1])
     if image.samples.axis is None:
-        return largest - image.array
-    negative = image.array.copy()
+        return np.asarray(largest - image.array)
+    negative: NumpyArray = image.array.copy()
     grey = np.moveaxis(negative, image.samples.axis, 0)[0]  # what follows it is alpha
     grey[...] = largest - grey
     return negative

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
 
 from ..._errors import CommandError
+from ..._types import DType, NumpyArray
 from ..extras import need
 from . import logs, tiff_damage, tiff_tags
 from .image import ALPHA, DTYPES, PROFILE, RESOLUTION, Image, Samples, Shape, spatial_axes
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 NAME = "a TIFF file"
 HOLDS = f"one of {', '.join(DTYPES)} in at least 2 axes, none of them empty"
@@ -41,8 +46,8 @@ _PER_METRE = {2: 1 / 0.0254, 3: 100}  # inch, centimetre
 
 
 class _Kept(NamedTuple):
-    options: dict[str, Any]  # with which tifffile writes a file like this one
-    lab: Any = None  # the type of stored CIELAB
+    options: dict[str, object]  # with which tifffile writes a file like this one
+    lab: DType | None = None  # the type of stored CIELAB
 
 
 def holds(dtype: str, shape: Shape) -> bool:
@@ -95,7 +100,7 @@ def write(path: Path, image: Image) -> None:
         _tifffile().imwrite(path, array, **kept.options)
 
 
-def _tifffile() -> Any:
+def _tifffile() -> ModuleType:
     return need("tifffile", "files", NAME)
 
 
@@ -107,7 +112,7 @@ def _is_colour_picture(shape: Shape, axes: str) -> bool:
 # What the numbers mean.
 
 
-def _samples(page: Any, axes: str) -> Samples:
+def _samples(page: TiffPage, axes: str) -> Samples:
     photometric = page.photometric.name
     colour = "RGB" if _is_decoded_jpeg(page) else _COLOURS.get(photometric, photometric)
     return Samples(
@@ -119,11 +124,11 @@ def _samples(page: Any, axes: str) -> Samples:
     )
 
 
-def _is_decoded_jpeg(page: Any) -> bool:
+def _is_decoded_jpeg(page: TiffPage) -> bool:
     return page.photometric.name == "YCBCR" and page.compression in _JPEG
 
 
-def _bits(page: Any, dtype: Any) -> int | None:
+def _bits(page: TiffPage, dtype: DType) -> int | None:
     """Return how many bits a sample has, if fewer than its type."""
     packed = dtype.kind == "u" and isinstance(page.bitspersample, int) and page.bitspersample < dtype.itemsize * 8
     return page.bitspersample if packed else None
@@ -138,19 +143,19 @@ def _can_pack() -> bool:
     return True
 
 
-def _limits(page: Any, kept: _Kept) -> tuple[int, int] | None:
+def _limits(page: TiffPage, kept: _Kept) -> tuple[int, int] | None:
     if kept.lab is not None:
         return 0, np.iinfo(kept.lab).max // 2  # what lightness, red to green, and yellow to blue have in common
     bits = _bits(page, page.dtype)
     return None if bits is None else (0, 2**bits - 1)
 
 
-def _lost_bits(page: Any) -> Iterator[str]:
+def _lost_bits(page: TiffPage) -> Iterator[str]:
     if _bits(page, page.dtype) is not None and page.colormap is None and not _can_pack():
         yield "BitsPerSample"
 
 
-def _signed_lab(array: Any, axis: int | None) -> Any:
+def _signed_lab(array: NumpyArray, axis: int | None) -> NumpyArray:
     """Return CIELAB as numbers between which one can interpolate: all samples but the lightness have a sign."""
     half = np.iinfo(array.dtype).max // 2 + 1
     wide = np.moveaxis(array.astype(f"i{2 * array.dtype.itemsize}"), axis or 0, -1)
@@ -158,7 +163,7 @@ def _signed_lab(array: Any, axis: int | None) -> Any:
     return np.ascontiguousarray(np.moveaxis(wide, -1, axis or 0))
 
 
-def _stored_lab(array: Any, axis: int | None, dtype: Any) -> Any:
+def _stored_lab(array: NumpyArray, axis: int | None, dtype: DType) -> NumpyArray:
     """Return CIELAB as files hold it: the inverse of `_signed_lab`, of numbers that may lie beyond."""
     full = np.iinfo(dtype).max
     half = full // 2 + 1
@@ -172,7 +177,7 @@ def _stored_lab(array: Any, axis: int | None, dtype: Any) -> Any:
 # What a file says beside.
 
 
-def _common(page: Any) -> dict[str, Any]:
+def _common(page: TiffPage) -> dict[str, object]:
     common = {}
     profile = page.tags.valueof(tiff_tags.PROFILE)
     if profile is not None:
@@ -184,7 +189,7 @@ def _common(page: Any) -> dict[str, Any]:
     return common
 
 
-def _layout(page: Any, dtype: Any, samples: Samples) -> dict[str, Any]:
+def _layout(page: TiffPage, dtype: DType, samples: Samples) -> dict[str, object]:
     """Return the options that lay out pixels as in this file."""
     bits = _bits(page, dtype)
     options = {
@@ -206,18 +211,20 @@ def _layout(page: Any, dtype: Any, samples: Samples) -> dict[str, Any]:
     return options
 
 
-def _padded(palette: Any, dtype: Any) -> Any:
+def _padded(palette: NumpyArray, dtype: DType) -> NumpyArray:
     """Return a palette in the form of a file, which has a colour for every number of the type."""
     colours = np.zeros((3, 2 ** (8 * dtype.itemsize)), np.uint16)
     colours[:, : len(palette)] = palette.T
     return colours
 
 
-def _said(file: Any, series: Any, tags: tiff_tags.Tags) -> tuple[dict[str, Any], list[str], list[str]]:
+def _said(
+    file: TiffFile, series: TiffPageSeries, tags: tiff_tags.Tags
+) -> tuple[dict[str, object], list[str], list[str]]:
     """Return the options that write what is said, its names, and the names of what is lost."""
     axes, page = series.axes, series.keyframe
     description = page.tags.valueof(tiff_tags.DESCRIPTION, "")
-    options: dict[str, Any] = {"ome": False, "software": False, "extratags": tags.copied, "metadata": None}
+    options: dict[str, object] = {"ome": False, "software": False, "extratags": tags.copied, "metadata": None}
     if file.is_imagej:
         metadata = file.imagej_metadata
         metadata = {name: _escaped(name, value) for name, value in metadata.items() if name not in _SHAPE_OF_IMAGEJ}
@@ -246,16 +253,16 @@ def _names_of_axes(axes: str) -> Iterator[str]:
         yield f"names of axes ({axes})"
 
 
-def _descriptions(page: Any) -> list[str]:
+def _descriptions(page: TiffPage) -> list[str]:
     return [tag.value for tag in page.tags.getall(tiff_tags.DESCRIPTION, ()) if isinstance(tag.value, str)]
 
 
-def _encoded(text: Any) -> bytes | None:
+def _encoded(text: str | bytes | None) -> bytes | None:
     """Return a description in bytes, as tifffile takes texts of ASCII alone."""
     return (text.encode() if isinstance(text, str) else text) or None
 
 
-def _escaped(name: str, value: Any) -> Any:
+def _escaped(name: str, value: object) -> object:
     r"""Return a text of the description as ImageJ writes it, where µ is ``\u00B5``."""
     if name == "Info" or not isinstance(value, str):  # that one has a tag of its own, for all letters
         return value
@@ -289,10 +296,10 @@ def _rewritten_ome(description: str) -> tuple[bytes, list[str]]:
 # What comes from another format.
 
 
-def _new(path: Path, image: Image) -> dict[str, Any]:
+def _new(path: Path, image: Image) -> dict[str, object]:
     """Return the options that write an image of another format."""
     samples = image.samples
-    options: dict[str, Any] = {"photometric": _PHOTOMETRIC[samples.colour]}
+    options: dict[str, object] = {"photometric": _PHOTOMETRIC[samples.colour]}
     if samples.axis is not None:
         options |= {"planarconfig": "contig", "extrasamples": ["unassalpha" for _ in samples.extra]}
     if samples.palette is not None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from . import logs
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage
 
 # Messages of tifffile about files of which it then reads only a part, or fills in zeros.
 _DAMAGE = re.compile("corrupt|failed to|incomplete|incorrect|invalid (page|value)|missing|out of range", re.IGNORECASE)
@@ -26,7 +29,7 @@ def raised() -> Iterator[None]:
             raise ValueError(message)
 
 
-def check_pages(pages: Sequence[Any], file: Any) -> None:
+def check_pages(pages: Sequence[TiffPage], file: TiffFile) -> None:
     """Raise a ValueError if pages, strips or tiles are missing or cut."""
     for page in pages:
         if page is None:
@@ -40,7 +43,7 @@ def check_pages(pages: Sequence[Any], file: Any) -> None:
                 _check_end(file, offset, count)
 
 
-def _check_end(file: Any, offset: int, count: int) -> None:
+def _check_end(file: TiffFile, offset: int, count: int) -> None:
     length = min(count, _LAST_BYTES)
     file.seek(offset + count - length)
     if length and _END not in file.read(length):

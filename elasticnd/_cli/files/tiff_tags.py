@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage, TiffTag
 
 # Written anew by tifffile: how the pixels are laid out, which page this is, ImageDescription, and what is ImageJ's.
 _WRITTEN_ANEW = {
@@ -30,12 +33,12 @@ _TEXTS_OF_PAGES = (DESCRIPTION, 269, 285)  # DocumentName, PageName
 class Tags(NamedTuple):
     """What the tags of an image say beside its pixels."""
 
-    copied: tuple[tuple[int, int, int, Any, bool], ...]  # as tifffile writes extra tags
+    copied: tuple[tuple[int, int, int, object, bool], ...]  # as tifffile writes extra tags
     own: tuple[str, ...]  # the names of those that say something other formats do not
     lost: tuple[str, ...]  # the names of those that the output will not have
 
 
-def read(first: Any, pages: Sequence[Any], is_decoded: bool) -> Tags:
+def read(first: TiffPage, pages: Sequence[TiffPage], is_decoded: bool) -> Tags:
     """Return the tags of an image, of whose first page they are; of decoded YCbCr none of YCbCr."""
     tags = [tag for tag in first.tags if tag.code not in _WRITTEN_ANEW and not (is_decoded and tag.code in _OF_YCBCR)]
     copied = [tag for tag in tags if _is_copied(tag)]
@@ -49,18 +52,18 @@ def read(first: Any, pages: Sequence[Any], is_decoded: bool) -> Tags:
     )
 
 
-def _is_copied(tag: Any) -> bool:
+def _is_copied(tag: TiffTag) -> bool:
     if tag.code in _OF_PIXELS or tag.code in _POINTERS or tag.dtype in _POINTER_TYPES:
         return False
     return tag.code < _FIRST_PRIVATE or tag.code in _COPIED_PRIVATE
 
 
-def _says_something(tag: Any) -> bool:
+def _says_something(tag: TiffTag) -> bool:
     """Return whether a tag is missed where it is lacking; the colour profile is no tag alone."""
     return tag.code not in (SOFTWARE, PROFILE) and (tag.code, tag.value) != (ORIENTATION, 1)
 
 
-def _value(file: Any, tag: Any) -> Any:
+def _value(file: TiffFile, tag: TiffTag) -> object:
     """Return the bytes of a tag in the order of the file, as decoding them may lose some."""
     if tag.dtype in _RATIONALS:
         return tag.value
@@ -68,7 +71,7 @@ def _value(file: Any, tag: Any) -> Any:
     return file.read(tag.valuebytecount)
 
 
-def _texts_of_later_pages(first: Any, pages: Sequence[Any]) -> Iterator[str]:
+def _texts_of_later_pages(first: TiffPage, pages: Sequence[TiffPage]) -> Iterator[str]:
     """Name the texts in which a later page differs from the first, whose texts are those that are written."""
     differing = {
         tag.name

@@ -8,12 +8,18 @@ import shutil
 import sys
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from ...._errors import CommandError
+from ...._types import DType
 from ...extras import need
 from .codecs import check_codecs
 from .metadata import Node, array_paths, metadata_files, read_node
+
+if TYPE_CHECKING:
+    from zarr import Array
+    from zarr.abc.store import Store
 
 NAME = "a Zarr array"
 
@@ -26,7 +32,7 @@ def existing_node(path: Path) -> Node:
     return node
 
 
-def open_array(path: Path) -> Any:
+def open_array(path: Path) -> Array:
     """Open an array, without reading its elements."""
     zarr, node = _library(), existing_node(path)
     if not node.is_array:
@@ -38,12 +44,12 @@ def open_array(path: Path) -> Any:
     return zarr.Array.from_dict(zarr.storage.StorePath(_store(path, read_only=True)), with_strict_codecs(node))
 
 
-def create_array(path: Path, shape: tuple[int, ...], dtype: Any) -> Any:
+def create_array(path: Path, shape: tuple[int, ...], dtype: DType) -> Array:
     """Make a new array."""
     return _library().create_array(_store(path), shape=shape, dtype=dtype)
 
 
-def create_like(path: Path, source: Path) -> Any:
+def create_like(path: Path, source: Path) -> Array:
     """Make a new array with the metadata of another, to the letter."""
     path.mkdir(parents=True, exist_ok=True)
     for file in metadata_files(source):
@@ -51,11 +57,11 @@ def create_like(path: Path, source: Path) -> Any:
     return _library().open_array(_store(path), mode="r+", zarr_format=existing_node(path).version)
 
 
-def _store(path: Path, *, read_only: bool = False) -> Any:
+def _store(path: Path, *, read_only: bool = False) -> Store:
     return _library().storage.LocalStore(path, read_only=read_only)
 
 
-def _library() -> Any:
+def _library() -> ModuleType:
     zarr = need("zarr", "files", NAME)
     if not hasattr(zarr, "from_array"):
         raise CommandError(

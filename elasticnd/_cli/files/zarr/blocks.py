@@ -5,24 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from ...._errors import CommandError
 from ... import signals
 from ...extras import need
 from ..image import Shape
 
+if TYPE_CHECKING:
+    from dask.array import Array as Lazy
+    from zarr import Array
+
 # How many voxels are computed at a time if nothing else is asked for: a block of some 160 x 160 x 160.
 _VOXELS = 2**22
 
 
-def lazy(array: Any, axes: Sequence[int] | None, chunks: Sequence[int] | None) -> Any:
+def lazy(array: Array, axes: Sequence[int] | None, chunks: Sequence[int] | None) -> Lazy:
     """Return an array as one of dask, in the blocks that are computed at a time."""
     blocks = _default_blocks(array) if chunks is None or axes is None else _wanted_blocks(array, axes, chunks)
     return _dask("dask.array").from_array(array, chunks=blocks, name=False)
 
 
-def store(arrays: Sequence[Any], targets: Sequence[Any], progress: AbstractContextManager[Any]) -> None:
+def store(arrays: Sequence[Lazy], targets: Sequence[Array], progress: AbstractContextManager[object]) -> None:
     """Compute arrays of dask block by block, into arrays of Zarr."""
     # No two tasks write to one chunk (or shard), so that none needs to wait for another.
     results = [array.rechunk(_whole(target, array.chunksize)) for array, target in zip(arrays, targets, strict=True)]
@@ -35,14 +40,14 @@ def store(arrays: Sequence[Any], targets: Sequence[Any], progress: AbstractConte
             pool.shutdown(cancel_futures=True)
 
 
-def _default_blocks(array: Any) -> Shape:
+def _default_blocks(array: Array) -> Shape:
     normalize = _dask("dask.array").core.normalize_chunks
     limit = _VOXELS * array.dtype.itemsize
     auto = normalize("auto", array.shape, limit=limit, dtype=array.dtype, previous_chunks=_unit(array))
     return _whole(array, [parts[0] for parts in auto])
 
 
-def _wanted_blocks(array: Any, axes: Sequence[int], wanted: Sequence[int]) -> Shape:
+def _wanted_blocks(array: Array, axes: Sequence[int], wanted: Sequence[int]) -> Shape:
     """Choose blocks of the extents `wanted` along the deformed axes."""
     if min(wanted) < 1 or len(wanted) not in (1, len(axes)):
         got = ",".join(map(str, wanted))
@@ -55,15 +60,15 @@ def _wanted_blocks(array: Any, axes: Sequence[int], wanted: Sequence[int]) -> Sh
     return _whole(array, extents)
 
 
-def _whole(array: Any, extents: Sequence[int]) -> Shape:
+def _whole(array: Array, extents: Sequence[int]) -> Shape:
     """Enlarge blocks so that each covers whole chunks of a file."""
     return tuple(-(-extent // unit) * unit for extent, unit in zip(extents, _unit(array), strict=True))
 
 
-def _unit(array: Any) -> Shape:
+def _unit(array: Array) -> Shape:
     """Return the extents of what is written at once."""
     return tuple(max(extent, 1) for extent in array.shards or array.chunks)
 
 
-def _dask(module: str) -> Any:
+def _dask(module: str) -> ModuleType:
     return need(module, "files", "deforming Zarr arrays by chunks")

@@ -6,8 +6,7 @@ found in the metadata, before a chunk is read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from ...._errors import CommandError, shortened
 from .metadata import Node
@@ -38,14 +37,14 @@ def check_codecs(node: Node) -> None:
             )
 
 
-def _codecs_of_version_2(document: dict[str, Any]) -> Iterator[Any]:
+def _codecs_of_version_2(document: Mapping[str, object]) -> Iterator[object]:
     filters = document.get("filters") or []
     for codec in [*(filters if isinstance(filters, list) else [filters]), document.get("compressor")]:
         if codec is not None:
             yield codec.get("id") if isinstance(codec, dict) else codec
 
 
-def _codecs(codecs: Any) -> Iterator[Any]:
+def _codecs(codecs: object) -> Iterator[object]:
     """Yield the names of codecs, those within shards as well."""
     for codec in codecs if isinstance(codecs, list) else [codecs]:
         if not isinstance(codec, dict):

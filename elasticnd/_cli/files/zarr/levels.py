@@ -8,7 +8,6 @@ from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +84,7 @@ def store(
     sources: Sequence[Path],
     places: Sequence[Path],
     images: Sequence[Sequence[OpenLevel]],
-    progress: AbstractContextManager[Any],
+    progress: AbstractContextManager[object],
 ) -> None:
     """Compute images block by block, into new arrays, and groups that are otherwise as their sources."""
     arrays, targets = [], []

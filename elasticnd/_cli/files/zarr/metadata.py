@@ -108,5 +108,5 @@ def _document(path: Path) -> dict[str, Any] | None:
     return document
 
 
-def _mapping(value: Any) -> dict[str, Any]:
+def _mapping(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}

@@ -6,7 +6,7 @@ Versions 0.1 to 0.5, https://ngff.openmicroscopy.org; 0.4 and earlier are Zarr 2
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -98,11 +98,12 @@ def _axes_of_old(array: Node) -> list[Axis] | None:
     return [Axis(name) for name in _FIVE_AXES] if is_old else None
 
 
-def _axes(node: Node, axes: Any) -> list[Axis] | None:
+def _axes(node: Node, axes: object) -> list[Axis] | None:
     if axes is None:
         return None
-    _check(node, isinstance(axes, list) and axes, "axes", "a list")
-    described = [{"name": axis} if isinstance(axis, str) else axis for axis in axes]  # names alone in version 0.3
+    listed = axes if isinstance(axes, list) else []
+    _check(node, listed, "axes", "a list")
+    described = [{"name": axis} if isinstance(axis, str) else axis for axis in listed]  # names alone in version 0.3
     for axis in described:
         known = isinstance(axis, dict) and isinstance(axis.get("name"), str)
         _check(node, known and isinstance(axis.get("type", ""), str), "axes", "objects with the texts name and type")
@@ -123,13 +124,14 @@ def _level(node: Node, dataset: dict[str, Any], image: dict[str, Any], axes: lis
 
 
 def _placed(
-    node: Node, transforms: Any, spacing: tuple[float, ...] | None, origin: tuple[float, ...] | None
+    node: Node, transforms: object, spacing: tuple[float, ...] | None, origin: tuple[float, ...] | None
 ) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
     """Apply transformations to the place of voxels."""
     what = "coordinateTransformations"
-    _check(node, isinstance(transforms, list) and all(isinstance(one, dict) for one in transforms), what, "a list")
-    for transform in transforms:
-        kind = transform.get("type")
+    listed = transforms if isinstance(transforms, list) else []
+    _check(node, listed is transforms and all(isinstance(one, dict) for one in listed), what, "a list")
+    for transform in listed:
+        kind = str(transform.get("type"))
         if kind == "identity":
             continue
         _check(node, kind in ("scale", "translation"), what, "of type scale or translation")
@@ -143,23 +145,27 @@ def _placed(
     return spacing, origin
 
 
-def _combined(node: Node, first: tuple[float, ...] | None, second: tuple[float, ...], by: Any) -> tuple[float, ...]:
+def _combined(
+    node: Node, first: tuple[float, ...] | None, second: tuple[float, ...], by: Callable[[float, float], float]
+) -> tuple[float, ...]:
     if first is None:
         return second
     _check(node, len(first) == len(second), "coordinateTransformations", "as many numbers in each")
     return tuple(by(a, b) for a, b in zip(first, second, strict=True))
 
 
-def _numbers(node: Node, numbers: Any, what: str) -> tuple[float, ...]:
-    usable = isinstance(numbers, list) and numbers and all(isinstance(one, (int, float)) for one in numbers)
-    _check(node, usable and all(math.isfinite(one) for one in numbers), what, "a list of finite numbers")
-    return tuple(map(float, numbers))
+def _numbers(node: Node, numbers: object, what: str) -> tuple[float, ...]:
+    listed = numbers if isinstance(numbers, list) else []
+    usable = listed and all(isinstance(one, (int, float)) and math.isfinite(one) for one in listed)
+    _check(node, usable, what, "a list of finite numbers")
+    return tuple(map(float, listed))
 
 
-def _inner_path(node: Node, path: Any) -> str:
+def _inner_path(node: Node, path: object) -> str:
     """Check that a path does not lead out of the group: outputs are written there."""
-    parts = PurePosixPath(path).parts if isinstance(path, str) else ()
-    inside = parts and not {"/", ".."} & set(parts) and "\\" not in path and ":" not in path and "\0" not in path
+    text = path if isinstance(path, str) else ""
+    parts = PurePosixPath(text).parts
+    inside = parts and not {"/", ".."} & set(parts) and not {"\\", ":", "\0"} & set(text)
     _check(node, inside, "path", "the name of an array within the group")
     return "/".join(parts)
 
@@ -170,6 +176,6 @@ def _of_ome(node: Node) -> dict[str, Any]:
     return inner if isinstance(inner, dict) else node.attributes
 
 
-def _check(node: Node, holds: Any, what: str, accepted: str) -> None:
+def _check(node: Node, holds: object, what: str, accepted: str) -> None:
     if not holds:
         raise CommandError(f"cannot read the OME-Zarr metadata of {node.path}: {what}: expected {accepted}")

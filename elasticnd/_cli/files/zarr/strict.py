@@ -38,17 +38,17 @@ def with_strict_codecs(node: Node) -> dict[str, Any]:
     return {**document, "compressor": _strict_of_version_2(document.get("compressor"))}
 
 
-def _strict_of_version_2(codec: Any) -> Any:
+def _strict_of_version_2(codec: object) -> object:
     decoder = _decoder_of(codec.get("id"), codec) if isinstance(codec, dict) else None
     return codec if decoder is None else BufferCodec(decoder)
 
 
-def _strict_codecs(codecs: Any) -> Any:
+def _strict_codecs(codecs: object) -> object:
     """Replace codecs in a list, and within shards as well."""
     return [_strict_of_version_3(codec) for codec in codecs] if isinstance(codecs, list) else codecs
 
 
-def _strict_of_version_3(codec: Any) -> Any:
+def _strict_of_version_3(codec: object) -> object:
     if not isinstance(codec, dict):
         return codec
     configuration = codec.get("configuration")
