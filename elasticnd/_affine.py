@@ -137,7 +137,7 @@ def _check_invertible(matrix: Floats) -> None:
         reject_value("affine", "a singular matrix", "a matrix that can be inverted")
 
 
-def rotation_and_zoom(rotate: Unchecked, zoom: Unchecked, frame: Sequence[int]) -> Floats | None:
+def rotation_zoom(rotate: Unchecked, zoom: Unchecked, frame: Sequence[int]) -> Floats | None:
     """Compose "zoom, then rotate, about the centre of the frame", as [M | t]; None without either."""
     if rotate is None and zoom is None:
         return None

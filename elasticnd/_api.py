@@ -499,8 +499,8 @@ def deform_grid_gradient(
     names = _apply.names_of("dY", len(gradients), dY)
     for name, image, gradient in zip(names, spec.images, gradients, strict=True):
         _check.check_gradient(name, image, bridge.info(gradient), spec.output_shape(image))
-    pulled = bridge.image_vjp(spec, gradients, displacement, affine)
-    return _apply.like_input(dY, list(map(_labels.labelled_like, pulled, given)))
+    of_images = bridge.image_vjp(spec, gradients, displacement, affine)
+    return _apply.like_input(dY, list(map(_labels.labelled_like, of_images, given)))
 
 
 @in_default_state

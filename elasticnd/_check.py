@@ -26,15 +26,15 @@ def normalize(
 
     A call like one before gets the specification of that one, where the options are such that equal ones are alike.
     """
-    alike = _PLAIN.issuperset(map(type, options)) or all(map(_is_plain, options))
+    alike = _CACHEABLE.issuperset(map(type, options)) or all(map(_is_cacheable, options))
     return (_normalize_cached if alike else _normalize)(images, displacement, affine, name, *options)
 
 
-_PLAIN = frozenset((type(None), bool, int, float, str))
+_CACHEABLE = frozenset((type(None), bool, int, float, str))
 
 
-def _is_plain(option: Unchecked) -> bool:
-    return type(option) in _PLAIN or (type(option) is tuple and all(type(part) is int for part in option))
+def _is_cacheable(option: Unchecked) -> bool:
+    return type(option) in _CACHEABLE or (type(option) is tuple and all(type(part) is int for part in option))
 
 
 def _normalize(
@@ -223,7 +223,7 @@ def check_gradient(name: str, image: ImageSpec, gradient: ArrayInfo, expected: S
         reject_value(name, f"a gradient for an image of {image.dtype}", "an image of floats: integers have no gradient")
     if not _dtypes.is_inexact(gradient.dtype):
         reject_value(name, f"dtype {gradient.dtype}", "floats: integers have no gradient")
-    if gradient.dtype in _dtypes.COMPLEX_PARTS and image.dtype not in _dtypes.COMPLEX_PARTS:
+    if gradient.dtype in _dtypes.COMPLEX_COMPONENTS and image.dtype not in _dtypes.COMPLEX_COMPONENTS:
         reject_value(name, f"dtype {gradient.dtype}", f"real numbers for an image of {image.dtype}")
     if gradient.shape != expected:
         reject_value(name, f"shape {gradient.shape}", f"{expected}, the shape of the output")
@@ -397,10 +397,10 @@ def _normalize_cval(cval: Unchecked, dtype: str) -> int | float | tuple[float, f
         if math.isnan(number):
             reject_value("cval", number, f"a number that {dtype} can hold")
         return _dtypes.saturate(number, limits)
-    if dtype in _dtypes.COMPLEX_PARTS and isinstance(cval, (complex, np.complexfloating)):
+    if dtype in _dtypes.COMPLEX_COMPONENTS and isinstance(cval, (complex, np.complexfloating)):
         return _canonical(float(cval.real)), _canonical(float(cval.imag))
     number = _canonical(as_real("cval", cval, "a number"))
-    return (number, 0.0) if dtype in _dtypes.COMPLEX_PARTS else number
+    return (number, 0.0) if dtype in _dtypes.COMPLEX_COMPONENTS else number
 
 
 def _canonical(number: float) -> float:

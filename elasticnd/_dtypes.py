@@ -26,9 +26,9 @@ CODES = {
     "float32": 11,
     "float64": 12,
 }
-COMPLEX_PARTS = {"complex64": "float32", "complex128": "float64"}
+COMPLEX_COMPONENTS = {"complex64": "float32", "complex128": "float64"}
 FLOATS = ("float16", "bfloat16", "float32", "float64")
-SUPPORTED = (*CODES, *COMPLEX_PARTS)
+SUPPORTED = (*CODES, *COMPLEX_COMPONENTS)
 
 _WIDE = ("int32", "uint32", "int64", "uint64", "float64")
 
@@ -59,7 +59,7 @@ def element(value: float | np.floating[Any], name: str) -> bytes:
 
 def real_component(name: str) -> str:
     """Name the type of the real numbers that elements consist of."""
-    return COMPLEX_PARTS.get(name, name)
+    return COMPLEX_COMPONENTS.get(name, name)
 
 
 # How much the prefilter can magnify an image, along each axis: the product of (1 + |z|) / (1 - |z|) over its poles.
@@ -68,15 +68,15 @@ _GAIN = (1.0, 1.0, 1.42, 1.74, 2.19, 2.75)
 _LARGEST_SINGLE_GAIN = 25.0
 
 
-def arithmetic(name: str, order: int, axes: int) -> str:
-    """Name the type in which an image is computed: float32 or float64."""
+def compute_dtype(name: str, order: int, axes: int) -> str:
+    """Return the name of the type in which an image is computed: float32 or float64."""
     single = real_component(name) not in _WIDE and _GAIN[order] ** axes <= _LARGEST_SINGLE_GAIN
     return "float32" if single else "float64"
 
 
 def is_inexact(name: str) -> bool:
     """Tell whether a type has gradients."""
-    return name in FLOATS or name in COMPLEX_PARTS
+    return name in FLOATS or name in COMPLEX_COMPONENTS
 
 
 def is_real_number(name: str) -> bool:

@@ -69,7 +69,7 @@ class ImageSpec:
     @property
     def is_complex(self) -> bool:
         """Tell whether elements have two parts."""
-        return self.dtype in _dtypes.COMPLEX_PARTS
+        return self.dtype in _dtypes.COMPLEX_COMPONENTS
 
     def with_leading_axis(self, size: int) -> ImageSpec:
         """Put an axis that is not deformed before the others."""
@@ -79,7 +79,7 @@ class ImageSpec:
         """Describe the real (0) or imaginary (1) part of a complex image; a real image is its own part 0."""
         if not isinstance(self.cval, tuple):
             return self
-        return replace(self, dtype=_dtypes.COMPLEX_PARTS[self.dtype], cval=self.cval[part])
+        return replace(self, dtype=_dtypes.COMPLEX_COMPONENTS[self.dtype], cval=self.cval[part])
 
 
 class Window(NamedTuple):

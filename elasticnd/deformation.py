@@ -264,14 +264,14 @@ class Deformation:
     @property
     def affine(self) -> Array:
         """The forward affine map, rotation and zoom composed in: (n, n + 1), or one for each batch item; else None."""
-        fixed = _affine.rotation_and_zoom(self._rotate, self._zoom, self.shape)
+        centred = _affine.rotation_zoom(self._rotate, self._zoom, self.shape)
         if self._affine is None:
-            return fixed
+            return centred
         matrix = self._affine[..., : self.ndim, :]
-        if fixed is None:
+        if centred is None:
             return matrix
         algebra = bridge_of("affine", matrix).algebra(matrix)
-        linear, offset = algebra.constant(fixed[:, :-1], matrix), algebra.constant(fixed[:, -1:], matrix)
+        linear, offset = algebra.constant(centred[:, :-1], matrix), algebra.constant(centred[:, -1:], matrix)
         moved = matrix[..., :-1] @ offset + matrix[..., -1:]
         return algebra.joined(matrix[..., :-1] @ linear, moved)
 
@@ -507,16 +507,16 @@ class Deformation:
 
     def _inverse_map(self, bridge: Bridge, like: Array) -> Array:
         """Return T⁻¹ as [L | t], (n, n + 1) or one for each batch item; None where it is the identity."""
-        fixed = _affine.inverse_rotation_zoom(self._rotate, self._zoom, self.shape)
+        centred = _affine.inverse_rotation_zoom(self._rotate, self._zoom, self.shape)
         algebra = bridge.algebra(like)
         if self._affine is None:
-            return None if fixed is None else algebra.constant(fixed, like)
+            return None if centred is None else algebra.constant(centred, like)
         matrix = bridge.small_array("affine", self._affine, like)[..., : self.ndim, :]
         linear = algebra.inverse(matrix[..., :-1])
         offset = -(linear @ matrix[..., -1:])
-        if fixed is not None:
-            before = algebra.constant(fixed[:, :-1], matrix)
-            linear, offset = before @ linear, before @ offset + algebra.constant(fixed[:, -1:], matrix)
+        if centred is not None:
+            before = algebra.constant(centred[:, :-1], matrix)
+            linear, offset = before @ linear, before @ offset + algebra.constant(centred[:, -1:], matrix)
         return algebra.joined(linear, offset)
 
     # ---- as a value --------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from elasticnd import _dtypes
 from elasticnd._geometry import MAX_ORDER
 
 AXES = (1, 2, 3, 0)  # 0: four and more
-NARROW = tuple(code for name, code in _dtypes.CODES.items() if _dtypes.arithmetic(name, 0, 1) == "float32")
+NARROW = tuple(code for name, code in _dtypes.CODES.items() if _dtypes.compute_dtype(name, 0, 1) == "float32")
 WIDE = tuple(code for code in _dtypes.CODES.values() if code not in NARROW)
 FLOATS = tuple(_dtypes.CODES[name] for name in _dtypes.FLOATS)
 ARITHMETIC = {"float": _dtypes.CODES["float32"], "double": _dtypes.CODES["float64"]}

@@ -146,8 +146,8 @@ def _as_float64(array: Array) -> Floats:
     return contiguous
 
 
-def _as_tangent(pair: TransformArrays) -> tuple[Floats, Floats | None]:
-    return _as_float64(pair[0]), _as_float64(pair[1]) if len(pair) > 1 else None
+def _as_tangent(tangent: TransformArrays) -> tuple[Floats, Floats | None]:
+    return _as_float64(tangent[0]), _as_float64(tangent[1]) if len(tangent) > 1 else None
 
 
 # ---- plans -----------------------------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ def _job(spec: DeformSpec, image: ImageSpec, homogeneous: bool) -> Job:
         geometry=geometry,
         batch_axes=len(spec.batch),
         dtype=_dtypes.CODES[image.dtype],
-        arithmetic=_dtypes.CODES[_dtypes.arithmetic(image.dtype, image.order, spec.axes)],
+        arithmetic=_dtypes.CODES[_dtypes.compute_dtype(image.dtype, image.order, spec.axes)],
         filtered=image.prefilter,
         fill=_dtypes.element(cval, image.dtype),
         held=None if spec.roi is None else tuple(zip(spec.roi.start, spec.roi.shape, strict=True)),

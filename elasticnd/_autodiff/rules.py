@@ -51,7 +51,7 @@ def vjp(
         if wants_image or needs_transform:
             image_part, transform_part = _sample_adjoint(ops, term, transform, wants_image, needs_transform)
             of_image = _sum(of_image, image_part)
-            of_transform = _sum_pairs(of_transform, transform_part)
+            of_transform = _sum_transforms(of_transform, transform_part)
         if needed.gradient:
             sampler = term.operator._replace(verb="sample", wants_image=False, wants_transform=False)
             (part,) = ops.apply(sampler, Operands(None, term.image, transform, term.tangents))
@@ -60,13 +60,13 @@ def vjp(
             if any(flags):
                 others = term.tangents[:j] + term.tangents[j + 1 :]
                 fewer = term._replace(operator=term.operator.with_tangents(-1), tangents=others)
-                of_tangents[j] = _sum_pairs(of_tangents[j], _sample_adjoint(ops, fewer, transform, False, True)[1])
+                of_tangents[j] = _sum_transforms(of_tangents[j], _sample_adjoint(ops, fewer, transform, False, True)[1])
     nothing = (None,) * operator.transform_size
     return Operands(
         of_gradient,
         of_image,
         nothing if of_transform is None else _from_inverse(ops, operator, transform, of_transform),
-        tuple(nothing if pair is None else pair for pair in of_tangents),
+        tuple(nothing if arrays is None else arrays for arrays in of_tangents),
     )
 
 
@@ -120,10 +120,10 @@ def jvp(ops: FrameworkOps, operator: Operator, operands: Operands, tangents: Ope
         add(operator, operands._replace(gradient=tangents.gradient))
     if tangents.image is not None:
         add(operator._replace(homogeneous=True, wants_image=False), operands._replace(image=tangents.image))
-    for j, pair in enumerate(tangents.tangents):
-        if any(part is not None for part in pair):
+    for j, arrays in enumerate(tangents.tangents):
+        if any(part is not None for part in arrays):
             changed = list(operands.tangents)
-            changed[j] = _filled(ops, pair, changed[j])
+            changed[j] = _filled(ops, arrays, changed[j])
             add(operator, operands._replace(tangents=tuple(changed)))
     if any(part is not None for part in tangents.transform):
         tangent = _to_inverse(ops, operator, operands.transform, tangents.transform)
@@ -271,11 +271,11 @@ def apply_mapped(
         return ops.apply(operator._replace(call=spec.with_batch_axis(size)), operands)
     if operator.verb in EVALUATION:
         return _evaluation_mapped(ops, operator, size, operands, mapped)
-    moved = any(any(pair) for pair in (mapped.transform, *mapped.tangents))
+    moved = any(any(arrays) for arrays in (mapped.transform, *mapped.tangents))
     if not (moved or operator.wants_transform or spec.batch):
         return ops.apply(operator._replace(call=spec.with_channel_axis(size)), operands)
 
-    affines = (pair[1] for pair in (mapped.transform, *mapped.tangents) if len(pair) > 1)
+    affines = (arrays[1] for arrays in (mapped.transform, *mapped.tangents) if len(arrays) > 1)
     own_affine = spec.has_affine and (spec.affine_batched or operator.wants_transform or any(affines))
     # Batch axes that the affine matrix lacked, and gets now.
     inner = spec.batch if own_affine and not spec.affine_batched else ()
@@ -285,15 +285,15 @@ def apply_mapped(
         lead = (size if is_mapped else 1, *(1 for _ in inner))
         return ops.broadcast(array.reshape((*lead, *item)), (size, *inner, *item))
 
-    def led_pair(pair: TransformArrays, is_mapped: TransformArrays) -> TransformArrays:
-        points = led(pair[0], is_mapped[0])
-        return (points, *(led(affine, is_mapped[1], inner) if own_affine else affine for affine in pair[1:]))
+    def led_transform(transform: TransformArrays, is_mapped: TransformArrays) -> TransformArrays:
+        displacement = led(transform[0], is_mapped[0])
+        return (displacement, *(led(affine, is_mapped[1], inner) if own_affine else affine for affine in transform[1:]))
 
     wider = Operands(
         led(operands.gradient, mapped.gradient) if operator.takes_gradient else None,
         led(operands.image, mapped.image) if operator.takes_image else None,
-        led_pair(operands.transform, mapped.transform),
-        tuple(map(led_pair, operands.tangents, mapped.tangents)),
+        led_transform(operands.transform, mapped.transform),
+        tuple(map(led_transform, operands.tangents, mapped.tangents)),
     )
     results = list(ops.apply(operator._replace(call=spec.with_batch_axis(size, own_affine)), wider))
     if inner and operator.wants_transform:
@@ -311,11 +311,11 @@ def _sum(left: Array, right: Array) -> Array:
     return left + right
 
 
-def _sum_pairs(left: TransformArrays | None, right: TransformArrays | None) -> TransformArrays | None:
+def _sum_transforms(left: TransformArrays | None, right: TransformArrays | None) -> TransformArrays | None:
     if left is None or right is None:
         return right if left is None else left
     return tuple(map(_sum, left, right))
 
 
-def _filled(ops: FrameworkOps, pair: Sequence[Array], like: TransformArrays) -> TransformArrays:
-    return tuple(ops.zeros_like(array) if part is None else part for part, array in zip(pair, like, strict=True))
+def _filled(ops: FrameworkOps, arrays: Sequence[Array], like: TransformArrays) -> TransformArrays:
+    return tuple(ops.zeros_like(array) if part is None else part for part, array in zip(arrays, like, strict=True))

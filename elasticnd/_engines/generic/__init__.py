@@ -123,7 +123,7 @@ class _Precision(NamedTuple):
 def _precision(xp: ArrayNamespace, spec: DeformSpec, image: Array, points: Array, affine: Array | None) -> _Precision:
     (options,) = spec.images
     double = any(array is not None and array.dtype == xp.float64 for array in (image, points, affine))
-    wide = double and _dtypes.arithmetic(options.dtype, options.order, spec.axes) == "float64"
+    wide = double and _dtypes.compute_dtype(options.dtype, options.order, spec.axes) == "float64"
     return _Precision(xp.float64 if double else xp.float32, xp.float64 if wide else xp.float32)
 
 
