@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from ._coerce import as_number, as_numbers, check_constant, is_sequence
 from ._errors import describe, reject_type, reject_value
-from ._types import Unchecked
 
 Floats = NDArray[np.float64]
 
@@ -40,7 +39,7 @@ def _plane_rotation(n: int, plane: tuple[int, int], degrees: float) -> Floats:
     return matrix
 
 
-def _checked_plane(plane: Unchecked, n: int) -> tuple[int, int]:
+def _checked_plane(plane: object, n: int) -> tuple[int, int]:
     accepted = f"two different deformed axes, from 0 to {n - 1}"
     whole = (int, np.integer)
     if not (isinstance(plane, tuple) and len(plane) == 2 and all(isinstance(k, whole) for k in plane)):
@@ -51,7 +50,7 @@ def _checked_plane(plane: Unchecked, n: int) -> tuple[int, int]:
     return k, l
 
 
-def rotation_matrix(rotate: Unchecked, n: int) -> Floats:
+def rotation_matrix(rotate: object, n: int) -> Floats:
     """Build the rotation that the argument `rotate` of the public functions stands for, (n, n)."""
     if isinstance(rotate, Mapping):
         matrix = np.eye(n)
@@ -90,7 +89,7 @@ def rotation_matrix(rotate: Unchecked, n: int) -> Floats:
     return matrix
 
 
-def zoom_factors(zoom: Unchecked, n: int) -> Floats:
+def zoom_factors(zoom: object, n: int) -> Floats:
     """Build the factor of each axis that the argument `zoom` of the public functions stands for."""
     accepted = f"a finite number other than 0, or {n} of them"
     factors = np.array(as_numbers("zoom", zoom, n, accepted))
@@ -99,7 +98,7 @@ def zoom_factors(zoom: Unchecked, n: int) -> Floats:
     return factors
 
 
-def inverse_rotation_zoom(rotate: Unchecked, zoom: Unchecked, output: Sequence[int]) -> Floats | None:
+def inverse_rotation_zoom(rotate: object, zoom: object, output: Sequence[int]) -> Floats | None:
     """Invert "zoom, then rotate, about the centre of the patch", as [M | t]; None without either."""
     if rotate is None and zoom is None:
         return None
@@ -111,7 +110,7 @@ def inverse_rotation_zoom(rotate: Unchecked, zoom: Unchecked, output: Sequence[i
     return np.concatenate([inverse, (centre - inverse @ centre)[:, np.newaxis]], axis=1)
 
 
-def checked_affine(affine: Unchecked, n: int) -> Floats:
+def checked_affine(affine: object, n: int) -> Floats:
     """Check the values of an affine matrix of known shape; give (..., n, n + 1) in float64."""
     matrix = np.asarray(affine, dtype=np.float64)
     if not np.all(np.isfinite(matrix)):
@@ -137,7 +136,7 @@ def _check_invertible(matrix: Floats) -> None:
         reject_value("affine", "a singular matrix", "a matrix that can be inverted")
 
 
-def rotation_zoom(rotate: Unchecked, zoom: Unchecked, frame: Sequence[int]) -> Floats | None:
+def rotation_zoom(rotate: object, zoom: object, frame: Sequence[int]) -> Floats | None:
     """Compose "zoom, then rotate, about the centre of the frame", as [M | t]; None without either."""
     if rotate is None and zoom is None:
         return None
@@ -149,7 +148,7 @@ def rotation_zoom(rotate: Unchecked, zoom: Unchecked, frame: Sequence[int]) -> F
     return np.concatenate([forward, (centre - forward @ centre)[:, np.newaxis]], axis=1)
 
 
-def world_matrix(to_world: Unchecked, n: int) -> Floats:
+def world_matrix(to_world: object, n: int) -> Floats:
     """Check an index-to-world matrix, (n + 1, n + 1)."""
     accepted = f"an invertible matrix of finite real numbers, of shape {(n + 1, n + 1)}, the last row zeros and a one"
     try:

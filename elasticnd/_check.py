@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from . import _dtypes
 from ._affine import inverse_rotation_zoom
@@ -14,7 +16,6 @@ from ._errors import describe, reject_type, reject_value
 from ._geometry import MAX_AXES, MAX_ORDER
 from ._modes import MODES, Mode
 from ._spec import ArrayInfo, DeformSpec, ImageSpec, Options, Shape, Window
-from ._types import Unchecked
 
 _LONGEST_AXIS = 2**48  # leaves room for all arithmetic on positions and offsets
 
@@ -33,7 +34,7 @@ def normalize(
 _CACHEABLE = frozenset((type(None), bool, int, float, str))
 
 
-def _is_cacheable(option: Unchecked) -> bool:
+def _is_cacheable(option: object) -> bool:
     return type(option) in _CACHEABLE or (type(option) is tuple and all(type(part) is int for part in option))
 
 
@@ -42,7 +43,7 @@ def _normalize(
     displacement: ArrayInfo,
     affine: ArrayInfo | None,
     name: str,
-    *given: Unchecked,
+    *given: Any,
 ) -> DeformSpec:
     options = Options(*given)
     names = [name] if len(images) == 1 else [f"{name}[{i}]" for i in range(len(images))]
@@ -104,7 +105,7 @@ def options_of_image(options: Options, index: int, count: int, component: int | 
     """Return the options of one of several images; of a complex image, of its real (0) or imaginary (1) component."""
     cval = _per_image("cval", options.cval, count)[index]
     if component is not None:
-        cval = cval.imag if component else cval.real
+        cval = getattr(cval, "imag" if component else "real", cval)  # what is no number is rejected with the call
     return options._replace(
         order=_per_image("order", options.order, count)[index],
         mode=_per_image("mode", options.mode, count)[index],
@@ -113,7 +114,7 @@ def options_of_image(options: Options, index: int, count: int, component: int | 
     )
 
 
-def normalize_field(displacement: ArrayInfo, shape: Unchecked, crop: Unchecked) -> DeformSpec:
+def normalize_field(displacement: ArrayInfo, shape: object, crop: object) -> DeformSpec:
     """Check a call that asks for the displacement alone."""
     check_real("displacement", displacement)
     extent = normalize_frame(shape)
@@ -123,7 +124,7 @@ def normalize_field(displacement: ArrayInfo, shape: Unchecked, crop: Unchecked) 
     return DeformSpec((), batch, extent, points, window, (0,) * len(extent), False, False, None)
 
 
-def normalize_frame(shape: Unchecked) -> Shape:
+def normalize_frame(shape: object) -> Shape:
     """Check the extents of a frame."""
     extent = normalize_shape("shape", shape)
     if not 1 <= len(extent) <= MAX_AXES:
@@ -132,7 +133,7 @@ def normalize_frame(shape: Unchecked) -> Shape:
 
 
 def normalize_random(
-    image: ArrayInfo, axis: Unchecked, batch_dims: Unchecked, count: int, name: str = "X"
+    image: ArrayInfo, axis: object, batch_dims: object, count: int, name: str = "X"
 ) -> tuple[Shape, int]:
     """Give batch shape and number of deformed axes of the random grid for an image."""
     _check_image(name, image)
@@ -144,7 +145,7 @@ def normalize_random(
     return batch, len(_image_axes(name, image, chosen, batch))
 
 
-def normalize_points(points: Unchecked, ndim: Unchecked) -> Shape:
+def normalize_points(points: object, ndim: object) -> Shape:
     """Bring the numbers of control points into one form: one per deformed axis."""
     if ndim is not None:
         ndim = as_index("ndim", ndim, "a positive number of deformed axes")
@@ -165,7 +166,7 @@ def normalize_points(points: Unchecked, ndim: Unchecked) -> Shape:
     return counts
 
 
-def normalize_sigma(sigma: Unchecked, ndim: int) -> tuple[float, ...]:
+def normalize_sigma(sigma: object, ndim: int) -> tuple[float, ...]:
     """Bring the standard deviations into one form: one per deformed axis, in voxels."""
     accepted = f"a finite number of voxels that is not negative, or {ndim} of them"
     values = as_numbers("sigma", sigma, ndim, accepted)
@@ -174,7 +175,7 @@ def normalize_sigma(sigma: Unchecked, ndim: int) -> tuple[float, ...]:
     return values
 
 
-def normalize_layer_axis(axis: Unchecked, ndim: Unchecked) -> Shape | None:
+def normalize_layer_axis(axis: object, ndim: object) -> Shape | None:
     """Bring the axes that a layer deforms into one form: counted from the end, for tensors of any rank."""
     if ndim is not None and not 1 <= as_index("ndim", ndim, "a number of deformed axes") <= MAX_AXES:
         reject_value("ndim", ndim, f"1 to {MAX_AXES} deformed axes")
@@ -195,7 +196,7 @@ def check_layer_rank(shape: Shape, ndim: int | None, axes: str) -> None:
         reject_value("tensors", f"shape {shape}", f"{ndim + 2} axes for ndim={ndim}: {axes}")
 
 
-def normalize_image_shapes(shape: Unchecked, count: int) -> list[Shape]:
+def normalize_image_shapes(shape: object, count: int) -> list[Shape]:
     """Bring the argument X_shape into one form: a shape per image."""
     if is_sequence(shape) and len(shape) > 0 and all(is_sequence(one) for one in shape):
         shapes = [normalize_shape("X_shape", one) for one in shape]
@@ -206,10 +207,10 @@ def normalize_image_shapes(shape: Unchecked, count: int) -> list[Shape]:
     return shapes
 
 
-def normalize_dtype(dtype: Unchecked) -> str:
+def normalize_dtype(dtype: object) -> str:
     """Give the name of a dtype of images."""
     try:
-        name = dtype if dtype in _dtypes.SUPPORTED else _dtypes.name_of(np.dtype(dtype))
+        name = dtype if dtype in _dtypes.SUPPORTED else _dtypes.name_of(np.dtype(cast("DTypeLike", dtype)))
     except TypeError:
         name = ""
     if name not in _dtypes.SUPPORTED:
@@ -242,7 +243,7 @@ def check_real(name: str, grid: ArrayInfo) -> None:
         raise TypeError(f"{name}: got dtype {grid.dtype}, expected real numbers")
 
 
-def normalize_shape(name: str, shape: Unchecked) -> Shape:
+def normalize_shape(name: str, shape: object) -> Shape:
     """Bring a shape into one form: a tuple of extents."""
     extents = as_indices(name, shape, "a tuple of extents")
     _check_extents(name, extents)
@@ -256,7 +257,7 @@ def _check_extents(name: str, extents: Shape) -> None:
         reject_value(name, f"extents {extents}", f"extents of at most {_LONGEST_AXIS}")
 
 
-def axes_of_images(axis: Unchecked, count: int) -> list[Shape | None]:
+def axes_of_images(axis: object, count: int) -> list[Shape | None]:
     """Give one tuple of axes per image, or None for all; still with negative axes."""
     accepted = "None, an axis, a sequence of axes, or one such sequence per image"
     if axis is None:
@@ -334,7 +335,7 @@ def _grid_points(displacement: ArrayInfo, batch: Shape, extent: Shape) -> Shape:
     return grid[1:]
 
 
-def _normalize_crop(crop: Unchecked, extent: Shape) -> Window:
+def _normalize_crop(crop: object, extent: Shape) -> Window:
     if crop is None:
         return Window((0,) * len(extent), extent)
     accepted = f"{len(extent)} slices, one per deformed axis"
@@ -360,7 +361,7 @@ def _normalize_crop(crop: Unchecked, extent: Shape) -> Window:
     return Window(tuple(starts), tuple(lengths))
 
 
-def _per_image(name: str, value: Unchecked, count: int) -> list[Unchecked]:
+def _per_image(name: str, value: object, count: int) -> list[object]:
     if is_sequence(value) and getattr(value, "ndim", 1) == 1:
         if len(value) != count:
             reject_value(name, f"{len(value)} values", f"one, or one for each of {count} images")
@@ -368,7 +369,7 @@ def _per_image(name: str, value: Unchecked, count: int) -> list[Unchecked]:
     return [value] * count
 
 
-def _normalize_order(order: Unchecked) -> int:
+def _normalize_order(order: object) -> int:
     accepted = f"an integer from 0 to {MAX_ORDER}"
     number = as_index("order", order, accepted)
     if not 0 <= number <= MAX_ORDER:
@@ -376,7 +377,7 @@ def _normalize_order(order: Unchecked) -> int:
     return number
 
 
-def _normalize_mode(mode: Unchecked) -> Mode:
+def _normalize_mode(mode: object) -> Mode:
     accepted = "one of " + ", ".join(map(repr, MODES))
     if not isinstance(mode, str):
         reject_type("mode", mode, accepted)
@@ -385,7 +386,7 @@ def _normalize_mode(mode: Unchecked) -> Mode:
     return MODES[mode]
 
 
-def _normalize_cval(cval: Unchecked, dtype: str) -> int | float | tuple[float, float]:
+def _normalize_cval(cval: object, dtype: str) -> int | float | tuple[float, float]:
     """Give a number of the image's kind; NaN and zero are made canonical, so that equal calls have equal keys."""
     limits = _dtypes.integer_limits(dtype)
     if isinstance(cval, (bool, np.bool_)):

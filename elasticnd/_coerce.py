@@ -6,40 +6,41 @@ import math
 import operator
 import sys
 from collections.abc import Callable, Sequence
+from typing import SupportsFloat, SupportsIndex, TypeGuard, cast
 
 import numpy as np
 
 from ._errors import describe, reject_type, reject_value
-from ._types import Array, Unchecked
+from ._types import Array
 
 
-def is_sequence(value: Unchecked) -> bool:
+def is_sequence(value: object) -> TypeGuard[Sequence[object]]:
     """Tell whether a value is a list of things: not a text, not an array without axes."""
     if isinstance(value, np.ndarray):
         return value.ndim > 0
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
 
 
-def as_index(name: str, value: Unchecked, accepted: str) -> int:
+def as_index(name: str, value: object, accepted: str) -> int:
     """Take a whole number; an array without axes holds one."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if isinstance(value, (bool, np.bool_)):
         reject_type(name, value, accepted)
     try:
-        return operator.index(value)
+        return operator.index(cast("SupportsIndex", value))
     except (TypeError, ValueError, RuntimeError):
         reject_type(name, value, accepted)
 
 
-def as_indices(name: str, values: Unchecked, accepted: str) -> tuple[int, ...]:
+def as_indices(name: str, values: object, accepted: str) -> tuple[int, ...]:
     """Take a sequence of whole numbers."""
     if not is_sequence(values):
         reject_type(name, values, accepted)
     return tuple(as_index(name, value, accepted) for value in values)
 
 
-def as_number(name: str, value: Unchecked, accepted: str) -> float:
+def as_number(name: str, value: object, accepted: str) -> float:
     """Take a finite real number."""
     number = as_real(name, value, accepted)
     if not math.isfinite(number):
@@ -47,7 +48,7 @@ def as_number(name: str, value: Unchecked, accepted: str) -> float:
     return number
 
 
-def as_real(name: str, value: Unchecked, accepted: str) -> float:
+def as_real(name: str, value: object, accepted: str) -> float:
     """Take a real number, infinite ones and NaN too."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
@@ -56,14 +57,14 @@ def as_real(name: str, value: Unchecked, accepted: str) -> float:
         reject_type(name, value, accepted)
     check_constant(name, value)
     try:
-        return float(value)
+        return float(cast("SupportsFloat", value))
     except (TypeError, ValueError, RuntimeError):  # PyTorch raises the last one for several numbers
         reject_type(name, value, accepted)
     except OverflowError:
         reject_value(name, describe(value), accepted)
 
 
-def check_constant(name: str, value: Unchecked) -> None:
+def check_constant(name: str, value: object) -> None:
     """Check that no framework differentiates with respect to a value: a number made of it has no derivative."""
     if isinstance(value, (int, float)):
         return
@@ -95,7 +96,7 @@ def _is_on_tape(tensor: Array) -> bool:
 
 
 # By the module of a value's type.
-_DIFFERENTIATED: dict[str, Callable[[Unchecked], bool]] = {
+_DIFFERENTIATED: dict[str, Callable[[object], bool]] = {
     "torch": _requires_grad,
     "jax": _is_tracer,
     "jaxlib": _is_tracer,
@@ -103,7 +104,7 @@ _DIFFERENTIATED: dict[str, Callable[[Unchecked], bool]] = {
 }
 
 
-def as_numbers(name: str, value: Unchecked, count: int, accepted: str) -> tuple[float, ...]:
+def as_numbers(name: str, value: object, count: int, accepted: str) -> tuple[float, ...]:
     """Take `count` finite numbers, or one that stands for all."""
     if not is_sequence(value):
         return (as_number(name, value, accepted),) * count

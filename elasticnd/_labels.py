@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ._errors import describe, reject_value
-from ._types import Array, Unchecked
+from ._types import Array, Axes
 
 Labelled = Any  # a DataArray
 
@@ -40,7 +40,7 @@ def check_alike(names: Sequence[str], arrays: Sequence[Array]) -> None:
             reject_value(name, describe(array), f"an array of the same library as {names[0]}, {describe(arrays[0])}")
 
 
-def axis_numbers(images: Sequence[Array], axis: Unchecked) -> Unchecked:
+def axis_numbers(images: Sequence[Array], axis: Axes | None) -> Axes | None:
     """Replace the names of dimensions by their numbers: in one sequence for all images, or in one for each."""
     if not isinstance(axis, (str, list, tuple)) or not is_labelled(images[0]):
         return axis
@@ -54,7 +54,7 @@ def axis_numbers(images: Sequence[Array], axis: Unchecked) -> Unchecked:
     return own[0] if len(own) == 1 else own
 
 
-def _numbers(image: Array, axis: Unchecked) -> Unchecked:
+def _numbers(image: Array, axis: Axes) -> Any:
     if not isinstance(axis, (list, tuple)):
         return axis
     for name in axis:

@@ -14,42 +14,41 @@ from ._spec import DeformSpec, EvaluationSpec, ImageSpec, Options, Window
 
 def text_of_options(options: Options) -> str:
     """Write the options of one image."""
-    crop, rotate = options.crop, options.rotate
-    if crop is not None:
-        crop = [[part.start, part.stop, part.step] for part in crop]
+    rotate = options.rotate
     if isinstance(rotate, Mapping):
         rotate = {"planes": [[list(plane), float(degrees)] for plane, degrees in rotate.items()]}
     elif hasattr(rotate, "as_matrix"):
         rotate = rotate.as_matrix()
-    fields = options._replace(crop=crop, rotate=rotate)._asdict()
+    crop = None if options.crop is None else [[part.start, part.stop, part.step] for part in options.crop]
+    fields = options._asdict() | {"crop": crop, "rotate": rotate}
     return json.dumps(fields, default=lambda value: value.tolist())
 
 
 @lru_cache(maxsize=256)
 def options_from_text(text: str) -> Options:
-    """Undo `text_of_options`."""
-    options = Options(**json.loads(text))
-    if options.crop is not None:
-        options = options._replace(crop=tuple(slice(*part) for part in options.crop))
-    axis, frame = (None if value is None else tuple(value) for value in (options.axis, options.frame))
-    rotate = options.rotate
-    if isinstance(rotate, dict):
-        rotate = {tuple(plane): degrees for plane, degrees in rotate["planes"]}
-    return options._replace(axis=axis, frame=frame, rotate=rotate)
+    """Return the options of which `text_of_options` made a text."""
+    fields = json.loads(text)
+    if fields["crop"] is not None:
+        fields["crop"] = tuple(slice(*part) for part in fields["crop"])
+    for name in ("axis", "frame"):
+        fields[name] = None if fields[name] is None else tuple(fields[name])
+    if isinstance(fields["rotate"], dict):
+        fields["rotate"] = {tuple(plane): degrees for plane, degrees in fields["rotate"]["planes"]}
+    return Options(**fields)
 
 
 def text_of_spec(spec: DeformSpec | EvaluationSpec) -> str:
     """Write a specification."""
-    return json.dumps({"spec" if isinstance(spec, DeformSpec) else "points_spec": dataclasses.asdict(spec)})
+    return json.dumps({"spec" if isinstance(spec, DeformSpec) else "evaluation_spec": dataclasses.asdict(spec)})
 
 
 @lru_cache(maxsize=256)
 def spec_from_text(text: str) -> DeformSpec | EvaluationSpec | None:
-    """Undo `text_of_spec`; None for the text of options."""
-    held = json.loads(text)
-    if "points_spec" in held:
-        return EvaluationSpec(**_with_tuples(held["points_spec"]))
-    fields = held.get("spec")
+    """Return the specification of which `text_of_spec` made a text; None for the text of options."""
+    document = json.loads(text)
+    if "evaluation_spec" in document:
+        return EvaluationSpec(**_with_tuples(document["evaluation_spec"]))
+    fields = document.get("spec")
     if fields is None:
         return None
     images = [image | {"mode": Mode(image["mode"])} for image in map(_with_tuples, fields["images"])]

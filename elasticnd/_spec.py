@@ -6,15 +6,14 @@ keys.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from . import _dtypes
 from ._modes import Mode
-from ._types import Unchecked
-
-_LONGEST_AXIS = 2**48  # leaves room for all arithmetic on positions and offsets
+from ._types import Axes
 
 Shape = tuple[int, ...]
 Matrix = tuple[tuple[float, ...], ...]
@@ -23,14 +22,14 @@ Matrix = tuple[tuple[float, ...], ...]
 class Options(NamedTuple):
     """What a call says besides its arrays, as the caller has said it."""
 
-    order: Unchecked = 3
-    mode: Unchecked = "constant"
-    cval: Unchecked = 0.0
-    crop: Unchecked = None
-    prefilter: Unchecked = True
-    axis: Unchecked = None
-    rotate: Unchecked = None
-    zoom: Unchecked = None
+    order: object = 3
+    mode: object = "constant"
+    cval: object = 0.0
+    crop: Sequence[slice] | None = None
+    prefilter: object = True
+    axis: Axes | None = None
+    rotate: object = None
+    zoom: object = None
     # The extents that the deformed axes must have; affine map, rotation and zoom then act about this frame. None: they
     # have any, and the maps act about the patch.
     frame: Shape | None = None
@@ -40,7 +39,7 @@ class Options(NamedTuple):
         if self.crop is None:
             return shape
         extents = list(shape)
-        axes = self.axis or range(len(shape) - len(self.crop), len(shape))
+        axes = cast("Sequence[int]", self.axis) or range(len(shape) - len(self.crop), len(shape))
         for axis, part in zip(axes, self.crop, strict=True):
             start, stop, _ = part.indices(extents[axis])
             extents[axis] = max(0, stop - start)
@@ -118,7 +117,7 @@ class DeformSpec:
         fields = (self.images, self.batch, self.extent, self.grid_shape, self.window, self.origin, self.roi)
         return hash((*fields, self.inverse_rotation_zoom))  # else random rotations would all have one
 
-    def __getstate__(self) -> dict[str, Unchecked]:
+    def __getstate__(self) -> dict[str, object]:
         """Leave the hash out, which another process would not find the same."""
         return {name: value for name, value in self.__dict__.items() if name != "_hash"}
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Array: TypeAlias = Any  # of any framework; no type is common to all
 ArrayNamespace: TypeAlias = Any  # the operations of a library, by the array API standard
 FrameworkDType: TypeAlias = Any  # a dtype of any framework
-Unchecked: TypeAlias = Any  # what a caller has passed, before it is checked
+Unchecked: TypeAlias = Any  # what a caller has passed to a bridge, before it is checked
 DType: TypeAlias = np.dtype[Any]
 NumpyArray: TypeAlias = NDArray[Any]
 Floats: TypeAlias = NDArray[np.float64]

@@ -7,7 +7,7 @@ import os
 import sys
 import zipfile
 from collections.abc import Sequence
-from typing import cast
+from typing import TypeAlias, cast
 
 import numpy as np
 
@@ -18,10 +18,13 @@ from ._errors import describe, reject_type, reject_value
 from ._floating_point import in_default_state
 from ._positions import Positions, determinant
 from ._routes import bridge_of
-from ._types import Array, Axes, Images, Numbers, NumpyArray, Rotation, Seed, Unchecked, Zoom
+from ._types import Array, Axes, Images, Numbers, NumpyArray, Rotation, Seed, Zoom
 
 _FORMAT = "elasticnd deformation"
 _VERSION = 1
+
+# Frame, rotation, zoom and world matrix.
+_Constants: TypeAlias = tuple[_spec.Shape | None, object, object, _spec.Matrix | None]
 
 
 class Deformation:
@@ -89,8 +92,8 @@ class Deformation:
     _displacement: Array
     _affine: Array | None
     _frame: _spec.Shape | None  # None: that of any image, and the affine map acts about the patch that is computed
-    _rotate: Unchecked  # a matrix, once it is checked
-    _zoom: Unchecked  # factors, once they are checked
+    _rotate: object  # a matrix, once it is checked
+    _zoom: object  # factors, once they are checked
     _world: _spec.Matrix | None = None
 
     @in_default_state
@@ -121,7 +124,7 @@ class Deformation:
         _register_with_jax()
 
     def _set(
-        self, displacement: Array, affine: Array | None, frame: _spec.Shape | None, rotate: Unchecked, zoom: Unchecked
+        self, displacement: Array, affine: Array | None, frame: _spec.Shape | None, rotate: object, zoom: object
     ) -> None:
         set_once = object.__setattr__
         set_once(self, "_displacement", displacement)
@@ -131,7 +134,7 @@ class Deformation:
         set_once(self, "_zoom", zoom)
 
     @classmethod
-    def _of(cls, arrays: tuple[Array, Array | None], constants: tuple[Unchecked, ...]) -> Deformation:
+    def _of(cls, arrays: tuple[Array, Array | None], constants: _Constants) -> Deformation:
         """Make one of checked parts, or of what stands for its arrays while a framework traces a program."""
         made = object.__new__(cls)
         frame, rotate, zoom, world = constants
@@ -140,11 +143,11 @@ class Deformation:
         _register_with_jax()
         return made
 
-    def _parts(self) -> tuple[tuple[Array, Array | None], tuple[Unchecked, ...]]:
+    def _parts(self) -> tuple[tuple[Array, Array | None], _Constants]:
         """Return arrays and constants, of which `_of` makes an equal deformation."""
         return (self._displacement, self._affine), (self._frame, self._rotate, self._zoom, self._world)
 
-    def __setattr__(self, name: str, value: Unchecked) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{name}: a Deformation cannot be changed; make another one")
 
     def __delattr__(self, name: str) -> None:
@@ -621,7 +624,7 @@ class Deformation:
         return cls(held.pop("displacement"), held.pop("shape").tolist(), **held)
 
 
-def about_patch(displacement: Array, affine: Array | None, rotate: Unchecked, zoom: Unchecked) -> Deformation:
+def about_patch(displacement: Array, affine: Array | None, rotate: object, zoom: object) -> Deformation:
     """Return a deformation as `deform_grid` has it, for `apply` alone: of any frame, its affine map about the patch.
 
     Nothing is checked before it is applied, and nothing is copied.
@@ -648,12 +651,12 @@ def _register_with_jax() -> None:
     )
 
 
-def _bridge_of_small(argument: str, value: Unchecked) -> Bridge:
+def _bridge_of_small(argument: str, value: object) -> Bridge:
     """Return the bridge of a small array; nested lists are NumPy's."""
     return eager if isinstance(value, (list, tuple)) else bridge_of(argument, value)
 
 
-def _kept(bridge: Bridge, argument: str, value: Unchecked, like: Array) -> Array:
+def _kept(bridge: Bridge, argument: str, value: object, like: Array) -> Array:
     """Return a small array as a deformation keeps it: a read-only copy, if it is NumPy's."""
     array = bridge.small_array(argument, value, like)
     if not isinstance(array, np.ndarray):
