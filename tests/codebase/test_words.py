@@ -122,3 +122,9 @@ def test_folders_that_are_left_out_have_banned_words(folder):
 )
 def test_banned_words_are_found(text, suffix, found):
     assert set(banned(identifiers(text, suffix))) == found
+
+
+def test_glossary_has_every_word_once():
+    found = re.findall(r"^\| \*\*(.+?)\*\* \|", (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8"), re.M)
+    assert len(found) > 30
+    assert found == sorted(set(found), key=str.lower)
