@@ -88,11 +88,10 @@ def _is_tracer(array: Array) -> bool:
     return isinstance(array, sys.modules["jax"].core.Tracer)
 
 
-def _is_on_tape(tensor: Array) -> bool:
-    from tensorflow.python import pywrap_tfe  # noqa: PLC0415 - a private name: it has no public one
+def _is_watched(tensor: Array) -> bool:
+    from ._compat.tensorflow import is_differentiated  # noqa: PLC0415 - there is a tensor of it
 
-    read = tensor.read_value() if hasattr(tensor, "read_value") else tensor
-    return bool(pywrap_tfe.TFE_Py_TapeSetShouldRecordBackprop([read]))
+    return is_differentiated(tensor)
 
 
 # By the module of a value's type.
@@ -100,7 +99,7 @@ _DIFFERENTIATED: dict[str, Callable[[object], bool]] = {
     "torch": _requires_grad,
     "jax": _is_tracer,
     "jaxlib": _is_tracer,
-    "tensorflow": _is_on_tape,
+    "tensorflow": _is_watched,
 }
 
 

@@ -37,8 +37,8 @@ def settle_threads() -> None:
     global _settled  # noqa: PLW0603 - it is of the process
     if not _settled:
         _settled = True
-        worker = sys.modules.get("torch.utils.data._utils.worker")
-        if getattr(worker, "_worker_info", None) is not None:
+        loader = sys.modules.get("torch.utils.data")
+        if loader is not None and loader.get_worker_info() is not None:
             _core.set_num_threads(1)
 
 

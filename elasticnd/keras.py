@@ -10,6 +10,7 @@ import numpy as np
 
 from . import _check
 from ._api import deform_grid
+from ._compat.keras import keep_arguments
 from ._errors import reject_value
 from ._types import Array, Numbers
 
@@ -101,8 +102,7 @@ class ElasticDeform(keras.layers.Layer):
         self.seed = seed
         self.supports_jit = keras.backend.backend() != "tensorflow"
         self._random = keras.random.SeedGenerator(seed)
-        self._convert_input_args = False  # of several tensors each has its type
-        self._allow_non_tensor_positional_args = True
+        keep_arguments(self)
 
     def build(self, input_shape: Sequence[object]) -> None:
         """Make the weight of a displacement that is given."""

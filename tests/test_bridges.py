@@ -25,7 +25,6 @@ HELPERS = {
     "operations",
     "tensorflow_names",
     "torch_calculus",
-    "torch_compat",
     "torch_operator",
     "torch_tensors",
 }

@@ -306,8 +306,9 @@ def test_refused_tensors():
 def test_variables_as_numbers(rng):
     image, grid = tf.constant(rng.random((7, 6))), tf.constant(rng.random((2, 3, 3)))
     angle = tf.Variable(1.0)
-    with tf.GradientTape(), pytest.raises(ValueError, match=r"rotate: got .*differentiated or traced"):
-        elasticnd.deform_grid(image, grid, rotate=angle)
+    for watching in (tf.GradientTape(), tf.autodiff.ForwardAccumulator(angle, tf.constant(1.0))):
+        with watching, pytest.raises(ValueError, match=r"rotate: got .*differentiated or traced"):
+            elasticnd.deform_grid(image, grid, rotate=angle)
     np.testing.assert_array_equal(
         elasticnd.deform_grid(image, grid, rotate=angle), elasticnd.deform_grid(image, grid, rotate=1.0)
     )

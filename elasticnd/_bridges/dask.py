@@ -15,6 +15,7 @@ from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
 from .. import _dtypes
+from .._compat import dask as compat
 from .._dtypes import name_of
 from .._errors import reject_type, reject_value
 from .._spec import ArrayInfo, DeformSpec, Shape
@@ -26,7 +27,6 @@ Lazy = Any  # a dask array
 Graph = dict[Any, Any]
 
 _SUMMANDS = 16  # gradients of the control grid that one task adds
-_GETTERS = (da.core.getter, da.core.getter_nofancy, da.core.getter_inline)
 
 is_deferred = contract.is_deferred
 deferred = contract.deferred
@@ -47,8 +47,9 @@ def engine_name(array: Lazy) -> tuple[str, str]:
 
 def check(argument: str, image: Lazy, first: Lazy) -> None:
     """Refuse blocks that are not of NumPy, or whose extents nobody knows."""
-    if not isinstance(image._meta, np.ndarray) or isinstance(image._meta, np.ma.MaskedArray):
-        reject_type(argument, image, f"one of NumPy arrays without a mask, not of {type(image._meta).__name__}")
+    meta = compat.meta_of(image)
+    if not isinstance(meta, np.ndarray) or isinstance(meta, np.ma.MaskedArray):
+        reject_type(argument, image, f"one of NumPy arrays without a mask, not of {type(meta).__name__}")
     if any(math.isnan(extent) for extent in image.shape):
         reject_value(argument, f"shape {image.shape}", "an array whose shape is known: call compute_chunk_sizes()")
 
@@ -107,14 +108,7 @@ def _stored(image: Lazy) -> str | None:
     Then each block reads its own part of it. Whole chunks, read once for all blocks around, would wait in memory for
     the last of these: of a large image, for a long time.
     """
-    original = f"original-{image.name}"
-    layers = image.dask.layers
-    if original not in layers or image.dask.dependencies.get(image.name) != {original}:
-        return None
-    task: Any = getattr(layers[image.name], "task", None)
-    if task is None or task.func not in _GETTERS or task.kwargs.get("lock"):
-        return None
-    return original
+    return compat.stored_array_key(image)
 
 
 def _with_layer(name: str, graph: Graph, sources: Sequence[Lazy]) -> HighLevelGraph:

@@ -23,23 +23,14 @@ from jax import lax
 from .. import _affine, _core, _dtypes
 from .._autodiff import compute, operators, rules
 from .._autodiff.operators import Operands, Operator, TransformArrays, flatten, unflatten
+from .._compat import jax as compat
+from .._compat.jax import ad, batching, mlir
 from .._engines import generic
 from .._engines.kernels import external_stream
 from .._errors import reject_type, reject_value
 from .._spec import ArrayInfo, DeformSpec, EvaluationSpec, Shape
 from .._types import FrameworkDType, NumpyArray, Seed, Unchecked
 from . import contract, eager
-
-try:
-    from jax.extend.core import Primitive
-    from jax.interpreters import ad, batching, mlir
-except ImportError:  # pragma: no cover - an older or newer JAX
-    Primitive = None
-
-try:
-    from jax.experimental.buffer_callback import buffer_callback
-except ImportError:  # pragma: no cover - an older or newer JAX
-    buffer_callback = None
 
 Array = Any
 
@@ -229,7 +220,7 @@ def _apply(operator: Operator, operands: Operands) -> Sequence[Array]:
         operator, flat = _with_own_affine(operator, spec, flat)
     if _primitive is None:
         return _call(operator, flat)
-    return _primitive.bind(*_equally_varying(flat), operator=operator)
+    return _primitive.bind(*compat.vary_alike(flat), operator=operator)
 
 
 def _results(operator: Operator, flat: Sequence[Array]) -> list[tuple[Shape, Any]]:
@@ -269,8 +260,7 @@ def _are_at_hand(flat: Sequence[Array]) -> bool:
     arrays = [array for array in flat if not isinstance(array, np.ndarray)]
     if any(isinstance(array, jax.core.Tracer) or not isinstance(array.sharding, _OneDevice) for array in arrays):
         return False
-    mesh = getattr(jax.sharding, "get_abstract_mesh", None)  # which an older JAX lacks
-    if mesh is not None and not mesh().empty:  # results go to its devices
+    if compat.is_in_mesh():
         return False
     # New arrays have no more than 32 bits then, but results shall have the types of arrays that are there.
     if not jax.config.jax_enable_x64 and any(array.dtype.itemsize == 8 for array in flat):
@@ -360,11 +350,7 @@ _sample_once.defvjp(_sample_forward, _sample_backward)
 
 
 def _abstract(*flat: Any, operator: Operator) -> list[Any]:
-    base = flat[0]  # which knows over which axes of a mesh it varies
-    return [
-        base.update(shape=shape, dtype=dtype, weak_type=False, sharding=base.sharding.update(spec=(None,) * len(shape)))
-        for shape, dtype in _results(operator, flat)
-    ]
+    return [compat.result_type(flat[0], shape, dtype) for shape, dtype in _results(operator, flat)]
 
 
 def _push(
@@ -377,7 +363,7 @@ def _push(
         pushed = rules.jvp(_OPS, operator, operands, unflatten(operator, changes))
     else:
         pushed = [None] * len(outputs)
-    zeros = (ad.Zero(output.aval.to_tangent_aval()) for output in outputs)
+    zeros = map(compat.zero_tangent, outputs)
     return outputs, [zero if result is None else result for zero, result in zip(zeros, pushed, strict=True)]
 
 
@@ -446,7 +432,7 @@ def _lower_on_gpu(context: Any, *flat: Any, operator: Operator) -> Any:
 @lru_cache(maxsize=1)
 def _has_cupy() -> bool:
     """Tell whether the CUDA kernels can run; without CuPy, operations of JAX do the same on the device."""
-    return buffer_callback is not None and importlib.util.find_spec("cupy") is not None
+    return compat.HAS_BUFFER_CALLBACKS and importlib.util.find_spec("cupy") is not None
 
 
 def _call_on_buffers(operator: Operator, *flat: Array) -> list[Array]:
@@ -454,7 +440,7 @@ def _call_on_buffers(operator: Operator, *flat: Array) -> list[Array]:
     results = _results(operator, flat)
     kinds = [jax.ShapeDtypeStruct(shape, _bits(dtype)) for shape, dtype in results]
     arrays = [_as_type(array, _bits(array.dtype)) for array in flat]
-    outputs = buffer_callback(partial(_run_on_buffers, operator), kinds)(*arrays)
+    outputs = compat.buffer_callback(partial(_run_on_buffers, operator), kinds)(*arrays)
     return [_as_type(output, dtype) for output, (_, dtype) in zip(outputs, results, strict=True)]
 
 
@@ -537,7 +523,7 @@ def _along_one(function: Any, tangent: TransformArrays, *here: Array) -> Array:
 
 
 def _make_primitive() -> Any:
-    primitive = Primitive("elasticnd")
+    primitive = compat.Primitive("elasticnd")
     primitive.multiple_results = True
     primitive.def_impl(_evaluate)
     primitive.def_abstract_eval(_abstract)
@@ -550,7 +536,7 @@ def _make_primitive() -> Any:
     return primitive
 
 
-_primitive: Any = None if Primitive is None else _make_primitive()
+_primitive: Any = _make_primitive() if compat.HAS_PRIMITIVES else None
 
 
 # ---- many devices ----------------------------------------------------------------------------------------------------
@@ -567,30 +553,6 @@ def _with_own_affine(operator: Operator, spec: DeformSpec, flat: list[Array]) ->
     wider = operands._replace(transform=own(operands.transform), tangents=pairs)
     operator = operator._replace(call=spec.with_batched_affine())
     return operator, flatten(operator, wider)
-
-
-def _equally_varying(flat: Sequence[Array]) -> Sequence[Array]:
-    """Inside of `jax.shard_map`, let all operands vary over the axes of the mesh that one of them varies over."""
-    if not hasattr(jax, "typeof"):
-        return flat
-    axes = [_varying_axes(jax.typeof(array)) for array in flat]
-    every = frozenset().union(*axes)
-    if not every:
-        return flat
-    return [
-        _vary(array, tuple(sorted(every - own))) if every - own else array
-        for array, own in zip(flat, axes, strict=True)
-    ]
-
-
-def _varying_axes(aval: Any) -> frozenset[str]:
-    if hasattr(aval, "manual_axis_type"):  # since JAX 0.10
-        return frozenset(aval.manual_axis_type.varying)
-    return getattr(aval, "vma", frozenset())
-
-
-def _vary(array: Array, axes: tuple[str, ...]) -> Array:
-    return lax.pcast(array, axes, to="varying") if hasattr(lax, "pcast") else lax.pvary(array, axes)
 
 
 def _partition(operator: Operator, context: Any) -> dict[str, Any] | None:

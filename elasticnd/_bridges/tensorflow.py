@@ -15,6 +15,7 @@ import tensorflow as tf
 from .. import _affine, _check
 from .._autodiff import compute, operators, rules
 from .._autodiff.operators import Operands, Operator, TransformArrays, flatten, unflatten
+from .._compat import tensorflow as compat
 from .._config import forced_engine
 from .._engines.kernels import import_cupy
 from .._errors import reject_type, reject_value
@@ -50,20 +51,7 @@ def _by_operations(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def _is_plain() -> bool:
     """Tell whether operations of TensorFlow are to compute."""
-    return forced_engine() == "generic" or _is_compiled_by_xla()
-
-
-def _is_compiled_by_xla() -> bool:
-    """Tell whether a function is being traced for XLA. TensorFlow marks its graph, or one around it."""
-    graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
-    while graph is not None:
-        context = graph._get_control_flow_context()
-        while context is not None:
-            if context.IsXLAContext():
-                return True
-            context = context.outer_context
-        graph = getattr(graph, "outer_graph", None)
-    return False
+    return forced_engine() == "generic" or compat.is_compiled_by_xla()
 
 
 def check(argument: str, image: Tensor, first: Tensor) -> None:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from .._autodiff import operators, rules
 from .._autodiff.operators import Operands, Operator, flatten, unflatten
+from .._compat import torch as compat
 from .._engines.generic.matrices import eliminated
-from . import torch_compat
 from .torch_tensors import operations_on
 
 
@@ -36,7 +36,7 @@ class FrameworkOps:
     @staticmethod
     def inverse(matrices: Tensor) -> Tensor:
         """Invert matrices, without a look at the values, for which devices would have to be waited for."""
-        if torch.jit.is_tracing() or torch_compat.is_recorded_before_dispatch():
+        if torch.jit.is_tracing() or compat.is_recorded_before_dispatch():
             # These recorders lose results that autograd keeps for derivatives, as it does for those of PyTorch.
             recorded: Tensor = eliminated(operations_on(matrices), matrices)
             return recorded

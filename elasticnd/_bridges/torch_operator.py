@@ -20,9 +20,10 @@ from torch.autograd import forward_ad
 from .. import _affine, _check
 from .._autodiff import operators, rules
 from .._autodiff.operators import Operands, Operator, flatten, unflatten
+from .._compat import torch as compat
 from .._serialize import options_from_text, spec_from_text, text_of_options, text_of_spec
 from .._spec import ArrayInfo, DeformSpec, EvaluationSpec, Options, Shape
-from . import operations, torch_compat
+from . import operations
 from . import torch_tensors as tensors_of
 from .torch_calculus import FrameworkOps, pulled, pushed, remember
 
@@ -85,7 +86,7 @@ def _parsed(program: str) -> Operator:
 def _operator_of(program: str, image_shape: Sequence[int], flat: Sequence[Tensor]) -> Operator:
     operator = _parsed(program)
     if operator.takes_image:
-        image_shape = torch_compat.shape_of(unflatten(operator, flat).image)
+        image_shape = compat.shape_of(unflatten(operator, flat).image)
     return operator._replace(call=operator.call._replace(image_shape=tuple(image_shape)))
 
 
@@ -105,16 +106,16 @@ def _check_recorder() -> None:
     """Check that nothing runs inside of a recorder that would lose values there without a word."""
     if torch.compiler.is_dynamo_compiling():  # it has refused by itself what it cannot record
         return
-    is_early = torch_compat.is_recorded_before_dispatch()
-    if torch_compat.is_in_func_transform():
+    is_early = compat.is_recorded_before_dispatch()
+    if compat.is_in_func_transform():
         if torch.jit.is_tracing():
             _refuse("torch.jit.trace", "the transforms of torch.func: use torch.compile or make_fx")
-        if is_early and not torch_compat.is_exported():
+        if is_early and not compat.is_exported():
             _refuse("make_fx(pre_dispatch=True)", "the transforms of torch.func: use make_fx without pre_dispatch")
-    if (torch.jit.is_tracing() or is_early) and torch_compat.are_saved_tensors_replaced():
+    if (torch.jit.is_tracing() or is_early) and compat.are_saved_tensors_replaced():
         recorder = "torch.jit.trace" if torch.jit.is_tracing() else "make_fx(pre_dispatch=True) or torch.export"
         _refuse(recorder, "torch.utils.checkpoint, or other hooks of saved tensors: leave them out")
-    if torch_compat.is_recorder_nested():
+    if compat.is_recorder_nested():
         _refuse("a recorder", "torch.func.linearize, or make_fx inside of it: use torch.func.jvp")
 
 
@@ -144,7 +145,7 @@ def deferred(images: Sequence[Tensor], displacement: Any, affine: Any, options: 
     if tensors_of.is_foreign(images[0]):
         return _deformed_between_programs(images, displacement, affine, options)
     displacement, affine = _small_arrays(images[0], displacement, affine)
-    axes = 0 if affine is None else operator_module.index(torch_compat.shape_of(affine)[-1]) - 1
+    axes = 0 if affine is None else operator_module.index(compat.shape_of(affine)[-1]) - 1
     transform = (displacement,) if affine is None else (displacement, affine[..., :axes, :])
     constant = [_specialised(option) for option in options]
     results = []
@@ -225,15 +226,15 @@ def _without_values(tensors: Sequence[Tensor], image_shape: Sequence[int], progr
     return results + [array.new_empty(array.shape) for array in operands.transform if operator.wants_transform]
 
 
-class _Differentiable(torch_compat.SingleLevelFunction):
+class _Differentiable(compat.SingleLevelFunction):
     """The operator at one level of transforms: what is below autograd goes on through the dispatcher."""
 
     @staticmethod
     def forward(ctx: Any, keys: Any, image_shape: Sequence[int], program: str, *tensors: Tensor) -> tuple[Tensor, ...]:
         remember(ctx, _operator_of(program, image_shape, tensors), tensors)
         # Functions turn derivatives off, but other levels may want theirs.
-        with torch.enable_grad(), torch_compat.set_forward_mode_enabled(True), torch_compat.AutoDispatchBelowAutograd():
-            results = OPERATOR.redispatch(keys & torch_compat.AFTER_AUTOGRAD, list(tensors), image_shape, program)
+        with torch.enable_grad(), compat.set_forward_mode_enabled(True), compat.AutoDispatchBelowAutograd():
+            results = OPERATOR.redispatch(keys & compat.AFTER_AUTOGRAD, list(tensors), image_shape, program)
         return tuple(results)
 
     @staticmethod
@@ -243,13 +244,13 @@ class _Differentiable(torch_compat.SingleLevelFunction):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Any:
-        with torch_compat.set_forward_mode_enabled(True):  # for the levels below, as in `forward`
+        with compat.set_forward_mode_enabled(True):  # for the levels below, as in `forward`
             primals = [forward_ad.unpack_dual(tensor, level=0).primal for tensor in ctx.saved_tensors]
             return pushed(_OPS, ctx.operator, primals, tangents[3:])
 
 
 def _differentiably(keys: Any, tensors: Sequence[Tensor], image_shape: Sequence[int], program: str) -> list[Tensor]:
-    with torch_compat.allow_single_level_functions():
+    with compat.allow_single_level_functions():
         return list(_Differentiable.apply(keys, image_shape, program, *tensors))
 
 
@@ -262,7 +263,7 @@ def _mapped(
     operator = operator._replace(call=operator.call.spec_of(unflatten(operator, items)))
     first = [tensor if dim is None else tensor.movedim(dim, 0) for tensor, dim in zip(tensors, dims, strict=True)]
     mapped = unflatten(operator, [dim is not None for dim in dims])
-    size = int(next(torch_compat.shape_of(one)[0] for one, dim in zip(first, dims, strict=True) if dim is not None))
+    size = int(next(compat.shape_of(one)[0] for one, dim in zip(first, dims, strict=True) if dim is not None))
     results = rules.apply_mapped(_OPS, operator, size, unflatten(operator, first), mapped)
     return list(results), [0] * len(results)
 

@@ -16,15 +16,16 @@ from torch.nn import Parameter
 from .._autodiff import compute as compute_operator
 from .._autodiff import operators
 from .._autodiff.operators import Operator, unflatten
+from .._compat import torch as compat
 from .._engines.kernels import external_stream, import_cupy
 from .._errors import reject_type, reject_value
 from .._spec import ArrayInfo, DeformSpec, EvaluationSpec
-from . import eager, operations, torch_compat
+from . import eager, operations
 
 
 def info(tensor: Tensor) -> ArrayInfo:
     """Return shape and dtype. Extents that are symbols become numbers."""
-    shape = torch_compat.shape_of(tensor)
+    shape = compat.shape_of(tensor)
     try:
         return _info(shape, tensor.dtype)
     except TypeError:  # symbols have no hash
@@ -129,7 +130,7 @@ def unwrapped(tensor: Tensor) -> Tensor:
     """Return the tensor inside of a subclass that does not see the operators of the dispatcher."""
     if _is_basic(tensor) or _has_own_operators(type(tensor)):
         return tensor
-    with torch_compat.DisableTorchFunctionSubclass():
+    with compat.DisableTorchFunctionSubclass():
         inner: Tensor = tensor.as_subclass(Tensor)
     return inner
 
@@ -157,7 +158,7 @@ def needs_dispatcher(tensors: Sequence[Tensor]) -> bool:
 
     The type of a tensor alone does not tell: while a program is recorded, tensors may be ordinary ones.
     """
-    return torch_compat.is_observed() or not all(map(_holds_values, tensors))
+    return compat.is_observed() or not all(map(_holds_values, tensors))
 
 
 def _holds_values(tensor: Tensor) -> bool:
@@ -166,7 +167,7 @@ def _holds_values(tensor: Tensor) -> bool:
 
 def needs_derivatives(tensors: Sequence[Tensor]) -> bool:
     """Return whether derivatives may be asked for of what is computed from tensors."""
-    if torch_compat.is_in_forward_mode():
+    if compat.is_in_forward_mode():
         return True
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 

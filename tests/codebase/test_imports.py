@@ -28,7 +28,7 @@ LAYERS = (
     ("_spec",),
     ("_affine", "_geometry", "_coerce", "_labels"),
     ("_modes",),
-    ("_config", "_dtypes", "_errors", "_floating_point", "_types"),
+    ("_compat", "_config", "_dtypes", "_errors", "_floating_point", "_types"),
 )
 
 

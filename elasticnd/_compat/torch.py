@@ -1,4 +1,4 @@
-"""The private names of PyTorch that the package uses, all of them: `test_torch_compat.py` says which one broke."""
+"""The private names of PyTorch that the package uses, all of them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,28 @@
+"""The private names of dask that the package uses, all of them."""
+
+from __future__ import annotations
+
+import dask.array as da
+
+# What the tasks of `dask.array.from_array` call to read a part of a stored array.
+_GETTERS = (da.core.getter, da.core.getter_nofancy, da.core.getter_inline)
+
+
+def meta_of(array: da.Array) -> object:
+    """Return an empty array of the type that blocks have."""
+    return array._meta
+
+
+def stored_array_key(array: da.Array) -> str | None:
+    """Return the key of the stored array that `dask.array.from_array` made an array of, where any part can be read.
+
+    None if the array was made otherwise, or if reading needs a lock.
+    """
+    original = f"original-{array.name}"
+    layers = array.dask.layers
+    if original not in layers or array.dask.dependencies.get(array.name) != {original}:
+        return None
+    task = getattr(layers[array.name], "task", None)
+    if task is None or task.func not in _GETTERS or task.kwargs.get("lock"):
+        return None
+    return original

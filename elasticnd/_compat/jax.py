@@ -1,0 +1,66 @@
+"""The names of JAX that may change without notice, or that not every version has: all that the package uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax import lax
+
+try:  # what a primitive with rules of its own is made of
+    from jax.extend.core import Primitive
+    from jax.interpreters import ad, batching, mlir
+except ImportError:  # pragma: no cover - an older or newer JAX
+    Primitive = None
+
+try:
+    from jax.experimental.buffer_callback import buffer_callback
+except ImportError:  # pragma: no cover - an older or newer JAX
+    buffer_callback = None
+
+__all__ = ["Primitive", "ad", "batching", "buffer_callback", "mlir"]
+
+HAS_PRIMITIVES = Primitive is not None
+HAS_BUFFER_CALLBACKS = buffer_callback is not None
+
+
+def result_type(operand: Any, shape: tuple[int, ...], dtype: object) -> Any:
+    """Return the abstract value of a result that varies over the same axes of a mesh as an operand."""
+    sharding = operand.sharding.update(spec=(None,) * len(shape))
+    return operand.update(shape=shape, dtype=dtype, weak_type=False, sharding=sharding)
+
+
+def zero_tangent(output: Any) -> Any:
+    """Return the symbol for a tangent of an output that is zero."""
+    return ad.Zero(output.aval.to_tangent_aval())
+
+
+def is_in_mesh() -> bool:
+    """Return whether a mesh is set, on whose devices results will lie."""
+    mesh = getattr(jax.sharding, "get_abstract_mesh", None)
+    return mesh is not None and not mesh().empty
+
+
+def vary_alike(arrays: Sequence[jax.Array]) -> Sequence[jax.Array]:
+    """Inside of `jax.shard_map`, have all arrays vary over the axes of the mesh that one of them varies over."""
+    if not hasattr(jax, "typeof"):
+        return arrays
+    axes = [_varying_axes(jax.typeof(array)) for array in arrays]
+    every = frozenset().union(*axes)
+    if not every:
+        return arrays
+    return [
+        _vary(array, tuple(sorted(every - own))) if every - own else array
+        for array, own in zip(arrays, axes, strict=True)
+    ]
+
+
+def _varying_axes(aval: Any) -> frozenset[str]:
+    if hasattr(aval, "manual_axis_type"):  # since JAX 0.10
+        return frozenset(aval.manual_axis_type.varying)
+    return getattr(aval, "vma", frozenset())
+
+
+def _vary(array: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+    return lax.pcast(array, axes, to="varying") if hasattr(lax, "pcast") else lax.pvary(array, axes)
