@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ._coerce import as_number, as_numbers, check_constant, is_sequence
 from ._errors import describe, reject_type, reject_value
+from ._types import NumpyArray
 
 Floats = NDArray[np.float64]
 
@@ -110,8 +111,8 @@ def inverse_rotation_zoom(rotate: object, zoom: object, output: Sequence[int]) -
     return np.concatenate([inverse, (centre - inverse @ centre)[:, np.newaxis]], axis=1)
 
 
-def checked_affine(affine: object, n: int) -> Floats:
-    """Check the values of an affine matrix of known shape; give (..., n, n + 1) in float64."""
+def check_affine_values(affine: NumpyArray, n: int) -> None:
+    """Check the values of an affine matrix of known shape."""
     matrix = np.asarray(affine, dtype=np.float64)
     if not np.all(np.isfinite(matrix)):
         reject_value("affine", f"{describe(affine)} with NaN or infinite values", "finite values")
@@ -121,7 +122,6 @@ def checked_affine(affine: object, n: int) -> Floats:
             reject_value("affine", f"the last row {matrix[..., n, :].tolist()}", f"{last.tolist()} as the last row")
         matrix = matrix[..., :n, :]
     _check_invertible(matrix)
-    return matrix
 
 
 def _check_invertible(matrix: Floats) -> None:

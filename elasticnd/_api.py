@@ -8,7 +8,8 @@ from typing import NamedTuple, overload
 import numpy as np
 from numpy.typing import DTypeLike
 
-from . import _apply, _check, _labels, _spec
+from . import _apply, _check, _labels, _random, _spec
+from ._autodiff import calls
 from ._bridges import eager
 from ._errors import reject_type, reject_value
 from ._floating_point import in_default_state
@@ -237,7 +238,7 @@ def deform_random_grid(
     batch, n = _check.normalize_random(bridge.info(images[0]), axis, batch_dims, len(images))
     counts = _check.normalize_points(points, n)
     scale = _check.normalize_sigma(sigma, n)
-    displacement = bridge.random_normal((*batch, n, *counts), scale, images[0], rng)
+    displacement = _random.draw(bridge, batch, counts, scale, images[0], rng)
     if axis is None:  # which axes are batch axes is known here, and not left to the shape of the grid
         axis = [tuple(range(len(batch), len(bridge.info(image).shape))) for image in images]
     deformation = about_patch(displacement, affine, rotate, zoom)
@@ -288,7 +289,7 @@ def random_displacement(
     counts = _check.normalize_points(points, ndim)
     scale = _check.normalize_sigma(sigma, len(counts))
     batch = _check.normalize_shape("batch_shape", batch_shape)
-    return eager.random_normal((*batch, len(counts), *counts), scale, None, rng)
+    return _random.draw_with_numpy(batch, counts, scale, rng)
 
 
 @overload
@@ -350,7 +351,7 @@ def dense_displacement(displacement: Array, shape: Sequence[int], *, crop: Seque
     bridge = bridge_of("displacement", displacement)
     grid = bridge.small_array("displacement", displacement, None)
     spec = _check.normalize_field(bridge.info(grid), shape, crop)
-    return bridge.dense(spec, grid)
+    return calls.field(bridge, spec, grid)
 
 
 @in_default_state
@@ -425,7 +426,7 @@ def source_box(
         "shape",
         Options(order, mode, 0, crop, prefilter, axes, rotate, zoom),
     )
-    return eager.source_box(spec, grid, matrix)
+    return calls.source_box(eager, spec, grid, matrix)
 
 
 @in_default_state
@@ -499,7 +500,7 @@ def deform_grid_gradient(
     names = _apply.names_of("dY", len(gradients), dY)
     for name, image, gradient in zip(names, spec.images, gradients, strict=True):
         _check.check_gradient(name, image, bridge.info(gradient), spec.output_shape(image))
-    of_images = bridge.image_vjp(spec, gradients, displacement, affine)
+    of_images = calls.image_vjp(bridge, spec, gradients, displacement, affine)
     return _apply.like_input(dY, list(map(_labels.labelled_like, of_images, given)))
 
 
@@ -581,6 +582,6 @@ def deform_grid_vjp(
             _labels.check_alike([first, name], [given[0], weight])
             common_bridge([first, name], [images[0], gradient]).check(name, gradient, images[0])
             _check.check_gradient(name, image, bridge.info(gradient), spec.output_shape(image))
-    of_images, of_displacement, of_affine = bridge.vjp(spec, gradients, images, displacement, affine)
+    of_images, of_displacement, of_affine = calls.vjp(bridge, spec, gradients, images, displacement, affine)
     of_images = list(map(_labels.labelled_like, of_images, given))
     return Gradients(_apply.like_input(X, of_images), of_displacement, of_affine)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from . import _check, _labels, _spec
+from ._autodiff import calls
 from ._bridges.contract import Bridge
 from ._errors import reject_value
 from ._floating_point import in_default_state
@@ -91,11 +92,11 @@ def deform(X: Images, displacement: Array, affine: Array | None, options: Option
         displacement = _labels.unlabelled(displacement)
         affine = _labels.unlabelled(affine)
         options = options._replace(axis=_labels.axis_numbers(given, options.axis))
-    if bridge.is_deferred((*images, displacement, affine)):
-        results = bridge.deferred(images, displacement, affine, options)
+    if bridge.is_recorded((*images, displacement, affine)):
+        results = bridge.record(images, displacement, affine, options)
     else:
         spec, displacement, affine = prepare("X", bridge, images, displacement, affine, options)
-        results = bridge.forward(spec, images, displacement, affine)
+        results = calls.deform(bridge, spec, images, displacement, affine)
     if is_labelled:
         results = _labelled(given, results, options)
     return like_input(X, results)

@@ -101,15 +101,12 @@ def _normalize(
 _normalize_cached = lru_cache(maxsize=256, typed=True)(_normalize)
 
 
-def options_of_image(options: Options, index: int, count: int, component: int | None) -> Options:
-    """Return the options of one of several images; of a complex image, of its real (0) or imaginary (1) component."""
-    cval = _per_image("cval", options.cval, count)[index]
-    if component is not None:
-        cval = getattr(cval, "imag" if component else "real", cval)  # what is no number is rejected with the call
+def options_of_image(options: Options, index: int, count: int) -> Options:
+    """Return the options of one of several images."""
     return options._replace(
         order=_per_image("order", options.order, count)[index],
         mode=_per_image("mode", options.mode, count)[index],
-        cval=cval,
+        cval=_per_image("cval", options.cval, count)[index],
         axis=axes_of_images(options.axis, count)[index],
     )
 

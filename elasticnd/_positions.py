@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from ._autodiff import calls
 from ._autodiff.framework import LinearAlgebra
 from ._bridges.contract import Bridge
 from ._check import check_real
@@ -48,7 +49,7 @@ class Positions(NamedTuple):
 
     def evaluate(self, order: int) -> Array:
         """Compute all derivatives of one order of the displacement."""
-        return self.bridge.evaluate(self.spec, order, self.points, self.positions)
+        return calls.evaluate(self.bridge, self.spec, order, self.points, self.positions)
 
     def reshaped(self, values: Array, tail: Shape) -> Array:
         """Reshape values to the shape in which the positions came, with as many axes more."""

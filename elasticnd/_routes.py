@@ -9,7 +9,7 @@ import array_api_compat
 import numpy as np
 
 from . import _labels
-from ._bridges import eager, standard
+from ._bridges import dlpack, eager
 from ._bridges.contract import Bridge
 from ._config import forced_engine
 from ._errors import describe, reject_type, reject_value
@@ -77,11 +77,11 @@ def _forced_bridge(argument: str, array: Array, bridge: Bridge, forced: str) -> 
     if engine == forced:
         return bridge
     if forced == "generic":
-        if not standard.has_namespace(array):
+        if not dlpack.has_namespace(array):
             reject_type(
                 argument, array, "an array of a library that keeps to the array API standard, for engine 'generic'"
             )
-        return standard
+        return dlpack
     reject_value(argument, f"{describe(array)}, which engine {engine!r} computes ({reason})", f"one for {forced!r}")
 
 
@@ -94,8 +94,8 @@ def _find_bridge(argument: str, array: Array) -> Bridge:
         reject_type(argument, array, f"{_ACCEPTED} without a mask: fill the masked values first")
     if array_api_compat.is_numpy_array(array) and isinstance(array, np.ndarray):
         return eager
-    if standard.takes(array):
-        return standard
+    if dlpack.takes(array):
+        return dlpack
     reject_type(argument, array, _ACCEPTED)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ._modes import Mode
 from ._spec import DeformSpec, EvaluationSpec, ImageSpec, Options, Window
+from ._types import Array
 
 
 def text_of_options(options: Options) -> str:
@@ -21,7 +22,12 @@ def text_of_options(options: Options) -> str:
         rotate = rotate.as_matrix()
     crop = None if options.crop is None else [[part.start, part.stop, part.step] for part in options.crop]
     fields = options._asdict() | {"crop": crop, "rotate": rotate}
-    return json.dumps(fields, default=lambda value: value.tolist())
+    return json.dumps(fields, default=_jsonable)
+
+
+def _jsonable(value: Array) -> object:
+    """Return what stands for an array or a complex number."""
+    return {"complex": [value.real, value.imag]} if isinstance(value, complex) else value.tolist()
 
 
 @lru_cache(maxsize=256)
@@ -34,6 +40,8 @@ def options_from_text(text: str) -> Options:
         fields[name] = None if fields[name] is None else tuple(fields[name])
     if isinstance(fields["rotate"], dict):
         fields["rotate"] = {tuple(plane): degrees for plane, degrees in fields["rotate"]["planes"]}
+    if isinstance(fields["cval"], dict):
+        fields["cval"] = complex(*fields["cval"]["complex"])
     return Options(**fields)
 
 

@@ -11,7 +11,8 @@ from typing import TypeAlias, cast
 
 import numpy as np
 
-from . import _affine, _apply, _check, _labels, _spec
+from . import _affine, _apply, _check, _labels, _random, _spec
+from ._autodiff import calls
 from ._bridges import eager
 from ._bridges.contract import Bridge
 from ._errors import describe, reject_type, reject_value
@@ -210,7 +211,7 @@ class Deformation:
         counts = _check.normalize_points(points, len(extent))
         scale = _check.normalize_sigma(sigma, len(extent))
         batch = _check.normalize_shape("batch_shape", batch_shape)
-        displacement = eager.random_normal((*batch, len(extent), *counts), scale, None, rng)
+        displacement = _random.draw_with_numpy(batch, counts, scale, rng)
         return cls(displacement, extent, affine=affine, rotate=rotate, zoom=zoom, to_world=to_world)
 
     @classmethod
@@ -332,6 +333,7 @@ class Deformation:
 
     # ---- the map -----------------------------------------------------------------------------------------------------
 
+    @in_default_state
     def field(self, crop: Sequence[slice] | None = None) -> Array:
         """Compute the displacement ``d`` of every voxel, without the affine map.
 
@@ -353,7 +355,7 @@ class Deformation:
         """
         bridge = bridge_of("displacement", self._displacement)
         spec = _check.normalize_field(bridge.info(self._displacement), self.shape, crop)
-        return bridge.dense(spec, self._displacement)
+        return calls.field(bridge, spec, self._displacement)
 
     @in_default_state
     def source_points(self, f: Array) -> Array:
@@ -668,7 +670,7 @@ def _kept(bridge: Bridge, argument: str, value: object, like: Array) -> Array:
 
 def _check_values(bridge: Bridge, matrix: Array, n: int) -> None:
     if isinstance(matrix, np.ndarray):
-        _affine.checked_affine(matrix, n)
+        _affine.check_affine_values(matrix, n)
 
 
 def _as_matrix(matrix: Array) -> _spec.Matrix:

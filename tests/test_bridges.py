@@ -20,22 +20,22 @@ from elasticnd._bridges.contract import Bridge
 
 # Modules that help bridges, and are none.
 HELPERS = {
+    "array_api",
     "blocks",
     "contract",
-    "operations",
-    "tensorflow_names",
-    "torch_calculus",
+    "tensorflow_namespace",
     "torch_operator",
+    "torch_ops",
     "torch_tensors",
 }
 BRIDGES = {module.name for module in pkgutil.iter_modules(_bridges.__path__)} - HELPERS
-CONTRACT = {name: member for name, member in vars(Bridge).items() if inspect.isfunction(member) and name[0] != "_"}
+CONTRACT = {name: member for name, member in inspect.getmembers(Bridge, inspect.isfunction) if name[0] != "_"}
 FORM = re.compile(r"[A-Za-z_]+(\[[^\]]*\])?: got .*, expected .*", re.DOTALL)
 
 
 def test_parts_of_bridges_have_their_names():
     modules = {module.name for module in pkgutil.iter_modules(_bridges.__path__)}
-    shared = {"blocks", "contract", "operations"}
+    shared = {"array_api", "blocks", "contract"}
     assert modules >= BRIDGES
     assert all(name.partition("_")[0] in BRIDGES for name in modules - BRIDGES - shared)
 
@@ -43,18 +43,20 @@ def test_parts_of_bridges_have_their_names():
 @pytest.mark.parametrize("function", CONTRACT)
 @pytest.mark.parametrize("name", sorted(BRIDGES))
 def test_every_bridge_has_every_function(name, function):
-    framework = {"eager": "numpy", "standard": "numpy"}.get(name, name)
+    framework = {"eager": "numpy", "dlpack": "numpy"}.get(name, name)
     pytest.importorskip(framework)
     bridge = importlib.import_module(f"elasticnd._bridges.{name}")
-    given = list(inspect.signature(CONTRACT[function]).parameters)[1:]
-    inspect.signature(getattr(bridge, function)).bind(*given)
+    _, *given = inspect.signature(CONTRACT[function]).parameters.values()
+    positional = [one.name for one in given if one.kind is not one.KEYWORD_ONLY]
+    named = {one.name: None for one in given if one.kind is one.KEYWORD_ONLY}
+    inspect.signature(getattr(bridge, function)).bind(*positional, **named)
 
 
 def test_the_contract_names_all_functions():
     """What the rest of the package calls on a bridge is in the contract."""
     called = set()
     for path in Path(elasticnd.__file__).parent.rglob("*.py"):
-        called |= set(re.findall(r"\bbridge\.(\w+)", path.read_text(encoding="utf-8")))
+        called |= set(re.findall(r"\b(?:bridge|framework)\.(\w+)", path.read_text(encoding="utf-8")))
     assert called - {"__name__"} == set(CONTRACT)
 
 

@@ -194,3 +194,19 @@ def test_compiled_by_torch(rng):
     got = torch.compile(function, backend="eager")(displacement, matrix, f, image)
     for one, other in zip(got, expected, strict=True):
         np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=0, atol=1e-13)
+
+
+def _strict(values):
+    return pytest.importorskip("array_api_strict").asarray(values)
+
+
+@pytest.mark.parametrize("name", ["numpy", "array_api_strict", *NAMES])
+def test_integers_as_positions(name, rng):
+    """They become floats, as control points that are integers do; the displacement stays what it is."""
+    array = {"numpy": np.asarray, "array_api_strict": _strict}.get(name) or frameworks.get(name).array
+    displacement = rng.normal(0, 1, (2, 3, 4))
+    f = np.array([[2, 3], [5, 1]])
+    deformation = Deformation(displacement, SHAPE)
+    for of_displacement in (np.asarray, array):
+        got = Deformation(of_displacement(displacement), SHAPE).source_points(array(f))
+        np.testing.assert_allclose(np.asarray(got), deformation.source_points(f.tolist()), rtol=0, atol=1e-12)

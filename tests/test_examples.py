@@ -28,7 +28,7 @@ FRAMEWORKS = {
     "jax": "jax",
     "keras": "keras",
     "tensorflow": "tensorflow",
-    "tensorflow_names": "tensorflow",
+    "tensorflow_namespace": "tensorflow",
     "tf": "tensorflow",
     "torch": "torch",
 }

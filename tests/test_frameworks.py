@@ -179,6 +179,27 @@ def test_gradients_are_those_of_numpy(framework, name, dtype, rng):
         assert difference <= precision * scale
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.complex128], ids=lambda t: t.__name__)
+def test_gradients_are_differentiable(framework, dtype, rng):
+    """Derivatives of what `deform_grid_vjp` returns, by differences of what it returns for NumPy arrays."""
+    image, weight = values(rng, (7, 6), np.dtype(dtype)), values(rng, (7, 6), np.dtype(dtype))
+    displacement, way, step = rng.uniform(-1, 1, (2, 3, 3)), rng.normal(0, 1, (2, 3, 3)), 1e-5
+
+    def along(d):
+        return elasticnd.deform_grid_vjp(weight, image, d, order=4, mode="mirror").displacement * way
+
+    x, w, by = map(framework.array, (image, weight, way))
+    summed = getattr(framework.module, "reduce_sum", None) or (lambda x: x.sum())
+
+    def total(d):
+        return summed(elasticnd.deform_grid_vjp(w, x, d, order=4, mode="mirror").displacement * by)
+
+    (got,) = framework.gradient(total, [framework.array(displacement)])
+    change = rng.normal(0, 1, displacement.shape)
+    forward, backward = (along(displacement + sign * step * change).sum() for sign in (1, -1))
+    assert abs((framework.to_numpy(got) * change).sum() - (forward - backward) / (2 * step)) < 1e-6 * abs(forward)
+
+
 def test_gradient_of_the_image_alone(framework, rng):
     weight, displacement = rng.random(SHAPE), rng.standard_normal((2, 3, 3))
     expected = elasticnd.deform_grid_gradient(weight, displacement)

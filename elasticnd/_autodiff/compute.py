@@ -14,15 +14,23 @@ from .._engines import Floats, Job, Transform, cpu, engine_of
 from .._floating_point import in_default_state
 from .._geometry import make_geometry
 from .._spec import DeformSpec, EvaluationSpec, ImageSpec, Shape
-from .operators import ADJOINT, EVALUATION, Operands, Operator, TransformArrays, real_components, result_shapes
+from .operators import (
+    ADJOINT,
+    EVALUATION,
+    Operands,
+    Operator,
+    TransformArrays,
+    apply_by_component,
+    component_specs,
+    result_shapes,
+)
 
 Array = NDArray[Any]
 
 _FLOAT64 = np.dtype(np.float64)
 
 
-@in_default_state
-def run(operator: Operator, spec: Any, operands: Operands, into: Array | None = None) -> list[Array]:
+def apply(operator: Operator, spec: Any, operands: Operands, into: Array | None = None) -> list[Array]:
     """Apply an operator. What is image-like goes to `into`, if it is given; gradients of transforms are float64."""
     if operator.verb in EVALUATION:
         return [_evaluate(spec, operator, operands)]
@@ -30,6 +38,8 @@ def run(operator: Operator, spec: Any, operands: Operands, into: Array | None = 
         if operator.verb == "displace":
             return [_displace(spec, operands.transform[0])]
         return [_displace_adjoint(spec, operands.gradient)]
+    if spec.images[0].is_complex:
+        return _apply_to_complex(operator, spec, operands, into)
     plan = plan_of(spec, operator.homogeneous)
     transform = _transform(plan, operands.transform, operands.tangents)
     if operator.verb == "sample":
@@ -37,10 +47,25 @@ def run(operator: Operator, spec: Any, operands: Operands, into: Array | None = 
     return _sample_adjoint(operator, spec, plan, operands, transform, into)
 
 
-def sample(spec: DeformSpec, image: Array, transform: TransformArrays, into: Array | None = None) -> Array:
-    """Apply the operator `sample` without tangents: the deformation itself, by the shortest way."""
-    plan = plan_of(spec)
-    return _sample(plan, image, _transform(plan, transform, ()), into)
+# The same, for those whom frameworks call in a floating-point state of their own.
+run = in_default_state(apply)
+
+
+def _apply_to_complex(operator: Operator, spec: DeformSpec, operands: Operands, into: Array | None) -> list[Array]:
+    """Read and write the components of complex arrays in place."""
+    if into is None and (operator.verb == "sample" or operator.wants_image):
+        like = operands.image if operator.verb == "sample" else operands.gradient
+        into = engine_of(like).empty(result_shapes(operator, spec)[0], _dtypes.native(like.dtype))
+    targets = (None, None) if into is None else _components(into)
+
+    def apply_to_component(k: int, own: Operands) -> list[Array]:
+        return apply(operator, component_specs(spec)[k], own, targets[k])
+
+    return apply_by_component(apply_to_component, _components, lambda *_: into, operator, operands)
+
+
+def _components(array: Array) -> tuple[Array, Array]:
+    return array.real, array.imag
 
 
 def _transform(plan: Plan, transform: TransformArrays, tangents: tuple[TransformArrays, ...]) -> Transform:
@@ -135,7 +160,7 @@ def source_voxels(spec: DeformSpec, blocks: NDArray[np.int64], transform: Transf
 
     Both are (blocks, axes, 2). Where no voxel matters, the extents are 0.
     """
-    plan = plan_of(real_components(spec)[0][0])
+    plan = plan_of(component_specs(spec)[0])
     return cpu.source_voxels(plan.job, blocks, _transform(plan, transform, ()))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from .._spec import Shape
-from .._types import Array
+from .._types import Array, NumpyArray
 from .operators import Operands, Operator
 
 
@@ -22,8 +22,8 @@ class LinearAlgebra(Protocol):
     def transposed(self, matrices: Array, /) -> Array:
         """Swap the last two axes."""
 
-    def joined(self, left: Array, right: Array, /) -> Array:
-        """Concatenate along the last axis."""
+    def joined(self, left: Array, right: Array, /, axis: int = -1) -> Array:
+        """Concatenate along an axis."""
 
     def constant(self, values: Array, like: Array, /) -> Array:
         """Make an array of the kind and dtype of `like`."""
@@ -52,3 +52,38 @@ class FrameworkOps(LinearAlgebra, Protocol):
 
     def summed(self, array: Array, axes: Shape, /) -> Array:
         """Sum over some axes."""
+
+
+class ReadValues(Protocol):
+    """A function that reads the values of an array."""
+
+    def __call__(self, array: Array, /, *, wait: bool = True) -> NumpyArray | None:
+        """Return the values of an array in the host's memory; None while it is traced.
+
+        Without `wait`, None also where a device would have to be waited for.
+        """
+
+
+class Framework(Protocol):
+    """What the calls of the public functions need of a framework."""
+
+    def apply(self, operator: Operator, operands: Operands, /) -> Sequence[Array]:
+        """Apply an operator, differentiably; one result for each that it has.
+
+        Gradients of displacement and matrix are float64, or of the dtypes of these.
+        """
+
+    def delegate(self, arrays: Sequence[Array], /) -> tuple[Framework, Sequence[Array]] | None:
+        """Return another framework that computes, and arrays as it takes them; None if there is none.
+
+        The first array is an image, or a gradient or positions in its place. Some may be None.
+        """
+
+    def restored(self, result: Array, image: Array, /) -> Array:
+        """Return a result of another framework as an array of the library of `image`."""
+
+    def algebra(self, array: Array, /) -> FrameworkOps:
+        """Return the operations of an array's library."""
+
+    def values(self, array: Array, /, *, wait: bool = True) -> NumpyArray | None:
+        """Return the values of an array, as `ReadValues` does."""

@@ -19,7 +19,7 @@ matrix, transforms hold the forward map, tangents a change of the inverse map.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -35,7 +35,7 @@ EVALUATION = {
 
 
 class Operator(NamedTuple):
-    """One of the operators, for one image of real numbers."""
+    """One of the operators, for one image. A complex image is two real components under the same transform."""
 
     # A specification, or, where shapes are not known yet, what will make one: with the properties
     # `has_affine` and `inverse_rotation_zoom_linear` too.
@@ -139,9 +139,40 @@ def likes(operator: Operator, operands: Operands) -> list[Any]:
 
 
 @lru_cache(maxsize=256)
-def real_components(spec: DeformSpec) -> tuple[tuple[DeformSpec, ...], ...]:
-    """Split a specification into one per image of real numbers: of complex images, one per component."""
+def image_operators(
+    spec: DeformSpec, verb: str, wants_image: bool = False, wants_transform: bool = False
+) -> tuple[Operator, ...]:
+    """Return the operators of one verb for each image of a call."""
     return tuple(
-        tuple(spec.only(image.real_component(component)) for component in range(2 if image.is_complex else 1))
+        Operator(spec.only(image), verb, wants_image=wants_image, wants_transform=wants_transform)
         for image in spec.images
     )
+
+
+# ---- complex images --------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=256)
+def component_specs(spec: DeformSpec) -> tuple[DeformSpec, ...]:
+    """Return the specifications of the components of an image: the real and the imaginary one, or a real image."""
+    (image,) = spec.images
+    return tuple(spec.only(image.real_component(k)) for k in range(2 if image.is_complex else 1))
+
+
+def apply_by_component(
+    apply: Callable[[int, Operands], Sequence[Any]],
+    components: Callable[[Any], Sequence[Any]],
+    complex_of: Callable[[Any, Any], Any],
+    operator: Operator,
+    operands: Operands,
+) -> list[Any]:
+    """Apply an operator of a complex image to its real (0) and its imaginary (1) component.
+
+    `components` splits a complex array into two real ones, of which `complex_of` makes one again.
+    """
+    gradients = components(operands.gradient) if operator.takes_gradient else (None, None)
+    images = components(operands.image) if operator.takes_image else (None, None)
+    real, imaginary = (apply(k, operands._replace(gradient=gradients[k], image=images[k])) for k in range(2))
+    is_like_image = operator.verb == "sample" or operator.wants_image
+    results = [complex_of(real[0], imaginary[0])] if is_like_image else []
+    return results + [one + other for one, other in zip(real[len(results) :], imaginary[len(results) :], strict=True)]

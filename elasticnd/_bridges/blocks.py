@@ -9,20 +9,21 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _dtypes
 from .._autodiff import compute
+from .._autodiff.operators import Operands, Operator, TransformArrays
 from .._config import sharing_threads
 from .._errors import reject_value
 from .._floating_point import in_default_state
 from .._spec import DeformSpec, Shape, Window
-from . import eager
+from .._types import DType, NumpyArray
 
-Array = NDArray[Any]
+Array: TypeAlias = NumpyArray
 Chunks = tuple[tuple[int, ...], ...]  # extents of the chunks along each axis
 Slices = tuple[slice, ...]
 
@@ -32,19 +33,18 @@ class Call:
     """What all blocks of a call share: it is for one image."""
 
     spec: DeformSpec
-    displacement: Array
-    affine: Array | None
-    dtype: np.dtype[Any]  # of the image
+    transform: TransformArrays
+    dtype: DType  # of the image
     chunks: Chunks  # of the image
 
     def bounds(self) -> list[list[int]]:
         """Tell where the image's chunks begin, along each deformed axis, and where the last one ends."""
         return [_starts(self.chunks[axis]) for axis in self.spec.images[0].axes]
 
-    def transform(self, items: Slices) -> tuple[Array, Array | None]:
-        """Give control grid and matrix of some batch items."""
-        batched = self.affine is not None and self.spec.affine_batched
-        return self.displacement[items], self.affine[items] if batched and self.affine is not None else self.affine
+    def transform_of(self, items: Slices) -> TransformArrays:
+        """Return displacement and matrix of some batch items."""
+        displacement, *affine = self.transform
+        return displacement[items], *(one[items] if self.spec.affine_batched else one for one in affine)
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _numbers(chunks: Chunks, axes: Sequence[int]) -> list[Shape]:
 
 def _find_sources(call: Call, outputs: NDArray[np.int64], items: Slices) -> list[tuple[Window, Window]]:
     """Find what each block of the patch reads of the image, for some batch items: voxels, and chunks."""
-    voxels = eager.source_voxels(call.spec, outputs, *call.transform(items))
+    voxels = compute.source_voxels(call.spec, outputs, call.transform_of(items))
     chunks = np.empty_like(voxels)
     for axis, bounds in enumerate(call.bounds()):
         start, extent = voxels[:, axis].T
@@ -179,8 +179,15 @@ def overlaps(call: Call, block: Block) -> list[Overlap]:
 # ---- computing -------------------------------------------------------------------------------------------------------
 
 
-# Where a block's image comes from: the chunks that it reads, or a stored array, of which any part can be read.
-Source = Any
+class StoredArray(Protocol):
+    """An array of which any part can be read."""
+
+    def __getitem__(self, place: Slices, /) -> Array:
+        """Read a part."""
+
+
+# Where a block's image comes from: the chunks that it reads, or a stored array.
+Source: TypeAlias = list[Array] | StoredArray
 
 
 @in_default_state
@@ -189,43 +196,37 @@ def deform(call: Call, block: Block, source: Source) -> Array:
     spec = _spec_of(call, block)
     image = _read(call, block, spec, source)
     with sharing_threads():
-        (result,) = eager.forward(spec, [image], *call.transform(block.items))
+        operands = Operands(image=image, transform=call.transform_of(block.items))
+        (result,) = compute.apply(Operator(spec, "sample"), spec, operands)
     return result
 
 
-class Pulled(NamedTuple):
-    """What a block's gradient comes to."""
-
-    image: Array | None  # for the part that is read
-    displacement: Array | None
-    affine: Array | None
-
-
 @in_default_state
-def pull(call: Call, block: Block, gradient: Array, source: Source | None) -> Pulled:
-    """Pull a block's gradient back: to the image and, where that is given, to control grid and matrix."""
+def adjoint(call: Call, block: Block, gradient: Array, source: Source | None) -> list[Array]:
+    """Compute the gradient of what a block reads and, with a source, those of displacement and inverse map."""
     spec = _spec_of(call, block)
-    transform = call.transform(block.items)
+    operator = Operator(spec, "sample_adjoint", wants_image=True, wants_transform=source is not None)
+    image = None if source is None else _read(call, block, spec, source)
     with sharing_threads():
-        if source is None:
-            return Pulled(eager.image_vjp(spec, [gradient], *transform)[0], None, None)
-        image = _read(call, block, spec, source)
-        (of_image,), of_displacement, of_affine = eager.vjp(spec, [gradient], [image], *transform)
-    return Pulled(of_image, of_displacement, of_affine)
+        return compute.apply(operator, spec, Operands(gradient, image, call.transform_of(block.items)))
 
 
 @in_default_state
-def sum_parts(shape: Shape, dtype: np.dtype[Any], overlaps: list[Overlap], pulled: list[Pulled]) -> Array:
-    """Add what the gradients of parts of an image have in one of its chunks."""
+def converted(array: Array, dtype: DType) -> Array:
+    """Convert to a dtype; to infinity what that cannot hold."""
+    return array.astype(dtype, copy=False)
+
+
+@in_default_state
+def sum_parts(shape: Shape, dtype: DType, overlaps: list[Overlap], gradients: list[list[Array]]) -> Array:
+    """Sum what the gradients of parts of an image have in one of its chunks."""
     total: Array = np.zeros(shape, np.float32 if dtype.itemsize < 4 else dtype)  # types of 16 bits lose small summands
-    for overlap, part in zip(overlaps, pulled, strict=True):
-        if part.image is not None:
-            total[overlap.in_chunk] += part.image[overlap.in_part]
-    with np.errstate(over="ignore"):
-        return total.astype(dtype, copy=False)
+    for overlap, (of_part, *_) in zip(overlaps, gradients, strict=True):
+        total[overlap.in_chunk] += of_part[overlap.in_part]
+    return total.astype(dtype, copy=False)
 
 
-def fill_value(call: Call) -> Any:
+def fill_value(call: Call) -> np.generic:
     """Give the value where there is no position, rounded as the core does it."""
     spec = call.spec
     native = _dtypes.native(call.dtype)

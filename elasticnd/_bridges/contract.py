@@ -1,16 +1,16 @@
-"""What every bridge has: the functions that all others call on arrays, of whatever framework they are."""
+"""What every bridge has: the functions that the package calls on arrays, whatever their framework."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from .._autodiff.framework import LinearAlgebra
-from .._spec import ArrayInfo, DeformSpec, EvaluationSpec, Options, Shape
-from .._types import Array, NumpyArray, Seed, Unchecked
+from .._autodiff.framework import Framework
+from .._spec import ArrayInfo, Options, Shape
+from .._types import Array, Seed, Unchecked
 
 
-class Bridge(Protocol):
+class Bridge(Framework, Protocol):
     """A framework's way to the engines; a bridge is a module. It computes nothing itself.
 
     Its functions get arrays that `check` has passed. Control grids and matrices are what `small_array` has made.
@@ -35,65 +35,39 @@ class Bridge(Protocol):
         It is an array of the framework, of NumPy, or nested lists of numbers; integers become floats.
         """
 
-    def random_normal(self, shape: Shape, scale: Sequence[float], like: Array, rng: Seed, /) -> Array:
-        """Draw displacements of control points, (..., n, p_0, ...), of a standard deviation for each component.
+    def standard_normal(self, shape: Shape, batch_axes: int, like: Array, rng: Seed, /) -> Array | None:
+        """Draw numbers from the framework's generator `rng`; return None if that is a seed for NumPy.
 
-        `like` is the image that they are for, `rng` a generator of the framework, or what NumPy makes one of.
+        They are for the image `like`, with which they share so many batch axes. A `rng` of None stands for the
+        generator that the framework itself would take.
         """
 
-    def is_deferred(self, arrays: Sequence[Unchecked], /) -> bool:
+    def is_recorded(self, arrays: Sequence[Unchecked], /) -> bool:
         """Return whether a call is recorded and checked when it runs, since shapes are not known yet."""
 
-    def deferred(
+    def record(
         self, images: Sequence[Array], displacement: Unchecked, affine: Unchecked, options: Options, /
     ) -> list[Array]:
         """Record a call."""
 
-    def forward(
-        self, spec: DeformSpec, images: Sequence[Array], displacement: Array, affine: Array | None, /
-    ) -> list[Array]:
-        """Deform images."""
 
-    def image_vjp(
-        self, spec: DeformSpec, gradients: Sequence[Array], displacement: Array, affine: Array | None, /
-    ) -> list[Array | None]:
-        """Compute the gradients of the images from those of the outputs."""
-
-    def vjp(
-        self,
-        spec: DeformSpec,
-        gradients: Sequence[Array | None],
-        images: Sequence[Array],
-        displacement: Array,
-        affine: Array | None,
-        /,
-    ) -> tuple[list[Array | None], Array, Array | None]:
-        """Compute the gradients of images, control grid and affine matrix from those of the outputs.
-
-        Those of real and imaginary part of a complex image are one number.
-        """
-
-    def dense(self, spec: DeformSpec, displacement: Array, /) -> Array:
-        """Compute the displacement of every voxel."""
-
-    def evaluate(self, spec: EvaluationSpec, order: int, displacement: Array, positions: Array, /) -> Array:
-        """Compute all derivatives of one order of the displacement at positions."""
-
-    def algebra(self, array: Array, /) -> LinearAlgebra:
-        """Return the linear algebra of an array's library."""
-
-    def values(self, array: Array, /) -> NumpyArray | None:
-        """Return the values of an array in the host's memory; None while it is traced."""
+# ---- for bridges that compute themselves, and whose arrays always have their shapes ----------------------------------
 
 
-# ---- for bridges whose arrays always have their shapes ---------------------------------------------------------------
+def delegate(arrays: Sequence[Array]) -> None:
+    """Return None."""
 
 
-def is_deferred(arrays: Sequence[Unchecked]) -> bool:
+def restored(result: Array, image: Array) -> Array:
+    """Return a result as it is."""
+    return result
+
+
+def is_recorded(arrays: Sequence[Unchecked]) -> bool:
     """Return False."""
     return False
 
 
-def deferred(images: Sequence[Array], displacement: Unchecked, affine: Unchecked, options: Options) -> list[Array]:
-    """Raise an error, as no call is deferred."""
+def record(images: Sequence[Array], displacement: Unchecked, affine: Unchecked, options: Options) -> list[Array]:
+    """Raise an error, as no call is recorded."""
     raise NotImplementedError("every call is checked at once")

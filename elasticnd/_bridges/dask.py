@@ -6,38 +6,38 @@ import itertools
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeAlias
 
 import dask.array as da
 import numpy as np
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
-from numpy.typing import NDArray
+from dask.typing import Key
 
 from .. import _dtypes
+from .._autodiff.operators import Operands, Operator, TransformArrays
 from .._compat import dask as compat
 from .._dtypes import name_of
 from .._errors import reject_type, reject_value
 from .._spec import ArrayInfo, DeformSpec, Shape
+from .._types import Array, DType, Seed, Unchecked
 from . import blocks, contract, eager
+from .array_api import FrameworkOps
 from .blocks import Call, Chunks
 
-Array = NDArray[Any]
-Lazy = Any  # a dask array
-Graph = dict[Any, Any]
+Lazy: TypeAlias = Array  # of dask, whose own annotations are not complete
+Graph: TypeAlias = dict[Key, object]
 
-_SUMMANDS = 16  # gradients of the control grid that one task adds
+_TERMS = 16  # gradients of the control grid that one task adds
 
-is_deferred = contract.is_deferred
-deferred = contract.deferred
-# Control grids are NumPy's, since they decide what is read; so is what is computed from them alone.
-dense = eager.dense
-evaluate = eager.evaluate
-algebra = eager.algebra
-values = eager.values
+is_recorded = contract.is_recorded
+record = contract.record
+delegate = contract.delegate
+restored = contract.restored
+values = eager.values  # of NumPy arrays: they decide what is read
 
 
-def info(array: Any) -> ArrayInfo:
+def info(array: Lazy) -> ArrayInfo:
     return ArrayInfo(array.shape, name_of(array.dtype))
 
 
@@ -54,37 +54,68 @@ def check(argument: str, image: Lazy, first: Lazy) -> None:
         reject_value(argument, f"shape {image.shape}", "an array whose shape is known: call compute_chunk_sizes()")
 
 
-def small_array(argument: str, value: Any, like: Any = None) -> Array:
+def small_array(argument: str, value: Unchecked, like: Lazy | None = None) -> Array:
     """Take a control grid or a matrix: an array of NumPy, or nested lists of numbers."""
     if isinstance(value, da.Array):
         reject_type(argument, value, "a NumPy array, for it decides what is read: call compute() on it")
     return eager.small_array(argument, value)
 
 
-def random_normal(shape: Sequence[int], scale: Sequence[float], like: Lazy, rng: Any) -> Array:
-    """Draw displacements of control points, as NumPy does."""
-    return eager.random_normal(shape, scale, None, rng)
+def standard_normal(shape: Shape, batch_axes: int, like: Lazy, rng: Seed) -> None:
+    """Leave drawing to NumPy."""
+
+
+def apply(operator: Operator, operands: Operands) -> Sequence[Array]:
+    """Apply an operator: of images, once it is asked for."""
+    if operator.verb == "sample":
+        return [_deformed(operator.call, operands.image, operands.transform)]
+    if operator.verb == "sample_adjoint":
+        return _adjoint(operator.call, operands.gradient, operands.image, operands.transform)
+    return eager.apply(operator, operands)
+
+
+def algebra(array: Array) -> FrameworkOps:
+    return _OPS if isinstance(array, da.Array) else eager.algebra(array)
+
+
+class _Ops(FrameworkOps):
+    """Operations on NumPy arrays and lazy ones."""
+
+    def zeros_like(self, array: Array) -> Lazy:
+        """Make zeros."""
+        return da.zeros(array.shape, dtype=array.dtype)
+
+    def converted(self, array: Array, like: Array) -> Array:
+        """Convert to the dtype of `like`."""
+        if isinstance(array, np.ndarray):
+            return eager.algebra(array).converted(array, like)
+        dtype = _dtypes.native(like.dtype)
+        return array if array.dtype == dtype else array.map_blocks(blocks.converted, dtype, dtype=dtype)
+
+    def transposed(self, matrices: Array) -> Array:
+        """Swap the last two axes."""
+        return matrices.swapaxes(-1, -2)
+
+    def joined(self, left: Array, right: Array, axis: int = -1) -> Lazy:
+        """Concatenate along an axis, which is not cut into chunks."""
+        whole: Lazy = da.concatenate([left, right], axis).rechunk({axis: -1})
+        return whole
+
+
+_OPS = _Ops(np, apply)
 
 
 # ---- the deformation -------------------------------------------------------------------------------------------------
 
 
-def forward(spec: DeformSpec, images: Sequence[Lazy], displacement: Array, affine: Array | None) -> list[Lazy]:
-    """Deform images, once it is asked for."""
-    return [
-        _deformed(spec.only(options), image, displacement, affine)
-        for options, image in zip(spec.images, images, strict=True)
-    ]
-
-
-def _deformed(spec: DeformSpec, image: Lazy, displacement: Array, affine: Array | None) -> Lazy:
-    call = Call(spec, displacement.copy(), _copied(affine), image.dtype, image.chunks)
+def _deformed(spec: DeformSpec, image: Lazy, transform: TransformArrays) -> Lazy:
+    call = Call(spec, _copied(transform), image.dtype, image.chunks)
     chunks = blocks.output_chunks(spec, image.chunks)
     dtype = _dtypes.native(image.dtype)
     shape = spec.output_shape(spec.images[0])
     if 0 in shape:
         return da.empty(shape, dtype=dtype, chunks=chunks)
-    token = tokenize(image.name, spec, call.displacement, call.affine)
+    token = tokenize(image.name, spec, call.transform)
     name, shared = f"deform-{token}", f"deformation-{token}"
     graph: Graph = {shared: call}
     fill = blocks.fill_value(call)
@@ -98,7 +129,7 @@ def _deformed(spec: DeformSpec, image: Lazy, displacement: Array, affine: Array 
     return _array(_with_layer(name, graph, [image]), name, chunks, dtype)
 
 
-def _keys(image: Lazy, numbers: list[Shape]) -> list[Any]:
+def _keys(image: Lazy, numbers: list[Shape]) -> list[object]:
     return [(image.name, *number) for number in numbers]
 
 
@@ -118,68 +149,33 @@ def _with_layer(name: str, graph: Graph, sources: Sequence[Lazy]) -> HighLevelGr
     return HighLevelGraph(layers.layers, {**layers.dependencies, name: layers.dependencies[name] | stored})
 
 
-def _copied(array: Array | None) -> Array | None:
+def _copied(transform: TransformArrays) -> TransformArrays:
     """Keep what the caller may change before the result is computed."""
-    return None if array is None else array.copy()
+    return tuple(array.copy() for array in transform)
 
 
 # ---- gradients -------------------------------------------------------------------------------------------------------
 
 
-def image_vjp(spec: DeformSpec, gradients: Sequence[Lazy], displacement: Array, affine: Array | None) -> list[Lazy]:
-    """Pull gradients of the outputs back to the images, once it is asked for."""
-    return [
-        _pulled(spec.only(options), gradient, None, displacement, affine)[0]
-        for options, gradient in zip(spec.images, gradients, strict=True)
-    ]
-
-
-def vjp(
-    spec: DeformSpec,
-    gradients: Sequence[Lazy | None],
-    images: Sequence[Lazy],
-    displacement: Array,
-    affine: Array | None,
-) -> tuple[list[Lazy | None], Lazy, Lazy | None]:
-    """Pull gradients of the outputs back to images, control grid and affine matrix, once it is asked for."""
-    transform = [array for array in (displacement, affine) if array is not None]
-    totals = [da.zeros(array.shape) for array in transform]
-    of_images: list[Lazy | None] = []
-    for options, gradient, image in zip(spec.images, gradients, images, strict=True):
-        if gradient is None:
-            of_images.append(None)
-            continue
-        # Summed in double precision, whatever the types are in which the gradients shall come.
-        of_image, *of_transform = _pulled(
-            spec.only(options), gradient, image, *(array.astype(float) for array in transform)
-        )
-        of_images.append(of_image)
-        totals = [total + part for total, part in zip(totals, of_transform, strict=True)]
-    results = [total.astype(eager.gradient_dtype(array)) for total, array in zip(totals, transform, strict=True)]
-    return of_images, results[0], results[1] if affine is not None else None
-
-
-def _pulled(
-    spec: DeformSpec, gradient: Lazy, image: Lazy | None, displacement: Array, affine: Array | None = None
-) -> list[Lazy]:
-    """Pull one gradient back: to the image and, if that is given, to control grid and matrix."""
+def _adjoint(spec: DeformSpec, gradient: Lazy, image: Lazy | None, transform: TransformArrays) -> list[Lazy]:
+    """Compute the gradient of the image and, if that is given, those of displacement and inverse map."""
     image_chunks = blocks.image_chunks(spec, gradient.chunks) if image is None else image.chunks
     chunks = blocks.output_chunks(spec, image_chunks)
     sources = [gradient.rechunk(chunks)] if image is None else [gradient.rechunk(chunks), image]
     dtype = _dtypes.native(sources[-1].dtype)
-    call = Call(spec, displacement.copy(), _copied(affine), dtype if image is None else image.dtype, image_chunks)
-    token = tokenize("gradients", *(source.name for source in sources), spec, call.displacement, call.affine)
-    name, shared = f"pull-{token}", f"deformation-{token}"
+    call = Call(spec, _copied(transform), dtype if image is None else image.dtype, image_chunks)
+    token = tokenize("gradients", *(source.name for source in sources), spec, call.transform)
+    name, shared = f"adjoint-{token}", f"deformation-{token}"
     graph: Graph = {shared: call}
-    met: dict[Shape, list[tuple[blocks.Overlap, Any]]] = {}  # for each chunk of the image, what of it was read
-    of_items: dict[Shape, list[Any]] = {}
+    met: dict[Shape, list[tuple[blocks.Overlap, Key]]] = {}  # for each chunk of the image, what of it was read
+    of_items: dict[Shape, list[Key]] = {}
     for index, block in () if 0 in spec.output_shape(spec.images[0]) else blocks.cut(call, chunks):
         if block.reads_nothing:  # and so, nothing depends on how far outside it lies
             continue
-        key = (name, *index)
+        key: Key = (name, *index)
         numbers = blocks.chunks_read(call, index, block)
         read = None if image is None else _stored(image) or _keys(image, numbers)
-        graph[key] = (blocks.pull, shared, block, (sources[0].name, *index), read)
+        graph[key] = (blocks.adjoint, shared, block, (sources[0].name, *index), read)
         for number, overlap in zip(numbers, blocks.overlaps(call, block), strict=True):
             met.setdefault(number, []).append((overlap, key))
         of_items.setdefault(index[: len(spec.batch)], []).append(key)
@@ -193,49 +189,47 @@ def _pulled(
         sums[(of_image, *index)] = (blocks.sum_parts, shape, dtype, places, keys)
     results = [_next_layer(layers, name, of_image, sums, image_chunks, dtype)]
     if image is not None:
-        for slot, array in enumerate((displacement, affine), 1):
-            if array is not None:
-                batched = slot == 1 or spec.affine_batched
-                batch = image_chunks[: len(spec.batch)] if batched else ()
-                results.append(_summed(layers, name, f"motion-gradient-{slot}-{token}", array, batch, of_items, slot))
+        for slot, array in enumerate(transform, 1):
+            batched = slot == 1 or spec.affine_batched
+            batch = image_chunks[: len(spec.batch)] if batched else ()
+            results.append(_summed(layers, name, f"transform-gradient-{slot}-{token}", array, batch, of_items, slot))
     return results
 
 
 def _summed(
     layers: HighLevelGraph,
-    pulled: str,
+    adjoint: str,
     name: str,
     like: Array,
     batch: Chunks,
-    of_items: dict[Shape, list[Any]],
+    of_items: dict[Shape, list[Key]],
     slot: int,
 ) -> Lazy:
-    """Add what the blocks pull back to control grid or matrix, for each chunk of batch items by itself."""
+    """Sum the gradients of displacement or inverse map over the blocks, for each chunk of batch items by itself."""
     rest = like.ndim - len(batch)
     graph: Graph = {}
     for number in itertools.product(*(range(len(sizes)) for sizes in batch)):
         keys = [key for items, keys in of_items.items() if items[: len(batch)] == number for key in keys]
         shape = (*(batch[k][n] for k, n in enumerate(number)), *like.shape[len(batch) :])
-        terms: list[Any] = [(operator.getitem, key, slot) for key in keys] or [(np.zeros, shape)]
+        terms: list[object] = [(operator.getitem, key, slot) for key in keys] or [(np.zeros, shape)]
         for level in itertools.count():
-            if len(terms) <= _SUMMANDS:
+            if len(terms) <= _TERMS:
                 break
-            groups = [terms[first : first + _SUMMANDS] for first in range(0, len(terms), _SUMMANDS)]
-            terms = [(f"{name}-{level}", *number, place) for place in range(len(groups))]
-            graph.update((term, (sum, group)) for term, group in zip(terms, groups, strict=True))
+            groups = [terms[first : first + _TERMS] for first in range(0, len(terms), _TERMS)]
+            sums: list[Key] = [(f"{name}-{level}", *number, place) for place in range(len(groups))]
+            graph.update((key, (sum, group)) for key, group in zip(sums, groups, strict=True))
+            terms = list(sums)
         graph[(name, *number, *(0,) * rest)] = (sum, terms)
     chunks = (*batch, *((extent,) for extent in like.shape[len(batch) :]))
-    return _next_layer(layers, pulled, name, graph, chunks, np.dtype(np.float64))
+    return _next_layer(layers, adjoint, name, graph, chunks, np.dtype(np.float64))
 
 
-def _next_layer(
-    layers: HighLevelGraph, after: str, name: str, graph: Graph, chunks: Chunks, dtype: np.dtype[Any]
-) -> Lazy:
+def _next_layer(layers: HighLevelGraph, after: str, name: str, graph: Graph, chunks: Chunks, dtype: DType) -> Lazy:
     """Make an array of a layer of tasks that need only those of another one."""
     together = HighLevelGraph({**layers.layers, name: graph}, {**layers.dependencies, name: {after}})
     return _array(together, name, chunks, dtype)
 
 
-def _array(layers: HighLevelGraph, name: str, chunks: Chunks, dtype: np.dtype[Any]) -> Lazy:
-    make: Any = da.Array
-    return make(layers, name, chunks, meta=np.empty((0,) * len(chunks), dtype))
+def _array(layers: HighLevelGraph, name: str, chunks: Chunks, dtype: DType) -> Lazy:
+    lazy: Lazy = da.Array(layers, name, chunks, meta=np.empty((0,) * len(chunks), dtype))
+    return lazy

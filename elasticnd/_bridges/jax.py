@@ -20,24 +20,35 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from .. import _affine, _core, _dtypes
+from .. import _core, _dtypes
 from .._autodiff import compute, operators, rules
-from .._autodiff.operators import Operands, Operator, TransformArrays, flatten, unflatten
+from .._autodiff.operators import (
+    Operands,
+    Operator,
+    TransformArrays,
+    apply_by_component,
+    component_specs,
+    flatten,
+    unflatten,
+)
 from .._compat import jax as compat
 from .._compat.jax import ad, batching, mlir
 from .._engines import generic
 from .._engines.kernels import external_stream
 from .._errors import reject_type, reject_value
-from .._spec import ArrayInfo, DeformSpec, EvaluationSpec, Shape
+from .._spec import ArrayInfo, DeformSpec, Shape
 from .._types import FrameworkDType, NumpyArray, Seed, Unchecked
 from . import contract, eager
+from .array_api import FrameworkOps
 
 Array = Any
 
 _OneDevice = jax.sharding.SingleDeviceSharding
 
-is_deferred = contract.is_deferred
-deferred = contract.deferred
+is_recorded = contract.is_recorded
+record = contract.record
+delegate = contract.delegate
+restored = contract.restored
 
 
 def info(array: Array) -> ArrayInfo:
@@ -99,117 +110,43 @@ def small_array(argument: str, value: Unchecked, like: Array | None = None) -> A
     return value.astype(jnp.float32) if narrow else value
 
 
-# ---- calls -----------------------------------------------------------------------------------------------------------
-
-
-def forward(spec: DeformSpec, images: Sequence[Array], displacement: Array, affine: Array | None) -> list[Array]:
-    transform = _transform(spec, displacement, affine)
-    return [
-        _joined(
-            [
-                _sample(Operator(part, "sample"), source, transform)
-                for part, source in zip(parts, _parts(image), strict=True)
-            ]
-        )
-        for image, parts in zip(images, operators.real_components(spec), strict=True)
-    ]
-
-
-def image_vjp(
-    spec: DeformSpec, gradients: Sequence[Array], displacement: Array, affine: Array | None
-) -> list[Array | None]:
-    """Pull gradients of the outputs back to the images; this is differentiable itself."""
-    transform = _transform(spec, displacement, affine)
-
-    def pull(part: DeformSpec, source: Array) -> Array:
-        operator = Operator(part, "sample_adjoint", wants_image=True)
-        return _apply(operator, Operands(gradient=source, transform=transform))[0]
-
-    return [
-        _joined([pull(part, source) for part, source in zip(parts, _parts(gradient), strict=True)])
-        for gradient, parts in zip(gradients, operators.real_components(spec), strict=True)
-    ]
-
-
-def vjp(
-    spec: DeformSpec,
-    gradients: Sequence[Array | None],
-    images: Sequence[Array],
-    displacement: Array,
-    affine: Array | None,
-) -> tuple[list[Array | None], Array, Array | None]:
-    given = [k for k, gradient in enumerate(gradients) if gradient is not None]
-
-    def deform(wanted: list[Array], displacement: Array, affine: Array | None) -> list[Array]:
-        merged = list(images)
-        for k, image in zip(given, wanted, strict=True):
-            merged[k] = image
-        outputs = forward(spec, merged, displacement, affine)
-        return [outputs[k] for k in given]
-
-    outputs, pull = jax.vjp(deform, [images[k] for k in given], displacement, affine)
-    # JAX takes the gradient of a complex number conjugated.
-    pulled = pull([jnp.conj(gradients[k]).astype(y.dtype) for k, y in zip(given, outputs, strict=True)])
-    of_images: list[Array | None] = [None] * len(images)
-    for k, of_image in zip(given, pulled[0], strict=True):
-        of_images[k] = jnp.conj(of_image)
-    return of_images, pulled[1], pulled[2]
-
-
-def dense(spec: DeformSpec, displacement: Array) -> Array:
-    return _apply(Operator(spec, "displace"), Operands(transform=(displacement,)))[0]
-
-
-def evaluate(spec: EvaluationSpec, order: int, displacement: Array, positions: Array) -> Array:
-    operands = Operands(transform=(displacement,), positions=positions)
-    return _apply(Operator(spec, "evaluate", order=order), operands)[0]
-
-
-def algebra(array: Array) -> _FrameworkOps:
-    """Return the linear algebra of JAX."""
-    return _OPS
-
-
-def values(array: Array) -> NumpyArray | None:
-    """Return the values of an array; None while it is traced."""
-    return None if isinstance(array, jax.core.Tracer) else np.asarray(array)
-
-
-def random_normal(shape: Sequence[int], scale: Sequence[float], like: Array, rng: Seed) -> Array:
-    """Draw displacements of control points: from a key of JAX, or by a seed as NumPy does."""
+def standard_normal(shape: Shape, batch_axes: int, like: Array, rng: Seed) -> jax.Array | None:
+    """Draw by a key of JAX."""
     if not isinstance(rng, jax.Array):
         if isinstance(like, jax.core.Tracer):
             reject_type("rng", rng, "a key of jax.random, since the image is traced")
-        return eager.random_normal(shape, scale, like, rng)
+        return None
     if not (jax.dtypes.issubdtype(rng.dtype, jax.dtypes.prng_key) or (rng.dtype == jnp.uint32 and rng.ndim == 1)):
         reject_type("rng", rng, "a key of jax.random, or a seed that is no array")
-    return jax.random.normal(rng, tuple(shape), float) * jnp.reshape(jnp.asarray(scale), (-1, *(1,) * len(scale)))
+    return jax.random.normal(rng, shape, float)
 
 
-def _transform(spec: DeformSpec, displacement: Array, affine: Array | None) -> TransformArrays:
-    if affine is None:
-        return (displacement,)
-    # Values on a device are not looked at: that would wait for them.
-    if not isinstance(affine, jax.core.Tracer) and all(device.platform == "cpu" for device in affine.devices()):
-        _affine.checked_affine(np.asarray(affine), spec.axes)
-    return (displacement, affine[..., : spec.axes, :])
+def algebra(array: Array) -> FrameworkOps:
+    return _OPS
 
 
-def _parts(array: Array) -> list[Array]:
-    return [lax.real(array), lax.imag(array)] if jnp.iscomplexobj(array) else [array]
-
-
-def _joined(parts: Sequence[Array]) -> Array:
-    return parts[0] if len(parts) == 1 else lax.complex(*parts)
+def values(array: Array, *, wait: bool = True) -> NumpyArray | None:
+    if isinstance(array, jax.core.Tracer):
+        return None
+    is_here = wait or all(device.platform == "cpu" for device in array.devices())
+    return np.asarray(array) if is_here else None
 
 
 # ---- application -----------------------------------------------------------------------------------------------------
 
 
-def _sample(operator: Operator, image: Array, transform: TransformArrays) -> Array:
-    if _primitive is None:
-        return _sample_once(operator, image, *transform)
-    return _apply(operator, Operands(image=image, transform=transform))[0]
+def apply(operator: Operator, operands: Operands) -> Sequence[Array]:
+    """Apply an operator; XLA's handlers know real numbers only."""
+    images = operator.call.images
+    if not images or not images[0].is_complex:
+        return _apply(operator, operands)
+
+    def apply_to_component(k: int, own: Operands) -> Sequence[Array]:
+        return _apply(operator._replace(call=component_specs(operator.call)[k]), own)
+
+    return apply_by_component(
+        apply_to_component, lambda array: (lax.real(array), lax.imag(array)), lax.complex, operator, operands
+    )
 
 
 def _apply(operator: Operator, operands: Operands) -> Sequence[Array]:
@@ -218,9 +155,13 @@ def _apply(operator: Operator, operands: Operands) -> Sequence[Array]:
     spec: DeformSpec = operator.call
     if spec.has_affine and spec.batch and not spec.affine_batched:  # so that every operand has the batch axes
         operator, flat = _with_own_affine(operator, spec, flat)
-    if _primitive is None:
-        return _call(operator, flat)
-    return _primitive.bind(*compat.vary_alike(flat), operator=operator)
+    if _primitive is not None:
+        return _primitive.bind(*compat.vary_alike(flat), operator=operator)
+    is_deformation = operator.verb == "sample" and not operator.tangents
+    return [_sample_once(operator, *flat)] if is_deformation else _call(operator, flat)
+
+
+_OPS = FrameworkOps(jnp, _apply)
 
 
 def _results(operator: Operator, flat: Sequence[Array]) -> list[tuple[Shape, Any]]:
@@ -288,38 +229,6 @@ def _run_at_once(operator: Operator, flat: Sequence[Array]) -> list[Array]:
     placement = next(iter(_placements(flat)), None)
     with jax.transfer_guard_host_to_device("allow"):  # the memory is handed over, nothing is transferred
         return [jax.device_put(result, placement) for result in _run(operator, *flat)]
-
-
-class _FrameworkOps:
-    """What the chain rule needs of JAX."""
-
-    apply = staticmethod(_apply)
-    zeros_like = staticmethod(jnp.zeros_like)
-    inverse = staticmethod(jnp.linalg.inv)
-    broadcast = staticmethod(jnp.broadcast_to)
-    reshaped = staticmethod(jnp.reshape)
-    summed = staticmethod(jnp.sum)
-    reordered = staticmethod(jnp.transpose)
-    determinant = staticmethod(jnp.linalg.det)
-
-    @staticmethod
-    def converted(array: Array, like: Array) -> Array:
-        return array.astype(like.dtype)
-
-    @staticmethod
-    def transposed(matrices: Array) -> Array:
-        return jnp.swapaxes(matrices, -1, -2)
-
-    @staticmethod
-    def joined(left: Array, right: Array) -> Array:
-        return jnp.concatenate([left, right], -1)
-
-    @staticmethod
-    def constant(values: Array, like: Array) -> Array:
-        return jnp.asarray(values, like.dtype)
-
-
-_OPS = _FrameworkOps()
 
 
 # ---- without a primitive ---------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import operator as operator_module
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn
 
@@ -23,14 +23,14 @@ from .._autodiff.operators import Operands, Operator, flatten, unflatten
 from .._compat import torch as compat
 from .._serialize import options_from_text, spec_from_text, text_of_options, text_of_spec
 from .._spec import ArrayInfo, DeformSpec, EvaluationSpec, Options, Shape
-from . import operations
+from .._types import Unchecked
 from . import torch_tensors as tensors_of
-from .torch_calculus import FrameworkOps, pulled, pushed, remember
+from .torch_ops import FrameworkOps, jvp, remember, vjp
 
 # ---- programs --------------------------------------------------------------------------------------------------------
 
 
-class Deferred(NamedTuple):
+class RecordedCall(NamedTuple):
     """A call that runs later, as a text that can stand in a program and in a file."""
 
     text: str  # options, or a specification
@@ -73,14 +73,14 @@ def program_of(operator: Operator) -> str:
     """Return an operator as a text, which stands in programs."""
     call = operator.call
     if isinstance(call, (DeformSpec, EvaluationSpec)):
-        call = Deferred(text_of_spec(call), call.has_affine, call.axes)
+        call = RecordedCall(text_of_spec(call), call.has_affine, call.axes)
     return json.dumps([*call[:3], *operator[1:]])
 
 
 @lru_cache(maxsize=256)
 def _parsed(program: str) -> Operator:
     text, has_affine, axes, *rest = json.loads(program)
-    return Operator(Deferred(text, has_affine, axes), *rest)
+    return Operator(RecordedCall(text, has_affine, axes), *rest)
 
 
 def _operator_of(program: str, image_shape: Sequence[int], flat: Sequence[Tensor]) -> Operator:
@@ -139,42 +139,33 @@ def _evaluation_program(batch: Shape, extent: Shape, points: Shape, count: int, 
 # ---- calls that are checked when they run ----------------------------------------------------------------------------
 
 
-def deferred(images: Sequence[Tensor], displacement: Any, affine: Any, options: Options) -> list[Tensor]:
+def record(images: Sequence[Tensor], displacement: Unchecked, affine: Unchecked, options: Options) -> list[Tensor]:
     """Record a call."""
     _check_recorder()
-    if tensors_of.is_foreign(images[0]):
-        return _deformed_between_programs(images, displacement, affine, options)
-    displacement, affine = _small_arrays(images[0], displacement, affine)
+    if affine is not None:
+        affine = tensors_of.small_array("affine", affine, images[0])
+    displacement = tensors_of.small_array("displacement", displacement, images[0])
     axes = 0 if affine is None else operator_module.index(compat.shape_of(affine)[-1]) - 1
     transform = (displacement,) if affine is None else (displacement, affine[..., :axes, :])
     constant = [_specialised(option) for option in options]
     results = []
     for k, image in enumerate(images):
-        plain = tensors_of.unwrapped(image)
-        sources = torch.view_as_real(plain.resolve_conj()).unbind(-1) if plain.is_complex() else (plain,)
-        parts = []
-        for part, source in enumerate(sources):
-            program = _sample_program(k, len(images), part, len(sources), affine is not None, axes, *constant)
-            parts.append(OPERATOR([source, *transform], [], program)[0])
-        result = parts[0] if len(parts) == 1 else torch.complex(parts[0], parts[1])
+        program = _sample_program(k, len(images), affine is not None, axes, *constant)
+        result = OPERATOR([tensors_of.unwrapped(image), *transform], [], program)[0]
         results.append(tensors_of.wrapped_like(result, image))
     return results
 
 
-def _small_arrays(image: Tensor, displacement: Any, affine: Any) -> tuple[Tensor, Tensor | None]:
-    matrix = None if affine is None else tensors_of.small_array("affine", affine, image)
-    return tensors_of.small_array("displacement", displacement, image), matrix
-
-
 @torch.compiler.disable  # a compiler would take the arrays of NumPy in there for tensors
-def _deformed_between_programs(
-    images: Sequence[Tensor], displacement: Any, affine: Any, options: Options
+def call_between_programs(
+    function: Callable[[Sequence[Tensor], Unchecked, Unchecked, Options], list[Tensor]],
+    images: Sequence[Tensor],
+    displacement: Unchecked,
+    affine: Unchecked,
+    options: Options,
 ) -> list[Tensor]:
-    displacement, affine = _small_arrays(images[0], displacement, affine)
-    matrix = None if affine is None else tensors_of.info(affine)
-    infos = tuple(map(tensors_of.info, images))
-    spec = _check.normalize(infos, tensors_of.info(displacement), matrix, "X", options)
-    return operations.forward(tensors_of.operations_on(images[0]), spec, images, displacement, affine)
+    """Call a function between what is compiled before and after it."""
+    return function(images, displacement, affine, options)
 
 
 def _specialised(option: Any) -> Any:
@@ -187,9 +178,9 @@ def _specialised(option: Any) -> Any:
 
 
 @torch.compiler.assume_constant_result
-def _sample_program(index: int, images: int, part: int, parts: int, has_affine: bool, axes: int, *options: Any) -> str:
-    own = _check.options_of_image(Options(*options), index, images, part if parts > 1 else None)
-    return program_of(Operator(Deferred(text_of_options(own), has_affine, axes), "sample"))
+def _sample_program(index: int, images: int, has_affine: bool, axes: int, *options: Unchecked) -> str:
+    own = _check.options_of_image(Options(*options), index, images)
+    return program_of(Operator(RecordedCall(text_of_options(own), has_affine, axes), "sample"))
 
 
 # ---- the operator ----------------------------------------------------------------------------------------------------
@@ -240,13 +231,13 @@ class _Differentiable(compat.SingleLevelFunction):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> Any:
         needed = ctx.needs_input_grad[3:]
-        return None, None, None, *pulled(_OPS, ctx.operator, ctx.saved_tensors, cotangents, needed)
+        return None, None, None, *vjp(_OPS, ctx.operator, ctx.saved_tensors, cotangents, needed)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Any:
         with compat.set_forward_mode_enabled(True):  # for the levels below, as in `forward`
             primals = [forward_ad.unpack_dual(tensor, level=0).primal for tensor in ctx.saved_tensors]
-            return pushed(_OPS, ctx.operator, primals, tangents[3:])
+            return jvp(_OPS, ctx.operator, primals, tangents[3:])
 
 
 def _differentiably(keys: Any, tensors: Sequence[Tensor], image_shape: Sequence[int], program: str) -> list[Tensor]:

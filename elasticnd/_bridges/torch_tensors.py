@@ -20,7 +20,7 @@ from .._compat import torch as compat
 from .._engines.kernels import external_stream, import_cupy
 from .._errors import reject_type, reject_value
 from .._spec import ArrayInfo, DeformSpec, EvaluationSpec
-from . import eager, operations
+from . import array_api, eager
 
 
 def info(tensor: Tensor) -> ArrayInfo:
@@ -47,11 +47,11 @@ def is_foreign(tensor: Tensor) -> bool:
     return not (tensor.is_cpu or tensor.is_cuda or tensor.is_meta)
 
 
-def operations_on(tensor: Tensor) -> operations.Namespace:
+def operations_on(tensor: Tensor) -> array_api.Namespace:
     """Return the operations of PyTorch, on the device of a tensor."""
     from array_api_compat import torch as names  # noqa: PLC0415 - for those who have such a device
 
-    return operations.Namespace(names, tensor.device)
+    return array_api.Namespace(names, tensor.device)
 
 
 # ---- arguments -------------------------------------------------------------------------------------------------------
@@ -103,14 +103,14 @@ def small_array(argument: str, value: Any, like: Tensor | None = None) -> Tensor
     if array.dtype.kind not in "iuf":
         return torch.zeros(array.shape, dtype=torch.bool)  # refused by its type, as everywhere
     if like is not None and is_foreign(like):
-        return operations.real_array(operations_on(like), array)
+        return array_api.real_array(operations_on(like), array)
     return torch.as_tensor(array.astype(np.float64), device=None if like is None else like.device)
 
 
 def _widest_float(tensor: Tensor) -> torch.dtype:
     if not is_foreign(tensor):
         return torch.float64
-    dtype: torch.dtype = operations.real_array(operations_on(tensor), np.zeros(())).dtype
+    dtype: torch.dtype = array_api.real_array(operations_on(tensor), np.zeros(())).dtype
     return dtype
 
 
@@ -126,9 +126,9 @@ def _has_own_operators(kind: type) -> bool:
     return bool(kind.__torch_dispatch__ != Tensor.__torch_dispatch__)  # type: ignore[attr-defined]
 
 
-def unwrapped(tensor: Tensor) -> Tensor:
+def unwrapped(tensor: Tensor | None) -> Tensor | None:
     """Return the tensor inside of a subclass that does not see the operators of the dispatcher."""
-    if _is_basic(tensor) or _has_own_operators(type(tensor)):
+    if tensor is None or _is_basic(tensor) or _has_own_operators(type(tensor)):
         return tensor
     with compat.DisableTorchFunctionSubclass():
         inner: Tensor = tensor.as_subclass(Tensor)
@@ -163,6 +163,11 @@ def needs_dispatcher(tensors: Sequence[Tensor]) -> bool:
 
 def _holds_values(tensor: Tensor) -> bool:
     return (tensor.is_cpu or tensor.is_cuda) and _is_basic(tensor)
+
+
+def are_like_numpy(tensors: Sequence[Tensor]) -> bool:
+    """Return whether NumPy has arrays like all tensors."""
+    return all(tensor.is_cpu and _is_basic(tensor) and tensor.dtype != torch.bfloat16 for tensor in tensors)
 
 
 def needs_derivatives(tensors: Sequence[Tensor]) -> bool:

@@ -8,25 +8,23 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from types import ModuleType
-from typing import Any
 
 import array_api_compat
 import numpy as np
 
 from .. import _dtypes
+from .._autodiff.framework import Framework
+from .._autodiff.operators import Operands, Operator, flatten
 from .._config import forced_engine
 from .._errors import reject_type, reject_value
-from .._spec import ArrayInfo, DeformSpec, EvaluationSpec
-from .._types import Seed, Unchecked
-from . import contract, eager, operations
-
-Array = Any  # of any library
+from .._spec import ArrayInfo, Shape
+from .._types import Array, ArrayNamespace, NumpyArray, Seed, Unchecked
+from . import array_api, contract, eager
 
 _HOST = 1  # as DLPack numbers devices
 
-is_deferred = contract.is_deferred
-deferred = contract.deferred
+is_recorded = contract.is_recorded
+record = contract.record
 
 
 def takes(array: Array) -> bool:
@@ -78,74 +76,48 @@ def small_array(argument: str, value: Unchecked, like: Array | None = None) -> A
         array = eager.small_array(argument, value)
         if array.dtype.kind not in "iuf" or _is_on_host(like):
             return array
-        return operations.real_array(operations.namespace_of(like), array)
+        return array_api.real_array(array_api.namespace_of(like), array)
     if like is not None and _device(value) != _device(like):
         reject_value(argument, f"an array on {_device(value)}", f"one on {_device(like)}, where the image is")
-    if _dtypes.integer_limits(info(value).dtype) is None or _is_on_host(value):
+    if _dtypes.integer_limits(info(value).dtype) is None or info(value).dtype == "bool":
         return value
-    xp = operations.namespace_of(value)
-    return xp.astype(value, operations.real_array(xp, np.zeros(())).dtype)
+    xp = array_api.namespace_of(value)
+    return xp.astype(value, array_api.real_array(xp, np.zeros(())).dtype)
 
 
-def random_normal(shape: Sequence[int], scale: Sequence[float], like: Array, rng: Seed) -> Array:
-    """Draw displacements of control points, as NumPy does."""
-    return eager.random_normal(shape, scale, None, rng)
+def standard_normal(shape: Shape, batch_axes: int, like: Array, rng: Seed) -> None:
+    """Leave drawing to NumPy."""
 
 
-# ---- calls -----------------------------------------------------------------------------------------------------------
+def delegate(arrays: Sequence[Array]) -> tuple[Framework, Sequence[Array]] | None:
+    return (eager, list(map(_to_numpy, arrays))) if _is_on_host(arrays[0]) else None
 
 
-def forward(spec: DeformSpec, images: Sequence[Array], displacement: Array, affine: Array | None) -> list[Array]:
-    if _is_on_host(images[0]):
-        results = eager.forward(spec, list(map(_to_numpy, images)), _to_numpy(displacement), _to_numpy(affine))
-        return [_like(result, image) for result, image in zip(results, images, strict=True)]
-    return operations.forward(operations.namespace_of(images[0]), spec, images, displacement, affine)
+def restored(result: Array, image: Array) -> Array:
+    """Return a result of NumPy as an array of the library of `image`, in the same memory where that can be had."""
+    if not isinstance(result, np.ndarray) or isinstance(image, np.ndarray):
+        return result
+    xp = _namespace(image)
+    device = _device(image)
+    try:
+        return xp.from_dlpack(result, device=device)
+    except (AttributeError, TypeError, ValueError, NotImplementedError, RuntimeError, BufferError):
+        return xp.asarray(result, device=device) if device is not None else xp.asarray(result)
 
 
-def image_vjp(
-    spec: DeformSpec, gradients: Sequence[Array], displacement: Array, affine: Array | None
-) -> list[Array | None]:
-    if not _is_on_host(gradients[0]):
-        return operations.image_vjp(operations.namespace_of(gradients[0]), spec, gradients, displacement, affine)
-    results = eager.image_vjp(spec, list(map(_to_numpy, gradients)), _to_numpy(displacement), _to_numpy(affine))
-    return [_like(result, gradient) for result, gradient in zip(results, gradients, strict=True)]
+def apply(operator: Operator, operands: Operands) -> Sequence[Array]:
+    xp = array_api.namespace_of(flatten(operator, operands)[0])
+    return array_api.apply(xp, operator, operands)
 
 
-def vjp(
-    spec: DeformSpec,
-    gradients: Sequence[Array | None],
-    images: Sequence[Array],
-    displacement: Array,
-    affine: Array | None,
-) -> tuple[list[Array | None], Array, Array | None]:
-    if not _is_on_host(images[0]):
-        return operations.vjp(operations.namespace_of(images[0]), spec, gradients, images, displacement, affine)
-    weights, sources = list(map(_to_numpy, gradients)), list(map(_to_numpy, images))
-    pulled, of_displacement, of_affine = eager.vjp(spec, weights, sources, _to_numpy(displacement), _to_numpy(affine))
-    of_images = [_like(result, images[0]) for result in pulled]
-    return of_images, _like(of_displacement, images[0]), _like(of_affine, images[0])
+def algebra(array: Array) -> array_api.FrameworkOps:
+    return array_api.FrameworkOps(array_api.namespace_of(array), apply)
 
 
-def dense(spec: DeformSpec, displacement: Array) -> Array:
-    if _is_on_host(displacement):
-        return _like(eager.dense(spec, _to_numpy(displacement)), displacement)
-    return operations.dense(operations.namespace_of(displacement), spec, displacement)
-
-
-def evaluate(spec: EvaluationSpec, order: int, displacement: Array, positions: Array) -> Array:
-    if _is_on_host(positions):
-        return _like(eager.evaluate(spec, order, _to_numpy(displacement), _to_numpy(positions)), positions)
-    return operations.evaluate(operations.namespace_of(positions), spec, order, displacement, positions)
-
-
-def algebra(array: Array) -> operations.LinearAlgebra:
-    """Return the linear algebra of the array's library."""
-    return operations.LinearAlgebra(operations.namespace_of(array))
-
-
-def values(array: Array) -> Array:
-    """Return the values of an array in the host's memory."""
-    return _to_numpy(array) if _is_on_host(array) else np.asarray(array)
+def values(array: Array, *, wait: bool = True) -> NumpyArray | None:
+    if _is_on_host(array):
+        return _to_numpy(array)
+    return np.asarray(array) if wait else None
 
 
 # ---- arrays ----------------------------------------------------------------------------------------------------------
@@ -164,7 +136,7 @@ def _is_on_host(array: Array) -> bool:
 
 
 def _to_numpy(array: Array) -> Array:
-    """Share the memory of an array."""
+    """Return the memory of an array as a NumPy array."""
     if array is None or isinstance(array, np.ndarray):
         return array
     if info(array).dtype == "bfloat16":
@@ -181,22 +153,9 @@ def _bfloat16_to_numpy(array: Array) -> Array:
     return np.from_dlpack(array.view(_namespace(array).uint16)).view(bfloat16)
 
 
-def _like(result: Array, array: Array) -> Array:
-    """Give a result of NumPy as an array of the library, in the same memory where that can be had."""
-    if result is None:
-        return None
-    xp = _namespace(array)
-    device = _device(array)
-    try:
-        return xp.from_dlpack(result, device=device)
-    except (AttributeError, TypeError, ValueError, NotImplementedError, RuntimeError, BufferError):
-        return xp.asarray(result, device=device) if device is not None else xp.asarray(result)
+def _namespace(array: Array) -> ArrayNamespace:
+    return array_api_compat.array_namespace(array)
 
 
-def _namespace(array: Array) -> ModuleType:
-    namespace: ModuleType = array_api_compat.array_namespace(array)
-    return namespace
-
-
-def _device(array: Array) -> Any:
+def _device(array: Array) -> object:
     return getattr(array, "device", None)

@@ -49,9 +49,9 @@ class FrameworkOps:
         return matrices.mT
 
     @staticmethod
-    def joined(left: Tensor, right: Tensor) -> Tensor:
-        """Concatenate along the last axis."""
-        return torch.cat([left, right], -1)
+    def joined(left: Tensor, right: Tensor, axis: int = -1) -> Tensor:
+        """Concatenate along an axis."""
+        return torch.cat([left, right], axis)
 
     @staticmethod
     def constant(values: Any, like: Tensor) -> Tensor:
@@ -67,24 +67,24 @@ def remember(ctx: Any, operator: Operator, flat: Sequence[Tensor]) -> None:
     ctx.set_materialize_grads(False)
 
 
-def pulled(
+def vjp(
     ops: FrameworkOps,
     operator: Operator,
     flat: Sequence[Tensor],
     cotangents: Sequence[Tensor | None],
     needed: Sequence[bool],
 ) -> list[Tensor | None]:
-    """Pull cotangents of the results back to the operands."""
+    """Compute the gradients of the operands from the cotangents of the results."""
     if all(cotangent is None for cotangent in cotangents):
         return [None] * len(flat)
     gradients = rules.vjp(ops, operator, unflatten(operator, flat), cotangents, unflatten(operator, needed))
     return flatten(operator, gradients)
 
 
-def pushed(
+def jvp(
     ops: FrameworkOps, operator: Operator, flat: Sequence[Tensor], tangents: Sequence[Tensor | None]
 ) -> tuple[Tensor | None, ...]:
-    """Push tangents of the operands forward to the results."""
+    """Compute the tangents of the results from those of the operands."""
     operands = unflatten(operator, flat)
     results = rules.jvp(ops, operator, operands, unflatten(operator, tangents))
     outputs = zip(results, operators.likes(operator, operands), strict=True)

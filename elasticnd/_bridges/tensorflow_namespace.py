@@ -18,9 +18,10 @@ float32, float64, int32, int64 = tf.float32, tf.float64, tf.int32, tf.int64
 
 abs = tf.abs
 astype = tf.cast
+broadcast_to = tf.broadcast_to
 floor = tf.floor
 imag = tf.math.imag
-linalg = SimpleNamespace(inv=tf.linalg.inv)
+linalg = SimpleNamespace(det=tf.linalg.det, inv=tf.linalg.inv)
 matmul = tf.matmul
 matrix_transpose = tf.linalg.matrix_transpose
 permute_dims = tf.transpose
@@ -29,6 +30,7 @@ reshape = tf.reshape
 stack = tf.stack
 take = tf.gather
 zeros = tf.zeros
+zeros_like = tf.zeros_like
 
 
 def argsort(x: Tensor) -> Tensor:

@@ -1,0 +1,134 @@
+"""Operators by a library's own operations, as the array API standard names them: by the generic engine.
+
+This serves the bridges whose arrays no other engine reads, and gives all of them the operations of the chain rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from .._autodiff.operators import Operands, Operator, apply_by_component, component_specs
+from .._engines import generic
+from .._spec import Shape
+from .._types import Array, ArrayNamespace, FrameworkDType, NumpyArray, Unchecked
+
+
+class Namespace:
+    """The operations of a library; new arrays lie on one device."""
+
+    def __init__(self, names: ArrayNamespace, device: object) -> None:
+        self._names = names
+        self._device = device
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what is no new array."""
+        return getattr(self._names, name)
+
+    def _made(self, maker: str, *arguments: Array, dtype: FrameworkDType) -> Array:
+        place = {} if self._device is None else {"device": self._device}
+        return getattr(self._names, maker)(*arguments, dtype=dtype, **place)
+
+    def asarray(self, values: Array, *, dtype: FrameworkDType = None) -> Array:
+        """Make an array of a NumPy array or of nested lists."""
+        return self._made("asarray", values, dtype=dtype)
+
+    def full(self, shape: Sequence[int], value: Unchecked, *, dtype: FrameworkDType) -> Array:
+        """Make an array of one value."""
+        return self._made("full", shape, value, dtype=dtype)
+
+    def take(self, array: Array, indices: Array, *, axis: int) -> Array:
+        """Return elements along an axis, by indices of any integer type."""
+        try:
+            return self._names.take(array, indices, axis=axis)
+        except TypeError:  # the library has only indices of 64 bits
+            return self._names.take(array, self._names.astype(indices, self._names.int64), axis=axis)
+
+    def zeros(self, shape: Sequence[int], *, dtype: FrameworkDType) -> Array:
+        """Make an array of zeros."""
+        return self._made("zeros", shape, dtype=dtype)
+
+
+def namespace_of(array: Array) -> Namespace:
+    """Return the operations of an array's library, on its device."""
+    return Namespace(array_api_compat.array_namespace(array), getattr(array, "device", None))
+
+
+def real_array(xp: ArrayNamespace, values: NumpyArray) -> Array:
+    """Make an array of the widest floats that the device has."""
+    try:
+        return xp.asarray(values.astype(np.float64))
+    except (TypeError, RuntimeError):  # it has none of 64 bits
+        return xp.asarray(values.astype(np.float32))
+
+
+def apply(xp: ArrayNamespace, operator: Operator, operands: Operands) -> Sequence[Array]:
+    """Apply an operator of a call. Those of derivatives are not needed: libraries differentiate their operations."""
+    spec = operator.call
+    displacement, *affine = operands.transform
+    if operator.verb == "displace":
+        return [generic.displace(xp, spec, displacement)]
+    if operator.verb == "evaluate":
+        return [generic.evaluate(xp, spec, displacement, operands.positions, operator.order)]
+    matrix = affine[0] if affine else None
+
+    def apply_to_component(k: int, own: Operands) -> Sequence[Array]:
+        real = component_specs(spec)[k]
+        if operator.verb == "sample":
+            return [generic.sample(xp, real, own.image, displacement, matrix)]
+        of_image, *of_transform = generic.sample_adjoint(xp, real, own.gradient, own.image, displacement, matrix)
+        pairs = zip(of_transform, operands.transform, strict=False)
+        return [of_image, *(xp.astype(one, like.dtype) for one, like in pairs if one is not None)]
+
+    if not spec.images[0].is_complex:
+        return apply_to_component(0, operands)
+    dtype = (operands.image if operator.verb == "sample" else operands.gradient).dtype
+
+    def complex_of(real: Array, imaginary: Array) -> Array:
+        return xp.astype(real, dtype) + 1j * xp.astype(imaginary, dtype)
+
+    return apply_by_component(
+        apply_to_component, lambda array: (xp.real(array), xp.imag(array)), complex_of, operator, operands
+    )
+
+
+class FrameworkOps:
+    """What the chain rule needs of a library, by the names of the standard."""
+
+    def __init__(self, xp: ArrayNamespace, apply: Callable[[Operator, Operands], Sequence[Array]]) -> None:
+        self.xp = xp
+        self.apply = apply
+        self.transposed = xp.matrix_transpose
+        self.reshaped = xp.reshape
+        self.reordered = xp.permute_dims
+        self.broadcast = xp.broadcast_to
+        self.zeros_like = xp.zeros_like
+
+    def inverse(self, matrices: Array) -> Array:
+        """Invert matrices."""
+        return generic.inverse(self.xp, matrices)
+
+    def determinant(self, matrices: Array) -> Array:
+        """Compute determinants."""
+        return self.xp.linalg.det(matrices)
+
+    def joined(self, left: Array, right: Array, axis: int = -1) -> Array:
+        """Concatenate along an axis."""
+        return self.xp.concat([left, right], axis=axis)
+
+    def constant(self, values: Array, like: Array) -> Array:
+        """Make an array of the dtype of `like`."""
+        return self.xp.asarray(values, dtype=like.dtype)
+
+    def converted(self, array: Array, like: Array) -> Array:
+        """Convert to the dtype of `like`, and a NumPy array to its library."""
+        if isinstance(array, np.ndarray) and type(array) is not type(like):
+            return self.xp.asarray(array, dtype=like.dtype)
+        return array if array.dtype == like.dtype else self.xp.astype(array, like.dtype)
+
+    def summed(self, array: Array, axes: Shape) -> Array:
+        """Sum over some axes."""
+        return self.xp.sum(array, axis=axes)
