@@ -33,7 +33,7 @@ def _generator(rng: Seed) -> np.random.Generator:
     if is_sequence(rng):  # in whose parts NumPy would search for numbers, without end if it holds itself
         rng = as_indices("rng", np.asarray(rng).ravel().tolist() if isinstance(rng, np.ndarray) else rng, accepted)
     try:
-        return np.random.default_rng(rng)
+        return np.random.default_rng(rng)  # type: ignore[arg-type]
     except TypeError:
         reject_type("rng", rng, accepted)
     except ValueError:

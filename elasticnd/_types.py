@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 Array: TypeAlias = Any  # of any framework; no type is common to all
 ArrayNamespace: TypeAlias = Any  # the operations of a library, by the array API standard
 FrameworkDType: TypeAlias = Any  # a dtype of any framework
-Unchecked: TypeAlias = Any  # what a caller has passed to a bridge, before it is checked
 DType: TypeAlias = np.dtype[Any]
 NumpyArray: TypeAlias = NDArray[Any]
 Floats: TypeAlias = NDArray[np.float64]
@@ -25,4 +24,4 @@ Numbers: TypeAlias = complex | Sequence[complex]
 Axes: TypeAlias = int | str | Sequence[int] | Sequence[str] | Sequence[Sequence[int]] | Sequence[Sequence[str]]
 Rotation: TypeAlias = float | Mapping[tuple[int, int], float] | Array  # an array, or an object with `as_matrix`
 Zoom: TypeAlias = float | Sequence[float]
-Seed: TypeAlias = Unchecked  # whatever NumPy or the images' framework makes a generator of
+Seed: TypeAlias = object  # whatever NumPy or the images' framework makes a generator of

@@ -68,6 +68,7 @@ NAMES = {
         ("torch", "_C.DisableTorchFunctionSubclass"),
         ("torch", "_C._AutoDispatchBelowAutograd"),
         ("torch", "_C._after_autograd_keyset"),
+        ("torch", "_C.DispatchKeySet"),
         ("torch.autograd.forward_ad", "_set_fwd_grad_enabled"),
         ("torch.autograd.forward_ad", "_current_level"),
         ("torch.autograd.function", "_SingleLevelFunction"),

@@ -14,7 +14,7 @@ import numpy as np
 from .._autodiff.operators import Operands, Operator, apply_by_component, component_specs
 from .._engines import generic
 from .._spec import Shape
-from .._types import Array, ArrayNamespace, FrameworkDType, NumpyArray, Unchecked
+from .._types import Array, ArrayNamespace, FrameworkDType, NumpyArray
 
 
 class Namespace:
@@ -36,7 +36,7 @@ class Namespace:
         """Make an array of a NumPy array or of nested lists."""
         return self._made("asarray", values, dtype=dtype)
 
-    def full(self, shape: Sequence[int], value: Unchecked, *, dtype: FrameworkDType) -> Array:
+    def full(self, shape: Sequence[int], value: object, *, dtype: FrameworkDType) -> Array:
         """Make an array of one value."""
         return self._made("full", shape, value, dtype=dtype)
 
@@ -80,8 +80,8 @@ def apply(xp: ArrayNamespace, operator: Operator, operands: Operands) -> Sequenc
         if operator.verb == "sample":
             return [generic.sample(xp, real, own.image, displacement, matrix)]
         of_image, *of_transform = generic.sample_adjoint(xp, real, own.gradient, own.image, displacement, matrix)
-        pairs = zip(of_transform, operands.transform, strict=False)
-        return [of_image, *(xp.astype(one, like.dtype) for one, like in pairs if one is not None)]
+        given = [one for one in of_transform if one is not None]
+        return [of_image, *(xp.astype(one, like.dtype) for one, like in zip(given, operands.transform, strict=False))]
 
     if not spec.images[0].is_complex:
         return apply_to_component(0, operands)

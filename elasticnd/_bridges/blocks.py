@@ -141,8 +141,8 @@ def _find_sources(call: Call, outputs: NDArray[np.int64], items: Slices) -> list
     return list(zip(map(_window, voxels), map(_window, chunks), strict=True))
 
 
-def _window(pairs: NDArray[np.int64]) -> Window:
-    start, shape = pairs.T.tolist()
+def _window(box: NDArray[np.int64]) -> Window:
+    start, shape = box.T.tolist()
     return Window(tuple(start), tuple(shape))
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from .._autodiff.framework import Framework
 from .._spec import ArrayInfo, Options, Shape
-from .._types import Array, Seed, Unchecked
+from .._types import Array, Seed
 
 
 class Bridge(Framework, Protocol):
@@ -29,7 +29,7 @@ class Bridge(Framework, Protocol):
     def check(self, argument: str, image: Array, first: Array, /) -> None:
         """Check that an image can be taken, and goes with the first one of the call."""
 
-    def small_array(self, argument: str, value: Unchecked, like: Array | None = None, /) -> Array:
+    def small_array(self, argument: str, value: object, like: Array | None = None, /) -> Array:
         """Return a control grid or a matrix as an array that goes with the image `like`.
 
         It is an array of the framework, of NumPy, or nested lists of numbers; integers become floats.
@@ -42,12 +42,10 @@ class Bridge(Framework, Protocol):
         generator that the framework itself would take.
         """
 
-    def is_recorded(self, arrays: Sequence[Unchecked], /) -> bool:
+    def is_recorded(self, arrays: Sequence[object], /) -> bool:
         """Return whether a call is recorded and checked when it runs, since shapes are not known yet."""
 
-    def record(
-        self, images: Sequence[Array], displacement: Unchecked, affine: Unchecked, options: Options, /
-    ) -> list[Array]:
+    def record(self, images: Sequence[Array], displacement: object, affine: object, options: Options, /) -> list[Array]:
         """Record a call."""
 
 
@@ -63,11 +61,11 @@ def restored(result: Array, image: Array) -> Array:
     return result
 
 
-def is_recorded(arrays: Sequence[Unchecked]) -> bool:
+def is_recorded(arrays: Sequence[object]) -> bool:
     """Return False."""
     return False
 
 
-def record(images: Sequence[Array], displacement: Unchecked, affine: Unchecked, options: Options) -> list[Array]:
+def record(images: Sequence[Array], displacement: object, affine: object, options: Options) -> list[Array]:
     """Raise an error, as no call is recorded."""
     raise NotImplementedError("every call is checked at once")

@@ -20,7 +20,7 @@ from .._compat import dask as compat
 from .._dtypes import name_of
 from .._errors import reject_type, reject_value
 from .._spec import ArrayInfo, DeformSpec, Shape
-from .._types import Array, DType, Seed, Unchecked
+from .._types import Array, DType, Seed
 from . import blocks, contract, eager
 from .array_api import FrameworkOps
 from .blocks import Call, Chunks
@@ -54,7 +54,7 @@ def check(argument: str, image: Lazy, first: Lazy) -> None:
         reject_value(argument, f"shape {image.shape}", "an array whose shape is known: call compute_chunk_sizes()")
 
 
-def small_array(argument: str, value: Unchecked, like: Lazy | None = None) -> Array:
+def small_array(argument: str, value: object, like: Lazy | None = None) -> Array:
     """Take a control grid or a matrix: an array of NumPy, or nested lists of numbers."""
     if isinstance(value, da.Array):
         reject_type(argument, value, "a NumPy array, for it decides what is read: call compute() on it")

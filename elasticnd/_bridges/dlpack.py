@@ -18,7 +18,7 @@ from .._autodiff.operators import Operands, Operator, flatten
 from .._config import forced_engine
 from .._errors import reject_type, reject_value
 from .._spec import ArrayInfo, Shape
-from .._types import Array, ArrayNamespace, NumpyArray, Seed, Unchecked
+from .._types import Array, ArrayNamespace, NumpyArray, Seed
 from . import array_api, contract, eager
 
 _HOST = 1  # as DLPack numbers devices
@@ -67,7 +67,7 @@ def check(argument: str, image: Array, first: Array) -> None:
         reject_value(argument, f"an array on {_device(image)}", f"one on {_device(first)}, as the first image")
 
 
-def small_array(argument: str, value: Unchecked, like: Array | None = None) -> Array:
+def small_array(argument: str, value: object, like: Array | None = None) -> Array:
     """Take a control grid or a matrix: an array of the image's library or of NumPy, or nested lists of numbers."""
     if like is not None and type(value) is not type(like):
         if not isinstance(value, (np.ndarray, list, tuple)):

@@ -13,7 +13,7 @@ from .._autodiff.operators import Operands, Operator
 from .._engines import engine_of, is_cupy
 from .._errors import describe, reject_type, reject_value
 from .._spec import ArrayInfo, Shape
-from .._types import Array, NumpyArray, Seed, Unchecked
+from .._types import Array, NumpyArray, Seed
 from . import contract
 from .array_api import FrameworkOps
 
@@ -27,7 +27,7 @@ def info(array: Array) -> ArrayInfo:
     return ArrayInfo(array.shape, _dtypes.name_of(array.dtype))
 
 
-def small_array(argument: str, value: Unchecked, like: Array | None = None) -> Array:
+def small_array(argument: str, value: object, like: Array | None = None) -> Array:
     """Return a control grid or a matrix as an array. NumPy arrays and nested lists go with any image."""
     if type(value) is np.ndarray and (like is None or type(like) is np.ndarray):
         return _with_floats(value)
@@ -49,7 +49,7 @@ def _with_floats(array: NumpyArray) -> NumpyArray:
     return array.astype(np.float64) if array.dtype.kind in "iu" else array
 
 
-def _on_device(argument: str, value: Unchecked, like: Array | None) -> Array:
+def _on_device(argument: str, value: Array, like: Array | None) -> Array:
     if is_cupy(value):
         if like is not None and value.device != like.device:
             reject_value(argument, f"an array on CUDA device {value.device.id}", f"one on device {like.device.id}")
@@ -61,7 +61,7 @@ def _on_device(argument: str, value: Unchecked, like: Array | None) -> Array:
         return engine_of(like).namespace().asarray(array)
 
 
-def _has_masks(value: Unchecked) -> bool:
+def _has_masks(value: object) -> bool:
     if isinstance(value, (list, tuple)):
         return any(map(_has_masks, value))
     return isinstance(value, np.ma.MaskedArray)
@@ -83,8 +83,9 @@ def check(argument: str, image: Array, first: Array) -> None:
 
 def standard_normal(shape: Shape, batch_axes: int, like: Array, rng: Seed) -> Array | None:
     """Draw from a generator of CuPy."""
-    is_generator = is_cupy(like) and isinstance(rng, engine_of(like).namespace().random.Generator)
-    return rng.standard_normal(shape) if is_generator else None
+    if is_cupy(like) and isinstance(rng, engine_of(like).namespace().random.Generator):
+        return rng.standard_normal(shape)
+    return None
 
 
 def apply(operator: Operator, operands: Operands) -> Sequence[Array]:

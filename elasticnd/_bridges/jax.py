@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -37,11 +38,11 @@ from .._engines import generic
 from .._engines.kernels import external_stream
 from .._errors import reject_type, reject_value
 from .._spec import ArrayInfo, DeformSpec, Shape
-from .._types import FrameworkDType, NumpyArray, Seed, Unchecked
+from .._types import ArrayNamespace, DType, FrameworkDType, NumpyArray, Seed
 from . import contract, eager
 from .array_api import FrameworkOps
 
-Array = Any
+Array: TypeAlias = jax.Array  # or a tracer
 
 _OneDevice = jax.sharding.SingleDeviceSharding
 
@@ -83,31 +84,35 @@ def _require_same_devices(argument: str, array: Array, image: Array) -> None:
         reject_value(argument, f"an array on {_names(own)}", f"one on {_names(others)}, where the image is")
 
 
-def _chosen_devices(array: Array) -> frozenset[Any]:
-    """Give the devices that someone put an array on; others go where they are needed, traced ones have none yet."""
+def _chosen_devices(array: Array) -> frozenset[jax.Device]:
+    """Return the devices that someone put an array on; others go where they are needed, traced ones have none yet."""
     chosen = not isinstance(array, jax.core.Tracer) and getattr(array, "committed", False)
     return frozenset(array.devices()) if chosen else frozenset()
 
 
-def _names(devices: frozenset[Any]) -> str:
+def _names(devices: frozenset[jax.Device]) -> str:
     return ", ".join(sorted(map(str, devices)))
 
 
-def small_array(argument: str, value: Unchecked, like: Array | None = None) -> Array:
-    """Take a control grid or a matrix: an array of JAX or NumPy, or nested lists of numbers."""
-    if not isinstance(value, jax.Array):
-        if not isinstance(value, (np.ndarray, list, tuple)):
-            reject_type(argument, value, "an array of JAX or NumPy, or nested lists of numbers")
-        if isinstance(value, (list, tuple)) and any(isinstance(part, jax.Array) for part in value):
-            value = jnp.stack([jnp.asarray(part) for part in value])
-        else:
-            value = jnp.asarray(eager.small_array(argument, value))
-    elif like is not None:
-        _require_same_devices(argument, value, like)
-    if jnp.issubdtype(value.dtype, jnp.integer):
-        return value.astype(jnp.result_type(float))
-    narrow = jnp.issubdtype(value.dtype, jnp.floating) and value.dtype.itemsize < 4
-    return value.astype(jnp.float32) if narrow else value
+def small_array(argument: str, value: object, like: Array | None = None) -> Array:
+    """Return a control grid or a matrix as an array, from one of JAX or NumPy or from nested lists of numbers."""
+    array = _as_array(argument, value)
+    if like is not None:
+        _require_same_devices(argument, array, like)
+    if jnp.issubdtype(array.dtype, jnp.integer):
+        return array.astype(jnp.result_type(float))
+    narrow = jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize < 4
+    return array.astype(jnp.float32) if narrow else array
+
+
+def _as_array(argument: str, value: object) -> Array:
+    if isinstance(value, jax.Array):
+        return value
+    if not isinstance(value, (np.ndarray, list, tuple)):
+        reject_type(argument, value, "an array of JAX or NumPy, or nested lists of numbers")
+    if isinstance(value, (list, tuple)) and any(isinstance(part, jax.Array) for part in value):
+        return jnp.stack([jnp.asarray(part) for part in value])
+    return jnp.asarray(eager.small_array(argument, value))
 
 
 def standard_normal(shape: Shape, batch_axes: int, like: Array, rng: Seed) -> jax.Array | None:
@@ -164,8 +169,8 @@ def _apply(operator: Operator, operands: Operands) -> Sequence[Array]:
 _OPS = FrameworkOps(jnp, _apply)
 
 
-def _results(operator: Operator, flat: Sequence[Array]) -> list[tuple[Shape, Any]]:
-    """Give shapes and dtypes of the results."""
+def _results(operator: Operator, flat: Sequence[Array]) -> list[tuple[Shape, DType]]:
+    """Return shapes and dtypes of the results."""
     likes = operators.likes(operator, unflatten(operator, flat))
     shapes = operators.result_shapes(operator, operator.call)
     return [(shape, like.dtype) for shape, like in zip(shapes, likes, strict=True)]
@@ -211,7 +216,7 @@ def _are_at_hand(flat: Sequence[Array]) -> bool:
     return on_host and (len(placements) == 1 or (not placements and _default_platform() == "cpu"))
 
 
-def _placements(arrays: Sequence[Array]) -> frozenset[Any]:
+def _placements(arrays: Sequence[Array]) -> frozenset[jax.sharding.Sharding]:
     """Return where someone has put arrays."""
     return frozenset(array.sharding for array in arrays if getattr(array, "committed", False))
 
@@ -258,33 +263,31 @@ _sample_once.defvjp(_sample_forward, _sample_backward)
 # ---- the primitive ---------------------------------------------------------------------------------------------------
 
 
-def _abstract(*flat: Any, operator: Operator) -> list[Any]:
+def _abstract(*flat: Array, operator: Operator) -> list[object]:
     return [compat.result_type(flat[0], shape, dtype) for shape, dtype in _results(operator, flat)]
 
 
-def _push(
-    primals: Sequence[Array], tangents: Sequence[Array], *, operator: Operator
-) -> tuple[list[Array], list[Array]]:
+def _jvp(primals: Sequence[Array], tangents: Sequence[Array], *, operator: Operator) -> tuple[list[Array], list[Array]]:
     outputs = _primitive.bind(*primals, operator=operator)
     operands = unflatten(operator, primals)
     if jnp.issubdtype(outputs[0].dtype, jnp.inexact):
         changes = [None if type(tangent) is ad.Zero else tangent for tangent in tangents]
-        pushed = rules.jvp(_OPS, operator, operands, unflatten(operator, changes))
+        derivatives = rules.jvp(_OPS, operator, operands, unflatten(operator, changes))
     else:
-        pushed = [None] * len(outputs)
+        derivatives = [None] * len(outputs)
     zeros = map(compat.zero_tangent, outputs)
-    return outputs, [zero if result is None else result for zero, result in zip(zeros, pushed, strict=True)]
+    return outputs, [zero if result is None else result for zero, result in zip(zeros, derivatives, strict=True)]
 
 
-def _pull(cotangents: Sequence[Array], *flat: Array, operator: Operator) -> list[Array]:
+def _transpose(cotangents: Sequence[Array], *flat: Array, operator: Operator) -> list[Array]:
     """Transpose in the operands that are still open."""
     given = [None if type(cotangent) is ad.Zero else cotangent for cotangent in cotangents]
     is_open = [ad.is_undefined_primal(operand) for operand in flat]
     if all(cotangent is None for cotangent in given):
         return [ad.Zero(operand.aval) if left else None for operand, left in zip(flat, is_open, strict=True)]
     needed = unflatten(operator, is_open)
-    pulled = flatten(operator, rules.vjp(_OPS, operator, unflatten(operator, flat), given, needed))
-    return [gradient if left else None for gradient, left in zip(pulled, is_open, strict=True)]
+    gradients = flatten(operator, rules.vjp(_OPS, operator, unflatten(operator, flat), given, needed))
+    return [gradient if left else None for gradient, left in zip(gradients, is_open, strict=True)]
 
 
 def _map(flat: Sequence[Array], dims: Sequence[int | None], *, operator: Operator) -> tuple[Sequence[Array], list[int]]:
@@ -310,17 +313,17 @@ def _evaluate(*flat: Array, operator: Operator) -> list[Array]:
     return results
 
 
-def _check_for(name: str, is_bad: Any, results: Sequence[Array]) -> None:
+def _check_for(name: str, is_bad: Callable[[Array], Array], results: Sequence[Array]) -> None:
     if any(bool(is_bad(result).any()) for result in results):
         raise FloatingPointError(f"elasticnd: {name} in a result")
 
 
 @lru_cache(maxsize=512)
-def _jitted(operator: Operator) -> Any:
+def _jitted(operator: Operator) -> Callable[..., list[Array]]:
     return jax.jit(lambda *flat: _primitive.bind(*flat, operator=operator))
 
 
-def _lower(context: Any, *flat: Any, operator: Operator) -> Any:
+def _lower(context: compat.LoweringContext, *flat: object, operator: Operator) -> object:
     if not _has_targets():
         return mlir.lower_fun(partial(_call_by_operator, operator), multiple_results=True)(context, *flat)
     extra = _partition(operator, context)
@@ -332,9 +335,9 @@ def _call_by_operator(operator: Operator, *flat: Array) -> list[Array]:
     return _call(operator, flat)
 
 
-def _lower_on_gpu(context: Any, *flat: Any, operator: Operator) -> Any:
+def _lower_on_gpu(context: compat.LoweringContext, *flat: object, operator: Operator) -> object:
     if not _has_cupy():
-        return _lower_plainly(context, *flat, operator=operator)
+        return _lower_by_generic(context, *flat, operator=operator)
     return mlir.lower_fun(partial(_call_on_buffers, operator), multiple_results=True)(context, *flat)
 
 
@@ -362,7 +365,9 @@ def _bits(dtype: FrameworkDType) -> FrameworkDType:
     return np.dtype(np.uint16) if dtype == jnp.bfloat16 else dtype
 
 
-def _run_on_buffers(operator: Operator, context: Any, outputs: Sequence[Array], *flat: Array) -> None:
+def _run_on_buffers(
+    operator: Operator, context: compat.BufferContext, outputs: Sequence[object], *flat: object
+) -> None:
     xp, stream = _place_of(context)
     with stream:
         arrays = unflatten(operator, [xp.asarray(buffer) for buffer in flat])
@@ -373,33 +378,33 @@ def _run_on_buffers(operator: Operator, context: Any, outputs: Sequence[Array], 
                 target[...] = result
 
 
-def _place_of(context: Any) -> tuple[Any, Any]:
+def _place_of(context: compat.BufferContext) -> tuple[ArrayNamespace, AbstractContextManager[object]]:
     import cupy  # noqa: PLC0415 - for those who have a CUDA device
 
     return cupy, external_stream(context.stream)
 
 
-def _lower_plainly(context: Any, *flat: Any, operator: Operator) -> Any:
+def _lower_by_generic(context: compat.LoweringContext, *flat: object, operator: Operator) -> object:
     """Serve devices that the core does not know, such as TPUs."""
-    return mlir.lower_fun(partial(_plainly, operator), multiple_results=True)(context, *flat)
+    return mlir.lower_fun(partial(_by_generic, operator), multiple_results=True)(context, *flat)
 
 
 @jax.default_matmul_precision("highest")
-def _plainly(operator: Operator, *flat: Array) -> list[Array]:
+def _by_generic(operator: Operator, *flat: Array) -> list[Array]:
     """Apply an operator by operations of JAX, which knows their derivatives."""
-    spec: Any = operator.call
+    spec = operator.call
     gradient, image, transform, tangents, positions = unflatten(operator, flat)
     if operator.verb == "evaluate":
         return [generic.evaluate(jnp, spec, transform[0], positions, operator.order)]
     if operator.verb == "evaluate_adjoint":
         evaluation = partial(generic.evaluate, jnp, spec, positions=positions, order=operator.order)
-        _, pull = jax.vjp(evaluation, jnp.zeros(spec.displacement_shape, gradient.dtype))
-        return list(pull(gradient))
+        _, adjoint = jax.vjp(evaluation, jnp.zeros(spec.displacement_shape, gradient.dtype))
+        return list(adjoint(gradient))
     if operator.verb == "displace":
         return [generic.displace(jnp, spec, transform[0])]
     if operator.verb == "displace_adjoint":
-        _, pull = jax.vjp(partial(generic.displace, jnp, spec), jnp.zeros(spec.displacement_shape, gradient.dtype))
-        return list(pull(gradient))
+        _, adjoint = jax.vjp(partial(generic.displace, jnp, spec), jnp.zeros(spec.displacement_shape, gradient.dtype))
+        return list(adjoint(gradient))
     affine = transform[1] if spec.has_affine else None
 
     def deform(homogeneous: bool, image: Array, points: Array, *tangent: Array) -> Array:
@@ -412,23 +417,24 @@ def _plainly(operator: Operator, *flat: Array) -> list[Array]:
     results: list[Array] = []
     if operator.wants_image:
         blank = jnp.zeros(spec.images[0].shape, gradient.dtype)
-        _, pull = jax.vjp(lambda image: _along(partial(deform, True, image), tangents)(*here), blank)
-        results += pull(gradient)
+        _, adjoint = jax.vjp(lambda image: _along(partial(deform, True, image), tangents)(*here), blank)
+        results += adjoint(gradient)
     if operator.wants_transform:
-        _, pull = jax.vjp(_along(partial(deform, operator.homogeneous, image), tangents), *here)
-        results += pull(gradient)
+        _, adjoint = jax.vjp(_along(partial(deform, operator.homogeneous, image), tangents), *here)
+        results += adjoint(gradient)
     return results
 
 
-def _along(function: Any, tangents: Sequence[TransformArrays]) -> Any:
+def _along(function: Callable[..., Array], tangents: Sequence[TransformArrays]) -> Callable[..., Array]:
     """Differentiate a function along tangents."""
     for tangent in tangents:
         function = partial(_along_one, function, tangent)
     return function
 
 
-def _along_one(function: Any, tangent: TransformArrays, *here: Array) -> Array:
-    return jax.jvp(function, here, tangent)[1]
+def _along_one(function: Callable[..., Array], tangent: TransformArrays, *here: Array) -> Array:
+    derivative: Array = jax.jvp(function, here, tangent)[1]
+    return derivative
 
 
 def _make_primitive() -> Any:
@@ -436,12 +442,12 @@ def _make_primitive() -> Any:
     primitive.multiple_results = True
     primitive.def_impl(_evaluate)
     primitive.def_abstract_eval(_abstract)
-    ad.primitive_jvps[primitive] = _push
-    ad.primitive_transposes[primitive] = _pull
+    ad.primitive_jvps[primitive] = _jvp
+    ad.primitive_transposes[primitive] = _transpose
     batching.primitive_batchers[primitive] = _map
     mlir.register_lowering(primitive, _lower, platform="cpu")
     mlir.register_lowering(primitive, _lower_on_gpu, platform="cuda")
-    mlir.register_lowering(primitive, _lower_plainly)
+    mlir.register_lowering(primitive, _lower_by_generic)
     return primitive
 
 
@@ -455,16 +461,17 @@ def _with_own_affine(operator: Operator, spec: DeformSpec, flat: list[Array]) ->
     """Repeat the affine matrix, and its tangents, for every batch item."""
     operands = unflatten(operator, flat)
 
-    def own(pair: TransformArrays) -> TransformArrays:
-        return pair[0], jnp.broadcast_to(pair[1], (*spec.batch, *pair[1].shape))
+    def own(arrays: TransformArrays) -> TransformArrays:
+        displacement, affine = arrays
+        return displacement, jnp.broadcast_to(affine, (*spec.batch, *affine.shape))
 
-    pairs = tuple(map(own, operands.tangents))
-    wider = operands._replace(transform=own(operands.transform), tangents=pairs)
+    tangents = tuple(map(own, operands.tangents))
+    wider = operands._replace(transform=own(operands.transform), tangents=tangents)
     operator = operator._replace(call=spec.with_batched_affine())
     return operator, flatten(operator, wider)
 
 
-def _partition(operator: Operator, context: Any) -> dict[str, Any] | None:
+def _partition(operator: Operator, context: compat.LoweringContext) -> dict[str, object] | None:
     """Tell XLA that each batch item is computed by itself, so that sharded batches stay where they are."""
     batch = len(operator.call.batch)
     if not batch or not hasattr(jax.ffi, "register_ffi_target_as_batch_partitionable"):

@@ -5,9 +5,9 @@ XLA cannot compile such calls: in functions that it compiles, operations of Tens
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -20,7 +20,7 @@ from .._config import forced_engine
 from .._engines.kernels import import_cupy
 from .._errors import reject_type, reject_value
 from .._spec import ArrayInfo, DeformSpec, Options, Shape
-from .._types import Array, FrameworkDType, NumpyArray, Seed, Unchecked
+from .._types import Array, FrameworkDType, NumpyArray, Seed
 from . import array_api, contract, eager, tensorflow_namespace
 from .array_api import FrameworkOps
 
@@ -63,13 +63,13 @@ def is_recorded(arrays: Sequence[Array]) -> bool:
     return not all(array.shape.is_fully_defined() for array in arrays if isinstance(array, (tf.Tensor, tf.Variable)))
 
 
-def small_array(argument: str, value: Unchecked, like: tf.Tensor | None = None) -> tf.Tensor:
+def small_array(argument: str, value: object, like: tf.Tensor | None = None) -> tf.Tensor:
     """Take a control grid or a matrix: a tensor or variable, a NumPy array or nested lists of numbers."""
     if isinstance(value, (tf.Tensor, tf.Variable)):
-        value = tf.convert_to_tensor(value)
-        if value.dtype.is_integer:
-            return tf.cast(value, tf.float64)
-        return tf.cast(value, tf.float32) if value.dtype in (tf.float16, tf.bfloat16) else value
+        tensor = tf.convert_to_tensor(value)
+        if tensor.dtype.is_integer:
+            return tf.cast(tensor, tf.float64)
+        return tf.cast(tensor, tf.float32) if tensor.dtype in (tf.float16, tf.bfloat16) else tensor
     if not isinstance(value, (np.ndarray, list, tuple)):
         reject_type(argument, value, "a tensor of TensorFlow, a NumPy array or nested lists of numbers")
     if isinstance(value, (list, tuple)) and any(isinstance(part, (tf.Tensor, tf.Variable)) for part in value):
@@ -162,14 +162,14 @@ def _apply(operator: Operator, operands: Operands) -> Sequence[tf.Tensor]:
     """Apply an operator, differentiably."""
 
     @tf.custom_gradient
-    def function(*flat: tf.Tensor) -> Any:
-        def pull(*cotangents: Array) -> list[tf.Tensor | None]:
+    def function(*flat: tf.Tensor) -> tuple[list[tf.Tensor], Callable[..., list[tf.Tensor | None]]]:
+        def vjp(*cotangents: Array) -> list[tf.Tensor | None]:
             cotangents = tuple(map(tf.convert_to_tensor, cotangents))  # of `tf.gather`, they are rows alone
             own = unflatten(operator, flat)
             needed = unflatten(operator, [tensor.dtype.is_floating or tensor.dtype.is_complex for tensor in flat])
             return flatten(operator, rules.vjp(_OPS, operator, own, cotangents, needed))
 
-        return _compute(operator, flat), pull
+        return _compute(operator, flat), vjp
 
     results = function(*flatten(operator, operands))
     return results if isinstance(results, (list, tuple)) else [results]
@@ -196,7 +196,7 @@ def _compute(operator: Operator, flat: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     return list(results)
 
 
-def _known_shapes(operator: Operator, likes: Sequence[tf.Tensor]) -> list[Any]:
+def _known_shapes(operator: Operator, likes: Sequence[tf.Tensor]) -> list[tf.TensorShape | list[None] | None]:
     """Return the shapes of the results of a call that runs later, as far as they are known."""
     call: RecordedCall = operator.call
     if operator.verb == "sample":
@@ -205,7 +205,7 @@ def _known_shapes(operator: Operator, likes: Sequence[tf.Tensor]) -> list[Any]:
     return [call.shape, *(like.shape for like in likes[1:])] if operator.wants_image else [x.shape for x in likes]
 
 
-def _run(operator: Operator, *arrays: Any) -> list[NumpyArray]:
+def _run(operator: Operator, *arrays: Array) -> list[NumpyArray]:
     """Apply an operator to NumPy arrays; results have the dtypes that the framework expects."""
     call = operator.call
     if isinstance(call, RecordedCall):
@@ -250,8 +250,8 @@ def _run_on_gpu(operator: Operator, dtypes: Sequence[Array], *tensors: tf.Tensor
         cupy.cuda.get_current_stream().synchronize()
     outputs = [tf.experimental.dlpack.from_dlpack(cupy.ascontiguousarray(result).__dlpack__()) for result in results]
     with tf.device(gpu):
-        pairs = zip(outputs, dtypes, strict=True)
-        return [one if one.dtype == dtype else tf.bitcast(one, dtype) for one, dtype in pairs]
+        typed = zip(outputs, dtypes, strict=True)
+        return [one if one.dtype == dtype else tf.bitcast(one, dtype) for one, dtype in typed]
 
 
 def _number_of(array: Array) -> int:
@@ -264,7 +264,7 @@ class _Capsule:
     def __init__(self, tensor: tf.Tensor) -> None:
         self.tensor = tensor
 
-    def __dlpack__(self, **options: Any) -> Any:
+    def __dlpack__(self, **options: object) -> object:
         return tf.experimental.dlpack.to_dlpack(self.tensor)
 
     def __dlpack_device__(self) -> tuple[int, int]:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from .._spec import Shape
-
-Tensor = Any
 
 bool = tf.bool
 float32, float64, int32, int64 = tf.float32, tf.float64, tf.int32, tf.int64
@@ -33,37 +30,37 @@ zeros = tf.zeros
 zeros_like = tf.zeros_like
 
 
-def argsort(x: Tensor) -> Tensor:
+def argsort(x: tf.Tensor) -> tf.Tensor:
     """Sort; equal elements stay in order."""
     return tf.argsort(x, stable=True)
 
 
-def asarray(values: Tensor, *, dtype: Tensor = None) -> Tensor:
+def asarray(values: tf.Tensor, *, dtype: tf.Tensor = None) -> tf.Tensor:
     """Make a constant."""
     return tf.constant(np.asarray(values), dtype)
 
 
-def concat(arrays: Sequence[Tensor], *, axis: int = 0) -> Tensor:
+def concat(arrays: Sequence[tf.Tensor], *, axis: int = 0) -> tf.Tensor:
     """Join along an axis."""
     return tf.concat(arrays, axis)
 
 
-def full(shape: Shape, value: Tensor, *, dtype: Tensor) -> Tensor:
+def full(shape: Shape, value: tf.Tensor, *, dtype: tf.Tensor) -> tf.Tensor:
     """Repeat a value."""
     return tf.fill(shape, tf.constant(value, dtype))
 
 
-def searchsorted(x1: Tensor, x2: Tensor, *, side: str) -> Tensor:
+def searchsorted(x1: tf.Tensor, x2: tf.Tensor, *, side: str) -> tf.Tensor:
     """Find places in sorted elements."""
     return tf.searchsorted(x1, x2, side=side)
 
 
-def sum(x: Tensor, *, axis: int | Sequence[int]) -> Tensor:
+def sum(x: tf.Tensor, *, axis: int | Sequence[int]) -> tf.Tensor:
     """Sum along axes."""
     return tf.reduce_sum(x, axis)
 
 
-def where(condition: Tensor, x1: Tensor, x2: Tensor) -> Tensor:
+def where(condition: tf.Tensor, x1: tf.Tensor, x2: tf.Tensor) -> tf.Tensor:
     """Choose; a number takes the dtype of the other."""
     if tf.is_tensor(x1):
         return tf.where(condition, x1, tf.cast(x2, x1.dtype))

@@ -7,7 +7,6 @@ that neither the core nor the CUDA kernels know, operations of PyTorch do all, d
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,10 +16,10 @@ from .._autodiff import calls
 from .._autodiff.framework import Framework
 from .._autodiff.operators import Operands, Operator, flatten, image_operators
 from .._spec import Options, Shape
-from .._types import NumpyArray, Seed, Unchecked
+from .._types import NumpyArray, Seed
 from . import array_api, eager
 from . import torch_tensors as tensors
-from .torch_ops import FrameworkOps, jvp, remember, vjp
+from .torch_ops import Context, FrameworkOps, jvp, remember, vjp
 
 check = tensors.check
 info = tensors.info
@@ -71,7 +70,7 @@ def values(tensor: Tensor, *, wait: bool = True) -> NumpyArray | None:
 # ---- calls that are recorded -----------------------------------------------------------------------------------------
 
 
-def is_recorded(arrays: Sequence[Any]) -> bool:
+def is_recorded(arrays: Sequence[object]) -> bool:
     """Return whether a call is being recorded, to run later, perhaps with other shapes."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return True
@@ -82,7 +81,7 @@ def _has_symbols(tensor: Tensor) -> bool:
     return tensors.needs_dispatcher((tensor,)) and not all(type(extent) is int for extent in tensor.shape)
 
 
-def record(images: Sequence[Tensor], displacement: Unchecked, affine: Unchecked, options: Options) -> list[Tensor]:
+def record(images: Sequence[Tensor], displacement: object, affine: object, options: Options) -> list[Tensor]:
     """Record a call."""
     from . import torch_operator  # noqa: PLC0415 - see there
 
@@ -91,16 +90,14 @@ def record(images: Sequence[Tensor], displacement: Unchecked, affine: Unchecked,
     return torch_operator.record(images, displacement, affine, options)
 
 
-def _deform_foreign(
-    images: Sequence[Tensor], displacement: Unchecked, affine: Unchecked, options: Options
-) -> list[Tensor]:
+def _deform_foreign(images: Sequence[Tensor], displacement: object, affine: object, options: Options) -> list[Tensor]:
     matrix = None if affine is None else small_array("affine", affine, images[0])
     displacement = small_array("displacement", displacement, images[0])
     of_matrix = None if matrix is None else info(matrix)
     spec = _check.normalize(tuple(map(info, images)), info(displacement), of_matrix, "X", options)
     transform = calls.transform_of(values, displacement, matrix)
-    pairs = zip(image_operators(spec, "sample"), images, strict=True)
-    return [apply(operator, Operands(image=image, transform=transform))[0] for operator, image in pairs]
+    operators = zip(image_operators(spec, "sample"), images, strict=True)
+    return [apply(operator, Operands(image=image, transform=transform))[0] for operator, image in operators]
 
 
 # ---- application -----------------------------------------------------------------------------------------------------
@@ -111,8 +108,9 @@ def apply(operator: Operator, operands: Operands) -> Sequence[Tensor]:
     like = operands.gradient if operands.image is None else operands.image
     if like is None:
         return _apply_to_tensors(operator, operands)
-    plain = operands._replace(gradient=tensors.unwrapped(operands.gradient), image=tensors.unwrapped(operands.image))
-    first, *rest = _apply_to_tensors(operator, plain)
+    gradient, image = (None if one is None else tensors.unwrapped(one) for one in (operands.gradient, operands.image))
+    inner = operands._replace(gradient=gradient, image=image)
+    first, *rest = _apply_to_tensors(operator, inner)
     return [tensors.wrapped_like(first, like), *rest]
 
 
@@ -143,16 +141,16 @@ class _Function(torch.autograd.Function):
     """An operator with its derivatives, for autograd and forward mode."""
 
     @staticmethod
-    def forward(ctx: Any, operator: Operator, *flat: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Context, operator: Operator, *flat: Tensor) -> tuple[Tensor, ...]:
         remember(ctx, operator, flat)
         return tensors.compute(operator, flat)
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor | None) -> Any:
+    def backward(ctx: Context, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         return None, *vjp(_OPS, ctx.operator, ctx.saved_tensors, cotangents, ctx.needs_input_grad[1:])
 
     @staticmethod
-    def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> Any:
+    def jvp(ctx: Context, _: None, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
         return jvp(_OPS, ctx.operator, ctx.saved_tensors, tangents)
 
 

@@ -11,7 +11,7 @@ import math
 import operator as operator_module
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -23,9 +23,8 @@ from .._autodiff.operators import Operands, Operator, flatten, unflatten
 from .._compat import torch as compat
 from .._serialize import options_from_text, spec_from_text, text_of_options, text_of_spec
 from .._spec import ArrayInfo, DeformSpec, EvaluationSpec, Options, Shape
-from .._types import Unchecked
 from . import torch_tensors as tensors_of
-from .torch_ops import FrameworkOps, jvp, remember, vjp
+from .torch_ops import Context, FrameworkOps, jvp, remember, vjp
 
 # ---- programs --------------------------------------------------------------------------------------------------------
 
@@ -39,7 +38,7 @@ class RecordedCall(NamedTuple):
     image_shape: tuple[int, ...] = ()  # of an image that is not among the operands, and so not known otherwise
 
     @property
-    def inverse_rotation_zoom_linear(self) -> Any:
+    def inverse_rotation_zoom_linear(self) -> Sequence[Sequence[float]] | None:
         """The linear part of the inverse of rotation and zoom."""
         spec = spec_from_text(self.text)
         if spec is not None:
@@ -139,14 +138,13 @@ def _evaluation_program(batch: Shape, extent: Shape, points: Shape, count: int, 
 # ---- calls that are checked when they run ----------------------------------------------------------------------------
 
 
-def record(images: Sequence[Tensor], displacement: Unchecked, affine: Unchecked, options: Options) -> list[Tensor]:
+def record(images: Sequence[Tensor], displacement: object, affine: object, options: Options) -> list[Tensor]:
     """Record a call."""
     _check_recorder()
-    if affine is not None:
-        affine = tensors_of.small_array("affine", affine, images[0])
-    displacement = tensors_of.small_array("displacement", displacement, images[0])
-    axes = 0 if affine is None else operator_module.index(compat.shape_of(affine)[-1]) - 1
-    transform = (displacement,) if affine is None else (displacement, affine[..., :axes, :])
+    matrix = None if affine is None else tensors_of.small_array("affine", affine, images[0])
+    grid = tensors_of.small_array("displacement", displacement, images[0])
+    axes = 0 if matrix is None else operator_module.index(compat.shape_of(matrix)[-1]) - 1
+    transform = (grid,) if matrix is None else (grid, matrix[..., :axes, :])
     constant = [_specialised(option) for option in options]
     results = []
     for k, image in enumerate(images):
@@ -158,17 +156,17 @@ def record(images: Sequence[Tensor], displacement: Unchecked, affine: Unchecked,
 
 @torch.compiler.disable  # a compiler would take the arrays of NumPy in there for tensors
 def call_between_programs(
-    function: Callable[[Sequence[Tensor], Unchecked, Unchecked, Options], list[Tensor]],
+    function: Callable[[Sequence[Tensor], object, object, Options], list[Tensor]],
     images: Sequence[Tensor],
-    displacement: Unchecked,
-    affine: Unchecked,
+    displacement: object,
+    affine: object,
     options: Options,
 ) -> list[Tensor]:
     """Call a function between what is compiled before and after it."""
     return function(images, displacement, affine, options)
 
 
-def _specialised(option: Any) -> Any:
+def _specialised(option: object) -> object:
     """Make numbers, which a compiler may take for inputs that vary, part of the program."""
     if isinstance(option, float):
         return math.ldexp(*math.frexp(option))
@@ -178,8 +176,8 @@ def _specialised(option: Any) -> Any:
 
 
 @torch.compiler.assume_constant_result
-def _sample_program(index: int, images: int, has_affine: bool, axes: int, *options: Unchecked) -> str:
-    own = _check.options_of_image(Options(*options), index, images)
+def _sample_program(index: int, images: int, has_affine: bool, axes: int, *options: object) -> str:
+    own = _check.options_of_image(Options._make(options), index, images)
     return program_of(Operator(RecordedCall(text_of_options(own), has_affine, axes), "sample"))
 
 
@@ -221,32 +219,40 @@ class _Differentiable(compat.SingleLevelFunction):
     """The operator at one level of transforms: what is below autograd goes on through the dispatcher."""
 
     @staticmethod
-    def forward(ctx: Any, keys: Any, image_shape: Sequence[int], program: str, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Context, keys: compat.DispatchKeySet, image_shape: Sequence[int], program: str, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
         remember(ctx, _operator_of(program, image_shape, tensors), tensors)
         # Functions turn derivatives off, but other levels may want theirs.
         with torch.enable_grad(), compat.set_forward_mode_enabled(True), compat.AutoDispatchBelowAutograd():
-            results = OPERATOR.redispatch(keys & compat.AFTER_AUTOGRAD, list(tensors), image_shape, program)
+            results = OPERATOR.redispatch(compat.below_autograd(keys), list(tensors), image_shape, program)
         return tuple(results)
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor | None) -> Any:
+    def backward(ctx: Context, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         needed = ctx.needs_input_grad[3:]
         return None, None, None, *vjp(_OPS, ctx.operator, ctx.saved_tensors, cotangents, needed)
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor | None) -> Any:
+    def jvp(ctx: Context, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
         with compat.set_forward_mode_enabled(True):  # for the levels below, as in `forward`
             primals = [forward_ad.unpack_dual(tensor, level=0).primal for tensor in ctx.saved_tensors]
             return jvp(_OPS, ctx.operator, primals, tangents[3:])
 
 
-def _differentiably(keys: Any, tensors: Sequence[Tensor], image_shape: Sequence[int], program: str) -> list[Tensor]:
+def _differentiably(
+    keys: compat.DispatchKeySet, tensors: Sequence[Tensor], image_shape: Sequence[int], program: str
+) -> list[Tensor]:
     with compat.allow_single_level_functions():
         return list(_Differentiable.apply(keys, image_shape, program, *tensors))
 
 
 def _mapped(
-    _: Any, in_dims: tuple[Any, ...], tensors: Sequence[Tensor], image_shape: Sequence[int], program: str
+    _: object,
+    in_dims: tuple[Sequence[int | None], ...],
+    tensors: Sequence[Tensor],
+    image_shape: Sequence[int],
+    program: str,
 ) -> tuple[list[Tensor], list[int]]:
     dims = in_dims[0]
     items = [tensor if dim is None else tensor.select(dim, 0) for tensor, dim in zip(tensors, dims, strict=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -54,12 +54,29 @@ class FrameworkOps:
         return torch.cat([left, right], axis)
 
     @staticmethod
-    def constant(values: Any, like: Tensor) -> Tensor:
+    def constant(values: object, like: Tensor) -> Tensor:
         """Make a tensor of the dtype and on the device of `like`."""
         return torch.tensor(values, dtype=like.dtype, device=like.device)
 
 
-def remember(ctx: Any, operator: Operator, flat: Sequence[Tensor]) -> None:
+class Context(Protocol):
+    """What an autograd function keeps for its derivatives."""
+
+    operator: Operator
+    saved_tensors: tuple[Tensor, ...]
+    needs_input_grad: tuple[bool, ...]
+
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        """Keep tensors for reverse mode."""
+
+    def save_for_forward(self, *tensors: Tensor) -> None:
+        """Keep tensors for forward mode."""
+
+    def set_materialize_grads(self, value: bool) -> None:
+        """Set whether gradients that are zero come as zeros, else as None."""
+
+
+def remember(ctx: Context, operator: Operator, flat: Sequence[Tensor]) -> None:
     """Keep what both modes of differentiation need."""
     ctx.operator = operator
     ctx.save_for_backward(*flat)

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from copy import copy
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from .._compat import torch as compat
 from .._engines.kernels import external_stream, import_cupy
 from .._errors import reject_type, reject_value
 from .._spec import ArrayInfo, DeformSpec, EvaluationSpec
+from .._types import Array, NumpyArray
 from . import array_api, eager
 
 
@@ -86,17 +86,17 @@ def _check_is_image(argument: str, image: Tensor) -> None:
             reject_type(argument, image, "an image or a mask: these are coordinates")
 
 
-def small_array(argument: str, value: Any, like: Tensor | None = None) -> Tensor:
+def small_array(argument: str, value: object, like: Tensor | None = None) -> Tensor:
     """Return a control grid or a matrix as a tensor, from a tensor, a NumPy array or nested lists of numbers."""
     if isinstance(value, Tensor):
         _check_dense(argument, value)
         if like is not None and value.device != like.device:
             reject_value(argument, f"a tensor on {value.device}", f"one on {like.device}, where the image is")
-        value = unwrapped(value)
-        if value.dtype.is_floating_point:
-            return value if value.dtype.itemsize >= 4 else value.float()
-        is_integer = not value.dtype.is_complex and value.dtype != torch.bool
-        return value.to(_widest_float(value)) if is_integer else value
+        tensor = unwrapped(value)
+        if tensor.dtype.is_floating_point:
+            return tensor if tensor.dtype.itemsize >= 4 else tensor.float()
+        is_integer = not tensor.dtype.is_complex and tensor.dtype != torch.bool
+        return tensor.to(_widest_float(tensor)) if is_integer else tensor
     if not isinstance(value, (np.ndarray, list, tuple)):
         reject_type(argument, value, "a torch.Tensor, a NumPy array or nested lists of numbers")
     array = eager.small_array(argument, value)
@@ -126,9 +126,9 @@ def _has_own_operators(kind: type) -> bool:
     return bool(kind.__torch_dispatch__ != Tensor.__torch_dispatch__)  # type: ignore[attr-defined]
 
 
-def unwrapped(tensor: Tensor | None) -> Tensor | None:
+def unwrapped(tensor: Tensor) -> Tensor:
     """Return the tensor inside of a subclass that does not see the operators of the dispatcher."""
-    if tensor is None or _is_basic(tensor) or _has_own_operators(type(tensor)):
+    if _is_basic(tensor) or _has_own_operators(type(tensor)):
         return tensor
     with compat.DisableTorchFunctionSubclass():
         inner: Tensor = tensor.as_subclass(Tensor)
@@ -213,7 +213,7 @@ def compute_on_device(
     return tuple(outputs)
 
 
-def _to_cupy(tensor: Tensor) -> Any:
+def _to_cupy(tensor: Tensor) -> Array:
     import cupy  # noqa: PLC0415
 
     tensor = tensor.detach().resolve_neg().resolve_conj()
@@ -221,18 +221,18 @@ def _to_cupy(tensor: Tensor) -> Any:
     return cupy.from_dlpack(tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor)
 
 
-def to_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
+def to_numpy(tensor: Tensor) -> NumpyArray:
     """Return the memory of a tensor as a NumPy array."""
     try:
         return tensor.numpy()
     except (RuntimeError, TypeError):  # it records gradients, is a lazy conjugate, or is of a type that NumPy has not
         tensor = tensor.detach().resolve_neg().resolve_conj()
         # The engine takes the bits of bfloat16.
-        array: np.ndarray[Any, Any] = (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+        array: NumpyArray = (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
         return array
 
 
-def from_numpy(array: np.ndarray[Any, Any], dtype: torch.dtype) -> Tensor:
+def from_numpy(array: NumpyArray, dtype: torch.dtype) -> Tensor:
     """Return the memory of a NumPy array as a tensor."""
     tensor = torch.from_numpy(array)
     if tensor.dtype == dtype:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 from jax import lax
@@ -20,6 +20,20 @@ except ImportError:  # pragma: no cover - an older or newer JAX
     buffer_callback = None
 
 __all__ = ["Primitive", "ad", "batching", "buffer_callback", "mlir"]
+
+
+class LoweringContext(Protocol):
+    """What JAX tells a rule that lowers a primitive."""
+
+    avals_in: Sequence[jax.ShapeDtypeStruct]
+    avals_out: Sequence[jax.ShapeDtypeStruct]
+
+
+class BufferContext(Protocol):
+    """What JAX tells a callback on buffers."""
+
+    stream: int
+
 
 HAS_PRIMITIVES = Primitive is not None
 HAS_BUFFER_CALLBACKS = buffer_callback is not None

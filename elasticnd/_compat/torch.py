@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import TypeAlias
 
 import torch
 from torch.autograd import forward_ad
@@ -28,7 +29,8 @@ DisableTorchFunctionSubclass = torch._C.DisableTorchFunctionSubclass
 
 # What a kernel for autograd in Python is made of; `torch.library.custom_op` makes its own so, without forward mode.
 AutoDispatchBelowAutograd = torch._C._AutoDispatchBelowAutograd
-AFTER_AUTOGRAD = torch._C._after_autograd_keyset
+DispatchKeySet: TypeAlias = torch._C.DispatchKeySet
+_AFTER_AUTOGRAD = torch._C._after_autograd_keyset
 SingleLevelFunction = _SingleLevelFunction
 set_forward_mode_enabled = forward_ad._set_fwd_grad_enabled
 
@@ -79,13 +81,20 @@ def shape_of(tensor: torch.Tensor) -> torch.Size:
         _set_tracing_state(state)
 
 
+def below_autograd(keys: DispatchKeySet) -> DispatchKeySet:
+    """Return those of some keys of the dispatcher that come after autograd."""
+    below: DispatchKeySet = keys & _AFTER_AUTOGRAD
+    return below
+
+
 def is_in_forward_mode() -> bool:
     """Return whether tensors may be dual numbers."""
     return bool(forward_ad._current_level >= 0)
 
 
-def allow_single_level_functions() -> Any:
+def allow_single_level_functions() -> AbstractContextManager[None]:
     """Return the context in which `SingleLevelFunction` may be applied inside of transforms of `torch.func`."""
     from torch._functorch.utils import enable_single_level_autograd_function  # noqa: PLC0415 - imports much
 
-    return enable_single_level_autograd_function()
+    context: AbstractContextManager[None] = enable_single_level_autograd_function()
+    return context
