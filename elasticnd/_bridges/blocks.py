@@ -38,7 +38,7 @@ class Call:
     chunks: Chunks  # of the image
 
     def bounds(self) -> list[list[int]]:
-        """Tell where the image's chunks begin, along each deformed axis, and where the last one ends."""
+        """Return where the image's chunks begin, along each deformed axis, and where the last one ends."""
         return [_starts(self.chunks[axis]) for axis in self.spec.images[0].axes]
 
     def transform_of(self, items: Slices) -> TransformArrays:
@@ -60,7 +60,7 @@ class Block:
 
     @property
     def reads_nothing(self) -> bool:
-        """Tell whether no voxel of the image matters."""
+        """Whether no voxel of the image matters."""
         return self.roi.shape[0] == 0
 
 
@@ -94,7 +94,7 @@ def image_chunks(spec: DeformSpec, chunks: Chunks) -> Chunks:
 
 
 def cut(call: Call, chunks: Chunks) -> Iterator[tuple[Shape, Block]]:
-    """Give number and description of each block of the output, which `chunks` cut."""
+    """Yield the index and the description of each block of the output, as `chunks` cut it."""
     (options,) = call.spec.images
     starts = list(map(_starts, chunks))
     others = [k for k in range(len(chunks)) if k not in options.axes]  # the batch axes, and then channels
@@ -147,7 +147,7 @@ def _window(box: NDArray[np.int64]) -> Window:
 
 
 def chunks_read(call: Call, index: Shape, block: Block) -> list[Shape]:
-    """Give the numbers of the image's chunks that a block reads, in C order of the deformed axes."""
+    """Return the indices of the image's chunks that a block reads, in C order of the deformed axes."""
     ranges = [range(first, first + count) for first, count in zip(*block.chunks, strict=True)]
     numbers = []
     for along in itertools.product(*ranges):
@@ -159,7 +159,7 @@ def chunks_read(call: Call, index: Shape, block: Block) -> list[Shape]:
 
 
 def overlaps(call: Call, block: Block) -> list[Overlap]:
-    """Tell where the part of the image that a block reads meets each of the chunks that `chunks_read` gives."""
+    """Return where the part of the image that a block reads meets each of the chunks that `chunks_read` returns."""
     along = []
     for bounds, start, extent, first, count in zip(call.bounds(), *block.roi, *block.chunks, strict=True):
         own = []
@@ -227,7 +227,7 @@ def sum_parts(shape: Shape, dtype: DType, overlaps: list[Overlap], gradients: li
 
 
 def fill_value(call: Call) -> np.generic:
-    """Give the value where there is no position, rounded as the core does it."""
+    """Return the value where there is no position, rounded as the core does it."""
     spec = call.spec
     native = _dtypes.native(call.dtype)
     if spec.images[0].is_complex:
@@ -264,7 +264,7 @@ def _read(call: Call, block: Block, spec: DeformSpec, source: Source) -> Array:
 
 
 def _checked(call: Call, array: Array, shape: Shape) -> Array:
-    """Refuse what is not as the lazy array said."""
+    """Check that an array is what the lazy array promised."""
     if array.dtype != call.dtype or array.shape != shape:
         promised = f"{call.dtype} and {shape}, as the dask array says"
         reject_value("X", f"blocks of {array.dtype}, of which {array.shape} are there", promised)
@@ -272,7 +272,7 @@ def _checked(call: Call, array: Array, shape: Shape) -> Array:
 
 
 def _place(call: Call, block: Block) -> Slices:
-    """Tell where in the image that part lies."""
+    """Return where in the image the part lies that a block reads."""
     # Along the axes that are not deformed, output and image are the same.
     place = [slice(start, start + extent) for start, extent in zip(block.start, block.shape, strict=True)]
     for axis, part in zip(call.spec.images[0].axes, block.roi.slices, strict=True):

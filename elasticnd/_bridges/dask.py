@@ -46,7 +46,7 @@ def engine_name(array: Lazy) -> tuple[str, str]:
 
 
 def check(argument: str, image: Lazy, first: Lazy) -> None:
-    """Refuse blocks that are not of NumPy, or whose extents nobody knows."""
+    """Check that blocks are NumPy arrays without masks, and that their extents are known."""
     meta = compat.meta_of(image)
     if not isinstance(meta, np.ndarray) or isinstance(meta, np.ma.MaskedArray):
         reject_type(argument, image, f"one of NumPy arrays without a mask, not of {type(meta).__name__}")
@@ -55,14 +55,14 @@ def check(argument: str, image: Lazy, first: Lazy) -> None:
 
 
 def small_array(argument: str, value: object, like: Lazy | None = None) -> Array:
-    """Take a control grid or a matrix: an array of NumPy, or nested lists of numbers."""
+    """Return a control grid or a matrix as a NumPy array, from one or from nested lists of numbers."""
     if isinstance(value, da.Array):
         reject_type(argument, value, "a NumPy array, for it decides what is read: call compute() on it")
     return eager.small_array(argument, value)
 
 
 def standard_normal(shape: Shape, batch_axes: int, like: Lazy, rng: Seed) -> None:
-    """Leave drawing to NumPy."""
+    """Return None, so that NumPy draws."""
 
 
 def apply(operator: Operator, operands: Operands) -> Sequence[Array]:
@@ -134,7 +134,7 @@ def _keys(image: Lazy, numbers: list[Shape]) -> list[object]:
 
 
 def _stored(image: Lazy) -> str | None:
-    """Name the task that is a stored array, if an image is that array as `dask.array.from_array` takes it.
+    """Return the key of the stored array of which `dask.array.from_array` made an image, if it did.
 
     Then each block reads its own part of it. Whole chunks, read once for all blocks around, would wait in memory for
     the last of these: of a large image, for a long time.
@@ -150,7 +150,7 @@ def _with_layer(name: str, graph: Graph, sources: Sequence[Lazy]) -> HighLevelGr
 
 
 def _copied(transform: TransformArrays) -> TransformArrays:
-    """Keep what the caller may change before the result is computed."""
+    """Copy what the caller may change before the result is computed."""
     return tuple(array.copy() for array in transform)
 
 

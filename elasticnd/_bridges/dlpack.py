@@ -28,7 +28,7 @@ record = contract.record
 
 
 def takes(array: Array) -> bool:
-    """Tell whether an array is one of such a library."""
+    """Return whether an array is one of such a library."""
     if isinstance(array, np.generic) or not (hasattr(array, "shape") and hasattr(array, "dtype")):
         return False
     if hasattr(array, "todense"):  # a sparse array, which may have operations of the standard, but not enough of them
@@ -37,7 +37,7 @@ def takes(array: Array) -> bool:
 
 
 def has_namespace(array: Array) -> bool:
-    """Tell whether the library of an array has the operations of the standard."""
+    """Return whether the library of an array has the operations of the standard."""
     try:
         array_api_compat.array_namespace(array)
     except TypeError:
@@ -60,7 +60,7 @@ def info(array: Array) -> ArrayInfo:
 
 
 def check(argument: str, image: Array, first: Array) -> None:
-    """Refuse arrays of several libraries or devices."""
+    """Check that arrays are of one library and on one device."""
     if type(image) is not type(first):
         reject_type(argument, image, f"an array of the same library as the first image, {type(first).__module__}")
     if _device(image) != _device(first):
@@ -68,7 +68,7 @@ def check(argument: str, image: Array, first: Array) -> None:
 
 
 def small_array(argument: str, value: object, like: Array | None = None) -> Array:
-    """Take a control grid or a matrix: an array of the image's library or of NumPy, or nested lists of numbers."""
+    """Return a control grid or a matrix as an array, from one of the image's library or NumPy or from nested lists."""
     if like is not None and type(value) is not type(like):
         if not isinstance(value, (np.ndarray, list, tuple)):
             library = type(like).__module__.partition(".")[0]
@@ -86,7 +86,7 @@ def small_array(argument: str, value: object, like: Array | None = None) -> Arra
 
 
 def standard_normal(shape: Shape, batch_axes: int, like: Array, rng: Seed) -> None:
-    """Leave drawing to NumPy."""
+    """Return None, so that NumPy draws."""
 
 
 def delegate(arrays: Sequence[Array]) -> tuple[Framework, Sequence[Array]] | None:
@@ -124,7 +124,7 @@ def values(array: Array, *, wait: bool = True) -> NumpyArray | None:
 
 
 def _is_on_host(array: Array) -> bool:
-    """Tell whether the core can read an array, and may."""
+    """Return whether the core can read an array, and may."""
     if forced_engine() == "generic":
         return False
     if isinstance(array, np.ndarray):
@@ -145,7 +145,7 @@ def _to_numpy(array: Array) -> Array:
 
 
 def _bfloat16_to_numpy(array: Array) -> Array:
-    """Share the memory of an array of a type that NumPy does not know: as bits, which ml_dtypes reads."""
+    """Return the memory of an array of a type that NumPy does not know: as bits, which ml_dtypes reads."""
     if importlib.util.find_spec("ml_dtypes") is None:
         reject_type("X", array, "an array of another type: those of bfloat16 need the package ml_dtypes")
     from ml_dtypes import bfloat16  # noqa: PLC0415 - for those who have it

@@ -71,7 +71,7 @@ def engine_name(array: Array) -> tuple[str, str]:
 
 
 def check(argument: str, image: Array, first: Array) -> None:
-    """Refuse keys of random numbers, and images on several devices."""
+    """Check that an image is no key of random numbers, and that all are on the same devices."""
     if jax.dtypes.issubdtype(image.dtype, jax.dtypes.extended):
         reject_type(argument, image, "an array of numbers")
     if image is not first:
@@ -177,7 +177,7 @@ def _results(operator: Operator, flat: Sequence[Array]) -> list[tuple[Shape, DTy
 
 
 def _call(operator: Operator, flat: Sequence[Array]) -> list[Array]:
-    """Have XLA call the core, or Python; arrays that are at hand need no XLA."""
+    """Apply an operator by XLA, which calls the core or Python; arrays that are at hand need no XLA."""
     if _are_at_hand(flat):
         return _run_at_once(operator, flat)
     kinds = [jax.ShapeDtypeStruct(*result) for result in _results(operator, flat)]
@@ -343,12 +343,12 @@ def _lower_on_gpu(context: compat.LoweringContext, *flat: object, operator: Oper
 
 @lru_cache(maxsize=1)
 def _has_cupy() -> bool:
-    """Tell whether the CUDA kernels can run; without CuPy, operations of JAX do the same on the device."""
+    """Return whether the CUDA kernels can run; without CuPy, operations of JAX do the same on the device."""
     return compat.HAS_BUFFER_CALLBACKS and importlib.util.find_spec("cupy") is not None
 
 
 def _call_on_buffers(operator: Operator, *flat: Array) -> list[Array]:
-    """Have the CUDA kernels read and write XLA's buffers, on XLA's stream."""
+    """Apply an operator by the CUDA kernels, which read and write XLA's buffers on XLA's stream."""
     results = _results(operator, flat)
     kinds = [jax.ShapeDtypeStruct(shape, _bits(dtype)) for shape, dtype in results]
     arrays = [_as_type(array, _bits(array.dtype)) for array in flat]
@@ -361,7 +361,7 @@ def _as_type(array: Array, dtype: FrameworkDType) -> Array:
 
 
 def _bits(dtype: FrameworkDType) -> FrameworkDType:
-    """Give the type that stands for one which CuPy has not."""
+    """Return the type that stands for one which CuPy does not have."""
     return np.dtype(np.uint16) if dtype == jnp.bfloat16 else dtype
 
 
@@ -385,7 +385,7 @@ def _place_of(context: compat.BufferContext) -> tuple[ArrayNamespace, AbstractCo
 
 
 def _lower_by_generic(context: compat.LoweringContext, *flat: object, operator: Operator) -> object:
-    """Serve devices that the core does not know, such as TPUs."""
+    """Lower to operations of JAX, on devices that the core does not know, such as TPUs."""
     return mlir.lower_fun(partial(_by_generic, operator), multiple_results=True)(context, *flat)
 
 
@@ -472,7 +472,7 @@ def _with_own_affine(operator: Operator, spec: DeformSpec, flat: list[Array]) ->
 
 
 def _partition(operator: Operator, context: compat.LoweringContext) -> dict[str, object] | None:
-    """Tell XLA that each batch item is computed by itself, so that sharded batches stay where they are."""
+    """Return what tells XLA that batch items are independent, so that sharded batches stay where they are."""
     batch = len(operator.call.batch)
     if not batch or not hasattr(jax.ffi, "register_ffi_target_as_batch_partitionable"):
         return None
@@ -501,7 +501,7 @@ def _partition(operator: Operator, context: compat.LoweringContext) -> dict[str,
 
 
 def _factor(index: int) -> str:
-    """Name an axis as Shardy does: i, j, ... z, z_1, z_2, ..."""
+    """Return the name of an axis, as Shardy has them: i, j, ... z, z_1, z_2, ..."""
     return chr(ord("i") + index) if index < 18 else f"z_{index - 17}"
 
 

@@ -36,7 +36,7 @@ restored = contract.restored
 
 
 def info(tensor: tf.Tensor) -> ArrayInfo:
-    """Tell shape and dtype; an extent that is not known counts as 1."""
+    """Return shape and dtype; an extent that is not known counts as 1."""
     return ArrayInfo(tuple(extent or (1 if extent is None else 0) for extent in tensor.shape), tensor.dtype.name)
 
 
@@ -53,18 +53,18 @@ def _uses_generic() -> bool:
 
 
 def check(argument: str, image: tf.Tensor, first: tf.Tensor) -> None:
-    """Refuse what is no dense array of numbers."""
+    """Check that an image is a dense tensor of numbers."""
     if not image.dtype.is_numpy_compatible or image.dtype in (tf.string, tf.variant, tf.resource):
         reject_type(argument, image, "a dense tensor of numbers")
 
 
 def is_recorded(arrays: Sequence[Array]) -> bool:
-    """Tell whether shapes are not known yet."""
+    """Return whether shapes are not known yet."""
     return not all(array.shape.is_fully_defined() for array in arrays if isinstance(array, (tf.Tensor, tf.Variable)))
 
 
 def small_array(argument: str, value: object, like: tf.Tensor | None = None) -> tf.Tensor:
-    """Take a control grid or a matrix: a tensor or variable, a NumPy array or nested lists of numbers."""
+    """Return a control grid or a matrix as a tensor, from one, a variable, a NumPy array or nested lists of numbers."""
     if isinstance(value, (tf.Tensor, tf.Variable)):
         tensor = tf.convert_to_tensor(value)
         if tensor.dtype.is_integer:
@@ -232,12 +232,12 @@ def _run_eagerly(operator: Operator, dtypes: Sequence[Array], *tensors: tf.Tenso
 
 
 def _gpu_of(tensors: Sequence[tf.Tensor]) -> str | None:
-    """Name the first GPU that holds one of the tensors."""
+    """Return the name of the first GPU that holds one of the tensors."""
     return next((tensor.device for tensor in tensors if "GPU" in tensor.device), None)
 
 
 def _run_on_gpu(operator: Operator, dtypes: Sequence[Array], *tensors: tf.Tensor) -> list[tf.Tensor]:
-    """Let the CUDA kernels work on the memory of tensors. TensorFlow tells no streams, so each waits for the other."""
+    """Apply an operator by the CUDA kernels. TensorFlow does not tell its streams, so each waits for the other."""
     cupy = import_cupy("X", "a tensor on a GPU")
     late = [tensors[-1].numpy()] if isinstance(operator.call, RecordedCall) else []
     gpu = _gpu_of(tensors)
@@ -272,7 +272,7 @@ class _Capsule:
 
 
 def _bits(tensor: tf.Tensor) -> tf.Tensor:
-    """Bring a tensor to the current device, as a type that CuPy has; TensorFlow keeps int32 in the host's memory."""
+    """Return a tensor on the current device, as a type that CuPy has; TensorFlow keeps int32 in the host's memory."""
     bits = {tf.bfloat16: tf.uint16, tf.int32: tf.uint32}.get(tensor.dtype)
     return tf.identity(tensor) if bits is None else tf.bitcast(tensor, bits)
 

@@ -193,7 +193,7 @@ def compute(operator: Operator, flat: Sequence[Tensor]) -> tuple[Tensor, ...]:
 def compute_on_device(
     operator: Operator, spec: DeformSpec | EvaluationSpec, flat: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
-    """Let the CUDA kernels read and write the memory of tensors, on the current stream of their device."""
+    """Apply an operator by the CUDA kernels, which read and write tensors on the current stream of their device."""
     likes = operators.likes(operator, unflatten(operator, flat))
     shapes = operators.result_shapes(operator, spec)
     device = flat[0].device

@@ -6,6 +6,6 @@ import keras
 
 
 def keep_arguments(layer: keras.layers.Layer) -> None:
-    """Let `call` of a layer have its arguments as they come: several tensors keep their types, and may be arrays."""
+    """Turn off what Keras does to the arguments of `call`: several tensors keep their types, and may be arrays."""
     layer._convert_input_args = False
     layer._allow_non_tensor_positional_args = True
