@@ -210,3 +210,12 @@ def test_integers_as_positions(name, rng):
     for of_displacement in (np.asarray, array):
         got = Deformation(of_displacement(displacement), SHAPE).source_points(array(f))
         np.testing.assert_allclose(np.asarray(got), deformation.source_points(f.tolist()), rtol=0, atol=1e-12)
+
+
+@in_each_framework
+def test_results_have_the_precision_of_their_arguments(name, rng):
+    framework = frameworks.get(name)
+    displacement, f = (framework.array(np.float32(rng.random(shape))) for shape in ((2, 3, 4), (5, 2)))
+    deformation = Deformation(displacement, SHAPE)
+    for result in (deformation.field(), deformation.source_points(f), deformation.jacobian(f)):
+        assert framework.to_numpy(result).dtype == np.float32

@@ -21,9 +21,9 @@ def deform(
     framework: Framework, spec: DeformSpec, images: Sequence[Array], displacement: Array, affine: Array | None
 ) -> list[Array]:
     """Deform images."""
-    other = framework.delegate((*images, displacement, affine))
+    other = framework.delegate(images, (displacement, affine))
     if other is not None:
-        inner, (*sources, displacement, affine) = other
+        inner, sources, (displacement, affine) = other
         return list(map(framework.restored, deform(inner, spec, sources, displacement, affine), images))
     transform = transform_of(framework.values, displacement, affine)
     return [
@@ -36,9 +36,9 @@ def image_vjp(
     framework: Framework, spec: DeformSpec, gradients: Sequence[Array], displacement: Array, affine: Array | None
 ) -> list[Array]:
     """Compute the gradients of the images from those of the outputs."""
-    other = framework.delegate((*gradients, displacement, affine))
+    other = framework.delegate(gradients, (displacement, affine))
     if other is not None:
-        inner, (*sources, displacement, affine) = other
+        inner, sources, (displacement, affine) = other
         return list(map(framework.restored, image_vjp(inner, spec, sources, displacement, affine), gradients))
     transform = transform_of(framework.values, displacement, affine)
     return [
@@ -59,9 +59,9 @@ def vjp(
 
     The gradient of a complex image holds those of its components.
     """
-    other = framework.delegate((*images, *gradients, displacement, affine))
+    other = framework.delegate((*images, *gradients), (displacement, affine))
     if other is not None:
-        inner, (*arrays, displacement, affine) = other
+        inner, arrays, (displacement, affine) = other
         sources, weights = arrays[: len(images)], arrays[len(images) :]
         of_images, of_displacement, of_affine = vjp(inner, spec, weights, sources, displacement, affine)
         back = [None if one is None else framework.restored(one, images[0]) for one in (*of_images, of_affine)]
@@ -99,18 +99,18 @@ def _with_last_row(ops: FrameworkOps, of_matrix: Array, affine: Array) -> Array:
 
 def field(framework: Framework, spec: DeformSpec, displacement: Array) -> Array:
     """Compute the displacement of every voxel."""
-    other = framework.delegate((displacement,))
+    other = framework.delegate((), (displacement,))
     if other is not None:
-        inner, (own,) = other
+        inner, _, (own,) = other
         return framework.restored(field(inner, spec, own), displacement)
     return framework.apply(Operator(spec, "displace"), Operands(transform=(displacement,)))[0]
 
 
 def evaluate(framework: Framework, spec: EvaluationSpec, order: int, displacement: Array, positions: Array) -> Array:
     """Compute all derivatives of one order of the displacement at positions."""
-    other = framework.delegate((positions, displacement))
+    other = framework.delegate((), (positions, displacement))
     if other is not None:
-        inner, (own, of_points) = other
+        inner, _, (own, of_points) = other
         return framework.restored(evaluate(inner, spec, order, of_points, own), positions)
     operands = Operands(transform=(displacement,), positions=positions)
     return framework.apply(Operator(spec, "evaluate", order=order), operands)[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from .._spec import Shape
 from .._types import Array, NumpyArray
@@ -73,10 +73,10 @@ class Framework(Protocol):
         Gradients of displacement and matrix are float64, or of the dtypes of these.
         """
 
-    def delegate(self, arrays: Sequence[Array], /) -> tuple[Framework, Sequence[Array]] | None:
-        """Return another framework that computes, and arrays as it takes them; None if there is none.
+    def delegate(self, images: Sequence[Array], others: Sequence[Array], /) -> Delegated | None:
+        """Return another framework that computes, and images and other arrays as it takes them; None if none does.
 
-        The first array is an image, or a gradient or positions in its place. Some may be None.
+        Gradients of outputs count as images. Some arrays may be None.
         """
 
     def restored(self, result: Array, image: Array, /) -> Array:
@@ -87,3 +87,6 @@ class Framework(Protocol):
 
     def values(self, array: Array, /, *, wait: bool = True) -> NumpyArray | None:
         """Return the values of an array, as `ReadValues` does."""
+
+
+Delegated: TypeAlias = tuple[Framework, Sequence[Array], Sequence[Array]]

@@ -52,7 +52,7 @@ class Bridge(Framework, Protocol):
 # ---- for bridges that compute themselves, and whose arrays always have their shapes ----------------------------------
 
 
-def delegate(arrays: Sequence[Array]) -> None:
+def delegate(images: Sequence[Array], others: Sequence[Array]) -> None:
     """Return None."""
 
 

@@ -13,7 +13,7 @@ import array_api_compat
 import numpy as np
 
 from .. import _dtypes
-from .._autodiff.framework import Framework
+from .._autodiff.framework import Delegated
 from .._autodiff.operators import Operands, Operator, flatten
 from .._config import forced_engine
 from .._errors import reject_type, reject_value
@@ -89,8 +89,10 @@ def standard_normal(shape: Shape, batch_axes: int, like: Array, rng: Seed) -> No
     """Return None, so that NumPy draws."""
 
 
-def delegate(arrays: Sequence[Array]) -> tuple[Framework, Sequence[Array]] | None:
-    return (eager, list(map(_to_numpy, arrays))) if _is_on_host(arrays[0]) else None
+def delegate(images: Sequence[Array], others: Sequence[Array]) -> Delegated | None:
+    if not _is_on_host((*images, *others)[0]):
+        return None
+    return eager, list(map(_to_numpy, images)), list(map(_to_numpy, others))
 
 
 def restored(result: Array, image: Array) -> Array:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .. import _check
 from .._autodiff import calls
-from .._autodiff.framework import Framework
+from .._autodiff.framework import Delegated
 from .._autodiff.operators import Operands, Operator, flatten, image_operators
 from .._spec import Options, Shape
 from .._types import NumpyArray, Seed
@@ -43,14 +43,21 @@ def standard_normal(shape: Shape, batch_axes: int, like: Tensor, rng: Seed) -> T
     return torch.randn(shape, generator=rng, dtype=torch.float64, device=device).to(like.device)
 
 
-def delegate(arrays: Sequence[Tensor | None]) -> tuple[Framework, Sequence[NumpyArray | None]] | None:
-    """Return NumPy arrays for ordinary tensors in the host's memory, of which nobody asks for derivatives."""
-    if torch.compiler.is_compiling() or tensors.is_foreign(arrays[0]):
+def delegate(images: Sequence[Tensor | None], others: Sequence[Tensor | None]) -> Delegated | None:
+    """Return NumPy arrays for ordinary tensors in the host's memory, of which nobody asks for derivatives.
+
+    Without images, results have the dtype of a tensor, which `apply` knows.
+    """
+    if not images or torch.compiler.is_compiling() or tensors.is_foreign(images[0]):
         return None
-    given = [tensor for tensor in arrays if tensor is not None]
+    given = [tensor for tensor in (*images, *others) if tensor is not None]
     if not tensors.are_like_numpy(given) or tensors.needs_derivatives(given) or tensors.needs_dispatcher(given):
         return None
-    return eager, [None if tensor is None else tensors.to_numpy(tensor) for tensor in arrays]
+    return eager, list(map(_to_numpy, images)), list(map(_to_numpy, others))
+
+
+def _to_numpy(tensor: Tensor | None) -> NumpyArray | None:
+    return None if tensor is None else tensors.to_numpy(tensor)
 
 
 def restored(result: NumpyArray, image: Tensor) -> Tensor:
