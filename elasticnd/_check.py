@@ -13,7 +13,7 @@ from . import _dtypes
 from ._affine import inverse_rotation_zoom
 from ._coerce import as_index, as_indices, as_numbers, as_real, is_sequence
 from ._errors import describe, reject_type, reject_value
-from ._geometry import MAX_AXES, MAX_ORDER
+from ._limits import MAX_AXES, MAX_ORDER
 from ._modes import MODES, Mode
 from ._spec import ArrayInfo, DeformSpec, ImageSpec, Options, Shape, Window
 

@@ -3,7 +3,7 @@
 from itertools import product
 
 from elasticnd import _dtypes
-from elasticnd._geometry import MAX_ORDER
+from elasticnd._limits import MAX_ORDER
 
 AXES = (1, 2, 3, 0)  # 0: four and more
 NARROW = tuple(code for name, code in _dtypes.CODES.items() if _dtypes.compute_dtype(name, 0, 1) == "float32")

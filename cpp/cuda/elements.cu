@@ -11,7 +11,8 @@ __global__ void load(int64 size, const typename Element<SOURCE>::Storage* from, 
 
 // Elements in the type of the arithmetic, continued by the padding: by the voxel at the border, or by `beyond`.
 template <int SOURCE, class T>
-__global__ void pad(Geometry g, int64 planes, const typename Element<SOURCE>::Storage* from, T* to) {
+__global__ void pad(Job job, int64 planes, const typename Element<SOURCE>::Storage* from, T* to) {
+    const Geometry& g = job.geometry;
     int64 rest = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;
     const int64 at = rest;
     int64 offset = 0;

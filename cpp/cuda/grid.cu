@@ -8,7 +8,8 @@ ELASTICND_BEGIN
 // The coefficients of the control grid, with one more on every side, mirrored: (planes, points ...) to (planes, points
 // + 2
 // ...). A block computes a plane, axis after axis, which takes one launch where grids are small.
-__global__ void grid_coefficients(Geometry g, const double* points, double* field) {
+__global__ void grid_coefficients(Job job, const double* points, double* field) {
+    const Geometry& g = job.geometry;
     constexpr int order = 3;
     double* const tile = dynamic_shared<double>();
     const int margin = block_margin<double>(order);
@@ -68,7 +69,8 @@ __global__ void grid_coefficients(Geometry g, const double* points, double* fiel
 }
 
 // One coefficient more on every side of each axis, mirrored: (planes, points ...) to (planes, points + 2 ...).
-__global__ void extend_grid(Geometry g, int64 planes, const double* from, double* to) {
+__global__ void extend_grid(Job job, int64 planes, const double* from, double* to) {
+    const Geometry& g = job.geometry;
     int64 rest = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;
     const int64 at = rest;
     int64 offset = 0;
@@ -98,7 +100,8 @@ __global__ void fold_grid(int64 outer, int64 points, int64 inner, const double* 
 }
 
 // The cell of the control grid and its weights for each output index, axis after axis.
-__global__ void tabulate(Geometry g, int64 size, double* weights, int64* cells) {
+__global__ void tabulate(Job job, int64 size, double* weights, int64* cells) {
+    const Geometry& g = job.geometry;
     const int64 number = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (number >= size) return;
     int axis = 0;
@@ -107,17 +110,18 @@ __global__ void tabulate(Geometry g, int64 size, double* weights, int64* cells) 
     cells[number] = grid_weights(g.start[axis] + index, g.image[axis], g.points[axis], weights + 4 * number);
 }
 
-// The maps from output index to image index: the inverses of `forward`, and then `fixed`, if they are not null.
-__global__ void invert(int axes, int64 count, const double* forward, const double* fixed, double* maps) {
+// The maps from output index to image index: the inverses of `forward`, and then that of rotation and zoom, if any.
+__global__ void invert(Job job, int64 count, const double* forward, double* maps) {
+    const int axes = job.geometry.axes;
     const int64 i = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i >= count) return;
     const int64 size = axes * (axes + 1);
     AffineMap then = {};
-    if (fixed) load_map(axes, fixed, then);
+    if (job.rotates) load_map(axes, job.inverse_rotation_zoom, then);
     AffineMap map = {}, inverse = {};
     load_map(axes, forward + i * size, map);
     invert_map(axes, map, inverse);
-    store_composed(axes, inverse, fixed ? &then : nullptr, maps + i * size);
+    store_composed(axes, inverse, job.rotates ? &then : nullptr, maps + i * size);
 }
 
 ELASTICND_END

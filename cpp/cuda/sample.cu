@@ -6,9 +6,10 @@ ELASTICND_BEGIN
 // SOURCE is the element type of the coefficients, or of the image itself; TARGET that of the output.
 template <int SOURCE, int TARGET, class T, int ORDER, int AXES, bool DERIVED>
 __global__ void __launch_bounds__(tile_threads, tile_blocks)
-    sample(Geometry g, const double* field, const double* weights, const int64* cells, const double* maps,
-           int64 map_size, int64 tiles, int64 channels, const typename Element<SOURCE>::Storage* source,
+    sample(Job job, const double* field, const double* weights, const int64* cells, const double* maps, int64 map_size,
+           int64 tiles, int64 channels, const typename Element<SOURCE>::Storage* source,
            typename Element<TARGET>::Storage* target) {
+    const Geometry& g = job.geometry;
     using Real = typename Element<TARGET>::Real;
     const Paths paths = {field, weights, cells, maps, map_size};
     const Place<AXES> place(g, blockIdx.x, tiles);
@@ -31,8 +32,9 @@ __global__ void __launch_bounds__(tile_threads, tile_blocks)
 // Order 0 copies elements, whatever they are, so that every value survives.
 template <class Storage, int AXES>
 __global__ void __launch_bounds__(tile_threads, tile_blocks)
-    copy(Geometry g, const double* field, const double* weights, const int64* cells, const double* maps, int64 map_size,
-         int64 tiles, int64 channels, const Storage* source, Storage* target, Storage fill) {
+    copy(Job job, const double* field, const double* weights, const int64* cells, const double* maps, int64 map_size,
+         int64 tiles, int64 channels, const Storage* source, Storage* target) {
+    const Geometry& g = job.geometry;
     const Paths paths = {field, weights, cells, maps, map_size};
     const Place<AXES> place(g, blockIdx.x, tiles);
     Stencil<AXES> stencil;
@@ -46,6 +48,8 @@ __global__ void __launch_bounds__(tile_threads, tile_blocks)
         exists &= index != beyond_border;
         if (exists) offset += index * strides.value[k];
     }
+    Storage fill;
+    ELASTICND_MEMCPY(&fill, job.cval_element, sizeof fill);
     Storage* to = target + place.item * channels * voxels + place.voxel(g);
     for (int64 channel = 0; channel < channels; ++channel)
         to[channel * voxels] = exists ? source[(place.item * channels + channel) * strides.plane + offset] : fill;
@@ -54,7 +58,8 @@ __global__ void __launch_bounds__(tile_threads, tile_blocks)
 // The displacement of each voxel, (items, axes, outputs).
 template <int AXES>
 __global__ void __launch_bounds__(tile_threads, tile_blocks)
-    displace(Geometry g, const double* field, const double* weights, const int64* cells, int64 tiles, double* target) {
+    displace(Job job, const double* field, const double* weights, const int64* cells, int64 tiles, double* target) {
+    const Geometry& g = job.geometry;
     const Paths paths = {field, weights, cells, nullptr, 0};
     const Place<AXES> place(g, blockIdx.x, tiles);
     double displacement[Tile<AXES>::most_axes];

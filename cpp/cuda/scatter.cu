@@ -20,9 +20,10 @@ __device__ inline void add_fixed(uint64* coarse, uint64* fine, double scaled) {
 // doubles as many more.
 template <int GRADIENT, class T, int ORDER, int AXES, bool DERIVED, bool FIXED>
 __global__ void __launch_bounds__(tile_threads, tile_blocks)
-    scatter_image(Geometry g, const double* field, const double* weights, const int64* cells, const double* maps,
+    scatter_image(Job job, const double* field, const double* weights, const int64* cells, const double* maps,
                   int64 map_size, int64 tiles, int64 channels, const typename Element<GRADIENT>::Storage* gradient,
                   T* target, uint64* fixed, int64 size, const double* scale) {
+    const Geometry& g = job.geometry;
     const Paths paths = {field, weights, cells, maps, map_size};
     const Place<AXES> place(g, blockIdx.x, tiles);
     Stencil<AXES> stencil;
@@ -121,9 +122,10 @@ __device__ void sum_chunk(const Geometry& g, const Paths& paths, const Place<AXE
 // The gradient of the motion, in sums of rows. A block walks along the rows of its tile.
 template <int SOURCE, int GRADIENT, class T, int ORDER, int AXES>
 __global__ void __launch_bounds__(tile_threads, tile_blocks)
-    scatter_motion(Geometry g, const double* field, const double* weights, const int64* cells, const double* maps,
+    scatter_motion(Job job, const double* field, const double* weights, const int64* cells, const double* maps,
                    int64 map_size, int64 channels, const typename Element<SOURCE>::Storage* source,
                    const typename Element<GRADIENT>::Storage* gradient, double* rows, double* moments) {
+    const Geometry& g = job.geometry;
     using Own = Tile<AXES>;
     __shared__ Contributions<AXES> contributions;
     const Paths paths = {field, weights, cells, maps, map_size};
@@ -160,7 +162,8 @@ __global__ void __launch_bounds__(tile_threads, tile_blocks)
 // The same for the gradient of a field of displacements, (items, axes, outputs).
 template <int AXES>
 __global__ void __launch_bounds__(tile_threads, tile_blocks)
-    displace_adjoint(Geometry g, const double* weights, const int64* cells, const double* gradient, double* rows) {
+    displace_adjoint(Job job, const double* weights, const int64* cells, const double* gradient, double* rows) {
+    const Geometry& g = job.geometry;
     using Own = Tile<AXES>;
     __shared__ Contributions<AXES> contributions;
     const Paths paths = {nullptr, weights, cells, nullptr, 0};
@@ -176,8 +179,9 @@ __global__ void __launch_bounds__(tile_threads, tile_blocks)
 }
 
 // Sums over an axis of the output what its voxels add: (outer, outputs, inner) to (outer, points + 2, inner).
-__global__ void contract_adjoint(Geometry g, const double* weights, const int64* cells, int axis, int64 outer,
-                                 int64 inner, const double* from, double* to) {
+__global__ void contract_adjoint(Job job, const double* weights, const int64* cells, int axis, int64 outer, int64 inner,
+                                 const double* from, double* to) {
+    const Geometry& g = job.geometry;
     const int64 width = extended_points(g.points[axis]);
     int64 rest = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (rest >= outer * width * inner) return;

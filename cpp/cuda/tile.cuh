@@ -6,8 +6,8 @@
 #pragma once
 #include "../include/elasticnd/boundary.hpp"
 #include "../include/elasticnd/dtypes.hpp"
-#include "../include/elasticnd/geometry.hpp"
 #include "../include/elasticnd/grid.hpp"
+#include "../include/elasticnd/job.hpp"
 #include "../include/elasticnd/launch.hpp"
 
 ELASTICND_BEGIN

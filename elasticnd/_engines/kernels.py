@@ -23,7 +23,7 @@ FILES = (
     "platform.hpp",
     "spline.hpp",
     "boundary.hpp",
-    "geometry.hpp",
+    "job.hpp",
     "dtypes.hpp",
     "grid.hpp",
     "launch.hpp",

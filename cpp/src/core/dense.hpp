@@ -52,7 +52,7 @@ void with_arithmetic(int dtype, Body body) {
         body(float());
 }
 
-// Calls body(first element of a row, its place in a dense plane) for every row of a plane of the deformation's output.
+// Calls body(first element of a row, its place in a dense plane) for every row of a plane of the request's output.
 template <class Body>
 void for_each_row(const Geometry& geometry, const Planes& planes, int64 channel, Executor& executor, Body body) {
     const int inner = geometry.axes - 1;
@@ -71,11 +71,11 @@ void for_each_row(const Geometry& geometry, const Planes& planes, int64 channel,
 // arithmetic.
 class ImageSum {
    public:
-    explicit ImageSum(const Deformation& one)
-        : roi_(one.roi),
+    explicit ImageSum(const SampleRequest& one)
+        : roi_(one.job.roi),
           geometry_(roi_as_output(one)),
-          part_(geometry_, one.channels, one.arithmetic),
-          sum_(geometry_, one.channels, one.arithmetic),
+          part_(geometry_, one.channels, one.job.compute_dtype),
+          sum_(geometry_, one.channels, one.job.compute_dtype),
           channels_(one.channels) {
         clear(sum_);
         target_ = part_.planes();
@@ -106,9 +106,9 @@ class ImageSum {
     }
 
    private:
-    static Geometry roi_as_output(const Deformation& one) {
-        Geometry geometry = one.geometry;
-        std::copy_n(one.roi.extent, max_axes, geometry.output);
+    static Geometry roi_as_output(const SampleRequest& one) {
+        Geometry geometry = one.job.geometry;
+        std::copy_n(one.job.roi.extent, max_axes, geometry.output);
         return geometry;
     }
     void clear(Dense& dense) {

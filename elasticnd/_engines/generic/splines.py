@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._geometry import check_coefficients
+from ..._limits import check_coefficients
 from ..._modes import Continuation, padding_of
 from ..._spec import ImageSpec
 from ..._types import ArrayNamespace
