@@ -25,14 +25,14 @@ JOB = np.dtype(
         ("padding", np.int32),
         ("derivative", np.int32, MAX_AXES),
         ("image", np.int64, MAX_AXES),
-        ("points", np.int64, MAX_AXES),
+        ("grid_shape", np.int64, MAX_AXES),
         ("start", np.int64, MAX_AXES),
         ("output", np.int64, MAX_AXES),
         ("origin", np.int64, MAX_AXES),
         ("box_start", np.int64, MAX_AXES),
         ("box_extent", np.int64, MAX_AXES),
-        ("fill", np.float64),
-        ("beyond", np.float64),
+        ("cval", np.float64),
+        ("border_value", np.float64),
         ("batch_axes", np.int32),
         ("dtype", np.int32),
         ("compute_dtype", np.int32),
@@ -53,7 +53,7 @@ Job = np.ndarray[tuple[()], np.dtype[np.void]]
 def make_job(
     *,
     image: Sequence[int],
-    points: Sequence[int],
+    grid_shape: Sequence[int],
     start: Sequence[int] | None = None,
     output: Sequence[int] | None = None,
     origin: Sequence[int] = (),
@@ -81,13 +81,13 @@ def make_job(
     job["mode"] = mode
     job["padding"] = padding
     job["image"][:axes] = image
-    job["points"][:axes] = points
+    job["grid_shape"][:axes] = grid_shape
     job["start"][:axes] = 0 if start is None else start
     job["output"][:axes] = image if output is None else output
     job["origin"][: len(origin)] = origin
     job["box_extent"][:axes] = [extent + 2 * padding for extent in image]
-    job["fill"] = cval
-    job["beyond"] = border_value
+    job["cval"] = cval
+    job["border_value"] = border_value
     job["batch_axes"] = batch_axes
     job["dtype"] = _dtypes.CODES[dtype]
     job["compute_dtype"] = _dtypes.CODES[compute_dtype]
@@ -112,7 +112,7 @@ def job_of(spec: DeformSpec, homogeneous: bool) -> Job:
     has_constant = image.mode.traits.has_constant or not _dtypes.is_inexact(image.dtype)
     return make_job(
         image=spec.extent,
-        points=spec.grid_shape,
+        grid_shape=spec.grid_shape,
         start=spec.window.start,
         output=spec.window.shape,
         origin=spec.origin,
@@ -134,7 +134,7 @@ def field_job(spec: DeformSpec) -> Job:
     """Lay out the numbers for the displacement of every voxel."""
     return make_job(
         image=spec.extent,
-        points=spec.grid_shape,
+        grid_shape=spec.grid_shape,
         start=spec.window.start,
         output=spec.window.shape,
         batch_axes=len(spec.batch),
@@ -145,12 +145,12 @@ def field_job(spec: DeformSpec) -> Job:
 def evaluation_job(spec: EvaluationSpec, order: int) -> Job:
     """Lay out the numbers for derivatives of one order of the displacement at positions."""
     nowhere = (0,) * spec.axes
-    return make_job(image=spec.extent, points=spec.grid_shape, output=nowhere, evaluation_order=order)
+    return make_job(image=spec.extent, grid_shape=spec.grid_shape, output=nowhere, evaluation_order=order)
 
 
 def with_derivative(job: Job, derivative: Sequence[int]) -> Job:
     """Copy a job for the spline differentiated so often along each axis; nothing comes from outside then."""
     derived = job.copy()
     derived["derivative"][: len(derivative)] = derivative
-    derived["fill"] = 0.0
+    derived["cval"] = 0.0
     return derived

@@ -38,9 +38,9 @@ def _voxel_kernels():
                 yield f"sample<{source}, {own}, {number}, {order}, {axes}, true>"
                 for gradient in {code, own}:
                     if order > 0:
-                        yield f"scatter_motion<{source}, {gradient}, {number}, {order}, {axes}>"
+                        yield f"splat_transform<{source}, {gradient}, {number}, {order}, {axes}>"
             for gradient, derived, fixed in product({code, own}, BOOLEANS, BOOLEANS):
-                yield f"scatter_image<{gradient}, {number}, {order}, {axes}, {derived}, {fixed}>"
+                yield f"splat_image<{gradient}, {number}, {order}, {axes}, {derived}, {fixed}>"
     yield from (f"copy<{size}, {axes}>" for size, axes in product(SIZES, AXES))
     for axes in AXES:
         yield f"displace<{axes}>"

@@ -17,7 +17,7 @@ DERIVATIVES = [m for m in itertools.product(range(4), repeat=2) if sum(m) <= 4]
 def job_of(order, mode, derivative, border_value=0.3):
     job = make_job(
         image=SHAPE,
-        points=(1, 1),
+        grid_shape=(1, 1),
         order=order,
         mode=MODE_NUMBERS[mode],
         prefilter=True,

@@ -15,7 +15,7 @@ from elasticnd._spec import EvaluationSpec
 
 
 def job_of(extent, points, order):
-    return make_job(image=extent, points=points, evaluation_order=order)
+    return make_job(image=extent, grid_shape=points, evaluation_order=order)
 
 
 def spline_of_axis(values, extent):

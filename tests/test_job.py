@@ -26,9 +26,9 @@ BAD = [
     ("image", 0, "image extent out of range"),
     ("image", FAR, "image extent out of range"),
     ("image", 9, "lacks voxels"),
-    ("points", 0, "control points out of range"),
-    ("points", FAR, "control points out of range"),
-    ("points", 4, "control grid has a wrong size"),
+    ("grid_shape", 0, "control points out of range"),
+    ("grid_shape", FAR, "control points out of range"),
+    ("grid_shape", 4, "control grid has a wrong size"),
     ("start", -1, "first voxel out of range"),
     ("start", FAR, "first voxel out of range"),
     ("output", -1, "output extent out of range"),
@@ -52,7 +52,13 @@ BAD = [
 
 def job_with(name, value):
     job = make_job(
-        image=SHAPE, points=(3, 3), order=3, mode=Mode.MIRROR, prefilter=True, dtype="float32", compute_dtype="float32"
+        image=SHAPE,
+        grid_shape=(3, 3),
+        order=3,
+        mode=Mode.MIRROR,
+        prefilter=True,
+        dtype="float32",
+        compute_dtype="float32",
     ).copy()
     job[name][...] = value
     return job
@@ -79,7 +85,9 @@ def test_boxes_out_of_range(name, value):
         _core.prefilter(job, np.ones(SHAPE, np.float32), np.zeros(SHAPE, np.float32))
 
 
-@pytest.mark.parametrize("name", [name for name in JOB.names if name not in ("axes", "image", "points", "batch_axes")])
+@pytest.mark.parametrize(
+    "name", [name for name in JOB.names if name not in ("axes", "image", "grid_shape", "batch_axes")]
+)
 def test_any_bytes_are_rejected_or_harmless(name, rng):
     """Whatever number comes, the call ends with an error or computes something."""
     image = np.ones(SHAPE, np.float32)
@@ -132,7 +140,7 @@ def test_outputs_are_checked():
         _core.sample(job, image, (grid, None, ()), frozen)
     with pytest.raises(ValueError, match="a field needs doubles"):
         _core.displace(job, grid, np.zeros((2, *SHAPE), np.float32))
-    field = make_job(image=SHAPE, points=(3, 3))
+    field = make_job(image=SHAPE, grid_shape=(3, 3))
     with pytest.raises(ValueError, match="one channel per axis"):
         _core.displace(field, grid, np.zeros((3, *SHAPE)))
     with pytest.raises(ValueError, match="control grid has a wrong size"):

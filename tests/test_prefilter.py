@@ -29,7 +29,7 @@ def job_of(shape, order, mode, dtype):
     name = np.dtype(dtype).name
     return make_job(
         image=shape,
-        points=(1,) * len(shape),
+        grid_shape=(1,) * len(shape),
         order=order,
         mode=MODES[mode],
         prefilter=True,

@@ -28,7 +28,8 @@ __global__ void pad(Job job, int64 planes, const typename Element<SOURCE>::Stora
         stride *= g.image[k];
     }
     if (rest >= planes) return;
-    to[at] = inside ? static_cast<T>(Element<SOURCE>::load(from[rest * stride + offset])) : static_cast<T>(g.beyond);
+    to[at] =
+        inside ? static_cast<T>(Element<SOURCE>::load(from[rest * stride + offset])) : static_cast<T>(g.border_value);
 }
 
 // The transpose of the padding, along one axis: (outer, extent + 2 padding, inner) to (outer, extent, inner).

@@ -16,8 +16,8 @@ struct OnGrid {
     __device__ OnGrid(const Geometry& g, const double* position) : first(0), size(1), exists(true) {
         for (int k = (AXES ? AXES : g.axes) - 1; k >= 0; --k) {
             stride[k] = size;
-            size *= extended_points(g.points[k]);
-            axis[k] = find_on_grid(position[k], g.image[k], g.points[k]);
+            size *= extended_points(g.grid_shape[k]);
+            axis[k] = find_on_grid(position[k], g.image[k], g.grid_shape[k]);
             first += axis[k].cell * stride[k];
             exists &= axis[k].exists;
         }
@@ -27,7 +27,7 @@ struct OnGrid {
         const int axes = AXES ? AXES : g.axes;
         int times[most] = {};
         for (int i = 0; i < order; ++i, number /= axes) ++times[number % axes];
-        for (int k = 0; k < axes; ++k) grid_weights_at(axis[k], g.points[k], times[k], weight[k]);
+        for (int k = 0; k < axes; ++k) grid_weights_at(axis[k], g.grid_shape[k], times[k], weight[k]);
     }
 };
 

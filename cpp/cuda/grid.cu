@@ -16,32 +16,32 @@ __global__ void grid_coefficients(Job job, const double* points, double* field) 
     int64 stride[max_axes], size = 1, count = 1;
     for (int k = g.axes - 1; k >= 0; --k) {
         stride[k] = size;
-        size *= extended_points(g.points[k]);
-        count *= g.points[k];
+        size *= extended_points(g.grid_shape[k]);
+        count *= g.grid_shape[k];
     }
     points += blockIdx.x * count;
     field += blockIdx.x * size;
     for (int64 i = threadIdx.x; i < count; i += filter_threads) {
         int64 rest = i, at = 0;
         for (int k = g.axes - 1; k >= 0; --k) {
-            at += (1 + rest % g.points[k]) * stride[k];
-            rest /= g.points[k];
+            at += (1 + rest % g.grid_shape[k]) * stride[k];
+            rest /= g.grid_shape[k];
         }
         field[at] = points[i];
     }
     for (int axis = 0; axis < g.axes; ++axis) {
         // Axes before this one have their border by now, those behind it not yet.
-        const int length = static_cast<int>(g.points[axis]);
+        const int length = static_cast<int>(g.grid_shape[axis]);
         const int width = static_cast<int>(extended_points(length));
         const int rows = length + 2 * margin;
         int64 lines = 1;
         for (int k = 0; k < g.axes; ++k)
-            if (k != axis) lines *= k < axis ? extended_points(g.points[k]) : g.points[k];
+            if (k != axis) lines *= k < axis ? extended_points(g.grid_shape[k]) : g.grid_shape[k];
         auto start_of = [&](int64 line) {
             int64 at = 0;
             for (int k = g.axes - 1; k >= 0; --k) {
                 if (k == axis) continue;
-                const int64 extent = k < axis ? extended_points(g.points[k]) : g.points[k];
+                const int64 extent = k < axis ? extended_points(g.grid_shape[k]) : g.grid_shape[k];
                 at += (line % extent + (k > axis)) * stride[k];
                 line /= extent;
             }
@@ -76,10 +76,10 @@ __global__ void extend_grid(Job job, int64 planes, const double* from, double* t
     int64 offset = 0;
     int64 stride = 1;
     for (int k = g.axes - 1; k >= 0; --k) {
-        const int64 width = extended_points(g.points[k]);
-        offset += fold_mirror(rest % width - 1, g.points[k]) * stride;
+        const int64 width = extended_points(g.grid_shape[k]);
+        offset += fold_mirror(rest % width - 1, g.grid_shape[k]) * stride;
         rest /= width;
-        stride *= g.points[k];
+        stride *= g.grid_shape[k];
     }
     if (rest < planes) to[at] = from[rest * stride + offset];
 }
@@ -107,11 +107,11 @@ __global__ void tabulate(Job job, int64 size, double* weights, int64* cells) {
     int axis = 0;
     int64 index = number;
     while (index >= g.output[axis]) index -= g.output[axis++];
-    cells[number] = grid_weights(g.start[axis] + index, g.image[axis], g.points[axis], weights + 4 * number);
+    cells[number] = grid_weights(g.start[axis] + index, g.image[axis], g.grid_shape[axis], weights + 4 * number);
 }
 
 // The maps from output index to image index: the inverses of `forward`, and then that of rotation and zoom, if any.
-__global__ void invert(Job job, int64 count, const double* forward, double* maps) {
+__global__ void invert(Job job, int64 count, const double* forward, double* inverse_maps) {
     const int axes = job.geometry.axes;
     const int64 i = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i >= count) return;
@@ -121,7 +121,7 @@ __global__ void invert(Job job, int64 count, const double* forward, double* maps
     AffineMap map = {}, inverse = {};
     load_map(axes, forward + i * size, map);
     invert_map(axes, map, inverse);
-    store_composed(axes, inverse, job.rotates ? &then : nullptr, maps + i * size);
+    store_composed(axes, inverse, job.rotates ? &then : nullptr, inverse_maps + i * size);
 }
 
 ELASTICND_END

@@ -115,15 +115,15 @@ Geometry geometry_of(const Case& given) {
     geometry.padding = given.filtered && given.order > 1 && continued ? padding_of_filtered_border : 0;
     for (size_t k = 0; k < given.image.size(); ++k) {
         geometry.image[k] = given.image[k];
-        geometry.points[k] = given.points[k];
+        geometry.grid_shape[k] = given.points[k];
         geometry.start[k] = given.start.empty() ? 0 : given.start[k];
         geometry.origin[k] = geometry.start[k];
         geometry.output[k] = given.output.empty() ? given.image[k] : given.output[k];
         geometry.box_start[k] = 0;
         geometry.box_extent[k] = given.image[k] + 2 * geometry.padding;
     }
-    geometry.fill = given.fill;
-    geometry.beyond = given.beyond;
+    geometry.cval = given.fill;
+    geometry.border_value = given.beyond;
     return geometry;
 }
 

@@ -91,7 +91,7 @@ void run(Random& random, int axes, int order, int mode, int dtype, Executor& exe
     Planes target = results.planes;
     for (int k = 0; k < axes; ++k) target.data -= voxels.start[k] * target.stride[k];
     request.output = gradient.planes;
-    request.job.geometry.beyond = 0;
+    request.job.geometry.border_value = 0;
     sample_adjoint(request, {&target, of_points.data(), nullptr}, executor);
     Array linear(given.items, given.channels, shape, dtype, layout);
     request.output = linear.planes;

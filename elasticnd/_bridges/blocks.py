@@ -233,7 +233,7 @@ def fill_value(call: Call) -> Any:
         return native.type(complex(*spec.images[0].cval))  # type: ignore[misc]
     job = compute.plan_of(spec).job
     if spec.images[0].order > 0 and job["compute_dtype"] == _dtypes.CODES["float32"] and native.itemsize < 4:
-        rounded = np.float32(job["fill"])
+        rounded = np.float32(job["cval"])
         return np.frombuffer(_dtypes.element(rounded, spec.images[0].dtype), native)[0]
     return job["cval_element"][: native.itemsize].view(native)[0]
 

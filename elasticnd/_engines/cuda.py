@@ -135,7 +135,7 @@ def evaluate(job: Job, displacement: Array, positions: Array) -> Array:
 
 def evaluate_adjoint(job: Job, gradient: Array, positions: Array) -> Array:
     items, count, axes = positions.shape
-    points = tuple(job["points"][:axes].tolist())
+    points = tuple(job["grid_shape"][:axes].tolist())
     if not gradient.size:
         return namespace().zeros((items, axes, *points), np.float64)
     widths = tuple(map(_extended, points))
@@ -173,12 +173,12 @@ class _Call:
 
     def __init__(self, job: Job, items: int, channels: int, field: Array | None, maps: Array | None = None) -> None:
         self.job, self.items, self.channels = job, items, channels
-        self.field, self.maps = field, maps
+        self.field, self.inverse_maps = field, maps
         self.dtype, self.compute_dtype = int(job["dtype"]), int(job["compute_dtype"])
         axes = int(job["axes"])
         self.axes = axes
         self.output: Shape = tuple(job["output"][:axes].tolist())
-        self.points: Shape = tuple(job["points"][:axes].tolist())
+        self.grid_shape: Shape = tuple(job["grid_shape"][:axes].tolist())
         self.kernel_axes = _kernel_axes(axes)
         one_map = axes * (axes + 1)
         self.map_size = one_map if maps is not None and maps.size > one_map else 0
@@ -216,8 +216,8 @@ class _Call:
             _launch(kernel, blocks, _TILE_THREADS, self.job, *arguments)
 
     @property
-    def paths(self) -> tuple[Any, ...]:
-        return self.field, self.tables, self.maps, np.int64(self.map_size)
+    def transform(self) -> tuple[Any, ...]:
+        return self.field, self.tables, self.inverse_maps, np.int64(self.map_size)
 
     @property
     def planes(self) -> tuple[Any, ...]:
@@ -236,11 +236,11 @@ class _Call:
             f"sample<{source.dtype}, {target_dtype}, {_C_TYPES[self.compute_dtype]}, {self.order}, {self.kernel_axes}, "
             f"{str(self.is_derived).lower()}>"
         )
-        self.launch(kernel, self.row_blocks * self.tiles, *self.paths, *self.planes, source.array, target)
+        self.launch(kernel, self.row_blocks * self.tiles, *self.transform, *self.planes, source.array, target)
 
     def copy(self, source: Array, target: Array) -> None:
         kernel = f"copy<{_STORAGE[source.dtype.itemsize]}, {self.kernel_axes}>"
-        self.launch(kernel, self.row_blocks * self.tiles, *self.paths, *self.planes, source, target)
+        self.launch(kernel, self.row_blocks * self.tiles, *self.transform, *self.planes, source, target)
 
     def displace(self, target: Array) -> None:
         kernel = f"displace<{self.kernel_axes}>"
@@ -249,19 +249,19 @@ class _Call:
 
     def rows(self) -> Array:
         """Return zeros for the sums that each row of voxels adds to the control grid."""
-        return namespace().zeros((self.items, self.axes, *self.output[:-1], _extended(self.points[-1])), np.float64)
+        return namespace().zeros((self.items, self.axes, *self.output[:-1], _extended(self.grid_shape[-1])), np.float64)
 
     def displacement_gradient(self, rows: Array) -> Array:
         """Convert these sums into the gradient of the control points, (items, axes, points ...)."""
         for axis in range(self.axes - 2, -1, -1):
             outer = self.items * self.axes * math.prod(self.output[:axis])
-            inner = math.prod(map(_extended, self.points[axis + 1 :]))
-            widths = map(_extended, self.points[axis:])
+            inner = math.prod(map(_extended, self.grid_shape[axis + 1 :]))
+            widths = map(_extended, self.grid_shape[axis:])
             to = namespace().empty((self.items, self.axes, *self.output[:axis], *widths), np.float64)
             sizes = np.int32(axis), np.int64(outer), np.int64(inner)
             _launch_flat("contract_adjoint", to.size, self.job, self.tables, *sizes, rows, to)
             rows = to
-        return _points_gradient(rows, self.points)
+        return _points_gradient(rows, self.grid_shape)
 
 
 def _points_gradient(field: Array, points: Shape) -> Array:
@@ -282,13 +282,13 @@ def _kernel_axes(axes: int) -> int:
 
 
 def _extended(points: int) -> int:
-    """Count the coefficients of an axis of the control grid, with one more on every side."""
+    """Return the number of coefficients of an axis of the control grid, with one more on every side."""
     return max(points + 2, 4)
 
 
 def _grid_coefficients(displacement: Array, job: Job, items: int) -> Array:
     axes = int(job["axes"])
-    shape: Shape = tuple(job["points"][:axes].tolist())
+    shape: Shape = tuple(job["grid_shape"][:axes].tolist())
     field = namespace().empty((items * axes, *map(_extended, shape)), np.float64)
     if max(shape) <= _SMALL_GRID:
         if items:
@@ -303,7 +303,7 @@ def _grid_coefficients(displacement: Array, job: Job, items: int) -> Array:
 
 def _extents(job: Job) -> tuple[Shape, Shape, Shape, Shape]:
     axes = int(job["axes"])
-    names = ("image", "points", "start", "output")
+    names = ("image", "grid_shape", "start", "output")
     image, points, start, output = (tuple(job[name][:axes].tolist()) for name in names)
     return image, points, start, output
 
@@ -318,7 +318,7 @@ def _tables(image: Shape, points: Shape, start: Shape, output: Shape, stream: tu
         return _Tables(None, None)
     weights = namespace().empty((size, 4), np.float64)
     cells = namespace().empty(size, np.int64)
-    job = make_job(image=image, points=points, start=start, output=output)
+    job = make_job(image=image, grid_shape=points, start=start, output=output)
     _launch_flat("tabulate", size, job, np.int64(size), weights, cells)
     return _Tables(weights, cells)
 
@@ -402,7 +402,7 @@ def _filtered(
 
 @lru_cache(maxsize=16)
 def _filter_memory(order: int, compute_dtype: int, length: int = _FILTER_LENGTH) -> int:
-    """Count the bytes that a block filters in."""
+    """Return the number of bytes that a block filters in."""
     rows = length + 2 * _core.block_margin(order, compute_dtype)
     return int(rows * _FILTER_STRIDE * _NUMPY_TYPES[compute_dtype].itemsize)
 
@@ -472,15 +472,15 @@ class _Target:
         self.is_fixed = is_deterministic()
 
     def add(self, call: _Call, values: Array, dtype: int) -> None:
-        """Add what an output's gradient pulls back."""
+        """Add the gradient of one output."""
         if self.is_fixed:
             self._begin(values, dtype)
         kernel = (
-            f"scatter_image<{dtype}, {_C_TYPES[self.compute_dtype]}, {call.order}, {call.kernel_axes}, "
+            f"splat_image<{dtype}, {_C_TYPES[self.compute_dtype]}, {call.order}, {call.kernel_axes}, "
             f"{str(call.is_derived).lower()}, {str(self.is_fixed).lower()}>"
         )
         target = (self.sum, self.fixed, np.int64(self.sum.size), self.scale)
-        call.launch(kernel, call.row_blocks * call.tiles, *call.paths, *call.planes, values, *target)
+        call.launch(kernel, call.row_blocks * call.tiles, *call.transform, *call.planes, values, *target)
         if self.is_fixed:
             kernel = f"add_from_fixed<{_C_TYPES[self.compute_dtype]}>"
             _launch_flat(kernel, self.sum.size, self.fixed, np.int64(self.sum.size), self.scale, self.sum)
@@ -509,11 +509,11 @@ class _TransformSums:
         self.moments = namespace().zeros(shape, np.float64) if with_affine else None
 
     def add(self, call: _Call, source: _Source, values: Array, dtype: int) -> None:
-        """Add what an output's gradient pulls back."""
+        """Add the gradient of one output."""
         types = f"{source.dtype}, {dtype}, {_C_TYPES[call.compute_dtype]}"
-        kernel = f"scatter_motion<{types}, {call.order}, {call.kernel_axes}>"
+        kernel = f"splat_transform<{types}, {call.order}, {call.kernel_axes}>"
         arguments = (np.int64(call.channels), source.array, values, self.rows, self.moments)
-        call.launch(kernel, call.row_blocks, *call.paths, *arguments)
+        call.launch(kernel, call.row_blocks, *call.transform, *arguments)
 
     def total(self) -> tuple[Array, Array | None]:
         return self.call.displacement_gradient(self.rows), None if self.moments is None else self._affine(self.moments)

@@ -31,7 +31,7 @@ FILES = (
     "prefilter.hpp",
     "tile.cuh",
     "sample.cu",
-    "scatter.cu",
+    "splat.cu",
     "prefilter.cu",
     "elements.cu",
     "grid.cu",

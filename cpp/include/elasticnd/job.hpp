@@ -20,14 +20,14 @@ struct Geometry {
     int padding;                 // coefficients added before and after each axis
     int derivative[max_axes];    // how often the spline is differentiated along each axis
     int64 image[max_axes];       // extent of the whole image
-    int64 points[max_axes];      // control points
+    int64 grid_shape[max_axes];  // control points along each axis
     int64 start[max_axes];       // first voxel of the frame that is computed ...
     int64 output[max_axes];      // ... and how many are
     int64 origin[max_axes];      // voxel of the frame from which the affine map counts
     int64 box_start[max_axes];   // first coefficient that the coefficient array holds ...
     int64 box_extent[max_axes];  // ... and how many it holds
-    double fill;                 // value where there is no position
-    double beyond;               // value of the coefficients beyond the border in grid-constant
+    double cval;                 // value where there is no position
+    double border_value;         // value of the coefficients beyond the border in grid-constant
 
     // The index that the affine map takes for an output voxel.
     ELASTICND_INLINE int64 from_origin(int axis, int64 index) const { return start[axis] - origin[axis] + index; }
@@ -50,9 +50,9 @@ struct Job {
 // Every number of a job, for the comparison of the layouts.
 #define ELASTICND_JOB_FIELDS(FIELD)                                                                                 \
     FIELD(geometry.axes) FIELD(geometry.order) FIELD(geometry.mode) FIELD(geometry.padding)                         \
-    FIELD(geometry.derivative) FIELD(geometry.image) FIELD(geometry.points) FIELD(geometry.start)                   \
+    FIELD(geometry.derivative) FIELD(geometry.image) FIELD(geometry.grid_shape) FIELD(geometry.start)                   \
     FIELD(geometry.output) FIELD(geometry.origin) FIELD(geometry.box_start) FIELD(geometry.box_extent)              \
-    FIELD(geometry.fill) FIELD(geometry.beyond) FIELD(batch_axes) FIELD(dtype) FIELD(compute_dtype) FIELD(filtered) \
+    FIELD(geometry.cval) FIELD(geometry.border_value) FIELD(batch_axes) FIELD(dtype) FIELD(compute_dtype) FIELD(filtered) \
     FIELD(evaluation_order) FIELD(rotates) FIELD(cval_element) FIELD(roi.start) FIELD(roi.extent)                   \
     FIELD(inverse_rotation_zoom)
 

@@ -28,7 +28,7 @@ Doubles evaluate_adjoint_at(const py::array& job, const Doubles& gradient, const
     if (gradient.size() != positions.size() * request.derivatives) reject("the gradient has a wrong size");
     const Geometry& grid = request.evaluation.job.geometry;
     std::vector<py::ssize_t> shape = {positions.shape(0), grid.axes};
-    shape.insert(shape.end(), grid.points, grid.points + grid.axes);
+    shape.insert(shape.end(), grid.grid_shape, grid.grid_shape + grid.axes);
     Doubles control_points = zeros(std::move(shape));
     double* to = control_points.mutable_data();
     compute([&](Executor& executor) { evaluate_adjoint(request.evaluation, gradient.data(), to, executor); });

@@ -22,7 +22,7 @@ void check_geometry(const Geometry& geometry) {
     if (geometry.mode < 0 || geometry.mode >= mode_count) reject("mode out of range");
     for (int k = 0; k < geometry.axes; ++k) {
         if (geometry.image[k] < 1 || geometry.image[k] > longest) reject("image extent out of range");
-        if (geometry.points[k] < 1 || geometry.points[k] > longest) reject("control points out of range");
+        if (geometry.grid_shape[k] < 1 || geometry.grid_shape[k] > longest) reject("control points out of range");
         if (geometry.output[k] < 0 || geometry.output[k] > longest) reject("output extent out of range");
         if (geometry.start[k] < 0 || geometry.start[k] > longest) reject("first voxel out of range");
         if (geometry.origin[k] < 0 || geometry.origin[k] > longest) reject("origin out of range");
@@ -134,7 +134,7 @@ void Request::require_channel_per_component() const {
 
 void Request::set_transform(const Transform& transform) {
     control_points_size_ = output_.items * geometry().axes;
-    for (int k = 0; k < geometry().axes; ++k) control_points_size_ *= geometry().points[k];
+    for (int k = 0; k < geometry().axes; ++k) control_points_size_ *= geometry().grid_shape[k];
     if (transform.control_points.size != control_points_size_) reject("the control grid has a wrong size");
     sampling.control_points = transform.control_points.data;
     sampling.inverse_map = nullptr;
@@ -165,7 +165,7 @@ PrefilterRequest::PrefilterRequest(const Job& job, const View& image_view, const
 }
 
 EvaluationRequest::EvaluationRequest(const Job& job, int64 items, const Numbers& positions)
-    : control_points(items * job.geometry.axes * product(job.geometry.points, job.geometry.axes)) {
+    : control_points(items * job.geometry.axes * product(job.geometry.grid_shape, job.geometry.axes)) {
     constexpr int64 most_derivatives = int64(1) << 20;
     constexpr int highest_order = 64;
     bool accepted = job.evaluation_order >= 0 && job.evaluation_order <= highest_order;

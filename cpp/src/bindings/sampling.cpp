@@ -29,7 +29,8 @@ py::array_t<int64> source_voxels(const py::array& record, const Integers& blocks
         if (blocks.data()[i] < i % 2 || blocks.data()[i] > int64(1) << 48) reject("a block is out of range");
     const Transform transform = transform_of(arrays);
     View items = {nullptr, job.dtype, static_cast<int>(axes) + 1, {}, {}};
-    items.shape[0] = transform.control_points.size / std::max<int64>(1, axes * product(geometry.points, geometry.axes));
+    items.shape[0] =
+        transform.control_points.size / std::max<int64>(1, axes * product(geometry.grid_shape, geometry.axes));
     std::copy_n(geometry.output, axes, items.shape + 1);
     job.batch_axes = 1;
     const Request request(job, nullptr, items, transform);

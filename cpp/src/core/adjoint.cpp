@@ -171,7 +171,8 @@ void item_adjoint(const SampleRequest& one, const Gradients& gradients, const Co
 }  // namespace
 
 void sample_adjoint(const SampleRequest& request, const Gradients& gradients, Executor& executor) {
-    const int64 grid_size = request.job.geometry.axes * product(request.job.geometry.points, request.job.geometry.axes);
+    const int64 grid_size =
+        request.job.geometry.axes * product(request.job.geometry.grid_shape, request.job.geometry.axes);
     const int64 affine_size = request.job.geometry.axes * (request.job.geometry.axes + 1);
     for_each_item(request, executor, [&](int64 item, const SampleRequest& one, Executor& own) {
         Gradients of_item = {};
@@ -188,7 +189,8 @@ void sample_adjoint(const SampleRequest& request, const Gradients& gradients, Ex
 }
 
 void displace_adjoint(const SampleRequest& request, double* points, Executor& executor) {
-    const int64 grid_size = request.job.geometry.axes * product(request.job.geometry.points, request.job.geometry.axes);
+    const int64 grid_size =
+        request.job.geometry.axes * product(request.job.geometry.grid_shape, request.job.geometry.axes);
     for_each_item(request, executor, [&](int64 item, const SampleRequest& one, Executor& own) {
         const ControlGrid grid(one.job.geometry, one.control_points, own);
         const Prepared prepared(one, grid);

@@ -15,9 +15,9 @@ Geometry grid_geometry(const Geometry& image) {
     geometry.order = 3;
     geometry.mode = mode_mirror;
     for (int k = 0; k < image.axes; ++k) {
-        geometry.image[k] = geometry.output[k] = geometry.points[k] = image.points[k];
+        geometry.image[k] = geometry.output[k] = geometry.grid_shape[k] = image.grid_shape[k];
         geometry.box_start[k] = -1;
-        geometry.box_extent[k] = std::max<int64>(image.points[k] + 2, 4);
+        geometry.box_extent[k] = std::max<int64>(image.grid_shape[k] + 2, 4);
     }
     return geometry;
 }
@@ -29,7 +29,7 @@ class PointPlanes {
         int64 step = sizeof(double);
         for (int k = geometry.axes - 1; k >= 0; --k) {
             planes.stride[k] = step;
-            step *= geometry.points[k];
+            step *= geometry.grid_shape[k];
         }
         for (int k = 0; k < geometry.axes; ++k) offset_[k] = k * step;
         planes.data = reinterpret_cast<char*>(const_cast<double*>(points));
@@ -66,7 +66,7 @@ void add_points_gradient(const Geometry& geometry, const std::vector<double>& su
     int64 count = geometry.axes;
     for (int k = 0; k < geometry.axes; ++k) {
         size *= own.box_extent[k];
-        count *= geometry.points[k];
+        count *= geometry.grid_shape[k];
     }
     for (size_t first = 0; first < sums.size(); first += static_cast<size_t>(size))
         for (int64 i = 0; i < size; ++i) total[i] += sums[first + static_cast<size_t>(i)];

@@ -40,7 +40,7 @@ EvaluationJob job_of(const Evaluation& evaluation, int64 item) {
     job.derivatives = 1;
     for (int i = 0; i < job.order; ++i) job.derivatives *= job.axes;
     std::copy_n(evaluation.job.geometry.image, job.axes, job.image);
-    std::copy_n(evaluation.job.geometry.points, job.axes, job.points);
+    std::copy_n(evaluation.job.geometry.grid_shape, job.axes, job.points);
     int64 step = evaluation_lanes(job.axes);
     for (int k = job.axes - 1; k >= 0; --k) {
         job.stride[k] = step;

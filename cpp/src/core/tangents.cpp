@@ -42,7 +42,7 @@ class Factors {
         for (const Tangent& tangent : tangents) {
             fields.emplace_back(geometry, axes, dtype_float64);
             SampleRequest field = one;
-            field.control_points = tangent.control_points + item * axes * product(geometry.points, axes);
+            field.control_points = tangent.control_points + item * axes * product(geometry.grid_shape, axes);
             field.channels = axes;
             field.output = fields.back().planes();
             displace(field, executor);
@@ -91,7 +91,7 @@ class Factors {
 SampleRequest with_derivative(SampleRequest one, const Derivative& derivative) {
     for (int k = 0; k < one.job.geometry.axes; ++k)
         one.job.geometry.derivative[k] += derivative[static_cast<size_t>(k)];
-    one.job.geometry.fill = 0;  // what comes from outside the image does not change
+    one.job.geometry.cval = 0;  // what comes from outside the image does not change
     return one;
 }
 
@@ -162,7 +162,7 @@ void sample_adjoint_along(const SampleRequest& request, const std::vector<Tangen
         return;
     }
     const Geometry& geometry = request.job.geometry;
-    const int64 grid_size = geometry.axes * product(geometry.points, geometry.axes);
+    const int64 grid_size = geometry.axes * product(geometry.grid_shape, geometry.axes);
     const int64 affine_size = geometry.axes * (geometry.axes + 1);
     for (int64 item = 0; item < request.items; ++item) {
         const SampleRequest one = item_of(request, item);

@@ -31,7 +31,7 @@ UnitRange part(int64 units, int64 task, int64 tasks) {
 
 SampleRequest item_of(SampleRequest request, int64 item) {
     const Geometry& geometry = request.job.geometry;
-    request.control_points += item * geometry.axes * product(geometry.points, geometry.axes);
+    request.control_points += item * geometry.axes * product(geometry.grid_shape, geometry.axes);
     if (request.inverse_map) request.inverse_map += item * request.inverse_map_item_size;
     request.image.offset += item * request.channels;
     request.output.offset += item * request.channels;
