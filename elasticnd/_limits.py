@@ -15,12 +15,12 @@ MAX_ORDER = 5
 MOST_COEFFICIENTS = 2**26  # of an image that is mostly border, where an engine holds all of them
 
 
-def check_coefficients(extents: Sequence[int], beyond: int) -> None:
+def check_coefficients(extents: Sequence[int], padding: int) -> None:
     """Raise a ValueError where small extents along many axes become too many coefficients to hold them all.
 
-    `beyond` of them continue the image at each end of every axis. The CPU engine holds those that are read.
+    `padding` of them continue the image at each end of every axis. The CPU engine holds those that are read.
     """
-    count = math.prod(extent + 2 * beyond for extent in extents)
+    count = math.prod(extent + 2 * padding for extent in extents)
     if count > MOST_COEFFICIENTS and count > 64 * math.prod(extents):
         reject_value(
             "X",

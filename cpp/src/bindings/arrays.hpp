@@ -17,9 +17,9 @@ namespace elasticnd {
 
 namespace py = pybind11;
 
-constexpr int plain_array = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
-using Doubles = py::array_t<double, plain_array>;
-using Integers = py::array_t<int64, plain_array>;
+constexpr int contiguous_doubles = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+using Doubles = py::array_t<double, contiguous_doubles>;
+using Integers = py::array_t<int64, contiguous_doubles>;
 
 // Calls with this guard compute in the default floating-point state.
 using Guard = py::call_guard<DefaultFloatingPoint>;

@@ -141,7 +141,7 @@ void store(const double* from, const ffi::AnyBuffer& to) {
 
 template <class Body>
 ffi::Error guarded(Body body) {
-    const DefaultFloatingPoint arithmetic;
+    const DefaultFloatingPoint state;
     try {
         body();
         return ffi::Error::Success();

@@ -45,7 +45,7 @@ class Dense {
 };
 
 template <class Body>
-void with_arithmetic(int dtype, Body body) {
+void with_compute_dtype(int dtype, Body body) {
     if (dtype == dtype_float64)
         body(double());
     else
@@ -87,7 +87,7 @@ class ImageSum {
         return target_;
     }
     void add_part(Executor& executor) {
-        with_arithmetic(part_.planes().dtype, [&](auto zero) {
+        with_compute_dtype(part_.planes().dtype, [&](auto zero) {
             using T = decltype(zero);
             for_parts(part_.voxels * channels_, executor, [&](int64 first, int64 count) {
                 for (int64 i = first; i < first + count; ++i) sum_.plane<T>(0)[i] += part_.plane<T>(0)[i];

@@ -99,7 +99,7 @@ void sample_item(const SampleRequest& one, Factors& factors, Executor& executor)
     const int inner = one.job.geometry.axes - 1;
     Dense part(one.job.geometry, one.channels, one.job.compute_dtype);
     Dense sum(one.job.geometry, one.channels, one.job.compute_dtype);
-    with_arithmetic(one.job.compute_dtype, [&](auto zero) {
+    with_compute_dtype(one.job.compute_dtype, [&](auto zero) {
         using T = decltype(zero);
         std::fill_n(sum.plane<T>(0), sum.voxels * one.channels, zero);
         factors.for_each([&](const Derivative& derivative, const double* factor) {
@@ -126,7 +126,7 @@ void sample_item(const SampleRequest& one, Factors& factors, Executor& executor)
 // The gradient of the output times a factor for each voxel.
 void multiply(const SampleRequest& one, const double* factor, Dense& product_, Executor& executor) {
     const int inner = one.job.geometry.axes - 1;
-    with_arithmetic(one.job.compute_dtype, [&](auto zero) {
+    with_compute_dtype(one.job.compute_dtype, [&](auto zero) {
         using T = decltype(zero);
         for (int64 channel = 0; channel < one.channels; ++channel)
             for_each_row(one.job.geometry, one.output, channel, executor, [&](const char* at, int64 first) {
