@@ -28,7 +28,7 @@ def job_of(order, mode, derivative, border_value=0.3):
 
 def values(image, job, points):
     output = np.empty(SHAPE)
-    cpu.sample(job, image, Transform(points), output)
+    cpu.sample(job, [image], Transform(points), [output])
     return output
 
 

@@ -69,7 +69,7 @@ def test_numbers_out_of_range(name, value, message):
     job, image, output = job_with(name, value), np.ones(SHAPE, np.float32), np.zeros(SHAPE, np.float32)
     transform = (np.zeros((2, 3, 3)), None, ())
     with pytest.raises(ValueError, match=message):
-        _core.sample(job, image, transform, output)
+        _core.sample(job, [image], transform, [output])
     with pytest.raises(ValueError, match=message):
         _core.sample_adjoint(job, output, image, transform, image)
     assert not output.any()
@@ -96,7 +96,7 @@ def test_any_bytes_are_rejected_or_harmless(name, rng):
         job = job_with("axes", 2)
         job[name] = np.frombuffer(rng.bytes(JOB[name].itemsize), JOB[name])[0]
         with contextlib.suppress(ValueError):
-            _core.sample(job, image, transform, np.zeros(SHAPE, np.float32))
+            _core.sample(job, [image], transform, [np.zeros(SHAPE, np.float32)])
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_any_bytes_are_rejected_or_harmless(name, rng):
 def test_other_bytes(job):
     image = np.ones(SHAPE, np.float32)
     with pytest.raises(ValueError, match=r"elasticnd\._core"):
-        _core.sample(job, image, (np.zeros((2, 3, 3)), None, ()), image.copy())
+        _core.sample(job, [image], (np.zeros((2, 3, 3)), None, ()), [image.copy()])
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_other_bytes(job):
 def test_transforms_of_a_wrong_size(transform, message):
     job, image = job_with("axes", 2), np.ones(SHAPE, np.float32)
     with pytest.raises(ValueError, match=message):
-        _core.sample(job, image, transform, image.copy())
+        _core.sample(job, [image], transform, [image.copy()])
 
 
 def test_outputs_are_checked():
@@ -137,7 +137,7 @@ def test_outputs_are_checked():
     frozen = image.copy()
     frozen.flags.writeable = False
     with pytest.raises(ValueError, match="read-only"):
-        _core.sample(job, image, (grid, None, ()), frozen)
+        _core.sample(job, [image], (grid, None, ()), [frozen])
     with pytest.raises(ValueError, match="a field needs doubles"):
         _core.displace(job, grid, np.zeros((2, *SHAPE), np.float32))
     field = make_job(image=SHAPE, grid_shape=(3, 3))

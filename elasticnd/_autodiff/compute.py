@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -33,14 +34,19 @@ def run(operator: Operator, spec: Any, operands: Operands, into: Array | None = 
     plan = plan_of(spec, operator.homogeneous)
     transform = _transform(operands.transform, operands.tangents)
     if operator.verb == "sample":
-        return [_sample(plan, operands.image, transform, into)]
+        return _sample(plan, [operands.image], transform, None if into is None else [into])
     return _sample_adjoint(operator, spec, plan, operands, transform, into)
 
 
 def sample(spec: DeformSpec, image: Array, transform: TransformArrays, into: Array | None = None) -> Array:
     """Apply the operator `sample` without tangents: the deformation itself, by the shortest way."""
-    plan = plan_of(spec)
-    return _sample(plan, image, _transform(transform, ()), into)
+    return _sample(plan_of(spec), [image], _transform(transform, ()), None if into is None else [into])[0]
+
+
+def sample_all(plan: Plan, images: Sequence[Array], displacement: Array, affine: Array | None = None) -> list[Array]:
+    """Deform images that have one plan: what is found out of the transform serves them all."""
+    transform = Transform(_as_float64(displacement), None if affine is None else _as_float64(affine))
+    return _sample(plan, images, transform, None)
 
 
 def _transform(transform: TransformArrays, tangents: tuple[TransformArrays, ...]) -> Transform:
@@ -48,13 +54,14 @@ def _transform(transform: TransformArrays, tangents: tuple[TransformArrays, ...]
     return Transform(_as_float64(transform[0]), affine, tuple(map(_as_tangent, tangents)))
 
 
-def _sample(plan: Plan, image: Array, transform: Transform, output: Array | None) -> Array:
-    engine = engine_of(image)
-    if output is None:
-        output = engine.empty(plan.output_shape, _dtypes.native(image.dtype))
-    if output.size:
-        engine.sample(plan.job, plan.in_core_order(image), transform, plan.in_core_order(output))
-    return output
+def _sample(plan: Plan, images: Sequence[Array], transform: Transform, outputs: list[Array] | None) -> list[Array]:
+    engine = engine_of(images[0])
+    if outputs is None:
+        dtype = _dtypes.native(images[0].dtype)
+        outputs = [engine.empty(plan.output_shape, dtype) for _ in images]
+    if outputs[0].size:
+        engine.sample(plan.job, plan.all_in_core_order(images), transform, plan.all_in_core_order(outputs))
+    return outputs
 
 
 def _sample_adjoint(
@@ -160,6 +167,10 @@ class Plan(NamedTuple):
     def in_core_order(self, array: Array) -> Array:
         """Return an image-like array with its axes as engines want them."""
         return array if self.core_axes is None else array.transpose(self.core_axes)
+
+    def all_in_core_order(self, arrays: Sequence[Array]) -> Sequence[Array]:
+        """Return several of them."""
+        return arrays if self.core_axes is None else [array.transpose(self.core_axes) for array in arrays]
 
 
 @lru_cache(maxsize=512)

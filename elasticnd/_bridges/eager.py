@@ -111,6 +111,9 @@ def forward(spec: DeformSpec, images: Sequence[Array], displacement: Array, affi
 
 def deform(spec: DeformSpec, images: Sequence[Array], transform: TransformArrays) -> list[Array]:
     """Deform images; the affine matrix of the transform is checked."""
+    first = spec.images[0]
+    if len(images) > 1 and not first.is_complex and spec.images.count(first) == len(images):
+        return compute.sample_all(compute.plan_of(spec.only(first)), images, *transform)
     results = []
     for array, parts in zip(images, operators.real_components(spec), strict=True):
         if len(parts) == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -42,8 +43,8 @@ class Engine(Protocol):
     def empty(self, shape: Shape, dtype: np.dtype[Any], /) -> Array:
         """Allocate an output."""
 
-    def sample(self, job: Job, image: Array, transform: Transform, output: Array, /) -> None:
-        """Write the values of the image's spline at the deformed positions to `output`; order 0 copies elements.
+    def sample(self, job: Job, images: Sequence[Array], transform: Transform, outputs: Sequence[Array], /) -> None:
+        """Write the values of each image's spline at the deformed positions to its output; order 0 copies elements.
 
         With tangents in the transform, write their derivative along these.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -44,9 +45,9 @@ def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
-def sample(job: Job, image: Array, transform: Transform, output: Array) -> None:
+def sample(job: Job, images: Sequence[Array], transform: Transform, outputs: Sequence[Array]) -> None:
     settle_threads()
-    _core.sample(job, _raw(image), transform, _raw(output))
+    _core.sample(job, [_raw(image) for image in images], transform, [_raw(output) for output in outputs])
 
 
 def sample_adjoint(

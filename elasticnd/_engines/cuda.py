@@ -67,8 +67,14 @@ def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
 # ---- verbs -----------------------------------------------------------------------------------------------------------
 
 
-def sample(job: Job, image: Array, transform: Transform, output: Array) -> None:
-    call = _Call.of(job, output.shape, transform)
+def sample(job: Job, images: Sequence[Array], transform: Transform, outputs: Sequence[Array]) -> None:
+    call = _Call.of(job, outputs[0].shape, transform)
+    for image, output in zip(images, outputs, strict=True):
+        _sample(call, image, transform, output)
+
+
+def _sample(call: _Call, image: Array, transform: Transform, output: Array) -> None:
+    job = call.job
     target = _contiguous_like(output)
     if transform.tangents:
         source = _source(job, image)
@@ -80,7 +86,7 @@ def sample(job: Job, image: Array, transform: Transform, output: Array) -> None:
             total += (factor * part).astype(total.dtype)
         _store(total, call.compute_dtype, target, call.dtype)
     elif call.order == 0 and not call.is_derived:
-        call.copy(_plain(image), target)
+        call.copy(_contiguous(image), target)
     else:
         call.sample(_source(job, image), target, call.dtype)
     _give(target, output)
@@ -116,7 +122,7 @@ def displace(job: Job, displacement: Array, output: Array) -> None:
 def displace_adjoint(job: Job, gradient: Array, output: Array) -> None:
     call = _Call.of_field(job, None, gradient.shape)
     rows = call.rows()
-    call.launch(f"displace_adjoint<{call.kernel_axes}>", call.row_blocks, call.tables, _plain(gradient), rows)
+    call.launch(f"displace_adjoint<{call.kernel_axes}>", call.row_blocks, call.tables, _contiguous(gradient), rows)
     output[...] = call.displacement_gradient(rows).reshape(output.shape)
 
 
@@ -129,7 +135,7 @@ def evaluate(job: Job, displacement: Array, positions: Array) -> Array:
         sizes = np.int64(items * count), np.int64(count), np.int64(derivatives)
         kernel = f"evaluate<{_kernel_axes(axes)}>"
         blocks = -(-items * count // _EVALUATION_THREADS)
-        _launch(kernel, blocks, _EVALUATION_THREADS, job, *sizes, field, _plain(positions), values)
+        _launch(kernel, blocks, _EVALUATION_THREADS, job, *sizes, field, _contiguous(positions), values)
     return values
 
 
@@ -146,7 +152,7 @@ def evaluate_adjoint(job: Job, gradient: Array, positions: Array) -> Array:
     sums = namespace().zeros((items, parts, axes, *widths), np.float64)
     sizes = np.int64(count), np.int64(together), np.int64(axes ** int(job["evaluation_order"]))
     kernel = f"evaluate_adjoint<{_kernel_axes(axes)}>"
-    arguments = (*sizes, _plain(gradient), _plain(positions), sums)
+    arguments = (*sizes, _contiguous(gradient), _contiguous(positions), sums)
     _launch(kernel, items * parts, _EVALUATION_THREADS, job, *arguments)
     return _points_gradient(sums.sum(axis=1), points)
 
@@ -348,7 +354,7 @@ def _constant(values: bytes, stream: tuple[int, int]) -> Array:
 def _source(job: Job, image: Array) -> _Source:
     """Return what is sampled: the coefficients of the image, or the image itself where there is nothing to filter."""
     dtype, compute_dtype = int(job["dtype"]), int(job["compute_dtype"])
-    source = _Source(_plain(image), dtype)
+    source = _Source(_contiguous(image), dtype)
     if not (job["filtered"] and job["order"] > 1):
         return source
     axes = int(job["axes"])
@@ -467,28 +473,28 @@ class _Target:
         padded = (image + 2 * padding).tolist()
         self.compute_dtype = call.compute_dtype
         self.sum = xp.zeros((call.items * call.channels, *padded), _NUMPY_TYPES[self.compute_dtype])
-        self.fixed: Array | None = None
+        self.integers: Array | None = None
         self.scale: Array | None = None
-        self.is_fixed = is_deterministic()
+        self.adds_integers = is_deterministic()
 
     def add(self, call: _Call, values: Array, dtype: int) -> None:
         """Add the gradient of one output."""
-        if self.is_fixed:
+        if self.adds_integers:
             self._begin(values, dtype)
         kernel = (
             f"splat_image<{dtype}, {_C_TYPES[self.compute_dtype]}, {call.order}, {call.kernel_axes}, "
-            f"{str(call.is_derived).lower()}, {str(self.is_fixed).lower()}>"
+            f"{str(call.is_derived).lower()}, {str(self.adds_integers).lower()}>"
         )
-        target = (self.sum, self.fixed, np.int64(self.sum.size), self.scale)
+        target = (self.sum, self.integers, np.int64(self.sum.size), self.scale)
         call.launch(kernel, call.row_blocks * call.tiles, *call.transform, *call.planes, values, *target)
-        if self.is_fixed:
+        if self.adds_integers:
             kernel = f"add_from_fixed<{_C_TYPES[self.compute_dtype]}>"
-            _launch_flat(kernel, self.sum.size, self.fixed, np.int64(self.sum.size), self.scale, self.sum)
+            _launch_flat(kernel, self.sum.size, self.integers, np.int64(self.sum.size), self.scale, self.sum)
 
     def _begin(self, values: Array, dtype: int) -> None:
         xp = namespace()
         limbs = 2 if self.compute_dtype == _FLOAT64 else 1
-        self.fixed = xp.zeros((limbs, self.sum.size), np.uint64)
+        self.integers = xp.zeros((limbs, self.sum.size), np.uint64)
         numbers = _loaded(values, dtype, self.compute_dtype)
         size = xp.where(xp.isfinite(numbers), xp.abs(numbers), 0).max().astype(np.float64)
         # A power of two, so that scaling rounds nothing; derivatives of splines can pass their coefficients by 2^6.
@@ -533,9 +539,11 @@ class _TransformSums:
 def _weighted(call: _Call, gradient: Array, transform: Transform) -> Iterator[tuple[Job, Array, int]]:
     """Yield the gradient of the output, and that of each partial derivative which the tangents ask for."""
     if not transform.tangents:
-        yield call.job, _plain(gradient), call.dtype
+        yield call.job, _contiguous(gradient), call.dtype
         return
-    numbers = _loaded(_plain(gradient), call.dtype, call.compute_dtype).reshape(call.items, call.channels, *call.output)
+    numbers = _loaded(_contiguous(gradient), call.dtype, call.compute_dtype).reshape(
+        call.items, call.channels, *call.output
+    )
     for job, factor in _partial_derivatives(call, transform):
         yield job, namespace().ascontiguousarray((factor * numbers).astype(numbers.dtype)), call.compute_dtype
 
@@ -596,7 +604,7 @@ def _from_origin(job: Job, axis: int, extent: int) -> Array:
 # ---- arrays and launches ---------------------------------------------------------------------------------------------
 
 
-def _plain(array: Array) -> Array:
+def _contiguous(array: Array) -> Array:
     """Return an array in C order; elements of types that NumPy has not, as their bits."""
     return namespace().ascontiguousarray(_raw(array))
 

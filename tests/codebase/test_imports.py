@@ -20,7 +20,7 @@ LAYERS = (
     ("_api",),
     ("deformation",),
     ("_apply",),
-    ("_positions", "_routes"),
+    ("_positions", "_recall", "_routes"),
     ("_bridges",),
     ("_check", "_serialize"),
     ("_autodiff",),

@@ -1,6 +1,7 @@
 // The checks of calls from outside.
 #include "bindings/request.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <stdexcept>
 
@@ -78,48 +79,67 @@ Job checked_job(const void* bytes, int64 size) {
     return job;
 }
 
-PlanesOf::PlanesOf(const View& view, const Geometry& geometry, const int64* extent, int batch_axes) {
+bool have_one_layout(const View& one, const View& other) {
+    return one.dtype == other.dtype && one.ndim == other.ndim &&
+           std::equal(one.shape, one.shape + one.ndim, other.shape) &&
+           std::equal(one.stride, one.stride + one.ndim, other.stride);
+}
+
+PlanesOf::PlanesOf(const View* views, int64 count, const Geometry& geometry, const int64* extent, int batch_axes) {
+    const View& view = views[0];
     const int lead = view.ndim - geometry.axes;
     if (lead < batch_axes || batch_axes < 0) reject("an array has too few axes");
     for (int k = 0; k < geometry.axes; ++k) {
         if (view.shape[lead + k] != extent[k]) reject("an array has a wrong shape");
         planes.stride[k] = view.stride[lead + k];
     }
-    items = 1;
-    channels = 1;
     offset_.push_back(0);
-    for (int k = 0; k < lead; ++k) {
-        (k < batch_axes ? items : channels) *= view.shape[k];
+    auto multiply = [&](int64 size, auto offset_of) {
         std::vector<int64> next;
-        next.reserve(offset_.size() * static_cast<size_t>(view.shape[k]));
+        next.reserve(offset_.size() * static_cast<size_t>(size));
         for (const int64 start : offset_)
-            for (int64 i = 0; i < view.shape[k]; ++i) next.push_back(start + i * view.stride[k]);
+            for (int64 i = 0; i < size; ++i) next.push_back(start + offset_of(i));
         offset_.swap(next);
+    };
+    auto add_axes = [&](int first, int last, int64& size) {
+        for (int k = first; k < last; ++k) {
+            size *= view.shape[k];
+            multiply(view.shape[k], [&](int64 i) { return i * view.stride[k]; });
+        }
+    };
+    items = 1;
+    channels = count;
+    add_axes(0, batch_axes, items);
+    if (count > 1) {
+        for (int64 i = 1; i < count; ++i)
+            if (!have_one_layout(view, views[i])) reject("arrays differ in their layout");
+        multiply(count, [&](int64 i) { return static_cast<char*>(views[i].data) - static_cast<char*>(view.data); });
     }
+    add_axes(batch_axes, lead, channels);
     planes.data = static_cast<char*>(view.data);
     planes.dtype = view.dtype;
     planes.offset = offset_.data();
 }
 
-Request::Request(const Job& job, const View* image, const View& output, const Transform& transform)
-    : output_(output, job.geometry, job.geometry.output, job.batch_axes) {
+Request::Request(const Job& job, const View* images, const View* outputs, int64 count, const Transform& transform)
+    : output_(outputs, count, job.geometry, job.geometry.output, job.batch_axes) {
     sampling.job = job;
     sampling.items = output_.items;
     sampling.channels = output_.channels;
     sampling.output = output_.planes;
     sampling.image = output_.planes;
     if (!transform.tangents.empty() && !has_whole_image(sampling)) reject("tangents need the whole image");
-    if (image) {
-        image_ = planes_of(*image);
+    if (images) {
+        image_ = planes_of(images, count);
         sampling.image = image_->planes;
     }
     set_transform(transform);
     for (const TangentNumbers& numbers : transform.tangents) add_tangent(numbers);
 }
 
-std::unique_ptr<PlanesOf> Request::planes_of(const View& image) const {
+std::unique_ptr<PlanesOf> Request::planes_of(const View* images, int64 count) const {
     const Job& job = sampling.job;
-    auto planes = std::make_unique<PlanesOf>(image, geometry(), job.roi.extent, job.batch_axes);
+    auto planes = std::make_unique<PlanesOf>(images, count, geometry(), job.roi.extent, job.batch_axes);
     if (planes->items != output_.items || planes->channels != output_.channels)
         reject("image and output differ in their planes");
     // From where the image begins, or would begin.

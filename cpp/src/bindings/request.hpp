@@ -34,10 +34,16 @@ constexpr int element_size[dtype_count] = {1, 1, 1, 2, 2, 4, 4, 8, 8, 2, 2, 4, 8
 // A job from outside: its numbers in their ranges.
 Job checked_job(const void* bytes, int64 size);
 
-// A view as planes over its last axes; keeps the table of offsets that these point to.
+// Whether two arrays differ in nothing but where they lie.
+bool have_one_layout(const View& one, const View& other);
+
+// Arrays of one layout as planes over their last axes, each array some channels; keeps the table of offsets that these
+// point to.
 class PlanesOf {
    public:
-    PlanesOf(const View& view, const Geometry& geometry, const int64* extent, int batch_axes);
+    PlanesOf(const View& view, const Geometry& geometry, const int64* extent, int batch_axes)
+        : PlanesOf(&view, 1, geometry, extent, batch_axes) {}
+    PlanesOf(const View* views, int64 count, const Geometry& geometry, const int64* extent, int batch_axes);
     PlanesOf(const PlanesOf&) = delete;
     Planes planes;
     int64 items;
@@ -64,11 +70,14 @@ struct Transform {
 class Request {
    public:
     // Without an image, `output` stands in for it: nothing reads it then.
-    Request(const Job& job, const View* image, const View& output, const Transform& transform);
+    Request(const Job& job, const View* image, const View& output, const Transform& transform)
+        : Request(job, image, &output, 1, transform) {}
+    // The same for several images of one layout, and as many outputs of one.
+    Request(const Job& job, const View* images, const View* outputs, int64 count, const Transform& transform);
     Request(const Request&) = delete;
 
     // The planes of the region of interest of an image.
-    std::unique_ptr<PlanesOf> planes_of(const View& image) const;
+    std::unique_ptr<PlanesOf> planes_of(const View& image) const { return planes_of(&image, 1); }
     int64 map_size() const { return int64(geometry().axes) * (geometry().axes + 1); }
     const Geometry& geometry() const { return sampling.job.geometry; }
     void require_channel_per_component() const;
@@ -77,6 +86,7 @@ class Request {
     std::vector<Tangent> tangents;
 
    private:
+    std::unique_ptr<PlanesOf> planes_of(const View* images, int64 count) const;
     void set_transform(const Transform& transform);
     void add_tangent(const TangentNumbers& numbers);
 

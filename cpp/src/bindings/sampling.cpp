@@ -10,13 +10,25 @@
 namespace elasticnd {
 namespace {
 
-void sample_into(const py::array& record, const py::array& image, const TransformArrays& transform,
-                 const py::array& output) {
-    require_writeable(output);
+// Images that lie in memory alike go as one: what is found out of the transform serves them all.
+void sample_into(const py::array& record, const std::vector<py::array>& images, const TransformArrays& arrays,
+                 const std::vector<py::array>& outputs) {
     const Job job = job_of(record);
-    const View from = view_of(image, job.dtype);
-    const Request request(job, &from, view_of(output, job.dtype), transform_of(transform));
-    compute([&](Executor& executor) { sample_along(request.sampling, request.tangents, executor); });
+    if (images.size() != outputs.size()) reject("images and outputs differ in their number");
+    std::vector<View> from;
+    std::vector<View> to;
+    for (const py::array& image : images) from.push_back(view_of(image, job.dtype));
+    for (const py::array& output : outputs) {
+        require_writeable(output);
+        to.push_back(view_of(output, job.dtype));
+    }
+    const Transform transform = transform_of(arrays);
+    for (size_t first = 0, last = 0; first < images.size(); first = last) {
+        while (last < images.size() && have_one_layout(from[first], from[last]) && have_one_layout(to[first], to[last]))
+            ++last;
+        const Request request(job, &from[first], &to[first], static_cast<int64>(last - first), transform);
+        compute([&](Executor& executor) { sample_along(request.sampling, request.tangents, executor); });
+    }
 }
 
 // First voxel and extent of what each block of the output reads: (blocks, axes, 2), as the blocks come.
@@ -99,8 +111,8 @@ void displace_adjoint_into(const py::array& record, const py::array& gradient, D
 }  // namespace
 
 void bind_sampling(py::module_& module) {
-    module.def("sample", sample_into, Guard(), py::arg("job"), py::arg("image"), py::arg("transform"),
-               py::arg("output"), "Fills the output with the deformed image.");
+    module.def("sample", sample_into, Guard(), py::arg("job"), py::arg("images"), py::arg("transform"),
+               py::arg("outputs"), "Fills the outputs with the deformed images, all of one job.");
     module.def("source_voxels", source_voxels, Guard(), py::arg("job"), py::arg("blocks"), py::arg("transform"),
                "Returns what of the image is read for each of some blocks of the output, as first voxel and extent "
                "along each axis.");
