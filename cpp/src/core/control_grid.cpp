@@ -59,8 +59,7 @@ struct AxisMatrix {
         for (int64 from = 0; from < points; ++from) {
             for (int64 i = 0; i < points + 2 * margin; ++i)
                 line[static_cast<size_t>(i)] = common::fold_mirror(i - margin, points) == from ? 1 : 0;
-            if (points > 1)
-                common::filter_block<double, double, 1>(line.data(), static_cast<int>(points), margin, 3);
+            if (points > 1) common::filter_block<double, double, 1>(line.data(), static_cast<int>(points), margin, 3);
             for (int64 to = 0; to < extended(points); ++to)
                 weight[to][from] = line[static_cast<size_t>(margin + common::fold_mirror(to - 1, points))];
         }
@@ -74,7 +73,8 @@ const AxisMatrix& matrix_of(int64 points) {
     return matrices[points - 1];
 }
 
-// Along one axis: (outer, points, inner) to (outer, extended points, inner).
+// Along one axis: (outer, points, inner) to (outer, extended points, inner). A row of a matrix sums to one, so that a
+// constant is kept exactly by what differs from the first displacement.
 void multiply(int64 outer, int64 points, int64 inner, const double* from, double* to) {
     const AxisMatrix& matrix = matrix_of(points);
     const int64 rows = extended(points);
@@ -84,8 +84,8 @@ void multiply(int64 outer, int64 points, int64 inner, const double* from, double
             for (int64 j = 0; j < points; ++j) spoilt += 0 * from[j * inner + i];
             for (int64 row = 0; row < rows; ++row) {
                 double sum = spoilt;
-                for (int64 j = 0; j < points; ++j) sum += matrix.weight[row][j] * from[j * inner + i];
-                to[row * inner + i] = sum;
+                for (int64 j = 1; j < points; ++j) sum += matrix.weight[row][j] * (from[j * inner + i] - from[i]);
+                to[row * inner + i] = from[i] + sum;
             }
         }
 }

@@ -154,7 +154,8 @@ void Walk::set_inner_weights(const Row& row) {
 
 void Walk::contract(int axis, int64 index) {
     double* weight = weight_[axis];
-    cell_[axis] = grid_weights(geometry_.start[axis] + index, geometry_.image[axis], geometry_.grid_shape[axis], weight);
+    cell_[axis] =
+        grid_weights(geometry_.start[axis] + index, geometry_.image[axis], geometry_.grid_shape[axis], weight);
     const int64 rest = level_size_[axis + 1];
     double* to = owned_[axis + 1];
     for (int component = 0; component < geometry_.axes; ++component) {
