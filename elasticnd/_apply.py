@@ -10,6 +10,7 @@ from ._autodiff import calls
 from ._bridges.contract import Bridge
 from ._errors import reject_value
 from ._floating_point import in_default_state
+from ._recall import recall
 from ._routes import bridge_of, common_bridge
 from ._spec import Options
 from ._types import Array, Images
@@ -82,9 +83,14 @@ def prepare(
     return spec, displacement, affine
 
 
-@in_default_state
 def deform(X: Images, displacement: Array, affine: Array | None, options: Options) -> Images:
     """Deform images."""
+    results = recall(X, displacement, affine, options)
+    return _deform(X, displacement, affine, options) if results is None else like_input(X, results)
+
+
+@in_default_state
+def _deform(X: Images, displacement: Array, affine: Array | None, options: Options) -> Images:
     given, images = with_and_without_labels("X", X)
     bridge = image_bridge("X", images, X)
     is_labelled = _labels.is_labelled(given[0])

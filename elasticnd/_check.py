@@ -13,7 +13,7 @@ from . import _dtypes
 from ._affine import inverse_rotation_zoom
 from ._coerce import as_index, as_indices, as_numbers, as_real, is_sequence
 from ._errors import describe, reject_type, reject_value
-from ._geometry import MAX_AXES, MAX_ORDER
+from ._limits import MAX_AXES, MAX_ORDER
 from ._modes import MODES, Mode
 from ._spec import ArrayInfo, DeformSpec, ImageSpec, Options, Shape, Window
 
@@ -27,11 +27,15 @@ def normalize(
 
     A call like one before gets the specification of that one, where the options are such that equal ones are alike.
     """
-    alike = _CACHEABLE.issuperset(map(type, options)) or all(map(_is_cacheable, options))
-    return (_normalize_cached if alike else _normalize)(images, displacement, affine, name, *options)
+    return (_normalize_cached if is_cacheable(options) else _normalize)(images, displacement, affine, name, *options)
 
 
 _CACHEABLE = frozenset((type(None), bool, int, float, str))
+
+
+def is_cacheable(options: Options) -> bool:
+    """Check whether equal options of equal types are alike."""
+    return _CACHEABLE.issuperset(map(type, options)) or all(map(_is_cacheable, options))
 
 
 def _is_cacheable(option: object) -> bool:

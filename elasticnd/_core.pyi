@@ -5,12 +5,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._geometry import Geometry
+from ._job import Job
 
 _Array = NDArray[Any]
 _Floats = NDArray[np.float64]
-_Directions = Sequence[tuple[_Floats, _Floats | None]]
-_Extents = Sequence[tuple[int, int]]
+_Transform = tuple[_Floats, _Floats | None, Sequence[tuple[_Floats, _Floats | None]]]
 
 version: str
 max_axes: int
@@ -23,8 +22,8 @@ tiles: tuple[tuple[int, int, int], ...]
 dtypes: dict[str, int]
 xla_version: tuple[int, int]
 
-def block_margin(order: int, arithmetic: int) -> int: ...
-def geometry_layout() -> dict[str, Any]: ...
+def block_margin(order: int, compute_dtype: int) -> int: ...
+def job_layout() -> dict[str, Any]: ...
 def xla_targets() -> dict[str, Any]: ...
 def floating_point_state() -> int: ...
 def default_floating_point_state() -> int: ...
@@ -35,62 +34,14 @@ def keep_to_thread(keep: bool) -> bool: ...
 def kernels() -> str: ...
 def available_kernels() -> list[str]: ...
 def choose_kernels(name: str) -> None: ...
-def prefilter(
-    geometry: Geometry,
-    image: _Array,
-    image_dtype: int,
-    coefficients: _Array,
-    coefficients_dtype: int,
-    filtered: bool,
-) -> None: ...
-def prefilter_adjoint(
-    geometry: Geometry,
-    coefficients: _Array,
-    coefficients_dtype: int,
-    image: _Array,
-    image_dtype: int,
-    filtered: bool,
-) -> None: ...
-def sample(
-    geometry: Geometry,
-    image: _Array,
-    dtype: int,
-    points: _Floats,
-    affine: _Floats | None,
-    fixed: _Floats | None,
-    directions: _Directions,
-    output: _Array,
-    batch_axes: int,
-    filtered: bool,
-    arithmetic: int,
-    fill_element: bytes,
-    roi: _Extents | None,
-) -> None: ...
-def source_voxels(
-    geometry: Geometry,
-    blocks: NDArray[np.int64],
-    points: _Floats,
-    affine: _Floats | None,
-    fixed: _Floats | None,
-    filtered: bool,
-    arithmetic: int,
-) -> NDArray[np.int64]: ...
-def displace(geometry: Geometry, points: _Floats, output: _Floats, batch_axes: int) -> None: ...
-def displace_adjoint(geometry: Geometry, gradient: _Floats, points: _Floats, batch_axes: int) -> _Floats: ...
+def prefilter(job: Job, image: _Array, coefficients: _Array) -> None: ...
+def prefilter_adjoint(job: Job, coefficients: _Array, image: _Array) -> None: ...
+def sample(job: Job, images: Sequence[_Array], transform: _Transform, outputs: Sequence[_Array]) -> None: ...
+def source_voxels(job: Job, blocks: NDArray[np.int64], transform: _Transform) -> NDArray[np.int64]: ...
 def sample_adjoint(
-    geometry: Geometry,
-    gradient: _Array,
-    dtype: int,
-    image: _Array | None,
-    points: _Floats,
-    affine: _Floats | None,
-    fixed: _Floats | None,
-    directions: _Directions,
-    image_gradient: _Array | None,
-    batch_axes: int,
-    filtered: bool,
-    arithmetic: int,
-    roi: _Extents | None,
+    job: Job, gradient: _Array, image: _Array | None, transform: _Transform, image_gradient: _Array | None
 ) -> tuple[_Floats, _Floats | None] | None: ...
-def evaluate(geometry: Geometry, points: _Floats, positions: _Floats, order: int) -> _Floats: ...
-def evaluate_adjoint(geometry: Geometry, gradient: _Floats, positions: _Floats, order: int) -> _Floats: ...
+def displace(job: Job, control_points: _Floats, output: _Floats) -> None: ...
+def displace_adjoint(job: Job, gradient: _Floats, control_points: _Floats) -> None: ...
+def evaluate(job: Job, control_points: _Floats, positions: _Floats) -> _Floats: ...
+def evaluate_adjoint(job: Job, gradient: _Floats, positions: _Floats) -> _Floats: ...

@@ -3,7 +3,7 @@
 from itertools import product
 
 from elasticnd import _dtypes
-from elasticnd._geometry import MAX_ORDER
+from elasticnd._limits import MAX_ORDER
 
 AXES = (1, 2, 3, 0)  # 0: four and more
 NARROW = tuple(code for name, code in _dtypes.CODES.items() if _dtypes.compute_dtype(name, 0, 1) == "float32")
@@ -38,9 +38,9 @@ def _voxel_kernels():
                 yield f"sample<{source}, {own}, {number}, {order}, {axes}, true>"
                 for gradient in {code, own}:
                     if order > 0:
-                        yield f"scatter_motion<{source}, {gradient}, {number}, {order}, {axes}>"
+                        yield f"splat_transform<{source}, {gradient}, {number}, {order}, {axes}>"
             for gradient, derived, fixed in product({code, own}, BOOLEANS, BOOLEANS):
-                yield f"scatter_image<{gradient}, {number}, {order}, {axes}, {derived}, {fixed}>"
+                yield f"splat_image<{gradient}, {number}, {order}, {axes}, {derived}, {fixed}>"
     yield from (f"copy<{size}, {axes}>" for size, axes in product(SIZES, AXES))
     for axes in AXES:
         yield f"displace<{axes}>"

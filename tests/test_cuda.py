@@ -18,7 +18,7 @@ import pytest
 from tables import DOUBLE, FLOATS, INTEGERS, MODES, ORDERS, SINGLE, values
 
 import elasticnd
-from elasticnd import _check, _core, _spec
+from elasticnd import _check, _core, _job, _spec
 from elasticnd._autodiff import compute, operators
 from elasticnd._autodiff.operators import Operands, Operator
 from elasticnd._engines import cuda, kernels
@@ -63,19 +63,19 @@ def test_modes(order, mode, rng):
 def test_evaluations(axes, order, rng):
     extent, points = (9, 7, 5, 6)[:axes], (3, 1, 4, 2)[:axes]
     spec = _spec.EvaluationSpec((2,), extent, points, 700)
-    geometry = compute.evaluation_geometry(spec)
+    job = _job.evaluation_job(spec, order)
     values = rng.normal(size=(2, axes, *points))
     positions = rng.uniform(-1, 2, (2, 700, axes)) * np.array(extent)
     positions[1, 3, 0] = np.nan
     gradient = rng.normal(size=(2, 700, axes, axes**order))
     agree(
-        on_cuda(cuda.evaluate, geometry, values, positions, order),
-        _core.evaluate(geometry, values, positions, order),
+        on_cuda(cuda.evaluate, job, values, positions),
+        _core.evaluate(job, values, positions),
         DOUBLE,
     )
     for backward in (False, True):
-        pulled = on_cuda(cuda.evaluate_adjoint, geometry, gradient, positions, order, backward=backward)
-        agree(pulled, _core.evaluate_adjoint(geometry, gradient, positions, order), DOUBLE)
+        pulled = on_cuda(cuda.evaluate_adjoint, job, gradient, positions, backward=backward)
+        agree(pulled, _core.evaluate_adjoint(job, gradient, positions), DOUBLE)
 
 
 @pytest.mark.parametrize("dtype", [*FLOATS, *INTEGERS], ids=str)

@@ -6,34 +6,29 @@ import numpy as np
 import pytest
 from tables import MODES
 
-from elasticnd._dtypes import CODES
-from elasticnd._engines import Job, Transform, cpu
-from elasticnd._geometry import make_geometry, with_derivative
+from elasticnd._engines import Transform, cpu
+from elasticnd._job import make_job, with_derivative
 from elasticnd._modes import MODES as MODE_NUMBERS
 
 SHAPE = (19, 17)
 DERIVATIVES = [m for m in itertools.product(range(4), repeat=2) if sum(m) <= 4]
 
 
-def job_of(order, mode, derivative, beyond=0.3):
-    geometry = make_geometry(
+def job_of(order, mode, derivative, border_value=0.3):
+    job = make_job(
         image=SHAPE,
-        points=(1, 1),
-        start=(0, 0),
-        output=SHAPE,
+        grid_shape=(1, 1),
         order=order,
         mode=MODE_NUMBERS[mode],
         prefilter=True,
-        beyond=beyond,
+        border_value=border_value,
     )
-    code = CODES["float64"]
-    geometry = with_derivative(geometry, derivative)
-    return Job(geometry, batch_axes=0, dtype=code, arithmetic=code, filtered=True, fill=bytes(8))
+    return with_derivative(job, derivative)
 
 
 def values(image, job, points):
     output = np.empty(SHAPE)
-    cpu.sample(job, image, Transform(points), output)
+    cpu.sample(job, [image], Transform(points), [output])
     return output
 
 
@@ -78,7 +73,7 @@ def test_derivatives_beyond_the_order_are_zero(order, rng):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
 def test_sample_adjoint_is_the_transpose_of_every_derivative(order, mode, derivative, rng):
-    job = job_of(order, mode, derivative, beyond=0)  # a constant beyond the border is no part of the linear map
+    job = job_of(order, mode, derivative, border_value=0)  # a constant beyond the border is no part of the linear map
     image = rng.standard_normal(SHAPE)
     points = rng.uniform(-5, 5, (2, 1, 1))
     output = values(image, job, points)

@@ -10,19 +10,12 @@ from scipy import interpolate
 
 from elasticnd import _core
 from elasticnd._engines import generic
-from elasticnd._geometry import make_geometry
+from elasticnd._job import make_job
 from elasticnd._spec import EvaluationSpec
 
 
-def geometry_of(extent, points):
-    return make_geometry(
-        image=extent,
-        points=points,
-        start=(0,) * len(extent),
-        output=extent,
-        order=0,
-        prefilter=False,
-    )
+def job_of(extent, points, order):
+    return make_job(image=extent, grid_shape=points, evaluation_order=order)
 
 
 def spline_of_axis(values, extent):
@@ -66,7 +59,7 @@ def test_every_derivative(extent, points, order, rng):
     n = len(extent)
     values = rng.normal(0, 3, (2, n, *points))
     positions = rng.uniform(-1.4, 2.4, (2, 5, n)) * np.array(extent)
-    got = _core.evaluate(geometry_of(extent, points), values, positions, order)
+    got = _core.evaluate(job_of(extent, points, order), values, positions)
     assert got.shape == (2, 5, n, n**order)
     for item, count in np.ndindex(2, 5):
         for number, axes in enumerate(itertools.product(range(n), repeat=order)):
@@ -84,7 +77,7 @@ def test_equals_the_field_on_voxels(n, rng):
     for k in range(n):
         field = np.moveaxis(np.tensordot(grid_matrix(extent[k], points[k]), field, (1, k + 1)), 0, k + 1)
     positions = np.moveaxis(np.indices(extent, dtype=float), 0, -1).reshape(1, -1, n)
-    got = _core.evaluate(geometry_of(extent, points), values, positions, 0)[..., 0]
+    got = _core.evaluate(job_of(extent, points, 0), values, positions)[..., 0]
     np.testing.assert_allclose(got[0], np.moveaxis(field, 0, -1).reshape(-1, n), rtol=0, atol=1e-12)
 
 
@@ -94,10 +87,10 @@ def test_transpose(extent, points, order, rng):
     n = len(extent)
     values = rng.normal(0, 3, (2, n, *points))
     positions = rng.uniform(-1, 2, (2, 3000, n)) * np.array(extent)
-    geometry = geometry_of(extent, points)
+    job = job_of(extent, points, order)
     gradient = rng.normal(size=(2, 3000, n, n**order))
-    forward = np.sum(gradient * _core.evaluate(geometry, values, positions, order))
-    adjoint = _core.evaluate_adjoint(geometry, gradient, positions, order)
+    forward = np.sum(gradient * _core.evaluate(job, values, positions))
+    adjoint = _core.evaluate_adjoint(job, gradient, positions)
     assert adjoint.shape == values.shape
     assert abs(forward - np.sum(values * adjoint)) < 1e-12 * gradient.size
 
@@ -106,26 +99,26 @@ def test_transpose(extent, points, order, rng):
 def test_no_position(order, rng):
     values = rng.normal(size=(1, 2, 3, 4))
     positions = np.array([[[1.0, 2.0], [np.nan, 1.0], [1.0, np.inf], [2.0, -1e300]]])
-    geometry = geometry_of((6, 7), (3, 4))
-    got = _core.evaluate(geometry, values, positions, order)
+    job = job_of((6, 7), (3, 4), order)
+    got = _core.evaluate(job, values, positions)
     assert np.isfinite(got[0, 0]).all()
     assert np.isnan(got[0, 1:]).all()
     gradient = np.ones_like(got)
-    alone = _core.evaluate_adjoint(geometry, gradient[:, :1], positions[:, :1], order)
-    np.testing.assert_array_equal(_core.evaluate_adjoint(geometry, gradient, positions, order), alone)
+    alone = _core.evaluate_adjoint(job, gradient[:, :1], positions[:, :1])
+    np.testing.assert_array_equal(_core.evaluate_adjoint(job, gradient, positions), alone)
 
 
 @pytest.mark.parametrize("order", [0, 1])
 def test_the_same_on_every_number_of_threads_and_instruction_set(order, rng):
     values = rng.normal(size=(1, 3, 4, 4, 4))
     positions = rng.uniform(0, 30, (1, 70001, 3))
-    geometry = geometry_of((30, 30, 30), (4, 4, 4))
+    job = job_of((30, 30, 30), (4, 4, 4), order)
     gradient = rng.normal(size=(1, 70001, 3, 3**order))
 
     def results():
         return (
-            _core.evaluate(geometry, values, positions, order).tobytes(),
-            _core.evaluate_adjoint(geometry, gradient, positions, order).tobytes(),
+            _core.evaluate(job, values, positions).tobytes(),
+            _core.evaluate_adjoint(job, gradient, positions).tobytes(),
         )
 
     expected = results()
@@ -147,15 +140,16 @@ def test_the_same_on_every_number_of_threads_and_instruction_set(order, rng):
         ({"order": -1}, "order of derivatives"),
         ({"order": 65}, "order of derivatives"),
         ({"order": 40}, "order of derivatives"),
-        ({"points": np.zeros((1, 2, 3, 3))}, "control grid has a wrong size"),
+        ({"control_points": np.zeros((1, 2, 3, 3))}, "control grid has a wrong size"),
         ({"positions": np.zeros((1, 5, 3))}, "positions have a wrong shape"),
         ({"positions": np.zeros((2, 5, 2))}, "control grid has a wrong size"),
     ],
 )
 def test_refusals(change, message):
-    given = {"points": np.zeros((1, 2, 3, 4)), "positions": np.zeros((1, 5, 2)), "order": 1} | change
+    given = {"control_points": np.zeros((1, 2, 3, 4)), "positions": np.zeros((1, 5, 2)), "order": 1} | change
+    job = job_of((6, 7), (3, 4), given.pop("order"))
     with pytest.raises(ValueError, match=message):
-        _core.evaluate(geometry_of((6, 7), (3, 4)), **given)
+        _core.evaluate(job, **given)
 
 
 @pytest.mark.parametrize("order", [0, 1, 2, 3, 4])
@@ -167,5 +161,5 @@ def test_the_generic_engine_agrees(extent, points, order, rng):
     positions[0, 0, 0] = np.nan
     spec = EvaluationSpec((2,), extent, points, 7)
     got = generic.evaluate(array_api_compat.numpy, spec, values, positions, order)
-    expected = _core.evaluate(geometry_of(extent, points), values, positions, order)
+    expected = _core.evaluate(job_of(extent, points, order), values, positions)
     np.testing.assert_allclose(got.reshape(expected.shape), expected, rtol=0, atol=1e-11)

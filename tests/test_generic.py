@@ -16,7 +16,7 @@ import elasticnd
 from elasticnd import _check, _spec
 from elasticnd._engines import generic
 from elasticnd._engines.generic import splines
-from elasticnd._geometry import MAX_ORDER
+from elasticnd._limits import MAX_ORDER
 
 # An older array-api-compat does what a newer PyTorch warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:torch.asarray. unspecified requires_grad:UserWarning")

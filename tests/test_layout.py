@@ -9,7 +9,7 @@ from layouts import LAYOUTS
 from tables import COMPLEX, FLOATS, INTEGERS, MODES, ORDERS, values
 
 import elasticnd
-from elasticnd import _check, _core, _dtypes, _geometry, _modes, _spec
+from elasticnd import _check, _core, _dtypes, _job, _limits, _modes, _spec
 
 DTYPES = tuple(map(np.dtype, ("uint8", "int16", "int64", "float16", "float32", "float64", "complex64")))
 EVERY_DTYPE = (*FLOATS, *COMPLEX, *INTEGERS)
@@ -279,11 +279,12 @@ def test_fewest_batch_axes_that_fit(rng):
 
 
 @pytest.mark.quick
-def test_geometry_has_one_layout():
-    layout = dict(_core.geometry_layout())
-    assert layout.pop("size") == _geometry.GEOMETRY.itemsize
-    fields = {name: (offset, dtype.itemsize) for name, (dtype, offset) in _geometry.GEOMETRY.fields.items()}
-    assert fields == layout
+def test_a_job_has_one_layout():
+    layout = dict(_core.job_layout())
+    assert layout.pop("size") == _job.JOB.itemsize
+    fields = {name: (offset, dtype.itemsize) for name, (dtype, offset) in _job.JOB.fields.items()}
+    # Python's struct is flat: its numbers bear the names that they have in the parts of the other.
+    assert fields == {name.removeprefix("geometry.").replace(".", "_"): place for name, place in layout.items()}
 
 
 @pytest.mark.quick
@@ -306,9 +307,9 @@ def test_dtypes_have_one_number():
 
 @pytest.mark.quick
 def test_limits_are_the_same():
-    assert _core.max_axes == _geometry.MAX_AXES
-    assert _core.max_order == _geometry.MAX_ORDER
-    assert tuple(range(_geometry.MAX_ORDER + 1)) == ORDERS
+    assert _core.max_axes == _limits.MAX_AXES
+    assert _core.max_order == _limits.MAX_ORDER
+    assert tuple(range(_limits.MAX_ORDER + 1)) == ORDERS
 
 
 def test_specifications_of_other_rotations_have_other_hashes():

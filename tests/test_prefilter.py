@@ -6,9 +6,8 @@ from oracle import fold
 from scipy.interpolate import BSpline
 from tables import DOUBLE, SINGLE
 
-from elasticnd._dtypes import CODES
-from elasticnd._engines import Job, cpu
-from elasticnd._geometry import make_geometry
+from elasticnd._engines import cpu
+from elasticnd._job import make_job
 from elasticnd._modes import MODES
 
 EXTENSIONS = ("mirror", "reflect", "grid-wrap")
@@ -27,21 +26,24 @@ def collocation(extent, order, mode):
 
 
 def job_of(shape, order, mode, dtype):
-    zero = (0,) * len(shape)
-    ones = (1,) * len(shape)
-    geometry = make_geometry(
-        image=shape, points=ones, start=zero, output=shape, order=order, mode=MODES[mode], prefilter=True
+    name = np.dtype(dtype).name
+    return make_job(
+        image=shape,
+        grid_shape=(1,) * len(shape),
+        order=order,
+        mode=MODES[mode],
+        prefilter=True,
+        dtype=name,
+        compute_dtype=name,
     )
-    code = CODES[np.dtype(dtype).name]
-    return Job(geometry, batch_axes=0, dtype=code, arithmetic=code, filtered=True, fill=b"")
 
 
 def with_box(job, start, extent):
     """Ask for the coefficients in a box alone."""
-    geometry = job.geometry.copy()
-    geometry["box_start"][: len(start)] = start
-    geometry["box_extent"][: len(extent)] = extent
-    return job._replace(geometry=geometry)
+    boxed = job.copy()
+    boxed["box_start"][: len(start)] = start
+    boxed["box_extent"][: len(extent)] = extent
+    return boxed
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

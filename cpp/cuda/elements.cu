@@ -11,7 +11,8 @@ __global__ void load(int64 size, const typename Element<SOURCE>::Storage* from, 
 
 // Elements in the type of the arithmetic, continued by the padding: by the voxel at the border, or by `beyond`.
 template <int SOURCE, class T>
-__global__ void pad(Geometry g, int64 planes, const typename Element<SOURCE>::Storage* from, T* to) {
+__global__ void pad(Job job, int64 planes, const typename Element<SOURCE>::Storage* from, T* to) {
+    const Geometry& g = job.geometry;
     int64 rest = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;
     const int64 at = rest;
     int64 offset = 0;
@@ -27,7 +28,8 @@ __global__ void pad(Geometry g, int64 planes, const typename Element<SOURCE>::St
         stride *= g.image[k];
     }
     if (rest >= planes) return;
-    to[at] = inside ? static_cast<T>(Element<SOURCE>::load(from[rest * stride + offset])) : static_cast<T>(g.beyond);
+    to[at] =
+        inside ? static_cast<T>(Element<SOURCE>::load(from[rest * stride + offset])) : static_cast<T>(g.border_value);
 }
 
 // The transpose of the padding, along one axis: (outer, extent + 2 padding, inner) to (outer, extent, inner).

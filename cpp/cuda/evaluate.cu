@@ -16,8 +16,8 @@ struct OnGrid {
     __device__ OnGrid(const Geometry& g, const double* position) : first(0), size(1), exists(true) {
         for (int k = (AXES ? AXES : g.axes) - 1; k >= 0; --k) {
             stride[k] = size;
-            size *= extended_points(g.points[k]);
-            axis[k] = find_on_grid(position[k], g.image[k], g.points[k]);
+            size *= extended_points(g.grid_shape[k]);
+            axis[k] = find_on_grid(position[k], g.image[k], g.grid_shape[k]);
             first += axis[k].cell * stride[k];
             exists &= axis[k].exists;
         }
@@ -27,14 +27,15 @@ struct OnGrid {
         const int axes = AXES ? AXES : g.axes;
         int times[most] = {};
         for (int i = 0; i < order; ++i, number /= axes) ++times[number % axes];
-        for (int k = 0; k < axes; ++k) grid_weights_at(axis[k], g.points[k], times[k], weight[k]);
+        for (int k = 0; k < axes; ++k) grid_weights_at(axis[k], g.grid_shape[k], times[k], weight[k]);
     }
 };
 
 // (items, count, axes, axes ^ order), a thread for each position.
 template <int AXES>
-__global__ void evaluate(Geometry g, int64 size, int64 count, int order, int64 derivatives, const double* field,
+__global__ void evaluate(Job job, int64 size, int64 count, int64 derivatives, const double* field,
                          const double* positions, double* values) {
+    const Geometry& g = job.geometry;
     const int64 i = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i >= size) return;
     const int axes = AXES ? AXES : g.axes;
@@ -43,7 +44,7 @@ __global__ void evaluate(Geometry g, int64 size, int64 count, int order, int64 d
     values += i * axes * derivatives;
     for (int64 number = 0; number < derivatives; ++number) {
         double weight[OnGrid<AXES>::most][4];
-        place.weigh(g, order, number, weight);
+        place.weigh(g, job.evaluation_order, number, weight);
         for (int c = 0; c < axes; ++c) {
             double value;
             if constexpr (AXES != 0)
@@ -58,8 +59,9 @@ __global__ void evaluate(Geometry g, int64 size, int64 count, int order, int64 d
 // Adds to sums shaped like the coefficients, one for each block, so that they do not depend on the order of threads: a
 // block takes its positions one after the other, and each of its threads some of their taps.
 template <int AXES>
-__global__ void evaluate_adjoint(Geometry g, int64 count, int64 together, int order, int64 derivatives,
-                                 const double* gradient, const double* positions, double* sums) {
+__global__ void evaluate_adjoint(Job job, int64 count, int64 together, int64 derivatives, const double* gradient,
+                                 const double* positions, double* sums) {
+    const Geometry& g = job.geometry;
     const int axes = AXES ? AXES : g.axes;
     const int64 parts = ceil_of(count, together);
     const int64 item = blockIdx.x / parts;
@@ -76,7 +78,7 @@ __global__ void evaluate_adjoint(Geometry g, int64 count, int64 together, int or
             for (int k = 0; k < axes; ++k) offset += ((tap >> (2 * (axes - 1 - k))) & 3) * place.stride[k];
             for (int64 number = 0; number < derivatives; ++number) {
                 double weight[OnGrid<AXES>::most][4];
-                place.weigh(g, order, number, weight);
+                place.weigh(g, job.evaluation_order, number, weight);
                 double product = 1;
                 for (int k = 0; k < axes; ++k) product *= weight[k][(tap >> (2 * (axes - 1 - k))) & 3];
                 for (int c = 0; c < axes; ++c) to[c * place.size + offset] += product * from[c * derivatives + number];

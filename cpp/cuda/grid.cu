@@ -8,39 +8,40 @@ ELASTICND_BEGIN
 // The coefficients of the control grid, with one more on every side, mirrored: (planes, points ...) to (planes, points
 // + 2
 // ...). A block computes a plane, axis after axis, which takes one launch where grids are small.
-__global__ void grid_coefficients(Geometry g, const double* points, double* field) {
+__global__ void grid_coefficients(Job job, const double* points, double* field) {
+    const Geometry& g = job.geometry;
     constexpr int order = 3;
     double* const tile = dynamic_shared<double>();
     const int margin = block_margin<double>(order);
     int64 stride[max_axes], size = 1, count = 1;
     for (int k = g.axes - 1; k >= 0; --k) {
         stride[k] = size;
-        size *= extended_points(g.points[k]);
-        count *= g.points[k];
+        size *= extended_points(g.grid_shape[k]);
+        count *= g.grid_shape[k];
     }
     points += blockIdx.x * count;
     field += blockIdx.x * size;
     for (int64 i = threadIdx.x; i < count; i += filter_threads) {
         int64 rest = i, at = 0;
         for (int k = g.axes - 1; k >= 0; --k) {
-            at += (1 + rest % g.points[k]) * stride[k];
-            rest /= g.points[k];
+            at += (1 + rest % g.grid_shape[k]) * stride[k];
+            rest /= g.grid_shape[k];
         }
         field[at] = points[i];
     }
     for (int axis = 0; axis < g.axes; ++axis) {
         // Axes before this one have their border by now, those behind it not yet.
-        const int length = static_cast<int>(g.points[axis]);
+        const int length = static_cast<int>(g.grid_shape[axis]);
         const int width = static_cast<int>(extended_points(length));
         const int rows = length + 2 * margin;
         int64 lines = 1;
         for (int k = 0; k < g.axes; ++k)
-            if (k != axis) lines *= k < axis ? extended_points(g.points[k]) : g.points[k];
+            if (k != axis) lines *= k < axis ? extended_points(g.grid_shape[k]) : g.grid_shape[k];
         auto start_of = [&](int64 line) {
             int64 at = 0;
             for (int k = g.axes - 1; k >= 0; --k) {
                 if (k == axis) continue;
-                const int64 extent = k < axis ? extended_points(g.points[k]) : g.points[k];
+                const int64 extent = k < axis ? extended_points(g.grid_shape[k]) : g.grid_shape[k];
                 at += (line % extent + (k > axis)) * stride[k];
                 line /= extent;
             }
@@ -68,16 +69,17 @@ __global__ void grid_coefficients(Geometry g, const double* points, double* fiel
 }
 
 // One coefficient more on every side of each axis, mirrored: (planes, points ...) to (planes, points + 2 ...).
-__global__ void extend_grid(Geometry g, int64 planes, const double* from, double* to) {
+__global__ void extend_grid(Job job, int64 planes, const double* from, double* to) {
+    const Geometry& g = job.geometry;
     int64 rest = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;
     const int64 at = rest;
     int64 offset = 0;
     int64 stride = 1;
     for (int k = g.axes - 1; k >= 0; --k) {
-        const int64 width = extended_points(g.points[k]);
-        offset += fold_mirror(rest % width - 1, g.points[k]) * stride;
+        const int64 width = extended_points(g.grid_shape[k]);
+        offset += fold_mirror(rest % width - 1, g.grid_shape[k]) * stride;
         rest /= width;
-        stride *= g.points[k];
+        stride *= g.grid_shape[k];
     }
     if (rest < planes) to[at] = from[rest * stride + offset];
 }
@@ -98,26 +100,28 @@ __global__ void fold_grid(int64 outer, int64 points, int64 inner, const double* 
 }
 
 // The cell of the control grid and its weights for each output index, axis after axis.
-__global__ void tabulate(Geometry g, int64 size, double* weights, int64* cells) {
+__global__ void tabulate(Job job, int64 size, double* weights, int64* cells) {
+    const Geometry& g = job.geometry;
     const int64 number = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (number >= size) return;
     int axis = 0;
     int64 index = number;
     while (index >= g.output[axis]) index -= g.output[axis++];
-    cells[number] = grid_weights(g.start[axis] + index, g.image[axis], g.points[axis], weights + 4 * number);
+    cells[number] = grid_weights(g.start[axis] + index, g.image[axis], g.grid_shape[axis], weights + 4 * number);
 }
 
-// The maps from output index to image index: the inverses of `forward`, and then `fixed`, if they are not null.
-__global__ void invert(int axes, int64 count, const double* forward, const double* fixed, double* maps) {
+// The maps from output index to image index: the inverses of `forward`, and then that of rotation and zoom, if any.
+__global__ void invert(Job job, int64 count, const double* forward, double* inverse_maps) {
+    const int axes = job.geometry.axes;
     const int64 i = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i >= count) return;
     const int64 size = axes * (axes + 1);
     AffineMap then = {};
-    if (fixed) load_map(axes, fixed, then);
+    if (job.rotates) load_map(axes, job.inverse_rotation_zoom, then);
     AffineMap map = {}, inverse = {};
     load_map(axes, forward + i * size, map);
     invert_map(axes, map, inverse);
-    store_composed(axes, inverse, fixed ? &then : nullptr, maps + i * size);
+    store_composed(axes, inverse, job.rotates ? &then : nullptr, inverse_maps + i * size);
 }
 
 ELASTICND_END

@@ -6,8 +6,8 @@
 #pragma once
 #include "../include/elasticnd/boundary.hpp"
 #include "../include/elasticnd/dtypes.hpp"
-#include "../include/elasticnd/geometry.hpp"
 #include "../include/elasticnd/grid.hpp"
+#include "../include/elasticnd/job.hpp"
 #include "../include/elasticnd/launch.hpp"
 
 ELASTICND_BEGIN
@@ -20,12 +20,12 @@ ELASTICND_BEGIN
 #endif
 
 // Where the voxels of a call go.
-struct Paths {
+struct Transform {
     const double* field;    // coefficients of the control grid, one more on every side: (items, axes, points + 2 ...)
     const double* weights;  // of the control grid for each output index, axis after axis: (outputs, 4); or null
     const int64* cells;     // (outputs)
-    const double* maps;     // from output index to image index, (items or 1, axes, axes + 1); null for none
-    int64 map_size;         // from one item's map to the next
+    const double* inverse_maps;  // from output index to image index, (items or 1, axes, axes + 1); null for none
+    int64 map_size;              // from one item's map to the next
 };
 
 // As many numbers as the launch asks for.
@@ -45,11 +45,12 @@ __device__ inline int64 extended_points(int64 points) { return points + 2 > 4 ? 
 __device__ inline int64 ceil_of(int64 a, int64 b) { return (a + b - 1) / b; }
 
 // The cell of an output index along an axis, and its weights.
-__device__ inline int64 find_cell(const Geometry& g, const Paths& paths, int axis, int64 index, double* weight) {
-    if (!paths.weights) return grid_weights(g.start[axis] + index, g.image[axis], g.points[axis], weight);
+__device__ inline int64 find_cell(const Geometry& g, const Transform& transform, int axis, int64 index,
+                                  double* weight) {
+    if (!transform.weights) return grid_weights(g.start[axis] + index, g.image[axis], g.grid_shape[axis], weight);
     for (int k = 0; k < axis; ++k) index += g.output[k];
-    for (int tap = 0; tap < 4; ++tap) weight[tap] = paths.weights[4 * index + tap];
-    return paths.cells[index];
+    for (int tap = 0; tap < 4; ++tap) weight[tap] = transform.weights[4 * index + tap];
+    return transform.cells[index];
 }
 
 // Sums over LEFT axes of the grid, from the outermost on.
@@ -88,16 +89,16 @@ template <int AXES>
 class GridRow {
    public:
     static constexpr int most = Tile<AXES>::most_axes;
-    __device__ GridRow(const Geometry& g, const Paths& paths, int64 item, const int64* index)
+    __device__ GridRow(const Geometry& g, const Transform& transform, int64 item, const int64* index)
         : axes_(AXES ? AXES : g.axes) {
         int64 size = 1;
         for (int k = axes_ - 1; k >= 0; --k) {
             stride_[k] = size;
-            size *= extended_points(g.points[k]);
+            size *= extended_points(g.grid_shape[k]);
         }
         size_ = size;
-        field_ = paths.field + item * axes_ * size;
-        for (int k = 0; k < axes_ - 1; ++k) field_ += find_cell(g, paths, k, index[k], weight_[k]) * stride_[k];
+        field_ = transform.field + item * axes_ * size;
+        for (int k = 0; k < axes_ - 1; ++k) field_ += find_cell(g, transform, k, index[k], weight_[k]) * stride_[k];
     }
     // The grid contracted to this row, at coefficient q of the innermost axis.
     __device__ double at(int component, int64 q) const {
@@ -193,15 +194,16 @@ class Window {
     using Own = Tile<AXES>;
     static constexpr int size = AXES == 1 ? 1 : Own::rows * Own::most_axes * Own::window;
 
-    __device__ Window(const Geometry& g, const Paths& paths, double* shared) : g_(g), paths_(paths), shared_(shared) {}
+    __device__ Window(const Geometry& g, const Transform& transform, double* shared)
+        : g_(g), transform_(transform), shared_(shared) {}
 
     // Called by all threads of the block.
     __device__ void fill(const Place<AXES>& place) {
         const int inner = place.axes - 1;
         const int64 end = place.first + Own::inner < g_.output[inner] ? place.first + Own::inner : g_.output[inner];
         double weight[4];
-        start_ = find_cell(g_, paths_, inner, place.first, weight);
-        span_ = find_cell(g_, paths_, inner, end - 1, weight) + 4 - start_;
+        start_ = find_cell(g_, transform_, inner, place.first, weight);
+        span_ = find_cell(g_, transform_, inner, end - 1, weight) + 4 - start_;
         if (!is_held()) return;
         __syncthreads();
         const int entries = Own::rows * place.axes * static_cast<int>(span_);
@@ -211,7 +213,7 @@ class Window {
             const int row = entry / static_cast<int>(span_) / place.axes;
             int64 index[Own::most_axes];
             place.row_index(g_, row, index);
-            const GridRow<AXES> grid(g_, paths_, place.item, index);
+            const GridRow<AXES> grid(g_, transform_, place.item, index);
             shared_[(row * place.axes + component) * Own::window + q] = grid.at(component, start_ + q);
         }
         __syncthreads();
@@ -220,7 +222,7 @@ class Window {
     // The displacement of this thread's voxel.
     __device__ void displacement(const Place<AXES>& place, double* component) const {
         double weight[4];
-        const int64 cell = find_cell(g_, paths_, place.axes - 1, place.index[place.axes - 1], weight);
+        const int64 cell = find_cell(g_, transform_, place.axes - 1, place.index[place.axes - 1], weight);
         if (is_held()) {
             for (int k = 0; k < place.axes; ++k) {
                 const double* at = shared_ + (place.own_row * place.axes + k) * Own::window + (cell - start_);
@@ -228,7 +230,7 @@ class Window {
             }
             return;
         }
-        const GridRow<AXES> grid(g_, paths_, place.item, place.index);
+        const GridRow<AXES> grid(g_, transform_, place.item, place.index);
         for (int k = 0; k < place.axes; ++k)
             component[k] =
                 ((weight[0] * grid.at(k, cell) + weight[1] * grid.at(k, cell + 1)) + weight[2] * grid.at(k, cell + 2)) +
@@ -238,7 +240,7 @@ class Window {
    private:
     __device__ bool is_held() const { return AXES != 1 && span_ <= Own::window; }
     const Geometry& g_;
-    const Paths& paths_;
+    const Transform& transform_;
     double* shared_;
     int64 start_;
     int64 span_;
@@ -256,15 +258,15 @@ struct Stencil {
 };
 
 template <int ORDER, int AXES>
-__device__ Stencil<AXES> find_stencil(const Geometry& g, const Paths& paths, const Place<AXES>& place,
+__device__ Stencil<AXES> find_stencil(const Geometry& g, const Transform& transform, const Place<AXES>& place,
                                       const double* displacement) {
     Stencil<AXES> stencil;
     stencil.exists = true;
     stencil.inside = true;
     for (int k = 0; k < place.axes; ++k) {
         double base = static_cast<double>(g.origin[k]);
-        if (paths.maps) {
-            const double* line = paths.maps + place.item * paths.map_size + k * (place.axes + 1);
+        if (transform.inverse_maps) {
+            const double* line = transform.inverse_maps + place.item * transform.map_size + k * (place.axes + 1);
             base += line[place.axes];
             for (int j = 0; j < place.axes; ++j)
                 base += line[j] * static_cast<double>(g.from_origin(j, place.index[j]));
@@ -296,10 +298,10 @@ __device__ Stencil<AXES> find_stencil(const Geometry& g, const Paths& paths, con
 
 // The displacement of this thread's voxel. False for threads that have none; called by all threads of the block.
 template <int AXES>
-__device__ bool find_displacement(const Geometry& g, const Paths& paths, const Place<AXES>& place,
+__device__ bool find_displacement(const Geometry& g, const Transform& transform, const Place<AXES>& place,
                                   double* displacement) {
     __shared__ double shared[Window<AXES>::size];
-    Window<AXES> window(g, paths, shared);
+    Window<AXES> window(g, transform, shared);
     window.fill(place);
     if (place.active) window.displacement(place, displacement);
     return place.active;
@@ -307,10 +309,11 @@ __device__ bool find_displacement(const Geometry& g, const Paths& paths, const P
 
 // Its stencil.
 template <int ORDER, int AXES>
-__device__ bool locate(const Geometry& g, const Paths& paths, const Place<AXES>& place, Stencil<AXES>& stencil) {
+__device__ bool locate(const Geometry& g, const Transform& transform, const Place<AXES>& place,
+                       Stencil<AXES>& stencil) {
     double displacement[Tile<AXES>::most_axes];
-    if (!find_displacement(g, paths, place, displacement)) return false;
-    stencil = find_stencil<ORDER>(g, paths, place, displacement);
+    if (!find_displacement(g, transform, place, displacement)) return false;
+    stencil = find_stencil<ORDER>(g, transform, place, displacement);
     return true;
 }
 
@@ -451,7 +454,7 @@ __device__ T gather(const Geometry& g, const Strides<AXES>& strides, const Stenc
         }
     }
     double total = 0;  // of up to 6^8 terms, one after the other
-    const T beyond = static_cast<T>(g.beyond);
+    const T beyond = static_cast<T>(g.border_value);
     visit_folded<ORDER, AXES, T>(g, strides, stencil, weight, [&](int64 offset, T product, bool exists) {
         total += product * (exists ? static_cast<T>(Element<DTYPE>::load(plane[offset])) : beyond);
     });

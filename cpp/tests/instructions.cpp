@@ -33,20 +33,20 @@ int main(int count, char** arguments) {
     output.fill(random, 0, 1);
     const Doubles points = random.reals(81, -5, 5);
     Doubles gradient(points.size());
-    const Deformation deformation = deformation_of(given, points, &image, output);
+    const SampleRequest request = request_of(given, points, &image, output);
 
     if (kernel == "rows" || kernel == "gather")
-        measured([&] { sample(deformation, serial); });
+        measured([&] { sample(request, serial); });
     else if (kernel == "prefilter")
         measured([&] {
-            Coefficients coefficients(with_whole_box(deformation.geometry), dtype_float32, 1, Coefficients::spaced,
+            Coefficients coefficients(with_whole_box(request.job.geometry), dtype_float32, 1, Coefficients::spaced,
                                       Coefficients::computed);
             coefficients.compute(image.planes, serial);
         });
     else if (kernel == "spread")
-        measured([&] { scatter(deformation, {&image.planes, nullptr, nullptr}, serial); });
+        measured([&] { sample_adjoint(request, {&image.planes, nullptr, nullptr}, serial); });
     else if (kernel == "gradient")
-        measured([&] { scatter(deformation, {nullptr, gradient.data(), nullptr}, serial); });
+        measured([&] { sample_adjoint(request, {nullptr, gradient.data(), nullptr}, serial); });
     else
         return 2;
     return 0;

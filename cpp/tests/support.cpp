@@ -1,5 +1,6 @@
 #include "support.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 namespace elasticnd {
@@ -114,15 +115,15 @@ Geometry geometry_of(const Case& given) {
     geometry.padding = given.filtered && given.order > 1 && continued ? padding_of_filtered_border : 0;
     for (size_t k = 0; k < given.image.size(); ++k) {
         geometry.image[k] = given.image[k];
-        geometry.points[k] = given.points[k];
+        geometry.grid_shape[k] = given.points[k];
         geometry.start[k] = given.start.empty() ? 0 : given.start[k];
         geometry.origin[k] = geometry.start[k];
         geometry.output[k] = given.output.empty() ? given.image[k] : given.output[k];
         geometry.box_start[k] = 0;
         geometry.box_extent[k] = given.image[k] + 2 * geometry.padding;
     }
-    geometry.fill = given.fill;
-    geometry.beyond = given.beyond;
+    geometry.cval = given.fill;
+    geometry.border_value = given.beyond;
     return geometry;
 }
 
@@ -143,35 +144,42 @@ int arithmetic_of(int dtype) {
     return wide ? dtype_float64 : dtype_float32;
 }
 
+Job job_of(const Geometry& geometry, bool filtered, int dtype, int compute_dtype) {
+    Job job = {};
+    job.geometry = geometry;
+    std::copy_n(geometry.image, geometry.axes, job.roi.extent);
+    job.filtered = filtered;
+    job.dtype = dtype;
+    job.compute_dtype = compute_dtype;
+    return job;
+}
+
 Array coefficients_of(const Geometry& geometry, bool filtered, int64 planes, const Array& image, int arithmetic,
                       Executor& executor) {
     Array coefficients(planes, 1, coefficient_shape(geometry), arithmetic);
-    prefilter(geometry, planes, image.planes, coefficients.planes, filtered, executor);
+    prefilter(job_of(geometry, filtered, image.planes.dtype, arithmetic), planes, image.planes, coefficients.planes,
+              executor);
     return coefficients;
 }
 
-Deformation deformation_of(const Case& given, const Doubles& points, const Array* image, const Array& output) {
-    static const double no_element[2] = {0, 0};
-    Deformation deformation = {};
-    deformation.geometry = geometry_of(given);
-    deformation.roi = whole_image(deformation.geometry);
-    deformation.filtered = given.filtered;
-    deformation.arithmetic = arithmetic_of(output.planes.dtype);
-    deformation.items = given.items;
-    deformation.channels = given.channels;
-    deformation.points = points.data();
-    deformation.inverse_map = given.affine;
-    deformation.image = image ? image->planes : output.planes;
-    deformation.output = output.planes;
-    deformation.fill_element = reinterpret_cast<const char*>(no_element);
-    return deformation;
+SampleRequest request_of(const Case& given, const Doubles& points, const Array* image, const Array& output) {
+    SampleRequest request = {};
+    const int dtype = output.planes.dtype;
+    request.job = job_of(geometry_of(given), given.filtered, dtype, arithmetic_of(dtype));
+    request.items = given.items;
+    request.channels = given.channels;
+    request.control_points = points.data();
+    request.inverse_map = given.affine;
+    request.image = image ? image->planes : output.planes;
+    request.output = output.planes;
+    return request;
 }
 
 Array deform(const Case& given, const Doubles& points, const Array& image, Executor& executor, Layout layout) {
     const Geometry geometry = geometry_of(given);
     const Shape shape(geometry.output, geometry.output + geometry.axes);
     Array output(given.items, given.channels, shape, image.planes.dtype, layout);
-    if (output.count > 0) sample(deformation_of(given, points, &image, output), executor);
+    if (output.count > 0) sample(request_of(given, points, &image, output), executor);
     return output;
 }
 
@@ -182,7 +190,7 @@ AdjointResults apply_adjoint(const Case& given, const Doubles& points, const Arr
                               Doubles(points.size(), 0.0),
                               Doubles(static_cast<size_t>(given.items * axes * (axes + 1)), 0.0)};
     const Gradients gradients = {&results.image.planes, results.points.data(), results.affine.data()};
-    scatter(deformation_of(given, points, &image, gradient), gradients, executor);
+    sample_adjoint(request_of(given, points, &image, gradient), gradients, executor);
     return results;
 }
 

@@ -110,18 +110,21 @@ Geometry with_box(Geometry geometry, const Box& box);
 Shape coefficient_shape(const Geometry& geometry);
 int arithmetic_of(int dtype);
 
+// A job with the whole image.
+Job job_of(const Geometry& geometry, bool filtered, int dtype, int compute_dtype);
+
 // Coefficients of the geometry's box.
 Array coefficients_of(const Geometry& geometry, bool filtered, int64 planes, const Array& image, int arithmetic,
                       Executor& executor);
 
 // Without an image, the output stands in for it.
-Deformation deformation_of(const Case& given, const Doubles& points, const Array* image, const Array& output);
+SampleRequest request_of(const Case& given, const Doubles& points, const Array* image, const Array& output);
 
 // The deformed image, of the type of the image.
 Array deform(const Case& given, const Doubles& points, const Array& image, Executor& executor,
              Layout layout = layout_c);
 
-// What `scatter` makes of the gradient of the output.
+// What `sample_adjoint` makes of the gradient of the output.
 struct AdjointResults {
     Array image;
     Doubles points;

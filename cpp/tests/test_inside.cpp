@@ -68,7 +68,7 @@ void run(Random& random, int axes, int order, int mode, int dtype, Executor& exe
     Case components = given;
     components.channels = axes;
     const Array field(given.items, axes, given.output, dtype_float64, layout());
-    displace(deformation_of(components, points, nullptr, field), executor);
+    displace(request_of(components, points, nullptr, field), executor);
 }
 
 }  // namespace

@@ -35,10 +35,10 @@ Array part_of(const Array& whole, const Shape& extent, int64 planes, const int64
 }
 
 // From where the image would begin.
-void hold(Deformation& deformation, const Array& part, const Box& roi) {
-    deformation.roi = roi;
-    deformation.image = part.planes;
-    for (int k = 0; k < deformation.geometry.axes; ++k) deformation.image.data -= roi.start[k] * part.planes.stride[k];
+void hold(SampleRequest& request, const Array& part, const Box& roi) {
+    request.job.roi = roi;
+    request.image = part.planes;
+    for (int k = 0; k < request.job.geometry.axes; ++k) request.image.data -= roi.start[k] * part.planes.stride[k];
 }
 
 void run(Random& random, int axes, int order, int mode, int dtype, Executor& executor) {
@@ -53,7 +53,7 @@ void run(Random& random, int axes, int order, int mode, int dtype, Executor& exe
     image.fill(random, -1, 1);
     const Array whole = deform(moved, points, image, executor);
 
-    Deformation deformation = deformation_of(moved, points, &image, whole);
+    SampleRequest request = request_of(moved, points, &image, whole);
     int64 first[max_axes];
     std::vector<int64> block;
     for (int k = 0; k < axes; ++k) {
@@ -63,23 +63,23 @@ void run(Random& random, int axes, int order, int mode, int dtype, Executor& exe
         block.push_back(random.integer(1, extent - first[k]));
     }
     Box voxels;
-    find_source_voxels(deformation, block, &voxels, executor);
+    find_source_voxels(request, block, &voxels, executor);
     for (int k = 0; k < axes; ++k) {
-        deformation.geometry.start[k] += first[k];
-        deformation.geometry.output[k] = block[static_cast<size_t>(2 * k + 1)];
+        request.job.geometry.start[k] += first[k];
+        request.job.geometry.output[k] = block[static_cast<size_t>(2 * k + 1)];
     }
     const bool outside = voxels.extent[0] == 0;
     if (outside && mode == mode_constant) return;
     const int64 planes = given.items * given.channels;
     const Array expected =
-        part_of(whole, given.output, planes, first, deformation.geometry.output, dtype, given.items, layout_c);
+        part_of(whole, given.output, planes, first, request.job.geometry.output, dtype, given.items, layout_c);
     const auto layout = Layout(random.integer(0, layout_count - 1));
     const Array part = part_of(image, given.image, planes, voxels.start, voxels.extent, dtype, given.items, layout);
-    const Shape shape(deformation.geometry.output, deformation.geometry.output + axes);
+    const Shape shape(request.job.geometry.output, request.job.geometry.output + axes);
     Array output(given.items, given.channels, shape, dtype, layout);
-    deformation.output = output.planes;
-    hold(deformation, part, voxels);
-    sample(deformation, executor);
+    request.output = output.planes;
+    hold(request, part, voxels);
+    sample(request, executor);
     CHECK(output.equals(expected), "a block, axes %d, order %d, mode %d, dtype %d", axes, order, mode, dtype);
     if (outside) return;
 
@@ -90,12 +90,12 @@ void run(Random& random, int axes, int order, int mode, int dtype, Executor& exe
     Doubles of_points(points.size(), 0.0);
     Planes target = results.planes;
     for (int k = 0; k < axes; ++k) target.data -= voxels.start[k] * target.stride[k];
-    deformation.output = gradient.planes;
-    deformation.geometry.beyond = 0;
-    scatter(deformation, {&target, of_points.data(), nullptr}, executor);
+    request.output = gradient.planes;
+    request.job.geometry.border_value = 0;
+    sample_adjoint(request, {&target, of_points.data(), nullptr}, executor);
     Array linear(given.items, given.channels, shape, dtype, layout);
-    deformation.output = linear.planes;
-    sample(deformation, executor);
+    request.output = linear.planes;
+    sample(request, executor);
     const double tolerance = (dtype == dtype_float64 ? 1e-12 : 1e-4) * (1 + static_cast<double>(gradient.count));
     CHECK(std::abs(dot(linear, gradient) - dot(part, results)) <= tolerance,
           "transpose of a block, axes %d, order %d, mode %d, dtype %d", axes, order, mode, dtype);

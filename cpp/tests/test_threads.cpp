@@ -53,9 +53,10 @@ void test_same_bits() {
             for (const int threads : {2, 4}) {
                 const Results many = compute(given, threads);
                 CHECK(one.output.equals(many.output), "sample, %d threads", threads);
-                CHECK(one.results.image.equals(many.results.image), "scatter onto the image, %d threads", threads);
+                CHECK(one.results.image.equals(many.results.image), "sample_adjoint onto the image, %d threads",
+                      threads);
                 CHECK(one.results.points == many.results.points && one.results.affine == many.results.affine,
-                      "scatter onto the grid, %d threads", threads);
+                      "sample_adjoint onto the grid, %d threads", threads);
             }
         }
 }

@@ -25,7 +25,7 @@ void check_equal(double a, double b, double scale, const Case& given, int dtype,
           int(given.image.size()), given.order, given.mode, dtype, a, b);
 }
 
-void test_sample_and_scatter(Random& random, const Case& given, int dtype, Executor& executor) {
+void test_sample_and_adjoint(Random& random, const Case& given, int dtype, Executor& executor) {
     const int axes = static_cast<int>(given.image.size());
     const Layout layout = Layout(random.integer(0, layout_count - 1));
     const Doubles points = random.reals(given.items * axes * size_of(given.points), -4, 4);
@@ -37,10 +37,10 @@ void test_sample_and_scatter(Random& random, const Case& given, int dtype, Execu
     const Array gx = deform(with_affine, points, x, executor, layout);
     const Array y = random_array(random, given.items, given.channels, given.output, dtype, layout);
     Array gty(given.items, given.channels, given.image, dtype, layout);
-    scatter(deformation_of(with_affine, points, nullptr, y), {&gty.planes, nullptr, nullptr}, executor);
+    sample_adjoint(request_of(with_affine, points, nullptr, y), {&gty.planes, nullptr, nullptr}, executor);
     double scale = static_cast<double>(y.count);
     for (int64 i = 0; i < gx.count; ++i) scale += std::abs(gx.value(i));
-    check_equal(dot(gx, y), dot(x, gty), scale, given, dtype, "scatter");
+    check_equal(dot(gx, y), dot(x, gty), scale, given, dtype, "sample_adjoint");
 
     const AdjointResults all = apply_adjoint(with_affine, points, x, y, executor, layout);
     CHECK(all.image.equals(gty), "the gradient of the image depends on whether others are computed");
@@ -56,7 +56,7 @@ void test_prefilter_and_adjoint(Random& random, const Case& given, int dtype, Ex
     double scale = 0;
     for (int64 i = 0; i < px.count; ++i) scale += std::abs(px.value(i));
     Array pty(planes, 1, given.image, dtype, layout);
-    prefilter_adjoint(geometry, planes, y.planes, pty.planes, true, executor);
+    prefilter_adjoint(job_of(geometry, true, dtype, dtype), planes, y.planes, pty.planes, executor);
     check_equal(dot(px, y), dot(x, pty), scale, given, dtype, "prefilter_adjoint");
 }
 
@@ -92,7 +92,7 @@ void test_transposes() {
                 for (const int dtype : {dtype_float32, dtype_float64}) {
                     if (axes > 4 && (order + mode + dtype) % 4) continue;  // as slow as many
                     const Case given = random_case(random, axes, order, mode);
-                    test_sample_and_scatter(random, given, dtype, executor);
+                    test_sample_and_adjoint(random, given, dtype, executor);
                     if (order > 1 && given.filtered) test_prefilter_and_adjoint(random, given, dtype, executor);
                     const bool smooth = order > 1 && (mode == mode_mirror || mode == mode_grid_wrap);
                     if (smooth && dtype == dtype_float64 && axes < 5) test_grid_gradient(random, given, executor);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -10,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _dtypes
-from .._engines import Floats, Job, Transform, cpu, engine_of
+from .._engines import Floats, Transform, cpu, engine_of
 from .._floating_point import in_default_state
-from .._geometry import make_geometry
-from .._spec import DeformSpec, EvaluationSpec, ImageSpec, Shape
+from .._job import Job, evaluation_job, field_job, job_of
+from .._spec import DeformSpec, EvaluationSpec, Shape
 from .operators import (
     ADJOINT,
     EVALUATION,
@@ -41,9 +42,9 @@ def apply(operator: Operator, spec: Any, operands: Operands, into: Array | None 
     if spec.images[0].is_complex:
         return _apply_to_complex(operator, spec, operands, into)
     plan = plan_of(spec, operator.homogeneous)
-    transform = _transform(plan, operands.transform, operands.tangents)
+    transform = _transform(operands.transform, operands.tangents)
     if operator.verb == "sample":
-        return [_sample(plan, operands.image, transform, into)]
+        return _sample(plan, [operands.image], transform, None if into is None else [into])
     return _sample_adjoint(operator, spec, plan, operands, transform, into)
 
 
@@ -68,18 +69,24 @@ def _components(array: Array) -> tuple[Array, Array]:
     return array.real, array.imag
 
 
-def _transform(plan: Plan, transform: TransformArrays, tangents: tuple[TransformArrays, ...]) -> Transform:
+def sample_all(plan: Plan, images: Sequence[Array], displacement: Array) -> list[Array]:
+    """Deform images that have one plan: what is found out of the transform serves them all."""
+    return _sample(plan, images, Transform(_as_float64(displacement)), None)
+
+
+def _transform(transform: TransformArrays, tangents: tuple[TransformArrays, ...]) -> Transform:
     affine = _as_float64(transform[1]) if len(transform) > 1 else None
-    return Transform(_as_float64(transform[0]), affine, plan.inverse_rotation_zoom, tuple(map(_as_tangent, tangents)))
+    return Transform(_as_float64(transform[0]), affine, tuple(map(_as_tangent, tangents)))
 
 
-def _sample(plan: Plan, image: Array, transform: Transform, output: Array | None) -> Array:
-    engine = engine_of(image)
-    if output is None:
-        output = engine.empty(plan.output_shape, _dtypes.native(image.dtype))
-    if output.size:
-        engine.sample(plan.job, plan.in_core_order(image), transform, plan.in_core_order(output))
-    return output
+def _sample(plan: Plan, images: Sequence[Array], transform: Transform, outputs: list[Array] | None) -> list[Array]:
+    engine = engine_of(images[0])
+    if outputs is None:
+        dtype = _dtypes.native(images[0].dtype)
+        outputs = [engine.empty(plan.output_shape, dtype) for _ in images]
+    if outputs[0].size:
+        engine.sample(plan.job, plan.all_in_core_order(images), transform, plan.all_in_core_order(outputs))
+    return outputs
 
 
 def _sample_adjoint(
@@ -127,31 +134,28 @@ def _displace(spec: DeformSpec, displacement: Array) -> Floats:
     engine = engine_of(displacement)
     output: Floats = engine.empty(spec.field_shape, np.dtype(np.float64))
     if output.size:
-        engine.displace(_as_float64(displacement), field_geometry(spec), output, batch_axes=len(spec.batch))
+        engine.displace(field_job(spec), _as_float64(displacement), output)
     return output
 
 
 def _displace_adjoint(spec: DeformSpec, gradient: Array) -> Floats:
     engine = engine_of(gradient)
-    zeros: Floats = engine.namespace().zeros(spec.displacement_shape)
-    if not gradient.size:
-        return zeros
-    result: Floats = engine.displace_adjoint(
-        _as_float64(gradient), field_geometry(spec), zeros, batch_axes=len(spec.batch)
-    )
+    result: Floats = engine.namespace().zeros(spec.displacement_shape)
+    if gradient.size:
+        engine.displace_adjoint(field_job(spec), _as_float64(gradient), result)
     return result
 
 
 def _evaluate(spec: EvaluationSpec, operator: Operator, operands: Operands) -> Floats:
     engine = engine_of(operands.positions)
-    geometry, items = evaluation_geometry(spec), math.prod(spec.batch)
+    job, items = evaluation_job(spec, operator.order), math.prod(spec.batch)
     positions = _as_float64(operands.positions).reshape(items, spec.count, spec.axes)
     if operator.verb == "evaluate":
         displacement = _as_float64(operands.transform[0]).reshape(items, spec.axes, *spec.grid_shape)
-        values: Floats = engine.evaluate(geometry, displacement, positions, operator.order)
+        values: Floats = engine.evaluate(job, displacement, positions)
         return values.reshape(spec.values_shape(operator.order))
     gradient = _as_float64(operands.gradient).reshape(items, spec.count, spec.axes, -1)
-    result: Floats = engine.evaluate_adjoint(geometry, gradient, positions, operator.order)
+    result: Floats = engine.evaluate_adjoint(job, gradient, positions)
     return result.reshape(spec.displacement_shape)
 
 
@@ -161,7 +165,7 @@ def source_voxels(spec: DeformSpec, blocks: NDArray[np.int64], transform: Transf
     Both are (blocks, axes, 2). Where no voxel matters, the extents are 0.
     """
     plan = plan_of(component_specs(spec)[0])
-    return cpu.source_voxels(plan.job, blocks, _transform(plan, transform, ()))
+    return cpu.source_voxels(plan.job, blocks, _transform(transform, ()))
 
 
 def _as_float64(array: Array) -> Floats:
@@ -184,11 +188,14 @@ class Plan(NamedTuple):
     job: Job
     output_shape: Shape
     core_axes: Shape | None  # batch, channels, deformed axes; None if the image has them in this order
-    inverse_rotation_zoom: Floats | None
 
     def in_core_order(self, array: Array) -> Array:
         """Return an image-like array with its axes as engines want them."""
         return array if self.core_axes is None else array.transpose(self.core_axes)
+
+    def all_in_core_order(self, arrays: Sequence[Array]) -> Sequence[Array]:
+        """Return several of them."""
+        return arrays if self.core_axes is None else [array.transpose(self.core_axes) for array in arrays]
 
 
 @lru_cache(maxsize=512)
@@ -196,60 +203,4 @@ def plan_of(spec: DeformSpec, homogeneous: bool = False) -> Plan:
     """Plan for the one image of a specification."""
     (image,) = spec.images
     axes = spec.core_axes(image)
-    matrix = spec.inverse_rotation_zoom
-    return Plan(
-        _job(spec, image, homogeneous),
-        spec.output_shape(image),
-        None if axes == tuple(range(len(axes))) else axes,
-        None if matrix is None else np.array(matrix),
-    )
-
-
-def _job(spec: DeformSpec, image: ImageSpec, homogeneous: bool) -> Job:
-    border_value: Any = 0 if homogeneous else image.cval
-    # Where there is no position: NaN in the modes that have no constant, where the type has it.
-    constant = image.mode.traits.has_constant or not _dtypes.is_inexact(image.dtype)
-    cval = border_value if constant else np.nan
-    geometry = make_geometry(
-        image=spec.extent,
-        points=spec.grid_shape,
-        start=spec.window.start,
-        output=spec.window.shape,
-        origin=spec.origin,
-        order=image.order,
-        mode=image.mode,
-        prefilter=image.prefilter,
-        fill=cval,
-        beyond=border_value,
-    )
-    return Job(
-        geometry=geometry,
-        batch_axes=len(spec.batch),
-        dtype=_dtypes.CODES[image.dtype],
-        arithmetic=_dtypes.CODES[_dtypes.compute_dtype(image.dtype, image.order, spec.axes)],
-        filtered=image.prefilter,
-        fill=_dtypes.element(cval, image.dtype),
-        held=None if spec.roi is None else tuple(zip(spec.roi.start, spec.roi.shape, strict=True)),
-    )
-
-
-def field_geometry(spec: DeformSpec) -> Any:
-    """Lay out the numbers for the displacement alone."""
-    return make_geometry(
-        image=spec.extent,
-        points=spec.grid_shape,
-        start=spec.window.start,
-        output=spec.window.shape,
-    )
-
-
-@lru_cache(maxsize=64)
-def evaluation_geometry(spec: EvaluationSpec) -> Any:
-    """Lay out the numbers for positions on the control grid."""
-    nowhere = (0,) * spec.axes
-    return make_geometry(
-        image=spec.extent,
-        points=spec.grid_shape,
-        start=nowhere,
-        output=nowhere,
-    )
+    return Plan(job_of(spec, homogeneous), spec.output_shape(image), None if axes == tuple(range(len(axes))) else axes)

@@ -233,10 +233,10 @@ def fill_value(call: Call) -> np.generic:
     if spec.images[0].is_complex:
         return native.type(complex(*spec.images[0].cval))  # type: ignore[misc]
     job = compute.plan_of(spec).job
-    if spec.images[0].order > 0 and job.arithmetic == _dtypes.CODES["float32"] and native.itemsize < 4:
-        rounded = np.float32(job.geometry["fill"])
+    if spec.images[0].order > 0 and job["compute_dtype"] == _dtypes.CODES["float32"] and native.itemsize < 4:
+        rounded = np.float32(job["cval"])
         return np.frombuffer(_dtypes.element(rounded, spec.images[0].dtype), native)[0]
-    return np.frombuffer(job.fill, native)[0]
+    return job["cval_element"][: native.itemsize].view(native)[0]
 
 
 def _spec_of(call: Call, block: Block) -> DeformSpec:

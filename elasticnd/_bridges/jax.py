@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from .. import _core, _dtypes
+from .. import _core
 from .._autodiff import compute, operators, rules
 from .._autodiff.operators import (
     Operands,
@@ -37,6 +37,7 @@ from .._compat.jax import ad, batching, mlir
 from .._engines import generic
 from .._engines.kernels import external_stream
 from .._errors import reject_type, reject_value
+from .._job import Job, evaluation_job, field_job
 from .._spec import ArrayInfo, DeformSpec, Shape
 from .._types import ArrayNamespace, DType, FrameworkDType, NumpyArray, Seed
 from . import contract, eager
@@ -536,28 +537,16 @@ def _attributes(operator: Operator) -> dict[str, Any]:
     """Pack the numbers of a call, as cpp/src/bindings/xla.cpp takes them."""
     spec: Any = operator.call
     if operator.verb in operators.EVALUATION:
-        words = np.frombuffer(compute.evaluation_geometry(spec).tobytes(), np.int64)
-        return {"job": np.array([operator.order, *words], np.int64)}
+        return {"job": _words(evaluation_job(spec, operator.order))}
     if operator.verb in operators.ADJOINT:
-        geometry = compute.field_geometry(spec)
-        axes = tuple(range(len(spec.field_shape)))
-        head = [len(spec.batch), _dtypes.CODES["float64"], 1, 0, 0, 0, 0, 0]
-        return {"job": np.array([*head, *np.frombuffer(geometry.tobytes(), np.int64), *axes], np.int64)}
-    plan = compute.plan_of(spec, operator.homogeneous)
-    job = plan.job
-    fill = int.from_bytes(job.fill.ljust(8, b"\0"), "little", signed=True)
-    head = [
-        job.batch_axes,
-        job.arithmetic,
-        job.filtered,
-        fill,
-        spec.has_affine,
-        operator.tangents,
-        operator.wants_image,
-        operator.wants_transform,
-    ]
-    axes = spec.core_axes(spec.images[0])
-    words = np.frombuffer(job.geometry.tobytes(), np.int64)
-    matrix = plan.inverse_rotation_zoom
-    fixed = np.zeros(0) if matrix is None else matrix.ravel()
-    return {"job": np.array([*head, *words, *axes], np.int64), "fixed": fixed}
+        return {"job": _words(field_job(spec))}
+    wants = operator.wants_image, operator.wants_transform
+    return {
+        "job": _words(compute.plan_of(spec, operator.homogeneous).job),
+        "axes": np.array(spec.core_axes(spec.images[0]), np.int64),
+        "operands": np.array([spec.has_affine, operator.tangents, *wants], np.int64),
+    }
+
+
+def _words(job: Job) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.frombuffer(job.tobytes(), np.int64)

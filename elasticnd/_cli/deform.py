@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from .._errors import CommandError, one_line, shortened
-from .._geometry import MAX_AXES
+from .._limits import MAX_AXES
 from .._modes import MODES
 from .._types import NumpyArray
 from ..deformation import Deformation

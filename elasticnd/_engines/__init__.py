@@ -7,9 +7,9 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from .contract import Engine, Floats, Job, Transform
+from .contract import Engine, Floats, Transform
 
-__all__ = ["Engine", "Floats", "Job", "Transform", "engine_of", "is_cupy"]
+__all__ = ["Engine", "Floats", "Transform", "engine_of", "is_cupy"]
 
 
 def is_cupy(array: Any) -> bool:

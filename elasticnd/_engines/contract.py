@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._geometry import Geometry
+from .._job import Job
 
 if TYPE_CHECKING:
     from .._spec import Shape
@@ -22,21 +23,8 @@ class Transform(NamedTuple):
 
     displacement: Array  # of the control points
     affine: Array | None = None  # forward map of the output patch; the engine inverts it
-    inverse_rotation_zoom: Array | None = None
     # Of the displacement and, with an affine, of the inverse map.
     tangents: tuple[tuple[Array, Array | None], ...] = ()
-
-
-class Job(NamedTuple):
-    """What a verb needs to know of an image of real numbers, besides the arrays."""
-
-    geometry: Geometry
-    batch_axes: int
-    dtype: int  # of the image, a number of `_dtypes.CODES`
-    arithmetic: int  # in which it is computed: that of float32 or float64
-    filtered: bool  # else the image is taken for its coefficients
-    fill: bytes  # the element where there is no position, for order 0
-    held: tuple[tuple[int, int], ...] | None = None  # first voxel and extent of what is there of the image; None: all
 
 
 class Engine(Protocol):
@@ -55,8 +43,8 @@ class Engine(Protocol):
     def empty(self, shape: Shape, dtype: np.dtype[Any], /) -> Array:
         """Allocate an output."""
 
-    def sample(self, job: Job, image: Array, transform: Transform, output: Array, /) -> None:
-        """Write the values of the image's spline at the deformed positions to `output`; order 0 copies elements.
+    def sample(self, job: Job, images: Sequence[Array], transform: Transform, outputs: Sequence[Array], /) -> None:
+        """Write the values of each image's spline at the deformed positions to its output; order 0 copies elements.
 
         With tangents in the transform, write their derivative along these.
         """
@@ -71,23 +59,23 @@ class Engine(Protocol):
         batch item.
         """
 
-    def displace(self, points: Array, geometry: Geometry, output: Array, /, *, batch_axes: int) -> None:
+    def displace(self, job: Job, displacement: Array, output: Array, /) -> None:
         """Write the displacement of each voxel to `output`, (batch..., axes, voxels...)."""
 
-    def displace_adjoint(self, gradient: Array, geometry: Geometry, points: Array, /, *, batch_axes: int) -> Array:
-        """Apply the transpose of `displace`; the shape of `points` is that of the result."""
+    def displace_adjoint(self, job: Job, gradient: Array, output: Array, /) -> None:
+        """Write the transpose of `displace`, applied to the gradient, to `output`."""
 
-    def evaluate(self, geometry: Geometry, points: Array, positions: Array, order: int, /) -> Array:
-        """Return all derivatives of one order of the displacement at positions.
+    def evaluate(self, job: Job, displacement: Array, positions: Array, /) -> Array:
+        """Return all derivatives of the job's order of the displacement at positions.
 
         From (items, axes, points...) and (items, count, axes) to (items, count, axes, axes ** order).
         """
 
-    def evaluate_adjoint(self, geometry: Geometry, gradient: Array, positions: Array, order: int, /) -> Array:
-        """Apply the transpose of `evaluate` in the points."""
+    def evaluate_adjoint(self, job: Job, gradient: Array, positions: Array, /) -> Array:
+        """Apply the transpose of `evaluate` in the displacement."""
 
     def prefilter(self, job: Job, image: Array, /) -> Array:
-        """Compute the coefficients inside the geometry's box, in the type of the arithmetic: a step of `sample`."""
+        """Compute the coefficients inside the job's box, in the dtype of the computation: a step of `sample`."""
 
     def prefilter_adjoint(self, job: Job, coefficients: Array, output: Array, /) -> None:
         """Write the transpose of `prefilter` to `output`."""

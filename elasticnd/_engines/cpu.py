@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -12,15 +13,15 @@ from numpy.typing import NDArray
 
 from .. import _core, _dtypes
 from .._config import settle_threads
-from .._geometry import Geometry
-from .contract import Floats, Job, Transform
+from .._job import Job
+from .contract import Floats, Transform
 
 if TYPE_CHECKING:
     from .._spec import Shape
 
 Array = NDArray[Any]
 
-_ARITHMETIC = {_dtypes.CODES[name]: name for name in ("float32", "float64")}
+_COMPUTE_DTYPES = {_dtypes.CODES[name]: name for name in ("float32", "float64")}
 _NO_CONTEXT = nullcontext()
 _ALIGNMENT = 64  # bytes: what other libraries ask of memory that they take over without a copy ...
 _WORTH_ALIGNING = 65536  # ... which for less is no gain
@@ -44,23 +45,9 @@ def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
-def sample(job: Job, image: Array, transform: Transform, output: Array) -> None:
+def sample(job: Job, images: Sequence[Array], transform: Transform, outputs: Sequence[Array]) -> None:
     settle_threads()
-    _core.sample(
-        job.geometry,
-        _raw(image),
-        job.dtype,
-        transform.displacement,
-        transform.affine,
-        transform.inverse_rotation_zoom,
-        transform.tangents,
-        _raw(output),
-        job.batch_axes,
-        job.filtered,
-        job.arithmetic,
-        job.fill,
-        job.held,
-    )
+    _core.sample(job, [_raw(image) for image in images], transform, [_raw(output) for output in outputs])
 
 
 def sample_adjoint(
@@ -68,19 +55,11 @@ def sample_adjoint(
 ) -> tuple[Floats, Floats | None] | None:
     settle_threads()
     return _core.sample_adjoint(
-        job.geometry,
+        job,
         _raw(gradient),
-        job.dtype,
         None if image is None else _raw(image),
-        transform.displacement,
-        transform.affine,
-        transform.inverse_rotation_zoom,
-        transform.tangents,
+        transform,
         None if image_gradient is None else _raw(image_gradient),
-        job.batch_axes,
-        job.filtered,
-        job.arithmetic,
-        job.held,
     )
 
 
@@ -89,45 +68,37 @@ def source_voxels(job: Job, blocks: Array, transform: Transform) -> Array:
 
     So the blocks are given and the result comes, (blocks, axes, 2). Where nothing is read, the extents are 0.
     """
-    return _core.source_voxels(
-        job.geometry,
-        blocks,
-        transform.displacement,
-        transform.affine,
-        transform.inverse_rotation_zoom,
-        job.filtered,
-        job.arithmetic,
-    )
+    return _core.source_voxels(job, blocks, transform)
 
 
-def displace(points: Floats, geometry: Geometry, output: Floats, *, batch_axes: int) -> None:
-    _core.displace(geometry, points, output, batch_axes)
+def displace(job: Job, displacement: Floats, output: Floats) -> None:
+    _core.displace(job, displacement, output)
 
 
-def displace_adjoint(gradient: Floats, geometry: Geometry, points: Floats, *, batch_axes: int) -> Floats:
-    return _core.displace_adjoint(geometry, gradient, points, batch_axes)
+def displace_adjoint(job: Job, gradient: Floats, output: Floats) -> None:
+    _core.displace_adjoint(job, gradient, output)
 
 
-def evaluate(geometry: Geometry, points: Floats, positions: Floats, order: int) -> Floats:
+def evaluate(job: Job, displacement: Floats, positions: Floats) -> Floats:
     settle_threads()
-    return _core.evaluate(geometry, points, positions, order)
+    return _core.evaluate(job, displacement, positions)
 
 
-def evaluate_adjoint(geometry: Geometry, gradient: Floats, positions: Floats, order: int) -> Floats:
+def evaluate_adjoint(job: Job, gradient: Floats, positions: Floats) -> Floats:
     settle_threads()
-    return _core.evaluate_adjoint(geometry, gradient, positions, order)
+    return _core.evaluate_adjoint(job, gradient, positions)
 
 
 def prefilter(job: Job, image: Array) -> Array:
-    axes = int(job.geometry["axes"])
+    axes = int(job["axes"])
     lead = image.shape[: image.ndim - axes]
-    coefficients = np.empty((*lead, *job.geometry["box_extent"][:axes].tolist()), _ARITHMETIC[job.arithmetic])
-    _core.prefilter(job.geometry, _raw(image), job.dtype, coefficients, job.arithmetic, job.filtered)
+    coefficients = np.empty((*lead, *job["box_extent"][:axes].tolist()), _COMPUTE_DTYPES[int(job["compute_dtype"])])
+    _core.prefilter(job, _raw(image), coefficients)
     return coefficients
 
 
 def prefilter_adjoint(job: Job, coefficients: Array, output: Array) -> None:
-    _core.prefilter_adjoint(job.geometry, coefficients, job.arithmetic, _raw(output), job.dtype, job.filtered)
+    _core.prefilter_adjoint(job, coefficients, _raw(output))
 
 
 def _raw(array: Array) -> Array:

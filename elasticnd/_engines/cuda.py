@@ -17,9 +17,10 @@ import numpy as np
 
 from .. import _core, _dtypes
 from .._config import is_deterministic
-from .._geometry import Geometry, check_coefficients, make_geometry, with_derivative
+from .._job import Job, make_job, with_derivative
+from .._limits import check_coefficients
 from .._modes import Continuation, Mode
-from .contract import Job, Transform
+from .contract import Transform
 from .kernels import CupyDevice, Device
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ _STORAGE = {1: "unsigned char", 2: "unsigned short", 4: "unsigned int", 8: "unsi
 
 @lru_cache(maxsize=1)
 def device() -> Device:
-    """Give the place where kernels run."""
+    """Return the place where kernels run."""
     return CupyDevice()
 
 
@@ -66,22 +67,28 @@ def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
 # ---- verbs -----------------------------------------------------------------------------------------------------------
 
 
-def sample(job: Job, image: Array, transform: Transform, output: Array) -> None:
-    call = _Call.of(job, output.shape, transform)
+def sample(job: Job, images: Sequence[Array], transform: Transform, outputs: Sequence[Array]) -> None:
+    call = _Call.of(job, outputs[0].shape, transform)
+    for image, output in zip(images, outputs, strict=True):
+        _sample(call, image, transform, output)
+
+
+def _sample(call: _Call, image: Array, transform: Transform, output: Array) -> None:
+    job = call.job
     target = _contiguous_like(output)
     if transform.tangents:
         source = _source(job, image)
         shape = (call.items, call.channels, *call.output)
-        total = namespace().zeros(shape, _NUMPY_TYPES[job.arithmetic])
+        total = namespace().zeros(shape, _NUMPY_TYPES[call.compute_dtype])
         part = namespace().empty(shape, total.dtype)
-        for geometry, factor in _partial_derivatives(call, transform):
-            call.with_geometry(geometry).sample(source, part, job.arithmetic)
+        for derived, factor in _partial_derivatives(call, transform):
+            call.with_job(derived).sample(source, part, call.compute_dtype)
             total += (factor * part).astype(total.dtype)
-        _store(total, job.arithmetic, target, job.dtype)
-    elif job.geometry["order"] == 0 and not job.geometry["derivative"].any():
-        call.copy(_plain(image), target, job.fill)
+        _store(total, call.compute_dtype, target, call.dtype)
+    elif call.order == 0 and not call.is_derived:
+        call.copy(_contiguous(image), target)
     else:
-        call.sample(_source(job, image), target, job.dtype)
+        call.sample(_source(job, image), target, call.dtype)
     _give(target, output)
 
 
@@ -90,51 +97,51 @@ def sample_adjoint(
 ) -> tuple[Array, Array | None] | None:
     call = _Call.of(job, gradient.shape, transform)
     source = None if image is None else _source(job, image)
-    target = None if image_gradient is None else _Target(call, job)
+    target = None if image_gradient is None else _Target(call)
     sums = None if source is None else _TransformSums(call, transform.affine is not None)
-    for geometry, values, code in _weighted(call, job, gradient, transform):
-        own = call.with_geometry(geometry)
+    for derived, values, code in _weighted(call, gradient, transform):
+        own = call.with_job(derived)
         if target is not None:
             target.add(own, values, code)
         if sums is not None and source is not None:
             sums.add(own, source, values, code)
     if target is not None:
         result = _contiguous_like(image_gradient)
-        _pull(job, target.total(), result)
+        _source_adjoint(job, target.total(), result)
         _give(result, image_gradient)
     return None if sums is None else sums.total()
 
 
-def displace(points: Array, geometry: Geometry, output: Array, *, batch_axes: int) -> None:
-    call = _Call.of_field(points, geometry, output.shape, batch_axes)
+def displace(job: Job, displacement: Array, output: Array) -> None:
+    call = _Call.of_field(job, displacement, output.shape)
     target = _contiguous_like(output)
     call.displace(target)
     _give(target, output)
 
 
-def displace_adjoint(gradient: Array, geometry: Geometry, points: Array, *, batch_axes: int) -> Array:
-    call = _Call.of_field(None, geometry, gradient.shape, batch_axes)
+def displace_adjoint(job: Job, gradient: Array, output: Array) -> None:
+    call = _Call.of_field(job, None, gradient.shape)
     rows = call.rows()
-    call.launch(f"displace_adjoint<{call.kernel_axes}>", call.row_blocks, call.tables, _plain(gradient), rows)
-    return call.pull_grid(rows).reshape(points.shape)
+    call.launch(f"displace_adjoint<{call.kernel_axes}>", call.row_blocks, call.tables, _contiguous(gradient), rows)
+    output[...] = call.displacement_gradient(rows).reshape(output.shape)
 
 
-def evaluate(geometry: Geometry, points: Array, positions: Array, order: int) -> Array:
+def evaluate(job: Job, displacement: Array, positions: Array) -> Array:
     items, count, axes = positions.shape
-    derivatives = axes**order
+    derivatives = axes ** int(job["evaluation_order"])
     values = namespace().empty((items, count, axes, derivatives), np.float64)
     if values.size:
-        field = _grid_coefficients(points, geometry, items)
-        sizes = np.int64(items * count), np.int64(count), np.int32(order), np.int64(derivatives)
+        field = _grid_coefficients(displacement, job, items)
+        sizes = np.int64(items * count), np.int64(count), np.int64(derivatives)
         kernel = f"evaluate<{_kernel_axes(axes)}>"
         blocks = -(-items * count // _EVALUATION_THREADS)
-        _launch(kernel, blocks, _EVALUATION_THREADS, geometry, *sizes, field, _plain(positions), values)
+        _launch(kernel, blocks, _EVALUATION_THREADS, job, *sizes, field, _contiguous(positions), values)
     return values
 
 
-def evaluate_adjoint(geometry: Geometry, gradient: Array, positions: Array, order: int) -> Array:
+def evaluate_adjoint(job: Job, gradient: Array, positions: Array) -> Array:
     items, count, axes = positions.shape
-    points = tuple(geometry["points"][:axes].tolist())
+    points = tuple(job["grid_shape"][:axes].tolist())
     if not gradient.size:
         return namespace().zeros((items, axes, *points), np.float64)
     widths = tuple(map(_extended, points))
@@ -143,10 +150,10 @@ def evaluate_adjoint(geometry: Geometry, gradient: Array, positions: Array, orde
     together = -(-count // parts)
     parts = -(-count // together)
     sums = namespace().zeros((items, parts, axes, *widths), np.float64)
-    sizes = np.int64(count), np.int64(together), np.int32(order), np.int64(axes**order)
+    sizes = np.int64(count), np.int64(together), np.int64(axes ** int(job["evaluation_order"]))
     kernel = f"evaluate_adjoint<{_kernel_axes(axes)}>"
-    arguments = (*sizes, _plain(gradient), _plain(positions), sums)
-    _launch(kernel, items * parts, _EVALUATION_THREADS, geometry, *arguments)
+    arguments = (*sizes, _contiguous(gradient), _contiguous(positions), sums)
+    _launch(kernel, items * parts, _EVALUATION_THREADS, job, *arguments)
     return _points_gradient(sums.sum(axis=1), points)
 
 
@@ -168,23 +175,16 @@ class _Tables(NamedTuple):
 
 
 class _Call:
-    """What all kernels of a call take: the geometry, the coefficients of the control grid, and the maps."""
+    """What all kernels of a call take: the job, the coefficients of the control grid, and the maps."""
 
-    def __init__(
-        self,
-        geometry: Geometry,
-        items: int,
-        channels: int,
-        field: Array | None,
-        maps: Array | None = None,
-        arithmetic: int = _FLOAT64,
-    ) -> None:
-        self.geometry, self.items, self.channels, self.arithmetic = geometry, items, channels, arithmetic
-        self.field, self.maps = field, maps
-        axes = int(geometry["axes"])
+    def __init__(self, job: Job, items: int, channels: int, field: Array | None, maps: Array | None = None) -> None:
+        self.job, self.items, self.channels = job, items, channels
+        self.field, self.inverse_maps = field, maps
+        self.dtype, self.compute_dtype = int(job["dtype"]), int(job["compute_dtype"])
+        axes = int(job["axes"])
         self.axes = axes
-        self.output: Shape = tuple(geometry["output"][:axes].tolist())
-        self.points: Shape = tuple(geometry["points"][:axes].tolist())
+        self.output: Shape = tuple(job["output"][:axes].tolist())
+        self.grid_shape: Shape = tuple(job["grid_shape"][:axes].tolist())
         self.kernel_axes = _kernel_axes(axes)
         one_map = axes * (axes + 1)
         self.map_size = one_map if maps is not None and maps.size > one_map else 0
@@ -192,39 +192,38 @@ class _Call:
         self.tiles = -(-self.output[-1] // inner)
         steps = (*(1,) * max(0, axes - 3), *((third,) if axes > 2 else ()), *((second,) if axes > 1 else ()))
         self.row_blocks = items * math.prod(-(-m // step) for m, step in zip(self.output[:-1], steps, strict=True))
-        self.tables = _tables(*_extents(geometry), device().stream())
+        self.tables = _tables(*_extents(job), device().stream())
 
     @classmethod
     def of(cls, job: Job, output_shape: Shape, transform: Transform) -> _Call:
-        axes = int(job.geometry["axes"])
-        items = math.prod(output_shape[: job.batch_axes])
-        channels = math.prod(output_shape[job.batch_axes : len(output_shape) - axes])
-        maps = _maps(axes, transform)
-        field = _grid_coefficients(transform.displacement, job.geometry, items)
-        return cls(job.geometry, items, channels, field, maps, job.arithmetic)
+        axes, batch_axes = int(job["axes"]), int(job["batch_axes"])
+        items = math.prod(output_shape[:batch_axes])
+        channels = math.prod(output_shape[batch_axes : len(output_shape) - axes])
+        field = _grid_coefficients(transform.displacement, job, items)
+        return cls(job, items, channels, field, _maps(job, transform.affine))
 
     @classmethod
-    def of_field(cls, points: Array | None, geometry: Geometry, shape: Shape, batch_axes: int) -> _Call:
-        items = math.prod(shape[:batch_axes])
-        field = None if points is None else _grid_coefficients(points, geometry, items)
-        return cls(geometry, items, 1, field)
+    def of_field(cls, job: Job, displacement: Array | None, shape: Shape) -> _Call:
+        items = math.prod(shape[: int(job["batch_axes"])])
+        field = None if displacement is None else _grid_coefficients(displacement, job, items)
+        return cls(job, items, 1, field)
 
-    def with_geometry(self, geometry: Geometry) -> _Call:
-        """Give the same call with other derivatives."""
-        if geometry is self.geometry:
+    def with_job(self, job: Job) -> _Call:
+        """Return the same call with other derivatives."""
+        if job is self.job:
             return self
         other = object.__new__(_Call)
-        other.__dict__.update(self.__dict__, geometry=geometry)
+        other.__dict__.update(self.__dict__, job=job)
         return other
 
     def launch(self, kernel: str, blocks: int, *arguments: Any) -> None:
         """Launch a kernel that visits voxels, unless there are none."""
         if blocks:
-            _launch(kernel, blocks, _TILE_THREADS, self.geometry, *arguments)
+            _launch(kernel, blocks, _TILE_THREADS, self.job, *arguments)
 
     @property
-    def paths(self) -> tuple[Any, ...]:
-        return self.field, self.tables, self.maps, np.int64(self.map_size)
+    def transform(self) -> tuple[Any, ...]:
+        return self.field, self.tables, self.inverse_maps, np.int64(self.map_size)
 
     @property
     def planes(self) -> tuple[Any, ...]:
@@ -232,23 +231,22 @@ class _Call:
 
     @property
     def order(self) -> int:
-        return int(self.geometry["order"])
+        return int(self.job["order"])
 
     @property
     def is_derived(self) -> bool:
-        return bool(self.geometry["derivative"].any())
+        return bool(self.job["derivative"].any())
 
     def sample(self, source: _Source, target: Array, target_dtype: int) -> None:
         kernel = (
-            f"sample<{source.dtype}, {target_dtype}, {_C_TYPES[self.arithmetic]}, {self.order}, {self.kernel_axes}, "
+            f"sample<{source.dtype}, {target_dtype}, {_C_TYPES[self.compute_dtype]}, {self.order}, {self.kernel_axes}, "
             f"{str(self.is_derived).lower()}>"
         )
-        self.launch(kernel, self.row_blocks * self.tiles, *self.paths, *self.planes, source.array, target)
+        self.launch(kernel, self.row_blocks * self.tiles, *self.transform, *self.planes, source.array, target)
 
-    def copy(self, source: Array, target: Array, fill: bytes) -> None:
-        element = np.frombuffer(fill, f"u{len(fill)}").reshape(())
-        kernel = f"copy<{_STORAGE[len(fill)]}, {self.kernel_axes}>"
-        self.launch(kernel, self.row_blocks * self.tiles, *self.paths, *self.planes, source, target, element)
+    def copy(self, source: Array, target: Array) -> None:
+        kernel = f"copy<{_STORAGE[source.dtype.itemsize]}, {self.kernel_axes}>"
+        self.launch(kernel, self.row_blocks * self.tiles, *self.transform, *self.planes, source, target)
 
     def displace(self, target: Array) -> None:
         kernel = f"displace<{self.kernel_axes}>"
@@ -256,24 +254,24 @@ class _Call:
         self.launch(kernel, blocks, self.field, self.tables, np.int64(self.tiles), target)
 
     def rows(self) -> Array:
-        """Make the sums that each row of voxels pulls back to the control grid."""
-        return namespace().zeros((self.items, self.axes, *self.output[:-1], _extended(self.points[-1])), np.float64)
+        """Return zeros for the sums that each row of voxels adds to the control grid."""
+        return namespace().zeros((self.items, self.axes, *self.output[:-1], _extended(self.grid_shape[-1])), np.float64)
 
-    def pull_grid(self, rows: Array) -> Array:
-        """Turn these sums into the gradient of the control points, (items, axes, points ...)."""
+    def displacement_gradient(self, rows: Array) -> Array:
+        """Convert these sums into the gradient of the control points, (items, axes, points ...)."""
         for axis in range(self.axes - 2, -1, -1):
             outer = self.items * self.axes * math.prod(self.output[:axis])
-            inner = math.prod(map(_extended, self.points[axis + 1 :]))
-            widths = map(_extended, self.points[axis:])
+            inner = math.prod(map(_extended, self.grid_shape[axis + 1 :]))
+            widths = map(_extended, self.grid_shape[axis:])
             to = namespace().empty((self.items, self.axes, *self.output[:axis], *widths), np.float64)
             sizes = np.int32(axis), np.int64(outer), np.int64(inner)
-            _launch_flat("contract_adjoint", to.size, self.geometry, self.tables, *sizes, rows, to)
+            _launch_flat("contract_adjoint", to.size, self.job, self.tables, *sizes, rows, to)
             rows = to
-        return _points_gradient(rows, self.points)
+        return _points_gradient(rows, self.grid_shape)
 
 
 def _points_gradient(field: Array, points: Shape) -> Array:
-    """Turn a gradient of the coefficients, (items, axes, extended points ...), into that of the control points."""
+    """Convert a gradient of the coefficients, (items, axes, extended points ...), into that of the control points."""
     lead = field.shape[:2]
     for axis, extent in enumerate(points):
         rest = tuple(map(_extended, points[axis + 1 :]))
@@ -290,29 +288,29 @@ def _kernel_axes(axes: int) -> int:
 
 
 def _extended(points: int) -> int:
-    """Count the coefficients of an axis of the control grid, with one more on every side."""
+    """Return the number of coefficients of an axis of the control grid, with one more on every side."""
     return max(points + 2, 4)
 
 
-def _grid_coefficients(points: Array, geometry: Geometry, items: int) -> Array:
-    axes = int(geometry["axes"])
-    shape: Shape = tuple(geometry["points"][:axes].tolist())
+def _grid_coefficients(displacement: Array, job: Job, items: int) -> Array:
+    axes = int(job["axes"])
+    shape: Shape = tuple(job["grid_shape"][:axes].tolist())
     field = namespace().empty((items * axes, *map(_extended, shape)), np.float64)
     if max(shape) <= _SMALL_GRID:
         if items:
             shared = _filter_memory(_GRID_ORDER, _FLOAT64, max(shape))
-            _launch("grid_coefficients", items * axes, _FILTER_THREADS, geometry, points, field, shared=shared)
+            _launch("grid_coefficients", items * axes, _FILTER_THREADS, job, displacement, field, shared=shared)
         return field
-    values = _Source(points.reshape(items * axes, *shape), _FLOAT64)
+    values = _Source(displacement.reshape(items * axes, *shape), _FLOAT64)
     coefficients = _filtered(values, _FLOAT64, shape, _GRID_ORDER, Continuation.MIRRORED)
-    _launch_flat("extend_grid", field.size, geometry, np.int64(items * axes), coefficients, field)
+    _launch_flat("extend_grid", field.size, job, np.int64(items * axes), coefficients, field)
     return field
 
 
-def _extents(geometry: Geometry) -> tuple[Shape, Shape, Shape, Shape]:
-    axes = int(geometry["axes"])
-    names = ("image", "points", "start", "output")
-    image, points, start, output = (tuple(geometry[name][:axes].tolist()) for name in names)
+def _extents(job: Job) -> tuple[Shape, Shape, Shape, Shape]:
+    axes = int(job["axes"])
+    names = ("image", "grid_shape", "start", "output")
+    image, points, start, output = (tuple(job[name][:axes].tolist()) for name in names)
     return image, points, start, output
 
 
@@ -326,20 +324,22 @@ def _tables(image: Shape, points: Shape, start: Shape, output: Shape, stream: tu
         return _Tables(None, None)
     weights = namespace().empty((size, 4), np.float64)
     cells = namespace().empty(size, np.int64)
-    geometry = make_geometry(image=image, points=points, start=start, output=output)
-    _launch_flat("tabulate", size, geometry, np.int64(size), weights, cells)
+    job = make_job(image=image, grid_shape=points, start=start, output=output)
+    _launch_flat("tabulate", size, job, np.int64(size), weights, cells)
     return _Tables(weights, cells)
 
 
-def _maps(axes: int, transform: Transform) -> Array | None:
-    """Give the maps from output index to image index."""
-    matrix = transform.inverse_rotation_zoom
-    fixed = None if matrix is None else _constant(matrix.tobytes(), device().stream())
-    if transform.affine is None:
-        return fixed
-    maps = namespace().empty(transform.affine.size, np.float64)
-    count = transform.affine.size // (axes * (axes + 1))
-    _launch_flat("invert", count, np.int32(axes), np.int64(count), transform.affine, fixed, maps)
+def _maps(job: Job, affine: Array | None) -> Array | None:
+    """Return the maps from output index to image index."""
+    axes = int(job["axes"])
+    one_map = axes * (axes + 1)
+    if affine is None:
+        if not job["rotates"]:
+            return None
+        return _constant(job["inverse_rotation_zoom"][:one_map].tobytes(), device().stream())
+    maps = namespace().empty(affine.size, np.float64)
+    count = affine.size // one_map
+    _launch_flat("invert", count, job, np.int64(count), affine, maps)
     return maps
 
 
@@ -352,34 +352,32 @@ def _constant(values: bytes, stream: tuple[int, int]) -> Array:
 
 
 def _source(job: Job, image: Array) -> _Source:
-    """Give what is sampled: the coefficients of the image, or the image itself where there is nothing to filter."""
-    geometry = job.geometry
-    source = _Source(_plain(image), job.dtype)
-    if not (job.filtered and geometry["order"] > 1):
+    """Return what is sampled: the coefficients of the image, or the image itself where there is nothing to filter."""
+    dtype, compute_dtype = int(job["dtype"]), int(job["compute_dtype"])
+    source = _Source(_contiguous(image), dtype)
+    if not (job["filtered"] and job["order"] > 1):
         return source
-    axes = int(geometry["axes"])
-    padding = int(geometry["padding"])
-    check_coefficients(geometry["image"][:axes].tolist(), padding)
-    extents: Shape = tuple((geometry["image"][:axes] + 2 * padding).tolist())
+    axes = int(job["axes"])
+    padding = int(job["padding"])
+    check_coefficients(job["image"][:axes].tolist(), padding)
+    extents: Shape = tuple((job["image"][:axes] + 2 * padding).tolist())
     if padding:
-        padded = namespace().empty((*image.shape[: image.ndim - axes], *extents), _NUMPY_TYPES[job.arithmetic])
+        padded = namespace().empty((*image.shape[: image.ndim - axes], *extents), _NUMPY_TYPES[compute_dtype])
         planes = np.int64(math.prod(image.shape[: image.ndim - axes]))
-        kernel = f"pad<{job.dtype}, {_C_TYPES[job.arithmetic]}>"
-        _launch_flat(kernel, padded.size, geometry, planes, source.array, padded)
-        source = _Source(padded, job.arithmetic)
-    samples = _samples(geometry)
-    filtered = _filtered(source, job.arithmetic, extents, int(geometry["order"]), samples)
-    return source if filtered is source.array else _Source(filtered, job.arithmetic)
+        _launch_flat(f"pad<{dtype}, {_C_TYPES[compute_dtype]}>", padded.size, job, planes, source.array, padded)
+        source = _Source(padded, compute_dtype)
+    filtered = _filtered(source, compute_dtype, extents, int(job["order"]), _samples(job))
+    return source if filtered is source.array else _Source(filtered, compute_dtype)
 
 
-def _samples(geometry: Geometry) -> Continuation:
+def _samples(job: Job) -> Continuation:
     """Return how the samples go on beyond the border under the prefilter."""
-    return Mode(int(geometry["mode"])).traits.samples
+    return Mode(int(job["mode"])).traits.samples
 
 
 def _filtered(
     source: _Source,
-    arithmetic: int,
+    compute_dtype: int,
     extents: Shape,
     order: int,
     samples: Continuation,
@@ -391,43 +389,43 @@ def _filtered(
 
     The last pass writes to `into`, if it is given.
     """
-    shared = _filter_memory(order, arithmetic)
+    shared = _filter_memory(order, compute_dtype)
     planes = source.array.size // max(1, math.prod(extents))
     passes = [axis for axis, extent in enumerate(extents) if extent > 1 and source.array.size]
     for axis in passes:
         extent = extents[axis]
         outer, inner = planes * math.prod(extents[:axis]), math.prod(extents[axis + 1 :])
         is_last = into is not None and axis == passes[-1]
-        to = into if is_last else namespace().empty(source.array.shape, _NUMPY_TYPES[arithmetic])
+        to = into if is_last else namespace().empty(source.array.shape, _NUMPY_TYPES[compute_dtype])
         blocks = -(-outer * inner // _FILTER_LINES) * -(-extent // _FILTER_LENGTH)
-        kernel = f"filter<{source.dtype}, {_C_TYPES[arithmetic]}, {str(transposed).lower()}>"
+        kernel = f"filter<{source.dtype}, {_C_TYPES[compute_dtype]}, {str(transposed).lower()}>"
         sizes = (np.int64(outer), np.int64(extent), np.int64(inner))
         settings = (np.int32(order), np.int32(samples), *sizes)
         _launch(kernel, blocks, _FILTER_THREADS, *settings, source.array, to, shared=shared)
-        source = _Source(to, arithmetic)
+        source = _Source(to, compute_dtype)
     return source.array
 
 
 @lru_cache(maxsize=16)
-def _filter_memory(order: int, arithmetic: int, length: int = _FILTER_LENGTH) -> int:
-    """Count the bytes that a block filters in."""
-    rows = length + 2 * _core.block_margin(order, arithmetic)
-    return int(rows * _FILTER_STRIDE * _NUMPY_TYPES[arithmetic].itemsize)
+def _filter_memory(order: int, compute_dtype: int, length: int = _FILTER_LENGTH) -> int:
+    """Return the number of bytes that a block filters in."""
+    rows = length + 2 * _core.block_margin(order, compute_dtype)
+    return int(rows * _FILTER_STRIDE * _NUMPY_TYPES[compute_dtype].itemsize)
 
 
-def _pull(job: Job, coefficients: Array, output: Array) -> None:
+def _source_adjoint(job: Job, coefficients: Array, output: Array) -> None:
     """Apply the transpose of `_source`."""
-    geometry = job.geometry
-    axes = int(geometry["axes"])
-    extents: Shape = tuple(geometry["image"][:axes].tolist())
-    padding = int(geometry["padding"])
-    if job.filtered and geometry["order"] > 1:
+    axes = int(job["axes"])
+    dtype, compute_dtype = int(job["dtype"]), int(job["compute_dtype"])
+    extents: Shape = tuple(job["image"][:axes].tolist())
+    padding = int(job["padding"])
+    if job["filtered"] and job["order"] > 1:
         padded = tuple(extent + 2 * padding for extent in extents)
-        source = _Source(coefficients, job.arithmetic)
+        source = _Source(coefficients, compute_dtype)
         # Where nothing is left to do, the last pass writes the result.
-        into = output if not padding and job.arithmetic == job.dtype else None
-        order = int(geometry["order"])
-        coefficients = _filtered(source, job.arithmetic, padded, order, _samples(geometry), transposed=True, into=into)
+        into = output if not padding and compute_dtype == dtype else None
+        order = int(job["order"])
+        coefficients = _filtered(source, compute_dtype, padded, order, _samples(job), transposed=True, into=into)
         if coefficients is output:
             return
     lead = coefficients.shape[: coefficients.ndim - axes]
@@ -436,28 +434,28 @@ def _pull(job: Job, coefficients: Array, output: Array) -> None:
         outer, inner = math.prod((*lead, *extents[:axis])), math.prod(rest)
         to = namespace().empty((*lead, *extents[: axis + 1], *rest), coefficients.dtype)
         sizes = (np.int64(outer), np.int64(extents[axis]), np.int64(inner))
-        settings = (np.int32(geometry["mode"]), np.int32(padding), *sizes)
-        _launch_flat(f"pad_adjoint<{_C_TYPES[job.arithmetic]}>", to.size, *settings, coefficients, to)
+        settings = (np.int32(job["mode"]), np.int32(padding), *sizes)
+        _launch_flat(f"pad_adjoint<{_C_TYPES[compute_dtype]}>", to.size, *settings, coefficients, to)
         coefficients = to
-    _store(coefficients, job.arithmetic, output, job.dtype)
+    _store(coefficients, compute_dtype, output, dtype)
 
 
-def _store(values: Array, arithmetic: int, output: Array, dtype: int) -> None:
-    if arithmetic == dtype:
+def _store(values: Array, compute_dtype: int, output: Array, dtype: int) -> None:
+    if compute_dtype == dtype:
         output[...] = values.reshape(output.shape)
     else:
-        kernel = f"store<{dtype}, {_C_TYPES[arithmetic]}>"
+        kernel = f"store<{dtype}, {_C_TYPES[compute_dtype]}>"
         _launch_flat(kernel, output.size, np.int64(output.size), values, output)
 
 
 def prefilter(job: Job, image: Array) -> Array:
     source = _source(job, image)
-    return _loaded(source.array, source.dtype, job.arithmetic)
+    return _loaded(source.array, source.dtype, int(job["compute_dtype"]))
 
 
 def prefilter_adjoint(job: Job, coefficients: Array, output: Array) -> None:
     result = _contiguous_like(output)
-    _pull(job, namespace().ascontiguousarray(coefficients), result)
+    _source_adjoint(job, namespace().ascontiguousarray(coefficients), result)
     _give(result, output)
 
 
@@ -467,37 +465,37 @@ def prefilter_adjoint(job: Job, coefficients: Array, output: Array) -> None:
 class _Target:
     """The gradient of the coefficients, added up by atomic operations: in an order of chance, or in integers."""
 
-    def __init__(self, call: _Call, job: Job) -> None:
+    def __init__(self, call: _Call) -> None:
         xp = namespace()
-        axes = call.axes
-        padding = int(job.geometry["padding"])
-        check_coefficients(job.geometry["image"][:axes].tolist(), padding)
-        padded = (job.geometry["image"][:axes] + 2 * padding).tolist()
-        self.sum = xp.zeros((call.items * call.channels, *padded), _NUMPY_TYPES[job.arithmetic])
-        self.arithmetic = job.arithmetic
-        self.fixed: Array | None = None
+        image = call.job["image"][: call.axes]
+        padding = int(call.job["padding"])
+        check_coefficients(image.tolist(), padding)
+        padded = (image + 2 * padding).tolist()
+        self.compute_dtype = call.compute_dtype
+        self.sum = xp.zeros((call.items * call.channels, *padded), _NUMPY_TYPES[self.compute_dtype])
+        self.integers: Array | None = None
         self.scale: Array | None = None
-        self.is_fixed = is_deterministic()
+        self.adds_integers = is_deterministic()
 
     def add(self, call: _Call, values: Array, dtype: int) -> None:
-        """Add what an output's gradient pulls back."""
-        if self.is_fixed:
+        """Add the gradient of one output."""
+        if self.adds_integers:
             self._begin(values, dtype)
         kernel = (
-            f"scatter_image<{dtype}, {_C_TYPES[self.arithmetic]}, {call.order}, {call.kernel_axes}, "
-            f"{str(call.is_derived).lower()}, {str(self.is_fixed).lower()}>"
+            f"splat_image<{dtype}, {_C_TYPES[self.compute_dtype]}, {call.order}, {call.kernel_axes}, "
+            f"{str(call.is_derived).lower()}, {str(self.adds_integers).lower()}>"
         )
-        target = (self.sum, self.fixed, np.int64(self.sum.size), self.scale)
-        call.launch(kernel, call.row_blocks * call.tiles, *call.paths, *call.planes, values, *target)
-        if self.is_fixed:
-            kernel = f"add_from_fixed<{_C_TYPES[self.arithmetic]}>"
-            _launch_flat(kernel, self.sum.size, self.fixed, np.int64(self.sum.size), self.scale, self.sum)
+        target = (self.sum, self.integers, np.int64(self.sum.size), self.scale)
+        call.launch(kernel, call.row_blocks * call.tiles, *call.transform, *call.planes, values, *target)
+        if self.adds_integers:
+            kernel = f"add_from_fixed<{_C_TYPES[self.compute_dtype]}>"
+            _launch_flat(kernel, self.sum.size, self.integers, np.int64(self.sum.size), self.scale, self.sum)
 
     def _begin(self, values: Array, dtype: int) -> None:
         xp = namespace()
-        limbs = 2 if self.arithmetic == _FLOAT64 else 1
-        self.fixed = xp.zeros((limbs, self.sum.size), np.uint64)
-        numbers = _loaded(values, dtype, self.arithmetic)
+        limbs = 2 if self.compute_dtype == _FLOAT64 else 1
+        self.integers = xp.zeros((limbs, self.sum.size), np.uint64)
+        numbers = _loaded(values, dtype, self.compute_dtype)
         size = xp.where(xp.isfinite(numbers), xp.abs(numbers), 0).max().astype(np.float64)
         # A power of two, so that scaling rounds nothing; derivatives of splines can pass their coefficients by 2^6.
         exponent = xp.clip(xp.ceil(xp.log2(xp.maximum(size, 1e-300))) + 1, -900, 900)
@@ -517,59 +515,60 @@ class _TransformSums:
         self.moments = namespace().zeros(shape, np.float64) if with_affine else None
 
     def add(self, call: _Call, source: _Source, values: Array, dtype: int) -> None:
-        """Add what an output's gradient pulls back."""
-        types = f"{source.dtype}, {dtype}, {_C_TYPES[call.arithmetic]}"
-        kernel = f"scatter_motion<{types}, {call.order}, {call.kernel_axes}>"
+        """Add the gradient of one output."""
+        types = f"{source.dtype}, {dtype}, {_C_TYPES[call.compute_dtype]}"
+        kernel = f"splat_transform<{types}, {call.order}, {call.kernel_axes}>"
         arguments = (np.int64(call.channels), source.array, values, self.rows, self.moments)
-        call.launch(kernel, call.row_blocks, *call.paths, *arguments)
+        call.launch(kernel, call.row_blocks, *call.transform, *arguments)
 
     def total(self) -> tuple[Array, Array | None]:
-        return self.call.pull_grid(self.rows), None if self.moments is None else self._affine(self.moments)
+        return self.call.displacement_gradient(self.rows), None if self.moments is None else self._affine(self.moments)
 
     def _affine(self, moments: Array) -> Array:
         xp, axes = namespace(), self.call.axes
         rows = tuple(range(2, axes + 1))
         result = xp.empty((self.call.items, axes, axes + 1), np.float64)
         for k, extent in enumerate(self.call.output[:-1]):
-            index = _from_origin(self.call.geometry, k, extent)
+            index = _from_origin(self.call.job, k, extent)
             result[..., k] = (moments[..., 0] * index.reshape(-1, *(1,) * (axes - 2 - k))).sum(rows)
         result[..., axes - 1] = moments[..., 1].sum(rows)
         result[..., axes] = moments[..., 0].sum(rows)
         return result
 
 
-def _weighted(call: _Call, job: Job, gradient: Array, transform: Transform) -> Iterator[tuple[Geometry, Array, int]]:
-    """Give the gradient of the output, and that of each partial derivative which the tangents ask for."""
+def _weighted(call: _Call, gradient: Array, transform: Transform) -> Iterator[tuple[Job, Array, int]]:
+    """Yield the gradient of the output, and that of each partial derivative which the tangents ask for."""
     if not transform.tangents:
-        yield call.geometry, _plain(gradient), job.dtype
+        yield call.job, _contiguous(gradient), call.dtype
         return
-    numbers = _loaded(_plain(gradient), job.dtype, job.arithmetic).reshape(call.items, call.channels, *call.output)
-    for geometry, factor in _partial_derivatives(call, transform):
-        yield geometry, namespace().ascontiguousarray((factor * numbers).astype(numbers.dtype)), job.arithmetic
+    numbers = _loaded(_contiguous(gradient), call.dtype, call.compute_dtype).reshape(
+        call.items, call.channels, *call.output
+    )
+    for job, factor in _partial_derivatives(call, transform):
+        yield job, namespace().ascontiguousarray((factor * numbers).astype(numbers.dtype)), call.compute_dtype
 
 
-def _loaded(values: Array, dtype: int, arithmetic: int) -> Array:
-    """Give elements in the type of the arithmetic."""
-    if dtype == arithmetic:
+def _loaded(values: Array, dtype: int, compute_dtype: int) -> Array:
+    """Return elements in the compute dtype."""
+    if dtype == compute_dtype:
         return values
-    numbers = namespace().empty(values.shape, _NUMPY_TYPES[arithmetic])
-    _launch_flat(f"load<{dtype}, {_C_TYPES[arithmetic]}>", values.size, np.int64(values.size), values, numbers)
+    numbers = namespace().empty(values.shape, _NUMPY_TYPES[compute_dtype])
+    _launch_flat(f"load<{dtype}, {_C_TYPES[compute_dtype]}>", values.size, np.int64(values.size), values, numbers)
     return numbers
 
 
-def _partial_derivatives(call: _Call, transform: Transform) -> Iterator[tuple[Geometry, Array]]:
-    """Give the partial derivatives that make up the one along the tangents, and the factor of each voxel.
+def _partial_derivatives(call: _Call, transform: Transform) -> Iterator[tuple[Job, Array]]:
+    """Yield the partial derivatives that make up the one along the tangents, and the factor of each voxel.
 
     Factors are the products of the tangents' components, summed by how often they stand for each axis.
     """
     fields = [_tangent_field(call, *tangent) for tangent in transform.tangents]
     sums: dict[tuple[int, ...], Array] = {}
-    order = int(call.geometry["order"])
     for axis_of in itertools.product(range(call.axes), repeat=len(fields)):
-        derivative = [int(count) for count in call.geometry["derivative"][: call.axes]]
+        derivative = [int(count) for count in call.job["derivative"][: call.axes]]
         for axis in axis_of:
             derivative[axis] += 1
-        if max(derivative) > order:
+        if max(derivative) > call.order:
             continue
         factor = fields[0][:, axis_of[0]]
         for field, axis in zip(fields[1:], axis_of[1:], strict=True):
@@ -577,36 +576,36 @@ def _partial_derivatives(call: _Call, transform: Transform) -> Iterator[tuple[Ge
         key = tuple(derivative)
         sums[key] = sums[key] + factor if key in sums else factor
     for key, factor in sums.items():
-        yield with_derivative(call.geometry, key), factor[:, None]
+        yield with_derivative(call.job, key), factor[:, None]
 
 
-def _tangent_field(call: _Call, points: Array, affine: Array | None) -> Array:
+def _tangent_field(call: _Call, displacement: Array, affine: Array | None) -> Array:
     """Return a tangent as a displacement of each voxel, (items, axes, outputs)."""
     xp = namespace()
     shape = (call.items, call.axes, *call.output)
     field = xp.empty(shape, np.float64)
-    own = _Call(call.geometry, call.items, 1, _grid_coefficients(points, call.geometry, call.items))
+    own = _Call(call.job, call.items, 1, _grid_coefficients(displacement, call.job, call.items))
     own.displace(field)
     if affine is not None:
         change = affine.reshape(-1, call.axes, call.axes + 1, *(1,) * call.axes)
         field += change[:, :, call.axes]
         for k, extent in enumerate(call.output):
-            index = _from_origin(call.geometry, k, extent)
+            index = _from_origin(call.job, k, extent)
             field += change[:, :, k] * index.reshape(-1, *(1,) * (call.axes - 1 - k))
     return field
 
 
-def _from_origin(geometry: Geometry, axis: int, extent: int) -> Array:
+def _from_origin(job: Job, axis: int, extent: int) -> Array:
     """Return the indices that affine maps take for the output voxels along an axis."""
-    start = float(geometry["start"][axis] - geometry["origin"][axis])
+    start = float(job["start"][axis] - job["origin"][axis])
     return start + namespace().arange(extent, dtype=np.float64)
 
 
 # ---- arrays and launches ---------------------------------------------------------------------------------------------
 
 
-def _plain(array: Array) -> Array:
-    """Give an array in C order; elements of types that NumPy has not, as their bits."""
+def _contiguous(array: Array) -> Array:
+    """Return an array in C order; elements of types that NumPy has not, as their bits."""
     return namespace().ascontiguousarray(_raw(array))
 
 
@@ -615,7 +614,7 @@ def _raw(array: Array) -> Array:
 
 
 def _contiguous_like(output: Array) -> Array:
-    """Give the output, or where its elements do not lie in C order, a place for them."""
+    """Return the output, or where its elements do not lie in C order, a place for them."""
     raw = _raw(output)
     return raw if raw.flags.c_contiguous else namespace().empty(raw.shape, raw.dtype)
 
@@ -637,7 +636,7 @@ def _launch(kernel: str, blocks: int, threads: int, *arguments: Any, shared: int
 
 
 def _passed(arguments: Sequence[Any]) -> Iterator[Any]:
-    """Make numbers, structures and addresses of arguments."""
+    """Yield numbers, structures and addresses of arguments."""
     for argument in arguments:
         if isinstance(argument, _Tables):
             yield from _passed(argument)

@@ -25,10 +25,11 @@ LAYERS = (
     ("_check", "_serialize"),
     ("_autodiff",),
     ("_engines",),
+    ("_job",),
     ("_spec",),
-    ("_affine", "_geometry", "_coerce", "_labels"),
+    ("_affine", "_coerce", "_labels"),
     ("_modes",),
-    ("_compat", "_config", "_dtypes", "_errors", "_floating_point", "_types"),
+    ("_compat", "_config", "_dtypes", "_errors", "_floating_point", "_limits", "_types"),
 )
 
 

@@ -11,7 +11,10 @@
 namespace elasticnd {
 
 // Not by the buffer protocol, which would describe every field anew at each call.
-Geometry geometry_of(const py::array& record) { return checked_geometry(record.data(), record.nbytes()); }
+Job job_of(const py::array& record) {
+    if (!(record.flags() & py::array::c_style)) reject("a job is not contiguous");
+    return checked_job(record.data(), record.nbytes());
+}
 
 View view_of(const py::array& array, int dtype) {
     if (dtype < 0 || dtype >= dtype_count || array.itemsize() != element_size[dtype])
@@ -29,10 +32,11 @@ View view_of(const py::array& array, int dtype) {
 Numbers numbers_of(const Doubles& array) { return {array.data(), array.size()}; }
 Numbers numbers_of(const std::optional<Doubles>& array) { return array ? numbers_of(*array) : Numbers{nullptr, 0}; }
 
-std::vector<DirectionNumbers> directions_of(const DirectionArrays& arrays) {
-    std::vector<DirectionNumbers> directions;
-    for (const auto& [points, affine] : arrays) directions.push_back({numbers_of(points), numbers_of(affine)});
-    return directions;
+Transform transform_of(const TransformArrays& arrays) {
+    const auto& [control_points, affine, tangents] = arrays;
+    Transform transform = {numbers_of(control_points), numbers_of(affine), {}};
+    for (const auto& [points, map] : tangents) transform.tangents.push_back({numbers_of(points), numbers_of(map)});
+    return transform;
 }
 
 void require_writeable(const py::array& array) {

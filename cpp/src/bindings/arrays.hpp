@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <optional>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -16,23 +17,25 @@ namespace elasticnd {
 
 namespace py = pybind11;
 
-constexpr int plain_array = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
-using Doubles = py::array_t<double, plain_array>;
-using Integers = py::array_t<int64, plain_array>;
+constexpr int contiguous_doubles = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+using Doubles = py::array_t<double, contiguous_doubles>;
+using Integers = py::array_t<int64, contiguous_doubles>;
 
 // Calls with this guard compute in the default floating-point state.
 using Guard = py::call_guard<DefaultFloatingPoint>;
 
-Geometry geometry_of(const py::array& record);
+Job job_of(const py::array& record);
 
 View view_of(const py::array& array, int dtype);
 
 Numbers numbers_of(const Doubles& array);
 Numbers numbers_of(const std::optional<Doubles>& array);
 
-using DirectionArrays = std::vector<std::pair<Doubles, std::optional<Doubles>>>;
+// Control points, forward affine maps, and pairs of changes of these, as elasticnd/_engines/contract.py has them.
+using TransformArrays =
+    std::tuple<Doubles, std::optional<Doubles>, std::vector<std::pair<Doubles, std::optional<Doubles>>>>;
 
-std::vector<DirectionNumbers> directions_of(const DirectionArrays& arrays);
+Transform transform_of(const TransformArrays& arrays);
 
 void require_writeable(const py::array& array);
 

@@ -54,24 +54,12 @@ py::dict launch() {
     return numbers;
 }
 
-py::dict geometry_layout() {
+py::dict job_layout() {
     py::dict layout;
-    layout["size"] = sizeof(Geometry);
-#define ELASTICND_FIELD(name) layout[#name] = py::make_tuple(offsetof(Geometry, name), sizeof(Geometry::name))
-    ELASTICND_FIELD(axes);
-    ELASTICND_FIELD(order);
-    ELASTICND_FIELD(mode);
-    ELASTICND_FIELD(padding);
-    ELASTICND_FIELD(derivative);
-    ELASTICND_FIELD(image);
-    ELASTICND_FIELD(points);
-    ELASTICND_FIELD(start);
-    ELASTICND_FIELD(output);
-    ELASTICND_FIELD(origin);
-    ELASTICND_FIELD(box_start);
-    ELASTICND_FIELD(box_extent);
-    ELASTICND_FIELD(fill);
-    ELASTICND_FIELD(beyond);
+    const Job job = {};
+    layout["size"] = sizeof job;
+#define ELASTICND_FIELD(name) layout[#name] = py::make_tuple(offsetof(Job, name), sizeof(job.name));
+    ELASTICND_JOB_FIELDS(ELASTICND_FIELD)
 #undef ELASTICND_FIELD
     return layout;
 }
@@ -94,14 +82,14 @@ void bind_introspection(py::module_& module) {
                                      py::arg("float64") = int(dtype_float64));
     module.def(
         "block_margin",
-        [](int order, int arithmetic) {
-            return arithmetic == dtype_float64 ? common::block_margin<double>(order)
-                                               : common::block_margin<float>(order);
+        [](int order, int compute_dtype) {
+            return compute_dtype == dtype_float64 ? common::block_margin<double>(order)
+                                                  : common::block_margin<float>(order);
         },
-        py::arg("order"), py::arg("arithmetic"), "Samples beyond a block of coefficients that these depend on.");
+        py::arg("order"), py::arg("compute_dtype"), "Samples beyond a block of coefficients that these depend on.");
     module.attr("launch") = launch();
     module.attr("tiles") = py::make_tuple(tile<0>(), tile<1>(), tile<2>(), tile<3>());
-    module.def("geometry_layout", geometry_layout, "Size of Geometry, and offset and size of each of its fields.");
+    module.def("job_layout", job_layout, "Size of Job, and offset and size of each of its fields.");
     module.def("get_num_threads", get_threads, "How many threads a call may use.");
     module.def("set_num_threads", set_threads, py::arg("threads"), "Sets how many threads a call may use.");
     module.def("keep_to_thread", keep_to_thread, py::arg("keep"),

@@ -3,12 +3,11 @@
 #pragma once
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "core/core.hpp"
-#include "core/directions.hpp"
 #include "core/evaluate.hpp"
+#include "core/tangents.hpp"
 
 namespace elasticnd {
 
@@ -32,19 +31,19 @@ struct Numbers {
 
 constexpr int element_size[dtype_count] = {1, 1, 1, 2, 2, 4, 4, 8, 8, 2, 2, 4, 8};
 
-// Integers of 32 bits and more, and doubles, are computed in doubles; the others in either type.
-void require_wide_enough(int arithmetic, int dtype);
+// A job from outside: its numbers in their ranges.
+Job checked_job(const void* bytes, int64 size);
 
-// Only a filter pads an image, and not by more than SciPy does.
-void require_padding(const Geometry& geometry, bool filtered);
+// Whether two arrays differ in nothing but where they lie.
+bool have_one_layout(const View& one, const View& other);
 
-// Geometry from outside.
-Geometry checked_geometry(const void* bytes, int64 size);
-
-// A view as planes over its last axes; keeps the table of offsets that these point to.
+// Arrays of one layout as planes over their last axes, each array some channels; keeps the table of offsets that these
+// point to.
 class PlanesOf {
    public:
-    PlanesOf(const View& view, const Geometry& geometry, const int64* extent, int batch_axes);
+    PlanesOf(const View& view, const Geometry& geometry, const int64* extent, int batch_axes)
+        : PlanesOf(&view, 1, geometry, extent, batch_axes) {}
+    PlanesOf(const View* views, int64 count, const Geometry& geometry, const int64* extent, int batch_axes);
     PlanesOf(const PlanesOf&) = delete;
     Planes planes;
     int64 items;
@@ -54,66 +53,62 @@ class PlanesOf {
     std::vector<int64> offset_;
 };
 
-struct Settings {
-    Geometry geometry;
-    int batch_axes;
-    bool filtered;
-    int arithmetic;
-};
-
-// Where the voxels go.
-struct Motion {
-    Numbers points;
-    Numbers affine;  // forward maps of the output patch: one, or one for each item
-    Numbers fixed;   // the inverse of rotation and zoom, done before
-};
-
 // One way in which control points, and with an affine the inverse maps, can change.
-struct DirectionNumbers {
-    Numbers points;
+struct TangentNumbers {
+    Numbers control_points;
     Numbers affine;
 };
 
-// Of a part of an image, first voxel and extent along each deformed axis.
-using RegionOfInterest = std::vector<std::pair<int64, int64>>;
+// Where the voxels go, besides what the job says.
+struct Transform {
+    Numbers control_points;                // their displacements
+    Numbers affine;                        // forward maps of the output patch: one, or one for each item
+    std::vector<TangentNumbers> tangents;  // along which sampling is differentiated
+};
 
-// A deformation, with what its pointers point to.
+// A job with its arrays, and what their pointers point to.
 class Request {
    public:
-    // Without an image, `output` stands in for it: nothing reads it then. Of a part of the image, `roi` has first
-    // voxel and extent along each deformed axis; empty, the image is whole.
-    Request(const Settings& settings, const View* image, const View& output, const Motion& motion,
-            const std::vector<DirectionNumbers>& ways = {}, const RegionOfInterest& roi = {});
+    // Without an image, `output` stands in for it: nothing reads it then.
+    Request(const Job& job, const View* image, const View& output, const Transform& transform)
+        : Request(job, image, &output, 1, transform) {}
+    // The same for several images of one layout, and as many outputs of one.
+    Request(const Job& job, const View* images, const View* outputs, int64 count, const Transform& transform);
     Request(const Request&) = delete;
 
     // The planes of the region of interest of an image.
-    std::unique_ptr<PlanesOf> planes_of(const View& image) const;
-    int64 points_size() const { return points_size_; }
+    std::unique_ptr<PlanesOf> planes_of(const View& image) const { return planes_of(&image, 1); }
     int64 map_size() const { return int64(geometry().axes) * (geometry().axes + 1); }
-    const Geometry& geometry() const { return deformation.geometry; }
+    const Geometry& geometry() const { return sampling.job.geometry; }
+    void require_channel_per_component() const;
 
-    Deformation deformation;
-    std::vector<Direction> directions;
+    SampleRequest sampling;
+    std::vector<Tangent> tangents;
 
    private:
-    void set_roi(const RegionOfInterest& roi);
-    void set_motion(const Motion& motion);
-    void add_direction(const DirectionNumbers& numbers);
+    std::unique_ptr<PlanesOf> planes_of(const View* images, int64 count) const;
+    void set_transform(const Transform& transform);
+    void add_tangent(const TangentNumbers& numbers);
 
     PlanesOf output_;
     std::vector<double> inverse_;
-    int batch_axes_;
-    int64 points_size_;
-    bool has_affine_;
+    int64 control_points_size_;
     std::unique_ptr<PlanesOf> image_;
+};
+
+// Image and coefficients of a job.
+struct PrefilterRequest {
+    PrefilterRequest(const Job& job, const View& image, const View& coefficients);
+    PlanesOf image;
+    PlanesOf coefficients;
 };
 
 // Positions on control grids, from outside.
 struct EvaluationRequest {
-    EvaluationRequest(const Geometry& geometry, int order, int64 items, const Numbers& positions);
+    EvaluationRequest(const Job& job, int64 items, const Numbers& positions);
     Evaluation evaluation;
     int64 derivatives = 1;  // of the order, for each component
-    int64 points;           // numbers in the control grids
+    int64 control_points;   // numbers in the control grids
 };
 
 }  // namespace elasticnd

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <memory>
 #include <optional>
-#include <string_view>
 #include <vector>
 
 #include "bindings/arrays.hpp"
@@ -11,38 +10,45 @@
 namespace elasticnd {
 namespace {
 
-void sample_into(const py::array& geometry, const py::array& image, int dtype, const Doubles& points,
-                 const std::optional<Doubles>& affine, const std::optional<Doubles>& fixed,
-                 const DirectionArrays& directions, const py::array& output, int batch_axes, bool filtered,
-                 int arithmetic, const py::bytes& fill_element, const std::optional<RegionOfInterest>& roi) {
-    require_writeable(output);
-    const View from = view_of(image, dtype);
-    Request request({geometry_of(geometry), batch_axes, filtered, arithmetic}, &from, view_of(output, dtype),
-                    {numbers_of(points), numbers_of(affine), numbers_of(fixed)}, directions_of(directions),
-                    roi.value_or(RegionOfInterest{}));
-    const std::string_view fill = fill_element;
-    if (fill.size() != static_cast<size_t>(element_size[dtype])) reject("the fill is no element of the image");
-    request.deformation.fill_element = fill.data();
-    compute([&](Executor& executor) { sample_along(request.deformation, request.directions, executor); });
+// Images that lie in memory alike go as one: what is found out of the transform serves them all.
+void sample_into(const py::array& record, const std::vector<py::array>& images, const TransformArrays& arrays,
+                 const std::vector<py::array>& outputs) {
+    const Job job = job_of(record);
+    if (images.size() != outputs.size()) reject("images and outputs differ in their number");
+    std::vector<View> from;
+    std::vector<View> to;
+    for (const py::array& image : images) from.push_back(view_of(image, job.dtype));
+    for (const py::array& output : outputs) {
+        require_writeable(output);
+        to.push_back(view_of(output, job.dtype));
+    }
+    const Transform transform = transform_of(arrays);
+    for (size_t first = 0, last = 0; first < images.size(); first = last) {
+        while (last < images.size() && have_one_layout(from[first], from[last]) && have_one_layout(to[first], to[last]))
+            ++last;
+        const Request request(job, &from[first], &to[first], static_cast<int64>(last - first), transform);
+        compute([&](Executor& executor) { sample_along(request.sampling, request.tangents, executor); });
+    }
 }
 
 // First voxel and extent of what each block of the output reads: (blocks, axes, 2), as the blocks come.
-py::array_t<int64> source_voxels(const py::array& record, const Integers& blocks, const Doubles& points,
-                                 const std::optional<Doubles>& affine, const std::optional<Doubles>& fixed,
-                                 bool filtered, int arithmetic) {
-    const Geometry geometry = geometry_of(record);
+py::array_t<int64> source_voxels(const py::array& record, const Integers& blocks, const TransformArrays& arrays) {
+    Job job = job_of(record);
+    const Geometry& geometry = job.geometry;
     const int64 axes = geometry.axes;
     if (blocks.ndim() != 3 || blocks.shape(1) != axes || blocks.shape(2) != 2) reject("blocks have a wrong shape");
     for (int64 i = 0; i < blocks.size(); ++i)
         if (blocks.data()[i] < i % 2 || blocks.data()[i] > int64(1) << 48) reject("a block is out of range");
-    View items = {nullptr, arithmetic, static_cast<int>(axes) + 1, {}, {}};
-    items.shape[0] = points.size() / std::max<int64>(1, axes * product(geometry.points, geometry.axes));
+    const Transform transform = transform_of(arrays);
+    View items = {nullptr, job.dtype, static_cast<int>(axes) + 1, {}, {}};
+    items.shape[0] =
+        transform.control_points.size / std::max<int64>(1, axes * product(geometry.grid_shape, geometry.axes));
     std::copy_n(geometry.output, axes, items.shape + 1);
-    const Request request({geometry, 1, filtered, arithmetic}, nullptr, items,
-                          {numbers_of(points), numbers_of(affine), numbers_of(fixed)});
+    job.batch_axes = 1;
+    const Request request(job, nullptr, items, transform);
     const std::vector<int64> outputs(blocks.data(), blocks.data() + blocks.size());
     std::vector<Box> voxels(static_cast<size_t>(blocks.shape(0)));
-    compute([&](Executor& executor) { find_source_voxels(request.deformation, outputs, voxels.data(), executor); });
+    compute([&](Executor& executor) { find_source_voxels(request.sampling, outputs, voxels.data(), executor); });
     py::array_t<int64> result({blocks.shape(0), blocks.shape(1), blocks.shape(2)});
     int64* to = result.mutable_data();
     for (const Box& box : voxels)
@@ -53,86 +59,73 @@ py::array_t<int64> source_voxels(const py::array& record, const Integers& blocks
     return result;
 }
 
-py::object scatter_of(const py::array& geometry, const py::array& gradient, int dtype,
-                      const std::optional<py::array>& image, const Doubles& points,
-                      const std::optional<Doubles>& affine, const std::optional<Doubles>& fixed,
-                      const DirectionArrays& directions, const std::optional<py::array>& image_gradient, int batch_axes,
-                      bool filtered, int arithmetic, const std::optional<RegionOfInterest>& roi) {
+py::object sample_adjoint_of(const py::array& record, const py::array& gradient, const std::optional<py::array>& image,
+                             const TransformArrays& transform, const std::optional<py::array>& image_gradient) {
+    const Job job = job_of(record);
     std::optional<View> from;
-    if (image) from = view_of(*image, dtype);
-    Request request({geometry_of(geometry), batch_axes, filtered, arithmetic}, from ? &*from : nullptr,
-                    view_of(gradient, dtype), {numbers_of(points), numbers_of(affine), numbers_of(fixed)},
-                    directions_of(directions), roi.value_or(RegionOfInterest{}));
+    if (image) from = view_of(*image, job.dtype);
+    const Request request(job, from ? &*from : nullptr, view_of(gradient, job.dtype), transform_of(transform));
     Gradients gradients = {};
     std::unique_ptr<PlanesOf> target;
     if (image_gradient) {
         require_writeable(*image_gradient);
-        target = request.planes_of(view_of(*image_gradient, dtype));
+        target = request.planes_of(view_of(*image_gradient, job.dtype));
         gradients.image = &target->planes;
     }
-    py::object fields = py::none();
+    py::object of_transform = py::none();
     if (image) {
-        Doubles of_points = zeros({points.shape(), points.shape() + points.ndim()});
+        const auto& [control_points, affine, tangents] = transform;
+        Doubles of_points = zeros({control_points.shape(), control_points.shape() + control_points.ndim()});
         gradients.points = of_points.mutable_data();
         py::object of_affine = py::none();
         if (affine) {
-            Doubles values = zeros({static_cast<py::ssize_t>(request.deformation.items), request.geometry().axes,
+            Doubles values = zeros({static_cast<py::ssize_t>(request.sampling.items), request.geometry().axes,
                                     request.geometry().axes + 1});
             gradients.affine = values.mutable_data();
             of_affine = values;
         }
-        fields = py::make_tuple(of_points, of_affine);
+        of_transform = py::make_tuple(of_points, of_affine);
     }
-    compute([&](Executor& executor) { scatter_along(request.deformation, request.directions, gradients, executor); });
-    return fields;
+    compute([&](Executor& executor) { sample_adjoint_along(request.sampling, request.tangents, gradients, executor); });
+    return of_transform;
 }
 
-void displace_into(const py::array& geometry, const Doubles& points, const py::array& output, int batch_axes) {
+void displace_into(const py::array& record, const Doubles& control_points, const py::array& output) {
     require_writeable(output);
-    Request request({geometry_of(geometry), batch_axes, true, dtype_float64}, nullptr, view_of(output, dtype_float64),
-                    {numbers_of(points), {}, {}});
-    if (request.deformation.channels != request.geometry().axes) reject("the output needs one channel per component");
-    compute([&](Executor& executor) { displace(request.deformation, executor); });
+    const Job job = job_of(record);
+    const Request request(job, nullptr, view_of(output, job.dtype), {numbers_of(control_points), {}, {}});
+    request.require_channel_per_component();
+    compute([&](Executor& executor) { displace(request.sampling, executor); });
 }
 
-Doubles displace_adjoint_of(const py::array& geometry, const Doubles& gradient, const Doubles& points, int batch_axes) {
-    Request request({geometry_of(geometry), batch_axes, true, dtype_float64}, nullptr, view_of(gradient, dtype_float64),
-                    {numbers_of(points), {}, {}});
-    if (request.deformation.channels != request.geometry().axes) reject("the gradient needs one channel per component");
-    Doubles of_points = zeros({points.shape(), points.shape() + points.ndim()});
-    double* const to = of_points.mutable_data();
-    compute([&](Executor& executor) { displace_adjoint(request.deformation, to, executor); });
-    return of_points;
+void displace_adjoint_into(const py::array& record, const py::array& gradient, Doubles& control_points) {
+    require_writeable(control_points);
+    const Job job = job_of(record);
+    const Request request(job, nullptr, view_of(gradient, job.dtype), {numbers_of(control_points), {}, {}});
+    request.require_channel_per_component();
+    double* const to = control_points.mutable_data();
+    std::fill_n(to, control_points.size(), 0.0);
+    compute([&](Executor& executor) { displace_adjoint(request.sampling, to, executor); });
 }
 
 }  // namespace
 
 void bind_sampling(py::module_& module) {
-    module.def("sample", sample_into, Guard(), py::arg("geometry"), py::arg("image"), py::arg("dtype"),
-               py::arg("points"), py::arg("affine").none(true), py::arg("fixed").none(true), py::arg("directions"),
-               py::arg("output"), py::arg("batch_axes"), py::arg("filtered"), py::arg("arithmetic"),
-               py::arg("fill_element"), py::arg("roi").none(true),
-               "Fills the output with the deformed image. Of a part of the image, `roi` tells first voxel and extent "
-               "along each deformed axis.");
-    module.def("source_voxels", source_voxels, Guard(), py::arg("geometry"), py::arg("blocks"), py::arg("points"),
-               py::arg("affine").none(true), py::arg("fixed").none(true), py::arg("filtered"), py::arg("arithmetic"),
+    module.def("sample", sample_into, Guard(), py::arg("job"), py::arg("images"), py::arg("transform"),
+               py::arg("outputs"), "Fills the outputs with the deformed images, all of one job.");
+    module.def("source_voxels", source_voxels, Guard(), py::arg("job"), py::arg("blocks"), py::arg("transform"),
                "Returns what of the image is read for each of some blocks of the output, as first voxel and extent "
                "along each axis.");
-    module.def(
-        "sample_adjoint", scatter_of, Guard(), py::arg("geometry"), py::arg("gradient"), py::arg("dtype"),
-        py::arg("image").none(true), py::arg("points"), py::arg("affine").none(true), py::arg("fixed").none(true),
-        py::arg("directions"), py::arg("image_gradient").none(true), py::arg("batch_axes"), py::arg("filtered"),
-        py::arg("arithmetic"), py::arg("roi").none(true),
-        "Applies the adjoint of sample to the gradient of the output: fills image_gradient, and with an image returns "
-        "the gradients of "
-        "the control points and, if there is one, per batch item of the inverse of the affine map. Of a part of the "
-        "image, `roi` "
-        "tells first voxel and extent along each deformed axis; what is not read of it keeps its gradient.");
-    module.def("displace", displace_into, Guard(), py::arg("geometry"), py::arg("points"), py::arg("output"),
-               py::arg("batch_axes"), "Fills the output with the displacement of each voxel.");
-    module.def("displace_adjoint", displace_adjoint_of, Guard(), py::arg("geometry"), py::arg("gradient"),
-               py::arg("points"), py::arg("batch_axes"),
-               "Returns the transpose of displace, applied to the gradient; points of any values.");
+    module.def("sample_adjoint", sample_adjoint_of, Guard(), py::arg("job"), py::arg("gradient"),
+               py::arg("image").none(true), py::arg("transform"), py::arg("image_gradient").none(true),
+               "Applies the adjoint of sample to the gradient of the output: fills image_gradient, and with an image "
+               "returns the gradients of the control points and, if there is one, per batch item of the inverse of the "
+               "affine map. Of a part of an image, what is not read keeps its gradient.");
+    module.def("displace", displace_into, Guard(), py::arg("job"), py::arg("control_points"), py::arg("output"),
+               "Fills the output with the displacement of each voxel.");
+    module.def("displace_adjoint", displace_adjoint_into, Guard(), py::arg("job"), py::arg("gradient"),
+               py::arg("control_points").noconvert(),
+               "Fills the control points with the transpose of displace, applied to the gradient.");
 }
 
 }  // namespace elasticnd

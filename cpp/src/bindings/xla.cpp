@@ -41,39 +41,35 @@ int dtype_of(ffi::DataType type) {
     }
 }
 
-// The numbers of a call besides its arrays, as elasticnd/_bridges/jax.py packs them.
-struct Job {
-    explicit Job(ffi::Span<const int64_t> words) {
-        constexpr size_t fixed_words = 8;
-        constexpr size_t geometry_words = sizeof(Geometry) / sizeof(int64_t);
-        if (words.size() < fixed_words + geometry_words) reject("a job is too short");
-        settings.geometry = checked_geometry(words.begin() + fixed_words, sizeof(Geometry));
-        settings.batch_axes = static_cast<int>(words[0]);
-        settings.arithmetic = static_cast<int>(words[1]);
-        settings.filtered = words[2] != 0;
-        std::memcpy(fill_element, &words[3], sizeof fill_element);
-        has_affine = words[4] != 0;
-        directions = words[5];
-        wants_image = words[6] != 0;
-        wants_field = words[7] != 0;
-        for (size_t i = fixed_words + geometry_words; i < words.size(); ++i) axes.push_back(static_cast<int>(words[i]));
+using Words = ffi::Span<const int64_t>;
+
+// The bytes of a job, in words.
+Job job_of(Words words) { return checked_job(words.begin(), static_cast<int64>(words.size() * sizeof(int64_t))); }
+
+// Which arrays come and go with a call, as elasticnd/_bridges/jax.py tells.
+struct Operands {
+    explicit Operands(Words words) {
+        if (words.size() != 4) reject("operands have a wrong size");
+        has_affine = words[0] != 0;
+        tangents = words[1];
+        wants_image = words[2] != 0;
+        wants_transform = words[3] != 0;
     }
-    Settings settings;
-    char fill_element[8];
     bool has_affine;
-    int64 directions;
+    int64 tangents;
     bool wants_image;
-    bool wants_field;
-    std::vector<int> axes;  // of an image, in the order batch, channels, deformed
+    bool wants_transform;
 };
 
-View view_of(const ffi::AnyBuffer& buffer, const std::vector<int>& axes) {
+// A view of an image, whose `axes` come in the order batch, channels, deformed.
+View view_of(const ffi::AnyBuffer& buffer, int dtype, Words axes) {
     const auto extent = buffer.dimensions();
     View view;
     view.ndim = static_cast<int>(extent.size());
     if (axes.size() != extent.size() || extent.size() > 64) reject("an array has a wrong number of axes");
     view.data = buffer.untyped_data();
     view.dtype = dtype_of(buffer.element_type());
+    if (view.dtype != dtype) reject("an array has a wrong type");
     int64 stride[64];
     int64 step = element_size[view.dtype];
     for (int k = view.ndim - 1; k >= 0; --k) {
@@ -81,7 +77,7 @@ View view_of(const ffi::AnyBuffer& buffer, const std::vector<int>& axes) {
         step *= extent[static_cast<size_t>(k)];
     }
     for (int k = 0; k < view.ndim; ++k) {
-        const int axis = axes[static_cast<size_t>(k)];
+        const int64_t axis = axes[static_cast<size_t>(k)];
         if (axis < 0 || axis >= view.ndim) reject("axes out of range");
         view.shape[k] = extent[static_cast<size_t>(axis)];
         view.stride[k] = stride[axis];
@@ -111,24 +107,15 @@ class Arguments {
         return {buffer, {kept_.back().data(), static_cast<int64>(kept_.back().size())}};
     }
     Numbers next_numbers_if(bool there) { return there ? next_numbers() : Numbers{nullptr, 0}; }
-    Motion next_motion(const Job& job, ffi::Span<const double> fixed) {
-        Motion motion = {};
-        motion.points = next_numbers();
-        motion.affine = next_numbers_if(job.has_affine);
-        if (fixed.size() > 0) {
-            kept_.emplace_back(fixed.size());  // whose numbers XLA need not align
-            std::memcpy(kept_.back().data(), fixed.begin(), fixed.size() * sizeof(double));
-            motion.fixed = {kept_.back().data(), static_cast<int64>(kept_.back().size())};
-        }
-        return motion;
-    }
-    std::vector<DirectionNumbers> next_directions(const Job& job) {
-        std::vector<DirectionNumbers> directions;
-        for (int64 i = 0; i < job.directions; ++i) {
+    Transform next_transform(const Operands& operands) {
+        Transform transform = {};
+        transform.control_points = next_numbers();
+        transform.affine = next_numbers_if(operands.has_affine);
+        for (int64 i = 0; i < operands.tangents; ++i) {
             const Numbers points = next_numbers();
-            directions.push_back({points, next_numbers_if(job.has_affine)});
+            transform.tangents.push_back({points, next_numbers_if(operands.has_affine)});
         }
-        return directions;
+        return transform;
     }
 
    private:
@@ -154,7 +141,7 @@ void store(const double* from, const ffi::AnyBuffer& to) {
 
 template <class Body>
 ffi::Error guarded(Body body) {
-    const DefaultFloatingPoint arithmetic;
+    const DefaultFloatingPoint state;
     try {
         body();
         return ffi::Error::Success();
@@ -167,58 +154,57 @@ ffi::Error guarded(Body body) {
     }
 }
 
-// Arrays: image, points, affine, directions. Result: the output.
-ffi::Error sample_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffers, ffi::RemainingRets results,
-                          ffi::Span<const int64_t> words, ffi::Span<const double> fixed) {
+// Arrays: image, control points, affine, tangents. Result: the output.
+ffi::Error sample_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffers, ffi::RemainingRets results, Words words,
+                          Words axes, Words operands) {
     return guarded([&] {
-        const Job job(words);
+        const Job job = job_of(words);
         Arguments arguments(buffers);
-        const View image = view_of(arguments.next(), job.axes);
-        const Motion motion = arguments.next_motion(job, fixed);
-        Request request(job.settings, &image, view_of(result(results, 0), job.axes), motion,
-                        arguments.next_directions(job));
-        request.deformation.fill_element = job.fill_element;
+        const View image = view_of(arguments.next(), job.dtype, axes);
+        const View output = view_of(result(results, 0), job.dtype, axes);
+        const Request request(job, &image, output, arguments.next_transform(Operands(operands)));
         XlaExecutor executor(pool);
-        sample_along(request.deformation, request.directions, executor);
+        sample_along(request.sampling, request.tangents, executor);
     });
 }
 
-// Arrays: gradient of the output, image if the field is wanted, points, affine, directions. Results: the gradients of
-// the image, of the points and of the inverse of the affine, as far as they are wanted.
-ffi::Error scatter_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffers, ffi::RemainingRets results,
-                           ffi::Span<const int64_t> words, ffi::Span<const double> fixed) {
+// Arrays: gradient of the output, image if the transform is wanted, control points, affine, tangents. Results: the
+// gradients of the image, of the control points and of the inverse of the affine, as far as they are wanted.
+ffi::Error sample_adjoint_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffers, ffi::RemainingRets results,
+                                  Words words, Words axes, Words numbers) {
     return guarded([&] {
-        const Job job(words);
+        const Job job = job_of(words);
+        const Operands operands(numbers);
         Arguments arguments(buffers);
-        const View gradient = view_of(arguments.next(), job.axes);
+        const View gradient = view_of(arguments.next(), job.dtype, axes);
         std::optional<View> image;
-        if (job.wants_field) image = view_of(arguments.next(), job.axes);
-        const Motion motion = arguments.next_motion(job, fixed);
-        Request request(job.settings, image ? &*image : nullptr, gradient, motion, arguments.next_directions(job));
+        if (operands.wants_transform) image = view_of(arguments.next(), job.dtype, axes);
+        const Transform transform = arguments.next_transform(operands);
+        const Request request(job, image ? &*image : nullptr, gradient, transform);
         Gradients gradients = {};
         std::unique_ptr<PlanesOf> target;
         size_t index = 0;
-        if (job.wants_image) {
-            target = request.planes_of(view_of(result(results, index++), job.axes));
+        if (operands.wants_image) {
+            target = request.planes_of(view_of(result(results, index++), job.dtype, axes));
             gradients.image = &target->planes;
         }
         std::vector<double> points;
         std::vector<double> affine;
-        if (job.wants_field) {
-            points.resize(static_cast<size_t>(motion.points.size));
+        if (operands.wants_transform) {
+            points.resize(static_cast<size_t>(transform.control_points.size));
             gradients.points = points.data();
-            if (job.has_affine) {
-                const int64 maps = std::max<int64>(1, request.deformation.items);
+            if (operands.has_affine) {
+                const int64 maps = std::max<int64>(1, request.sampling.items);
                 affine.resize(static_cast<size_t>(maps * request.map_size()));
                 gradients.affine = affine.data();
             }
         }
         XlaExecutor executor(pool);
-        scatter_along(request.deformation, request.directions, gradients, executor);
-        if (!job.wants_field) return;
+        sample_adjoint_along(request.sampling, request.tangents, gradients, executor);
+        if (!operands.wants_transform) return;
         store(points.data(), result(results, index++));
-        if (!job.has_affine) return;
-        const size_t shared = static_cast<size_t>(motion.affine.size);
+        if (!operands.has_affine) return;
+        const size_t shared = static_cast<size_t>(transform.affine.size);
         for (size_t i = shared; i < affine.size(); ++i) affine[i % shared] += affine[i];
         store(affine.data(), result(results, index));
     });
@@ -227,49 +213,51 @@ ffi::Error scatter_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffers, ffi
 // The field and its transpose work on doubles: these are copies of arrays of other types.
 class Field {
    public:
-    Field(const Job& job, Numbers points, const ffi::AnyBuffer& buffer)
-        : buffer_(buffer),
-          values_(buffer.element_count()),
-          points_(points),
-          request_(job.settings, nullptr, view(job), {points, {}, {}}) {
-        if (request_.deformation.channels != request_.geometry().axes) reject("a field needs one channel per axis");
+    Field(const Job& job, Numbers control_points, const ffi::AnyBuffer& buffer)
+        : values_(buffer.element_count()), request_(job, nullptr, view(job, buffer), {control_points, {}, {}}) {
+        request_.require_channel_per_component();
     }
     std::vector<double>& values() { return values_; }
-    const Deformation& deformation() const { return request_.deformation; }
+    const SampleRequest& sampling() const { return request_.sampling; }
 
    private:
-    View view(const Job& job) {
-        View view = view_of(buffer_, job.axes);
-        for (int k = 0; k < view.ndim; ++k) view.stride[k] = view.stride[k] / element_size[view.dtype] * 8;
-        view.dtype = dtype_float64;
+    View view(const Job& job, const ffi::AnyBuffer& buffer) {
+        const auto extent = buffer.dimensions();
+        View view = {};
+        if (extent.size() > 64) reject("an array has too many axes");
         view.data = values_.data();
+        view.dtype = job.dtype;
+        view.ndim = static_cast<int>(extent.size());
+        int64 step = sizeof(double);
+        for (int k = view.ndim - 1; k >= 0; --k) {
+            view.shape[k] = extent[static_cast<size_t>(k)];
+            view.stride[k] = step;
+            step *= view.shape[k];
+        }
         return view;
     }
-    const ffi::AnyBuffer buffer_;
     std::vector<double> values_;
-    const Numbers points_;
     Request request_;
 };
 
-// Array: points. Result: the displacement of each voxel.
-ffi::Error displace_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffers, ffi::RemainingRets results,
-                            ffi::Span<const int64_t> words) {
+// Array: control points. Result: the displacement of each voxel.
+ffi::Error displace_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffers, ffi::RemainingRets results, Words words) {
     return guarded([&] {
-        const Job job(words);
+        const Job job = job_of(words);
         Arguments arguments(buffers);
         const ffi::AnyBuffer output = result(results, 0);
         Field field(job, arguments.next_numbers(), output);
         XlaExecutor executor(pool);
-        displace(field.deformation(), executor);
+        displace(field.sampling(), executor);
         store(field.values().data(), output);
     });
 }
 
-// Array: gradient of the field. Result: that of the points.
+// Array: gradient of the field. Result: that of the control points.
 ffi::Error displace_adjoint_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffers, ffi::RemainingRets results,
-                                    ffi::Span<const int64_t> words) {
+                                    Words words) {
     return guarded([&] {
-        const Job job(words);
+        const Job job = job_of(words);
         Arguments arguments(buffers);
         const ffi::AnyBuffer gradient = arguments.next();
         const ffi::AnyBuffer output = result(results, 0);
@@ -280,27 +268,22 @@ ffi::Error displace_adjoint_handler(ffi::ThreadPool pool, ffi::RemainingArgs buf
                                   static_cast<int64>(field.values().size()), dtype_float64,
                                   reinterpret_cast<char*>(field.values().data()));
         XlaExecutor executor(pool);
-        displace_adjoint(field.deformation(), points.data(), executor);
+        displace_adjoint(field.sampling(), points.data(), executor);
         store(points.data(), output);
     });
 }
 
-// The numbers of an evaluation, as elasticnd/_bridges/jax.py packs them, for positions (batch..., count, axes).
-EvaluationRequest evaluation_of(ffi::Span<const int64_t> words, const ffi::AnyBuffer& buffer,
-                                const Numbers& positions) {
-    constexpr size_t geometry_words = sizeof(Geometry) / sizeof(int64_t);
-    if (words.size() != 1 + geometry_words) reject("a job has a wrong size");
-    const Geometry geometry = checked_geometry(words.begin() + 1, sizeof(Geometry));
+EvaluationRequest evaluation_of(Words words, const ffi::AnyBuffer& buffer, const Numbers& positions) {
+    const Job job = job_of(words);
     const auto extent = buffer.dimensions();
-    if (extent.size() < 2 || extent[extent.size() - 1] != geometry.axes) reject("positions have a wrong shape");
+    if (extent.size() < 2 || extent[extent.size() - 1] != job.geometry.axes) reject("positions have a wrong shape");
     int64 items = 1;
     for (size_t k = 0; k + 2 < extent.size(); ++k) items *= extent[k];
-    return EvaluationRequest(geometry, static_cast<int>(words[0]), items, positions);
+    return EvaluationRequest(job, items, positions);
 }
 
-// Arrays: positions, points. Result: the derivatives.
-ffi::Error evaluate_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffers, ffi::RemainingRets results,
-                            ffi::Span<const int64_t> words) {
+// Arrays: positions, control points. Result: the derivatives.
+ffi::Error evaluate_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffers, ffi::RemainingRets results, Words words) {
     return guarded([&] {
         Arguments arguments(buffers);
         const auto [buffer, positions] = arguments.next_both();
@@ -308,7 +291,7 @@ ffi::Error evaluate_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffers, ff
         const Numbers points = arguments.next_numbers();
         const ffi::AnyBuffer output = result(results, 0);
         std::vector<double> values(output.element_count());
-        if (points.size != request.points) reject("the control grid has a wrong size");
+        if (points.size != request.control_points) reject("the control grid has a wrong size");
         if (static_cast<int64>(values.size()) != positions.size * request.derivatives)
             reject("a result has a wrong size");
         XlaExecutor executor(pool);
@@ -319,7 +302,7 @@ ffi::Error evaluate_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffers, ff
 
 // Arrays: gradient of the derivatives, positions. Result: the gradient of the points.
 ffi::Error evaluate_adjoint_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffers, ffi::RemainingRets results,
-                                    ffi::Span<const int64_t> words) {
+                                    Words words) {
     return guarded([&] {
         Arguments arguments(buffers);
         const Numbers gradient = arguments.next_numbers();
@@ -327,7 +310,7 @@ ffi::Error evaluate_adjoint_handler(ffi::ThreadPool pool, ffi::RemainingArgs buf
         const EvaluationRequest request = evaluation_of(words, buffer, positions);
         const ffi::AnyBuffer output = result(results, 0);
         std::vector<double> points(output.element_count());
-        if (static_cast<int64>(points.size()) != request.points) reject("the control grid has a wrong size");
+        if (static_cast<int64>(points.size()) != request.control_points) reject("the control grid has a wrong size");
         if (gradient.size != positions.size * request.derivatives) reject("the gradient has a wrong size");
         XlaExecutor executor(pool);
         evaluate_adjoint(request.evaluation, gradient.data, points.data(), executor);
@@ -335,37 +318,21 @@ ffi::Error evaluate_adjoint_handler(ffi::ThreadPool pool, ffi::RemainingArgs buf
     });
 }
 
-XLA_FFI_DEFINE_HANDLER(sample_call, sample_handler,
-                       ffi::Ffi::Bind()
-                           .Ctx<ffi::ThreadPool>()
-                           .RemainingArgs()
-                           .RemainingRets()
-                           .Attr<ffi::Span<const int64_t>>("job")
-                           .Attr<ffi::Span<const double>>("fixed"));
-XLA_FFI_DEFINE_HANDLER(scatter_call, scatter_handler,
-                       ffi::Ffi::Bind()
-                           .Ctx<ffi::ThreadPool>()
-                           .RemainingArgs()
-                           .RemainingRets()
-                           .Attr<ffi::Span<const int64_t>>("job")
-                           .Attr<ffi::Span<const double>>("fixed"));
-XLA_FFI_DEFINE_HANDLER(
-    displace_call, displace_handler,
-    ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets().Attr<ffi::Span<const int64_t>>("job"));
-XLA_FFI_DEFINE_HANDLER(
-    displace_adjoint_call, displace_adjoint_handler,
-    ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets().Attr<ffi::Span<const int64_t>>("job"));
-XLA_FFI_DEFINE_HANDLER(
-    evaluate_call, evaluate_handler,
-    ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets().Attr<ffi::Span<const int64_t>>("job"));
-XLA_FFI_DEFINE_HANDLER(
-    evaluate_adjoint_call, evaluate_adjoint_handler,
-    ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets().Attr<ffi::Span<const int64_t>>("job"));
+// What the bindings of all handlers begin with.
+auto with_job() { return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets().Attr<Words>("job"); }
+auto with_image() { return with_job().Attr<Words>("axes").Attr<Words>("operands"); }
+
+XLA_FFI_DEFINE_HANDLER(sample_call, sample_handler, with_image());
+XLA_FFI_DEFINE_HANDLER(sample_adjoint_call, sample_adjoint_handler, with_image());
+XLA_FFI_DEFINE_HANDLER(displace_call, displace_handler, with_job());
+XLA_FFI_DEFINE_HANDLER(displace_adjoint_call, displace_adjoint_handler, with_job());
+XLA_FFI_DEFINE_HANDLER(evaluate_call, evaluate_handler, with_job());
+XLA_FFI_DEFINE_HANDLER(evaluate_adjoint_call, evaluate_adjoint_handler, with_job());
 
 }  // namespace
 
 const XlaHandler xla_handlers[] = {{"elasticnd_sample", reinterpret_cast<void*>(sample_call)},
-                                   {"elasticnd_sample_adjoint", reinterpret_cast<void*>(scatter_call)},
+                                   {"elasticnd_sample_adjoint", reinterpret_cast<void*>(sample_adjoint_call)},
                                    {"elasticnd_displace", reinterpret_cast<void*>(displace_call)},
                                    {"elasticnd_displace_adjoint", reinterpret_cast<void*>(displace_adjoint_call)},
                                    {"elasticnd_evaluate", reinterpret_cast<void*>(evaluate_call)},

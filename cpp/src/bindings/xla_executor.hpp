@@ -21,7 +21,7 @@ class SharedRun {
    public:
     SharedRun(int64 count, const std::function<void(int64)>& task) : count_(count), task_(task) {}
     void work() {
-        const DefaultFloatingPoint arithmetic;
+        const DefaultFloatingPoint state;
         for (;;) {
             const int64 next = next_.fetch_add(1);
             if (next >= count_) return;

@@ -50,8 +50,8 @@ std::vector<Group> make_groups(const Prepared& prepared, bool find_reach) {
 using ScatterKernel = void (*)(const SampleJob&, UnitRange, const ScatterTargets&, void*);
 
 // Adds to the image's gradient, inside of slabs, and to that of the grid and the affine map.
-void scatter_some(const Prepared& prepared, ScatterKernel kernel, const Planes* image, double* points, double* affine,
-                  Executor& executor) {
+void splat_rows(const Prepared& prepared, ScatterKernel kernel, const Planes* image, double* points, double* affine,
+                Executor& executor) {
     const Geometry& geometry = prepared.job.geometry;
     const int64 extent = geometry.box_extent[0];
     int64 slabs = 1;
@@ -105,44 +105,45 @@ void scatter_some(const Prepared& prepared, ScatterKernel kernel, const Planes* 
 }
 
 // The gradients of one item.
-void scatter_item(const Deformation& one, const Gradients& gradients, const ControlGrid& grid, Executor& executor);
+void item_adjoint(const SampleRequest& one, const Gradients& gradients, const ControlGrid& grid, Executor& executor);
 
 // Where the coefficients are many more than the voxels: as many at a time as the memory has room for, so that the
 // gradient of the image is a sum over parts of the output.
-void scatter_parts(const Deformation& one, const Gradients& gradients, const ControlGrid& grid, Executor& executor) {
+void halves_adjoint(const SampleRequest& one, const Gradients& gradients, const ControlGrid& grid, Executor& executor) {
     std::unique_ptr<ImageSum> image;
     if (gradients.image) image = std::make_unique<ImageSum>(one);
-    for (const Deformation& half : halves_of(one)) {
+    for (const SampleRequest& half : halves_of(one)) {
         Gradients part = gradients;
         if (image) part.image = &image->new_part();
-        scatter_item(half, part, grid, executor);
+        item_adjoint(half, part, grid, executor);
         if (image) image->add_part(executor);
     }
     if (image) image->store(*gradients.image, 0, executor);
 }
 
-void scatter_item(const Deformation& one, const Gradients& gradients, const ControlGrid& grid, Executor& executor) {
-    Geometry boxed = with_whole_box(one.geometry);
+void item_adjoint(const SampleRequest& one, const Gradients& gradients, const ControlGrid& grid, Executor& executor) {
+    Geometry boxed = with_whole_box(one.job.geometry);
     const bool filtered = is_filtered(one);
     if (!has_whole_image(one) || is_mostly_border(boxed)) {
         if (gradients.image && has_whole_image(one)) ImageSum(one).store(*gradients.image, 0, executor);
-        if (product(one.geometry.output, one.geometry.axes) == 0) return;
+        if (product(one.job.geometry.output, one.job.geometry.axes) == 0) return;
         SourceBox box = find_source_box(boxed, whole_output(boxed), grid.coefficients(), one.inverse_map);
         if (box.outside || (is_mostly_border(boxed) && box.nowhere)) return;
         if (has_whole_image(one)) widen_long_axes(box, boxed);
         boxed = with_box(boxed, box);
-        require_in_roi(one, voxels_under_box(boxed, one.arithmetic, filtered));
+        require_in_roi(one, voxels_under_box(boxed, one.job.compute_dtype, filtered));
         if (is_worth_halving(one, boxed)) {
-            scatter_parts(one, gradients, grid, executor);
+            halves_adjoint(one, gradients, grid, executor);
             return;
         }
     }
-    for_channels(one, boxed, [&](int64 first, const Deformation& some) {
+    for_channels(one, boxed, [&](int64 first, const SampleRequest& some) {
         Prepared prepared(some, grid);
         // Both of one layout: where a stencil lies is found once.
         const auto use = filtered ? Coefficients::for_adjoint : Coefficients::unfiltered;
         auto make = [&] {
-            return std::make_unique<Coefficients>(boxed, some.arithmetic, some.channels, Coefficients::spaced, use);
+            return std::make_unique<Coefficients>(boxed, some.job.compute_dtype, some.channels, Coefficients::spaced,
+                                                  use);
         };
         std::unique_ptr<Coefficients> source;
         std::unique_ptr<Coefficients> target;
@@ -157,8 +158,8 @@ void scatter_item(const Deformation& one, const Gradients& gradients, const Cont
             if (!source) prepared.set_source(*target, boxed);
         }
         if (prepared.units > 0)
-            scatter_some(prepared, active_kernels().scatter, target ? &target->planes() : nullptr, gradients.points,
-                         gradients.affine, executor);
+            splat_rows(prepared, active_kernels().scatter, target ? &target->planes() : nullptr, gradients.points,
+                       gradients.affine, executor);
         if (!target) return;
         source.reset();
         Planes image = *gradients.image;
@@ -169,30 +170,32 @@ void scatter_item(const Deformation& one, const Gradients& gradients, const Cont
 
 }  // namespace
 
-void scatter(const Deformation& deformation, const Gradients& gradients, Executor& executor) {
-    const int64 grid_size = deformation.geometry.axes * product(deformation.geometry.points, deformation.geometry.axes);
-    const int64 affine_size = deformation.geometry.axes * (deformation.geometry.axes + 1);
-    for_each_item(deformation, executor, [&](int64 item, const Deformation& one, Executor& own) {
+void sample_adjoint(const SampleRequest& request, const Gradients& gradients, Executor& executor) {
+    const int64 grid_size =
+        request.job.geometry.axes * product(request.job.geometry.grid_shape, request.job.geometry.axes);
+    const int64 affine_size = request.job.geometry.axes * (request.job.geometry.axes + 1);
+    for_each_item(request, executor, [&](int64 item, const SampleRequest& one, Executor& own) {
         Gradients of_item = {};
         Planes image = {};
         if (gradients.image) {
             image = *gradients.image;
-            image.offset += item * deformation.channels;
+            image.offset += item * request.channels;
             of_item.image = &image;
         }
         if (gradients.points) of_item.points = gradients.points + item * grid_size;
         if (gradients.affine) of_item.affine = gradients.affine + item * affine_size;
-        scatter_item(one, of_item, ControlGrid(one.geometry, one.points, own), own);
+        item_adjoint(one, of_item, ControlGrid(one.job.geometry, one.control_points, own), own);
     });
 }
 
-void displace_adjoint(const Deformation& deformation, double* points, Executor& executor) {
-    const int64 grid_size = deformation.geometry.axes * product(deformation.geometry.points, deformation.geometry.axes);
-    for_each_item(deformation, executor, [&](int64 item, const Deformation& one, Executor& own) {
-        const ControlGrid grid(one.geometry, one.points, own);
+void displace_adjoint(const SampleRequest& request, double* points, Executor& executor) {
+    const int64 grid_size =
+        request.job.geometry.axes * product(request.job.geometry.grid_shape, request.job.geometry.axes);
+    for_each_item(request, executor, [&](int64 item, const SampleRequest& one, Executor& own) {
+        const ControlGrid grid(one.job.geometry, one.control_points, own);
         const Prepared prepared(one, grid);
         if (prepared.units > 0)
-            scatter_some(prepared, active_kernels().displace_adjoint, nullptr, points + item * grid_size, nullptr, own);
+            splat_rows(prepared, active_kernels().displace_adjoint, nullptr, points + item * grid_size, nullptr, own);
     });
 }
 

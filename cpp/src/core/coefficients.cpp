@@ -205,7 +205,7 @@ void Coefficients::compute_rows(const Planes& image, const Ranges& rows, int64 f
     job.filtered = filtered_axis_[inner];
     job.padding = geometry_.padding;
     job.constant = common::holds_constant(geometry_.mode);
-    job.beyond = geometry_.beyond;
+    job.beyond = geometry_.border_value;
     job.wanted_start = needed_[inner].start;
     job.wanted_stop = needed_[inner].stop;
     int64 count = last_plane - first_plane;
@@ -283,7 +283,7 @@ void Coefficients::overwrite_border(Executor& executor) {
 // Sets what the box holds at some indices of an axis to the value beyond the border.
 void Coefficients::overwrite(int axis, Range indices, Executor& executor) {
     if (indices.start >= indices.stop) return;
-    const double wide = geometry_.beyond;
+    const double wide = geometry_.border_value;
     const float narrow = static_cast<float>(wide);
     const void* element = dtype_ == dtype_float64 ? static_cast<const void*>(&wide) : &narrow;
     Ranges lines;

@@ -1,5 +1,6 @@
 // The control grid in memory: from the displacements of its points to the coefficients of their spline, and back.
 #pragma once
+#include <memory>
 #include <vector>
 
 #include "core/coefficients.hpp"
@@ -10,11 +11,17 @@ namespace elasticnd {
 // The coefficients of one item: cubic, mirrored at the ends, one more on every side.
 class ControlGrid {
    public:
-    ControlGrid(const Geometry& geometry, const double* points, Executor& executor);
+    ControlGrid(const Geometry& geometry, const double* control_points, Executor& executor);
+    ControlGrid(const ControlGrid&) = delete;
     const GridCoefficients& coefficients() const { return grid_coefficients_; }
 
    private:
-    Coefficients coefficients_;
+    static constexpr int64 most_small = 512;  // coefficients that are computed by matrices
+    static constexpr int64 readable = 16;     // numbers behind the last one, for the vectors of a stencil
+    void multiply_by_matrices(const Geometry& geometry, const double* control_points);
+
+    std::unique_ptr<Coefficients> large_;
+    double small_[most_small + readable];
     GridCoefficients grid_coefficients_;
 };
 

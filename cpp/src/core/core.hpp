@@ -16,28 +16,22 @@ const Kernels& active_kernels();
 bool choose_kernels(const std::string& name);
 std::vector<std::string> available_kernels();
 
-// One image with its deformation. Images are arrays of planes, (items, channels) of them, each over the deformed axes;
-// strides are in bytes. What else the geometry and the kernels need is set here.
-//
-// Of the image, it is enough to have what the output is made of: `roi`. Its data begin where voxel (0, 0, ...) is or
-// would be.
-struct Deformation {
-    Geometry geometry;
-    bool filtered;   // else the image is taken for its coefficients
-    int arithmetic;  // dtype_float32 or dtype_float64
+// A job with its arrays. Images are arrays of planes, (items, channels) of them, each over the deformed axes; strides
+// are in bytes. Of the image, it is enough to have what the output is made of, the job's region of interest; its data
+// begin where voxel (0, 0, ...) is or would be.
+struct SampleRequest {
+    Job job;
     int64 items;
     int64 channels;
-    const double* points;       // displacements of the control points, (items, axes, points...), in C order
-    const double* inverse_map;  // (items or 1, axes, axes + 1): from output index to image index; null for none
+    const double* control_points;  // their displacements, (items, axes, points...), in C order
+    const double* inverse_map;     // (items or 1, axes, axes + 1): from output index to image index; null for none
     int64 inverse_map_item_size;
     Planes image;
-    Box roi;
     Planes output;
-    const char* fill_element;  // order 0 copies elements: this one where there is no position
 };
 
-// One item of a deformation, as a deformation.
-Deformation item_of(Deformation deformation, int64 item);
+// One item of a request, as a request.
+SampleRequest item_of(SampleRequest request, int64 item);
 
 // The number of elements of an array.
 inline int64 product(const int64* extent, int axes) {
@@ -46,17 +40,14 @@ inline int64 product(const int64* extent, int axes) {
     return size;
 }
 
-// The voxels that an image has, all of them.
-Box whole_image(const Geometry& geometry);
-
 // Fills `output` with the spline of `image` at the positions. Throws std::invalid_argument if `roi` is too little.
-void sample(const Deformation& deformation, Executor& executor);
+void sample(const SampleRequest& request, Executor& executor);
 
 // Fills `output`, float64, with the displacement of each voxel; a channel is a component.
-void displace(const Deformation& deformation, Executor& executor);
+void displace(const SampleRequest& request, Executor& executor);
 
 // The transpose of `displace`, applied to `output`: adds to `points`, (items, axes, points...).
-void displace_adjoint(const Deformation& deformation, double* points, Executor& executor);
+void displace_adjoint(const SampleRequest& request, double* points, Executor& executor);
 
 // The transposes of `sample`, applied to `output`. What is null is left out.
 struct Gradients {
@@ -64,13 +55,12 @@ struct Gradients {
     double* points;       // (items, axes, points...), added to
     double* affine;       // (items, axes, axes + 1), added to; only with those of the points
 };
-void scatter(const Deformation& deformation, const Gradients& gradients, Executor& executor);
+void sample_adjoint(const SampleRequest& request, const Gradients& gradients, Executor& executor);
 
 // The coefficients in the geometry's box, of `planes` images, as an array of their own; and the transpose.
-void prefilter(const Geometry& geometry, int64 planes, const Planes& image, const Planes& coefficients, bool filtered,
-               Executor& executor);
-void prefilter_adjoint(const Geometry& geometry, int64 planes, const Planes& coefficients, const Planes& image,
-                       bool filtered, Executor& executor);
+void prefilter(const Job& job, int64 planes, const Planes& image, const Planes& coefficients, Executor& executor);
+void prefilter_adjoint(const Job& job, int64 planes, const Planes& coefficients, const Planes& image,
+                       Executor& executor);
 
 // Output indices [first, last) along each axis.
 struct OutputPart {
@@ -89,7 +79,7 @@ SourceBox find_source_box(const Geometry& geometry, const OutputPart& part, cons
 
 // For blocks of the output, the voxels that `sample` reads, for all items together; none where all lies outside.
 // `blocks` has (blocks, axes, 2) numbers: first voxel, counted from that of the geometry, and extent.
-void find_source_voxels(const Deformation& deformation, const std::vector<int64>& blocks, Box* voxels,
+void find_source_voxels(const SampleRequest& request, const std::vector<int64>& blocks, Box* voxels,
                         Executor& executor);
 
 }  // namespace elasticnd

@@ -45,14 +45,14 @@ class Dense {
 };
 
 template <class Body>
-void with_arithmetic(int dtype, Body body) {
+void with_compute_dtype(int dtype, Body body) {
     if (dtype == dtype_float64)
         body(double());
     else
         body(float());
 }
 
-// Calls body(first element of a row, its place in a dense plane) for every row of a plane of the deformation's output.
+// Calls body(first element of a row, its place in a dense plane) for every row of a plane of the request's output.
 template <class Body>
 void for_each_row(const Geometry& geometry, const Planes& planes, int64 channel, Executor& executor, Body body) {
     const int inner = geometry.axes - 1;
@@ -71,11 +71,11 @@ void for_each_row(const Geometry& geometry, const Planes& planes, int64 channel,
 // arithmetic.
 class ImageSum {
    public:
-    explicit ImageSum(const Deformation& one)
-        : roi_(one.roi),
+    explicit ImageSum(const SampleRequest& one)
+        : roi_(one.job.roi),
           geometry_(roi_as_output(one)),
-          part_(geometry_, one.channels, one.arithmetic),
-          sum_(geometry_, one.channels, one.arithmetic),
+          part_(geometry_, one.channels, one.job.compute_dtype),
+          sum_(geometry_, one.channels, one.job.compute_dtype),
           channels_(one.channels) {
         clear(sum_);
         target_ = part_.planes();
@@ -87,7 +87,7 @@ class ImageSum {
         return target_;
     }
     void add_part(Executor& executor) {
-        with_arithmetic(part_.planes().dtype, [&](auto zero) {
+        with_compute_dtype(part_.planes().dtype, [&](auto zero) {
             using T = decltype(zero);
             for_parts(part_.voxels * channels_, executor, [&](int64 first, int64 count) {
                 for (int64 i = first; i < first + count; ++i) sum_.plane<T>(0)[i] += part_.plane<T>(0)[i];
@@ -106,9 +106,9 @@ class ImageSum {
     }
 
    private:
-    static Geometry roi_as_output(const Deformation& one) {
-        Geometry geometry = one.geometry;
-        std::copy_n(one.roi.extent, max_axes, geometry.output);
+    static Geometry roi_as_output(const SampleRequest& one) {
+        Geometry geometry = one.job.geometry;
+        std::copy_n(one.job.roi.extent, max_axes, geometry.output);
         return geometry;
     }
     void clear(Dense& dense) {

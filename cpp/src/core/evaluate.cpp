@@ -35,12 +35,12 @@ std::vector<double> separated(const std::vector<double>& together, int axes) {
 
 EvaluationJob job_of(const Evaluation& evaluation, int64 item) {
     EvaluationJob job = {};
-    job.axes = evaluation.geometry.axes;
-    job.order = evaluation.order;
+    job.axes = evaluation.job.geometry.axes;
+    job.order = evaluation.job.evaluation_order;
     job.derivatives = 1;
     for (int i = 0; i < job.order; ++i) job.derivatives *= job.axes;
-    std::copy_n(evaluation.geometry.image, job.axes, job.image);
-    std::copy_n(evaluation.geometry.points, job.axes, job.points);
+    std::copy_n(evaluation.job.geometry.image, job.axes, job.image);
+    std::copy_n(evaluation.job.geometry.grid_shape, job.axes, job.points);
     int64 step = evaluation_lanes(job.axes);
     for (int k = job.axes - 1; k >= 0; --k) {
         job.stride[k] = step;
@@ -66,10 +66,10 @@ void for_parts(const EvaluationJob& job, int64 count, int64 together, Executor& 
 
 void evaluate(const Evaluation& evaluation, const double* points, double* values, Executor& executor) {
     if (evaluation.count == 0) return;
-    const int axes = evaluation.geometry.axes;
+    const int axes = evaluation.job.geometry.axes;
     for (int64 item = 0; item < evaluation.items; ++item) {
         EvaluationJob job = job_of(evaluation, item);
-        const ControlGrid grid(evaluation.geometry, points + item * axes * product(job.points, axes), executor);
+        const ControlGrid grid(evaluation.job.geometry, points + item * axes * product(job.points, axes), executor);
         const std::vector<double> coefficients = interleaved(grid.coefficients(), axes);
         double* own = values + item * values_of_item(job, evaluation.count);
         for_parts(job, evaluation.count, positions_together, executor, [&](int64, UnitRange some, void* scratch) {
@@ -80,7 +80,7 @@ void evaluate(const Evaluation& evaluation, const double* points, double* values
 
 void evaluate_adjoint(const Evaluation& evaluation, const double* gradient, double* points, Executor& executor) {
     if (evaluation.count == 0) return;
-    const int axes = evaluation.geometry.axes;
+    const int axes = evaluation.job.geometry.axes;
     for (int64 item = 0; item < evaluation.items; ++item) {
         const EvaluationJob job = job_of(evaluation, item);
         // As many parts as there may be sums; each in pieces, between which an interrupt is seen.
@@ -99,7 +99,7 @@ void evaluate_adjoint(const Evaluation& evaluation, const double* gradient, doub
         std::vector<double> total(static_cast<size_t>(job.size));
         for (size_t first = 0; first < sums.size(); first += total.size())
             for (size_t i = 0; i < total.size(); ++i) total[i] += sums[first + i];
-        add_points_gradient(evaluation.geometry, separated(total, axes),
+        add_points_gradient(evaluation.job.geometry, separated(total, axes),
                             points + item * axes * product(job.points, axes), executor);
     }
 }

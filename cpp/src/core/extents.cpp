@@ -1,4 +1,4 @@
-// What of an image a deformation reads, and how large that is.
+// What of an image a request reads, and how large that is.
 #include "core/extents.hpp"
 
 #include <algorithm>
@@ -14,8 +14,8 @@ OutputPart whole_output(const Geometry& geometry) {
     return all;
 }
 
-bool samples_image_itself(const Deformation& deformation) {
-    const Geometry& geometry = deformation.geometry;
+bool samples_image_itself(const SampleRequest& request) {
+    const Geometry& geometry = request.job.geometry;
     if (geometry.order > 1) return false;
     for (int k = 0; k < geometry.axes; ++k)
         if (geometry.derivative[k] > 0) return false;
@@ -26,9 +26,9 @@ bool is_whole(const Geometry& geometry) {
     return std::equal(geometry.output, geometry.output + geometry.axes, geometry.image);
 }
 
-bool has_whole_image(const Deformation& deformation) {
-    const Geometry& geometry = deformation.geometry;
-    return std::equal(geometry.image, geometry.image + geometry.axes, deformation.roi.extent);
+bool has_whole_image(const SampleRequest& request) {
+    const Geometry& geometry = request.job.geometry;
+    return std::equal(geometry.image, geometry.image + geometry.axes, request.job.roi.extent);
 }
 
 Geometry with_box(Geometry geometry, const Box& box) {
@@ -37,18 +37,18 @@ Geometry with_box(Geometry geometry, const Box& box) {
     return geometry;
 }
 
-bool is_filtered(const Deformation& deformation) { return deformation.filtered && deformation.geometry.order > 1; }
+bool is_filtered(const SampleRequest& request) { return request.job.filtered && request.job.geometry.order > 1; }
 
-Box voxels_read(const Deformation& deformation, const SourceBox& box) {
+Box voxels_read(const SampleRequest& request, const SourceBox& box) {
     if (box.outside) return {};
-    const Geometry boxed = with_box(deformation.geometry, box);
-    if (samples_image_itself(deformation)) return voxels_in_box(boxed);
-    return voxels_under_box(boxed, deformation.arithmetic, is_filtered(deformation));
+    const Geometry boxed = with_box(request.job.geometry, box);
+    if (samples_image_itself(request)) return voxels_in_box(boxed);
+    return voxels_under_box(boxed, request.job.compute_dtype, is_filtered(request));
 }
 
-void require_in_roi(const Deformation& deformation, const Box& voxels) {
-    const Box& roi = deformation.roi;
-    for (int k = 0; k < deformation.geometry.axes; ++k) {
+void require_in_roi(const SampleRequest& request, const Box& voxels) {
+    const Box& roi = request.job.roi;
+    for (int k = 0; k < request.job.geometry.axes; ++k) {
         const bool inside =
             voxels.start[k] >= roi.start[k] && voxels.start[k] + voxels.extent[k] <= roi.start[k] + roi.extent[k];
         if (voxels.extent[k] > 0 && !inside)
@@ -76,20 +76,21 @@ bool is_mostly_border(const Geometry& boxed) {
     return coefficients > many && coefficients > mostly_border * size_of(boxed.image, boxed.axes);
 }
 
-bool is_worth_halving(const Deformation& one, const Geometry& boxed) {
-    const double bytes = size_of(boxed.box_extent, boxed.axes) * (one.arithmetic == dtype_float64 ? 8 : 4);
-    return bytes > largest_box && is_mostly_border(boxed) && size_of(one.geometry.output, one.geometry.axes) > 1;
+bool is_worth_halving(const SampleRequest& one, const Geometry& boxed) {
+    const double bytes = size_of(boxed.box_extent, boxed.axes) * (one.job.compute_dtype == dtype_float64 ? 8 : 4);
+    return bytes > largest_box && is_mostly_border(boxed) &&
+           size_of(one.job.geometry.output, one.job.geometry.axes) > 1;
 }
 
-std::array<Deformation, 2> halves_of(const Deformation& one) {
-    const int64* output = one.geometry.output;
-    const auto axis = std::max_element(output, output + one.geometry.axes) - output;
+std::array<SampleRequest, 2> halves_of(const SampleRequest& one) {
+    const int64* output = one.job.geometry.output;
+    const auto axis = std::max_element(output, output + one.job.geometry.axes) - output;
     const int64 half = output[axis] / 2;
-    Deformation first = one;
-    Deformation second = one;
-    first.geometry.output[axis] = half;
-    second.geometry.output[axis] -= half;
-    second.geometry.start[axis] += half;
+    SampleRequest first = one;
+    SampleRequest second = one;
+    first.job.geometry.output[axis] = half;
+    second.job.geometry.output[axis] -= half;
+    second.job.geometry.start[axis] += half;
     second.output.data += half * one.output.stride[axis];
     return {first, second};
 }

@@ -1,4 +1,4 @@
-// What of an image a deformation reads, and how large that is.
+// What of an image a request reads, and how large that is.
 #pragma once
 #include <array>
 
@@ -10,15 +10,15 @@ namespace elasticnd {
 OutputPart whole_output(const Geometry& geometry);
 
 // Whether stencils lie on the image itself, which needs no coefficients.
-bool samples_image_itself(const Deformation& deformation);
+bool samples_image_itself(const SampleRequest& request);
 
 // Whether the prefilter changes the image.
-bool is_filtered(const Deformation& deformation);
+bool is_filtered(const SampleRequest& request);
 
 // Whether the output is as large as the image.
 bool is_whole(const Geometry& geometry);
 
-bool has_whole_image(const Deformation& deformation);
+bool has_whole_image(const SampleRequest& request);
 
 Geometry with_box(Geometry geometry, const Box& box);
 
@@ -26,10 +26,10 @@ Geometry with_box(Geometry geometry, const Box& box);
 Geometry with_least_box(Geometry geometry);
 
 // The voxels from which a box of coefficients is had.
-Box voxels_read(const Deformation& deformation, const SourceBox& box);
+Box voxels_read(const SampleRequest& request, const SourceBox& box);
 
 // Throws std::invalid_argument if some of these voxels are not in the region of interest.
-void require_in_roi(const Deformation& deformation, const Box& voxels);
+void require_in_roi(const SampleRequest& request, const Box& voxels);
 
 // ---- images of few voxels -------------------------------------------------------------------------------------------
 
@@ -43,10 +43,10 @@ double size_of(const int64* extent, int axes);
 bool is_mostly_border(const Geometry& boxed);
 
 // Whether parts of the output reach so many fewer coefficients that they are computed one after the other.
-bool is_worth_halving(const Deformation& one, const Geometry& boxed);
+bool is_worth_halving(const SampleRequest& one, const Geometry& boxed);
 
 // The two halves of the output, along its longest axis.
-std::array<Deformation, 2> halves_of(const Deformation& one);
+std::array<SampleRequest, 2> halves_of(const SampleRequest& one);
 
 // The box again whole along axes of several blocks of the prefilter. Of these, the transpose of the filter reaches some
 // voxels or not as the box has it, though with no more than rounding errors: of a whole image, always all.

@@ -36,18 +36,19 @@ Planes at_box(const Coefficients& coefficients, const Geometry& whole, const Geo
 
 }  // namespace
 
-void prefilter(const Geometry& geometry, int64 planes, const Planes& image, const Planes& coefficients, bool filtered,
-               Executor& executor) {
-    const auto use = filtered ? Coefficients::computed : Coefficients::unfiltered;
+void prefilter(const Job& job, int64 planes, const Planes& image, const Planes& coefficients, Executor& executor) {
+    const Geometry& geometry = job.geometry;
+    const auto use = job.filtered ? Coefficients::computed : Coefficients::unfiltered;
     Coefficients own(geometry, coefficients.dtype, planes, Coefficients::spaced, use);
     own.compute(image, executor);
     copy_box(geometry, planes, own.planes(), coefficients);
 }
 
-void prefilter_adjoint(const Geometry& geometry, int64 planes, const Planes& coefficients, const Planes& image,
-                       bool filtered, Executor& executor) {
+void prefilter_adjoint(const Job& job, int64 planes, const Planes& coefficients, const Planes& image,
+                       Executor& executor) {
+    const Geometry& geometry = job.geometry;
     const Geometry whole = with_whole_box(geometry);
-    const auto use = filtered ? Coefficients::for_adjoint : Coefficients::unfiltered;
+    const auto use = job.filtered ? Coefficients::for_adjoint : Coefficients::unfiltered;
     Coefficients own(whole, coefficients.dtype, planes, Coefficients::spaced, use);
     own.clear(executor);
     copy_box(geometry, planes, coefficients, at_box(own, whole, geometry));

@@ -1,4 +1,4 @@
-// A deformation of one item, made ready for the kernels that visit its voxels.
+// A request of one item, made ready for the kernels that visit its voxels.
 #include "core/prepared.hpp"
 
 #include <algorithm>
@@ -12,8 +12,8 @@ constexpr int64 longest_table = 16384;  // voxels of a row: 768 KiB of weights
 
 }  // namespace
 
-Prepared::Prepared(const Deformation& one, const ControlGrid& grid) {
-    job.geometry = one.geometry;
+Prepared::Prepared(const SampleRequest& one, const ControlGrid& grid) {
+    job.geometry = one.job.geometry;
     job.grid = grid.coefficients();
     job.inverse_map = one.inverse_map;
     job.inverse_map_item_size = 0;
@@ -21,15 +21,16 @@ Prepared::Prepared(const Deformation& one, const ControlGrid& grid) {
     job.channels = one.channels;
     job.direct = false;
     job.output = one.output;
-    job.fill_element = one.fill_element;
-    const int inner = one.geometry.axes - 1;
-    const int64 extent = one.geometry.output[inner];
+    std::copy_n(one.job.cval_element, sizeof cval_element_, cval_element_);
+    job.fill_element = reinterpret_cast<const char*>(cval_element_);
+    const int inner = one.job.geometry.axes - 1;
+    const int64 extent = one.job.geometry.output[inner];
     // Rows in even parts, of whole vectors.
     const int64 parts = std::max<int64>(1, (extent + row_length - 1) / row_length);
     constexpr int64 vector = 8;
     job.unit_length = std::max(vector, ((extent + parts - 1) / parts + vector - 1) / vector * vector);
     job.row_units = (extent + job.unit_length - 1) / job.unit_length;
-    outer = product(one.geometry.output, inner);
+    outer = product(one.job.geometry.output, inner);
     units = outer * job.row_units;
     // A table of the inner weights pays where many rows share it.
     job.inner = {nullptr, nullptr, nullptr};
@@ -37,7 +38,7 @@ Prepared::Prepared(const Deformation& one, const ControlGrid& grid) {
         cell_.resize(static_cast<size_t>(extent));
         weight_.resize(static_cast<size_t>(4 * extent));
         run_.resize(static_cast<size_t>(extent));
-        active_kernels().inner_weights(one.geometry, 0, extent, cell_.data(), run_.data(), weight_.data(), extent);
+        active_kernels().inner_weights(one.job.geometry, 0, extent, cell_.data(), run_.data(), weight_.data(), extent);
         job.inner = {cell_.data(), run_.data(), weight_.data()};
     }
 }

@@ -1,4 +1,4 @@
-// A deformation of one item, made ready for the kernels that visit its voxels.
+// A request of one item, made ready for the kernels that visit its voxels.
 #pragma once
 #include <vector>
 
@@ -11,7 +11,7 @@ namespace elasticnd {
 // A job for one item, by the item's grid.
 class Prepared {
    public:
-    Prepared(const Deformation& one, const ControlGrid& grid);
+    Prepared(const SampleRequest& one, const ControlGrid& grid);
 
     // The coefficients that a part of the output, or all of it, can reach.
     SourceBox source_box(const OutputPart& part) const;
@@ -25,11 +25,14 @@ class Prepared {
     // A rough count of the operations that so many units take. In floating point, for it can pass 2^63.
     double cost(int64 of_units) const;
 
+    Prepared(const Prepared&) = delete;
+
     SampleJob job;
     int64 outer;  // rows of the output
     int64 units;
 
    private:
+    unsigned char cval_element_[sizeof(Job::cval_element)];
     std::vector<int64> cell_;
     std::vector<int64> run_;
     std::vector<double> weight_;

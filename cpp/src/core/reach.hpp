@@ -1,6 +1,6 @@
 // What of an image a box of coefficients is made of.
 #pragma once
-#include "elasticnd/geometry.hpp"
+#include "elasticnd/job.hpp"
 
 namespace elasticnd {
 
@@ -9,13 +9,6 @@ struct Range {
     int64 start;
     int64 stop;
     int64 extent() const { return stop - start; }
-};
-
-// [start, start + extent) along each axis. Of coefficients, those beyond the border continue the others; of voxels, it
-// may hold none.
-struct Box {
-    int64 start[max_axes];
-    int64 extent[max_axes];
 };
 
 // How many coefficients beyond each end of the axes a stencil can reach, and that a box may therefore hold.

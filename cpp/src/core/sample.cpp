@@ -6,32 +6,32 @@
 namespace elasticnd {
 namespace {
 
-void sample_image(const Deformation& one, const ControlGrid& grid, Executor& executor) {
+void sample_image(const SampleRequest& one, const ControlGrid& grid, Executor& executor) {
     Prepared prepared(one, grid);
     if (!has_whole_image(one)) require_in_roi(one, voxels_read(one, prepared.source_box()));
-    prepared.set_source(one.image, one.roi);
+    prepared.set_source(one.image, one.job.roi);
     run_rows(prepared, active_kernels().sample, executor);
 }
 
-void sample_coefficients(const Deformation& one, const ControlGrid& grid, Executor& executor) {
-    Geometry boxed = with_whole_box(one.geometry);
+void sample_coefficients(const SampleRequest& one, const ControlGrid& grid, Executor& executor) {
+    Geometry boxed = with_whole_box(one.job.geometry);
     bool outside = false;
     if (!is_whole(boxed) || one.inverse_map || !has_whole_image(one) || is_mostly_border(boxed)) {
         const SourceBox box = find_source_box(boxed, whole_output(boxed), grid.coefficients(), one.inverse_map);
         require_in_roi(one, voxels_read(one, box));
         boxed = with_box(boxed, box);
-        outside = box.outside || (is_mostly_border(with_whole_box(one.geometry)) && box.nowhere);
+        outside = box.outside || (is_mostly_border(with_whole_box(one.job.geometry)) && box.nowhere);
     }
     if (!outside && is_worth_halving(one, boxed)) {
-        for (const Deformation& half : halves_of(one)) sample_coefficients(half, grid, executor);
+        for (const SampleRequest& half : halves_of(one)) sample_coefficients(half, grid, executor);
         return;
     }
-    for_channels(one, boxed, [&](int64, const Deformation& some) {
+    for_channels(one, boxed, [&](int64, const SampleRequest& some) {
         Prepared prepared(some, grid);
         // Where all lies outside, no coefficient is read.
         const Geometry held = outside ? with_least_box(boxed) : boxed;
         const auto use = is_filtered(some) ? Coefficients::computed : Coefficients::unfiltered;
-        Coefficients coefficients(held, some.arithmetic, some.channels, Coefficients::spaced, use);
+        Coefficients coefficients(held, some.job.compute_dtype, some.channels, Coefficients::spaced, use);
         if (!outside) coefficients.compute(some.image, executor);
         prepared.set_source(coefficients, held);
         run_rows(prepared, active_kernels().sample, executor);
@@ -40,10 +40,10 @@ void sample_coefficients(const Deformation& one, const ControlGrid& grid, Execut
 
 }  // namespace
 
-void sample(const Deformation& deformation, Executor& executor) {
-    if (product(deformation.geometry.output, deformation.geometry.axes) == 0) return;
-    for_each_item(deformation, executor, [](int64, const Deformation& one, Executor& own) {
-        const ControlGrid grid(one.geometry, one.points, own);
+void sample(const SampleRequest& request, Executor& executor) {
+    if (product(request.job.geometry.output, request.job.geometry.axes) == 0) return;
+    for_each_item(request, executor, [](int64, const SampleRequest& one, Executor& own) {
+        const ControlGrid grid(one.job.geometry, one.control_points, own);
         if (samples_image_itself(one))
             sample_image(one, grid, own);
         else
@@ -51,10 +51,10 @@ void sample(const Deformation& deformation, Executor& executor) {
     });
 }
 
-void displace(const Deformation& deformation, Executor& executor) {
-    if (product(deformation.geometry.output, deformation.geometry.axes) == 0) return;
-    for_each_item(deformation, executor, [](int64, const Deformation& one, Executor& own) {
-        const ControlGrid grid(one.geometry, one.points, own);
+void displace(const SampleRequest& request, Executor& executor) {
+    if (product(request.job.geometry.output, request.job.geometry.axes) == 0) return;
+    for_each_item(request, executor, [](int64, const SampleRequest& one, Executor& own) {
+        const ControlGrid grid(one.job.geometry, one.control_points, own);
         run_rows(Prepared(one, grid), active_kernels().displace, own);
     });
 }

@@ -246,7 +246,8 @@ bool meets_nan(const Geometry& geometry, const GridCoefficients& grid, const dou
     int64 first = 0;
     for (int k = 0; k < geometry.axes; ++k) {
         double weight[4];
-        first = first * grid.extent[k] + common::grid_weights(index[k], geometry.image[k], geometry.points[k], weight);
+        first =
+            first * grid.extent[k] + common::grid_weights(index[k], geometry.image[k], geometry.grid_shape[k], weight);
     }
     for (int64 taps = 0; taps < int64(1) << (2 * geometry.axes); ++taps) {
         int64 at = first;
@@ -270,7 +271,7 @@ SourceBox find_source_box(const Geometry& geometry, const OutputPart& part, cons
     int64 coefficients = 1;
     for (int k = 0; k < axes; ++k) {
         const int64 start = geometry.start[k];
-        cells.emplace_back(start + part.first[k], start + part.last[k], geometry.image[k], geometry.points[k]);
+        cells.emplace_back(start + part.first[k], start + part.last[k], geometry.image[k], geometry.grid_shape[k]);
         cell_count *= cells.back().count;
         coefficients *= grid.extent[k];
     }

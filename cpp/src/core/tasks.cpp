@@ -1,4 +1,4 @@
-// How the work of a deformation is cut: into items, channels, and tasks for threads.
+// How the work of a request is cut: into items, channels, and tasks for threads.
 #include "core/tasks.hpp"
 
 #include <algorithm>
@@ -29,14 +29,14 @@ UnitRange part(int64 units, int64 task, int64 tasks) {
     return {first, first + quotient + (task < rest)};
 }
 
-Deformation item_of(Deformation deformation, int64 item) {
-    const Geometry& geometry = deformation.geometry;
-    deformation.points += item * geometry.axes * product(geometry.points, geometry.axes);
-    if (deformation.inverse_map) deformation.inverse_map += item * deformation.inverse_map_item_size;
-    deformation.image.offset += item * deformation.channels;
-    deformation.output.offset += item * deformation.channels;
-    deformation.items = 1;
-    return deformation;
+SampleRequest item_of(SampleRequest request, int64 item) {
+    const Geometry& geometry = request.job.geometry;
+    request.control_points += item * geometry.axes * product(geometry.grid_shape, geometry.axes);
+    if (request.inverse_map) request.inverse_map += item * request.inverse_map_item_size;
+    request.image.offset += item * request.channels;
+    request.output.offset += item * request.channels;
+    request.items = 1;
+    return request;
 }
 
 }  // namespace elasticnd

@@ -1,4 +1,4 @@
-// How the work of a deformation is cut: into items, channels, and tasks for threads.
+// How the work of a request is cut: into items, channels, and tasks for threads.
 #pragma once
 #include <algorithm>
 
@@ -18,36 +18,36 @@ int64 count_tasks(double cost, int64 units, int threads);
 // The units of one of so many tasks.
 UnitRange part(int64 units, int64 task, int64 tasks);
 
-// Calls body(item, its deformation, executor). Many small items run side by side, each on one thread.
+// Calls body(item, its request, executor). Many small items run side by side, each on one thread.
 template <class Body>
-void for_each_item(const Deformation& deformation, Executor& executor, Body body) {
-    const Geometry& geometry = deformation.geometry;
-    const int64 voxels = deformation.channels *
-                         (product(deformation.roi.extent, geometry.axes) + product(geometry.output, geometry.axes));
+void for_each_item(const SampleRequest& request, Executor& executor, Body body) {
+    const Geometry& geometry = request.job.geometry;
+    const int64 voxels =
+        request.channels * (product(request.job.roi.extent, geometry.axes) + product(geometry.output, geometry.axes));
     constexpr int64 small = int64(1) << 22;
-    const bool side_by_side = deformation.items > 1 && voxels < small && executor.threads() > 1 &&
-                              (deformation.items >= 4 * executor.threads() || voxels < small / 64);
+    const bool side_by_side = request.items > 1 && voxels < small && executor.threads() > 1 &&
+                              (request.items >= 4 * executor.threads() || voxels < small / 64);
     if (!side_by_side) {
-        for (int64 item = 0; item < deformation.items; ++item) body(item, item_of(deformation, item), executor);
+        for (int64 item = 0; item < request.items; ++item) body(item, item_of(request, item), executor);
         return;
     }
-    executor.run(deformation.items, [&](int64 item) {
+    executor.run(request.items, [&](int64 item) {
         InlineExecutor own(executor);
-        body(item, item_of(deformation, item), own);
+        body(item, item_of(request, item), own);
     });
 }
 
 constexpr int64 channels_bytes = int64(1) << 23;  // of coefficients that are held at a time, if a plane is no more
 
-// Calls body(first channel, deformation of some channels): as many as are held at a time.
+// Calls body(first channel, request of some channels): as many as are held at a time.
 template <class Body>
-void for_channels(const Deformation& one, const Geometry& boxed, Body body) {
-    const double plane = 8.0 * std::max(size_of(one.roi.extent, one.geometry.axes),  // bytes, at most
-                                        size_of(boxed.box_extent, one.geometry.axes) / mostly_border);
+void for_channels(const SampleRequest& one, const Geometry& boxed, Body body) {
+    const double plane = 8.0 * std::max(size_of(one.job.roi.extent, one.job.geometry.axes),  // bytes, at most
+                                        size_of(boxed.box_extent, one.job.geometry.axes) / mostly_border);
     const double most = static_cast<double>(channels_bytes) / std::max(8.0, plane);
     const int64 together = std::max<int64>(1, static_cast<int64>(most));
     for (int64 first = 0; first < one.channels; first += together) {
-        Deformation some = one;
+        SampleRequest some = one;
         some.channels = std::min(together, one.channels - first);
         some.image.offset += first;
         some.output.offset += first;

@@ -16,7 +16,7 @@ struct LinesScratch {
     T last[tile_lanes<T>];               // last sample that is held, which the padding repeats
 };
 
-// The lines of a job as rows of a tile. Unused lanes hold whatever is there, and are never written.
+// The lines of a job as rows of a tile. Unused lanes are zero, and are never written.
 template <class T>
 class Lines {
    public:
@@ -37,7 +37,9 @@ class Lines {
     void read(int64 first, int64 last, T* rows) const {
         const int64 from = minimum(maximum(first, start_), last);
         const int64 to = maximum(minimum(last, stop_), from);
-        std::memset(rows, 0, static_cast<size_t>(from - first) * lanes * sizeof(T));
+        // Lanes without a line, too.
+        const int64 held = count_ < lanes ? to : from;
+        std::memset(rows, 0, static_cast<size_t>(held - first) * lanes * sizeof(T));
         if (from < to) read_held(from, to, rows + (from - first) * lanes);
         std::memset(rows + (to - first) * lanes, 0, static_cast<size_t>(last - to) * lanes * sizeof(T));
     }
@@ -133,11 +135,6 @@ void filter_as(const FilterJob& job, const int64* line, int count, void* scratch
     constexpr int block = Blocking<T>::block_length;
     const int margin = block_margin<T>(job.order);
     const Lines<T> lines(job, line, count);
-    if (count < lanes && !job.resumes) {  // lanes without a line
-        const int64 rows = minimum<int64>(block, job.extent) + 2 * margin;
-        std::memset(own.tile, 0, static_cast<size_t>(rows) * lanes * sizeof(T));
-        std::memset(own.last, 0, sizeof own.last);
-    }
     const bool repeats = job.padding > 0 && !job.transposed;
     if (repeats && !job.resumes) lines.read(job.held_stop - 1, job.held_stop, own.last);
     // With mirrored ends the filter F is symmetric only between the weights 1/2, 1, ..., 1, 1/2 of the samples:

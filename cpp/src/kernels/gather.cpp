@@ -100,7 +100,7 @@ void gather_row(const SampleJob& job, const Row& row, const WeightRows<T>& weigh
         for (int i = 0; i < row.count; ++i) values[i] = sum(i);
         return;
     }
-    const T fill = static_cast<T>(job.geometry.fill);
+    const T fill = static_cast<T>(job.geometry.cval);
     for (int i = 0; i < row.count; ++i) {
         if (!row.everywhere && !row.exists[i])
             values[i] = fill;
@@ -120,7 +120,7 @@ void gather_coefficients(const SampleJob& job, const Row& row, const WeightRows<
 // From the image itself, at order 1.
 template <class T, int DTYPE, int AXES>
 void gather_image(const SampleJob& job, const Row& row, const WeightRows<T>& weights, const char* source, T* values) {
-    const T beyond = static_cast<T>(job.geometry.beyond);
+    const T beyond = static_cast<T>(job.geometry.border_value);
     const ImageLines<T, 2, DTYPE> lines = {job.source.stride[job.geometry.axes - 1]};
     gather_row<T, 2, AXES>(
         job, row, weights, source, lines, [&](int i) { return sum_at_border<T, DTYPE>(job, row, i, source, beyond); },

@@ -1,7 +1,7 @@
 // What the drivers hand to the kernels, and the table of kernels of one instruction set. Kernels allocate nothing,
 // start no thread and use nothing of the standard library that could be compiled for the wrong processor.
 #pragma once
-#include "elasticnd/geometry.hpp"
+#include "elasticnd/job.hpp"
 
 namespace elasticnd {
 

@@ -75,7 +75,7 @@ void inner_grid_weights(const Geometry& geometry, int64 first, int64 count, int6
                         int64 stride) {
     const int k = geometry.axes - 1;
     const int64 extent = geometry.image[k];
-    const int64 points = geometry.points[k];
+    const int64 points = geometry.grid_shape[k];
     const bool varies = extent > 1 && points > 1;
     const double start = static_cast<double>(geometry.start[k] + first);
     const double cells = varies ? static_cast<double>(points - 1) : 0;
@@ -154,7 +154,8 @@ void Walk::set_inner_weights(const Row& row) {
 
 void Walk::contract(int axis, int64 index) {
     double* weight = weight_[axis];
-    cell_[axis] = grid_weights(geometry_.start[axis] + index, geometry_.image[axis], geometry_.points[axis], weight);
+    cell_[axis] =
+        grid_weights(geometry_.start[axis] + index, geometry_.image[axis], geometry_.grid_shape[axis], weight);
     const int64 rest = level_size_[axis + 1];
     double* to = owned_[axis + 1];
     for (int component = 0; component < geometry_.axes; ++component) {

@@ -166,7 +166,7 @@ class Pool {
         stopping_ = false;
     }
     void serve() {
-        const DefaultFloatingPoint arithmetic;  // a thread begins with the state of the one that starts it
+        const DefaultFloatingPoint state;  // a thread begins with the state of the one that starts it
         for (;;) {
             await_briefly([&] { return stopping_ || wanted_ > 0; });  // the next run often follows the last
             std::unique_lock<std::mutex> lock(mutex_);

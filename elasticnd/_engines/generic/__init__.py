@@ -29,7 +29,7 @@ from ..._types import ArrayNamespace, FrameworkDType
 from . import axes, evaluation, positions, splines, stencils
 from .axes import Array
 from .matrices import inverse as inverse
-from .scatter import stencil_scatter
+from .splat import splat_stencils
 
 
 def sample(
@@ -56,11 +56,11 @@ def sample(
     if options.order > 0:
         values = xp.astype(values, precision.values)
     reached = _stencils(xp, spec, points, affine, tangent, precision)
-    beyond: Any = 0 if homogeneous else options.cval
-    flat = _flat(xp, splines.coefficients(xp, options, values, beyond))
+    border_value: Any = 0 if homogeneous else options.cval
+    flat = _flat(xp, splines.coefficients(xp, options, values, border_value))
     sums = stencils.stencil_sum(xp, flat, reached.offset, reached.weights(xp), reached.strides)
     has_fill = options.mode.traits.has_constant or not _dtypes.is_inexact(options.dtype)
-    fill = xp.full((), beyond if has_fill else math.nan, dtype=values.dtype)
+    fill = xp.full((), border_value if has_fill else math.nan, dtype=values.dtype)
     values = xp.where(reached.exists, sums, fill)
     limits = _dtypes.integer_limits(options.dtype)
     if limits is None:
@@ -149,10 +149,10 @@ def _image_gradient(
     xp: ArrayNamespace, spec: DeformSpec, reached: stencils.Stencils, weighted: Array, dtype: FrameworkDType
 ) -> Array:
     (options,) = spec.images
-    flat = stencil_scatter(xp, reached, weighted)
+    flat = splat_stencils(xp, reached, weighted)
     box = xp.reshape(flat, (flat.shape[0], -1, *splines.box_of(options)))
-    pulled = xp.astype(splines.coefficients_adjoint(xp, options, box), dtype)
-    return axes.in_image_order(xp, options, pulled, options.shape, len(spec.batch))
+    gradient_image = xp.astype(splines.coefficients_adjoint(xp, options, box), dtype)
+    return axes.in_image_order(xp, options, gradient_image, options.shape, len(spec.batch))
 
 
 def _position_gradient(
@@ -168,8 +168,8 @@ def _position_gradient(
     shape = (-1, spec.axes, *spec.window.shape)
     if options.order == 0:  # steps have no slope
         return xp.zeros((math.prod(spec.batch), *shape[1:]), dtype=dtype)
-    beyond: Any = options.cval
-    flat = _flat(xp, splines.coefficients(xp, options, values, beyond))
+    border_value: Any = options.cval
+    flat = _flat(xp, splines.coefficients(xp, options, values, border_value))
     parts = []
     for axis, slope in enumerate(reached.slopes):
         derivative = stencils.stencil_sum(xp, flat, reached.offset, reached.weights(xp, axis), reached.strides)

@@ -103,15 +103,15 @@ def inverse_of_affine(
 ) -> Array | None:
     """Give the map from output to image but for crop and displacement: [M | t] of each item, or of all."""
     matrix = spec.inverse_rotation_zoom
-    fixed = None if matrix is None else xp.asarray(np.array([matrix]), dtype=dtype)
+    rotation_zoom = None if matrix is None else xp.asarray(np.array([matrix]), dtype=dtype)
     if affine is None:
-        return fixed
+        return rotation_zoom
     forward = xp.reshape(xp.astype(affine, dtype), (-1, spec.axes, spec.axes + 1))
     linear = inverse(xp, forward[:, :, :-1])
     offset = -xp.matmul(linear, forward[:, :, -1:])
-    if fixed is not None:
-        linear = xp.matmul(fixed[:, :, :-1], linear)
-        offset = xp.matmul(fixed[:, :, :-1], offset) + fixed[:, :, -1:]
+    if rotation_zoom is not None:
+        linear = xp.matmul(rotation_zoom[:, :, :-1], linear)
+        offset = xp.matmul(rotation_zoom[:, :, :-1], offset) + rotation_zoom[:, :, -1:]
     joined = xp.concat([linear, offset], axis=2)
     return joined if tangent is None else joined + xp.reshape(xp.astype(tangent, dtype), forward.shape)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._geometry import check_coefficients
+from ..._limits import check_coefficients
 from ..._modes import Continuation, padding_of
 from ..._spec import ImageSpec
 from ..._types import ArrayNamespace
@@ -100,7 +100,7 @@ def border_width(order: int) -> int:
 # ---- coefficients ----------------------------------------------------------------------------------------------------
 
 
-def _coefficient_maps(image: ImageSpec, extent: int, beyond: float) -> list[AxisMap]:
+def _coefficient_maps(image: ImageSpec, extent: int, border_value: float) -> list[AxisMap]:
     """Give what turns an axis of the image into coefficients, with those beyond the border."""
     traits = image.mode.traits
     padding = padding_of(image.order, image.mode, image.prefilter)
@@ -108,22 +108,22 @@ def _coefficient_maps(image: ImageSpec, extent: int, beyond: float) -> list[Axis
     padded = extent + 2 * padding
     maps: list[AxisMap] = []
     if traits.coefficients == Continuation.NOTHING and padding:
-        maps.append(Surrounded(padding, beyond))
+        maps.append(Surrounded(padding, border_value))
         source, extent = np.arange(padded), padded
     else:
         source = folded(np.arange(-padding, extent + padding), extent, Continuation.NEAREST)
     if image.prefilter and image.order > 1:
         maps += filtered(source, extent, traits.samples, image.order)
     if traits.coefficients == Continuation.NOTHING:
-        return [*maps, Surrounded(width, beyond)]
+        return [*maps, Surrounded(width, border_value)]
     return [*maps, Taken(folded(np.arange(-width, padded + width), padded, traits.coefficients), padded)]
 
 
-def coefficients(xp: ArrayNamespace, image: ImageSpec, values: Array, beyond: float) -> Array:
+def coefficients(xp: ArrayNamespace, image: ImageSpec, values: Array, border_value: float) -> Array:
     """Give the spline's coefficients, with those beyond the border, from (channels, items, deformed axes ...)."""
     for extent in _deformed(image):
         values = next_axis_last(xp, values)
-        for step in _coefficient_maps(image, extent, beyond):
+        for step in _coefficient_maps(image, extent, border_value):
             values = step.apply(xp, values)
     return values
 
@@ -139,9 +139,9 @@ def coefficients_adjoint(xp: ArrayNamespace, image: ImageSpec, gradient: Array) 
 
 def box_of(image: ImageSpec) -> Sequence[int]:
     """Give the extents of the coefficients."""
-    beyond = padding_of(image.order, image.mode, image.prefilter) + border_width(image.order)
-    check_coefficients(_deformed(image), beyond)
-    return [extent + 2 * beyond for extent in _deformed(image)]
+    width = padding_of(image.order, image.mode, image.prefilter) + border_width(image.order)
+    check_coefficients(_deformed(image), width)
+    return [extent + 2 * width for extent in _deformed(image)]
 
 
 def _deformed(image: ImageSpec) -> list[int]:

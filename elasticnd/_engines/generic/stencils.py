@@ -74,8 +74,8 @@ def _reached(xp: ArrayNamespace, position: Position, extent: int, order: int, mo
     x = voxel + moved
     clamps = mode.traits.coordinates == Continuation.NEAREST
     if mode.traits.has_constant:
-        beyond = border_reach(order) if clamps else _border_tolerance(xp, last, x.dtype)
-        exists = (x >= -beyond) & (x <= last + beyond)
+        tolerance = border_reach(order) if clamps else _border_tolerance(xp, last, x.dtype)
+        exists = (x >= -tolerance) & (x <= last + tolerance)
     else:
         exists = (x >= 0) | (x < 0) if clamps else xp.abs(x) < far
     moved = xp.where(exists, _clamped(xp, moved, -far, far), 0.0)

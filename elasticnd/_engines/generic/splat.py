@@ -17,7 +17,7 @@ from .axes import Array, surrounded
 from .stencils import GATHERED_AXES, Stencils
 
 
-def stencil_scatter(xp: ArrayNamespace, stencils: Stencils, values: Array) -> Array:
+def splat_stencils(xp: ArrayNamespace, stencils: Stencils, values: Array) -> Array:
     """Transpose `stencil_sum`: from (channels, voxels) to the coefficients, (channels, all of them)."""
     order = xp.argsort(stencils.offset)
     groups = _groups(xp, xp.take(stencils.offset, order, axis=0), stencils.size)
@@ -85,8 +85,8 @@ def _running_sums(xp: ArrayNamespace, values: Array, begins: Array) -> Array:
         begins = surrounded(xp, begins, 0, 1, True)
     first, second = values[..., ::2], values[..., 1::2]
     first_begins, second_begins = begins[::2], begins[1::2]
-    pairs = xp.where(second_begins, second, first + second)
-    of_second = _running_sums(xp, pairs, first_begins | second_begins)
+    sums = xp.where(second_begins, second, first + second)
+    of_second = _running_sums(xp, sums, first_begins | second_begins)
     before = _shifted(xp, of_second, 1)
     of_first = xp.where(first_begins, first, first + before)
     return xp.reshape(xp.stack([of_first, of_second], axis=-1), (*values.shape[:-1], -1))[..., :count]

@@ -1,5 +1,5 @@
-// Derivatives of sampling in directions, composed of the partial derivatives of the spline.
-#include "core/directions.hpp"
+// Derivatives of sampling in tangents, composed of the partial derivatives of the spline.
+#include "core/tangents.hpp"
 
 #include <algorithm>
 #include <array>
@@ -31,26 +31,26 @@ void add_affine(const Geometry& geometry, const double* line, double* component,
     });
 }
 
-// The products of the directions' components, summed by how often they stand for each axis: the derivative along the
-// directions is the sum of these times the partial derivatives.
+// The products of the tangents' components, summed by how often they stand for each axis: the derivative along the
+// tangents is the sum of these times the partial derivatives.
 class Factors {
    public:
-    Factors(const Deformation& one, int64 item, const std::vector<Direction>& directions, Executor& executor) {
-        const Geometry& geometry = one.geometry;
+    Factors(const SampleRequest& one, int64 item, const std::vector<Tangent>& tangents, Executor& executor) {
+        const Geometry& geometry = one.job.geometry;
         const int axes = geometry.axes;
         std::deque<Dense> fields;  // which leaves them where they are
-        for (const Direction& direction : directions) {
+        for (const Tangent& tangent : tangents) {
             fields.emplace_back(geometry, axes, dtype_float64);
-            Deformation field = one;
-            field.points = direction.points + item * axes * product(geometry.points, axes);
+            SampleRequest field = one;
+            field.control_points = tangent.control_points + item * axes * product(geometry.grid_shape, axes);
             field.channels = axes;
             field.output = fields.back().planes();
             displace(field, executor);
-            for (int k = 0; direction.affine && k < axes; ++k)
-                add_affine(geometry, direction.affine + item * direction.affine_item_size + k * (axes + 1),
+            for (int k = 0; tangent.affine && k < axes; ++k)
+                add_affine(geometry, tangent.affine + item * tangent.affine_item_size + k * (axes + 1),
                            fields.back().plane<double>(k), executor);
         }
-        for_each_choice(axes, directions.size(), [&](const std::vector<int>& axis_of) {
+        for_each_choice(axes, tangents.size(), [&](const std::vector<int>& axis_of) {
             Derivative derivative = {};
             for (const int k : axis_of) ++derivative[static_cast<size_t>(k)];
             for (int k = 0; k < axes; ++k)
@@ -74,13 +74,13 @@ class Factors {
     }
 
    private:
-    // Calls body(axis of each direction).
+    // Calls body(axis of each tangent).
     template <class Body>
-    static void for_each_choice(int axes, size_t directions, Body body) {
-        std::vector<int> axis_of(directions, 0);
+    static void for_each_choice(int axes, size_t tangents, Body body) {
+        std::vector<int> axis_of(tangents, 0);
         for (;;) {
             body(axis_of);
-            size_t j = directions;
+            size_t j = tangents;
             while (j > 0 && ++axis_of[j - 1] == axes) axis_of[--j] = 0;
             if (j == 0) return;
         }
@@ -88,21 +88,22 @@ class Factors {
     std::map<Derivative, Dense> factors_;
 };
 
-Deformation with_derivative(Deformation one, const Derivative& derivative) {
-    for (int k = 0; k < one.geometry.axes; ++k) one.geometry.derivative[k] += derivative[static_cast<size_t>(k)];
-    one.geometry.fill = 0;  // what comes from outside the image does not change
+SampleRequest with_derivative(SampleRequest one, const Derivative& derivative) {
+    for (int k = 0; k < one.job.geometry.axes; ++k)
+        one.job.geometry.derivative[k] += derivative[static_cast<size_t>(k)];
+    one.job.geometry.cval = 0;  // what comes from outside the image does not change
     return one;
 }
 
-void sample_item(const Deformation& one, Factors& factors, Executor& executor) {
-    const int inner = one.geometry.axes - 1;
-    Dense part(one.geometry, one.channels, one.arithmetic);
-    Dense sum(one.geometry, one.channels, one.arithmetic);
-    with_arithmetic(one.arithmetic, [&](auto zero) {
+void sample_item(const SampleRequest& one, Factors& factors, Executor& executor) {
+    const int inner = one.job.geometry.axes - 1;
+    Dense part(one.job.geometry, one.channels, one.job.compute_dtype);
+    Dense sum(one.job.geometry, one.channels, one.job.compute_dtype);
+    with_compute_dtype(one.job.compute_dtype, [&](auto zero) {
         using T = decltype(zero);
         std::fill_n(sum.plane<T>(0), sum.voxels * one.channels, zero);
         factors.for_each([&](const Derivative& derivative, const double* factor) {
-            Deformation partial = with_derivative(one, derivative);
+            SampleRequest partial = with_derivative(one, derivative);
             partial.output = part.planes();
             sample(partial, executor);
             for (int64 channel = 0; channel < one.channels; ++channel)
@@ -114,24 +115,26 @@ void sample_item(const Deformation& one, Factors& factors, Executor& executor) {
                 });
         });
         for (int64 channel = 0; channel < one.channels; ++channel)
-            for_each_row(one.geometry, one.output, channel, executor, [&](char* at, int64 first) {
-                active_kernels().store_row(one.arithmetic, reinterpret_cast<const char*>(sum.plane<T>(channel) + first),
-                                           one.geometry.output[inner], one.output.dtype, at, one.output.stride[inner]);
+            for_each_row(one.job.geometry, one.output, channel, executor, [&](char* at, int64 first) {
+                active_kernels().store_row(
+                    one.job.compute_dtype, reinterpret_cast<const char*>(sum.plane<T>(channel) + first),
+                    one.job.geometry.output[inner], one.output.dtype, at, one.output.stride[inner]);
             });
     });
 }
 
 // The gradient of the output times a factor for each voxel.
-void multiply(const Deformation& one, const double* factor, Dense& product_, Executor& executor) {
-    const int inner = one.geometry.axes - 1;
-    with_arithmetic(one.arithmetic, [&](auto zero) {
+void multiply(const SampleRequest& one, const double* factor, Dense& product_, Executor& executor) {
+    const int inner = one.job.geometry.axes - 1;
+    with_compute_dtype(one.job.compute_dtype, [&](auto zero) {
         using T = decltype(zero);
         for (int64 channel = 0; channel < one.channels; ++channel)
-            for_each_row(one.geometry, one.output, channel, executor, [&](const char* at, int64 first) {
+            for_each_row(one.job.geometry, one.output, channel, executor, [&](const char* at, int64 first) {
                 T* const row = product_.plane<T>(channel) + first;
-                active_kernels().load_row(one.output.dtype, at, one.output.stride[inner], one.geometry.output[inner],
-                                          one.arithmetic, reinterpret_cast<char*>(row));
-                for (int64 i = 0; i < one.geometry.output[inner]; ++i)
+                active_kernels().load_row(one.output.dtype, at, one.output.stride[inner],
+                                          one.job.geometry.output[inner], one.job.compute_dtype,
+                                          reinterpret_cast<char*>(row));
+                for (int64 i = 0; i < one.job.geometry.output[inner]; ++i)
                     row[i] = static_cast<T>(factor[first + i] * static_cast<double>(row[i]));
             });
     });
@@ -139,43 +142,43 @@ void multiply(const Deformation& one, const double* factor, Dense& product_, Exe
 
 }  // namespace
 
-void sample_along(const Deformation& deformation, const std::vector<Direction>& directions, Executor& executor) {
-    if (directions.empty()) {
-        sample(deformation, executor);
+void sample_along(const SampleRequest& request, const std::vector<Tangent>& tangents, Executor& executor) {
+    if (tangents.empty()) {
+        sample(request, executor);
         return;
     }
-    if (product(deformation.geometry.output, deformation.geometry.axes) == 0) return;
-    for (int64 item = 0; item < deformation.items; ++item) {
-        const Deformation one = item_of(deformation, item);
-        Factors factors(one, item, directions, executor);
+    if (product(request.job.geometry.output, request.job.geometry.axes) == 0) return;
+    for (int64 item = 0; item < request.items; ++item) {
+        const SampleRequest one = item_of(request, item);
+        Factors factors(one, item, tangents, executor);
         sample_item(one, factors, executor);
     }
 }
 
-void scatter_along(const Deformation& deformation, const std::vector<Direction>& directions, const Gradients& gradients,
-                   Executor& executor) {
-    if (directions.empty()) {
-        scatter(deformation, gradients, executor);
+void sample_adjoint_along(const SampleRequest& request, const std::vector<Tangent>& tangents,
+                          const Gradients& gradients, Executor& executor) {
+    if (tangents.empty()) {
+        sample_adjoint(request, gradients, executor);
         return;
     }
-    const Geometry& geometry = deformation.geometry;
-    const int64 grid_size = geometry.axes * product(geometry.points, geometry.axes);
+    const Geometry& geometry = request.job.geometry;
+    const int64 grid_size = geometry.axes * product(geometry.grid_shape, geometry.axes);
     const int64 affine_size = geometry.axes * (geometry.axes + 1);
-    for (int64 item = 0; item < deformation.items; ++item) {
-        const Deformation one = item_of(deformation, item);
-        Factors factors(one, item, directions, executor);
-        Dense weighted(geometry, one.channels, one.arithmetic);
+    for (int64 item = 0; item < request.items; ++item) {
+        const SampleRequest one = item_of(request, item);
+        Factors factors(one, item, tangents, executor);
+        Dense weighted(geometry, one.channels, one.job.compute_dtype);
         std::unique_ptr<ImageSum> image;
         if (gradients.image) image = std::make_unique<ImageSum>(one);
         factors.for_each([&](const Derivative& derivative, const double* factor) {
             multiply(one, factor, weighted, executor);
-            Deformation partial = with_derivative(one, derivative);
+            SampleRequest partial = with_derivative(one, derivative);
             partial.output = weighted.planes();
             Gradients part = {};
             if (image) part.image = &image->new_part();
             if (gradients.points) part.points = gradients.points + item * grid_size;
             if (gradients.affine) part.affine = gradients.affine + item * affine_size;
-            scatter(partial, part, executor);
+            sample_adjoint(partial, part, executor);
             if (image) image->add_part(executor);
         });
         if (image) image->store(*gradients.image, item * one.channels, executor);

@@ -1,4 +1,4 @@
-// The transposes of sampling: the gradient of the image, by atomic additions, and that of the motion, without any.
+// The transposes of sampling: the gradient of the image, by atomic additions, and that of the transform, without any.
 #include "tile.cuh"
 
 ELASTICND_BEGIN
@@ -20,13 +20,14 @@ __device__ inline void add_fixed(uint64* coarse, uint64* fine, double scaled) {
 // doubles as many more.
 template <int GRADIENT, class T, int ORDER, int AXES, bool DERIVED, bool FIXED>
 __global__ void __launch_bounds__(tile_threads, tile_blocks)
-    scatter_image(Geometry g, const double* field, const double* weights, const int64* cells, const double* maps,
-                  int64 map_size, int64 tiles, int64 channels, const typename Element<GRADIENT>::Storage* gradient,
-                  T* target, uint64* fixed, int64 size, const double* scale) {
-    const Paths paths = {field, weights, cells, maps, map_size};
+    splat_image(Job job, const double* field, const double* weights, const int64* cells, const double* inverse_maps,
+                int64 map_size, int64 tiles, int64 channels, const typename Element<GRADIENT>::Storage* gradient,
+                T* target, uint64* fixed, int64 size, const double* scale) {
+    const Geometry& g = job.geometry;
+    const Transform transform = {field, weights, cells, inverse_maps, map_size};
     const Place<AXES> place(g, blockIdx.x, tiles);
     Stencil<AXES> stencil;
-    if (!locate<ORDER>(g, paths, place, stencil)) return;
+    if (!locate<ORDER>(g, transform, place, stencil)) return;
     if (!stencil.exists) return;
     T weight[Tile<AXES>::most_axes][ORDER + 1];
     weigh_stencil<ORDER, AXES, T, DERIVED>(g, stencil, weight);
@@ -61,7 +62,8 @@ __global__ void add_from_fixed(const uint64* fixed, int64 size, const double* sc
     target[i] += static_cast<T>(sum / coarse_step / *scale);
 }
 
-// ---- the motion -----------------------------------------------------------------------------------------------------
+// ---- the transform
+// -----------------------------------------------------------------------------------------------------
 
 // What the voxels of a chunk of a tile's rows add, in shared memory until each coefficient has been summed.
 template <int AXES>
@@ -75,7 +77,7 @@ struct Contributions {
 // `rows` is (items, axes, outputs but the innermost, points + 2); `moments` (items, axes, rows, 2) holds, for the
 // affine map, the sum of the values and that of the values times their index. Called by all threads of the block.
 template <int AXES>
-__device__ void sum_chunk(const Geometry& g, const Paths& paths, const Place<AXES>& place,
+__device__ void sum_chunk(const Geometry& g, const Transform& transform, const Place<AXES>& place,
                           Contributions<AXES>& contributions, double* rows, double* moments) {
     using Own = Tile<AXES>;
     const int inner = place.axes - 1;
@@ -83,9 +85,9 @@ __device__ void sum_chunk(const Geometry& g, const Paths& paths, const Place<AXE
         static_cast<int>(g.output[inner] - place.first < Own::inner ? g.output[inner] - place.first : Own::inner);
     if (place.own_row == 0 && place.lane < count)
         contributions.cell[place.lane] =
-            find_cell(g, paths, inner, place.first + place.lane, contributions.weight[place.lane]);
+            find_cell(g, transform, inner, place.first + place.lane, contributions.weight[place.lane]);
     __syncthreads();
-    const int64 width = extended_points(g.points[inner]);
+    const int64 width = extended_points(g.grid_shape[inner]);
     const int64 start = contributions.cell[0];
     const int span = static_cast<int>(contributions.cell[count - 1] + 4 - start);
     const int sums = span + (moments ? 2 : 0);
@@ -118,15 +120,16 @@ __device__ void sum_chunk(const Geometry& g, const Paths& paths, const Place<AXE
     __syncthreads();
 }
 
-// The gradient of the motion, in sums of rows. A block walks along the rows of its tile.
+// The gradient of the transform, in sums of rows. A block walks along the rows of its tile.
 template <int SOURCE, int GRADIENT, class T, int ORDER, int AXES>
 __global__ void __launch_bounds__(tile_threads, tile_blocks)
-    scatter_motion(Geometry g, const double* field, const double* weights, const int64* cells, const double* maps,
-                   int64 map_size, int64 channels, const typename Element<SOURCE>::Storage* source,
-                   const typename Element<GRADIENT>::Storage* gradient, double* rows, double* moments) {
+    splat_transform(Job job, const double* field, const double* weights, const int64* cells, const double* inverse_maps,
+                    int64 map_size, int64 channels, const typename Element<SOURCE>::Storage* source,
+                    const typename Element<GRADIENT>::Storage* gradient, double* rows, double* moments) {
+    const Geometry& g = job.geometry;
     using Own = Tile<AXES>;
     __shared__ Contributions<AXES> contributions;
-    const Paths paths = {field, weights, cells, maps, map_size};
+    const Transform transform = {field, weights, cells, inverse_maps, map_size};
     Place<AXES> place(g, blockIdx.x, 1);
     const Strides<AXES> strides(g);
     const int64 voxels = place.voxels(g);
@@ -134,7 +137,7 @@ __global__ void __launch_bounds__(tile_threads, tile_blocks)
         place.step_to(g, first);
         for (int k = 0; k < place.axes; ++k) contributions.value[k][threadIdx.x] = 0;
         Stencil<AXES> stencil;
-        if (locate<ORDER>(g, paths, place, stencil) && stencil.exists) {
+        if (locate<ORDER>(g, transform, place, stencil) && stencil.exists) {
             T weight[Own::most_axes][ORDER + 1];
             weigh_stencil<ORDER, AXES, T, true>(g, stencil, weight);
             for (int k = 0; k < place.axes; ++k) {
@@ -153,17 +156,18 @@ __global__ void __launch_bounds__(tile_threads, tile_blocks)
                 for (int tap = 0; tap <= ORDER; ++tap) weight[k][tap] = kept[tap];
             }
         }
-        sum_chunk(g, paths, place, contributions, rows, moments);
+        sum_chunk(g, transform, place, contributions, rows, moments);
     }
 }
 
 // The same for the gradient of a field of displacements, (items, axes, outputs).
 template <int AXES>
 __global__ void __launch_bounds__(tile_threads, tile_blocks)
-    displace_adjoint(Geometry g, const double* weights, const int64* cells, const double* gradient, double* rows) {
+    displace_adjoint(Job job, const double* weights, const int64* cells, const double* gradient, double* rows) {
+    const Geometry& g = job.geometry;
     using Own = Tile<AXES>;
     __shared__ Contributions<AXES> contributions;
-    const Paths paths = {nullptr, weights, cells, nullptr, 0};
+    const Transform transform = {nullptr, weights, cells, nullptr, 0};
     Place<AXES> place(g, blockIdx.x, 1);
     const int64 voxels = place.voxels(g);
     for (int64 first = 0; first < g.output[place.axes - 1]; first += Own::inner) {
@@ -171,14 +175,15 @@ __global__ void __launch_bounds__(tile_threads, tile_blocks)
         for (int k = 0; k < place.axes; ++k)
             contributions.value[k][threadIdx.x] =
                 place.active ? gradient[(place.item * place.axes + k) * voxels + place.voxel(g)] : 0.0;
-        sum_chunk(g, paths, place, contributions, rows, nullptr);
+        sum_chunk(g, transform, place, contributions, rows, nullptr);
     }
 }
 
 // Sums over an axis of the output what its voxels add: (outer, outputs, inner) to (outer, points + 2, inner).
-__global__ void contract_adjoint(Geometry g, const double* weights, const int64* cells, int axis, int64 outer,
-                                 int64 inner, const double* from, double* to) {
-    const int64 width = extended_points(g.points[axis]);
+__global__ void contract_adjoint(Job job, const double* weights, const int64* cells, int axis, int64 outer, int64 inner,
+                                 const double* from, double* to) {
+    const Geometry& g = job.geometry;
+    const int64 width = extended_points(g.grid_shape[axis]);
     int64 rest = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (rest >= outer * width * inner) return;
     const int64 at = rest;
@@ -186,21 +191,21 @@ __global__ void contract_adjoint(Geometry g, const double* weights, const int64*
     rest /= inner;
     const int64 q = rest % width;
     from += rest / width * g.output[axis] * inner + i;
-    const Paths paths = {nullptr, weights, cells, nullptr, 0};
+    const Transform transform = {nullptr, weights, cells, nullptr, 0};
     double weight[4];
     // Cells grow along the axis: those of interest, q - 3 to q, lie together. The first of them by bisection.
     int64 low = 0;
     int64 high = g.output[axis];
     while (low < high) {
         const int64 middle = (low + high) / 2;
-        if (find_cell(g, paths, axis, middle, weight) < q - 3)
+        if (find_cell(g, transform, axis, middle, weight) < q - 3)
             low = middle + 1;
         else
             high = middle;
     }
     double sum = 0;
     for (int64 m = low; m < g.output[axis]; ++m) {
-        const int64 tap = q - find_cell(g, paths, axis, m, weight);
+        const int64 tap = q - find_cell(g, transform, axis, m, weight);
         if (tap < 0) break;
         sum += weight[tap] * from[m * inner];
     }

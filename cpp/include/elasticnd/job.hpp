@@ -1,0 +1,59 @@
+// What the core needs to know of a call for one image, as plain numbers: the same bytes for the compiled module, for
+// XLA's handlers and for CUDA kernels.
+#pragma once
+#include "platform.hpp"
+
+namespace elasticnd {
+
+// [start, start + extent) along each axis. Of coefficients, those beyond the border continue the others; of voxels, it
+// may hold none.
+struct Box {
+    int64 start[max_axes];
+    int64 extent[max_axes];
+};
+
+// What a kernel needs to know of one image: extents, order and border.
+struct Geometry {
+    int axes;                    // deformed axes
+    int order;                   // spline order of the image
+    int mode;                    // Mode, boundary.hpp
+    int padding;                 // coefficients added before and after each axis
+    int derivative[max_axes];    // how often the spline is differentiated along each axis
+    int64 image[max_axes];       // extent of the whole image
+    int64 grid_shape[max_axes];  // control points along each axis
+    int64 start[max_axes];       // first voxel of the frame that is computed ...
+    int64 output[max_axes];      // ... and how many are
+    int64 origin[max_axes];      // voxel of the frame from which the affine map counts
+    int64 box_start[max_axes];   // first coefficient that the coefficient array holds ...
+    int64 box_extent[max_axes];  // ... and how many it holds
+    double cval;                 // value where there is no position
+    double border_value;         // value of the coefficients beyond the border in grid-constant
+
+    // The index that the affine map takes for an output voxel.
+    ELASTICND_INLINE int64 from_origin(int axis, int64 index) const { return start[axis] - origin[axis] + index; }
+};
+
+// Python builds this struct (elasticnd/_job.py); a test compares the two layouts.
+struct Job {
+    Geometry geometry;
+    int batch_axes;                 // leading axes of the arrays: each of their items has its own control grid
+    int dtype;                      // DType of image and output, dtypes.hpp
+    int compute_dtype;              // dtype_float32 or dtype_float64
+    int filtered;                   // 0: the image is taken for its coefficients
+    int evaluation_order;           // of the derivatives that an evaluation is of
+    int rotates;                    // 0: there is no inverse_rotation_zoom
+    unsigned char cval_element[8];  // order 0 copies elements: this one where there is no position
+    Box roi;                        // the voxels of the image that are in memory
+    double inverse_rotation_zoom[max_axes * (max_axes + 1)];  // (axes, axes + 1), then zeros
+};
+
+// Every number of a job, for the comparison of the layouts.
+#define ELASTICND_JOB_FIELDS(FIELD)                                                                                 \
+    FIELD(geometry.axes) FIELD(geometry.order) FIELD(geometry.mode) FIELD(geometry.padding)                         \
+    FIELD(geometry.derivative) FIELD(geometry.image) FIELD(geometry.grid_shape) FIELD(geometry.start)                   \
+    FIELD(geometry.output) FIELD(geometry.origin) FIELD(geometry.box_start) FIELD(geometry.box_extent)              \
+    FIELD(geometry.cval) FIELD(geometry.border_value) FIELD(batch_axes) FIELD(dtype) FIELD(compute_dtype) FIELD(filtered) \
+    FIELD(evaluation_order) FIELD(rotates) FIELD(cval_element) FIELD(roi.start) FIELD(roi.extent)                   \
+    FIELD(inverse_rotation_zoom)
+
+}  // namespace elasticnd

@@ -1,0 +1,26 @@
+// Derivatives of sampling and of its transposes along tangents: changes of the positions.
+//
+// Along tangents v_1 ... v_r, each a displacement of every voxel, the spline s of the image has the derivative
+//     sum over k_1 ... k_r of  v_1[k_1] ... v_r[k_r]  d^r s / dx[k_1] ... dx[k_r].
+#pragma once
+#include <vector>
+
+#include "core/core.hpp"
+
+namespace elasticnd {
+
+// A change of the control points, and one of the map from output index to image index.
+struct Tangent {
+    const double* control_points;  // (items, axes, points...)
+    const double* affine;          // (items or 1, axes, axes + 1); null for none
+    int64 affine_item_size;
+};
+
+// `sample`, differentiated along the tangents; without any, `sample` itself.
+void sample_along(const SampleRequest& request, const std::vector<Tangent>& tangents, Executor& executor);
+
+// The transposes of `sample_along`: in the image, and of the derivative along one tangent more in that tangent.
+void sample_adjoint_along(const SampleRequest& request, const std::vector<Tangent>& tangents,
+                          const Gradients& gradients, Executor& executor);
+
+}  // namespace elasticnd
