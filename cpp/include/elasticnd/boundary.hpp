@@ -117,7 +117,7 @@ ELASTICND_FLAT Folded fold_coordinate(double x, double last, double reach, int m
         const double period = 2 * last;
         y -= period * floor_of(x / period);
         slope = y <= last ? 1.0 : -1.0;
-        y = y <= last ? y : maximum(period - y, 0.0);
+        y = maximum(y <= last ? y : period - y, 0.0);
     } else if (continuation == continued_reflected) {
         const double period = 2 * (last + 1);
         y -= period * floor_of((x + 0.5) / period);
@@ -132,7 +132,7 @@ ELASTICND_FLAT Folded fold_coordinate(double x, double last, double reach, int m
         const double above = x - last * floor_of((x + border_tolerance) / last);
         y = on_image ? nearest : minimum(maximum(x < 0 ? below : above, 0.0), last);
     } else {  // periodic
-        y -= (last + 1) * floor_of(x / (last + 1));
+        y = maximum(y - (last + 1) * floor_of(x / (last + 1)), 0.0);
     }
     const bool inside = (x >= 0) & (x <= last);
     return {inside ? x : known ? y : 0.0, inside ? 1.0 : slope, known};

@@ -89,47 +89,73 @@ void restrict_line(double* line, int64 stride, Interval places) {
     line[3 * stride] = polar_form(bernstein, b, b, b);
 }
 
+// The value at one place of the cell.
+double value_at(const double* line, int64 stride, double place) {
+    const double c[] = {line[0], line[stride], line[2 * stride], line[3 * stride]};
+    const double bernstein[] = {(c[0] + 4 * c[1] + c[2]) / 6, (2 * c[1] + c[2]) / 3, (c[1] + 2 * c[2]) / 3,
+                                (c[1] + 4 * c[2] + c[3]) / 6};
+    return polar_form(bernstein, place, place, place);
+}
+
+// Where the coefficients of a cell lie, counted from its first one.
+std::vector<int64> offsets_in_cell(const GridCoefficients& grid, int axes) {
+    std::vector<int64> offsets = {0};
+    int64 stride = 1;
+    for (int k = axes - 1; k >= 0; --k) {
+        std::vector<int64> more;
+        more.reserve(4 * offsets.size());
+        for (int64 tap = 0; tap < 4; ++tap)
+            for (const int64 offset : offsets) more.push_back(tap * stride + offset);
+        offsets.swap(more);
+        stride *= grid.extent[k];
+    }
+    return offsets;
+}
+
 // For one component, the bounds of the displacement in every cell of a patch of few cells: of the part of the cell that
 // lies in the patch. `largest` becomes the greatest of the coefficients that were blended.
 std::vector<Interval> piece_bounds(const GridCoefficients& grid, const std::vector<Cells>& cells,
-                                   const double* component, double& largest) {
+                                   const std::vector<int64>& offsets, const double* component, double& largest) {
     const int axes = static_cast<int>(cells.size());
     int64 count = 1;
-    int64 taps = 1;
-    for (const Cells& along : cells) {
-        count *= along.count;
-        taps *= 4;
-    }
-    std::vector<double> piece(static_cast<size_t>(taps));
+    for (const Cells& along : cells) count *= along.count;
+    std::vector<double> piece(offsets.size());
     std::vector<Interval> bounds;
     for (int64 i = 0; i < count; ++i) {
         int64 index[max_axes];
         int64 rest = i;
+        int64 first = 0;  // the coefficients begin one before the cell
+        int64 stride = 1;
         for (int k = axes - 1; k >= 0; --k) {
-            index[k] = rest % cells[static_cast<size_t>(k)].count;
-            rest /= cells[static_cast<size_t>(k)].count;
+            const Cells& along = cells[static_cast<size_t>(k)];
+            index[k] = rest % along.count;
+            rest /= along.count;
+            first += (along.first + index[k]) * stride;
+            stride *= grid.extent[k];
         }
-        for (int64 j = 0; j < taps; ++j) {
-            int64 at = 0;
-            int64 tap = j;
-            int64 stride = 1;
-            for (int k = axes - 1; k >= 0; --k, tap /= 4) {
-                at += stride *
-                      (cells[static_cast<size_t>(k)].first + index[k] + tap % 4);  // the coefficients begin one before
-                stride *= grid.extent[k];
-            }
-            piece[static_cast<size_t>(j)] = component[at];
-            largest = std::max(largest, std::abs(component[at]));
+        for (size_t j = 0; j < offsets.size(); ++j) {
+            piece[j] = component[first + offsets[j]];
+            largest = std::max(largest, std::abs(piece[j]));
         }
-        int64 stride = taps;
+        // Axis after axis; one on which the patch has a single place leaves a single number of four.
+        int64 lines = 1;
+        int64 after = static_cast<int64>(offsets.size());
         for (int k = 0; k < axes; ++k) {
-            stride /= 4;
+            after /= 4;
             const Interval places = cells[static_cast<size_t>(k)].places(index[k]);
-            for (int64 j = 0; j < taps; ++j)
-                if (j / stride % 4 == 0) restrict_line(&piece[static_cast<size_t>(j)], stride, places);
+            const bool single = places.low == places.high;
+            for (int64 line = 0; line < lines; ++line)
+                for (int64 j = 0; j < after; ++j) {
+                    double* const at = &piece[static_cast<size_t>(line * 4 * after + j)];
+                    if (single)
+                        piece[static_cast<size_t>(line * after + j)] = value_at(at, after, places.low);
+                    else
+                        restrict_line(at, after, places);
+                }
+            lines *= single ? 1 : 4;
         }
         Interval range = {piece[0], piece[0]};
-        for (const double value : piece) range.cover({value, value});
+        for (int64 j = 1; j < lines; ++j) range.cover({piece[static_cast<size_t>(j)], piece[static_cast<size_t>(j)]});
         bounds.push_back(range);
     }
     return bounds;
@@ -192,22 +218,38 @@ std::vector<Interval> whole_bounds(const double* component, int64 points) {
     return {range};
 }
 
+// The coordinates along an axis that folding leads to.
+Interval folded_range(const Geometry& geometry, double last) {
+    const double reach = common::border_reach(geometry.order);
+    switch (mode_traits(geometry.mode).coordinates) {
+        case continued_nearest: return {-reach, last + reach};
+        case continued_reflected: return {-0.5, last + 0.5};
+        case continued_periodic: return {0, last + 1};
+        case continued_by_nothing:
+        case continued_mirrored:
+        case continued_short_periodic: break;
+    }
+    return {0, last};
+}
+
 // Coordinates along an axis after folding.
 Interval folded(const Geometry& geometry, Interval x, double last) {
-    const double reach = common::border_reach(geometry.order);
     const Continuation continuation = mode_traits(geometry.mode).coordinates;
-    if (continuation == continued_by_nothing) return {std::clamp(x.low, 0.0, last), std::clamp(x.high, 0.0, last)};
-    if (continuation == continued_nearest)
-        return {std::clamp(x.low, -reach, last + reach), std::clamp(x.high, -reach, last + reach)};
+    const Interval all = folded_range(geometry, last);
+    if (continuation == continued_by_nothing || continuation == continued_nearest)
+        return {std::clamp(x.low, all.low, all.high), std::clamp(x.high, all.low, all.high)};
+    if (last == 0) return {0, 0};
     if (x.low >= 0 && x.high <= last) return x;
-    if (continuation == continued_short_periodic) return {0, last};
-    if (continuation == continued_periodic) return {0, last + 1};
-    const double beyond = continuation == continued_reflected ? 0.5 : 0.0;  // it turns so far from the last voxel
-    const Interval all = {-beyond, last + beyond};
-    if (x.low < -last || x.high > 2 * last) return all;
+    const bool turns = continuation == continued_reflected || continuation == continued_mirrored;
+    const double period = (all.high - all.low) * (turns ? 2 : 1);
+    if (x.high - x.low >= period) return all;
+    const double shift = period * std::floor((x.low - all.low) / period);
+    x = {x.low - shift, x.high - shift};
+    if (!turns) return x.high <= all.high ? x : all;
+    if (x.low > all.high) x = {2 * all.high - x.high, 2 * all.high - x.low};
     Interval inside = {std::max(x.low, all.low), std::min(x.high, all.high)};
-    if (x.low < all.low) inside.cover({all.low, -2 * beyond - x.low});
-    if (x.high > all.high) inside.cover({2 * last + 2 * beyond - x.high, all.high});
+    if (x.low < all.low) inside.cover({all.low, 2 * all.low - x.low});
+    if (x.high > all.high) inside.cover({2 * all.high - x.high, all.high});
     return {std::max(inside.low, all.low), std::min(inside.high, all.high)};
 }
 
@@ -230,10 +272,16 @@ bool reach_of(const Geometry& geometry, int axis, Interval x, double largest, in
     // A clamped bound has no rounding error; a folded one that has more than the axis means nothing.
     const bool clamps = has_outside || traits.coordinates == continued_nearest;
     const double error = clamps ? 1e-3 : std::min(slack, static_cast<double>(extent));
+    x = {x.low - error, x.high + error};
+    // Rounding does not lead out of the folded range, but where the image turns between two voxels.
+    if (traits.coordinates != continued_reflected) {
+        const Interval all = folded_range(geometry, static_cast<double>(last));
+        x = {std::clamp(x.low, all.low, all.high), std::clamp(x.high, all.low, all.high)};
+    }
     const double shift = common::knot_shift(geometry.order);
     const int64 before = geometry.order / 2;
-    const int64 lowest = common::floor_to_integer(x.low - error + shift) - before;
-    const int64 highest = common::floor_to_integer(x.high + error + shift) - before + geometry.order;
+    const int64 lowest = common::floor_to_integer(x.low + shift) - before;
+    const int64 highest = common::floor_to_integer(x.high + shift) - before + geometry.order;
     const bool ends = common::ends_at_last_voxel(geometry.order, geometry.mode, last + 1);
     const int64 end = std::min(highest, ends ? last : last + border);
     start = std::clamp(lowest, -border, end - geometry.order);
@@ -283,6 +331,7 @@ SourceBox find_source_box(const Geometry& geometry, const OutputPart& part, cons
         for (Cells& along : cells) along.merge();
         cell_count = 1;
     }
+    const std::vector<int64> offsets = few ? offsets_in_cell(grid, axes) : std::vector<int64>();
     SourceBox box = {};
     int64 voxel[max_axes];
     bool one_voxel = true;
@@ -293,7 +342,7 @@ SourceBox find_source_box(const Geometry& geometry, const OutputPart& part, cons
     for (int k = 0; k < axes; ++k) {
         const double* component = grid.coefficients + k * coefficients;
         double largest = 0;
-        const std::vector<Interval> bounds = few      ? piece_bounds(grid, cells, component, largest)
+        const std::vector<Interval> bounds = few      ? piece_bounds(grid, cells, offsets, component, largest)
                                              : merged ? whole_bounds(component, coefficients)
                                                       : CellBounds(grid, cells, component).bounds;
         const double* line = inverse_map ? inverse_map + k * (axes + 1) : nullptr;
