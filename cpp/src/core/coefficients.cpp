@@ -5,7 +5,7 @@
 #include <cstring>
 #include <new>
 
-#include "core/core.hpp"
+#include "core/extents.hpp"
 #include "elasticnd/prefilter.hpp"
 
 namespace elasticnd {
@@ -164,7 +164,8 @@ void Coefficients::compute(const Planes& image, Executor& executor) {
     const Ranges& rows = filtered_;
     Ranges lines;
     for (int k = 0; k < inner; ++k) lines[k] = place_of(k, rows[k]);
-    lines[inner] = done_[inner];
+    const Ranges& ready = continues_last_ ? needed_ : done_;  // once an axis is filtered
+    lines[inner] = ready[inner];
 
     if (axes_ < 3) {
         compute_rows(image, rows, 0, count_, executor);
@@ -187,8 +188,9 @@ void Coefficients::compute(const Planes& image, Executor& executor) {
     }
     for (int k = inner - 1; k >= 0; --k) {
         if (axes_ >= 3 && k < inner - 1) compute_lines(k, lines, 0, count_, executor);
-        lines[k] = done_[k];
+        lines[k] = ready[k];
     }
+    if (continues_last_) continue_all(executor);
     if (common::holds_constant(geometry_.mode)) overwrite_border(executor);
 }
 
@@ -224,16 +226,17 @@ void Coefficients::compute_rows(const Planes& image, const Ranges& rows, int64 f
         });
         int64 line = first_plane * plane_stride_;
         for (int k = 0; k < inner; ++k) line += (rows[k].start + shift_[k]) * stride_[k];
-        continue_lines(inner, &line, 1);
+        if (!continues_last_) continue_lines(inner, &line, 1);
     } else {
-        in_parts(count, length, executor,
-                 [&](int64 from, int64 to) { compute_rows_part(job, image, rows, first_plane, from, to, true); });
+        in_parts(count, length, executor, [&](int64 from, int64 to) {
+            compute_rows_part(job, image, rows, first_plane, from, to, !continues_last_);
+        });
     }
 }
 
-// Rows first_row to last_row - 1, counted from `plane` on; and what continues them, where they are complete.
+// Rows first_row to last_row - 1, counted from `plane` on; and what continues them, if it is asked for.
 void Coefficients::compute_rows_part(const RowFilterJob& job, const Planes& image, const Ranges& rows, int64 plane,
-                                     int64 first_row, int64 last_row, bool complete) {
+                                     int64 first_row, int64 last_row, bool continued) {
     const int inner = axes_ - 1;
     void* scratch = scratch_memory(active_kernels().filter_scratch());
     const char* from[rows_together];
@@ -260,7 +263,7 @@ void Coefficients::compute_rows_part(const RowFilterJob& job, const Planes& imag
             to[r] = origin_ + line[r] * item_;
         }
         active_kernels().filter_rows(job, from, to, count, scratch);
-        for (int r = 0; complete && r < count; ++r) continue_lines(inner, &line[r], 1);
+        for (int r = 0; continued && r < count; ++r) continue_lines(inner, &line[r], 1);
     }
 }
 
@@ -268,8 +271,18 @@ void Coefficients::compute_lines(int axis, const Ranges& lines, int64 first_plan
                                  Executor& executor) {
     for_each_group(axis, lines, first_plane, last_plane, executor, [&](const int64* line, int count, void* scratch) {
         if (filtered_axis_[axis]) filter_in_parts(axis, false, line, count, scratch, executor);
-        continue_lines(axis, line, count);
+        if (!continues_last_) continue_lines(axis, line, count);
     });
+}
+
+void Coefficients::continue_all(Executor& executor) {
+    Ranges lines;
+    std::copy_n(needed_, axes_, lines);
+    for (int axis = axes_ - 1; axis >= 0; --axis) {
+        for_each_group(axis, lines, 0, count_, executor,
+                       [&](const int64* line, int count, void*) { continue_lines(axis, line, count); });
+        lines[axis] = done_[axis];
+    }
 }
 
 void Coefficients::overwrite_border(Executor& executor) {
@@ -302,6 +315,10 @@ void Coefficients::compute_adjoint(const Planes& image, Executor& executor) {
     const int inner = axes_ - 1;
     Ranges lines;
     for (int k = 0; k < axes_; ++k) lines[k] = geometry_.padding > 0 ? done_[k] : held_[k];
+    if (continues_last_) {
+        fold_all(executor);
+        std::copy_n(needed_, axes_, lines);
+    }
     for (int k = 0; k < inner - 1; ++k) {
         lines_adjoint(k, lines, 0, count_, executor);
         lines[k] = place_of(k, reached_voxels(k));
@@ -322,6 +339,17 @@ void Coefficients::compute_adjoint(const Planes& image, Executor& executor) {
     });
 }
 
+// The transpose of continue_all.
+void Coefficients::fold_all(Executor& executor) {
+    Ranges lines;
+    std::copy_n(done_, axes_, lines);
+    for (int axis = 0; axis < axes_; ++axis) {
+        for_each_group(axis, lines, 0, count_, executor,
+                       [&](const int64* line, int count, void*) { fold_lines(axis, line, count); });
+        lines[axis] = needed_[axis];
+    }
+}
+
 // The two innermost axes.
 void Coefficients::slice_adjoint(const Planes& image, Ranges& lines, int64 first_plane, int64 last_plane,
                                  Executor& executor) {
@@ -335,7 +363,7 @@ void Coefficients::slice_adjoint(const Planes& image, Ranges& lines, int64 first
 void Coefficients::lines_adjoint(int axis, const Ranges& lines, int64 first_plane, int64 last_plane,
                                  Executor& executor) {
     for_each_group(axis, lines, first_plane, last_plane, executor, [&](const int64* line, int count, void* scratch) {
-        fold_lines(axis, line, count);
+        if (!continues_last_) fold_lines(axis, line, count);
         if (filtered_axis_[axis]) filter_in_parts(axis, true, line, count, scratch, executor);
     });
 }

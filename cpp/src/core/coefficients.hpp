@@ -44,7 +44,7 @@ class Coefficients {
 
     void compute_rows(const Planes& image, const Ranges& rows, int64 first_plane, int64 last_plane, Executor& executor);
     void compute_rows_part(const RowFilterJob& job, const Planes& image, const Ranges& rows, int64 plane,
-                           int64 first_row, int64 last_row, bool complete);
+                           int64 first_row, int64 last_row, bool continued);
     void compute_lines(int axis, const Ranges& lines, int64 first_plane, int64 last_plane, Executor& executor);
     void slice_adjoint(const Planes& image, Ranges& lines, int64 first_plane, int64 last_plane, Executor& executor);
     void lines_adjoint(int axis, const Ranges& lines, int64 first_plane, int64 last_plane, Executor& executor);
@@ -57,6 +57,8 @@ class Coefficients {
     void overwrite(int axis, Range indices, Executor& executor);
     void filter_in_parts(int axis, bool transposed, const int64* line, int count, void* scratch, Executor& executor);
     void continue_lines(int axis, const int64* line, int count);
+    void continue_all(Executor& executor);
+    void fold_all(Executor& executor);
     void fold_lines(int axis, const int64* line, int count);
     template <class Body>
     void for_each_group(int axis, const Ranges& lines, int64 first_plane, int64 last_plane, Executor& executor,
@@ -68,6 +70,8 @@ class Coefficients {
     int dtype_;
     int64 item_;   // bytes of a coefficient
     int64 count_;  // of planes
+    // Most of the box continues the rest of it, which is then filtered alone: the filter of a copy is a copy.
+    bool continues_last_;
     bool filtered_axis_[max_axes];
     // A coefficient of the box that lies beyond the border, and the one that it repeats.
     struct Continued {

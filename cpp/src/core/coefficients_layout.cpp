@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "core/coefficients.hpp"
+#include "core/extents.hpp"
 #include "elasticnd/boundary.hpp"
 #include "elasticnd/dtypes.hpp"
 
@@ -20,7 +21,8 @@ Coefficients::Coefficients(const Geometry& geometry, int dtype, int64 planes, La
       axes_(geometry.axes),
       dtype_(dtype),
       item_(dtype == dtype_float64 ? sizeof(double) : sizeof(float)),
-      count_(planes) {
+      count_(planes),
+      continues_last_(is_mostly_border(geometry)) {
     for (int k = 0; k < axes_; ++k) {
         const Range box = {geometry.box_start[k], geometry.box_start[k] + geometry.box_extent[k]};
         const Range needed = needed_coefficients(geometry, k);
@@ -58,7 +60,7 @@ Coefficients::Coefficients(const Geometry& geometry, int dtype, int64 planes, La
         step *= held_[k].extent();
         if (layout == packed || k == 0) continue;
         const int64 line = 64 / item_;
-        if (k == axes_ - 1) step = (step + row_gap + line - 1) / line * line;
+        if (k == axes_ - 1) step = continues_last_ ? step + row_gap : (step + row_gap + line - 1) / line * line;
         if (step * item_ % 1024 == 0) step += line;  // neighbours at such distances crowd the same sets of a cache
     }
     plane_stride_ = step;
