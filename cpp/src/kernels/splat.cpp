@@ -75,30 +75,36 @@ void spread_row(const SampleJob& job, const Planes& image, const Row& row, const
 
 // ---- onto the positions --------------------------------------------------------------------------------------------
 
-// With axes that are not unrolled: one sum per axis, with the slopes in the place of that axis' weights meanwhile. A
-// copy of both would not do: it is larger than the stacks of some threads.
+// With axes that are not unrolled: of each of their taps, the gradient along the others, and the sum.
 template <class T, int TAPS, int AXES>
-void gradient_by_sums(const char* at, const int64* stride, T* weight, T* slope, int axes, T* along) {
+void looped_gradient(const char* at, const int64* stride, const T* weight, const T* slope, int axes, T* along) {
+    const int outer = axes - AXES;
     const CoefficientLines<T, TAPS> lines;
-    auto exchange = [&](int k) {
-        for (int tap = 0; tap < TAPS; ++tap) {
-            T& one = weight[k * axis_step + tap * tap_step];
-            T& other = slope[k * axis_step + tap * tap_step];
-            const T kept = one;
-            one = other;
-            other = kept;
+    const T* inner_weight = weight + outer * axis_step;
+    for (int k = 0; k < axes; ++k) along[k] = T(0);
+    for_each_outer_tap<TAPS>(outer, [&](const int* tap) {
+        const char* place = at;
+        T factor = T(1);
+        for (int k = 0; k < outer; ++k) {
+            place += tap[k] * stride[k];
+            factor *= weight[k * axis_step + tap[k] * tap_step];
         }
-    };
-    for (int k = 0; k < axes; ++k) {
-        exchange(k);
-        along[k] = looped_sum<T, TAPS, AXES>(at, stride, weight, lines, axes - AXES);
-        exchange(k);
-    }
+        T of_inner[AXES];
+        stencil_gradient<T, TAPS, AXES>(place, stride + outer, inner_weight, slope + outer * axis_step, lines,
+                                        of_inner);
+        for (int k = 0; k < AXES; ++k) along[outer + k] += factor * of_inner[k];
+        const T sum = stencil_sum<T, TAPS, AXES>(place, stride + outer, inner_weight, lines);
+        for (int sloped = 0; sloped < outer; ++sloped) {
+            T share = sum;
+            for (int k = 0; k < outer; ++k) share *= (k == sloped ? slope : weight)[k * axis_step + tap[k] * tap_step];
+            along[sloped] += share;
+        }
+    });
 }
 
 // Adds value * gradient to `gradient` for each voxel of a row.
 template <class T, int ORDER, int AXES>
-void gradient_row(const SampleJob& job, const Row& row, WeightRows<T>& weights, WeightRows<T>& slopes,
+void gradient_row(const SampleJob& job, const Row& row, const WeightRows<T>& weights, const WeightRows<T>& slopes,
                   const char* source, const T* values, T (*gradient)[row_length]) {
     constexpr int taps = ORDER + 1;
     const int axes = job.geometry.axes;
@@ -108,16 +114,18 @@ void gradient_row(const SampleJob& job, const Row& row, WeightRows<T>& weights, 
     for (int i = 0; i < row.count; ++i) {
         if (!row.everywhere && !row.exists[i]) continue;
         fetch_next_lines<taps, AXES>(source + row.offset[i], stride, i);
-        T* weight = &weights[0][0][i];
-        T* slope = &slopes[0][0][i];
+        const T* weight = &weights[0][0][i];
+        const T* slope = &slopes[0][0][i];
         T along[max_axes];
-        if (axes == AXES) {
-            stencil_gradient<T, taps, AXES>(source + row.offset[i], stride, weight, slope, lines, along);
-            for (int k = 0; k < AXES; ++k) gradient[k][i] += values[i] * along[k];
-        } else {
-            gradient_by_sums<T, taps, AXES>(source + row.offset[i], stride, weight, slope, axes, along);
-            for (int k = 0; k < axes; ++k) gradient[k][i] += values[i] * along[k];
+        if constexpr (AXES == max_unrolled_axes) {
+            if (axes > AXES) {
+                looped_gradient<T, taps, AXES>(source + row.offset[i], stride, weight, slope, axes, along);
+                for (int k = 0; k < axes; ++k) gradient[k][i] += values[i] * along[k];
+                continue;
+            }
         }
+        stencil_gradient<T, taps, AXES>(source + row.offset[i], stride, weight, slope, lines, along);
+        for (int k = 0; k < AXES; ++k) gradient[k][i] += values[i] * along[k];
     }
 }
 
@@ -144,7 +152,7 @@ void add_affine_gradient(const SampleJob& job, const Row& row, int k, const T* g
 template <class T>
 struct RowKernels {
     void (*spread)(const SampleJob&, const Planes&, const Row&, const WeightRows<T>&, Slab, const T*, char*);
-    void (*gradient)(const SampleJob&, const Row&, WeightRows<T>&, WeightRows<T>&, const char*, const T*,
+    void (*gradient)(const SampleJob&, const Row&, const WeightRows<T>&, const WeightRows<T>&, const char*, const T*,
                      T (*)[row_length]);
 };
 
