@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 from ... import _dtypes
 from ..._spec import DeformSpec, EvaluationSpec
 from ..._types import ArrayNamespace, FrameworkDType
-from . import axes, evaluation, positions, splines, stencils
+from . import axes, evaluation, few_voxels, positions, splines, stencils
 from .axes import Array
 from .matrices import inverse as inverse
 from .splat import splat_stencils
@@ -149,9 +149,13 @@ def _image_gradient(
     xp: ArrayNamespace, spec: DeformSpec, reached: stencils.Stencils, weighted: Array, dtype: FrameworkDType
 ) -> Array:
     (options,) = spec.images
-    flat = splat_stencils(xp, reached, weighted)
-    box = xp.reshape(flat, (flat.shape[0], -1, *splines.box_of(options)))
-    gradient_image = xp.astype(splines.coefficients_adjoint(xp, options, box), dtype)
+    if few_voxels.is_worth(options, spec.window.shape):
+        gradient_image = few_voxels.image_gradient(xp, options, reached, weighted, math.prod(spec.batch))
+    else:
+        flat = splat_stencils(xp, reached, weighted)
+        box = xp.reshape(flat, (flat.shape[0], -1, *splines.box_of(options)))
+        gradient_image = splines.coefficients_adjoint(xp, options, box)
+    gradient_image = xp.astype(gradient_image, dtype)
     return axes.in_image_order(xp, options, gradient_image, options.shape, len(spec.batch))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -116,6 +117,34 @@ class Blocks(NamedTuple):
         separate = xp.reshape(array, (*lead, self.blocks, matrix.shape[0]))
         multiplied = xp.matmul(separate, xp.asarray(matrix, dtype=array.dtype))
         return xp.reshape(multiplied, (*lead, self.blocks * matrix.shape[1]))
+
+
+class Multiplied(NamedTuple):
+    """A matrix for the whole axis, and what is added to the product."""
+
+    matrix: Floats
+    added: Floats | None = None
+
+    def apply(self, xp: ArrayNamespace, array: Array) -> Array:
+        """Multiply the axis."""
+        product = xp.matmul(array, xp.asarray(self.matrix, dtype=array.dtype))
+        return product if self.added is None else product + xp.asarray(self.added, dtype=array.dtype)
+
+    def transposed(self, xp: ArrayNamespace, array: Array) -> Array:
+        """Multiply with the transposed matrix."""
+        return xp.matmul(array, xp.asarray(self.matrix.T, dtype=array.dtype))
+
+
+def composed(maps: Sequence[AxisMap], extent: int, added: float = 0.0) -> Multiplied:
+    """Return maps of an axis as one matrix: what lies between them, which can be many times longer, is not made.
+
+    `added` stands for the constants that the maps put in.
+    """
+    values: Floats = np.concatenate([np.eye(extent), np.zeros((1, extent))])
+    for step in maps:
+        values = step.apply(np, values)
+    of_constants = values[-1]
+    return Multiplied(values[:-1] - of_constants, added * of_constants if of_constants.any() else None)
 
 
 def _taken(xp: ArrayNamespace, array: Array, index: Indices) -> Array:

@@ -11,11 +11,12 @@ import numpy as np
 from ..._modes import Continuation
 from ..._spec import EvaluationSpec
 from ..._types import ArrayNamespace, FrameworkDType
-from .axes import Array, AxisMap, Taken, next_axis_last
+from .axes import Array, AxisMap, Taken, composed, next_axis_last
 from .splines import filtered, folded, spline_derivatives
 from .stencils import stencil_sum
 
 _ORDER = 3  # of the spline through the displacements of the control points
+_SHORT = 128  # control points along an axis, for which one matrix is less than blocks with their surroundings
 
 
 def evaluate(xp: ArrayNamespace, spec: EvaluationSpec, points: Array, positions: Array, order: int) -> Array:
@@ -48,7 +49,8 @@ def _coefficients(xp: ArrayNamespace, spec: EvaluationSpec, points: Array, dtype
     for count in spec.grid_shape:
         values = next_axis_last(xp, values)
         maps: list[AxisMap] = filtered(np.arange(count), count, Continuation.MIRRORED, _ORDER)
-        for step in (*maps, Taken(folded(np.arange(-1, count + 1), count, Continuation.MIRRORED), count)):
+        maps.append(Taken(folded(np.arange(-1, count + 1), count, Continuation.MIRRORED), count))
+        for step in [composed(maps, count)] if count <= _SHORT else maps:
             values = step.apply(xp, values)
     return xp.permute_dims(values, (1, 0, *range(2, 2 + spec.axes)))
 

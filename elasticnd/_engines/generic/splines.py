@@ -11,7 +11,7 @@ from ..._limits import check_coefficients
 from ..._modes import Continuation, padding_of
 from ..._spec import ImageSpec
 from ..._types import ArrayNamespace
-from .axes import Array, AxisMap, Blocks, Floats, Indices, Surrounded, Taken, next_axis_last
+from .axes import Array, AxisMap, Blocks, Floats, Indices, Surrounded, Taken, composed, next_axis_last
 
 
 def spline_weights(order: int, place: Any) -> list[Array]:
@@ -102,26 +102,41 @@ def border_width(order: int) -> int:
 
 def _coefficient_maps(image: ImageSpec, extent: int, border_value: float) -> list[AxisMap]:
     """Give what turns an axis of the image into coefficients, with those beyond the border."""
+    padded = extent + 2 * padding_of(image.order, image.mode, image.prefilter)
+    if padded > _BLOCK or not image.prefilter or image.order < 2:
+        return [*_padding_and_filter(image, extent, border_value), _continuation(image, padded, border_value)]
+    maps, continuation = _padding_and_filter(image, extent, 1.0), _continuation(image, padded, border_value)
+    if isinstance(continuation, Taken):
+        return [composed([*maps, continuation], extent, border_value)]
+    return [composed(maps, extent, border_value), continuation]  # the constant stays what it is beside NaN
+
+
+def _padding_and_filter(image: ImageSpec, extent: int, border_value: float) -> list[AxisMap]:
     traits = image.mode.traits
     padding = padding_of(image.order, image.mode, image.prefilter)
-    width = border_width(image.order)
-    padded = extent + 2 * padding
     maps: list[AxisMap] = []
     if traits.coefficients == Continuation.NOTHING and padding:
         maps.append(Surrounded(padding, border_value))
-        source, extent = np.arange(padded), padded
+        extent += 2 * padding
+        source = np.arange(extent)
     else:
         source = folded(np.arange(-padding, extent + padding), extent, Continuation.NEAREST)
     if image.prefilter and image.order > 1:
         maps += filtered(source, extent, traits.samples, image.order)
-    if traits.coefficients == Continuation.NOTHING:
-        return [*maps, Surrounded(width, border_value)]
-    return [*maps, Taken(folded(np.arange(-width, padded + width), padded, traits.coefficients), padded)]
+    return maps
+
+
+def _continuation(image: ImageSpec, padded: int, border_value: float) -> AxisMap:
+    width = border_width(image.order)
+    continuation = image.mode.traits.coefficients
+    if continuation == Continuation.NOTHING:
+        return Surrounded(width, border_value)
+    return Taken(folded(np.arange(-width, padded + width), padded, continuation), padded)
 
 
 def coefficients(xp: ArrayNamespace, image: ImageSpec, values: Array, border_value: float) -> Array:
     """Give the spline's coefficients, with those beyond the border, from (channels, items, deformed axes ...)."""
-    for extent in _deformed(image):
+    for extent in deformed(image):
         values = next_axis_last(xp, values)
         for step in _coefficient_maps(image, extent, border_value):
             values = step.apply(xp, values)
@@ -130,19 +145,25 @@ def coefficients(xp: ArrayNamespace, image: ImageSpec, values: Array, border_val
 
 def coefficients_adjoint(xp: ArrayNamespace, image: ImageSpec, gradient: Array) -> Array:
     """Transpose `coefficients`. The maps of different axes can change places."""
-    for extent in _deformed(image):
-        gradient = next_axis_last(xp, gradient)
-        for step in reversed(_coefficient_maps(image, extent, 0.0)):
-            gradient = step.transposed(xp, gradient)
+    for extent in deformed(image):
+        gradient = axis_coefficients_adjoint(xp, image, extent, next_axis_last(xp, gradient))
+    return gradient
+
+
+def axis_coefficients_adjoint(xp: ArrayNamespace, image: ImageSpec, extent: int, gradient: Array) -> Array:
+    """Transpose what `coefficients` does along one axis, the last one of `gradient`."""
+    for step in reversed(_coefficient_maps(image, extent, 0.0)):
+        gradient = step.transposed(xp, gradient)
     return gradient
 
 
 def box_of(image: ImageSpec) -> Sequence[int]:
     """Give the extents of the coefficients."""
     width = padding_of(image.order, image.mode, image.prefilter) + border_width(image.order)
-    check_coefficients(_deformed(image), width)
-    return [extent + 2 * width for extent in _deformed(image)]
+    check_coefficients(deformed(image), width)
+    return [extent + 2 * width for extent in deformed(image)]
 
 
-def _deformed(image: ImageSpec) -> list[int]:
+def deformed(image: ImageSpec) -> list[int]:
+    """Give the extents of the deformed axes."""
     return [image.shape[axis] for axis in image.axes]

@@ -101,6 +101,7 @@ class Stencils(NamedTuple):
     """What each voxel of the output reaches, (voxels of all items)."""
 
     order: int
+    firsts: list[Array]  # number of the first coefficient along each axis
     offset: Array  # of the first coefficient, in all of them
     strides: list[int]  # from one coefficient to the next, along each axis
     size: int  # count of all coefficients
@@ -126,7 +127,7 @@ def stencils(
     integer = xp.int32 if size < 2**31 else xp.int64
     offset = xp.asarray(np.reshape(np.arange(items) * math.prod(box), (-1, *(1,) * len(box))), dtype=integer)
     everywhere: Array = True
-    places, slopes = [], []
+    firsts, places, slopes = [], [], []
     padding = padding_of(image.order, image.mode, image.prefilter)
     for (voxel, moved), extent, stride in zip(positions, spec.extent, strides, strict=True):
         first, place, exists, slope = _reached(
@@ -134,11 +135,12 @@ def stencils(
         )
         offset = offset + xp.astype(first, integer) * stride
         everywhere = exists & everywhere
+        firsts.append(xp.reshape(first, (-1,)))
         if image.order > 0:
             places.append(xp.reshape(xp.astype(place, dtype), (-1,)))
             slopes.append(xp.reshape(slope, (-1,)))
     flat = xp.reshape(offset, (-1,))
-    return Stencils(image.order, flat, strides, size, places, slopes, xp.reshape(everywhere, (-1,)))
+    return Stencils(image.order, firsts, flat, strides, size, places, slopes, xp.reshape(everywhere, (-1,)))
 
 
 GATHERED_AXES = 2  # at one go: more would take more memory, fewer make programs that are slow to compile
