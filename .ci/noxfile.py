@@ -67,6 +67,13 @@ def types(session: nox.Session) -> None:
 
 
 @here
+def memory(session: nox.Session) -> None:
+    """The memory of tiny images of many axes: every order, mode and engine."""
+    session.chdir(ROOT)
+    session.run("pytest", "-q", "-n", "auto", "--exhaustive", "tests/test_memory.py", *session.posargs)
+
+
+@here
 def docs(session: nox.Session) -> None:
     """The documentation, into docs/_build/html."""
     session.chdir(ROOT)

@@ -14,6 +14,7 @@ def pytest_addoption(parser):
         help="what computes on NumPy arrays: the core, or the CUDA kernels compiled for the host",
     )
     parser.addoption("--recompile", action="store_true", help="also the tests that compile the core anew: some minutes")
+    parser.addoption("--exhaustive", action="store_true", help="also the slowest cases of a matrix: some minutes")
     parser.addoption("--sanitize", action="store_true", help="compile the CUDA kernels for the host with sanitizers")
 
 
@@ -35,6 +36,13 @@ def recompile(request):
     """Skip what compiles the core anew, unless it is asked for."""
     if not request.config.getoption("--recompile"):
         pytest.skip("compiles the core anew, for minutes: pytest --recompile")
+
+
+@pytest.fixture(scope="session")
+def exhaustive(request):
+    """Skip the slowest cases of a matrix, unless they are asked for."""
+    if not request.config.getoption("--exhaustive"):
+        pytest.skip("one of the slowest cases: pytest --exhaustive")
 
 
 @pytest.fixture(scope="session", autouse=True)
