@@ -142,6 +142,27 @@ def test_values_do_not_depend_on_what_is_held(order, sigma, mode, rng):
         assert np.array_equal(one.ravel(), whole[voxel].ravel())
 
 
+FEW = [(mode, (2, 3, 1, 2)) for mode in MODES] + [(mode, (2,) * 5) for mode in MODES if mode not in PADDED]
+
+
+@pytest.mark.parametrize(("mode", "shape"), FEW)
+@pytest.mark.parametrize("sigma", [0.5, 20])
+@pytest.mark.parametrize("order", [2, 3, 5])
+def test_engines_agree_on_images_of_few_voxels(order, mode, sigma, shape, rng):
+    X, cotangent = rng.normal(size=(2, 2, *shape))
+    axis = tuple(range(1, 1 + len(shape)))
+    displacement = sigma * rng.normal(size=(2, len(shape), *(2,) * len(shape)))
+    options = {"order": order, "mode": mode, "axis": axis, "cval": 0.7}
+    with elasticnd.engine("generic"):
+        results = elasticnd.deform_grid(X, displacement, **options)
+        gradients = elasticnd.deform_grid_vjp(cotangent, X, displacement, **options)
+    expected = elasticnd.deform_grid(X, displacement, **options)
+    expected_gradients = elasticnd.deform_grid_vjp(cotangent, X, displacement, **options)
+    np.testing.assert_allclose(results, expected, atol=1e-11)
+    np.testing.assert_allclose(gradients.image, expected_gradients.image, atol=1e-11)
+    np.testing.assert_allclose(gradients.displacement, expected_gradients.displacement, atol=1e-10)
+
+
 @pytest.mark.parametrize("mode", ["constant", "nearest", "mirror", "grid-constant"])
 @pytest.mark.parametrize("value", [np.nan, 1e200])
 def test_positions_that_are_none_take_no_memory(value, mode):
