@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def _alike(X: Array) -> Sequence[NumpyArray] | None:
 
 
 @lru_cache(maxsize=512, typed=True)
-def _plan(shape: Shape, dtype: DType, grid_shape: Shape, name: str, *options: object) -> compute.Plan | None:
+def _plan(shape: Shape, dtype: DType, grid_shape: Shape, name: str, *options: Any) -> compute.Plan | None:
     """Return the plan of a call, checked; None if its images are not of real numbers in native order."""
     image = ArrayInfo(shape, _dtypes.name_of(dtype))
     spec = _check.normalize((image,), ArrayInfo(grid_shape, "float64"), None, name, Options(*options))
