@@ -1,9 +1,10 @@
 """Times elasticnd beside every peer that is installed. Prints a table in Markdown.
 
 With ``--json`` it writes all that was measured, with ``--plots`` pictures of the time per voxel. Peers: elasticdeform,
-SciPy, torch, OpenCV, SimpleITK, torch-interpol, MONAI, TorchIO, batchgeneratorsv2. They do not all do the same: those
-that want coordinates get them, which elasticnd computes; those for augmentation interpolate linearly, with fields
-of their own.
+SciPy, torch, OpenCV, Albumentations, SimpleITK, torch-interpol, MONAI, TorchIO, batchgeneratorsv2; at the end it names
+those that are left out, with the reason. They do not all do the same: those that want coordinates get them, which
+elasticnd computes; those for augmentation interpolate linearly, with fields of their own; OpenCV's cubic kernel has no
+prefilter. Programs take turns, and ratios are those of the shortest times: medians swing where others compute too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from importlib import metadata
@@ -26,7 +28,7 @@ from works import ORDERS, SIZES, TABLE, Data, Work
 import elasticnd
 
 _PEERS = ("elasticdeform", "numpy", "scipy", "torch", "opencv-python-headless", "SimpleITK", "torch-interpol", "monai")
-_MORE_PEERS = ("torchio", "batchgeneratorsv2")
+_MORE_PEERS = ("torchio", "batchgeneratorsv2", "albumentations")
 
 
 def run(works: Iterable[Work], threads: tuple[int, ...], seconds: float, only: str = "") -> list[dict[str, Any]]:
@@ -46,27 +48,48 @@ def run(works: Iterable[Work], threads: tuple[int, ...], seconds: float, only: s
     return results
 
 
-def cell(measured: dict[str, Any], reference: float | None) -> str:
-    """Write a time with its spread, and how many times faster it is than the reference."""
-    text = f"{_milliseconds(measured['median'])} ms"
-    spread = (measured["high"] - measured["low"]) / 2 / measured["median"]
-    ratio = "" if reference is None else f", {reference / measured['median']:.3g} ×"
-    return f"{text} ± {100 * spread:.0f} %{ratio}"
-
-
 def _milliseconds(seconds: float) -> str:
-    return f"{1e3 * seconds:.3g}" if seconds < 1 else f"{1e3 * seconds:.0f}"
+    return f"{1e3 * seconds:.3g} ms" if seconds < 1 else f"{1e3 * seconds:.0f} ms"
+
+
+def median(measured: dict[str, Any]) -> str:
+    """Write the median of the times with their spread."""
+    spread = (measured["high"] - measured["low"]) / 2 / measured["median"]
+    return f"{_milliseconds(measured['median'])} ± {100 * spread:.0f} %"
+
+
+def times(programs: dict[str, Any], name: str, reference: str) -> str:
+    """Write the shortest time as a multiple of the reference's; nothing where there is none."""
+    if reference not in programs:
+        return ""
+    return f"{programs[name]['minimum'] / programs[reference]['minimum']:.3g}"
+
+
+def _threads_of(name: str) -> str:
+    """Give the end of a program's name that says how many threads it has."""
+    return name[name.rindex(",") :] if name.endswith(("thread", "threads")) else ", 1 thread"
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:
     """Write the results as a table, a line for every work and program."""
-    lines = ["| work | program | time | times elasticdeform | peak memory |", "| --- | --- | ---: | ---: | ---: |"]
+    lines = [
+        "| work | program | median | shortest | times elasticdeform's | times elasticnd's | peak memory |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
     for result in results:
-        reference = result["programs"].get("elasticdeform")
-        for name, measured in result["programs"].items():
-            ratio = "" if reference is None else f"{reference['median'] / measured['median']:.3g}"
+        programs = result["programs"]
+        for name, measured in programs.items():
             memory = "" if measured["memory"] is None else f"{measured['memory'] / 2**20:.0f} MiB"
-            lines.append(f"| {result['work']} | {name} | {cell(measured, None)} | {ratio} | {memory} |")
+            cells = (
+                result["work"],
+                name,
+                median(measured),
+                _milliseconds(measured["minimum"]),
+                times(programs, name, "elasticdeform"),
+                times(programs, name, "elasticnd" + _threads_of(name)),
+                memory,
+            )
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -128,6 +151,8 @@ def main() -> None:
         report = {"versions": versions(), "processor": platform.processor() or platform.machine(), "results": results}
         arguments.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(table(results))
+    for name, reason in sorted(peers.missing.items()):
+        print(f"left out: {name}: {reason}", file=sys.stderr)
 
 
 if __name__ == "__main__":

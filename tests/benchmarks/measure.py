@@ -15,7 +15,8 @@ _STATUS = Path("/proc/self/status")
 class Measured(NamedTuple):
     """What a call took."""
 
-    median: float  # seconds
+    minimum: float  # seconds
+    median: float
     low: float  # a quarter of the calls took less ...
     high: float  # ... and a quarter took more
     calls: int
@@ -61,4 +62,4 @@ def measure(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str,
 
 def _summary(taken: list[float], memory: int | None) -> Measured:
     quarter = len(taken) // 4
-    return Measured(statistics.median(taken), taken[quarter], taken[-1 - quarter], len(taken), memory)
+    return Measured(taken[0], statistics.median(taken), taken[quarter], taken[-1 - quarter], len(taken), memory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
 import re
 from collections.abc import Callable
 from types import ModuleType
@@ -19,11 +20,16 @@ _PATIENCE = 8_000_000  # voxels: more would take a program of one thread half a 
 Maker = Callable[[Data, int], "Call | None"]
 
 
+missing: dict[str, str] = {}  # modules that could not be imported, and why
+
+
 def installed(name: str) -> ModuleType | None:
     """Import a peer, if there is one."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or it asks a server for its newest version
     try:
         return importlib.import_module(name)
-    except ImportError:
+    except ImportError as error:
+        missing[name] = str(error)
         return None
 
 
@@ -106,17 +112,62 @@ def _torch(data: Data, threads: int) -> Call | None:
     return call
 
 
-def _opencv(data: Data, threads: int) -> Call | None:
-    cv2 = installed("cv2")
+def _is_picture(data: Data) -> bool:
+    """Tell whether a work is the resampling of one picture, with its channels last."""
     work = data.work
-    if cv2 is None or work.task != "deform" or len(work.shape) != 2 or work.batch or work.order > 1:
+    return work.task == "deform" and len(work.shape) == 2 and not work.batch and not work.crop
+
+
+def _opencv_kind(cv2: Any, order: int) -> int | None:
+    return {0: cv2.INTER_NEAREST, 1: cv2.INTER_LINEAR, 3: cv2.INTER_CUBIC}.get(order)
+
+
+def _opencv_maps(data: Data, threads: int) -> Call | None:
+    cv2 = installed("cv2")
+    if cv2 is None or not _is_picture(data):
         return None
     y, x = data.coordinates.astype(np.float32)
-    kind = cv2.INTER_LINEAR if work.order else cv2.INTER_NEAREST
+    kind = _opencv_kind(cv2, data.work.order)
 
     def call() -> object:
         cv2.setNumThreads(threads)
         return cv2.remap(data.image, x, y, kind, borderMode=cv2.BORDER_REFLECT_101)
+
+    return call
+
+
+def _opencv_grid(data: Data, threads: int) -> Call | None:
+    """Do what programs for augmentation do with OpenCV: resize the control grid, add it to every position, remap."""
+    cv2 = installed("cv2")
+    if cv2 is None or not _is_picture(data):
+        return None
+    rows, columns = data.work.shape
+    grid = np.ascontiguousarray(np.moveaxis(data.displacement, 0, -1), np.float32)
+    y, x = np.indices((rows, columns), np.float32)
+    kind = _opencv_kind(cv2, data.work.order)
+
+    def call() -> object:
+        cv2.setNumThreads(threads)
+        dense = cv2.resize(grid, (columns, rows), interpolation=cv2.INTER_CUBIC)
+        return cv2.remap(data.image, x + dense[..., 1], y + dense[..., 0], kind, borderMode=cv2.BORDER_REFLECT_101)
+
+    return call
+
+
+def _albumentations(data: Data, threads: int) -> Call | None:
+    cv2, albumentations = installed("cv2"), installed("albumentations")
+    if cv2 is None or albumentations is None or not _is_picture(data):
+        return None
+    deform = albumentations.GridDistortion(
+        num_steps=max(2, data.work.points - 1),
+        interpolation=_opencv_kind(cv2, data.work.order),
+        border_mode=cv2.BORDER_REFLECT_101,
+        p=1,
+    )
+
+    def call() -> object:
+        cv2.setNumThreads(threads)
+        return deform(image=data.image)
 
     return call
 
@@ -163,19 +214,26 @@ def _augmentation(data: Data) -> bool:
     return data.work.task == "image and labels"
 
 
+def _is_linear(data: Data) -> bool:
+    """Tell whether a work is what programs for augmentation do to an image without labels."""
+    return _is_plain(data) and data.work.order == 1 and not data.work.crop
+
+
 def _monai(data: Data, threads: int) -> Call | None:
     torch, transforms = installed("torch"), installed("monai.transforms")
-    if torch is None or transforms is None or not _augmentation(data):
+    axes = len(data.work.shape)
+    if torch is None or transforms is None or not (_augmentation(data) or (_is_linear(data) and axes in (2, 3))):
         return None
-    deform = transforms.Rand3DElasticd(
-        keys=["image", "label"],
-        sigma_range=(5, 5),
-        magnitude_range=(50, 50),
-        prob=1.0,
-        mode=["bilinear", "nearest"],
-        padding_mode="reflection",
+    sample = {"image": torch.from_numpy(data.image.astype(np.float32))[None]}
+    if _augmentation(data):
+        sample["label"] = torch.from_numpy(data.labels)[None]
+    field: dict[str, Any] = {"sigma_range": (5, 5), "magnitude_range": (50, 50)}
+    if axes == 2:
+        spacing = tuple(extent / (data.work.points - 1) for extent in data.work.shape)
+        field = {"spacing": spacing, "magnitude_range": (5, 5)}
+    deform = (transforms.Rand2DElasticd if axes == 2 else transforms.Rand3DElasticd)(
+        keys=list(sample), prob=1.0, mode=["bilinear", "nearest"][: len(sample)], padding_mode="reflection", **field
     )
-    sample = {"image": torch.from_numpy(data.image)[None], "label": torch.from_numpy(data.labels)[None]}
 
     def call() -> object:
         torch.set_num_threads(threads)
@@ -186,12 +244,15 @@ def _monai(data: Data, threads: int) -> Call | None:
 
 def _torchio(data: Data, threads: int) -> Call | None:
     torch, torchio, sitk = installed("torch"), installed("torchio"), installed("SimpleITK")
-    if torch is None or torchio is None or sitk is None or not _augmentation(data):
+    if torch is None or torchio is None or sitk is None:
         return None
-    deform = torchio.RandomElasticDeformation(num_control_points=7, max_displacement=7.5)
-    image = torchio.ScalarImage(tensor=torch.from_numpy(data.image)[None])
-    label = torchio.LabelMap(tensor=torch.from_numpy(data.labels)[None])
-    subject = torchio.Subject(image=image, label=label)
+    if not (_augmentation(data) or (_is_linear(data) and len(data.work.shape) == 3)):
+        return None
+    deform = torchio.RandomElasticDeformation(num_control_points=max(5, data.work.points), max_displacement=7.5)
+    images = {"image": torchio.ScalarImage(tensor=torch.from_numpy(data.image)[None])}
+    if _augmentation(data):
+        images["label"] = torchio.LabelMap(tensor=torch.from_numpy(data.labels)[None])
+    subject = torchio.Subject(**images)
 
     def call() -> object:
         torch.set_num_threads(threads)
@@ -226,10 +287,12 @@ def _batchgenerators(data: Data, threads: int) -> Call | None:
 THREADED: dict[str, Maker] = {
     "elasticnd": _elasticnd,
     "torch grid_sample (linear, grid given)": _torch,
-    "OpenCV remap (linear, maps given)": _opencv,
+    "OpenCV remap (maps given)": _opencv_maps,
+    "OpenCV resize of the grid and remap": _opencv_grid,
+    "Albumentations GridDistortion (a field of its own)": _albumentations,
     "SimpleITK": _simpleitk,
     "torch-interpol (grid given)": _torch_interpol,
-    "MONAI Rand3DElasticd (linear)": _monai,
+    "MONAI RandElasticd (linear)": _monai,
     "TorchIO (linear)": _torchio,
     "batchgeneratorsv2 (linear)": _batchgenerators,
 }
