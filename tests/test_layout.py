@@ -112,6 +112,38 @@ def test_channels_equal_separate_images(channel, order, rng):
         assert_same_bits(np.ascontiguousarray(deformed), elasticnd.deform_grid(image, displacement, order))
 
 
+SIDE_BY_SIDE = {
+    "two": lambda pixels: pixels[..., :2].copy(),
+    "three": lambda pixels: pixels[..., :3].copy(),
+    "four": lambda pixels: pixels[..., :4].copy(),
+    "nine": lambda pixels: pixels,
+    "three of nine": lambda pixels: pixels[..., 1:4],
+    "four of nine, the last": lambda pixels: pixels[..., 5:],
+    "channels reversed": lambda pixels: pixels[..., 3::-1],
+    "pixels reversed": lambda pixels: pixels[:, ::-1, :3],
+    "every other pixel": lambda pixels: pixels[:, ::2, :3],
+    "one pixel repeated": lambda pixels: np.broadcast_to(pixels[:, :1, :3], (*pixels.shape[:2], 3)),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("channels", SIDE_BY_SIDE)
+def test_channels_side_by_side(channels, dtype, order, rng):
+    """What is computed for a whole pixel is what its channels give alone, at the end of the memory too."""
+    pixels = SIDE_BY_SIDE[channels](values(rng, (11, 145, 9), dtype))
+    displacement = rng.normal(size=(2, 3, 4)) * 4
+    for mode in ("constant", "mirror", "grid-constant"):
+        options = {"order": order, "mode": mode, "cval": 1}
+        got = elasticnd.deform_grid(pixels, displacement, axis=(0, 1), **options)
+        crop = (slice(2, 9), slice(3, 140))
+        part = elasticnd.deform_grid(pixels, displacement, axis=(0, 1), crop=crop, **options)
+        assert_same_bits(part, np.ascontiguousarray(got[crop]))
+        for c in range(pixels.shape[-1]):
+            alone = elasticnd.deform_grid(np.ascontiguousarray(pixels[..., c]), displacement, **options)
+            assert_same_bits(np.ascontiguousarray(got[..., c]), alone)
+
+
 @pytest.mark.parametrize("axis", list(itertools.permutations(range(4), 2)), ids=str)
 def test_order_of_axes(axis, rng):
     """Naming the axes in another order is the same as moving them there."""

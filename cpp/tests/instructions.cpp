@@ -14,28 +14,57 @@
 // A name that callgrind can be told.
 extern "C" APART void measured(const std::function<void()>& run) { run(); }
 
+namespace {
+using namespace elasticnd;
+
+// Images in two dimensions, with their channels last: from the image to the result.
+struct Picture {
+    const char* kernel;
+    int dtype;
+    int64 channels;
+    int order;
+};
+constexpr Picture pictures[] = {{"gray 0", dtype_uint8, 1, 0},       {"gray 1", dtype_uint8, 1, 1},
+                                {"RGB 0", dtype_uint8, 3, 0},        {"RGB 1", dtype_uint8, 3, 1},
+                                {"RGB 3", dtype_uint8, 3, 3},        {"float RGB 1", dtype_float32, 3, 1},
+                                {"float RGB 3", dtype_float32, 3, 3}};
+
+}  // namespace
+
 int main(int count, char** arguments) {
     using namespace elasticnd;
     using namespace elasticnd::test;
     if (count != 3 || !choose_kernels(arguments[1])) return 2;
     const std::string kernel = arguments[2];
+    const Picture* picture = nullptr;
+    for (const Picture& one : pictures)
+        if (kernel == one.kernel) picture = &one;
 
     Random random(8);
     Serial serial;
     Case given;
-    given.image = given.output = {48, 48, 48};
-    given.points = {3, 3, 3};
-    given.order = kernel == "rows" ? 0 : 3;
-    given.filtered = false;
-    Array image(1, 1, given.image, dtype_float32);
-    Array output(1, 1, given.image, dtype_float32);
-    image.fill(random, 0, 1);
-    output.fill(random, 0, 1);
-    const Doubles points = random.reals(81, -5, 5);
+    if (picture) {
+        given.image = {128, 128};
+        given.points = {3, 3};
+        given.order = picture->order;
+        given.channels = picture->channels;
+    } else {
+        given.image = {48, 48, 48};
+        given.points = {3, 3, 3};
+        given.order = kernel == "rows" ? 0 : 3;
+        given.filtered = false;
+    }
+    given.output = given.image;
+    const int dtype = picture ? picture->dtype : dtype_float32;
+    Array image(1, given.channels, given.image, dtype, layout_channels_last);
+    Array output(1, given.channels, given.image, dtype, layout_channels_last);
+    image.fill(random, 0, picture ? 255 : 1);
+    output.fill(random, 0, picture ? 255 : 1);
+    const Doubles points = random.reals(static_cast<int64>(given.image.size()) * size_of(given.points), -5, 5);
     Doubles gradient(points.size());
     const SampleRequest request = request_of(given, points, &image, output);
 
-    if (kernel == "rows" || kernel == "gather")
+    if (picture || kernel == "rows" || kernel == "gather")
         measured([&] { sample(request, serial); });
     else if (kernel == "prefilter")
         measured([&] {

@@ -26,7 +26,7 @@ Array::Array(int64 items, int64 channels, const Shape& extent, int dtype, Layout
     memory_ = std::make_unique<char[]>(static_cast<size_t>(bytes_ + start));
     planes.data = memory_.get() + start;
     planes.dtype = dtype;
-    int64 step = item;
+    int64 step = layout == layout_channels_last ? channels * item : item;
     for (int i = 0; i < axes; ++i) {
         const int k = layout == layout_fortran ? i : axes - 1 - i;
         planes.stride[k] = step;
@@ -37,7 +37,9 @@ Array::Array(int64 items, int64 channels, const Shape& extent, int dtype, Layout
             planes.data += (extent[static_cast<size_t>(k)] - 1) * planes.stride[k];
             planes.stride[k] = -planes.stride[k];
         }
-    for (int64 p = 0; p < items * channels; ++p) offset_.push_back(p * plane);
+    for (int64 p = 0; p < items * channels; ++p)
+        offset_.push_back(layout == layout_channels_last ? p / channels * channels * plane + p % channels * item
+                                                         : p * plane);
     offset_.shrink_to_fit();
     planes.offset = offset_.data();
 }

@@ -59,7 +59,7 @@ class Random {
 
 int64 size_of(const Shape& shape);
 
-enum Layout { layout_c, layout_fortran, layout_reversed, layout_unaligned, layout_count };
+enum Layout { layout_c, layout_fortran, layout_reversed, layout_unaligned, layout_channels_last, layout_count };
 
 // (items, channels, extents...): memory of the size of the elements and no more, so that a sanitizer sees the
 // first byte beyond.

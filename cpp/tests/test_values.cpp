@@ -154,6 +154,36 @@ void test_floor() {
     CHECK(std::isnan(common::floor_of(std::nan(""))) && common::floor_of(-INFINITY) == -INFINITY, "floor of no number");
 }
 
+// The channels of a pixel are computed together where they lie side by side, to the bits that each has alone.
+void test_channels_side_by_side() {
+    Random random(9);
+    PoolExecutor executor({});
+    for (int axes = 1; axes <= 4; ++axes)
+        for (int order = 0; order <= max_order; ++order)
+            for (int mode = 0; mode < mode_count; ++mode)
+                for (int dtype = 0; dtype < dtype_count; ++dtype) {
+                    const int64 longest[] = {0, 300, 150, 20, 6};
+                    Case given = random_patch(random, longest, axes, order, mode);
+                    given.channels = random.integer(2, 9);
+                    given.filtered = axes < 4 && random.integer(0, 3) > 0;
+                    given.fill = given.beyond = outside;
+                    Array image(given.items, given.channels, given.image, dtype);
+                    image.fill(random, 0, dtype == dtype_bool ? 1 : 100);
+                    Array side_by_side(given.items, given.channels, given.image, dtype, layout_channels_last);
+                    for (int64 i = 0; i < image.count; ++i) side_by_side.set(i, image.value(i));
+                    const double far = random.integer(0, 1) ? 1 : 20;
+                    const Doubles grid = random.reals(given.items * axes * size_of(given.points), -far, far);
+                    const Array expected = deform(given, grid, image, executor);
+                    for (const Layout from : {layout_c, layout_channels_last})
+                        for (const Layout to : {layout_c, layout_channels_last}) {
+                            const Array& source = from == layout_c ? image : side_by_side;
+                            CHECK(deform(given, grid, source, executor, to).equals(expected),
+                                  "axes %d, order %d, mode %d, dtype %d, channels %d", axes, order, mode, dtype,
+                                  int(given.channels));
+                        }
+                }
+}
+
 }  // namespace
 
 void test_values() {
@@ -161,6 +191,7 @@ void test_values() {
     test_linear_interpolation();
     test_identity();
     test_patches();
+    test_channels_side_by_side();
 }
 
 }  // namespace test

@@ -21,6 +21,7 @@ enum DType {
     dtype_float64 = 12
 };
 constexpr int dtype_count = dtype_float64 + 1;
+constexpr int element_size[dtype_count] = {1, 1, 1, 2, 2, 4, 4, 8, 8, 2, 2, 4, 8};  // in bytes
 
 }  // namespace elasticnd
 
@@ -72,9 +73,9 @@ template <class Integer, class Real>
 ELASTICND_INLINE Integer saturate(Real value, Real lowest, Real highest, Integer minimum, Integer maximum) {
     if constexpr (sizeof(Integer) < sizeof(int32)) {
         const Real kept = value > lowest ? (value < highest ? value : highest) : (value == value ? lowest : Real(0));
-        const int32 whole = static_cast<int32>(kept);
-        const Real rest = kept - static_cast<Real>(whole);
-        return static_cast<Integer>(whole + (rest >= Real(0.5) ? 1 : 0) - (rest <= Real(-0.5) ? 1 : 0));
+        // The largest number below 1/2: with 1/2 itself, this number would become 1.
+        constexpr Real half = sizeof(Real) == sizeof(float) ? Real(0.49999997f) : Real(0.49999999999999994);
+        return static_cast<Integer>(static_cast<int32>(kept < 0 ? kept - half : kept + half));
     } else {
         if (!(value > lowest)) return value == value ? minimum : Integer(0);
         if (!(value < highest)) return maximum;

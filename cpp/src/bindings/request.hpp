@@ -29,8 +29,6 @@ struct Numbers {
     int64 size;
 };
 
-constexpr int element_size[dtype_count] = {1, 1, 1, 2, 2, 4, 4, 8, 8, 2, 2, 4, 8};
-
 // A job from outside: its numbers in their ranges.
 Job checked_job(const void* bytes, int64 size);
 

@@ -137,7 +137,7 @@ void item_adjoint(const SampleRequest& one, const Gradients& gradients, const Co
             return;
         }
     }
-    for_channels(one, boxed, [&](int64 first, const SampleRequest& some) {
+    for_channels(one, boxed, false, [&](int64 first, const SampleRequest& some) {
         Prepared prepared(some, grid);
         // Both of one layout: where a stencil lies is found once.
         const auto use = filtered ? Coefficients::for_adjoint : Coefficients::unfiltered;

@@ -41,13 +41,20 @@ void Coefficients::for_each_group(int axis, const Ranges& lines, int64 first_pla
     int others = 0;
     for (int k = 0; k < axes_; ++k)
         if (k != axis) other[others++] = k;
-    int64 total = last_plane - first_plane;
+    int64 total = (last_plane - first_plane) * lanes_;
     for (int o = 0; o < others; ++o) total *= lines[other[o]].extent();
     int64 run = total;  // lines that may share a group
-    if (others > 0 && lines[other[others - 1]].extent() >= most / 2) run = lines[other[others - 1]].extent();
+    int64 step = 0;     // between these, where all are alike
+    if (others > 0) {
+        const int nearest = other[others - 1];
+        const int64 side_by_side = lines[nearest].extent() * lanes_;
+        if (side_by_side >= most / 2) run = side_by_side;
+        if (run < total && (lanes_ == 1 || nearest == axes_ - 1)) step = stride_[nearest] / lanes_;
+    }
     const int64 groups_in_run = (run + most - 1) / most;
     auto start_of = [&](int64 i) {
-        int64 at = 0;
+        int64 at = i % lanes_;
+        i /= lanes_;
         for (int o = others - 1; o >= 0; --o) {
             const Range& range = lines[other[o]];
             at += (range.start + i % range.extent()) * stride_[other[o]];
@@ -63,8 +70,7 @@ void Coefficients::for_each_group(int axis, const Ranges& lines, int64 first_pla
             const int64 last = std::min(first + most, (group / groups_in_run + 1) * run);
             const int count = static_cast<int>(last - first);
             line[0] = start_of(first);
-            for (int l = 1; l < count; ++l)
-                line[l] = run == total ? start_of(first + l) : line[l - 1] + stride_[other[others - 1]];
+            for (int l = 1; l < count; ++l) line[l] = step ? line[l - 1] + step : start_of(first + l);
             body(line, count, scratch);
         }
     });
@@ -167,22 +173,28 @@ void Coefficients::compute(const Planes& image, Executor& executor) {
     const Ranges& ready = continues_last_ ? needed_ : done_;  // once an axis is filtered
     lines[inner] = ready[inner];
 
+    // Rows of pixels where channels lie side by side, else all planes alike.
+    const bool side_by_side = lie_side_by_side(image, channels_);
+    const int64 together = side_by_side ? pixel_lanes : axes_ < 3 ? channels_ : 1;
+    const int64 groups = (channels_ + together - 1) / together;
+    auto group = [&](int64 index) { return Range{index * together, std::min(channels_, (index + 1) * together)}; };
     if (axes_ < 3) {
-        compute_rows(image, rows, 0, count_, executor);
+        for (int64 g = 0; g < groups; ++g) compute_rows(image, rows, group(g), side_by_side, executor);
         if (inner > 0) compute_lines(inner - 1, lines, 0, count_, executor);
     } else {
         // The two innermost axes at one go, while a slice is in the cache.
-        int64 slices = count_;
+        int64 slices = groups;
         for (int k = 0; k < inner - 1; ++k) slices *= rows[k].extent();
         in_parts(slices, rows[inner].extent() * rows[inner - 1].extent(), executor, [&](int64 from, int64 to) {
             InlineExecutor own(executor);
             for (int64 slice = from; slice < to; ++slice) {
                 Ranges slice_rows;
                 Ranges slice_lines;
-                const int64 plane = slice_of(rows, slice, slice_rows);
+                const Range channels = group(slice_of(rows, slice, slice_rows));
                 slice_of(lines, slice, slice_lines);
-                compute_rows(image, slice_rows, plane, plane + 1, own);
-                compute_lines(inner - 1, slice_lines, plane, plane + 1, own);
+                compute_rows(image, slice_rows, channels, side_by_side, own);
+                const Range planes = planes_of(channels);
+                compute_lines(inner - 1, slice_lines, planes.start, planes.stop, own);
             }
         });
     }
@@ -194,11 +206,20 @@ void Coefficients::compute(const Planes& image, Executor& executor) {
     if (common::holds_constant(geometry_.mode)) overwrite_border(executor);
 }
 
-void Coefficients::compute_rows(const Planes& image, const Ranges& rows, int64 first_plane, int64 last_plane,
+// Where channels lie in memory.
+Range Coefficients::planes_of(Range channels) const {
+    return {channels.start / lanes_, (channels.stop + lanes_ - 1) / lanes_};
+}
+
+// Rows of pixels of so many channels, where these lie side by side; else of each of these channels.
+void Coefficients::compute_rows(const Planes& image, const Ranges& rows, Range channels, bool side_by_side,
                                 Executor& executor) {
     const int inner = axes_ - 1;
     RowFilterJob job;
     job.image_dtype = image.dtype;
+    job.channels = side_by_side ? static_cast<int>(channels.extent()) : 1;
+    job.channel_step = lanes_ > 1 ? 1 : plane_stride_;
+    job.as_pixels = lanes_ > 1;
     job.image_stride = image.stride[inner];
     job.image_extent = geometry_.image[inner];
     job.dtype = dtype_;
@@ -210,9 +231,9 @@ void Coefficients::compute_rows(const Planes& image, const Ranges& rows, int64 f
     job.beyond = geometry_.border_value;
     job.wanted_start = needed_[inner].start;
     job.wanted_stop = needed_[inner].stop;
-    int64 count = last_plane - first_plane;
+    int64 count = channels.extent() / job.channels;
     for (int k = 0; k < inner; ++k) count *= rows[k].extent();
-    const int64 length = needed_[inner].extent();
+    const int64 length = needed_[inner].extent() * job.channels;
     const int64 block = block_length(dtype_);
     if (count == 1 && length > 2 * samples_per_task) {
         // One long row: blocks are shared out instead.
@@ -222,28 +243,37 @@ void Coefficients::compute_rows(const Planes& image, const Ranges& rows, int64 f
             RowFilterJob part = job;
             part.wanted_start = std::max(job.wanted_start, (first_block + from) * block);
             part.wanted_stop = std::min(job.wanted_stop, (first_block + to) * block);
-            compute_rows_part(part, image, rows, first_plane, 0, 1, false);
+            compute_rows_part(part, image, rows, channels.start, 0, 1, false);
         });
-        int64 line = first_plane * plane_stride_;
+        int64 line = offset_[channels.start] / item_;
         for (int k = 0; k < inner; ++k) line += (rows[k].start + shift_[k]) * stride_[k];
-        if (!continues_last_) continue_lines(inner, &line, 1);
+        if (!continues_last_) continue_row(line, job.channels);
     } else {
         in_parts(count, length, executor, [&](int64 from, int64 to) {
-            compute_rows_part(job, image, rows, first_plane, from, to, !continues_last_);
+            compute_rows_part(job, image, rows, channels.start, from, to, !continues_last_);
         });
     }
 }
 
-// Rows first_row to last_row - 1, counted from `plane` on; and what continues them, if it is asked for.
-void Coefficients::compute_rows_part(const RowFilterJob& job, const Planes& image, const Ranges& rows, int64 plane,
+// What continues a row, which begins there with its first channel.
+void Coefficients::continue_row(int64 line, int channels) {
+    int64 lines[pixel_lanes];
+    const int count = lanes_ > 1 ? lanes_ : channels;
+    for (int l = 0; l < count; ++l) lines[l] = line + l * (lanes_ > 1 ? 1 : plane_stride_);
+    continue_lines(axes_ - 1, lines, count);
+}
+
+// Rows first_row to last_row - 1, counted from `channel` on; and what continues them, if it is asked for.
+void Coefficients::compute_rows_part(const RowFilterJob& job, const Planes& image, const Ranges& rows, int64 channel,
                                      int64 first_row, int64 last_row, bool continued) {
     const int inner = axes_ - 1;
     void* scratch = scratch_memory(active_kernels().filter_scratch());
     const char* from[rows_together];
     char* to[rows_together];
     int64 line[rows_together];
-    for (int64 first = first_row; first < last_row; first += rows_together) {
-        const int count = static_cast<int>(std::min<int64>(rows_together, last_row - first));
+    const int together = rows_in_tiles(job.channels, item_);
+    for (int64 first = first_row; first < last_row; first += together) {
+        const int count = static_cast<int>(std::min<int64>(together, last_row - first));
         for (int r = 0; r < count; ++r) {
             int64 rest = first + r;
             int64 at = 0;
@@ -258,12 +288,12 @@ void Coefficients::compute_rows_part(const RowFilterJob& job, const Planes& imag
                 inside &= !job.constant || padded == voxel;
                 source += voxel * image.stride[k];
             }
-            line[r] = at + (plane + rest) * plane_stride_;
-            from[r] = inside ? image.data + image.offset[plane + rest] + source : nullptr;
+            line[r] = at + offset_[channel + rest] / item_;
+            from[r] = inside ? image.data + image.offset[channel + rest] + source : nullptr;
             to[r] = origin_ + line[r] * item_;
         }
         active_kernels().filter_rows(job, from, to, count, scratch);
-        for (int r = 0; continued && r < count; ++r) continue_lines(inner, &line[r], 1);
+        for (int r = 0; continued && r < count; ++r) continue_row(line[r], job.channels);
     }
 }
 

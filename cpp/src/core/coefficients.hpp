@@ -18,8 +18,10 @@ Geometry with_whole_box(Geometry geometry);
 class Coefficients {
    public:
     enum Layout {
-        spaced,  // rows begin where vectors and caches like it
-        packed   // C order without gaps
+        spaced,    // rows begin where vectors and caches like it
+        packed,    // C order without gaps
+        as_pixels  // spaced, with pixel_lanes planes side by side: those that are none hold anything. To be computed
+                   // only
     };
     // The adjoint needs memory for all that the transposed filter reaches. If unfiltered, the samples are
     // taken for coefficients.
@@ -37,13 +39,16 @@ class Coefficients {
 
     // From the start of the box.
     const Planes& planes() const { return planes_; }
+    bool are_pixels() const { return lanes_ > 1; }
     int64 size() const { return size_; }  // bytes of all planes
 
    private:
     using Ranges = Range[max_axes];
 
-    void compute_rows(const Planes& image, const Ranges& rows, int64 first_plane, int64 last_plane, Executor& executor);
-    void compute_rows_part(const RowFilterJob& job, const Planes& image, const Ranges& rows, int64 plane,
+    Range planes_of(Range channels) const;
+    void continue_row(int64 line, int channels);
+    void compute_rows(const Planes& image, const Ranges& rows, Range channels, bool side_by_side, Executor& executor);
+    void compute_rows_part(const RowFilterJob& job, const Planes& image, const Ranges& rows, int64 channel,
                            int64 first_row, int64 last_row, bool continued);
     void compute_lines(int axis, const Ranges& lines, int64 first_plane, int64 last_plane, Executor& executor);
     void slice_adjoint(const Planes& image, Ranges& lines, int64 first_plane, int64 last_plane, Executor& executor);
@@ -68,8 +73,10 @@ class Coefficients {
     Geometry geometry_;
     int axes_;
     int dtype_;
-    int64 item_;   // bytes of a coefficient
-    int64 count_;  // of planes
+    int64 item_;      // bytes of a coefficient
+    int lanes_;       // numbers for each voxel, of as many planes
+    int64 channels_;  // planes of the image
+    int64 count_;     // ... which lie in so many
     // Most of the box continues the rest of it, which is then filtered alone: the filter of a copy is a copy.
     bool continues_last_;
     bool filtered_axis_[max_axes];

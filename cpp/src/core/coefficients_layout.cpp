@@ -21,7 +21,9 @@ Coefficients::Coefficients(const Geometry& geometry, int dtype, int64 planes, La
       axes_(geometry.axes),
       dtype_(dtype),
       item_(dtype == dtype_float64 ? sizeof(double) : sizeof(float)),
-      count_(planes),
+      lanes_(layout == as_pixels ? pixel_lanes : 1),
+      channels_(planes),
+      count_((planes + lanes_ - 1) / lanes_),
       continues_last_(is_mostly_border(geometry)) {
     for (int k = 0; k < axes_; ++k) {
         const Range box = {geometry.box_start[k], geometry.box_start[k] + geometry.box_extent[k]};
@@ -51,23 +53,23 @@ Coefficients::Coefficients(const Geometry& geometry, int dtype, int64 planes, La
 
     constexpr int64 readable = 16;  // elements behind the last one
     constexpr int64 row_gap = 2;    // elements between rows, that the vectors of a stencil may read and write
-    double size = static_cast<double>(item_);
-    int64 step = 1;
+    const int64 line = 64 / item_;  // elements in a line of the cache
+    double size = static_cast<double>(lanes_ * item_);
+    int64 step = lanes_;
     for (int k = axes_ - 1; k >= 0; --k) {
         stride_[k] = step;
         size *= static_cast<double>(held_[k].extent());
         if (size > 4e18) throw OutOfMemory(size);
         step *= held_[k].extent();
         if (layout == packed || k == 0) continue;
-        const int64 line = 64 / item_;
         if (k == axes_ - 1) step = continues_last_ ? step + row_gap : (step + row_gap + line - 1) / line * line;
         if (step * item_ % 1024 == 0) step += line;  // neighbours at such distances crowd the same sets of a cache
     }
     plane_stride_ = step;
-    if (size * static_cast<double>(planes) > 4e18) throw OutOfMemory(size * static_cast<double>(planes));
-    size_ = plane_stride_ * planes * item_;
+    if (size * static_cast<double>(count_) > 4e18) throw OutOfMemory(size * static_cast<double>(count_));
+    size_ = plane_stride_ * count_ * item_;
     // The first sample of an axis begins a line of the cache.
-    const int64 lead = layout == packed ? 0 : (-held_[axes_ - 1].start % (64 / item_) + 64 / item_) % (64 / item_);
+    const int64 lead = layout == packed ? 0 : (-held_[axes_ - 1].start * lanes_ % line + line) % line;
     memory_ = std::make_unique<Memory>(static_cast<size_t>(size_ + (readable + 2 * 64 / item_) * item_));
     int64 origin = lead;
     int64 box = 0;
@@ -77,7 +79,7 @@ Coefficients::Coefficients(const Geometry& geometry, int dtype, int64 planes, La
         planes_.stride[k] = stride_[k] * item_;
     }
     origin_ = memory_->data() + origin * item_;
-    for (int64 p = 0; p < planes; ++p) offset_.push_back(p * plane_stride_ * item_);
+    for (int64 p = 0; p < planes; ++p) offset_.push_back((p / lanes_ * plane_stride_ + p % lanes_) * item_);
     planes_.data = origin_ + box * item_;
     planes_.dtype = dtype;
     planes_.offset = offset_.data();

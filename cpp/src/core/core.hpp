@@ -40,6 +40,9 @@ inline int64 product(const int64* extent, int axes) {
     return size;
 }
 
+// Whether there are several channels, whose elements lie one behind the other in each voxel.
+bool lie_side_by_side(const Planes& image, int64 channels);
+
 // Fills `output` with the spline of `image` at the positions. Throws std::invalid_argument if `roi` is too little.
 void sample(const SampleRequest& request, Executor& executor);
 

@@ -22,6 +22,12 @@ bool samples_image_itself(const SampleRequest& request) {
     return true;
 }
 
+bool are_sampled_as_pixels(const SampleRequest& request) {
+    const int axes = request.job.geometry.axes;
+    return axes >= min_pixel_axes && axes <= max_pixel_axes && lie_side_by_side(request.image, request.channels) &&
+           lie_side_by_side(request.output, request.channels);
+}
+
 bool is_whole(const Geometry& geometry) {
     return std::equal(geometry.output, geometry.output + geometry.axes, geometry.image);
 }

@@ -12,6 +12,9 @@ OutputPart whole_output(const Geometry& geometry);
 // Whether stencils lie on the image itself, which needs no coefficients.
 bool samples_image_itself(const SampleRequest& request);
 
+// Whether the channels of a pixel are sampled together.
+bool are_sampled_as_pixels(const SampleRequest& request);
+
 // Whether the prefilter changes the image.
 bool is_filtered(const SampleRequest& request);
 

@@ -20,6 +20,7 @@ Prepared::Prepared(const SampleRequest& one, const ControlGrid& grid) {
     job.items = 1;
     job.channels = one.channels;
     job.direct = false;
+    job.as_pixels = false;
     job.output = one.output;
     std::copy_n(one.job.cval_element, sizeof cval_element_, cval_element_);
     job.fill_element = reinterpret_cast<const char*>(cval_element_);
@@ -50,9 +51,12 @@ SourceBox Prepared::source_box(const OutputPart& part) const {
 void Prepared::set_source(const Coefficients& coefficients, const Geometry& boxed) {
     job.geometry = boxed;
     job.source = coefficients.planes();
+    job.as_pixels = coefficients.are_pixels();
 }
 
-void Prepared::set_source(const Planes& image, const Box& roi) {
+void Prepared::set_image(const SampleRequest& one) {
+    const Planes& image = one.image;
+    const Box& roi = one.job.roi;
     job.source = image;
     for (int k = 0; k < job.geometry.axes; ++k) {
         job.geometry.box_start[k] = roi.start[k];
@@ -60,6 +64,8 @@ void Prepared::set_source(const Planes& image, const Box& roi) {
         job.source.data += roi.start[k] * image.stride[k];
     }
     job.direct = true;
+    const int inner = job.geometry.axes - 1;
+    job.as_pixels = are_sampled_as_pixels(one) && image.stride[inner] >= job.channels * element_size[image.dtype];
 }
 
 double Prepared::cost(int64 of_units) const {

@@ -20,7 +20,7 @@ class Prepared {
     // The coefficients that the source holds.
     void set_source(const Coefficients& coefficients, const Geometry& boxed);
     // The source is the image.
-    void set_source(const Planes& image, const Box& roi);
+    void set_image(const SampleRequest& one);
 
     // A rough count of the operations that so many units take. In floating point, for it can pass 2^63.
     double cost(int64 of_units) const;

@@ -9,7 +9,7 @@ namespace {
 void sample_image(const SampleRequest& one, const ControlGrid& grid, Executor& executor) {
     Prepared prepared(one, grid);
     if (!has_whole_image(one)) require_in_roi(one, voxels_read(one, prepared.source_box()));
-    prepared.set_source(one.image, one.job.roi);
+    prepared.set_image(one);
     run_rows(prepared, active_kernels().sample, executor);
 }
 
@@ -26,12 +26,13 @@ void sample_coefficients(const SampleRequest& one, const ControlGrid& grid, Exec
         for (const SampleRequest& half : halves_of(one)) sample_coefficients(half, grid, executor);
         return;
     }
-    for_channels(one, boxed, [&](int64, const SampleRequest& some) {
+    for_channels(one, boxed, are_sampled_as_pixels(one), [&](int64, const SampleRequest& some) {
         Prepared prepared(some, grid);
         // Where all lies outside, no coefficient is read.
         const Geometry held = outside ? with_least_box(boxed) : boxed;
         const auto use = is_filtered(some) ? Coefficients::computed : Coefficients::unfiltered;
-        Coefficients coefficients(held, some.job.compute_dtype, some.channels, Coefficients::spaced, use);
+        const auto layout = are_sampled_as_pixels(some) ? Coefficients::as_pixels : Coefficients::spaced;
+        Coefficients coefficients(held, some.job.compute_dtype, some.channels, layout, use);
         if (!outside) coefficients.compute(some.image, executor);
         prepared.set_source(coefficients, held);
         run_rows(prepared, active_kernels().sample, executor);

@@ -29,6 +29,12 @@ UnitRange part(int64 units, int64 task, int64 tasks) {
     return {first, first + quotient + (task < rest)};
 }
 
+bool lie_side_by_side(const Planes& image, int64 channels) {
+    for (int64 c = 1; c < channels; ++c)
+        if (image.offset[c] != image.offset[0] + c * element_size[image.dtype]) return false;
+    return channels > 1;
+}
+
 SampleRequest item_of(SampleRequest request, int64 item) {
     const Geometry& geometry = request.job.geometry;
     request.control_points += item * geometry.axes * product(geometry.grid_shape, geometry.axes);

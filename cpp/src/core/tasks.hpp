@@ -38,14 +38,17 @@ void for_each_item(const SampleRequest& request, Executor& executor, Body body) 
 }
 
 constexpr int64 channels_bytes = int64(1) << 23;  // of coefficients that are held at a time, if a plane is no more
+constexpr int64 pixels_bytes = int64(1) << 28;    // ... if the planes of a pixel's channels are no more
 
-// Calls body(first channel, request of some channels): as many as are held at a time.
+// Calls body(first channel, request of some channels): as many as are held at a time, or whole pixels.
 template <class Body>
-void for_channels(const SampleRequest& one, const Geometry& boxed, Body body) {
+void for_channels(const SampleRequest& one, const Geometry& boxed, bool as_pixels, Body body) {
     const double plane = 8.0 * std::max(size_of(one.job.roi.extent, one.job.geometry.axes),  // bytes, at most
                                         size_of(boxed.box_extent, one.job.geometry.axes) / mostly_border);
     const double most = static_cast<double>(channels_bytes) / std::max(8.0, plane);
-    const int64 together = std::max<int64>(1, static_cast<int64>(most));
+    int64 together = std::max<int64>(1, static_cast<int64>(most));
+    if (as_pixels && pixel_lanes * plane <= static_cast<double>(pixels_bytes))
+        together = std::max<int64>(pixel_lanes, together / pixel_lanes * pixel_lanes);
     for (int64 first = 0; first < one.channels; first += together) {
         SampleRequest some = one;
         some.channels = std::min(together, one.channels - first);

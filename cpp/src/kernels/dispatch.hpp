@@ -2,6 +2,7 @@
 // looked up.
 #pragma once
 #include "elasticnd/dtypes.hpp"
+#include "kernels/table.hpp"
 
 ELASTICND_BEGIN
 
@@ -58,6 +59,44 @@ inline auto with_unrolled_axes(int axes, Body body) {
         case 3: return body(Constant<3>());
         default: return body(Constant<4>());
     }
+}
+
+// ---- pixels: channels that lie side by side -------------------------------------------------------------------------
+
+template <class Body>
+inline auto with_channels(int channels, Body body) {
+    static_assert(pixel_lanes == 4, "each number of channels needs a case here");
+    switch (channels) {
+        case 1: return body(Constant<1>());
+        case 2: return body(Constant<2>());
+        case 3: return body(Constant<3>());
+        default: return body(Constant<4>());
+    }
+}
+
+// Of up to four channels, of one to eight bytes each.
+template <class Body>
+inline auto with_pixel_bytes(int bytes, Body body) {
+    static_assert(pixel_lanes == 4, "each size needs a case here");
+    switch (bytes) {
+        case 1: return body(Constant<1>());
+        case 2: return body(Constant<2>());
+        case 3: return body(Constant<3>());
+        case 4: return body(Constant<4>());
+        case 6: return body(Constant<6>());
+        case 8: return body(Constant<8>());
+        case 12: return body(Constant<12>());
+        case 16: return body(Constant<16>());
+        case 24: return body(Constant<24>());
+        default: return body(Constant<32>());
+    }
+}
+
+// Their stencils have no loop around the unrolled axes.
+template <class Body>
+inline auto with_pixel_axes(int axes, Body body) {
+    static_assert(min_pixel_axes == 2 && max_pixel_axes == 3, "each number of axes needs a case here");
+    return axes == 2 ? body(Constant<2>()) : body(Constant<3>());
 }
 
 ELASTICND_END

@@ -7,7 +7,7 @@ ELASTICND_BEGIN
 
 namespace {
 
-constexpr int64 piece = 64;  // elements that are moved together where they do not lie side by side
+constexpr int64 piece = 64;  // pixels that are moved together where they do not lie side by side
 
 // Loops over elements at a distance that is known become vectors.
 template <int DTYPE, class T>
@@ -29,57 +29,66 @@ void store_adjacent(const char* from, int64 count, char* to) {
     }
 }
 
-template <int DTYPE, class T>
-void load_as(const char* from, int64 stride, int64 count, char* to) {
-    using Storage = typename Element<DTYPE>::Storage;
-    if (stride == static_cast<int64>(sizeof(Storage))) {
-        load_adjacent<DTYPE, T>(from, count, to);
-        return;
-    }
-    Storage elements[piece];
-    for (int64 first = 0; first < count; first += piece) {
-        const int64 some = minimum(piece, count - first);
-        for (int64 i = 0; i < some; ++i) std::memcpy(elements + i, from + (first + i) * stride, sizeof(Storage));
-        load_adjacent<DTYPE, T>(reinterpret_cast<const char*>(elements), some,
-                                to + first * static_cast<int64>(sizeof(T)));
-    }
+using Convert = void (*)(const char*, int64, char*);
+
+Convert choose_load(int dtype, int arithmetic) {
+    return with_dtype(dtype, [&](auto constant) -> Convert {
+        constexpr int DTYPE = decltype(constant)::value;
+        return arithmetic == dtype_float64 ? load_adjacent<DTYPE, double> : load_adjacent<DTYPE, float>;
+    });
 }
 
-template <int DTYPE, class T>
-void store_as(const char* from, int64 count, char* to, int64 stride) {
-    using Storage = typename Element<DTYPE>::Storage;
-    if (stride == static_cast<int64>(sizeof(Storage))) {
-        store_adjacent<DTYPE, T>(from, count, to);
-        return;
-    }
-    Storage elements[piece];
-    for (int64 first = 0; first < count; first += piece) {
-        const int64 some = minimum(piece, count - first);
-        store_adjacent<DTYPE, T>(from + first * static_cast<int64>(sizeof(T)), some, reinterpret_cast<char*>(elements));
-        for (int64 i = 0; i < some; ++i) std::memcpy(to + (first + i) * stride, elements + i, sizeof(Storage));
-    }
+Convert choose_store(int dtype, int arithmetic) {
+    return with_dtype(dtype, [&](auto constant) -> Convert {
+        constexpr int DTYPE = decltype(constant)::value;
+        return arithmetic == dtype_float64 ? store_adjacent<DTYPE, double> : store_adjacent<DTYPE, float>;
+    });
 }
 
 }  // namespace
 
-void load_row(int dtype, const char* from, int64 stride, int64 count, int arithmetic, char* to) {
-    with_dtype(dtype, [&](auto constant) {
-        constexpr int DTYPE = decltype(constant)::value;
-        if (arithmetic == dtype_float64)
-            load_as<DTYPE, double>(from, stride, count, to);
-        else
-            load_as<DTYPE, float>(from, stride, count, to);
+void load_pixels(int dtype, const char* from, int64 stride, int64 count, int channels, int arithmetic, char* to) {
+    const Convert load = choose_load(dtype, arithmetic);
+    const int bytes = channels * element_size[dtype];
+    if (stride == bytes) {
+        load(from, count * channels, to);
+        return;
+    }
+    with_pixel_bytes(bytes, [&](auto constant) {
+        constexpr int BYTES = decltype(constant)::value;
+        char pixels[piece * BYTES];
+        for (int64 first = 0; first < count; first += piece) {
+            const int64 some = minimum(piece, count - first);
+            for (int64 i = 0; i < some; ++i) std::memcpy(pixels + i * BYTES, from + (first + i) * stride, BYTES);
+            load(pixels, some * channels, to + first * channels * element_size[arithmetic]);
+        }
     });
 }
 
-void store_row(int arithmetic, const char* from, int64 count, int dtype, char* to, int64 stride) {
-    with_dtype(dtype, [&](auto constant) {
-        constexpr int DTYPE = decltype(constant)::value;
-        if (arithmetic == dtype_float64)
-            store_as<DTYPE, double>(from, count, to, stride);
-        else
-            store_as<DTYPE, float>(from, count, to, stride);
+void store_pixels(int arithmetic, const char* from, int64 count, int channels, int dtype, char* to, int64 stride) {
+    const Convert store = choose_store(dtype, arithmetic);
+    const int bytes = channels * element_size[dtype];
+    if (stride == bytes) {
+        store(from, count * channels, to);
+        return;
+    }
+    with_pixel_bytes(bytes, [&](auto constant) {
+        constexpr int BYTES = decltype(constant)::value;
+        char pixels[piece * BYTES];
+        for (int64 first = 0; first < count; first += piece) {
+            const int64 some = minimum(piece, count - first);
+            store(from + first * channels * element_size[arithmetic], some * channels, pixels);
+            for (int64 i = 0; i < some; ++i) std::memcpy(to + (first + i) * stride, pixels + i * BYTES, BYTES);
+        }
     });
+}
+
+void load_row(int dtype, const char* from, int64 stride, int64 count, int arithmetic, char* to) {
+    load_pixels(dtype, from, stride, count, 1, arithmetic, to);
+}
+
+void store_row(int arithmetic, const char* from, int64 count, int dtype, char* to, int64 stride) {
+    store_pixels(arithmetic, from, count, 1, dtype, to, stride);
 }
 
 ELASTICND_END

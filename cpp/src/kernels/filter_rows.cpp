@@ -1,5 +1,6 @@
 // Rows of an image to rows of coefficients, filtered along the innermost axis. The image is left as it is, so every
-// block of every row can be computed alone: the lanes are as many of them at a time.
+// block of every row can be computed alone: the lanes are as many of them at a time. The channels of a pixel, where
+// they lie side by side, are loaded at once and have lanes side by side.
 #include <cstring>
 
 #include "kernels/kernels.hpp"
@@ -11,40 +12,47 @@ namespace {
 
 template <class T>
 struct RowsScratch {
-    T tile[tile_rows<T> * tile_lanes<T>];
-    T lines[tile_lanes<T> * tile_rows<T>];
+    T tile[tile_rows<T> * tile_lanes<T> + pixel_lanes];
+    T lines[tile_lanes<T> * tile_rows<T> + pixel_lanes];
 };
 
-// Reads samples [start, stop) of the padded axis, and beyond it what continues it.
+// Reads pixels [start, stop) of the padded axis, and beyond it what continues it.
 template <class T>
 void read_samples(const RowFilterJob& job, const char* row, int64 start, int64 stop, T* samples) {
+    const int channels = job.channels;
     const T beyond = static_cast<T>(job.beyond);
+    auto fill = [&](T* to) {
+        for (int c = 0; c < channels; ++c) to[c] = beyond;
+    };
     if (!row) {
-        for (int64 i = 0; i < stop - start; ++i) samples[i] = beyond;
+        for (int64 i = 0; i < stop - start; ++i) fill(samples + i * channels);
         return;
     }
+    auto load = [&](int64 index, int64 count, T* to) {
+        load_pixels(job.image_dtype, row + index * job.image_stride, job.image_stride, count, channels, own_dtype<T>,
+                    reinterpret_cast<char*>(to));
+    };
     const int64 extent = job.image_extent + 2 * job.padding;
     const int64 first = maximum<int64>(start, job.padding);
     const int64 last = minimum<int64>(stop, job.padding + job.image_extent);
-    if (first < last)
-        load_row(job.image_dtype, row + (first - job.padding) * job.image_stride, job.image_stride, last - first,
-                 own_dtype<T>, reinterpret_cast<char*>(samples + (first - start)));
+    if (first < last) load(first - job.padding, last - first, samples + (first - start) * channels);
     // What lies beyond is most often among the samples that have just been read.
-    auto continued = [&](int64 i) {
+    auto continue_to = [&](int64 i) {
+        T* to = samples + (i - start) * channels;
         const int64 folded = continued_index(i, extent, job.extension) - job.padding;
         const int64 index = minimum(maximum<int64>(folded, 0), job.image_extent - 1);
-        if (job.constant && index != folded) return beyond;
         const int64 padded = index + job.padding;
-        if (padded >= first && padded < last) return samples[padded - start];
-        T sample;
-        load_row(job.image_dtype, row + index * job.image_stride, job.image_stride, 1, own_dtype<T>,
-                 reinterpret_cast<char*>(&sample));
-        return sample;
+        if (job.constant && index != folded)
+            fill(to);
+        else if (padded >= first && padded < last)
+            for (int c = 0; c < channels; ++c) to[c] = samples[(padded - start) * channels + c];
+        else
+            load(index, 1, to);
     };
     const int64 head = first < last ? first : stop;
     const int64 tail = first < last ? last : stop;
-    for (int64 i = start; i < head; ++i) samples[i - start] = continued(i);
-    for (int64 i = tail; i < stop; ++i) samples[i - start] = continued(i);
+    for (int64 i = start; i < head; ++i) continue_to(i);
+    for (int64 i = tail; i < stop; ++i) continue_to(i);
 }
 
 // Block `index` of one row.
@@ -52,6 +60,23 @@ struct RowBlock {
     int row;
     int64 index;
 };
+
+// Pixels side by side to neighbouring lanes of a tile, and back to pixels of pixel_lanes elements.
+template <class T>
+void pixels_to_lanes(const T* pixels, int count, int channels, T* lane) {
+    with_channels(channels, [&](auto constant) {
+        constexpr int CHANNELS = decltype(constant)::value;
+        // Three are moved as four, of which the next row overwrites the last.
+        constexpr int moved = CHANNELS == 3 ? 4 : CHANNELS;
+        for (int i = 0; i < count; ++i) std::memcpy(lane + i * tile_lanes<T>, pixels + i * CHANNELS, moved * sizeof(T));
+    });
+}
+
+template <class T>
+void lanes_to_pixels(const T* lane, int64 count, T* pixels) {
+    for (int64 i = 0; i < count; ++i)
+        std::memcpy(pixels + i * pixel_lanes, lane + i * tile_lanes<T>, pixel_lanes * sizeof(T));
+}
 
 // Puts the samples that a block needs into the tile: each line on its own.
 template <class T>
@@ -66,6 +91,47 @@ void read_lines(const RowFilterJob& job, const char* const* image, const RowBloc
         if (l < count) read_samples(job, image[blocks[l].row], start - margin, start + length + margin, samples);
     }
     lines_to_tile(line, count, length + 2 * margin, own.tile);
+}
+
+// The same for pixels.
+template <class T>
+void read_pixels(const RowFilterJob& job, const char* const* image, const RowBlock* blocks, int count, int length,
+                 RowsScratch<T>& own) {
+    const int margin = block_margin<T>(job.order);
+    for (int b = 0; b < count; ++b) {
+        const int64 start = blocks[b].index * Blocking<T>::block_length - margin;
+        const int pixels = length + 2 * margin;
+        read_samples(job, image[blocks[b].row], start, start + pixels, own.lines);
+        pixels_to_lanes(own.lines, pixels, job.channels, own.tile + b * job.channels);
+    }
+}
+
+// Puts so many samples of rows into a tile, from `offset` in these on.
+template <class T>
+void load_rows(const RowFilterJob& job, const char* const* image, int64 offset, const RowBlock* blocks, int count,
+               int samples, RowsScratch<T>& own, T* tile) {
+    bool in_place = job.image_dtype == own_dtype<T> && job.image_stride == static_cast<int64>(sizeof(T));
+    for (int l = 0; l < count; ++l) in_place &= reinterpret_cast<std::uintptr_t>(image[blocks[l].row]) % sizeof(T) == 0;
+    const T* line[tile_lanes<T>];
+    for (int l = 0; l < tile_lanes<T>; ++l) {
+        const char* row = image[blocks[l < count ? l : 0].row] + offset;
+        T* to = own.lines + l * tile_rows<T>;
+        line[l] = in_place ? reinterpret_cast<const T*>(row) : l < count ? to : own.lines;
+        if (!in_place && l < count)
+            load_row(job.image_dtype, row, job.image_stride, samples, own_dtype<T>, reinterpret_cast<char*>(to));
+    }
+    lines_to_tile(line, count, samples, tile);
+}
+
+// The same for pixels.
+template <class T>
+void load_pixel_rows(const RowFilterJob& job, const char* const* image, int64 offset, const RowBlock* blocks, int count,
+                     int pixels, RowsScratch<T>& own, T* tile) {
+    for (int b = 0; b < count; ++b) {
+        load_pixels(job.image_dtype, image[blocks[b].row] + offset, job.image_stride, pixels, job.channels,
+                    own_dtype<T>, reinterpret_cast<char*>(own.lines));
+        pixels_to_lanes(own.lines, pixels, job.channels, tile + b * job.channels);
+    }
 }
 
 // The same where all lines have the same block: what lies beyond the image is then made of whole rows of the tile.
@@ -98,21 +164,15 @@ bool read_together(const RowFilterJob& job, const char* const* image, const RowB
         if (!add(i)) return false;
     for (int64 i = last; i < stop; ++i)
         if (!add(i)) return false;
-    bool in_place = job.image_dtype == own_dtype<T> && job.image_stride == static_cast<int64>(sizeof(T));
-    for (int l = 0; l < count; ++l) in_place &= reinterpret_cast<std::uintptr_t>(image[blocks[l].row]) % sizeof(T) == 0;
-    const T* line[lanes];
-    for (int l = 0; l < lanes; ++l) {
-        const char* row = image[blocks[l < count ? l : 0].row];
-        if (!row) return false;
-        row += (first - job.padding) * job.image_stride;
-        T* samples = own.lines + l * tile_rows<T>;
-        line[l] = in_place ? reinterpret_cast<const T*>(row) : l < count ? samples : own.lines;
-        if (!in_place && l < count)
-            load_row(job.image_dtype, row, job.image_stride, last - first, own_dtype<T>,
-                     reinterpret_cast<char*>(samples));
-    }
     auto at = [&](int64 i) { return own.tile + (i - start) * lanes; };
-    lines_to_tile(line, count, static_cast<int>(last - first), at(first));
+    const int64 offset = (first - job.padding) * job.image_stride;
+    for (int b = 0; b < count; ++b)
+        if (!image[blocks[b].row]) return false;
+    const int voxels = static_cast<int>(last - first);
+    if (job.channels > 1)
+        load_pixel_rows(job, image, offset, blocks, count, voxels, own, at(first));
+    else
+        load_rows(job, image, offset, blocks, count, voxels, own, at(first));
     const T beyond = static_cast<T>(job.beyond);
     for (int j = 0; j < beyond_count; ++j) {
         T* to = at(beyond_index[j]);
@@ -124,48 +184,86 @@ bool read_together(const RowFilterJob& job, const char* const* image, const RowB
     return true;
 }
 
+// Writes rows [from, to) of some lanes.
+template <class T>
+void write_lines(const T* rows, int lanes, int64 from, int64 to, T* const* line) {
+    for (int l = 0; l < lanes; ++l)
+        for (int64 i = from; i < to; ++i) line[l][i] = rows[i * tile_lanes<T> + l];
+}
+
 template <class T>
 void filter_blocks(const RowFilterJob& job, const char* const* image, char* const* coefficients, const RowBlock* blocks,
                    int count, int length, RowsScratch<T>& own) {
     const int margin = block_margin<T>(job.order);
-    if (!read_together(job, image, blocks, count, length, own)) read_lines(job, image, blocks, count, length, own);
+    if (!read_together(job, image, blocks, count, length, own)) {
+        if (job.channels > 1)
+            read_pixels(job, image, blocks, count, length, own);
+        else
+            read_lines(job, image, blocks, count, length, own);
+    }
     filter_tile(own.tile, length, margin, job.order);
     // Blocks at the ends of what is wanted may be cut.
-    int cut = 0;
-    T* line[tile_lanes<T>];
-    for (int l = 0; l < count; ++l) {
-        const int64 start = blocks[l].index * Blocking<T>::block_length;
-        line[l] = reinterpret_cast<T*>(coefficients[blocks[l].row]) + start;
-        cut += start < job.wanted_start || start + length > job.wanted_stop;
-    }
     const T* rows = own.tile + margin * tile_lanes<T>;
-    if (cut == 0) {
-        tile_to_lines(rows, count, length, line);
-        return;
-    }
-    for (int l = 0; l < count; ++l) {
-        const int64 start = blocks[l].index * Blocking<T>::block_length;
+    T* line[tile_lanes<T>];
+    bool cut = false;
+    for (int b = 0; b < count; ++b) {
+        const int64 start = blocks[b].index * Blocking<T>::block_length;
         const int64 from = maximum(start, job.wanted_start) - start;
         const int64 to = minimum(start + length, job.wanted_stop) - start;
-        for (int64 i = from; i < to; ++i) line[l][i] = rows[i * tile_lanes<T> + l];
+        T* row = reinterpret_cast<T*>(coefficients[blocks[b].row]);
+        if (job.as_pixels) {
+            lanes_to_pixels(rows + from * tile_lanes<T> + b * job.channels, to - from,
+                            row + (start + from) * pixel_lanes);
+            continue;
+        }
+        for (int c = 0; c < job.channels; ++c) line[b * job.channels + c] = row + c * job.channel_step + start;
+        cut |= to - from < length;
+    }
+    if (job.as_pixels) return;
+    if (!cut) {
+        tile_to_lines(rows, count * job.channels, length, line);
+        return;
+    }
+    for (int b = 0; b < count; ++b) {
+        const int64 start = blocks[b].index * Blocking<T>::block_length;
+        const int64 from = maximum(start, job.wanted_start) - start;
+        const int64 to = minimum(start + length, job.wanted_stop) - start;
+        const int lane = b * job.channels;
+        write_lines(rows + lane, job.channels, from, to, line + lane);
+    }
+}
+
+// Samples that are coefficients.
+template <class T>
+void copy_row(const RowFilterJob& job, const char* image, T* coefficients, T* pixels) {
+    if (job.channels == 1 && !job.as_pixels) {
+        read_samples(job, image, job.wanted_start, job.wanted_stop, coefficients + job.wanted_start);
+        return;
+    }
+    for (int64 first = job.wanted_start; first < job.wanted_stop; first += tile_rows<T>) {
+        const int64 last = minimum<int64>(first + tile_rows<T>, job.wanted_stop);
+        read_samples(job, image, first, last, pixels);
+        const int64 step = job.as_pixels ? pixel_lanes : 1;
+        for (int64 i = 0; i < last - first; ++i)
+            for (int c = 0; c < job.channels; ++c)
+                coefficients[(first + i) * step + c * job.channel_step] = pixels[i * job.channels + c];
     }
 }
 
 template <class T>
 void filter_rows_as(const RowFilterJob& job, const char* const* image, char* const* coefficients, int count,
                     void* scratch) {
+    auto& own = allocate_scratch<RowsScratch<T>>(scratch);
     if (!job.filtered) {
-        for (int r = 0; r < count; ++r)
-            read_samples(job, image[r], job.wanted_start, job.wanted_stop,
-                         reinterpret_cast<T*>(coefficients[r]) + job.wanted_start);
+        for (int r = 0; r < count; ++r) copy_row(job, image[r], reinterpret_cast<T*>(coefficients[r]), own.lines);
         return;
     }
-    auto& own = allocate_scratch<RowsScratch<T>>(scratch);
     constexpr int64 block = Blocking<T>::block_length;
     const int64 extent = job.image_extent + 2 * job.padding;
     const int64 first = job.wanted_start / block;
     const int64 last = (job.wanted_stop - 1) / block;
     const int64 short_block = extent % block ? extent / block : -1;  // the last one, where it is not full
+    const int most = tile_lanes<T> / job.channels;
     RowBlock blocks[tile_lanes<T>];
     int gathered = 0;
     auto finish = [&](int64 length) {
@@ -178,7 +276,7 @@ void filter_rows_as(const RowFilterJob& job, const char* const* image, char* con
         if (is_short) finish(block);
         for (int r = 0; r < count; ++r) {
             blocks[gathered++] = {r, b};
-            if (gathered == tile_lanes<T>) finish(is_short ? extent % block : block);
+            if (gathered == most) finish(is_short ? extent % block : block);
         }
         if (is_short) finish(extent % block);
     }

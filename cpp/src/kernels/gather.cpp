@@ -1,6 +1,7 @@
 // Sampling: the weighted sum of the coefficients under each voxel's stencil.
 #include <cstring>
 
+#include "kernels/border.hpp"
 #include "kernels/kernels.hpp"
 #include "kernels/lanes.hpp"
 #include "kernels/stencil.hpp"
@@ -9,77 +10,18 @@ ELASTICND_BEGIN
 
 namespace {
 
-// ---- stencils that leave the image, of orders 0 and 1, which have no coefficients beyond its border -----------------
-
-// Where tap `tap` along an axis lies in the source, in bytes from its start; beyond_border if the mode leaves it out.
-int64 tap_offset(const SampleJob& job, const Row& row, int i, int axis, int tap) {
-    const Geometry& geometry = job.geometry;
-    const int64 first = static_cast<int64>(row.first[axis][i] + floor_of_small(row.place[axis][i]));
-    const int64 index = fold_index(first + tap, geometry.image[axis], geometry.mode);
-    if (index == beyond_border) return beyond_border;
-    // Of a box that were wrong, nothing else is read.
-    const int64 held = index - geometry.box_start[axis];
-    return held < 0 || held >= geometry.box_extent[axis] ? beyond_border : held * job.source.stride[axis];
-}
-
-template <class Storage>
-Storage copy_at_border(const SampleJob& job, const Row& row, int i, const char* source, Storage fill) {
-    for (int k = 0; k < job.geometry.axes; ++k) {
-        const int64 offset = tap_offset(job, row, i, k, 0);
-        if (offset == beyond_border) return fill;
-        source += offset;
-    }
-    Storage value;
-    std::memcpy(&value, source, sizeof value);
-    return value;
-}
-
-template <class T, int DTYPE>
-T sum_at_border(const SampleJob& job, const Row& row, int i, const char* source, T beyond) {
-    constexpr int taps = 2;
-    const int axes = job.geometry.axes;
-    int64 offset[max_axes][taps];
-    T weight[max_axes][taps];
-    for (int k = 0; k < axes; ++k) {
-        const double place = row.place[k][i];
-        spline_weights<1, 0>(static_cast<T>(place - floor_of_small(place)), weight[k]);
-        for (int tap = 0; tap < taps; ++tap) offset[k][tap] = tap_offset(job, row, i, k, tap);
-    }
-    T sum = T(0);
-    for_each_outer_tap<taps>(axes, [&](const int* tap) {
-        const char* at = source;
-        bool inside = true;
-        T factor = T(1);
-        for (int k = 0; k < axes; ++k) {
-            inside &= offset[k][tap[k]] != beyond_border;
-            if (inside) at += offset[k][tap[k]];
-            factor *= weight[k][tap[k]];
-        }
-        sum += factor * (inside ? static_cast<T>(load_element<DTYPE>(at)) : beyond);
-    });
-    return sum;
-}
-
-// ---- rows ----------------------------------------------------------------------------------------------------------
-
-// Order 0 moves elements, whatever they are: no number is formed, so every value survives.
-template <class Storage>
-void copy_row(const SampleJob& job, const Row& row, const char* source, char* to, int64 to_stride) {
-    Storage fill;
-    std::memcpy(&fill, job.fill_element, sizeof fill);
+// Order 0 moves elements or pixels, whatever they are: no number is formed, so every value survives.
+template <int BYTES>
+void copy_row(const SampleJob& job, const Row& row, const char* fill, const char* source, char* to, int64 to_stride) {
     if (row.everywhere && row.inside) {
-        for (int i = 0; i < row.count; ++i) std::memcpy(to + i * to_stride, source + row.offset[i], sizeof fill);
+        for (int i = 0; i < row.count; ++i) std::memcpy(to + i * to_stride, source + row.offset[i], BYTES);
         return;
     }
     for (int i = 0; i < row.count; ++i) {
-        Storage value = fill;
-        if (row.everywhere || row.exists[i]) {
-            if (row.inside || !row.leaves[i])
-                std::memcpy(&value, source + row.offset[i], sizeof value);
-            else
-                value = copy_at_border(job, row, i, source, fill);
-        }
-        std::memcpy(to + i * to_stride, &value, sizeof value);
+        const char* from = fill;
+        if (row.everywhere || row.exists[i])
+            from = row.inside || !row.leaves[i] ? source + row.offset[i] : at_border(job, row, i, source, fill);
+        std::memcpy(to + i * to_stride, from, BYTES);
     }
 }
 
@@ -123,13 +65,12 @@ void gather_image(const SampleJob& job, const Row& row, const WeightRows<T>& wei
     const T beyond = static_cast<T>(job.geometry.border_value);
     const ImageLines<T, 2, DTYPE> lines = {job.source.stride[job.geometry.axes - 1]};
     gather_row<T, 2, AXES>(
-        job, row, weights, source, lines, [&](int i) { return sum_at_border<T, DTYPE>(job, row, i, source, beyond); },
-        values);
+        job, row, weights, source, lines, [&](int i) { return sum_at_border<T>(job, row, i, source, beyond); }, values);
 }
 
 template <class T>
 using GatherRow = void (*)(const SampleJob&, const Row&, const WeightRows<T>&, const char*, T*);
-using CopyRow = void (*)(const SampleJob&, const Row&, const char*, char*, int64);
+using CopyRow = void (*)(const SampleJob&, const Row&, const char*, const char*, char*, int64);
 
 template <class T>
 GatherRow<T> choose_gather(const SampleJob& job) {
@@ -148,9 +89,8 @@ GatherRow<T> choose_gather(const SampleJob& job) {
     });
 }
 
-CopyRow choose_copy(int dtype) {
-    return with_dtype(
-        dtype, [](auto constant) -> CopyRow { return copy_row<typename Element<decltype(constant)::value>::Storage>; });
+CopyRow choose_copy(int bytes) {
+    return with_pixel_bytes(bytes, [](auto constant) -> CopyRow { return copy_row<decltype(constant)::value>; });
 }
 
 template <class T>
@@ -182,13 +122,19 @@ void sample_as(const SampleJob& job, UnitRange units, void* scratch) {
 void sample_copies(const SampleJob& job, UnitRange units, void* scratch) {
     auto& row = allocate_scratch<Row>(scratch);
     Walk walk(job, false, scratch, nullptr);
-    const CopyRow copy = choose_copy(job.source.dtype);
+    const int size = element_size[job.source.dtype];
+    const int most = job.as_pixels ? pixel_lanes : 1;
+    char fill[pixel_lanes * sizeof(int64)];
+    for (int c = 0; c < most; ++c) std::memcpy(fill + c * size, job.fill_element, static_cast<size_t>(size));
+    const CopyRow copy = choose_copy(most * size);
+    const CopyRow copy_rest = choose_copy(static_cast<int>(job.channels % most) * size);
     const int64 to_stride = job.output.stride[job.geometry.axes - 1];
     for (int64 unit = units.first; unit < units.last; ++unit) {
         walk.visit(unit, row);
         walk.locate(row);
-        for (int64 channel = 0; channel < job.channels; ++channel)
-            copy(job, row, source_plane(job, row.item, channel), output_row(job, row, channel), to_stride);
+        for (int64 channel = 0; channel < job.channels; channel += most)
+            (channel + most <= job.channels ? copy : copy_rest)(job, row, fill, source_plane(job, row.item, channel),
+                                                                output_row(job, row, channel), to_stride);
     }
 }
 
@@ -197,6 +143,8 @@ void sample_copies(const SampleJob& job, UnitRange units, void* scratch) {
 void sample(const SampleJob& job, UnitRange units, void* scratch) {
     if (job.geometry.order == 0 && job.direct)
         sample_copies(job, units, scratch);
+    else if (job.as_pixels)
+        sample_pixels(job, units, scratch);
     else if (computes_in_double(job.source.dtype))
         sample_as<double>(job, units, scratch);
     else

@@ -8,6 +8,7 @@
 ELASTICND_BEGIN
 
 void sample(const SampleJob& job, UnitRange units, void* scratch);
+void sample_pixels(const SampleJob& job, UnitRange units, void* scratch);
 void displace(const SampleJob& job, UnitRange units, void* scratch);
 void displace_adjoint(const SampleJob& job, UnitRange units, const ScatterTargets& targets, void* scratch);
 void scatter(const SampleJob& job, UnitRange units, const ScatterTargets& targets, void* scratch);
@@ -20,8 +21,13 @@ void filter(const FilterJob& job, const int64* line, int count, void* scratch);
 void load_row(int dtype, const char* from, int64 stride, int64 count, int arithmetic, char* to);
 void store_row(int arithmetic, const char* from, int64 count, int dtype, char* to, int64 stride);
 
+// The same for `count` pixels of up to pixel_lanes elements side by side; in the arithmetic's type without gaps.
+void load_pixels(int dtype, const char* from, int64 stride, int64 count, int channels, int arithmetic, char* to);
+void store_pixels(int arithmetic, const char* from, int64 count, int channels, int dtype, char* to, int64 stride);
+
 // Scratch that the kernels of a kind lay out for themselves, before that of the walk.
 int64 gather_scratch_size();
+int64 pixel_scratch_size();
 int64 scatter_scratch_size();
 int64 rows_scratch_size();
 int64 lines_scratch_size();

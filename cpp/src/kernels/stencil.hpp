@@ -13,8 +13,9 @@ constexpr int axis_step = max_taps * row_length;  // ... of the next axis
 // A line of taps along the innermost axis of an image, of any type and stride.
 template <class T, int TAPS, int DTYPE>
 struct ImageLines {
+    using Line = Taps<T, TAPS>;
     int64 stride;
-    ELASTICND_FLAT Taps<T, TAPS> operator()(const char* at) const {
+    ELASTICND_FLAT Line operator()(const char* at) const {
         T taps[TAPS];
         for (int tap = 0; tap < TAPS; ++tap) taps[tap] = static_cast<T>(load_element<DTYPE>(at + tap * stride));
         return Taps<T, TAPS>::gather(taps, 1);
@@ -24,7 +25,8 @@ struct ImageLines {
 // A line of coefficients, which lie side by side, with something readable behind them.
 template <class T, int TAPS>
 struct CoefficientLines {
-    ELASTICND_FLAT Taps<T, TAPS> operator()(const char* at) const { return Taps<T, TAPS>::load(at); }
+    using Line = Taps<T, TAPS>;
+    ELASTICND_FLAT Line operator()(const char* at) const { return Line::load(at); }
 };
 
 // Calls body(tap of each axis) for every combination of taps along the first `outer` axes.
@@ -51,11 +53,13 @@ ELASTICND_FLAT void fetch_next_lines(const char* at, const int64* stride, int vo
 
 // Contracts all but the innermost of AXES axes.
 template <class T, int TAPS, int AXES, class Lines>
-ELASTICND_FLAT Taps<T, TAPS> contract_stencil(const char* at, const int64* stride, const T* weight, const Lines& load) {
+ELASTICND_FLAT typename Lines::Line contract_stencil(const char* at, const int64* stride, const T* weight,
+                                                     const Lines& load) {
+    using Line = typename Lines::Line;
     if constexpr (AXES > 1) {
-        Taps<T, TAPS> sum;
+        Line sum;
         for (int tap = 0; tap < TAPS; ++tap) {
-            const Taps<T, TAPS> line =
+            const Line line =
                 contract_stencil<T, TAPS, AXES - 1>(at + tap * stride[0], stride + 1, weight + axis_step, load);
             if (tap == 0)
                 sum = line.scaled(weight[0]);
@@ -70,8 +74,8 @@ ELASTICND_FLAT Taps<T, TAPS> contract_stencil(const char* at, const int64* strid
 
 // `weight` points at the weights of the first axis, for this voxel.
 template <class T, int TAPS, int AXES, class Lines>
-ELASTICND_FLAT T stencil_sum(const char* at, const int64* stride, const T* weight, const Lines& load) {
-    const Taps<T, TAPS> inner = Taps<T, TAPS>::gather(weight + (AXES - 1) * axis_step, tap_step);
+ELASTICND_FLAT auto stencil_sum(const char* at, const int64* stride, const T* weight, const Lines& load) {
+    const auto inner = Lines::Line::gather(weight + (AXES - 1) * axis_step, tap_step);
     return contract_stencil<T, TAPS, AXES>(at, stride, weight, load).dot(inner);
 }
 

@@ -9,7 +9,9 @@ namespace {
 
 constexpr int64 alignments = 256;  // what allocate_scratch may leave out
 
-int64 sample_scratch(const SampleJob& job) { return Walk::scratch_size(job) + gather_scratch_size() + alignments; }
+int64 sample_scratch(const SampleJob& job) {
+    return Walk::scratch_size(job) + maximum(gather_scratch_size(), pixel_scratch_size()) + alignments;
+}
 int64 scatter_scratch(const SampleJob& job) { return Walk::scratch_size(job) + scatter_scratch_size() + alignments; }
 int64 filter_scratch() { return maximum(rows_scratch_size(), lines_scratch_size()) + alignments; }
 

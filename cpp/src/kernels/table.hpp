@@ -5,6 +5,9 @@
 
 namespace elasticnd {
 
+constexpr int pixel_lanes = 4;     // channels that are taken together where they lie side by side, at most
+constexpr int min_pixel_axes = 2;  // deformed axes with which they are sampled together
+constexpr int max_pixel_axes = 3;
 constexpr int row_length = 128;  // voxels that a kernel works on at a time, at most
 
 // The coefficients of the control grid, from one before the first to one after the last: a stencil of four never leaves
@@ -42,6 +45,7 @@ struct SampleJob {
     int64 row_units;           // units in a row of the output
     Planes source;             // coefficients, from the geometry's box on; or the image itself
     bool direct;               // `source` is the image: nothing is held beyond its border
+    bool as_pixels;            // channels lie side by side, in output and image, or as_pixels among coefficients
     Planes output;             // of the geometry's output extent: written by sampling, read by the derivatives
     const char* fill_element;  // order 0 copies elements: this one where there is no position
 };
@@ -66,10 +70,12 @@ struct ScatterTargets {
     double* affine;  // (axes, axes + 1)
 };
 
-// Filters rows of an image, along its innermost axis, into rows of coefficients.
+// Filters rows of an image, along its innermost axis, into rows of coefficients. A row has pixels of so many channels,
+// which lie side by side in the image.
 struct RowFilterJob {
     int image_dtype;
-    int64 image_stride;  // in bytes
+    int channels;
+    int64 image_stride;  // from pixel to pixel, in bytes
     int64 image_extent;
     int dtype;  // float32 or float64
     int order;
@@ -80,6 +86,10 @@ struct RowFilterJob {
     double beyond;
     int64 wanted_start;  // coefficients to compute, of the padded axis
     int64 wanted_stop;
+    // Coefficients lie side by side along the axis, those of the next channel `channel_step` elements further; or,
+    // where `as_pixels`, pixel_lanes elements for each voxel, of which the first are the channels'.
+    int64 channel_step;
+    bool as_pixels;
 };
 
 // Filters lines of samples to coefficients, in memory that the two share; or, transposed, the other way.
@@ -137,7 +147,7 @@ struct Kernels {
     // Bytes of scratch for both kinds of filters.
     int64 (*filter_scratch)();
     // `image[r]` is the first sample of a row, or null where all lies in a constant padding; `coefficients[r]` the
-    // place of coefficient 0. At most rows_together of them.
+    // place of coefficient 0 of the first channel. At most rows_together of them.
     void (*filter_rows)(const RowFilterJob&, const char* const* image, char* const* coefficients, int count,
                         void* scratch);
     // Filters the lines that start at `line[0..count)`, in elements; at most lines_together of them.
@@ -149,6 +159,11 @@ struct Kernels {
 
 constexpr int line_bytes = 128;  // of samples side by side that a filter works on: two lines of the cache
 constexpr int rows_together = 64;
+// As many rows as fill whole tiles of lines.
+inline int rows_in_tiles(int channels, int64 item) {
+    const int rows = line_bytes / static_cast<int>(item) / channels;
+    return rows_together / rows * rows;
+}
 inline int lines_together(int64 item) { return line_bytes / static_cast<int>(item); }
 
 namespace baseline {
