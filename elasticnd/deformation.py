@@ -276,8 +276,8 @@ class Deformation:
             return matrix
         algebra = bridge_of("affine", matrix).algebra(matrix)
         linear, offset = algebra.constant(centred[:, :-1], matrix), algebra.constant(centred[:, -1:], matrix)
-        moved = matrix[..., :-1] @ offset + matrix[..., -1:]
-        return algebra.joined(matrix[..., :-1] @ linear, moved)
+        moved = algebra.product(matrix[..., :-1], offset) + matrix[..., -1:]
+        return algebra.joined(algebra.product(matrix[..., :-1], linear), moved)
 
     @property
     def to_world(self) -> Array:
@@ -393,7 +393,7 @@ class Deformation:
         if inverse is None:
             return at.reshaped(at.positions + moved, ())
         algebra = at.bridge.algebra(at.positions)
-        turned = at.positions @ algebra.transposed(inverse[..., :-1])
+        turned = algebra.product(at.positions, algebra.transposed(inverse[..., :-1]))
         offset = algebra.transposed(inverse[..., -1:])
         return at.reshaped(turned + offset + moved, ())
 
@@ -518,10 +518,11 @@ class Deformation:
             return None if centred is None else algebra.constant(centred, like)
         matrix = bridge.small_array("affine", self._affine, like)[..., : self.ndim, :]
         linear = algebra.inverse(matrix[..., :-1])
-        offset = -(linear @ matrix[..., -1:])
+        offset = -algebra.product(linear, matrix[..., -1:])
         if centred is not None:
             before = algebra.constant(centred[:, :-1], matrix)
-            linear, offset = before @ linear, before @ offset + algebra.constant(centred[:, -1:], matrix)
+            offset = algebra.product(before, offset) + algebra.constant(centred[:, -1:], matrix)
+            linear = algebra.product(before, linear)
         return algebra.joined(linear, offset)
 
     # ---- as a value --------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What the chain rule and maps of points need of a framework, whose arrays have ``+``, ``-``, ``@`` and slices."""
+"""What the chain rule and maps of points need of a framework, whose arrays have ``+``, ``-`` and slices."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ class LinearAlgebra(Protocol):
 
     def determinant(self, matrices: Array, /) -> Array:
         """Compute the determinants of (..., n, n)."""
+
+    def product(self, left: Array, right: Array, /) -> Array:
+        """Multiply matrices, in no less than their own precision."""
 
     def transposed(self, matrices: Array, /) -> Array:
         """Swap the last two axes."""

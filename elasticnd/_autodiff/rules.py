@@ -240,23 +240,23 @@ def _inverse_rotation_zoom_linear(operator: Operator) -> Matrix | None:
 def inverse_map_jvp(algebra: LinearAlgebra, matrix: Array, after: Matrix | None, tangent: Array) -> Array:
     """Compute the tangent of the inverse map from that of ``matrix = [M | t]``; the linear map `after` follows it."""
     inverse, outer = _inverses(algebra, matrix, after)
-    linear = tangent[..., :-1] @ inverse
-    offset = tangent[..., -1:] - linear @ matrix[..., -1:]
-    return -(outer @ algebra.joined(linear, offset))
+    linear = algebra.product(tangent[..., :-1], inverse)
+    offset = tangent[..., -1:] - algebra.product(linear, matrix[..., -1:])
+    return -algebra.product(outer, algebra.joined(linear, offset))
 
 
 def inverse_map_vjp(algebra: LinearAlgebra, matrix: Array, after: Matrix | None, cotangent: Array) -> Array:
     """Apply the transpose of `inverse_map_jvp` in the tangent."""
     inverse, outer = _inverses(algebra, matrix, after)
-    inner = -(algebra.transposed(outer) @ cotangent)
+    inner = -algebra.product(algebra.transposed(outer), cotangent)
     offset = inner[..., -1:]
-    linear = inner[..., :-1] - offset @ algebra.transposed(matrix[..., -1:])
-    return algebra.joined(linear @ algebra.transposed(inverse), offset)
+    linear = inner[..., :-1] - algebra.product(offset, algebra.transposed(matrix[..., -1:]))
+    return algebra.joined(algebra.product(linear, algebra.transposed(inverse)), offset)
 
 
 def _inverses(algebra: LinearAlgebra, matrix: Array, after: Matrix | None) -> tuple[Array, Array]:
     inverse = algebra.inverse(matrix[..., :-1])
-    return inverse, inverse if after is None else algebra.constant(after, matrix) @ inverse
+    return inverse, inverse if after is None else algebra.product(algebra.constant(after, matrix), inverse)
 
 
 # ---- more axes -------------------------------------------------------------------------------------------------------

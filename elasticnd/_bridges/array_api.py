@@ -101,6 +101,7 @@ class FrameworkOps:
     def __init__(self, xp: ArrayNamespace, apply: Callable[[Operator, Operands], Sequence[Array]]) -> None:
         self.xp = xp
         self.apply = apply
+        self.product = xp.matmul
         self.transposed = xp.matrix_transpose
         self.reshaped = xp.reshape
         self.reordered = xp.permute_dims

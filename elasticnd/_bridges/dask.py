@@ -92,6 +92,11 @@ class _Ops(FrameworkOps):
         dtype = _dtypes.native(like.dtype)
         return array if array.dtype == dtype else array.map_blocks(blocks.converted, dtype, dtype=dtype)
 
+    def product(self, left: Array, right: Array) -> Lazy:
+        """Multiply matrices."""
+        result: Lazy = left @ right
+        return result
+
     def transposed(self, matrices: Array) -> Array:
         """Swap the last two axes."""
         return matrices.swapaxes(-1, -2)

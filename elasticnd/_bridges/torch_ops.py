@@ -44,6 +44,16 @@ class FrameworkOps:
         return inverse
 
     @staticmethod
+    def product(left: Tensor, right: Tensor) -> Tensor:
+        """Multiply matrices; not as coarsely as `torch.autocast` would, which leaves doubles as they are.
+
+        It cannot be turned off here: transforms of `torch.func` keep it on.
+        """
+        if not _autocasts(left):
+            return left @ right
+        return (left.double() @ right.double()).to(left.dtype)
+
+    @staticmethod
     def transposed(matrices: Tensor) -> Tensor:
         """Swap the last two axes."""
         return matrices.mT
@@ -57,6 +67,10 @@ class FrameworkOps:
     def constant(values: object, like: Tensor) -> Tensor:
         """Make a tensor of the dtype and on the device of `like`."""
         return torch.tensor(values, dtype=like.dtype, device=like.device)
+
+
+def _autocasts(tensor: Tensor) -> bool:
+    return tensor.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(tensor.device.type)
 
 
 class Context(Protocol):
