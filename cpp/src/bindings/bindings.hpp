@@ -9,5 +9,6 @@ void bind_introspection(pybind11::module_& module);
 void bind_prefilter(pybind11::module_& module);
 void bind_sampling(pybind11::module_& module);
 void bind_evaluation(pybind11::module_& module);
+void bind_geometry(pybind11::module_& module);
 
 }  // namespace elasticnd

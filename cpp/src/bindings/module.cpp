@@ -30,6 +30,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
     bind_prefilter(module);
     bind_sampling(module);
     bind_evaluation(module);
+    bind_geometry(module);
     remember_main_thread();
     const py::module_ os = py::module_::import("os");
     if (py::hasattr(os, "register_at_fork"))

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "core/control_grid.hpp"
+#include "core/grid_map.hpp"
 
 namespace elasticnd {
 namespace {
@@ -12,41 +12,8 @@ constexpr int64 positions_together = 1024;  // in a task: some 100 microseconds
 constexpr int64 partial_sums = 64;          // parts of the transpose, whose sum does not depend on the threads ...
 constexpr int64 largest_sums = 8'000'000;   // ... and that have at most so many numbers
 
-// The coefficients with the components of a control point side by side, as the kernels take them, and back.
-std::vector<double> interleaved(const GridCoefficients& grid, int axes) {
-    const int lanes = evaluation_lanes(axes);
-    const int64 size = grid.item_size / axes;
-    std::vector<double> together(static_cast<size_t>(size * lanes));
-    for (int component = 0; component < axes; ++component)
-        for (int64 i = 0; i < size; ++i)
-            together[static_cast<size_t>(i * lanes + component)] = grid.coefficients[component * size + i];
-    return together;
-}
-
-std::vector<double> separated(const std::vector<double>& together, int axes) {
-    const int lanes = evaluation_lanes(axes);
-    const int64 size = static_cast<int64>(together.size()) / lanes;
-    std::vector<double> apart(static_cast<size_t>(size * axes));
-    for (int component = 0; component < axes; ++component)
-        for (int64 i = 0; i < size; ++i)
-            apart[static_cast<size_t>(component * size + i)] = together[static_cast<size_t>(i * lanes + component)];
-    return apart;
-}
-
 EvaluationJob job_of(const Evaluation& evaluation, int64 item) {
-    EvaluationJob job = {};
-    job.axes = evaluation.job.geometry.axes;
-    job.order = evaluation.job.evaluation_order;
-    job.derivatives = 1;
-    for (int i = 0; i < job.order; ++i) job.derivatives *= job.axes;
-    std::copy_n(evaluation.job.geometry.image, job.axes, job.image);
-    std::copy_n(evaluation.job.geometry.grid_shape, job.axes, job.points);
-    int64 step = evaluation_lanes(job.axes);
-    for (int k = job.axes - 1; k >= 0; --k) {
-        job.stride[k] = step;
-        step *= std::max<int64>(job.points[k] + 2, 4);
-    }
-    job.size = step;
+    EvaluationJob job = evaluation_job(evaluation.job.geometry, evaluation.job.evaluation_order);
     job.positions = evaluation.positions + item * evaluation.count * job.axes;
     return job;
 }

@@ -15,6 +15,9 @@ void scatter(const SampleJob& job, UnitRange units, const ScatterTargets& target
 int64 evaluation_scratch(const EvaluationJob& job);
 void evaluate(const EvaluationJob& job, UnitRange some, const double* coefficients, double* values, void* scratch);
 void evaluate_adjoint(const EvaluationJob& job, UnitRange some, const double* gradient, double* sums, void* scratch);
+void map_points(const MapJob& job, UnitRange some, const double* coefficients, const double* positions, double* places,
+                double* ratios);
+void solve_points(const MapJob& job, const PointsToSolve& points, UnitRange some, const double* coefficients);
 void filter_rows(const RowFilterJob& job, const char* const* image, char* const* coefficients, int count,
                  void* scratch);
 void filter(const FilterJob& job, const int64* line, int count, void* scratch);

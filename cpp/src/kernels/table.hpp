@@ -124,6 +124,25 @@ struct EvaluationJob {
     const double* positions;  // (count, axes)
 };
 
+// The map of one item: an affine map and the field.
+struct MapJob {
+    EvaluationJob grid;                      // without positions
+    double inverse[max_axes][max_axes + 1];  // from positions to where they look, but for the field
+    double forward[max_axes][max_axes + 1];  // its inverse
+    double forward_determinant;              // of the linear part
+    double cells_per_voxel[max_axes];        // of the control grid; 0 where the field is constant along an axis
+    double tolerance;                        // in voxels
+};
+
+// Points at which a map is inverted.
+struct PointsToSolve {
+    const double* targets;  // (count, axes)
+    double* positions;      // (count, axes): the first guess, then the best that was met
+    double* residuals;      // (count): how far from the target they look, squared; NaN without a position
+    double* ratios;         // (count): of volumes there to those of the affine map alone
+    bool damped;            // in smaller steps: converges less often, but always to something near
+};
+
 // Components of a control point that lie side by side, those that are none being zero.
 inline int evaluation_lanes(int axes) { return axes <= 4 ? 4 : 8; }
 
@@ -144,6 +163,10 @@ struct Kernels {
     int64 (*evaluation_scratch)(const EvaluationJob&);
     void (*evaluate)(const EvaluationJob&, UnitRange, const double* coefficients, double* values, void* scratch);
     void (*evaluate_adjoint)(const EvaluationJob&, UnitRange, const double* gradient, double* sums, void* scratch);
+    // Where positions look, (count, axes), and the ratios of volumes there; and Newton's method to invert that.
+    void (*map_points)(const MapJob&, UnitRange, const double* coefficients, const double* positions, double* places,
+                       double* ratios);
+    void (*solve_points)(const MapJob&, const PointsToSolve&, UnitRange, const double* coefficients);
     // Bytes of scratch for both kinds of filters.
     int64 (*filter_scratch)();
     // `image[r]` is the first sample of a row, or null where all lies in a constant padding; `coefficients[r]` the

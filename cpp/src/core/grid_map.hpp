@@ -1,0 +1,19 @@
+// The map of one item of a deformation, as the kernels for single positions take it.
+#pragma once
+#include <vector>
+
+#include "core/control_grid.hpp"
+
+namespace elasticnd {
+
+// Where the coefficients of a position lie: those of a control point side by side.
+EvaluationJob evaluation_job(const Geometry& geometry, int order);
+
+// The coefficients with the components of a control point side by side, as the kernels take them, and back.
+std::vector<double> interleaved(const GridCoefficients& grid, int axes);
+std::vector<double> separated(const std::vector<double>& together, int axes);
+
+// The map of one item; `inverse_map` null for the identity. Throws std::invalid_argument if it has no inverse.
+MapJob map_job(const Geometry& geometry, const double* inverse_map);
+
+}  // namespace elasticnd
