@@ -48,3 +48,9 @@ def evaluate_adjoint(job: Job, gradient: _Floats, positions: _Floats) -> _Floats
 def move_points(
     job: Job, control_points: _Floats, inverse_map: _Floats | None, targets: _Floats, tolerance: float
 ) -> tuple[_Floats, _Floats, _Floats]: ...
+def fold_bounds(
+    job: Job, control_points: _Floats, forward: _Floats | None, tolerance: float
+) -> tuple[_Floats, _Floats, NDArray[np.bool_]]: ...
+def largest_scales(
+    job: Job, control_points: _Floats, forward: _Floats | None, margin: float, tolerance: float
+) -> _Floats: ...

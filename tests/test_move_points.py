@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from oracle import grid_matrix
 from scipy import optimize
 
 from elasticnd import _core

@@ -3,6 +3,7 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/bindings.hpp"
+#include "core/folds.hpp"
 #include "core/move_points.hpp"
 
 namespace elasticnd {
@@ -41,9 +42,55 @@ py::tuple move_points_to(const py::array& record, const Doubles& control_points,
     return py::make_tuple(positions, residuals, ratios);
 }
 
+FoldQuery fold_query(const py::array& record, const Doubles& control_points, const std::optional<Doubles>& forward,
+                     double tolerance) {
+    const Geometry geometry = job_of(record).geometry;
+    const int64 size = geometry.axes * product(geometry.grid_shape, geometry.axes);
+    const int64 map_size = int64(geometry.axes) * geometry.axes;
+    const int64 items = control_points.ndim() > 0 ? control_points.shape(0) : 0;
+    if (control_points.size() != items * size) reject("the control grid has a wrong size");
+    if (product(geometry.output, geometry.axes) == 0) reject("the window is empty");
+    if (!(tolerance > 0)) reject("the tolerance is no positive number");
+    if (!forward) return {geometry, items, control_points.data(), nullptr, 0, tolerance};
+    const bool is_one = forward->size() == map_size;
+    if (!is_one && forward->size() != items * map_size) reject("the affine has a wrong size");
+    return {geometry, items, control_points.data(), forward->data(), is_one ? 0 : map_size, tolerance};
+}
+
+py::tuple fold_bounds(const py::array& job, const Doubles& control_points, const std::optional<Doubles>& forward,
+                      double tolerance) {
+    const FoldQuery query = fold_query(job, control_points, forward, tolerance);
+    std::vector<FoldBounds> bounds(static_cast<size_t>(query.items));
+    compute([&](Executor& executor) { bound_folds(query, bounds.data(), executor); });
+    Doubles lower(query.items), upper(query.items);
+    py::array_t<bool> converged(query.items);
+    for (int64 i = 0; i < query.items; ++i) {
+        lower.mutable_data()[i] = bounds[static_cast<size_t>(i)].lower;
+        upper.mutable_data()[i] = bounds[static_cast<size_t>(i)].upper;
+        converged.mutable_data()[i] = bounds[static_cast<size_t>(i)].converged;
+    }
+    return py::make_tuple(lower, upper, converged);
+}
+
+Doubles largest_scales(const py::array& job, const Doubles& control_points, const std::optional<Doubles>& forward,
+                       double margin, double tolerance) {
+    const FoldQuery query = fold_query(job, control_points, forward, tolerance);
+    if (!(margin < 1)) reject("the margin is not below 1");
+    Doubles scales(query.items);
+    double* to = scales.mutable_data();
+    compute([&](Executor& executor) { find_largest_scales(query, margin, to, executor); });
+    return scales;
+}
+
 }  // namespace
 
 void bind_geometry(py::module_& module) {
+    module.def("fold_bounds", fold_bounds, Guard(), py::arg("job"), py::arg("control_points"), py::arg("forward"),
+               py::arg("tolerance"),
+               "Returns bounds of the least ratio of volumes in the window, (items) each, and whether they are close.");
+    module.def("largest_scales", largest_scales, Guard(), py::arg("job"), py::arg("control_points"), py::arg("forward"),
+               py::arg("margin"), py::arg("tolerance"),
+               "Returns by which the control grids may be multiplied, (items), so that the ratio keeps a margin.");
     module.def("move_points", move_points_to, Guard(), py::arg("job"), py::arg("control_points"),
                py::arg("inverse_map"), py::arg("targets"), py::arg("tolerance"),
                "Returns where points go, (items, count, axes), how far from them these positions look, and the ratios "

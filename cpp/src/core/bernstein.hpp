@@ -1,0 +1,43 @@
+// Polynomials of up to three variables on a unit box, in Bernstein form. A polynomial lies between its least and its
+// largest coefficient; those at the corners are its values there.
+#pragma once
+#include "elasticnd/platform.hpp"
+
+namespace elasticnd {
+
+constexpr int most_variables = 3;
+
+// Coefficients in C order, degree + 1 along each variable; of a variable that there is not, one.
+struct Bernstein {
+    static constexpr int most = 729;  // nine along each of three variables
+    int extent[most_variables] = {1, 1, 1};
+    double value[most];
+
+    int size() const { return extent[0] * extent[1] * extent[2]; }
+    int stride(int variable) const {
+        int step = 1;
+        for (int k = most_variables - 1; k > variable; --k) step *= extent[k];
+        return step;
+    }
+};
+
+// Coefficients times binomials: then products are convolutions. And back.
+void scale_by_binomials(Bernstein& polynomial);
+void unscale_by_binomials(Bernstein& polynomial);
+
+// The product of scaled polynomials; it is none of the factors.
+void multiply(const Bernstein& left, const Bernstein& right, Bernstein& product);
+
+// Adds `factor` times a polynomial of the same degrees.
+void add(const Bernstein& term, double factor, Bernstein& sum);
+
+// Raises the degrees of a scaled polynomial to `extent`, without a change of its values.
+void elevate(const int* extent, Bernstein& scaled);
+
+// Restricts a polynomial, not scaled, to [low, high] along a variable.
+void restrict_to(int variable, double low, double high, Bernstein& polynomial);
+
+// The two halves along a variable of polynomials with `extent` coefficients, not scaled, `count` one after the other.
+void halve(const int* extent, int count, int variable, const double* whole, double* left, double* right);
+
+}  // namespace elasticnd
