@@ -36,11 +36,13 @@ from ._config import (
     show_config,
     use_engine,
 )
+from ._folds import FoldBounds
 from ._routes import backend_info, which
 from .deformation import Deformation
 
 __all__ = [
     "Deformation",
+    "FoldBounds",
     "Gradients",
     "backend_info",
     "deform_grid",

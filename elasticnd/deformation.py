@@ -17,6 +17,7 @@ from ._bridges import eager
 from ._bridges.contract import Bridge
 from ._errors import describe, reject_type, reject_value
 from ._floating_point import in_default_state
+from ._folds import ControlGrids, FoldBounds, check_number
 from ._positions import Positions, determinant
 from ._routes import bridge_of
 from ._types import Array, Axes, Images, Numbers, NumpyArray, Rotation, Seed, Zoom
@@ -524,6 +525,126 @@ class Deformation:
             offset = algebra.product(before, offset) + algebra.constant(centred[:, -1:], matrix)
             linear = algebra.product(before, linear)
         return algebra.joined(linear, offset)
+
+    # ---- folds -------------------------------------------------------------------------------------------------------
+
+    @in_default_state
+    def fold_bounds(self, tol: float = 0.01, crop: Sequence[slice] | None = None) -> FoldBounds:
+        """Bound the least ratio of volumes, ``det J / det L``, everywhere in the frame, not at voxels alone.
+
+        ``L`` is the linear part of the inverse affine map, so that 1 means no change by the displacement. A positive
+        lower bound proves that nothing folds.
+
+        Parameters
+        ----------
+        tol : float, optional
+            How far the two bounds may be apart. Default 0.01.
+        crop : sequence of slice, optional
+            Only this window, between its first and last voxels. Default None: everything.
+
+        Returns
+        -------
+        FoldBounds
+            ``lower``, ``upper`` and ``converged``, numbers or arrays of the batch shape. With more than three axes,
+            there is only a lower bound, by a sufficient condition: ``upper`` is infinite and ``converged`` False. All
+            is NaN where a displacement is not finite.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is of a wrong kind or value, or the deformation has no values, as while a program is traced.
+
+        Examples
+        --------
+        >>> import elasticnd
+        >>> bounds = elasticnd.Deformation.random((64, 48), sigma=2, rng=0).fold_bounds()
+        >>> bounds.lower > 0
+        True
+        """
+        tolerance = check_number("tol", tol, 0, np.inf, "a positive number")
+        bridge = bridge_of("displacement", self._displacement)
+        window = _check.normalize_field(bridge.info(self._displacement), self.shape, crop).window
+        if 0 in window.shape:
+            reject_value("crop", describe(crop), "a window that holds voxels")
+        return self._control_grids().bounds(tolerance, window)
+
+    @in_default_state
+    def largest_scale(self, margin: float = 0.05, tol: float = 0.005) -> Array:
+        """Find by how much the displacement may be multiplied, at most by 1, so that nothing folds.
+
+        Parameters
+        ----------
+        margin : float, optional
+            The least ratio of volumes, ``det J / det L``, that is to be left for the result and for all smaller
+            factors. Less than 1. Default 0.05.
+        tol : float, optional
+            How much less than the largest factor the result may be, besides being a multiple of 1/1024. Default 0.005.
+
+        Returns
+        -------
+        float, or numpy.ndarray of the batch shape
+            For `scaled`; 0 where a displacement is not finite.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `fold_bounds`.
+
+        Examples
+        --------
+        >>> import elasticnd
+        >>> deformation = elasticnd.Deformation.random((64, 48), sigma=20, points=4, rng=0)
+        >>> scale = deformation.largest_scale()
+        >>> scale < 1, deformation.scaled(scale).fold_bounds().lower > 0
+        (True, True)
+        """
+        least = check_number("margin", margin, -np.inf, 1, "a number less than 1")
+        tolerance = check_number("tol", tol, 0, np.inf, "a positive number")
+        return self._control_grids().largest_scale(least, tolerance)
+
+    @in_default_state
+    def scaled(self, s: float | NumpyArray) -> Deformation:
+        """Return the deformation whose displacement is multiplied by a factor; its affine map stays.
+
+        Parameters
+        ----------
+        s : float, or numpy.ndarray of the batch shape
+            The factor, or one for each batch item.
+
+        Returns
+        -------
+        Deformation
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the factor is of a wrong kind or shape.
+
+        Examples
+        --------
+        >>> import elasticnd
+        >>> deformation = elasticnd.Deformation.random((64, 48), rng=0)
+        >>> bool((deformation.scaled(0.5).field() == deformation.field() / 2).all())
+        True
+        """
+        factors = np.asarray(s)
+        if factors.dtype.kind not in "iuf":
+            reject_type("s", s, "a real number, or a NumPy array of them")
+        if factors.shape not in ((), self.batch_shape):
+            reject_value("s", f"shape {factors.shape}", f"one number, or shape {self.batch_shape}")
+        algebra = bridge_of("displacement", self._displacement).algebra(self._displacement)
+        if factors.ndim:
+            factors = factors.reshape(*factors.shape, *(1,) * (self.ndim + 1))
+        _, constants = self._parts()
+        return Deformation._of(
+            (self._displacement * algebra.constant(factors.astype(np.float64), self._displacement), self._affine),
+            constants,
+        )
+
+    def _control_grids(self) -> ControlGrids:
+        affine = self.affine
+        forward = None if affine is None else _values("affine", affine)[..., :-1]
+        return ControlGrids(_values("displacement", self._displacement), forward, self.shape)
 
     # ---- as a value --------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ LAYERS = (
     ("_api",),
     ("deformation",),
     ("_apply",),
-    ("_positions", "_random", "_recall", "_routes"),
+    ("_folds", "_positions", "_random", "_recall", "_routes"),
     ("_bridges",),
     ("_check", "_serialize"),
     ("_autodiff",),
