@@ -12,7 +12,7 @@ from ._config import settle_threads
 from ._errors import reject_value
 from ._job import make_job
 from ._spec import Shape, Window
-from ._types import NumpyArray, Unchecked
+from ._types import NumpyArray
 
 
 class FoldBounds(NamedTuple):
@@ -72,9 +72,8 @@ class ControlGrids(NamedTuple):
         return values.reshape(self.batch) if self.batch else values[0].item()
 
 
-def check_number(argument: str, value: Unchecked, low: float, high: float, accepted: str) -> float:
+def check_number(argument: str, value: object, low: float, high: float, accepted: str) -> float:
     """Check a real number above `low` and below `high`."""
-    is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, (bool, np.bool_))
-    if not is_number or not low < value < high:
-        reject_value(argument, repr(value), accepted)
-    return float(value)
+    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool) and low < value < high:
+        return float(value)
+    reject_value(argument, repr(value), accepted)
