@@ -55,7 +55,7 @@ void check_roi(const Job& job) {
     }
 }
 
-const Geometry& with_checked_box(const Geometry& geometry) {
+Geometry with_checked_box(Geometry geometry) {
     const int64 border = border_of(geometry);
     for (int k = 0; k < geometry.axes; ++k) {
         const int64 stop = geometry.image[k] + 2 * geometry.padding + border;
