@@ -160,7 +160,7 @@ void set_slope(const Field& field, int axis, const Bernstein& component, Bernste
 // The polynomials e_1 ... e_n of a cell, cut to the window.
 class Cell {
    public:
-    Cell(const Field& field, const int64* cell) : field_(field), axes_(field.axes) {
+    Cell(const Field& field, const int64* cell) : axes_(field.axes) {
         double sizes = 1, lost = 0;
         for (int i = 0; i < axes_; ++i) {
             double size = 1, own = 0;
@@ -230,7 +230,6 @@ class Cell {
         }
     }
 
-    const Field& field_;
     int axes_;
     double low_[most_variables];
     double high_[most_variables];

@@ -59,7 +59,7 @@ class Table {
             int64 entry = 0;
             for (int k = 0; k < axes_; ++k) entry += index[k] * stride_[k];
             const double own = distance(entry, target);
-            if (own < infinity() && is_minimum(entry, index, own, target)) found.push_back({own, entry});
+            if (own < infinity() && is_minimum(entry, index, own, target)) found.emplace_back(own, entry);
             int k = axes_ - 1;
             while (k >= 0 && ++index[k] > last[k]) index[k] = first[k], --k;
             if (k < 0) break;

@@ -73,9 +73,9 @@ GatherPixels<T> choose_image_gather(const SampleJob& job, int channels) {
         constexpr int DTYPE = decltype(dtype)::value;
         // Only the element types that are computed in T can come here, and no single channel.
         constexpr bool computed_in_t = sizeof(typename Element<DTYPE>::Real) == sizeof(T);
-        constexpr int OWN = computed_in_t ? DTYPE : own_dtype<T>;
+        [[maybe_unused]] constexpr int OWN = computed_in_t ? DTYPE : own_dtype<T>;
         return with_pixel_axes(job.geometry.axes, [&](auto axes) -> GatherPixels<T> {
-            constexpr int AXES = decltype(axes)::value;
+            [[maybe_unused]] constexpr int AXES = decltype(axes)::value;  // GCC 12 overlooks its use in the lambda
             return with_channels(channels, [](auto together) -> GatherPixels<T> {
                 constexpr int CHANNELS = decltype(together)::value;
                 return gather_image<T, OWN, AXES, (CHANNELS > 1 ? CHANNELS : 2)>;
@@ -88,7 +88,7 @@ template <class T>
 GatherPixels<T> choose_gather(const SampleJob& job, int channels) {
     if (job.direct) return choose_image_gather<T>(job, channels);
     return with_order(job.geometry.order, [&](auto order) -> GatherPixels<T> {
-        constexpr int ORDER = decltype(order)::value;
+        [[maybe_unused]] constexpr int ORDER = decltype(order)::value;
         return with_pixel_axes(job.geometry.axes, [](auto axes) -> GatherPixels<T> {
             return gather_coefficients<T, ORDER, decltype(axes)::value>;
         });
