@@ -629,6 +629,27 @@ def test_batched_gradients_are_refused(rng):
         torch.autograd.grad(result, [x, d, a], torch.ones((2, *result.shape)), is_grads_batched=True)
 
 
+COMPILED = {
+    "dense_displacement": lambda x, d: elasticnd.dense_displacement(d, x.shape),
+    "deform_grid_gradient": elasticnd.deform_grid_gradient,
+    "deform_grid_vjp": lambda x, d: elasticnd.deform_grid_vjp(x, x, d).displacement,
+    "field": lambda x, d: elasticnd.Deformation(d, tuple(x.shape)).field(),
+    "source_points": lambda x, d: elasticnd.Deformation(d, tuple(x.shape)).source_points(x[:, :2]),
+    "jacobian": lambda x, d: elasticnd.Deformation(d, tuple(x.shape)).jacobian(x[:, :2]),
+    "jacobian_determinant": lambda x, d: elasticnd.Deformation(d, tuple(x.shape)).jacobian_determinant(),
+    "apply": lambda x, d: elasticnd.Deformation(d, tuple(x.shape)).apply(x),
+}
+WHOLE = {"source_points", "jacobian", "apply"}  # become part of the program, which breaks at the others
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_compiled_programs_of_other_functions(name, rng):
+    x, d, _ = arrays(rng)
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda x, d: COMPILED[name](2 * x, d) + 1, backend="eager", fullgraph=name in WHOLE)
+    torch.testing.assert_close(compiled(x, d), COMPILED[name](2 * x, d) + 1)
+
+
 # ---- subclasses ------------------------------------------------------------------------------------------------------
 
 
@@ -687,6 +708,30 @@ def test_images_and_masks_keep_their_classes(rng):
     )
     for result in results:
         assert [type(one) for one in result] == [Picture, Mask]
+
+
+class Guarded(Picture):
+    """As those of torchvision in this, too: a compiler cannot see through its properties."""
+
+    @property
+    def device(self):
+        with torch._C.DisableTorchFunctionSubclass():
+            return super().device
+
+
+@pytest.mark.parametrize("kind", [Picture, Simple, Guarded])
+def test_compiled_programs_break_at_subclasses(kind, rng):
+    x, d, _ = arrays(rng, torch.float32)
+    image = x.as_subclass(kind)
+
+    def doubled(image, d):
+        return elasticnd.deform_grid(2 * image.as_subclass(torch.Tensor), d), elasticnd.deform_grid(image, d)
+
+    torch._dynamo.reset()
+    plain, wrapped = torch.compile(doubled, backend="eager")(image, d)
+    assert type(wrapped) is kind
+    torch.testing.assert_close(plain, elasticnd.deform_grid(2 * x, d))
+    assert torch.equal(wrapped.as_subclass(torch.Tensor), elasticnd.deform_grid(x, d))
 
 
 def test_derivatives_through_subclasses(rng):

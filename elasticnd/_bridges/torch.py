@@ -89,15 +89,18 @@ def _has_symbols(tensor: Tensor) -> bool:
 
 
 def record(images: Sequence[Tensor], displacement: object, affine: object, options: Options) -> list[Tensor]:
-    """Record a call."""
+    """Record a call, or let it run between two programs."""
     from . import torch_operator  # noqa: PLC0415 - see there
 
-    if tensors.is_foreign(images[0]):
-        return torch_operator.call_between_programs(_deform_foreign, images, displacement, affine, options)
+    torch_operator.check_recorder()
+    is_wrapped = torch.compiler.is_dynamo_compiling() and not all(map(tensors.is_basic, images))
+    if is_wrapped or tensors.is_foreign(images[0]):
+        between: list[Tensor] = torch_operator.between_programs(_deform, images, displacement, affine, options)
+        return between
     return torch_operator.record(images, displacement, affine, options)
 
 
-def _deform_foreign(images: Sequence[Tensor], displacement: object, affine: object, options: Options) -> list[Tensor]:
+def _deform(images: Sequence[Tensor], displacement: object, affine: object, options: Options) -> list[Tensor]:
     matrix = None if affine is None else small_array("affine", affine, images[0])
     displacement = small_array("displacement", displacement, images[0])
     of_matrix = None if matrix is None else info(matrix)
@@ -112,6 +115,11 @@ def _deform_foreign(images: Sequence[Tensor], displacement: object, affine: obje
 
 def apply(operator: Operator, operands: Operands) -> Sequence[Tensor]:
     """Apply an operator, differentiably. Results like the image, or its gradient, are of the class of that."""
+    if torch.compiler.is_dynamo_compiling() and operator.verb != "evaluate":
+        from . import torch_operator  # noqa: PLC0415 - see there
+
+        results: Sequence[Tensor] = torch_operator.between_programs(apply, operator, operands)
+        return results
     like = operands.gradient if operands.image is None else operands.image
     if like is None:
         return _apply_to_tensors(operator, operands)

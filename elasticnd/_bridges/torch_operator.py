@@ -11,7 +11,7 @@ import math
 import operator as operator_module
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ from .._serialize import options_from_text, spec_from_text, text_of_options, tex
 from .._spec import ArrayInfo, DeformSpec, EvaluationSpec, Options, Shape
 from . import torch_tensors as tensors_of
 from .torch_ops import Context, FrameworkOps, jvp, remember, vjp
+
+Result = TypeVar("Result")
 
 # ---- programs --------------------------------------------------------------------------------------------------------
 
@@ -91,7 +93,7 @@ def _operator_of(program: str, image_shape: Sequence[int], flat: Sequence[Tensor
 
 def apply(operator: Operator, flat: Sequence[Tensor]) -> Sequence[Tensor]:
     """Apply an operator through the dispatcher."""
-    _check_recorder()
+    check_recorder()
     call = operator.call
     if isinstance(call, (DeformSpec, EvaluationSpec)):
         shape = call.images[0].shape if call.images else ()
@@ -101,7 +103,7 @@ def apply(operator: Operator, flat: Sequence[Tensor]) -> Sequence[Tensor]:
     return results
 
 
-def _check_recorder() -> None:
+def check_recorder() -> None:
     """Check that nothing runs inside of a recorder that would lose values there without a word."""
     if torch.compiler.is_dynamo_compiling():  # it has refused by itself what it cannot record
         return
@@ -124,7 +126,7 @@ def _refuse(recorder: str, what: str) -> NoReturn:
 
 def evaluate(spec: EvaluationSpec, order: int, displacement: Tensor, positions: Tensor) -> Tensor:
     """Record an evaluation at positions."""
-    _check_recorder()
+    check_recorder()
     program = _evaluation_program(spec.batch, spec.extent, spec.grid_shape, spec.count, order)
     result: Tensor = OPERATOR([positions, displacement], [], program)[0]
     return result
@@ -140,7 +142,6 @@ def _evaluation_program(batch: Shape, extent: Shape, points: Shape, count: int, 
 
 def record(images: Sequence[Tensor], displacement: object, affine: object, options: Options) -> list[Tensor]:
     """Record a call."""
-    _check_recorder()
     matrix = None if affine is None else tensors_of.small_array("affine", affine, images[0])
     grid = tensors_of.small_array("displacement", displacement, images[0])
     axes = 0 if matrix is None else operator_module.index(compat.shape_of(matrix)[-1]) - 1
@@ -154,16 +155,13 @@ def record(images: Sequence[Tensor], displacement: object, affine: object, optio
     return results
 
 
-@torch.compiler.disable  # a compiler would take the arrays of NumPy in there for tensors
-def call_between_programs(
-    function: Callable[[Sequence[Tensor], object, object, Options], list[Tensor]],
-    images: Sequence[Tensor],
-    displacement: object,
-    affine: object,
-    options: Options,
-) -> list[Tensor]:
-    """Call a function between what is compiled before and after it."""
-    return function(images, displacement, affine, options)
+@torch.compiler.disable
+def between_programs(function: Callable[..., Result], *arguments: object) -> Result:
+    """Call a function that is not recorded: the program that a compiler makes ends before it.
+
+    A compiler would take the NumPy arrays in there for tensors, and cannot unwrap subclasses of tensors.
+    """
+    return function(*arguments)
 
 
 def _specialised(option: object) -> object:

@@ -60,7 +60,7 @@ def operations_on(tensor: Tensor) -> array_api.Namespace:
 def check(argument: str, image: Tensor, first: Tensor) -> None:
     """Check that the engines can take an image."""
     _check_dense(argument, image)
-    if not _is_basic(image):
+    if not is_basic(image):
         _check_is_image(argument, image)
     if image.is_cpu and first.is_cpu:
         return
@@ -117,7 +117,8 @@ def _widest_float(tensor: Tensor) -> torch.dtype:
 # ---- subclasses ------------------------------------------------------------------------------------------------------
 
 
-def _is_basic(tensor: Tensor) -> bool:
+def is_basic(tensor: Tensor) -> bool:
+    """Return whether a tensor is of no subclass that has to be unwrapped."""
     return type(tensor) is Tensor or type(tensor) is Parameter
 
 
@@ -128,7 +129,7 @@ def _has_own_operators(kind: type) -> bool:
 
 def unwrapped(tensor: Tensor) -> Tensor:
     """Return the tensor inside of a subclass that does not see the operators of the dispatcher."""
-    if _is_basic(tensor) or _has_own_operators(type(tensor)):
+    if is_basic(tensor) or _has_own_operators(type(tensor)):
         return tensor
     with compat.DisableTorchFunctionSubclass():
         inner: Tensor = tensor.as_subclass(Tensor)
@@ -142,7 +143,7 @@ def wrapped_like(result: Tensor, tensor: Tensor) -> Tensor:
     """
     kind = type(tensor)
     is_parameter_like = kind.__torch_function__ == Parameter.__torch_function__
-    if _is_basic(tensor) or _has_own_operators(kind) or is_parameter_like:
+    if is_basic(tensor) or _has_own_operators(kind) or is_parameter_like:
         return result
     wrapped = result.as_subclass(kind)
     for name, value in vars(tensor).items():
@@ -162,12 +163,12 @@ def needs_dispatcher(tensors: Sequence[Tensor]) -> bool:
 
 
 def _holds_values(tensor: Tensor) -> bool:
-    return (tensor.is_cpu or tensor.is_cuda) and _is_basic(tensor)
+    return (tensor.is_cpu or tensor.is_cuda) and is_basic(tensor)
 
 
 def are_like_numpy(tensors: Sequence[Tensor]) -> bool:
     """Return whether NumPy has arrays like all tensors."""
-    return all(tensor.is_cpu and _is_basic(tensor) and tensor.dtype != torch.bfloat16 for tensor in tensors)
+    return all(tensor.is_cpu and is_basic(tensor) and tensor.dtype != torch.bfloat16 for tensor in tensors)
 
 
 def needs_derivatives(tensors: Sequence[Tensor]) -> bool:
