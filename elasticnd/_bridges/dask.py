@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import dask.array as da
 import numpy as np
+from array_api_compat import numpy as xnp
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 from dask.typing import Key
@@ -107,7 +108,7 @@ class _Ops(FrameworkOps):
         return whole
 
 
-_OPS = _Ops(np, apply)
+_OPS = _Ops(xnp, apply)
 
 
 # ---- the deformation -------------------------------------------------------------------------------------------------

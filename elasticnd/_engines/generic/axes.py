@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 from ..._spec import DeformSpec, ImageSpec, Shape
@@ -142,7 +143,7 @@ def composed(maps: Sequence[AxisMap], extent: int, added: float = 0.0) -> Multip
     """
     values: Floats = np.concatenate([np.eye(extent), np.zeros((1, extent))])
     for step in maps:
-        values = step.apply(np, values)
+        values = step.apply(array_namespace(values), values)
     of_constants = values[-1]
     return Multiplied(values[:-1] - of_constants, added * of_constants if of_constants.any() else None)
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace
 
 from ..._modes import Continuation
 from ..._spec import DeformSpec
@@ -89,7 +90,7 @@ def _grid_matrix(extent: int, points: int, start: int, output: int) -> Floats:
         np.add.at(weights, (coefficients, np.arange(output)), weight)
     values: Floats = np.eye(points)
     for step in filtered(np.arange(points), points, Continuation.MIRRORED, _GRID_ORDER):
-        values = step.apply(np, values)
+        values = step.apply(array_namespace(values), values)
     values = values @ weights
     values /= values.sum(axis=0)  # a constant grid moves every voxel alike but for the rounding of its sum
     return values
