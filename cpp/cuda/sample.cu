@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(tile_threads, tile_blocks)
     bool exists = stencil.exists;
     for (int k = 0; k < place.axes; ++k) {
         const int64 index = fold_index(stencil.first[k], g.image[k], g.mode);
-        exists &= index != beyond_border;
+        exists &= index != no_index;
         if (exists) offset += index * strides.value[k];
     }
     Storage fill;

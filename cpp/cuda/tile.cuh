@@ -396,7 +396,7 @@ __device__ void visit_folded(const Geometry& g, const Strides<AXES>& strides, co
         for (int k = 0; k < axes; ++k) {
             int64 index = stencil.first[k] + tap[k];
             if (!stencil.inside) index = fold_index(index, g.image[k] + 2 * g.padding, g.mode);
-            exists &= index != beyond_border;
+            exists &= index != no_index;
             if (exists) offset += index * strides.value[k];
             product *= weight[k][tap[k]];
         }

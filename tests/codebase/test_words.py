@@ -43,14 +43,11 @@ BANNED_NAMES = {
 ALLOWED = {
     "elasticnd/_cli": {"pair", "pairs"},  # the command line has pairs of files
     "cpp/src/bindings": {"pair"},  # of the standard library
+    "cpp/src/core": {"pair"},  # the same
+    "cpp/src/kernels": {"pair", "pairs"},  # of taps, of lines, of pixels side by side in a vector
 }
 # Still in their old words: each is to go from this list.
-NOT_YET = (
-    "cpp/cuda",
-    "cpp/include",
-    "cpp/src/core",
-    "cpp/src/kernels",
-)
+NOT_YET = ("cpp/cuda",)
 
 PYTHON = {".py", ".pyi"}
 C = {".cpp", ".hpp", ".cu", ".cuh"}

@@ -65,7 +65,7 @@ ELASTICND_INLINE constexpr ModeTraits mode_traits(int mode) {
 
 ELASTICND_BEGIN
 
-constexpr int64 beyond_border = -0x7fffffffffffffffLL - 1;  // no index and no offset
+constexpr int64 no_index = -0x7fffffffffffffffLL - 1;  // no index and no offset
 
 // Beyond this no double has a fraction, so that a folded coordinate means nothing; NaN included.
 ELASTICND_INLINE bool is_position(double x) { return (x > -4503599627370496.0) & (x < 4503599627370496.0); }
@@ -158,7 +158,7 @@ ELASTICND_INLINE int64 fold_reflect(int64 index, int64 extent) {
     return place < extent ? place : 2 * extent - 1 - place;
 }
 
-// The sample that stands for one beyond the axis; beyond_border where none does.
+// The sample that stands for one beyond the axis; no_index where none does.
 ELASTICND_INLINE int64 continued_index(int64 index, int64 extent, int continuation) {
     // Not by a switch, whose jump costs more in the loops of the prefilter, where these two are most often met.
     if (continuation == continued_mirrored) return fold_mirror(index, extent);
@@ -166,10 +166,10 @@ ELASTICND_INLINE int64 continued_index(int64 index, int64 extent, int continuati
     if (continuation == continued_periodic) return modulo(index, extent);
     if (index >= 0 && index < extent) return index;
     if (continuation == continued_nearest) return index < 0 ? 0 : extent - 1;
-    return beyond_border;
+    return no_index;
 }
 
-// The coefficient that stands for tap `index` of a stencil at a folded coordinate; beyond_border where none does.
+// The coefficient that stands for tap `index` of a stencil at a folded coordinate; no_index where none does.
 ELASTICND_INLINE int64 fold_index(int64 index, int64 extent, int mode) {
     if (index >= 0 && index < extent) return index;
     return continued_index(index, extent, mode_traits(mode).coefficients);

@@ -86,7 +86,7 @@ ELASTICND_INLINE Integer saturate(Real value, Real lowest, Real highest, Integer
     }
 }
 
-// Storage is what lies in memory; Real is the type of the arithmetic; load and store convert.
+// Storage is what lies in memory; Real is the compute type; load and store convert.
 template <int DTYPE>
 struct Element;
 

@@ -47,10 +47,10 @@ std::vector<Group> make_groups(const Prepared& prepared, bool find_reach) {
     return groups;
 }
 
-using ScatterKernel = void (*)(const SampleJob&, UnitRange, const ScatterTargets&, void*);
+using SplatKernel = void (*)(const SampleJob&, UnitRange, const SplatTargets&, void*);
 
 // Adds to the image's gradient, inside of slabs, and to that of the grid and the affine map.
-void splat_rows(const Prepared& prepared, ScatterKernel kernel, const Planes* image, double* points, double* affine,
+void splat_rows(const Prepared& prepared, SplatKernel kernel, const Planes* image, double* points, double* affine,
                 Executor& executor) {
     const Geometry& geometry = prepared.job.geometry;
     const int64 extent = geometry.box_extent[0];
@@ -70,10 +70,10 @@ void splat_rows(const Prepared& prepared, ScatterKernel kernel, const Planes* im
     auto run = [&](int64 task) {
         const UnitRange own = part(extent, task, image ? slabs : 1);
         const UnitRange own_groups = part(count, task, tasks);
-        void* scratch = scratch_memory(active_kernels().scatter_scratch(prepared.job));
+        void* scratch = scratch_memory(active_kernels().splat_scratch(prepared.job));
         for (int64 g = image ? 0 : task; g < (image ? count : task + 1); ++g) {
             const Group& group = groups[static_cast<size_t>(g)];
-            ScatterTargets targets = {};
+            SplatTargets targets = {};
             targets.slab = {geometry.box_start[0] + own.first, geometry.box_start[0] + own.last};
             if (image && group.reach.last > targets.slab.first && group.reach.first < targets.slab.last)
                 targets.image = image;
@@ -158,7 +158,7 @@ void item_adjoint(const SampleRequest& one, const Gradients& gradients, const Co
             if (!source) prepared.set_source(*target, boxed);
         }
         if (prepared.units > 0)
-            splat_rows(prepared, active_kernels().scatter, target ? &target->planes() : nullptr, gradients.points,
+            splat_rows(prepared, active_kernels().splat, target ? &target->planes() : nullptr, gradients.points,
                        gradients.affine, executor);
         if (!target) return;
         source.reset();

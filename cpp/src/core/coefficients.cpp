@@ -113,7 +113,7 @@ void Coefficients::continue_lines(int axis, const int64* line, int count) {
     const bool adjacent = line[count - 1] - line[0] == count - 1;
     for (int c = 0; c < continued_count_[axis]; ++c) {
         const Continued& one = continued_[axis][c];
-        char* to = origin_ + one.beyond * step;
+        char* to = origin_ + one.outer * step;
         const char* from = origin_ + one.from * step;
         if (adjacent && count > 1)
             std::memcpy(to + line[0] * item_, from + line[0] * item_, static_cast<size_t>(count * item_));
@@ -141,7 +141,7 @@ void Coefficients::fold_lines(int axis, const int64* line, int count) {
     const int64 step = stride_[axis] * item_;
     for (int c = 0; c < continued_count_[axis]; ++c) {
         const Continued& one = continued_[axis][c];
-        add_lines(dtype_, origin_ + one.from * step, origin_ + one.beyond * step, line, count);
+        add_lines(dtype_, origin_ + one.from * step, origin_ + one.outer * step, line, count);
     }
 }
 
@@ -228,7 +228,7 @@ void Coefficients::compute_rows(const Planes& image, const Ranges& rows, Range c
     job.filtered = filtered_axis_[inner];
     job.padding = geometry_.padding;
     job.constant = common::holds_constant(geometry_.mode);
-    job.beyond = geometry_.border_value;
+    job.border_value = geometry_.border_value;
     job.wanted_start = needed_[inner].start;
     job.wanted_stop = needed_[inner].stop;
     int64 count = channels.extent() / job.channels;

@@ -82,7 +82,7 @@ class Coefficients {
     bool filtered_axis_[max_axes];
     // A coefficient of the box that lies beyond the border, and the one that it repeats.
     struct Continued {
-        int64 beyond;
+        int64 outer;
         int64 from;
     };
     static constexpr int most_continued = 2 * (2 * max_order + 1);

@@ -31,7 +31,7 @@ Coefficients::Coefficients(const Geometry& geometry, int dtype, int64 planes, La
         continued_count_[k] = 0;
         auto add_continued = [&](int64 i) {
             const int64 from = common::fold_index(i, extent(k), geometry.mode);
-            if (from != common::beyond_border) continued_[k][continued_count_[k]++] = {i, from};
+            if (from != common::no_index) continued_[k][continued_count_[k]++] = {i, from};
         };
         for (int64 i = box.start; i < std::min<int64>(0, box.stop); ++i) add_continued(i);
         for (int64 i = std::max(extent(k), box.start); i < box.stop; ++i) add_continued(i);

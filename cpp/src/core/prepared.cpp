@@ -23,7 +23,7 @@ Prepared::Prepared(const SampleRequest& one, const ControlGrid& grid) {
     job.as_pixels = false;
     job.output = one.output;
     std::copy_n(one.job.cval_element, sizeof cval_element_, cval_element_);
-    job.fill_element = reinterpret_cast<const char*>(cval_element_);
+    job.cval_element = reinterpret_cast<const char*>(cval_element_);
     const int inner = one.job.geometry.axes - 1;
     const int64 extent = one.job.geometry.output[inner];
     // Rows in even parts, of whole vectors.

@@ -25,9 +25,9 @@ Range needed_coefficients(const Geometry& geometry, int axis) {
     const int64 extent = padded_extent(geometry, axis);
     const Range box = {geometry.box_start[axis], geometry.box_start[axis] + geometry.box_extent[axis]};
     Range needed = {std::clamp<int64>(box.start, 0, extent), std::clamp<int64>(box.stop, 0, extent)};
-    auto add_continued = [&](int64 beyond) {
-        const int64 from = common::fold_index(beyond, extent, geometry.mode);
-        if (from == common::beyond_border) return;
+    auto add_continued = [&](int64 outer) {
+        const int64 from = common::fold_index(outer, extent, geometry.mode);
+        if (from == common::no_index) return;
         if (needed.start >= needed.stop) needed = {from, from + 1};
         needed = {std::min(needed.start, from), std::max(needed.stop, from + 1)};
     };
@@ -57,9 +57,9 @@ Range filtered_samples(const Geometry& geometry, int axis, Range coefficients, i
 
 Range distinct_samples(const Geometry& geometry, int axis, Range samples) {
     // A constant beyond the border is one sample more on either side.
-    const int64 beyond = geometry.padding > 0 && common::holds_constant(geometry.mode) ? 1 : 0;
-    const int64 first = geometry.padding - beyond;
-    const int64 stop = geometry.padding + geometry.image[axis] + beyond;
+    const int64 constants = geometry.padding > 0 && common::holds_constant(geometry.mode) ? 1 : 0;
+    const int64 first = geometry.padding - constants;
+    const int64 stop = geometry.padding + geometry.image[axis] + constants;
     return {std::clamp(samples.start, first, stop - 1), std::clamp(samples.stop, first + 1, stop)};
 }
 

@@ -7,29 +7,29 @@
 
 ELASTICND_BEGIN
 
-// Where tap `tap` along an axis lies in the source, in bytes from its start; beyond_border if the mode leaves it out.
+// Where tap `tap` along an axis lies in the source, in bytes from its start; no_index if the mode leaves it out.
 inline int64 tap_offset(const SampleJob& job, const Row& row, int i, int axis, int tap) {
     const Geometry& geometry = job.geometry;
     const int64 first = static_cast<int64>(row.first[axis][i] + floor_of_small(row.place[axis][i]));
     const int64 index = fold_index(first + tap, geometry.image[axis], geometry.mode);
-    if (index == beyond_border) return beyond_border;
+    if (index == no_index) return no_index;
     // Of a box that were wrong, nothing else is read.
     const int64 held = index - geometry.box_start[axis];
-    return held < 0 || held >= geometry.box_extent[axis] ? beyond_border : held * job.source.stride[axis];
+    return held < 0 || held >= geometry.box_extent[axis] ? no_index : held * job.source.stride[axis];
 }
 
 // Where the one voxel of a stencil of order 0 lies; or `fill`.
 inline const char* at_border(const SampleJob& job, const Row& row, int i, const char* source, const char* fill) {
     for (int k = 0; k < job.geometry.axes; ++k) {
         const int64 offset = tap_offset(job, row, i, k, 0);
-        if (offset == beyond_border) return fill;
+        if (offset == no_index) return fill;
         source += offset;
     }
     return source;
 }
 
 template <class T>
-inline T sum_at_border(const SampleJob& job, const Row& row, int i, const char* source, T beyond) {
+inline T sum_at_border(const SampleJob& job, const Row& row, int i, const char* source, T border_value) {
     constexpr int taps = 2;
     const int axes = job.geometry.axes;
     int64 offset[max_axes][taps];
@@ -45,11 +45,11 @@ inline T sum_at_border(const SampleJob& job, const Row& row, int i, const char* 
         bool inside = true;
         T factor = T(1);
         for (int k = 0; k < axes; ++k) {
-            inside &= offset[k][tap[k]] != beyond_border;
+            inside &= offset[k][tap[k]] != no_index;
             if (inside) at += offset[k][tap[k]];
             factor *= weight[k][tap[k]];
         }
-        T value = beyond;
+        T value = border_value;
         if (inside) load_row(job.source.dtype, at, 0, 1, own_dtype<T>, reinterpret_cast<char*>(&value));
         sum += factor * value;
     });

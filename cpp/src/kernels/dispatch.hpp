@@ -44,7 +44,7 @@ inline auto with_order(int order, Body body) {
     }
 }
 
-// The element type that a type of the arithmetic is.
+// The element type that a compute type is.
 template <class T>
 constexpr int own_dtype = sizeof(T) == sizeof(float) ? dtype_float32 : dtype_float64;
 

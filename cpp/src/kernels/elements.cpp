@@ -1,4 +1,4 @@
-// Rows of elements in and out of the type of the arithmetic.
+// Rows of elements in and out of the compute type.
 #include <cstring>
 
 #include "kernels/kernels.hpp"
@@ -31,24 +31,24 @@ void store_adjacent(const char* from, int64 count, char* to) {
 
 using Convert = void (*)(const char*, int64, char*);
 
-Convert choose_load(int dtype, int arithmetic) {
+Convert choose_load(int dtype, int compute_dtype) {
     return with_dtype(dtype, [&](auto constant) -> Convert {
         constexpr int DTYPE = decltype(constant)::value;
-        return arithmetic == dtype_float64 ? load_adjacent<DTYPE, double> : load_adjacent<DTYPE, float>;
+        return compute_dtype == dtype_float64 ? load_adjacent<DTYPE, double> : load_adjacent<DTYPE, float>;
     });
 }
 
-Convert choose_store(int dtype, int arithmetic) {
+Convert choose_store(int dtype, int compute_dtype) {
     return with_dtype(dtype, [&](auto constant) -> Convert {
         constexpr int DTYPE = decltype(constant)::value;
-        return arithmetic == dtype_float64 ? store_adjacent<DTYPE, double> : store_adjacent<DTYPE, float>;
+        return compute_dtype == dtype_float64 ? store_adjacent<DTYPE, double> : store_adjacent<DTYPE, float>;
     });
 }
 
 }  // namespace
 
-void load_pixels(int dtype, const char* from, int64 stride, int64 count, int channels, int arithmetic, char* to) {
-    const Convert load = choose_load(dtype, arithmetic);
+void load_pixels(int dtype, const char* from, int64 stride, int64 count, int channels, int compute_dtype, char* to) {
+    const Convert load = choose_load(dtype, compute_dtype);
     const int bytes = channels * element_size[dtype];
     if (stride == bytes) {
         load(from, count * channels, to);
@@ -60,13 +60,13 @@ void load_pixels(int dtype, const char* from, int64 stride, int64 count, int cha
         for (int64 first = 0; first < count; first += piece) {
             const int64 some = minimum(piece, count - first);
             for (int64 i = 0; i < some; ++i) std::memcpy(pixels + i * BYTES, from + (first + i) * stride, BYTES);
-            load(pixels, some * channels, to + first * channels * element_size[arithmetic]);
+            load(pixels, some * channels, to + first * channels * element_size[compute_dtype]);
         }
     });
 }
 
-void store_pixels(int arithmetic, const char* from, int64 count, int channels, int dtype, char* to, int64 stride) {
-    const Convert store = choose_store(dtype, arithmetic);
+void store_pixels(int compute_dtype, const char* from, int64 count, int channels, int dtype, char* to, int64 stride) {
+    const Convert store = choose_store(dtype, compute_dtype);
     const int bytes = channels * element_size[dtype];
     if (stride == bytes) {
         store(from, count * channels, to);
@@ -77,18 +77,18 @@ void store_pixels(int arithmetic, const char* from, int64 count, int channels, i
         char pixels[piece * BYTES];
         for (int64 first = 0; first < count; first += piece) {
             const int64 some = minimum(piece, count - first);
-            store(from + first * channels * element_size[arithmetic], some * channels, pixels);
+            store(from + first * channels * element_size[compute_dtype], some * channels, pixels);
             for (int64 i = 0; i < some; ++i) std::memcpy(to + (first + i) * stride, pixels + i * BYTES, BYTES);
         }
     });
 }
 
-void load_row(int dtype, const char* from, int64 stride, int64 count, int arithmetic, char* to) {
-    load_pixels(dtype, from, stride, count, 1, arithmetic, to);
+void load_row(int dtype, const char* from, int64 stride, int64 count, int compute_dtype, char* to) {
+    load_pixels(dtype, from, stride, count, 1, compute_dtype, to);
 }
 
-void store_row(int arithmetic, const char* from, int64 count, int dtype, char* to, int64 stride) {
-    store_pixels(arithmetic, from, count, 1, dtype, to, stride);
+void store_row(int compute_dtype, const char* from, int64 count, int dtype, char* to, int64 stride) {
+    store_pixels(compute_dtype, from, count, 1, dtype, to, stride);
 }
 
 ELASTICND_END

@@ -113,12 +113,12 @@ void write_voxels(const FilterJob& job, const Lines<T>& lines, int64 first, int6
     const int64 low = job.padding;
     const int64 high = job.extent - job.padding - 1;
     auto row = [&](int64 index) { return rows + (index - first) * lanes; };
-    auto add = [&](int64 border, int64 beyond) {
-        if (beyond < first || beyond >= last) return;
+    auto add = [&](int64 border, int64 outer) {
+        if (outer < first || outer >= last) return;
         if (border < first)
-            lines.add(border, row(beyond));
+            lines.add(border, row(outer));
         else
-            for (int l = 0; l < lanes; ++l) row(border)[l] += row(beyond)[l];
+            for (int l = 0; l < lanes; ++l) row(border)[l] += row(outer)[l];
     };
     for (int64 j = 1; !job.constant && j <= job.padding; ++j) {
         add(low, low - j);

@@ -20,9 +20,9 @@ struct RowsScratch {
 template <class T>
 void read_samples(const RowFilterJob& job, const char* row, int64 start, int64 stop, T* samples) {
     const int channels = job.channels;
-    const T beyond = static_cast<T>(job.beyond);
+    const T border_value = static_cast<T>(job.border_value);
     auto fill = [&](T* to) {
-        for (int c = 0; c < channels; ++c) to[c] = beyond;
+        for (int c = 0; c < channels; ++c) to[c] = border_value;
     };
     if (!row) {
         for (int64 i = 0; i < stop - start; ++i) fill(samples + i * channels);
@@ -149,15 +149,15 @@ bool read_together(const RowFilterJob& job, const char* const* image, const RowB
     if (blocks[0].index != blocks[count - 1].index || first >= last) return false;
     // Samples beyond the image, and the ones that stand for them.
     constexpr int64 constant_row = -1;
-    int64 beyond_index[4 * max_margin];
+    int64 constant_index[4 * max_margin];
     int64 source_index[4 * max_margin];
-    int beyond_count = 0;
+    int constant_count = 0;
     auto add = [&](int64 i) {
         const int64 folded = continued_index(i, extent, job.extension);
         const int64 padded = minimum(maximum<int64>(folded, job.padding), job.padding + job.image_extent - 1);
         const bool constant = job.constant && padded != folded;
-        beyond_index[beyond_count] = i;
-        source_index[beyond_count++] = constant ? constant_row : padded;
+        constant_index[constant_count] = i;
+        source_index[constant_count++] = constant ? constant_row : padded;
         return constant || (padded >= first && padded < last);
     };
     for (int64 i = start; i < first; ++i)
@@ -173,11 +173,11 @@ bool read_together(const RowFilterJob& job, const char* const* image, const RowB
         load_pixel_rows(job, image, offset, blocks, count, voxels, own, at(first));
     else
         load_rows(job, image, offset, blocks, count, voxels, own, at(first));
-    const T beyond = static_cast<T>(job.beyond);
-    for (int j = 0; j < beyond_count; ++j) {
-        T* to = at(beyond_index[j]);
+    const T border_value = static_cast<T>(job.border_value);
+    for (int j = 0; j < constant_count; ++j) {
+        T* to = at(constant_index[j]);
         if (source_index[j] == constant_row)
-            for (int l = 0; l < lanes; ++l) to[l] = beyond;
+            for (int l = 0; l < lanes; ++l) to[l] = border_value;
         else
             std::memcpy(to, at(source_index[j]), lanes * sizeof(T));
     }

@@ -51,7 +51,7 @@ void gather_row(const SampleJob& job, const Row& row, const WeightRows<T>& weigh
     }
 }
 
-// From the coefficients, in the type of the arithmetic.
+// From the coefficients, in the compute type.
 template <class T, int ORDER, int AXES>
 void gather_coefficients(const SampleJob& job, const Row& row, const WeightRows<T>& weights, const char* source,
                          T* values) {
@@ -62,10 +62,11 @@ void gather_coefficients(const SampleJob& job, const Row& row, const WeightRows<
 // From the image itself, at order 1.
 template <class T, int DTYPE, int AXES>
 void gather_image(const SampleJob& job, const Row& row, const WeightRows<T>& weights, const char* source, T* values) {
-    const T beyond = static_cast<T>(job.geometry.border_value);
+    const T border_value = static_cast<T>(job.geometry.border_value);
     const ImageLines<T, 2, DTYPE> lines = {job.source.stride[job.geometry.axes - 1]};
     gather_row<T, 2, AXES>(
-        job, row, weights, source, lines, [&](int i) { return sum_at_border<T>(job, row, i, source, beyond); }, values);
+        job, row, weights, source, lines, [&](int i) { return sum_at_border<T>(job, row, i, source, border_value); },
+        values);
 }
 
 template <class T>
@@ -125,7 +126,7 @@ void sample_copies(const SampleJob& job, UnitRange units, void* scratch) {
     const int size = element_size[job.source.dtype];
     const int most = job.as_pixels ? pixel_lanes : 1;
     char fill[pixel_lanes * sizeof(int64)];
-    for (int c = 0; c < most; ++c) std::memcpy(fill + c * size, job.fill_element, static_cast<size_t>(size));
+    for (int c = 0; c < most; ++c) std::memcpy(fill + c * size, job.cval_element, static_cast<size_t>(size));
     const CopyRow copy = choose_copy(most * size);
     const CopyRow copy_rest = choose_copy(static_cast<int>(job.channels % most) * size);
     const int64 to_stride = job.output.stride[job.geometry.axes - 1];

@@ -10,8 +10,8 @@ ELASTICND_BEGIN
 void sample(const SampleJob& job, UnitRange units, void* scratch);
 void sample_pixels(const SampleJob& job, UnitRange units, void* scratch);
 void displace(const SampleJob& job, UnitRange units, void* scratch);
-void displace_adjoint(const SampleJob& job, UnitRange units, const ScatterTargets& targets, void* scratch);
-void scatter(const SampleJob& job, UnitRange units, const ScatterTargets& targets, void* scratch);
+void displace_adjoint(const SampleJob& job, UnitRange units, const SplatTargets& targets, void* scratch);
+void splat(const SampleJob& job, UnitRange units, const SplatTargets& targets, void* scratch);
 int64 evaluation_scratch(const EvaluationJob& job);
 void evaluate(const EvaluationJob& job, UnitRange some, const double* coefficients, double* values, void* scratch);
 void evaluate_adjoint(const EvaluationJob& job, UnitRange some, const double* gradient, double* sums, void* scratch);
@@ -21,24 +21,24 @@ void solve_points(const MapJob& job, const PointsToSolve& points, UnitRange some
 void filter_rows(const RowFilterJob& job, const char* const* image, char* const* coefficients, int count,
                  void* scratch);
 void filter(const FilterJob& job, const int64* line, int count, void* scratch);
-void load_row(int dtype, const char* from, int64 stride, int64 count, int arithmetic, char* to);
-void store_row(int arithmetic, const char* from, int64 count, int dtype, char* to, int64 stride);
+void load_row(int dtype, const char* from, int64 stride, int64 count, int compute_dtype, char* to);
+void store_row(int compute_dtype, const char* from, int64 count, int dtype, char* to, int64 stride);
 
-// The same for `count` pixels of up to pixel_lanes elements side by side; in the arithmetic's type without gaps.
-void load_pixels(int dtype, const char* from, int64 stride, int64 count, int channels, int arithmetic, char* to);
-void store_pixels(int arithmetic, const char* from, int64 count, int channels, int dtype, char* to, int64 stride);
+// The same for `count` pixels of up to pixel_lanes elements side by side; in the compute type without gaps.
+void load_pixels(int dtype, const char* from, int64 stride, int64 count, int channels, int compute_dtype, char* to);
+void store_pixels(int compute_dtype, const char* from, int64 count, int channels, int dtype, char* to, int64 stride);
 
 // Scratch that the kernels of a kind lay out for themselves, before that of the walk.
 int64 gather_scratch_size();
 int64 pixel_scratch_size();
-int64 scatter_scratch_size();
+int64 splat_scratch_size();
 int64 rows_scratch_size();
 int64 lines_scratch_size();
 
 template <class Layout>
 Layout& allocate_scratch(void*& scratch) {
-    const auto beyond = reinterpret_cast<std::uintptr_t>(scratch) % 64;
-    char* place = static_cast<char*>(scratch) + (64 - beyond) % 64;
+    const auto excess = reinterpret_cast<std::uintptr_t>(scratch) % 64;
+    char* place = static_cast<char*>(scratch) + (64 - excess) % 64;
     scratch = place + (sizeof(Layout) + 63) / 64 * 64;
     return *new (place) Layout;
 }

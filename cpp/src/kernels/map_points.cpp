@@ -13,7 +13,7 @@ constexpr int most_halvings = 8;
 constexpr double least_decrease = 1e-4;  // of the residual by a whole step: less is no progress
 constexpr double aim = 0.1;              // of the tolerance: a whole step more is seldom needed
 constexpr double largest_size = 1e300;
-constexpr double singular = 1e-9;  // a ratio of volumes below which the Jacobian gives no direction
+constexpr double singular = 1e-9;  // a ratio of volumes below which the Jacobian gives no step
 
 // Weights of the four coefficients along each axis, and their slopes.
 struct Weights {
@@ -71,7 +71,7 @@ struct State {
     double difference[most];
     double jacobian[most][most];
     double size;   // of the difference, squared; NaN where there is no position
-    double ratio;  // of volumes to those of the affine map alone; set by `direction`
+    double ratio;  // of volumes to those of the affine map alone; set by `newton_step`
 };
 
 template <class Lanes, int AXES>
@@ -151,7 +151,7 @@ double solve(int n, double (&matrix)[MOST][MOST], const double* value, double* s
 
 // Newton's step, which is to be subtracted, and the ratio of volumes.
 template <int AXES>
-void direction(const MapJob& job, State<AXES>& state, double* step) {
+void newton_step(const MapJob& job, State<AXES>& state, double* step) {
     const int axes = AXES == 0 ? job.grid.axes : AXES;
     double matrix[State<AXES>::most][State<AXES>::most];
     for (int i = 0; i < axes; ++i)
@@ -187,7 +187,7 @@ void approach(const MapJob& job, const double* coefficients, const double* targe
     const int trials = damped ? most_halvings + 1 : 1;
     for (int i = 0; i < steps; ++i) {
         double step[max_axes];
-        direction(job, *current, step);
+        newton_step(job, *current, step);
         double factor = limit(job, axes, step);
         bool is_small = current->size <= enough * enough;
         for (int k = 0; k < axes; ++k) is_small &= step[k] <= enough && -step[k] <= enough;
@@ -205,7 +205,7 @@ void approach(const MapJob& job, const double* coefficients, const double* targe
         current = next;
     }
     double step[max_axes];
-    direction(job, *current, step);
+    newton_step(job, *current, step);
     if (current != &state) state = *current;
 }
 
@@ -219,7 +219,7 @@ void map_some(const MapJob& job, UnitRange some, const double* coefficients, con
     for (int64 i = some.first; i < some.last; ++i) {
         for (int k = 0; k < axes; ++k) state.position[k] = positions[i * axes + k];
         find<Lanes>(job, coefficients, origin, state);
-        direction(job, state, step);
+        newton_step(job, state, step);
         for (int k = 0; k < axes; ++k) places[i * axes + k] = state.difference[k];
         ratios[i] = state.ratio;
     }

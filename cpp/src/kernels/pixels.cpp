@@ -52,13 +52,14 @@ template <class T, int DTYPE, int AXES, int CHANNELS>
 void gather_image(const SampleJob& job, const Row& row, const WeightRows<T>& weights, const char* source,
                   PixelValues<T> to) {
     constexpr int64 size = sizeof(typename Element<DTYPE>::Storage);
-    const T beyond = static_cast<T>(job.geometry.border_value);
+    const T border_value = static_cast<T>(job.geometry.border_value);
     const ImagePixels<T, DTYPE, CHANNELS> lines = {job.source.stride[AXES - 1]};
     gather_row<T, 2, AXES>(
         job, row, weights, source, lines,
         [&](int i) {
             Pixel<T> pixel = {};
-            for (int c = 0; c < CHANNELS; ++c) pixel[c] = sum_at_border<T>(job, row, i, source + c * size, beyond);
+            for (int c = 0; c < CHANNELS; ++c)
+                pixel[c] = sum_at_border<T>(job, row, i, source + c * size, border_value);
             return pixel;
         },
         to);

@@ -168,7 +168,7 @@ RowKernels<T> choose_row_kernels(const Geometry& geometry) {
 }
 
 template <class T>
-struct ScatterScratch {
+struct SplatScratch {
     Row row;
     WeightRows<T> weights;
     WeightRows<T> slopes;
@@ -177,8 +177,8 @@ struct ScatterScratch {
 };
 
 template <class T>
-void scatter_as(const SampleJob& job, UnitRange units, const ScatterTargets& targets, void* scratch) {
-    auto& own = allocate_scratch<ScatterScratch<T>>(scratch);
+void splat_as(const SampleJob& job, UnitRange units, const SplatTargets& targets, void* scratch) {
+    auto& own = allocate_scratch<SplatScratch<T>>(scratch);
     Row& row = own.row;
     Walk walk(job, true, scratch, targets.grid);
     const RowKernels<T> kernels = choose_row_kernels<T>(job.geometry);
@@ -220,7 +220,7 @@ struct DisplacementScratch {
 
 }  // namespace
 
-void displace_adjoint(const SampleJob& job, UnitRange units, const ScatterTargets& targets, void* scratch) {
+void displace_adjoint(const SampleJob& job, UnitRange units, const SplatTargets& targets, void* scratch) {
     auto& own = allocate_scratch<DisplacementScratch>(scratch);
     Walk walk(job, false, scratch, targets.grid);
     for (int64 unit = units.first; unit < units.last; ++unit) {
@@ -234,13 +234,13 @@ void displace_adjoint(const SampleJob& job, UnitRange units, const ScatterTarget
     walk.flush();
 }
 
-void scatter(const SampleJob& job, UnitRange units, const ScatterTargets& targets, void* scratch) {
+void splat(const SampleJob& job, UnitRange units, const SplatTargets& targets, void* scratch) {
     if (job.source.dtype == dtype_float64)
-        scatter_as<double>(job, units, targets, scratch);
+        splat_as<double>(job, units, targets, scratch);
     else
-        scatter_as<float>(job, units, targets, scratch);
+        splat_as<float>(job, units, targets, scratch);
 }
 
-int64 scatter_scratch_size() { return static_cast<int64>(sizeof(ScatterScratch<double>)); }
+int64 splat_scratch_size() { return static_cast<int64>(sizeof(SplatScratch<double>)); }
 
 ELASTICND_END

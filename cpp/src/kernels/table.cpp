@@ -12,7 +12,7 @@ constexpr int64 alignments = 256;  // what allocate_scratch may leave out
 int64 sample_scratch(const SampleJob& job) {
     return Walk::scratch_size(job) + maximum(gather_scratch_size(), pixel_scratch_size()) + alignments;
 }
-int64 scatter_scratch(const SampleJob& job) { return Walk::scratch_size(job) + scatter_scratch_size() + alignments; }
+int64 splat_scratch(const SampleJob& job) { return Walk::scratch_size(job) + splat_scratch_size() + alignments; }
 int64 filter_scratch() { return maximum(rows_scratch_size(), lines_scratch_size()) + alignments; }
 
 }  // namespace
@@ -24,8 +24,8 @@ extern const Kernels kernels = {ELASTICND_TEXT(ELASTICND_ISA),
                                 sample_scratch,
                                 sample,
                                 displace,
-                                scatter_scratch,
-                                scatter,
+                                splat_scratch,
+                                splat,
                                 displace_adjoint,
                                 evaluation_scratch,
                                 evaluate,

@@ -47,7 +47,7 @@ struct SampleJob {
     bool direct;               // `source` is the image: nothing is held beyond its border
     bool as_pixels;            // channels lie side by side, in output and image, or as_pixels among coefficients
     Planes output;             // of the geometry's output extent: written by sampling, read by the derivatives
-    const char* fill_element;  // order 0 copies elements: this one where there is no position
+    const char* cval_element;  // order 0 copies elements: this one where there is no position
 };
 
 // A job is cut into units: voxels of one row of one batch item.
@@ -56,14 +56,14 @@ struct UnitRange {
     int64 last;  // exclusive
 };
 
-// The coefficients that a scatter may touch: along the first axis, those of one slab.
+// The coefficients that splatting may touch: along the first axis, those of one slab.
 struct Slab {
     int64 first;
     int64 last;  // exclusive
 };
 
-// Where a scatter adds to. What is null is left out.
-struct ScatterTargets {
+// Where splatting adds to. What is null is left out.
+struct SplatTargets {
     const Planes* image;  // gradient of the coefficients, inside of `slab` only
     Slab slab;
     double* grid;    // gradient of the grid's coefficients of one item, shaped like these
@@ -82,8 +82,8 @@ struct RowFilterJob {
     int extension;  // Continuation of the samples
     bool filtered;  // else the samples are taken for coefficients
     int padding;
-    bool constant;  // the padding holds `beyond`, not the image's border
-    double beyond;
+    bool constant;  // the padding holds `border_value`, not the image's border
+    double border_value;
     int64 wanted_start;  // coefficients to compute, of the padded axis
     int64 wanted_stop;
     // Coefficients lie side by side along the axis, those of the next channel `channel_step` elements further; or,
@@ -155,10 +155,10 @@ struct Kernels {
     void (*sample)(const SampleJob&, UnitRange, void* scratch);
     void (*displace)(const SampleJob&, UnitRange, void* scratch);
     // job.source holds the coefficients of the image, for the gradient of grid and affine.
-    int64 (*scatter_scratch)(const SampleJob&);
-    void (*scatter)(const SampleJob&, UnitRange, const ScatterTargets&, void* scratch);
+    int64 (*splat_scratch)(const SampleJob&);
+    void (*splat)(const SampleJob&, UnitRange, const SplatTargets&, void* scratch);
     // The transpose of `displace`, by the same scratch: adds to the gradient of the grid alone.
-    void (*displace_adjoint)(const SampleJob&, UnitRange, const ScatterTargets&, void* scratch);
+    void (*displace_adjoint)(const SampleJob&, UnitRange, const SplatTargets&, void* scratch);
     // Fills the values of some positions; the transpose adds to sums shaped like the coefficients.
     int64 (*evaluation_scratch)(const EvaluationJob&);
     void (*evaluate)(const EvaluationJob&, UnitRange, const double* coefficients, double* values, void* scratch);
@@ -175,9 +175,9 @@ struct Kernels {
                         void* scratch);
     // Filters the lines that start at `line[0..count)`, in elements; at most lines_together of them.
     void (*filter)(const FilterJob&, const int64* line, int count, void* scratch);
-    // Reads `count` elements into the type of the arithmetic, float32 or float64, or writes them.
-    void (*load_row)(int dtype, const char* from, int64 stride, int64 count, int arithmetic, char* to);
-    void (*store_row)(int arithmetic, const char* from, int64 count, int dtype, char* to, int64 stride);
+    // Reads `count` elements into the compute type, float32 or float64, or writes them.
+    void (*load_row)(int dtype, const char* from, int64 stride, int64 count, int compute_dtype, char* to);
+    void (*store_row)(int compute_dtype, const char* from, int64 count, int dtype, char* to, int64 stride);
 };
 
 constexpr int line_bytes = 128;  // of samples side by side that a filter works on: two lines of the cache
