@@ -125,7 +125,7 @@ def check_affine_values(affine: NumpyArray, n: int) -> None:
 
 
 def _check_invertible(matrix: Floats) -> None:
-    """Refuse what the core could not invert, before anything is computed."""
+    """Raise an error for maps that the core could not invert, before anything is computed."""
     with np.errstate(over="ignore", invalid="ignore"):
         try:
             linear = np.linalg.inv(matrix[..., :-1])

@@ -444,7 +444,7 @@ def deform_grid_gradient(
     rotate: Rotation | None = None,
     zoom: Zoom | None = None,
 ) -> Images:
-    """Pull the gradient of the output of `deform_grid` back to its image.
+    """Compute the gradient of the image from that of the output of `deform_grid`.
 
     The output depends linearly on the image; this is the exact transpose of that map, the prefilter included. Pass
     the arguments that the forward call had.
@@ -519,7 +519,7 @@ def deform_grid_vjp(
     rotate: Rotation | None = None,
     zoom: Zoom | None = None,
 ) -> Gradients:
-    """Pull the gradient of the output of `deform_grid` back to image, control grid and affine matrix.
+    """Compute the gradients of image, control grid and affine matrix from that of the output of `deform_grid`.
 
     Parameters
     ----------

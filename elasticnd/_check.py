@@ -136,7 +136,7 @@ def normalize_frame(shape: object) -> Shape:
 def normalize_random(
     image: ArrayInfo, axis: object, batch_dims: object, count: int, name: str = "X"
 ) -> tuple[Shape, int]:
-    """Give batch shape and number of deformed axes of the random grid for an image."""
+    """Return the batch shape and the number of deformed axes of the random grid for an image."""
     _check_image(name, image)
     chosen = axes_of_images(axis, count)[0]
     batch_axes = as_index("batch_dims", batch_dims, "a number of leading axes")
@@ -147,7 +147,7 @@ def normalize_random(
 
 
 def normalize_points(points: object, ndim: object) -> Shape:
-    """Bring the numbers of control points into one form: one per deformed axis."""
+    """Convert the numbers of control points to one per deformed axis."""
     if ndim is not None:
         ndim = as_index("ndim", ndim, "a positive number of deformed axes")
         if ndim < 1:
@@ -168,7 +168,7 @@ def normalize_points(points: object, ndim: object) -> Shape:
 
 
 def normalize_sigma(sigma: object, ndim: int) -> tuple[float, ...]:
-    """Bring the standard deviations into one form: one per deformed axis, in voxels."""
+    """Convert the standard deviations to one per deformed axis, in voxels."""
     accepted = f"a finite number of voxels that is not negative, or {ndim} of them"
     values = as_numbers("sigma", sigma, ndim, accepted)
     if min(values) < 0:
@@ -177,7 +177,7 @@ def normalize_sigma(sigma: object, ndim: int) -> tuple[float, ...]:
 
 
 def normalize_layer_axis(axis: object, ndim: object) -> Shape | None:
-    """Bring the axes that a layer deforms into one form: counted from the end, for tensors of any rank."""
+    """Convert the axes that a layer deforms to axes counted from the end, for tensors of any rank."""
     if ndim is not None and not 1 <= as_index("ndim", ndim, "a number of deformed axes") <= MAX_AXES:
         reject_value("ndim", ndim, f"1 to {MAX_AXES} deformed axes")
     if axis is None:
@@ -198,7 +198,7 @@ def check_layer_rank(shape: Shape, ndim: int | None, axes: str) -> None:
 
 
 def normalize_image_shapes(shape: object, count: int) -> list[Shape]:
-    """Bring the argument X_shape into one form: a shape per image."""
+    """Convert the argument X_shape to one shape per image."""
     if is_sequence(shape) and len(shape) > 0 and all(is_sequence(one) for one in shape):
         shapes = [normalize_shape("X_shape", one) for one in shape]
     else:
@@ -209,7 +209,7 @@ def normalize_image_shapes(shape: object, count: int) -> list[Shape]:
 
 
 def normalize_dtype(dtype: object) -> str:
-    """Give the name of a dtype of images."""
+    """Return the name of a dtype of images."""
     try:
         name = dtype if dtype in _dtypes.SUPPORTED else _dtypes.name_of(np.dtype(cast("DTypeLike", dtype)))
     except TypeError:
@@ -245,7 +245,7 @@ def check_real(name: str, grid: ArrayInfo) -> None:
 
 
 def normalize_shape(name: str, shape: object) -> Shape:
-    """Bring a shape into one form: a tuple of extents."""
+    """Convert a shape to a tuple of extents."""
     extents = as_indices(name, shape, "a tuple of extents")
     _check_extents(name, extents)
     return extents
@@ -259,7 +259,7 @@ def _check_extents(name: str, extents: Shape) -> None:
 
 
 def axes_of_images(axis: object, count: int) -> list[Shape | None]:
-    """Give one tuple of axes per image, or None for all; still with negative axes."""
+    """Return one tuple of axes per image, or None for all; still with negative axes."""
     accepted = "None, an axis, a sequence of axes, or one such sequence per image"
     if axis is None:
         return [None] * count
@@ -388,7 +388,7 @@ def _normalize_mode(mode: object) -> Mode:
 
 
 def _normalize_cval(cval: object, dtype: str) -> int | float | tuple[float, float]:
-    """Give a number of the image's kind; NaN and zero are made canonical, so that equal calls have equal keys."""
+    """Return a number of the image's kind, with canonical NaN and zero, so that equal calls have equal keys."""
     limits = _dtypes.integer_limits(dtype)
     if isinstance(cval, (bool, np.bool_)):
         cval = int(cval)

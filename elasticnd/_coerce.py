@@ -15,14 +15,14 @@ from ._types import Array
 
 
 def is_sequence(value: object) -> TypeGuard[Sequence[object]]:
-    """Tell whether a value is a list of things: not a text, not an array without axes."""
+    """Return whether a value is a list of things: not a string, not an array without axes."""
     if isinstance(value, np.ndarray):
         return value.ndim > 0
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
 
 
 def as_index(name: str, value: object, accepted: str) -> int:
-    """Take a whole number; an array without axes holds one."""
+    """Convert a whole number; an array without axes holds one."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if isinstance(value, (bool, np.bool_)):
@@ -34,14 +34,14 @@ def as_index(name: str, value: object, accepted: str) -> int:
 
 
 def as_indices(name: str, values: object, accepted: str) -> tuple[int, ...]:
-    """Take a sequence of whole numbers."""
+    """Convert a sequence of whole numbers."""
     if not is_sequence(values):
         reject_type(name, values, accepted)
     return tuple(as_index(name, value, accepted) for value in values)
 
 
 def as_number(name: str, value: object, accepted: str) -> float:
-    """Take a finite real number."""
+    """Convert a finite real number."""
     number = as_real(name, value, accepted)
     if not math.isfinite(number):
         reject_value(name, number, accepted)
@@ -49,7 +49,7 @@ def as_number(name: str, value: object, accepted: str) -> float:
 
 
 def as_real(name: str, value: object, accepted: str) -> float:
-    """Take a real number, infinite ones and NaN too."""
+    """Convert a real number, which may be infinite or NaN."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     wrong = (bool, np.bool_, str, bytes, bytearray, complex, np.complexfloating)
@@ -104,7 +104,7 @@ _DIFFERENTIATED: dict[str, Callable[[object], bool]] = {
 
 
 def as_numbers(name: str, value: object, count: int, accepted: str) -> tuple[float, ...]:
-    """Take `count` finite numbers, or one that stands for all."""
+    """Convert `count` finite numbers, or one that stands for all."""
     if not is_sequence(value):
         return (as_number(name, value, accepted),) * count
     if any(map(is_sequence, value)):

@@ -33,7 +33,7 @@ _settled = False  # whether the default of this process is known
 
 
 def settle_threads() -> None:
-    """Let calls in workers of PyTorch's data loader use one thread, for there are several workers. Done once."""
+    """Set one thread for calls in workers of PyTorch's data loader, of which there are several. Done once."""
     global _settled  # noqa: PLW0603 - it is of the process
     if not _settled:
         _settled = True
@@ -59,7 +59,7 @@ def _choose_threads(threads: int) -> None:
 
 
 def get_num_threads() -> int:
-    """Tell how many threads a call may use.
+    """Return how many threads a call may use.
 
     At first this is the number of processors that the process may run on, 1 in a worker of PyTorch's data loader, or
     the value of the environment variable ``ELASTICND_NUM_THREADS``. Results do not depend on it.
@@ -136,7 +136,7 @@ def num_threads(threads: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def sharing_threads() -> Iterator[None]:
-    """Keep calls to one thread where another library's workers share the processors out, as those of dask do.
+    """Limit calls to one thread where the workers of another library, such as dask, share the processors.
 
     The main thread is no such worker, but in a process that another one started: it has all threads for itself.
     """
@@ -206,7 +206,7 @@ _deterministic = False
 
 
 def is_deterministic() -> bool:
-    """Tell whether gradients of images on CUDA devices are to have the same bits from run to run.
+    """Return whether gradients of images on CUDA devices are to have the same bits from run to run.
 
     So they are on the CPU, always. On CUDA devices it takes `set_deterministic`, or PyTorch's own switch,
     ``torch.use_deterministic_algorithms``.
@@ -275,7 +275,7 @@ def show_config() -> None:
 
 
 def register_with_threadpoolctl() -> None:
-    """Let `threadpoolctl.threadpool_limits` and `threadpool_info` know of elasticnd, if threadpoolctl is installed."""
+    """Register elasticnd with threadpoolctl, if that is installed, for its limits and its information."""
     try:
         import threadpoolctl  # noqa: PLC0415 - optional
     except ImportError:

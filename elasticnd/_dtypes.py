@@ -45,7 +45,7 @@ def native(dtype: DType) -> DType:
 
 
 def element(value: float | np.floating[Any], name: str) -> bytes:
-    """Give the bytes of an element; infinity for a value that the type cannot hold."""
+    """Return the bytes of an element; those of infinity for a value that the type cannot hold."""
     with np.errstate(over="ignore"):
         if name != "bfloat16":
             return np.asarray(value).astype(name).tobytes()
@@ -75,17 +75,17 @@ def compute_dtype(name: str, order: int, axes: int) -> str:
 
 
 def is_inexact(name: str) -> bool:
-    """Tell whether a type has gradients."""
+    """Return whether a type has gradients."""
     return name in FLOATS or name in COMPLEX_COMPONENTS
 
 
 def is_real_number(name: str) -> bool:
-    """Tell whether a type can hold the numbers of a control grid or a matrix: also those beyond float64."""
+    """Return whether a type holds numbers for a control grid or a matrix; types longer than float64 do too."""
     return name != "bool" and (name in CODES or name.startswith(("float", "longdouble")))
 
 
 def integer_limits(name: str) -> tuple[int, int] | None:
-    """Give the least and the greatest value of an integer type or bool; None for other types."""
+    """Return the least and the greatest value of an integer type or bool; None for other types."""
     if name == "bool":
         return 0, 1
     if "int" not in name:

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 
 def describe(value: object) -> str:
-    """Say what a value is, in a few words: arrays by type, dtype and shape, others by their text."""
+    """Describe a value in a few words: arrays by type, dtype and shape, others by their text."""
     shape = _shape_of(value)
     dtype = getattr(value, "dtype", None)
     kind = type(value)
@@ -45,7 +45,7 @@ class CommandError(Exception):
 
 
 def one_line(error: BaseException) -> str:
-    """Say in one line what an error of another library says."""
+    """Return the message of another library's error on one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 

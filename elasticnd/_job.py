@@ -69,7 +69,7 @@ def make_job(
     roi: Window | None = None,
     inverse_rotation_zoom: Matrix | None = None,
 ) -> Job:
-    """Lay out the numbers of one image; the box is the whole image with its padding.
+    """Return the job of one image; the box is the whole image with its padding.
 
     Where no image is read, as for the displacement alone, most of them mean nothing. Without `output`, it is the frame.
     """
@@ -105,7 +105,7 @@ def make_job(
 
 
 def job_of(spec: DeformSpec, homogeneous: bool) -> Job:
-    """Lay out the numbers of the image of a specification; if `homogeneous`, nothing comes from beyond the border."""
+    """Return the job of a specification's image; if `homogeneous`, nothing comes from beyond the border."""
     (image,) = spec.images
     border_value = 0 if homogeneous else cast("float", image.cval)
     # Where there is no position: NaN in the modes that have no constant, where the type has it.
@@ -131,7 +131,7 @@ def job_of(spec: DeformSpec, homogeneous: bool) -> Job:
 
 @lru_cache(maxsize=64)
 def field_job(spec: DeformSpec) -> Job:
-    """Lay out the numbers for the displacement of every voxel."""
+    """Return the job of computing the displacement of every voxel."""
     return make_job(
         image=spec.extent,
         grid_shape=spec.grid_shape,
@@ -143,7 +143,7 @@ def field_job(spec: DeformSpec) -> Job:
 
 @lru_cache(maxsize=64)
 def evaluation_job(spec: EvaluationSpec, order: int) -> Job:
-    """Lay out the numbers for derivatives of one order of the displacement at positions."""
+    """Return the job of computing derivatives of one order of the displacement at positions."""
     nowhere = (0,) * spec.axes
     return make_job(image=spec.extent, grid_shape=spec.grid_shape, output=nowhere, evaluation_order=order)
 

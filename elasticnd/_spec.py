@@ -67,11 +67,11 @@ class ImageSpec:
 
     @property
     def is_complex(self) -> bool:
-        """Tell whether elements have two parts."""
+        """Whether elements have two components."""
         return self.dtype in _dtypes.COMPLEX_COMPONENTS
 
     def with_leading_axis(self, size: int) -> ImageSpec:
-        """Put an axis that is not deformed before the others."""
+        """Return the same with an axis that is not deformed before the others."""
         return replace(self, shape=(size, *self.shape), axes=tuple(axis + 1 for axis in self.axes))
 
     def real_component(self, part: int) -> ImageSpec:
@@ -118,7 +118,7 @@ class DeformSpec:
         return hash((*fields, self.inverse_rotation_zoom))  # else random rotations would all have one
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave the hash out, which another process would not find the same."""
+        """Return the state without the hash, which differs between processes."""
         return {name: value for name, value in self.__dict__.items() if name != "_hash"}
 
     @property
@@ -128,12 +128,12 @@ class DeformSpec:
 
     @property
     def inverse_rotation_zoom_linear(self) -> Matrix | None:
-        """Give the linear part of the inverse of rotation and zoom."""
+        """The linear part of the inverse of rotation and zoom."""
         matrix = self.inverse_rotation_zoom
         return None if matrix is None else tuple(row[:-1] for row in matrix)
 
     def only(self, image: ImageSpec) -> DeformSpec:
-        """Give the specification of the same deformation for one image."""
+        """Return the specification of the same deformation for one image."""
         return replace(self, images=(image,))
 
     def for_window(self, window: Window, roi: Window, image_shape: Shape) -> DeformSpec:
@@ -143,30 +143,30 @@ class DeformSpec:
         return replace(self, images=(replace(image, shape=image_shape),), batch=batch, window=window, roi=roi)
 
     def with_batch_axis(self, size: int, affine_batched: bool = False) -> DeformSpec:
-        """Put one batch axis more before the others."""
+        """Return the same with one more batch axis before the others."""
         images = tuple(image.with_leading_axis(size) for image in self.images)
         return replace(self, images=images, batch=(size, *self.batch), affine_batched=affine_batched)
 
     def with_batched_affine(self) -> DeformSpec:
-        """Give every batch item an affine matrix of its own."""
+        """Return the same with an affine matrix for every batch item."""
         return replace(self, affine_batched=True)
 
     def with_channel_axis(self, size: int) -> DeformSpec:
-        """Put an axis that is not deformed before those of the images; for specifications without batch axes."""
+        """Return the same with an axis that is not deformed before those of the images; without batch axes only."""
         return replace(self, images=tuple(image.with_leading_axis(size) for image in self.images))
 
     @property
     def displacement_shape(self) -> Shape:
-        """Give the shape of the displacement of the control points."""
+        """The shape of the displacement of the control points."""
         return (*self.batch, self.axes, *self.grid_shape)
 
     @property
     def field_shape(self) -> Shape:
-        """Give the shape of the displacement of each voxel."""
+        """The shape of the displacement of each voxel."""
         return (*self.batch, self.axes, *self.window.shape)
 
     def output_shape(self, image: ImageSpec) -> Shape:
-        """Give the shape of an image's output."""
+        """Return the shape of an image's output."""
         shape = list(image.shape)
         for axis, extent in zip(image.axes, self.window.shape, strict=True):
             shape[axis] = extent

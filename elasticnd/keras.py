@@ -169,5 +169,5 @@ class ElasticDeform(keras.layers.Layer):
 
 
 def _is_of_tensorflow(tensor: keras.KerasTensor) -> bool:
-    """Tell tensors of TensorFlow where Keras runs on another backend."""
+    """Return whether a tensor is TensorFlow's while Keras runs on another backend."""
     return keras.backend.backend() != "tensorflow" and type(tensor).__module__.partition(".")[0] == "tensorflow"

@@ -191,7 +191,7 @@ def _contracted(ops: FrameworkOps, gradient: Array, slopes: Array, leading: int)
 
 
 def _aligned(ops: FrameworkOps, tangent: Array, slopes: Array) -> Array:
-    """Put the last axis of a tangent, (..., axes), along the last one of `slopes`, (..., more axes, axes)."""
+    """Reshape a tangent, (..., axes), so that its last axis lies along that of `slopes`, (..., more axes, axes)."""
     *lead, axes = tangent.shape
     return ops.reshaped(tangent, (*lead, *(1,) * (len(slopes.shape) - len(tangent.shape)), axes))
 

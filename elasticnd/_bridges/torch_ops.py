@@ -81,17 +81,17 @@ class Context(Protocol):
     needs_input_grad: tuple[bool, ...]
 
     def save_for_backward(self, *tensors: Tensor) -> None:
-        """Keep tensors for reverse mode."""
+        """Store tensors for reverse mode."""
 
     def save_for_forward(self, *tensors: Tensor) -> None:
-        """Keep tensors for forward mode."""
+        """Store tensors for forward mode."""
 
     def set_materialize_grads(self, value: bool) -> None:
         """Set whether gradients that are zero come as zeros, else as None."""
 
 
 def remember(ctx: Context, operator: Operator, flat: Sequence[Tensor]) -> None:
-    """Keep what both modes of differentiation need."""
+    """Store what both modes of differentiation need."""
     ctx.operator = operator
     ctx.save_for_backward(*flat)
     ctx.save_for_forward(*flat)

@@ -108,7 +108,7 @@ def _run_by_chunks(pairs: Sequence[Pair], places: Sequence[Path], options: Optio
 
 
 def _notes(pairs: Sequence[Pair], images: Sequence[Image]) -> list[str]:
-    """Say of each output that lacks something of its input what that is."""
+    """Return notes on what outputs lack of their inputs."""
     return [
         f"{pair.target} lacks what {pair.source} says: {', '.join(image.lost)}"
         for pair, image in zip(pairs, images, strict=True)
@@ -167,7 +167,7 @@ def _deformed_levels(
 
 
 def _with(image: Image, result: NumpyArray) -> Image:
-    """Put a result into an image. The library gives numbers in the processor's order of bytes, the file may not."""
+    """Return an image with a result in the file's byte order; the library returns that of the processor."""
     return replace(image, array=result.astype(image.array.dtype, copy=False))
 
 
@@ -207,7 +207,7 @@ def _stored(cval: float, mode: str, pair: Pair, image: Image) -> float:
 
 
 def _reworded(error: Exception, pairs: Sequence[Pair]) -> str:
-    """Say an error of the library in the words of the command line."""
+    """Reword an error of the library for the command line."""
 
     def source(match: re.Match[str]) -> str:
         return str(pairs[int(match[1] or 0)].source)

@@ -220,7 +220,7 @@ def _run(argv: Sequence[str]) -> None:
 
 
 def _failed(message: str, code: int = 2) -> int:
-    """Say why in one line."""
+    """Print the reason in one line."""
     prefix = "elasticnd: error: " if code == 2 else "elasticnd: "
     output.report(f"{prefix}{message}")
     return code

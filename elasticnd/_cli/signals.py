@@ -40,7 +40,7 @@ def raised() -> Iterator[None]:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Put signals off until the end of the block, which must not be left half done."""
+    """Defer signals until the end of the block, which must not be left half done."""
     arrived: list[int] = []
     former = {
         number: signal.getsignal(number)

@@ -57,7 +57,7 @@ def is_in_mesh() -> bool:
 
 
 def vary_alike(arrays: Sequence[jax.Array]) -> Sequence[jax.Array]:
-    """Inside of `jax.shard_map`, have all arrays vary over the axes of the mesh that one of them varies over."""
+    """Return arrays that, in `jax.shard_map`, vary over all axes of the mesh that one of them varies over."""
     if not hasattr(jax, "typeof"):
         return arrays
     axes = [_varying_axes(jax.typeof(array)) for array in arrays]

@@ -102,7 +102,7 @@ def prefilter_adjoint(job: Job, coefficients: Array, output: Array) -> None:
 
 
 def _raw(array: Array) -> Array:
-    """Give an array in native byte order; elements of types that NumPy has not, as their bits."""
+    """Return an array in native byte order; elements of types that NumPy lacks, as their bits."""
     dtype = array.dtype
     if not dtype.isnative:
         array = array.astype(dtype.newbyteorder("="))

@@ -43,7 +43,7 @@ OPTIONS = ("--std=c++17",)
 
 @lru_cache(maxsize=1)
 def source() -> str:
-    """Give the text of all kernels."""
+    """Return the text of all kernels."""
     texts = ((FOLDER / name).read_text(encoding="utf-8") for name in FILES)
     return re.sub(r'^#(include "|pragma once).*$', "", "\n".join(texts), flags=re.MULTILINE)
 
@@ -54,13 +54,13 @@ class Device(Protocol):
     xp: ModuleType  # makes arrays
 
     def stream(self) -> tuple[int, int]:
-        """Tell which device and which of its streams are current."""
+        """Return which device and which of its streams are current."""
 
     def holding(self, array: Any) -> AbstractContextManager[Any]:
         """Make the device of an array current, while in the context."""
 
     def address(self, array: Any) -> int:
-        """Tell where an array begins."""
+        """Return where an array begins."""
 
     def launch(self, kernel: str, blocks: int, threads: int, arguments: Sequence[Any], shared: int = 0) -> None:
         """Run a kernel; arguments are NumPy numbers, structures, and addresses."""
@@ -76,7 +76,7 @@ class CupyDevice:
         self._kernels: dict[tuple[str, int], Any] = {}
 
     def stream(self) -> tuple[int, int]:
-        """Tell which device and which of its streams are current."""
+        """Return which device and which of its streams are current."""
         return int(self.xp.cuda.runtime.getDevice()), int(self.xp.cuda.get_current_stream().ptr)
 
     def holding(self, array: Any) -> AbstractContextManager[Any]:
@@ -85,7 +85,7 @@ class CupyDevice:
         return context
 
     def address(self, array: Any) -> int:
-        """Tell where an array begins."""
+        """Return where an array begins."""
         return int(array.data.ptr)
 
     def launch(self, kernel: str, blocks: int, threads: int, arguments: Sequence[Any], shared: int = 0) -> None:
@@ -118,7 +118,7 @@ class _Stream:
 
 
 def external_stream(pointer: int) -> AbstractContextManager[Any]:
-    """Let CuPy launch on a stream of another library, of the current device, while in the context."""
+    """Launch CuPy's kernels on a stream of another library, of the current device, while in the context."""
     import cupy  # noqa: PLC0415 - for those who have a CUDA device
 
     stream: AbstractContextManager[Any] = cupy.cuda.Stream.from_external(_Stream(pointer))

@@ -74,20 +74,20 @@ def draw(figures: ModuleType, done: Deformed, determinant: Floats) -> Figure:
 
 
 def title(ax: Axes, head: str, text: str) -> None:
-    """Give a panel its title, and a line that explains it."""
+    """Draw the title of a panel, and a line that explains it."""
     ax.annotate(head, (0, 1), (0, 23), **ABOVE_PANEL, size=14, weight="bold", color=INK)
     ax.annotate(text, (0, 1), (0, 6), **ABOVE_PANEL, size=11, color=SOFT_INK)
 
 
 def empty_note(done: Deformed) -> str:
-    """Say how the places look that show nothing of the original."""
+    """Return a note on how places look that show nothing of the original."""
     clear = done.picture.ndim == 3 and done.picture.shape[2] in (2, 4)
     black = "Black" if value_range(done.picture)[0] == 0 else "Value 0"
     return f"{'Transparent' if clear else black}: from beyond the border of the original"
 
 
 def bare(ax: Axes) -> None:
-    """Take ticks and frame from a panel."""
+    """Remove ticks and frame from a panel."""
     ax.set_xticks([])
     ax.set_yticks([])
     ax.spines[:].set_visible(False)
@@ -103,7 +103,7 @@ class View(NamedTuple):
 
 
 def picture_view(done: Deformed) -> View:
-    """Give the part that the picture fills: pixels have their centres on whole numbers."""
+    """Return the limits that the picture fills: the centres of pixels are whole numbers."""
     return View(-0.5, done.shape[1] - 0.5, done.shape[0] - 0.5, -0.5)
 
 
@@ -155,7 +155,7 @@ def grid_lattice(done: Deformed) -> tuple[Lattice, tuple[Lines, Lines]]:
 
 
 def is_coarse(done: Deformed) -> bool:
-    """Tell whether there is room for numbers at the control points and for finer lines between them."""
+    """Return whether there is room for numbers at the control points and for finer lines between them."""
     return max(done.points) <= MOST_NUMBERED
 
 
@@ -174,7 +174,7 @@ def draw_lines(ax: Axes, where: Floats, lines: tuple[Lines, Lines]) -> None:
 
 
 def control_points(lattice: Lattice, lines: tuple[Lines, Lines]) -> Iterator[tuple[Floats, Floats]]:
-    """Go through the control points: where each is, and where it takes its value from."""
+    """Yield, for each control point, where it is and where it takes its value from."""
     for i in lines[0].control:
         for j in lines[1].control:
             yield lattice.at[:, i, j], lattice.source[:, i, j]
@@ -300,7 +300,7 @@ is what lies there, or under the same line, in picture 4."""
 
 
 def draw_explanation(ax: Axes, done: Deformed) -> None:
-    """Say in words and with samples what the panels show."""
+    """Draw a legend of what the panels show, in words and samples."""
     ax.axis("off")
     lines = importlib.import_module("matplotlib.lines")
     patches = importlib.import_module("matplotlib.patches")

@@ -64,7 +64,7 @@ def check_target(path: Path, format_: Format) -> None:
 
 
 def _kind_of(path: Path) -> str:
-    """Say what is there and is no file."""
+    """Describe what is there and is no file."""
     kinds = {"a folder": Path.is_dir, "a pipe": Path.is_fifo, "a socket": Path.is_socket, "a link": Path.is_symlink}
     return next((kind for kind, holds in kinds.items() if holds(path)), "a device")
 

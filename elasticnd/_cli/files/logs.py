@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def caught(name: str) -> Iterator[list[str]]:
-    """Keep a logger quiet; the list fills with its warnings and errors."""
+    """Silence a logger, and collect its warnings and errors in the list."""
     logger, collector = logging.getLogger(name), _Collector()
     handlers, propagates = logger.handlers, logger.propagate
     logger.handlers, logger.propagate = [collector], False

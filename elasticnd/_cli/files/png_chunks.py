@@ -79,7 +79,7 @@ def join(chunks: Iterable[Chunk]) -> bytes:
 
 
 def insert(chunks: Sequence[Chunk], before_palette: Iterable[Chunk], behind_palette: Iterable[Chunk]) -> list[Chunk]:
-    """Put chunks in front of the rows, some of them in front of the palette too."""
+    """Insert chunks in front of the rows, some of them in front of the palette too."""
     front = [chunk for chunk in chunks if chunk.kind == "IHDR"]
     palette = [chunk for chunk in chunks if chunk.kind == "PLTE"]
     rest = [chunk for chunk in chunks if chunk.kind not in ("IHDR", "PLTE")]

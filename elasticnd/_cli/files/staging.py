@@ -77,7 +77,7 @@ def _set_aside(target: Path, aside: Path) -> None:
 
 
 def _keep_owner_and_mode(target: Path, place: Path) -> None:
-    """Let the new file be read and written by those who may do so with the former."""
+    """Copy owner and mode of the former file, so that the same people may read and write the new one."""
     former, new = target.stat(), place.stat()
     if hasattr(os, "chown") and (former.st_uid, former.st_gid) != (new.st_uid, new.st_gid):
         with suppress(PermissionError):  # only root gives files away

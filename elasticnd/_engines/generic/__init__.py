@@ -80,7 +80,7 @@ def sample_adjoint(
     *,
     wants_image: bool = True,
 ) -> tuple[Array | None, Array | None, Array | None]:
-    """Pull a gradient of the output of `sample` back to image, control points and inverse map.
+    """Compute the gradients of image, control points and inverse map from that of the output of `sample`.
 
     That of the image has the dtype of `gradient`. The others are there if there is an `image`, that of the map besides
     only if there is an `affine`; they have the dtype of positions.
@@ -141,7 +141,7 @@ def _stencils(
 
 
 def _flat(xp: ArrayNamespace, array: Array) -> Array:
-    """Give (channels, all else)."""
+    """Reshape to (channels, all else)."""
     return xp.reshape(array, (array.shape[0], -1))
 
 
@@ -167,7 +167,7 @@ def _position_gradient(
     values: Array,
     dtype: FrameworkDType,
 ) -> Array:
-    """Pull a gradient back to the positions of the voxels, (items, n, M_0, ...)."""
+    """Compute the gradient of the positions of the voxels, (items, n, M_0, ...)."""
     (options,) = spec.images
     shape = (-1, spec.axes, *spec.window.shape)
     if options.order == 0:  # steps have no slope

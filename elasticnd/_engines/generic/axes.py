@@ -27,14 +27,14 @@ def _core_axes(image: ImageSpec, batch_axes: int) -> Shape:
 
 
 def in_core_order(xp: ArrayNamespace, spec: DeformSpec, options: ImageSpec, image: Array) -> Array:
-    """Give (channels, items, deformed axes ...)."""
+    """Permute an image to (channels, items, deformed axes ...)."""
     ordered = xp.permute_dims(image, _core_axes(options, len(spec.batch)))
     extents = tuple(ordered.shape)[len(options.shape) - spec.axes :]
     return xp.reshape(ordered, (-1, math.prod(spec.batch), *extents))
 
 
 def in_image_order(xp: ArrayNamespace, options: ImageSpec, values: Array, shape: Shape, batch_axes: int) -> Array:
-    """Undo `in_core_order`, for an image or an output of this shape."""
+    """Invert `in_core_order`, for an image or an output of this shape."""
     axes = _core_axes(options, batch_axes)
     ordered = xp.reshape(values, tuple(shape[axis] for axis in axes))
     return xp.permute_dims(ordered, tuple(axes.index(axis) for axis in range(len(axes))))
@@ -65,7 +65,7 @@ class Taken(NamedTuple):
     extent: int  # of the axis
 
     def apply(self, xp: ArrayNamespace, array: Array) -> Array:
-        """Take the elements."""
+        """Return the elements."""
         return _taken(xp, array, self.places)
 
     def transposed(self, xp: ArrayNamespace, array: Array) -> Array:
@@ -89,11 +89,11 @@ class Surrounded(NamedTuple):
     value: float
 
     def apply(self, xp: ArrayNamespace, array: Array) -> Array:
-        """Put the constant there."""
+        """Pad with the constant."""
         return surrounded(xp, array, self.width, self.width, self.value)
 
     def transposed(self, xp: ArrayNamespace, array: Array) -> Array:
-        """Leave the surroundings away."""
+        """Remove the padding."""
         return array[..., self.width : array.shape[-1] - self.width]
 
 
@@ -153,7 +153,7 @@ def _taken(xp: ArrayNamespace, array: Array, index: Indices) -> Array:
 
 
 def surrounded(xp: ArrayNamespace, array: Array, before: int, behind: int, value: float) -> Array:
-    """Put so many times `value` before and behind the last axis."""
+    """Pad the last axis with `value`, so many times at each end."""
     lead = tuple(array.shape[:-1])
     borders = [xp.full((*lead, width), value, dtype=array.dtype) for width in (before, behind)]
     return xp.concat([borders[0], array, borders[1]], axis=-1)

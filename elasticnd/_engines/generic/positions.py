@@ -24,7 +24,7 @@ _GRID_ORDER = 3  # of the spline through the displacements of the control points
 def positions(
     xp: ArrayNamespace, spec: DeformSpec, points: Array, inverse_map: Array | None, dtype: FrameworkDType
 ) -> list[Position]:
-    """Tell where the voxels of the output lie in the image, along each axis.
+    """Compute where the voxels of the output lie in the image, along each axis.
 
     As a voxel and a displacement from there, (items, M_0, ...): their sum would lose what single precision can tell.
     """
@@ -55,7 +55,7 @@ def _from_origin(spec: DeformSpec) -> list[int]:
 
 
 def field(xp: ArrayNamespace, spec: DeformSpec, points: Array, dtype: FrameworkDType) -> Array:
-    """Give the displacement of every voxel, (items, n, M_0, ...)."""
+    """Compute the displacement of every voxel, (items, n, M_0, ...)."""
     values = xp.reshape(xp.astype(points, dtype), (-1, spec.axes, *spec.grid_shape))
     return _multiplied(xp, values, _grid_matrices(spec))
 
@@ -78,7 +78,7 @@ def _grid_matrices(spec: DeformSpec) -> list[Floats]:
 
 @lru_cache(maxsize=64)
 def _grid_matrix(extent: int, points: int, start: int, output: int) -> Floats:
-    """Give the matrix from the control values of one axis to the displacements of its voxels, (points, output)."""
+    """Return the matrix from the control values of one axis to the displacements of its voxels, (points, output)."""
     if points == 1:  # moves every voxel alike, and by its value exactly
         return np.ones((1, output))
     voxels = np.arange(start, start + output)
@@ -102,7 +102,7 @@ def _grid_matrix(extent: int, points: int, start: int, output: int) -> Floats:
 def inverse_of_affine(
     xp: ArrayNamespace, spec: DeformSpec, affine: Array | None, tangent: Array | None, dtype: FrameworkDType
 ) -> Array | None:
-    """Give the map from output to image but for crop and displacement: [M | t] of each item, or of all."""
+    """Compute the map from output to image but for crop and displacement: [M | t] of each item, or of all."""
     matrix = spec.inverse_rotation_zoom
     rotation_zoom = None if matrix is None else xp.asarray(np.array([matrix]), dtype=dtype)
     if affine is None:
@@ -124,7 +124,7 @@ def _transformed(xp: ArrayNamespace, line: Array, voxels: Sequence[Array]) -> Ar
 
 
 def inverse_of_affine_adjoint(xp: ArrayNamespace, spec: DeformSpec, gradient: Array) -> Array:
-    """Pull a gradient of the positions, (items, n, M_0, ...), back to the inverse map of each item, or of all."""
+    """Compute the gradient of the inverse map, of each item or of all, from that of positions, (items, n, M_0, ...)."""
     voxels = _voxels(xp, spec, gradient.dtype)
     over = tuple(range(2, 2 + spec.axes))
     columns = [xp.sum(gradient * voxel, axis=over) for voxel in voxels]

@@ -15,7 +15,7 @@ from .axes import Array, AxisMap, Blocks, Floats, Indices, Surrounded, Taken, co
 
 
 def spline_weights(order: int, place: Any) -> list[Array]:
-    """Give the weights of the order + 1 coefficients that reach a place in its knot span, by de Boor's recursion."""
+    """Compute the weights of the order + 1 coefficients that reach a place in its knot span, by de Boor's recursion."""
     weights: list[Array] = [1.0]
     for degree in range(1, order + 1):
         lower = [weight / degree for weight in weights]
@@ -38,7 +38,7 @@ def spline_derivatives(order: int, place: Any, times: int) -> list[Array]:
 
 
 def knot_shift(order: int) -> float:
-    """Knots lie on the voxels for odd orders, between them for even ones."""
+    """Return where knots lie: on the voxels for odd orders, between them for even ones."""
     return 0.0 if order % 2 else 0.5
 
 
@@ -49,7 +49,7 @@ _MARGIN = 48  # samples beyond the block that they depend on: farther ones count
 
 
 def _block_filter(order: int, block: int) -> Floats:
-    """Give the matrix from samples to the coefficients of a spline that passes through them."""
+    """Return the matrix from samples to the coefficients of a spline that passes through them."""
     period = 4 * _MARGIN  # far enough for the response to have faded
     samples_of_spline = np.zeros(period)
     for tap, weight in enumerate(spline_weights(order, knot_shift(order))):
@@ -101,7 +101,7 @@ def border_width(order: int) -> int:
 
 
 def _coefficient_maps(image: ImageSpec, extent: int, border_value: float) -> list[AxisMap]:
-    """Give what turns an axis of the image into coefficients, with those beyond the border."""
+    """Return the maps that turn an axis of the image into coefficients, with those beyond the border."""
     padded = extent + 2 * padding_of(image.order, image.mode, image.prefilter)
     if padded > _BLOCK or not image.prefilter or image.order < 2:
         return [*_padding_and_filter(image, extent, border_value), _continuation(image, padded, border_value)]
@@ -135,7 +135,7 @@ def _continuation(image: ImageSpec, padded: int, border_value: float) -> AxisMap
 
 
 def coefficients(xp: ArrayNamespace, image: ImageSpec, values: Array, border_value: float) -> Array:
-    """Give the spline's coefficients, with those beyond the border, from (channels, items, deformed axes ...)."""
+    """Compute the spline's coefficients, with those beyond the border, from (channels, items, deformed axes ...)."""
     for extent in deformed(image):
         values = next_axis_last(xp, values)
         for step in _coefficient_maps(image, extent, border_value):
@@ -158,12 +158,12 @@ def axis_coefficients_adjoint(xp: ArrayNamespace, image: ImageSpec, extent: int,
 
 
 def box_of(image: ImageSpec) -> Sequence[int]:
-    """Give the extents of the coefficients."""
+    """Return the extents of the coefficients."""
     width = padding_of(image.order, image.mode, image.prefilter) + border_width(image.order)
     check_coefficients(deformed(image), width)
     return [extent + 2 * width for extent in deformed(image)]
 
 
 def deformed(image: ImageSpec) -> list[int]:
-    """Give the extents of the deformed axes."""
+    """Return the extents of the deformed axes."""
     return [image.shape[axis] for axis in image.axes]

@@ -19,7 +19,7 @@ from .splines import border_reach, border_width, box_of, knot_shift, spline_deri
 
 
 def _clamped(xp: ArrayNamespace, x: Array, low: float, high: float) -> Array:
-    """Bring into the limits; with slope 1 on them, which minimum and maximum do not promise."""
+    """Clamp to the limits; with slope 1 on them, which minimum and maximum do not promise."""
     return xp.where(x < low, low, xp.where(x > high, high, x))
 
 
@@ -34,7 +34,7 @@ def _ends_at_last_voxel(order: int, mode: Mode, last: int) -> bool:
 
 
 def _fold(xp: ArrayNamespace, x: Array, last: int, reach: int, mode: Mode) -> tuple[Array, Array]:
-    """Give sign and shift that bring positions into [0, last] or near it: sign * x + shift."""
+    """Return the sign and the shift that take positions into [0, last] or near it: sign * x + shift."""
     continuation = mode.traits.coordinates
     if continuation == Continuation.NEAREST:
         below, above = xp.astype(x < -reach, x.dtype), xp.astype(x > last + reach, x.dtype)
@@ -110,7 +110,7 @@ class Stencils(NamedTuple):
     exists: Array  # whether there is a position
 
     def weights(self, xp: ArrayNamespace, sloped_axis: int | None = None) -> list[Array]:
-        """Give the weights of the coefficients, (taps, voxels) for each axis; of one axis, their derivatives."""
+        """Compute the weights of the coefficients, (taps, voxels) for each axis; of one axis, their derivatives."""
         return [
             xp.stack(spline_derivatives(self.order, place, int(axis == sloped_axis)))
             for axis, place in enumerate(self.places)

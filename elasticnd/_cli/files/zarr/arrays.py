@@ -73,7 +73,7 @@ def _library() -> ModuleType:
 
 @lru_cache(maxsize=1)
 def _quiet_asyncio() -> None:
-    """Keep asyncio from reporting the tasks that the library leaves behind after an error, which itself was raised."""
+    """Silence asyncio's reports of tasks that the library leaves behind after an error, which itself was raised."""
     logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
     if not sys.flags.dev_mode:  # those that Python drops when it ends, too
         atexit.register(setattr, sys, "unraisablehook", lambda _: None)

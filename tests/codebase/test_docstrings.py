@@ -1,0 +1,77 @@
+"""Docstrings begin as Python's own do: of functions with a verb such as Return, of properties with the noun."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# Verbs that say nothing of what a function does, or that no manual uses, and what to write instead.
+BANNED = {
+    "Bring": "Convert",
+    "Get": "Return",
+    "Give": "Return",
+    "Go": "Yield",
+    "Have": "the verb for what is done",
+    "Keep": "Silence, Limit, Store",
+    "Lay": "Return",
+    "Leave": "Remove, Return",
+    "Let": "Allow, Set",
+    "Pull": "Compute the gradient",
+    "Put": "Insert, Return",
+    "Refuse": "Raise, Reject",
+    "Say": "Return, Describe",
+    "Take": "Convert, Return",
+    "Tell": "Return whether, Return",
+    "Undo": "Invert",
+}
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def files():
+    return sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "elasticnd").rglob("*.py"))
+
+
+def is_property(function):
+    names = (getattr(node, "id", getattr(node, "attr", None)) for node in function.decorator_list)
+    return not {"property", "cached_property"}.isdisjoint(names)
+
+
+def docstrings(text):
+    """Yield name, docstring and whether it is a property for each documented function."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, FUNCTIONS) and (text := ast.get_docstring(node)):
+            yield node.name, text, is_property(node)
+
+
+def complaints(text):
+    found = []
+    for name, docstring, of_property in docstrings(text):
+        first, word = docstring.splitlines()[0], docstring.split()[0]
+        if word in BANNED:
+            found.append(f"{name}: {BANNED[word]} instead of {word}")
+        if of_property and word == "Return":
+            found.append(f"{name}: a property is described by its noun")
+        if not first[0].isupper() or first[-1] not in ".:?":
+            found.append(f"{name}: the first line is no sentence: {first!r}")
+    return found
+
+
+@pytest.mark.parametrize("path", files())
+def test_docstrings_begin_with_a_verb_or_a_noun(path):
+    assert not complaints((ROOT / path).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("docstring", "decorator", "expected"),
+    [
+        ("Give a number.", "", ["f: Return instead of Give"]),
+        ("Return a number.", "", []),
+        ("Return a number.", "@property", ["f: a property is described by its noun"]),
+        ("The number.", "@functools.cached_property", []),
+        ("return a number", "", ["f: the first line is no sentence: 'return a number'"]),
+    ],
+)
+def test_complaints(docstring, decorator, expected):
+    assert complaints(f'{decorator}\ndef f(x):\n    """{docstring}"""\n') == expected
