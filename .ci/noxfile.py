@@ -50,11 +50,12 @@ def test(session: nox.Session) -> None:
 
 @here
 def lint(session: nox.Session) -> None:
-    """The style of Python and of C++."""
+    """The style of Python and of C++, and the spelling of all texts."""
     session.chdir(ROOT)
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("clang-format", "--dry-run", "--Werror", *files(session, "*.cpp", "*.hpp", "*.cu", "*.cuh"))
+    session.run("codespell", *files(session))
 
 
 @here

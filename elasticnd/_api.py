@@ -272,6 +272,7 @@ def random_displacement(
     Returns
     -------
     numpy.ndarray of float64, shape (*batch_shape, ndim, *points)
+        The displacements of the control points, in voxels.
 
     Raises
     ------
@@ -453,10 +454,12 @@ def deform_grid_gradient(
     ----------
     dY : numpy.ndarray of floats or complex numbers, or list or tuple of them
         Gradient with respect to the output, of the output's shape.
-    displacement, order, mode, cval, crop, prefilter, axis, affine, rotate, zoom
+    displacement, order, mode, cval, crop, prefilter, axis
         As in the forward call.
     X_shape : sequence of int, or one per image, optional
         Shape of the image. Needed with `crop`. Default None: the shape of `dY`.
+    affine, rotate, zoom
+        As in the forward call.
 
     Returns
     -------

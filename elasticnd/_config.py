@@ -67,6 +67,7 @@ def get_num_threads() -> int:
     Returns
     -------
     int
+        The number of threads, at least 1.
 
     Examples
     --------
@@ -208,12 +209,13 @@ _deterministic = False
 def is_deterministic() -> bool:
     """Return whether gradients of images on CUDA devices are to have the same bits from run to run.
 
-    So they are on the CPU, always. On CUDA devices it takes `set_deterministic`, or PyTorch's own switch,
+    On the CPU they always have. CUDA devices need `set_deterministic`, or PyTorch's own switch,
     ``torch.use_deterministic_algorithms``.
 
     Returns
     -------
     bool
+        Whether `set_deterministic` or PyTorch's switch asks for it.
 
     Examples
     --------

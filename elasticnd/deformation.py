@@ -303,11 +303,13 @@ class Deformation:
         ----------
         X : array, or list or tuple of them
             The image, as for `deform_grid`; along its deformed axes it has the extent of the frame.
-        order, mode, cval, prefilter, axis : optional
+        order, mode, cval : optional
             As for `deform_grid`.
         crop : sequence of slice, optional
             Compute only this window of the frame; the result equals the same slice of the whole output bit for bit.
             Default None: everything.
+        prefilter, axis : optional
+            As for `deform_grid`.
 
         Returns
         -------
@@ -412,6 +414,7 @@ class Deformation:
         Returns
         -------
         array, shape (..., n, n), or (B..., n, n, M_0, ..., M_{n-1}) without `f`
+            The matrices; without unit, as both positions are in voxels.
 
         Raises
         ------
@@ -454,6 +457,7 @@ class Deformation:
         Returns
         -------
         array, shape (...), or (B..., M_0, ..., M_{n-1}) without `f`
+            The determinants, without unit.
 
         Raises
         ------
@@ -614,6 +618,7 @@ class Deformation:
         Returns
         -------
         Deformation
+            A new one, of the same frame.
 
         Raises
         ------
@@ -725,6 +730,7 @@ class Deformation:
         Returns
         -------
         Deformation
+            Equal to the one that was saved.
 
         Raises
         ------
@@ -732,6 +738,16 @@ class Deformation:
             If the file is not a deformation, is damaged, or is of a later version.
         OSError
             If the file cannot be read.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import elasticnd
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "deformation.npz")
+        ...     elasticnd.Deformation.identity((64, 48)).save(path)
+        ...     elasticnd.Deformation.load(path)
+        Deformation(shape=(64, 48), grid_shape=(1, 1))
         """
         accepted = "an npz file that Deformation.save wrote"
         with open(path, "rb") as file:

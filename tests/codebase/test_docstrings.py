@@ -1,9 +1,14 @@
 """Docstrings begin as Python's own do: of functions with a verb such as Return, of properties with the noun."""
 
 import ast
+import functools
+import inspect
 from pathlib import Path
 
 import pytest
+from numpydoc.validate import validate
+
+import elasticnd
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,3 +80,38 @@ def test_docstrings_begin_with_a_verb_or_a_noun(path):
 )
 def test_complaints(docstring, decorator, expected):
     assert complaints(f'{decorator}\ndef f(x):\n    """{docstring}"""\n') == expected
+
+
+# ---- the public names, by numpydoc ----------------------------------------------------------------------------------
+
+NOT_ASKED = {
+    "ES01": "an extended summary: many names need none",
+    "PR04": "the type of each parameter: parameters like those of another function are described there",
+    "SA01": "See Also",
+    "SA03": "descriptions in See Also begin in lower case, as NumPy's own",
+    "YD01": "Yields: context managers yield nothing of interest",
+}
+NOT_ASKED_OF_FIELDS = {"EX01": "examples", "PR01": "parameters of named tuples", "SS03": "a full sentence"}
+
+
+def public_names():
+    for name in elasticnd.__all__:
+        thing = getattr(elasticnd, name)
+        if callable(thing):
+            yield f"elasticnd.{name}"
+        if inspect.isclass(thing):
+            own = (member for member in dir(thing) if not member.startswith("_"))
+            yield from (f"elasticnd.{name}.{member}" for member in own if not hasattr(tuple, member))
+
+
+def is_field(name):
+    """Whether a name is an attribute or a class of attributes, which needs no example."""
+    thing = functools.reduce(getattr, name.split(".")[1:], elasticnd)
+    return not callable(thing) or (inspect.isclass(thing) and issubclass(thing, (tuple, Warning, Exception)))
+
+
+@pytest.mark.parametrize("name", sorted(public_names()))
+def test_public_docstrings_are_complete(name):
+    not_asked = NOT_ASKED | (NOT_ASKED_OF_FIELDS if is_field(name) else {})
+    errors = [(code, text) for code, text in validate(name)["errors"] if code not in not_asked]
+    assert not errors
