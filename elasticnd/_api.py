@@ -24,11 +24,11 @@ class Gradients(NamedTuple):
 
     Attributes
     ----------
-    image : numpy.ndarray, or list or tuple of them
+    image : array, or list or tuple of them
         With respect to the image, or to each of several; None for those whose output has no gradient.
-    displacement : numpy.ndarray
-        With respect to the control points.
-    affine : numpy.ndarray or None
+    displacement : array
+        With respect to the displacements of the control points.
+    affine : array or None
         With respect to the affine matrix, if there is one.
     """
 
@@ -50,56 +50,61 @@ def deform_grid(
     rotate: Rotation | None = None,
     zoom: Zoom | None = None,
 ) -> Images:
-    """Deform an image, or several alike, with a grid of displacements.
+    """Deform an image, or several in the same way, with a grid of displacements.
 
-    A cubic B-spline through the displacements of the control points gives a displacement to every voxel of the
-    output; the image is resampled there by a spline of the given order. With displacement ``d``, output voxel ``o``
+    A cubic B-spline through the displacements of the control points gives every voxel of the output a smooth
+    displacement; the image is resampled there with a spline of the given order. With displacement ``d``, output voxel ``o``
     of the uncropped image takes the value of the image at ``o + d(o)``.
 
     Parameters
     ----------
-    X : numpy.ndarray, or list or tuple of them
-        The image: booleans, integers, float16, bfloat16, float32, float64, complex64 or complex128, in any memory
-        layout. Several images have the same extent along their deformed axes. An image is never changed.
+    X : array, or list or tuple of them
+        The image: an array of NumPy, CuPy, JAX, dask, xarray or any library that supports DLPack, or a tensor of
+        PyTorch or TensorFlow. Its dtype is bool, an integer, float16, bfloat16, float32, float64, complex64 or
+        complex128, in any memory layout. Several images have the same extent along their deformed axes. Images are
+        never changed.
     displacement : array_like of real numbers, shape (n, p_0, ..., p_{n-1}) or (B..., n, p_0, ..., p_{n-1})
         Displacements of the control points, in voxels: component ``i`` is along the ``i``-th deformed axis. The first
-        and last control points of an axis lie on its first and last voxel. With leading batch axes, which must
-        be the leading axes of every image, each batch item has a deformation of its own. Where both readings fit, the
-        one with fewer batch axes is taken, unless `axis` decides.
+        and last control points of an axis lie on its first and last voxel. With leading batch axes, which must be
+        the leading axes of every image, each batch item is deformed independently. If the shape is ambiguous, the
+        interpretation with fewer batch axes is used; pass `axis` to decide.
     order : int or sequence of int, optional
-        Order of the spline, 0 to 5; one for all images or one for each. Order 0 copies the nearest voxel, so that
-        labels survive exactly. Default 3.
+        Order of the spline, 0 to 5; one for all images or one for each. Order 0 copies the nearest voxel and
+        so preserves labels exactly. Default 3.
     mode : str or sequence of str, optional
-        How the image goes on beyond its border, as in `scipy.ndimage.map_coordinates`: ``'constant'``, ``'nearest'``,
-        ``'reflect'`` (also ``'grid-mirror'``), ``'mirror'``, ``'wrap'``, ``'grid-constant'`` or ``'grid-wrap'``.
+        How the image is extended beyond its border, as in `scipy.ndimage.map_coordinates`: ``'constant'``,
+        ``'nearest'``, ``'reflect'`` (also ``'grid-mirror'``), ``'mirror'``, ``'wrap'``, ``'grid-constant'`` or
+        ``'grid-wrap'``.
         Default ``'constant'``.
     cval : number or sequence of numbers, optional
         The value beyond the border in the modes ``'constant'`` and ``'grid-constant'``. Default 0.
     crop : sequence of slice, optional
         Compute only this patch of the output; one slice per deformed axis, as in indexing, without a step. The
-        result equals the same patch of the whole output bit for bit, unless the image is also rotated, zoomed or
-        transformed, which is done about the patch. Default None: everything.
+        result equals the same patch of the whole output bit for bit, unless `rotate`, `zoom` or `affine` are given,
+        which act about the patch. Default None: everything.
     prefilter : bool, optional
-        Whether to compute the spline's coefficients from the image, which orders 2 and more need. False takes the
-        image for coefficients. Default True.
+        Whether to compute the spline's coefficients from the image, as orders 2 and above need. With False, the image
+        is taken as coefficients. Default True.
     axis : int, sequence of int, or one such sequence per image, optional
-        The axes to deform, negative ones counted from the end; others, such as channels, are deformed alike.
-        Default None: all but the batch axes. For labelled arrays of xarray, names of dimensions will do as well.
-    affine : array_like, shape (n, n + 1), (n + 1, n + 1) or with batch axes before, optional
-        Affine map of the output patch, from where the content is to where it goes, in patch indices.
+        The axes to deform; negative ones count from the end. All other axes, such as channels, are deformed
+        identically. Default None: all but the batch axes. For xarray's labelled arrays, names of dimensions work too.
+    affine : array_like, shape (n, n + 1) or (n + 1, n + 1), optional
+        Affine map of the output patch, mapping the content's source position to its destination, in patch indices;
+        optionally with leading batch axes.
     rotate : float, mapping, array_like of shape (n, n) or object with ``as_matrix()``, optional
-        Rotation of the content about the centre of the output patch: degrees (for two deformed axes; from the first
-        towards the second), degrees per plane of deformed axes ``{(k, l): degrees}`` applied in their order, a
-        rotation matrix, or a `scipy.spatial.transform.Rotation`.
+        Rotation of the content about the centre of the output patch: an angle in degrees (for two deformed axes; from
+        the first towards the second), degrees per plane of deformed axes ``{(k, l): degrees}``, applied in this
+        order, a rotation matrix, or a `scipy.spatial.transform.Rotation`.
     zoom : float or sequence of float, optional
-        Magnification about the centre of the output patch; one for all deformed axes or one for each. Done before
-        `rotate`, as `affine` is done after it.
+        Magnification about the centre of the output patch; one for all deformed axes or one for each. Applied before
+        `rotate`; `affine` is applied after it.
 
     Returns
     -------
-    numpy.ndarray, or list or tuple of them
-        The deformed images, with the dtypes of the images. Integers are rounded half away from zero and
-        saturate. Where a position is NaN the value is NaN, but `cval` in the modes with a constant and for integers.
+    array, or list or tuple of them
+        The deformed images, of the same types and dtypes as the images: a tensor for a tensor. Integers are rounded
+        half away from zero and saturate. Where a position is NaN, the output is NaN, or `cval` in the modes with a
+        constant and for integer images.
 
     Raises
     ------
@@ -143,7 +148,7 @@ def deform_grid(
            [ 5.,  6.,  7.,  0.],
            [ 9., 10., 11.,  0.]])
 
-    An image and its labels, deformed alike:
+    An image and its labels, deformed in the same way:
 
     >>> labels = (image > 5).astype(np.uint8)
     >>> deformed, deformed_labels = elasticnd.deform_grid([image, labels], displacement, order=[3, 0])
@@ -174,15 +179,15 @@ def deform_random_grid(
     rng: Seed = None,
     batch_dims: int = 0,
 ) -> Images:
-    """Deform an image, or several alike, with a grid of random displacements.
+    """Deform an image, or several in the same way, with a grid of random displacements.
 
     The displacements of the control points are drawn by `random_displacement` from a normal distribution. Several
     images share one deformation.
 
     Parameters
     ----------
-    X : numpy.ndarray, or list or tuple of them
-        The image, or several with the same extent along their deformed axes.
+    X : array, or list or tuple of them
+        The image, or several with the same extent along their deformed axes, as for `deform_grid`.
     sigma : float or sequence of float, optional
         Standard deviation of the displacements, in voxels; one for all deformed axes or one for each. Default 25.
     points : int or sequence of int, optional
@@ -190,15 +195,15 @@ def deform_random_grid(
     order, mode, cval, crop, prefilter, axis, affine, rotate, zoom
         As for `deform_grid`.
     rng : None, int, numpy.random.SeedSequence, numpy.random.BitGenerator or numpy.random.Generator, optional
-        Where the randomness comes from: a seed, or a generator, which moves on. Default None: a fresh seed.
+        Source of randomness: a seed, or a generator, which is advanced. A framework's own generator or key is accepted
+        for its arrays. Default None: a fresh seed, or the framework's global generator.
     batch_dims : int, optional
-        Number of leading axes of the images that are batch axes: each batch item gets a deformation of its own.
-        Default 0.
+        Number of leading axes of the images that are batch axes, whose items are deformed independently. Default 0.
 
     Returns
     -------
-    numpy.ndarray, or list or tuple of them
-        The deformed images, with the dtypes of the images.
+    array, or list or tuple of them
+        The deformed images, of the same types and dtypes as the images.
 
     Raises
     ------
@@ -212,9 +217,9 @@ def deform_random_grid(
 
     Notes
     -----
-    Without `axis`, all axes but the batch axes are deformed, channels and axes of length 1 too. Along an axis that is
-    short compared with `sigma`, most voxels look beyond the image: one of shape ``(1, H, W)`` comes out as `cval`
-    nearly everywhere. Pass ``axis=(1, 2)``, or a `sigma` of 0 for that axis, such as ``(0, 25, 25)``.
+    Without `axis`, all axes but the batch axes are deformed, including channels and axes of length 1. Along an axis
+    that is short compared with `sigma`, most voxels look beyond the image: an image of shape ``(1, H, W)`` becomes
+    `cval` nearly everywhere. Pass ``axis=(1, 2)``, or a `sigma` of 0 for that axis, such as ``(0, 25, 25)``.
 
     Examples
     --------
@@ -226,7 +231,7 @@ def deform_random_grid(
     >>> bool((deformed == same).all())
     True
 
-    A batch of RGB images, each deformed in its own way:
+    A batch of RGB images, deformed independently:
 
     >>> images = np.zeros((8, 64, 48, 3), np.uint8)
     >>> elasticnd.deform_random_grid(images, sigma=4, axis=(1, 2), batch_dims=1, rng=1).shape
@@ -259,15 +264,15 @@ def random_displacement(
     Parameters
     ----------
     points : int or sequence of int, optional
-        Number of control points along each deformed axis. A single number stands for `ndim` equal ones. Default 3.
+        Number of control points along each deformed axis. A single number means `ndim` equal ones. Default 3.
     sigma : float or sequence of float, optional
         Standard deviation, in voxels; one for all deformed axes or one for each. Default 25.
     ndim : int, optional
-        Number of deformed axes. Needed where `points` is a single number.
+        Number of deformed axes. Required if `points` is a single number.
     batch_shape : sequence of int, optional
-        Draw so many grids. Default ``()``: one.
+        Shape of the batch of grids to draw. Default ``()``: a single grid.
     rng : None, int, numpy.random.SeedSequence, numpy.random.BitGenerator or numpy.random.Generator, optional
-        Where the randomness comes from: a seed, or a generator, which moves on. Default None: a fresh seed.
+        Source of randomness: a seed, or a generator, which is advanced. Default None: a fresh seed.
 
     Returns
     -------
@@ -277,7 +282,7 @@ def random_displacement(
     Raises
     ------
     TypeError, ValueError
-        If an argument is of a wrong kind or value.
+        If an argument has a wrong type or value.
 
     Examples
     --------
@@ -313,7 +318,8 @@ def dense_displacement(displacement: Array, shape: Sequence[int], *, crop: Seque
     """Evaluate the displacement at every voxel.
 
     This is the field that `deform_grid` uses, without affine, rotation and zoom: the cubic B-spline through the control
-    points. It serves to look at a deformation, to move points with it, or to find where it folds.
+    points. Use it to visualise a deformation. It maps output to input, so points do not move with it: see
+    `Deformation` for points and folds.
 
     Parameters
     ----------
@@ -326,8 +332,9 @@ def dense_displacement(displacement: Array, shape: Sequence[int], *, crop: Seque
 
     Returns
     -------
-    numpy.ndarray of float64, shape (B..., n, *shape)
-        Displacement of each voxel, in voxels; with `crop`, of the patch.
+    array, shape (B..., n, *shape)
+        Displacement of each voxel, in voxels; with `crop`, of the patch. NumPy arrays are of float64; a tensor returns
+        a tensor of its dtype.
 
     Raises
     ------
@@ -370,15 +377,15 @@ def source_box(
 ) -> tuple[slice, ...]:
     """Find the part of the image that a patch of the output depends on, before anything is computed.
 
-    The control points bound the displacement, since a B-spline lies in the convex hull of its coefficients [1]_; to
-    this come the stencil and, of orders 2 and more, what the prefilter reads around it: whole blocks and their
-    warm-up. So the box is never too small, and little larger than needed where the displacement is smooth. Voxels
-    outside do not change one bit of the patch.
+    The control points bound the displacement, since a B-spline lies in the convex hull of its coefficients [1]_. The
+    box is enlarged by the spline's support and, for orders 2 and above, by what the prefilter needs: whole blocks and
+    their warm-up. It is never too small, and little larger than necessary where the displacement is smooth. Voxels
+    outside it do not change a single bit of the patch.
 
     Parameters
     ----------
     displacement : array_like of real numbers, shape (n, p_0, ..., p_{n-1}) or (B..., n, p_0, ..., p_{n-1})
-        Displacements of the control points, in voxels. With batch axes, the box serves all items.
+        Displacements of the control points, in voxels. With batch axes, the box covers all items.
     shape : sequence of int
         Extent of the image along its n deformed axes.
     crop : sequence of slice, optional
@@ -386,13 +393,13 @@ def source_box(
     order, mode, prefilter, affine, rotate, zoom
         As for `deform_grid`.
     dtype : dtype or str, optional
-        That of the image: the prefilter reads farther in double precision, which is the default.
+        Dtype of the image. The prefilter has a wider margin in double precision (the default).
 
     Returns
     -------
     tuple of slice
-        One for each deformed axis; empty where no voxel matters, as in mode ``'constant'`` if all positions lie outside
-        of the image.
+        One for each deformed axis; empty if the patch does not depend on any voxel, as in mode ``'constant'`` if all
+        positions lie outside the image.
 
     Raises
     ------
@@ -416,7 +423,7 @@ def source_box(
     matrix = None if affine is None else eager.small_array("affine", affine)
     for name, array in (("displacement", grid), ("affine", matrix)):
         if array is not None and not isinstance(array, np.ndarray):
-            reject_type(name, array, "an array of NumPy or nested lists of numbers")
+            reject_type(name, array, "a NumPy array or nested lists of numbers")
     extent = _check.normalize_shape("shape", shape)
     batch = grid.shape[: max(0, grid.ndim - 1 - len(extent))]
     axes = tuple(range(len(batch), len(batch) + len(extent)))
@@ -452,28 +459,28 @@ def deform_grid_gradient(
 
     Parameters
     ----------
-    dY : numpy.ndarray of floats or complex numbers, or list or tuple of them
+    dY : array of floats or complex numbers, or list or tuple of them
         Gradient with respect to the output, of the output's shape.
     displacement, order, mode, cval, crop, prefilter, axis
         As in the forward call.
     X_shape : sequence of int, or one per image, optional
-        Shape of the image. Needed with `crop`. Default None: the shape of `dY`.
+        Shape of the image. Required with `crop`. Default None: the shape of `dY`.
     affine, rotate, zoom
         As in the forward call.
 
     Returns
     -------
-    numpy.ndarray, or list or tuple of them
-        Gradient with respect to the image, of the dtype of `dY`.
+    array, or list or tuple of them
+        Gradient with respect to the image, of the type and dtype of `dY`.
 
     Raises
     ------
     TypeError, ValueError
-        As for `deform_grid`, and if `dY` is of integers.
+        As for `deform_grid`, and if `dY` has an integer dtype.
 
     See Also
     --------
-    deform_grid_vjp : the gradients of control grid and affine matrix as well.
+    deform_grid_vjp : also the gradients of control grid and affine matrix.
 
     Examples
     --------
@@ -526,10 +533,10 @@ def deform_grid_vjp(
 
     Parameters
     ----------
-    dY : numpy.ndarray, or list or tuple of them
-        Gradient with respect to the output, of the output's shape. In a list, None for an image whose output
-        does not matter, such as integer labels.
-    X : numpy.ndarray, or list or tuple of them
+    dY : array, or list or tuple of them
+        Gradient with respect to the output, of the output's shape. In a list, None for an image whose output does not
+        contribute, such as integer labels.
+    X : array, or list or tuple of them
         The image of the forward call.
     displacement, order, mode, cval, crop, prefilter, axis, affine, rotate, zoom
         As in the forward call.
@@ -538,20 +545,20 @@ def deform_grid_vjp(
     -------
     Gradients
         A named tuple: ``image`` with the shape and dtype of `X` (in a list, None where `dY` is), ``displacement`` and
-        ``affine`` with the shapes of these arguments and their dtypes, float64 where these are integers; ``affine``
-        is None without one. For complex images the gradient is that of real and imaginary part, as one number.
+        ``affine`` with the shapes and dtypes of these arguments, float64 for integers; ``affine`` is None without one.
+        For complex images, the gradients of the real and imaginary parts are combined into one complex number.
 
     Raises
     ------
     TypeError, ValueError
-        As for `deform_grid`, and if a gradient is asked of an integer image.
+        As for `deform_grid`, and if a gradient is requested for an integer image.
 
     Notes
     -----
-    Order 0 has gradients with respect to the image alone: those with respect to positions are zero. At order 1 the
+    Order 0 has gradients only with respect to the image: those with respect to positions are zero. At order 1 the
     slope on a voxel is that towards the next one; on the last voxel, in modes ``'constant'`` and ``'wrap'``, it is the
-    slope from the voxel before. Where the border mode holds a coordinate at the border, or gives `cval`, the slope is
-    zero.
+    slope from the voxel before. Where the border mode holds a coordinate at the border, or the value is `cval`, the
+    slope is zero.
 
     Examples
     --------
