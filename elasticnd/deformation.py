@@ -16,6 +16,8 @@ from ._autodiff import calls
 from ._bridges import eager
 from ._bridges.contract import Bridge
 from ._errors import describe, reject_type, reject_value
+from ._files import itk
+from ._files.world import FrameMap
 from ._floating_point import in_default_state
 from ._folds import ControlGrids, FoldBounds, check_number
 from ._positions import Positions, determinant
@@ -762,6 +764,101 @@ class Deformation:
         if version != _VERSION:
             reject_value("path", f"version {version} of the format", f"version {_VERSION}; update elasticnd")
         return cls(held.pop("displacement"), held.pop("shape").tolist(), **held)
+
+    # ---- files of other programs -------------------------------------------------------------------------------------
+
+    def to_itk(self) -> Array:
+        """Return the deformation as a transform of ITK, for SimpleITK, ANTs, Slicer and other programs.
+
+        It takes world points of the output to those of the input, exactly where the frame is; ITK's B-spline ends one
+        cell of the control grid outside of it, from where on only the affine map is left.
+
+        Returns
+        -------
+        SimpleITK.CompositeTransform
+            Of an affine transform and a B-spline transform of order 3, which is applied first, in LPS coordinates, for
+            `SimpleITK.Resample` and `SimpleITK.WriteTransform` (``.tfm``, ``.h5``).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the deformation has no `to_world` matrix, or one with shear; has batch axes, or neither two nor three
+            axes; or has no values, as while a program is traced.
+        ImportError
+            If SimpleITK is not installed: ``pip install 'elasticnd[medical]'``.
+
+        See Also
+        --------
+        from_itk : the inverse.
+
+        Notes
+        -----
+        `to_world` is for the axes in the order that they have in the array. SimpleITK's arrays have theirs in reverse.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import elasticnd
+        >>> to_world = np.diag([2.0, 2.0, 3.0, 1.0])
+        >>> deformation = elasticnd.Deformation.random((64, 48, 32), sigma=3, rng=0, to_world=to_world)
+        >>> transform = deformation.to_itk()
+        >>> np.allclose(transform.TransformPoint((-40, -50, 60)), deformation.source_points((20, 25, 20)) * (-2, -2, 3))
+        True
+        """
+        return itk.to_itk(self._frame_map())
+
+    @classmethod
+    def from_itk(cls, transform: Array, shape: Sequence[int], to_world: Array) -> Deformation:
+        """Return the deformation of a frame that a transform of ITK is.
+
+        Parameters
+        ----------
+        transform : SimpleITK.Transform
+            An affine transform or another linear one, a B-spline transform of order 3, or a composite of a B-spline
+            and linear transforms after it, as those of `to_itk`. The B-spline's cells begin and end on the first and
+            last voxels of the frame, but for more cells around it, and its border coefficients are mirrored.
+        shape : sequence of int
+            Extent of the frame, in voxels.
+        to_world : array_like, shape (n + 1, n + 1)
+            The frame's index-to-world matrix, in mm, as nibabel's ``affine``.
+
+        Returns
+        -------
+        Deformation
+            Of as many control points as the B-spline has knots in the frame. It does in the frame what the transform
+            does.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the transform is no such map; the message tells by how many voxels its coefficients differ.
+        ImportError
+            If SimpleITK is not installed: ``pip install 'elasticnd[medical]'``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import elasticnd
+        >>> deformation = elasticnd.Deformation.random((64, 48), sigma=3, rng=0, to_world=np.diag([0.5, 0.5, 1]))
+        >>> again = elasticnd.Deformation.from_itk(deformation.to_itk(), deformation.shape, deformation.to_world)
+        >>> np.allclose(again.displacement, deformation.displacement, rtol=0, atol=1e-12)
+        True
+        """
+        extent = _check.normalize_frame(shape)
+        found = itk.from_itk(transform, extent, _affine.world_matrix(to_world, len(extent)))
+        return cls(found.displacement, extent, affine=found.affine, to_world=to_world)
+
+    def _frame_map(self) -> FrameMap:
+        """Return the deformation in numbers, as files of other programs have it: of one item, in the world."""
+        if self.batch_shape:
+            reject_value("batch_shape", self.batch_shape, "one deformation, without batch axes")
+        if self._world is None:
+            reject_value("to_world", None, "a deformation whose frame has an index-to-world matrix")
+        affine = self.affine
+        matrix = np.eye(self.ndim, self.ndim + 1) if affine is None else _values("affine", affine)
+        linear = np.linalg.inv(matrix[:, :-1])
+        inverse_map = np.concatenate([linear, -linear @ matrix[:, -1:]], axis=1)
+        return FrameMap(_values("displacement", self._displacement), inverse_map, self.shape, np.array(self._world))
 
 
 def about_patch(displacement: Array, affine: Array | None, rotate: object, zoom: object) -> Deformation:

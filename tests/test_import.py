@@ -11,7 +11,10 @@ import pytest
 
 from elasticnd import _core
 
-FRAMEWORKS = ("torch", "jax", "tensorflow", "keras", "cupy", "dask", "scipy", "matplotlib", "skimage", "imageio")
+FRAMEWORKS = (
+    *("torch", "jax", "tensorflow", "keras", "cupy", "dask"),
+    *("scipy", "matplotlib", "skimage", "imageio", "SimpleITK", "nibabel"),
+)
 
 TIME_OF_IMPORT = """
 import time

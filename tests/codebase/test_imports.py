@@ -20,7 +20,7 @@ LAYERS = (
     ("_api",),
     ("deformation",),
     ("_apply",),
-    ("_folds", "_positions", "_random", "_recall", "_routes"),
+    ("_files", "_folds", "_positions", "_random", "_recall", "_routes"),
     ("_bridges",),
     ("_check", "_serialize"),
     ("_autodiff",),
@@ -29,7 +29,7 @@ LAYERS = (
     ("_spec",),
     ("_affine", "_coerce", "_labels"),
     ("_modes",),
-    ("_compat", "_config", "_dtypes", "_errors", "_floating_point", "_limits", "_types"),
+    ("_compat", "_config", "_dtypes", "_errors", "_extras", "_floating_point", "_limits", "_types"),
 )
 
 

@@ -42,6 +42,7 @@ BANNED_NAMES = {
 }
 ALLOWED = {
     "elasticnd/_cli": {"pair", "pairs"},  # the command line has pairs of files
+    "elasticnd/_files": {"direction"},  # ITK calls the axes of an image so
     "cpp/src/bindings": {"pair"},  # of the standard library
     "cpp/src/core": {"pair"},  # the same
     "cpp/src/kernels": {"pair", "pairs"},  # of taps, of lines, of pixels side by side in a vector

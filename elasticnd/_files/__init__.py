@@ -1,0 +1,1 @@
+"""Deformations as other programs have them: transforms of ITK, displacement fields of NIfTI."""

@@ -1,0 +1,83 @@
+"""The map of a frame that is somewhere in the world, and the world of ITK.
+
+`to_world` takes a voxel to RAS, in mm, as nibabel's ``affine`` does. ITK's world is LPS: the signs of the first two
+components are the other ones, but for images of two axes, which have no anatomy.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .._errors import reject_value
+from .._spec import Shape
+from .._types import Floats
+
+_ORTHOGONAL = 1e-6  # of axes whose directions went through float32
+_NO_MAP = 1e-10  # voxels: what is left of no affine map at all in coordinates of the world
+
+
+class FrameMap(NamedTuple):
+    """What a deformation does: x(f) = L f + t + d(f), in voxels of a frame that lies somewhere in the world."""
+
+    displacement: Floats  # of the control points, (n, p_0, ...)
+    inverse_map: Floats  # [L | t], (n, n + 1)
+    shape: Shape
+    to_world: Floats  # (n + 1, n + 1)
+
+    @property
+    def linear(self) -> Floats:
+        """L."""
+        return self.inverse_map[:, :-1]
+
+    @property
+    def affine(self) -> Floats | None:
+        """The forward affine map, (n, n + 1); None where there is none but for rounding."""
+        n = len(self.shape)
+        if np.all(np.abs(self.inverse_map - np.eye(n, n + 1)) * np.append(self.shape, 1) <= _NO_MAP):
+            return None
+        forward = np.linalg.inv(self.linear)
+        return np.concatenate([forward, -forward @ self.inverse_map[:, -1:]], axis=1)
+
+    @property
+    def translation(self) -> Floats:
+        """T⁻¹ of the origin, t."""
+        return self.inverse_map[:, -1]
+
+
+class ItkGrid(NamedTuple):
+    """Voxels as ITK places them in its world."""
+
+    origin: Floats
+    spacing: Floats
+    axes: Floats  # unit vectors along the axes of the array, in columns: what ITK calls the direction
+
+    @property
+    def step(self) -> Floats:
+        """The vectors from a voxel to its neighbours, in columns."""
+        return np.asarray(self.axes * self.spacing)
+
+    def world(self, positions: Floats) -> Floats:
+        """Convert positions in voxels, (..., n)."""
+        return positions @ self.step.T + self.origin
+
+    def voxels(self, points: Floats) -> Floats:
+        """Convert points of ITK's world, (..., n)."""
+        return (points - self.origin) @ np.linalg.inv(self.step).T
+
+
+def lps(n: int) -> Floats:
+    """Return the matrix that takes RAS to LPS, and LPS to RAS."""
+    return np.diag([-1.0, -1.0, 1.0]) if n == 3 else np.eye(n)
+
+
+def itk_grid(to_world: Floats) -> ItkGrid:
+    """Return where ITK has the voxels; it has no sheared ones."""
+    n = len(to_world) - 1
+    matrix = lps(n) @ to_world[:n]
+    spacing = np.linalg.norm(matrix[:, :n], axis=0)
+    axes = matrix[:, :n] / spacing
+    if np.any(np.abs(axes.T @ axes - np.eye(n)) > _ORTHOGONAL):
+        reject_value("to_world", to_world.tolist(), "a matrix without shear: the voxels of ITK have orthogonal axes")
+    return ItkGrid(matrix[:, n], spacing, axes)
