@@ -16,7 +16,7 @@ from ._autodiff import calls
 from ._bridges import eager
 from ._bridges.contract import Bridge
 from ._errors import describe, reject_type, reject_value
-from ._files import itk
+from ._files import itk, nifti
 from ._files.world import FrameMap
 from ._floating_point import in_default_state
 from ._folds import ControlGrids, FoldBounds, check_number
@@ -847,6 +847,52 @@ class Deformation:
         extent = _check.normalize_frame(shape)
         found = itk.from_itk(transform, extent, _affine.world_matrix(to_world, len(extent)))
         return cls(found.displacement, extent, affine=found.affine, to_world=to_world)
+
+    def to_nifti(self, path: str | os.PathLike[str], kind: str = "nifti") -> None:
+        """Write where each voxel of the frame looks, affine map included, as a displacement field in a NIfTI file.
+
+        Parameters
+        ----------
+        path : path-like
+            File to write, ``.nii`` or ``.nii.gz``; an existing one is replaced.
+        kind : {"nifti", "itk", "spm"}, optional
+            What the vectors are, in mm: displacements in RAS coordinates, displacements in LPS coordinates as ITK and
+            ANTs have them, or positions in RAS coordinates as SPM has them. Default "nifti": displacements in RAS.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is none of these; if the deformation has no `to_world` matrix, for ITK also one with shear;
+            has batch axes or other than three axes; or has no values, as while a program is traced.
+        ImportError
+            If nibabel is not installed: ``pip install 'elasticnd[medical]'``.
+        OSError
+            If the file cannot be written.
+
+        See Also
+        --------
+        to_itk : an exact transform, of a few numbers.
+
+        Notes
+        -----
+        The file holds vectors in double precision, of shape (x, y, z, 1, 3) with intent 1007 (vector). Between voxels,
+        other programs interpolate them linearly.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import nibabel
+        >>> import numpy as np
+        >>> import elasticnd
+        >>> deformation = elasticnd.Deformation.random((12, 10, 8), sigma=1, rng=0, to_world=np.diag([2, 2, 3, 1]))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "field.nii.gz")
+        ...     deformation.to_nifti(path, kind="itk")
+        ...     nibabel.load(path).shape
+        (12, 10, 8, 1, 3)
+        """
+        frame_map = self._frame_map()
+        nifti.write_field(path, kind, frame_map, _values("displacement", self.field()))
 
     def _frame_map(self) -> FrameMap:
         """Return the deformation in numbers, as files of other programs have it: of one item, in the world."""
