@@ -53,8 +53,8 @@ def deform_grid(
     """Deform an image, or several in the same way, with a grid of displacements.
 
     A cubic B-spline through the displacements of the control points gives every voxel of the output a smooth
-    displacement; the image is resampled there with a spline of the given order. With displacement ``d``, output voxel ``o``
-    of the uncropped image takes the value of the image at ``o + d(o)``.
+    displacement; the image is resampled there with a spline of the given order. With displacement ``d``, output voxel
+    ``o`` of the uncropped image takes the value of the image at ``o + d(o)``.
 
     Parameters
     ----------
