@@ -21,10 +21,10 @@ SHIM = ROOT / "tests" / "cuda_host" / "shim.hpp"
 COMPILER = os.environ.get("CXX") or shutil.which("g++") or ""
 SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g1")
 PROGRAM = """#include "{shim}"
-{includes}
-extern "C" void run(unsigned blocks, unsigned threads, unsigned long shared, void** arguments, int backward) {{
+#include "{file}"
+extern "C" void run(const unsigned* grid, unsigned threads, unsigned long shared, void** arguments, int backward) {{
     shim::backward = backward;
-    shim::launch(&{kernel}, blocks, threads, shared, arguments);
+    shim::launch(&{kernel}, Index3{{grid[0], grid[1], grid[2]}}, threads, shared, arguments);
 }}
 """
 
@@ -53,21 +53,22 @@ class HostDevice:
         assert array.flags.c_contiguous
         return array.ctypes.data
 
-    def launch(self, kernel, blocks, threads, arguments, shared=0):
+    def launch(self, kernel, grid, threads, arguments, shared=0):
         function = self._kernels.get(kernel)
         if function is None:
             function = self._kernels[kernel] = ctypes.CDLL(str(self._compiled(kernel))).run
         values = [np.asarray(argument) for argument in arguments]
         addresses = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
-        function(ctypes.c_uint(blocks), ctypes.c_uint(threads), ctypes.c_ulong(shared), addresses, self.backward)
+        blocks = (ctypes.c_uint * 3)(*grid, *(1,) * (3 - len(grid)))
+        function(blocks, ctypes.c_uint(threads), ctypes.c_ulong(shared), addresses, self.backward)
 
     def _compiled(self, kernel):
         """Compile a kernel, unless another process has done so."""
         library = self.folder / (hashlib.sha256(kernel.encode()).hexdigest()[:16] + ".so")
         if not library.exists():
             own = library.with_suffix(f".{os.getpid()}.so")
-            includes = "\n".join(f'#include "{ROOT}/cpp/cuda/{name}"' for name in kernels.FILES if name.endswith(".cu"))
-            program = PROGRAM.format(shim=SHIM, includes=includes, kernel=f"{kernels.NAMESPACE}::{kernel}")
+            file = ROOT / "cpp" / "cuda" / kernels.file_of(kernel)
+            program = PROGRAM.format(shim=SHIM, file=file, kernel=f"{kernels.NAMESPACE}::{kernel}")
             command = [COMPILER, *self.flags, "-x", "c++", "-", "-o", own]
             subprocess.run(command, input=program, text=True, check=True)
             own.replace(library)
@@ -80,11 +81,11 @@ def installed(device=None, *, sanitize=False):
     device = device or HostDevice(SANITIZE if sanitize else ())
     before = compute.engine_of, cuda.device
     compute.engine_of, cuda.device = lambda array: cuda, lambda: device
-    cuda._tables.cache_clear()
+    cuda._kept_tables.cache_clear()
     cuda._constant.cache_clear()
     try:
         yield device
     finally:
         compute.engine_of, cuda.device = before
-        cuda._tables.cache_clear()
+        cuda._kept_tables.cache_clear()
         cuda._constant.cache_clear()

@@ -3,6 +3,7 @@
 from itertools import product
 
 from elasticnd import _dtypes
+from elasticnd._engines import kernels
 from elasticnd._limits import MAX_ORDER
 
 AXES = (1, 2, 3, 0)  # 0: four and more
@@ -38,7 +39,8 @@ def _voxel_kernels():
                 yield f"sample<{source}, {own}, {number}, {order}, {axes}, true>"
                 for gradient in {code, own}:
                     if order > 0:
-                        yield f"splat_transform<{source}, {gradient}, {number}, {order}, {axes}>"
+                        for derived in BOOLEANS:
+                            yield f"splat_transform<{source}, {gradient}, {number}, {order}, {axes}, {derived}>"
             for gradient, derived, fixed in product({code, own}, BOOLEANS, BOOLEANS):
                 yield f"splat_image<{gradient}, {number}, {order}, {axes}, {derived}, {fixed}>"
     yield from (f"copy<{size}, {axes}>" for size, axes in product(SIZES, AXES))
@@ -61,9 +63,9 @@ def _flat_kernels():
         yield f"add_from_fixed<{number}>"
 
 
-PLAIN = ("contract_adjoint", "extend_grid", "fold_grid", "grid_coefficients", "invert", "tabulate")
+FUNCTIONS = tuple(name for names in kernels.FUNCTIONS.values() for name in names)
 
 
 def instances():
     """Give all names, each once."""
-    return sorted({*_voxel_kernels(), *_flat_kernels(), *PLAIN})
+    return sorted({*_voxel_kernels(), *_flat_kernels(), *FUNCTIONS})

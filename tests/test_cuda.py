@@ -154,6 +154,54 @@ def test_crop_is_part_of_the_whole(rng):
     assert np.array_equal(on_cuda(elasticnd.deform_grid, image, displacement, crop=crop), whole[crop])
 
 
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("order", [0, 1, 3])
+def test_extents_beyond_32_bits(order, axes, monkeypatch, rng):
+    """Kernels for few axes count in 32 bits; others take over where that may be too few."""
+    monkeypatch.setattr(cuda, "_LARGEST_STRIDE", 1)
+    image, weight = rng.random((2, 2, *SHAPES[axes]))
+    displacement = rng.uniform(-9, 9, (axes, *(3, 4, 2)[:axes]))
+    options = {"order": order, "mode": "mirror", "axis": tuple(range(1, axes + 1))}
+    agree(
+        on_cuda(elasticnd.deform_grid, image, displacement, **options),
+        elasticnd.deform_grid(image, displacement, **options),
+        DOUBLE,
+    )
+    for one, other in zip(
+        on_cuda(elasticnd.deform_grid_vjp, weight, image, displacement, **options)[:2],
+        elasticnd.deform_grid_vjp(weight, image, displacement, **options)[:2],
+        strict=True,
+    ):
+        agree(one, other, DOUBLE)
+
+
+@pytest.mark.parametrize(
+    ("image", "grid_shape", "padding", "planes", "axes"),
+    [
+        ((256, 256, 256), (5, 5, 5), 0, 1, 3),
+        ((1300, 1300, 1300), (5, 5, 5), 0, 1, 3),  # more than 2^31 voxels
+        ((65535 * 2, 4, 4), (5, 5, 5), 0, 1, 3),
+        ((65535 * 2 + 1, 4, 4), (5, 5, 5), 0, 1, 0),  # blocks along z
+        ((65535 * 2 - 24, 4, 4), (5, 5, 5), 12, 1, 3),
+        ((65535 * 2 - 23, 4, 4), (5, 5, 5), 12, 1, 0),
+        ((4, 65535 * 4 + 1, 4), (5, 5, 5), 0, 1, 0),  # blocks along y
+        ((65535 * 8, 9), (5, 5), 0, 1, 2),
+        ((65535 * 8 + 1, 9), (5, 5), 0, 1, 0),
+        ((9, 2**22), (5, 5), 0, 1, 0),  # a table too long
+        ((2**29,), (5,), 0, 1, 1),
+        ((2**29 + 1,), (5,), 0, 1, 0),
+        ((9,), (2**29 - 1,), 0, 1, 0),
+        ((9, 9, 9), (5, 2**16, 2**16), 0, 1, 0),  # stride of the control grid
+        ((9, 9), (5, 5), 0, 2**31, 0),
+        ((9, 9, 9, 9), (5, 5, 5, 5), 0, 1, 0),
+    ],
+)
+def test_kernels_are_chosen_by_extents(image, grid_shape, padding, planes, axes):
+    job = _job.make_job(image=image, grid_shape=grid_shape).copy()
+    job["padding"] = padding
+    assert cuda._voxel_kernel_axes(job, planes) == axes
+
+
 def test_dense_displacement(rng):
     for axes, shape in SHAPES.items():
         displacement = rng.standard_normal((axes, *(3, 4, 2, 1, 3)[:axes]))
@@ -275,8 +323,10 @@ def test_results_do_not_depend_on_the_order_of_threads(rng):
 # ---- the way there ---------------------------------------------------------------------------------------------------
 
 
-def test_the_source_needs_no_header():
-    text = kernels.source()
+@pytest.mark.parametrize("file", [*kernels.TEMPLATES, *kernels.FUNCTIONS])
+def test_the_source_needs_no_header(file):
+    text = kernels.source(file)
+    assert text.count("struct Job {") == 1
     assert not re.search(r'^ *#include "', text, re.MULTILINE)
     assert "std::" not in text
 

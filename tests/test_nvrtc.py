@@ -3,11 +3,12 @@ used ones to machine code for every architecture. ``pip install ".[nvrtc]"`` bri
 
 import ctypes
 import importlib.util
+import itertools
 from functools import lru_cache
 from pathlib import Path
 
 import pytest
-from kernel_instances import PLAIN, instances
+from kernel_instances import FUNCTIONS, instances
 
 from elasticnd._engines import kernels
 
@@ -23,13 +24,13 @@ MOST_USED = (
     "copy<unsigned char, 3>",
     "splat_image<11, float, 3, 3, false, false>",
     "splat_image<12, double, 3, 2, true, true>",
-    "splat_transform<11, 11, float, 3, 3>",
+    "splat_transform<11, 11, float, 3, 3, false>",
     "displace_adjoint<0>",
     "evaluate<3>",
     "evaluate_adjoint<3>",
     "filter<9, float, false>",
     "filter<12, double, true>",
-    *PLAIN,
+    *FUNCTIONS,
 )
 CHUNK = 24
 
@@ -55,10 +56,10 @@ def text_of(library, program, what):
 
 
 def compiled(architecture, names, *, source=None):
-    """Compile kernels to PTX (for ``compute_75``, say) or machine code (for ``sm_75``)."""
+    """Compile kernels of one file to PTX (for ``compute_75``, say) or machine code (for ``sm_75``)."""
     library = compiler(COMPILER_OF[int(architecture.partition("_")[2])])
     program = ctypes.c_void_p()
-    text = (source or kernels.source()).encode()
+    text = (source or kernels.source(kernels.file_of(names[0]))).encode()
     assert library.nvrtcCreateProgram(ctypes.byref(program), text, b"kernels.cu", 0, None, None) == 0
     expressions = [f"{kernels.NAMESPACE}::{name}".encode() for name in names]
     for expression in expressions:
@@ -75,11 +76,20 @@ def compiled(architecture, names, *, source=None):
     return code
 
 
+def by_file(names):
+    """Return kernels in lists that are compiled together."""
+    files = {}
+    for name in names:
+        files.setdefault(kernels.file_of(name), []).append(name)
+    return list(files.values())
+
+
 def chunks():
-    names = instances()
-    architectures = sorted(COMPILER_OF)
-    for k, first in enumerate(range(0, len(names), CHUNK)):
-        yield pytest.param(f"compute_{architectures[k % len(architectures)]}", names[first : first + CHUNK], id=str(k))
+    architectures = itertools.cycle(sorted(COMPILER_OF))
+    for names in by_file(instances()):
+        for first in range(0, len(names), CHUNK):
+            chunk = names[first : first + CHUNK]
+            yield pytest.param(f"compute_{next(architectures)}", chunk, id=f"{kernels.file_of(chunk[0])}-{first}")
 
 
 @pytest.mark.parametrize(("architecture", "names"), list(chunks()))
@@ -89,7 +99,8 @@ def test_every_instance(architecture, names):
 
 @pytest.mark.parametrize("architecture", sorted(COMPILER_OF))
 def test_every_architecture(architecture):
-    compiled(f"sm_{architecture}", MOST_USED)
+    for names in by_file(MOST_USED):
+        compiled(f"sm_{architecture}", names)
 
 
 def test_most_used_are_instances():
@@ -100,4 +111,4 @@ def test_a_wrong_kernel_is_seen():
     with pytest.raises(AssertionError, match="error"):
         compiled("compute_80", ["sample<11, 11, float, 3, 3, maybe>"])
     with pytest.raises(AssertionError, match="not_a_word"):
-        compiled("compute_80", [], source=kernels.source() + "\nnot_a_word;")
+        compiled("compute_80", ["tabulate"], source=kernels.source("grid.cu") + "\nnot_a_word;")

@@ -1,4 +1,5 @@
 // Elements of images in and out of the type of the arithmetic, and the padding of some border modes.
+#include "../include/elasticnd/boundary.hpp"
 #include "tile.cuh"
 
 ELASTICND_BEGIN

@@ -1,5 +1,5 @@
 // The displacement and its derivatives at positions anywhere, and the transpose in the control points.
-#include "tile.cuh"
+#include "control.cuh"
 
 ELASTICND_BEGIN
 

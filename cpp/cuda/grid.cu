@@ -1,7 +1,7 @@
 // The control grid and the affine maps, made ready for the kernels that visit voxels.
 #include "../include/elasticnd/affine.hpp"
 #include "../include/elasticnd/prefilter.hpp"
-#include "tile.cuh"
+#include "control.cuh"
 
 ELASTICND_BEGIN
 
@@ -96,6 +96,39 @@ __global__ void fold_grid(int64 outer, int64 points, int64 inner, const double* 
     double sum = 0;
     for (int64 q = 0; q < width; ++q)
         if (fold_mirror(q - 1, points) == rest % points) sum += from[q * inner];
+    to[at] = sum;
+}
+
+// Sums over an axis of the output what its voxels add: (outer, outputs, inner) to (outer, points + 2, inner).
+__global__ void contract_adjoint(Job job, const double* weights, const int64* cells, int axis, int64 outer, int64 inner,
+                                 const double* from, double* to) {
+    const Geometry& g = job.geometry;
+    const int64 width = extended_points(g.grid_shape[axis]);
+    int64 rest = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (rest >= outer * width * inner) return;
+    const int64 at = rest;
+    const int64 i = rest % inner;
+    rest /= inner;
+    const int64 q = rest % width;
+    from += rest / width * g.output[axis] * inner + i;
+    const Transform transform = {nullptr, weights, cells, nullptr, 0};
+    double weight[4];
+    // Cells grow along the axis: those of interest, q - 3 to q, lie together. The first of them by bisection.
+    int64 low = 0;
+    int64 high = g.output[axis];
+    while (low < high) {
+        const int64 middle = (low + high) / 2;
+        if (find_cell<0>(g, transform, axis, middle, weight) < q - 3)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    double sum = 0;
+    for (int64 m = low; m < g.output[axis]; ++m) {
+        const int64 tap = q - find_cell<0>(g, transform, axis, m, weight);
+        if (tap < 0) break;
+        sum += weight[tap] * from[m * inner];
+    }
     to[at] = sum;
 }
 

@@ -1,7 +1,16 @@
 // The transposes of sampling: the gradient of the image, by atomic additions, and that of the transform, without any.
-#include "tile.cuh"
+#include "stencil.cuh"
 
 ELASTICND_BEGIN
+
+// An addition to memory of the device: a function that is called has lost sight of what its pointers point to.
+template <class T>
+__device__ void atomic_add(T* address, T value) {
+#if defined(ELASTICND_CUDA)
+    __builtin_assume(__isGlobal(address));
+#endif
+    atomicAdd(address, value);
+}
 
 // Sums in integers, which come out the same in any order: multiples of 2^-26 of the largest gradient, and for doubles
 // multiples of 2^-57 besides. There is room for 2^37 of them.
@@ -9,47 +18,115 @@ constexpr double coarse_step = 67108864.0;  // 2^26
 constexpr double fine_step = 2147483648.0;  // 2^31
 __device__ inline void add_fixed(uint64* coarse, uint64* fine, double scaled) {
     const double whole = floor_of(scaled * coarse_step + 0.5);
-    atomicAdd(coarse, static_cast<uint64>(static_cast<int64>(whole)));
+    atomic_add(coarse, static_cast<uint64>(static_cast<int64>(whole)));
     if (!fine) return;
     const double rest = floor_of((scaled * coarse_step - whole) * fine_step + 0.5);
-    atomicAdd(fine, static_cast<uint64>(static_cast<int64>(rest)));
+    atomic_add(fine, static_cast<uint64>(static_cast<int64>(rest)));
 }
 
-// Adds to the gradient of the coefficients. GRADIENT is the element type of the output's gradient. If FIXED, `target`
-// takes what is not finite alone, and the rest goes to integers, in units of 1 / *scale: `size` of them, and for
-// doubles as many more.
+// The gradient of the coefficients, from a plane on. If FIXED, `target` takes what is not finite alone, and the rest
+// goes to integers, in units of 1 / *scale: `size` of them, and for doubles as many more.
+template <class T, bool FIXED>
+struct Sums {
+    T* target;
+    __device__ Sums(T* target, uint64*, int64, const double*) : target(target) {}
+    __device__ Sums from(int64 plane) const { return {target + plane, nullptr, 0, nullptr}; }
+    __device__ void add(int64 at, T part) const { atomic_add(target + at, part); }
+};
+template <class T>
+struct Sums<T, true> {
+    T* target;
+    uint64* fixed;
+    int64 size;
+    const double* scale;
+    __device__ Sums(T* target, uint64* fixed, int64 size, const double* scale)
+        : target(target), fixed(fixed), size(size), scale(scale) {}
+    __device__ Sums from(int64 plane) const { return {target + plane, fixed + plane, size, scale}; }
+    __device__ void add(int64 at, T part) const {
+        if (part - part == 0) {
+            uint64* fine = sizeof(T) == sizeof(double) ? fixed + size + at : nullptr;
+            add_fixed(fixed + at, fine, static_cast<double>(part) * *scale);
+        } else {
+            atomic_add(target + at, part);
+        }
+    }
+};
+
+// What a thread adds to the gradient of the coefficients, in all channels. GRADIENT is the element type of the output's
+// gradient.
 template <int GRADIENT, class T, int ORDER, int AXES, bool DERIVED, bool FIXED>
-__global__ void __launch_bounds__(tile_threads, tile_blocks)
-    splat_image(Job job, const double* field, const double* weights, const int64* cells, const double* inverse_maps,
-                int64 map_size, int64 tiles, int64 channels, const typename Element<GRADIENT>::Storage* gradient,
-                T* target, uint64* fixed, int64 size, const double* scale) {
-    const Geometry& g = job.geometry;
-    const Transform transform = {field, weights, cells, inverse_maps, map_size};
-    const Place<AXES> place(g, blockIdx.x, tiles);
-    Stencil<AXES> stencil;
-    if (!locate<ORDER>(g, transform, place, stencil)) return;
-    if (!stencil.exists) return;
-    T weight[Tile<AXES>::most_axes][ORDER + 1];
-    weigh_stencil<ORDER, AXES, T, DERIVED>(g, stencil, weight);
-    const Strides<AXES> strides(g);
-    const int64 voxels = place.voxels(g);
-    for (int64 channel = 0; channel < channels; ++channel) {
-        const int64 plane = place.item * channels + channel;
-        const T value = static_cast<T>(Element<GRADIENT>::load(gradient[plane * voxels + place.voxel(g)]));
-        visit_taps<ORDER, AXES, T>(g, strides, stencil, weight, [&](int64 offset, T product, bool exists) {
-            if (!exists) return;
-            const int64 at = plane * strides.plane + offset;
-            const T part = product * value;
-            if constexpr (FIXED) {
-                if (part - part == 0) {
-                    uint64* fine = sizeof(T) == sizeof(double) ? fixed + size + at : nullptr;
-                    add_fixed(fixed + at, fine, static_cast<double>(part) * *scale);
-                    return;
-                }
-            }
-            atomicAdd(target + at, part);
+struct Splatting {
+    using Index = typename IndexOf<AXES>::Type;
+    using Storage = typename Element<GRADIENT>::Storage;
+    const Storage* gradient;  // of this voxel
+    Sums<T, FIXED> sums;      // of this item
+    Index channels;
+
+    // Calls visit(value, sums), channel after channel.
+    template <class Visit>
+    __device__ void spread(const Geometry& g, const Visit& visit) const {
+        const int64 coefficients = Strides<AXES>(g).plane, voxels = Place<AXES>::voxels(g);
+        const Storage* from = gradient;
+        Sums<T, FIXED> to = sums;
+        ELASTICND_ROLLED
+        for (Index left = channels; left > 0; --left) {
+            visit(static_cast<T>(Element<GRADIENT>::load(*from)), to);
+            from += voxels;
+            to = to.from(coefficients);
+        }
+    }
+    __device__ void spread_inside(const Geometry& g, const Stencil<AXES, T>& stencil) const {
+        T weight[Tile<AXES>::most_axes][ORDER + 1];
+        weigh_stencil<ORDER, AXES, T, DERIVED>(g, stencil, weight);
+        const Strides<AXES> strides(g);
+        const int64 first = strides.first(stencil);
+        spread(g, [&](T value, const Sums<T, FIXED>& to) {
+            Taps<AXES, ORDER + 1, T, FIXED ? ORDER + 1 : fewer_unrolled>::visit(
+                first, T(1), strides.value, weight, [&](int64 at, T product) { to.add(at, product * value); });
         });
     }
+    static __device__ ELASTICND_APART void spread_folded(const Geometry& g, Position<AXES> position, Splatting own) {
+        Stencil<AXES, T> stencil;
+        find_folded<ORDER>(g, position, stencil);
+        if (!stencil.exists) return;
+        if constexpr (AXES != 0)
+            if (stencil.inside) return own.spread_inside(g, stencil);
+        T weight[Tile<AXES>::most_axes][ORDER + 1];
+        weigh_stencil<ORDER, AXES, T, DERIVED>(g, stencil, weight);
+        const Strides<AXES> strides(g);
+        const FoldedTaps<ORDER, AXES, T> taps(g, strides, stencil);
+        own.spread(g, [&](T value, const Sums<T, FIXED>& to) {
+            taps.visit(Weights<ORDER, AXES, T>{weight}, [&](int64 offset, T product, bool exists) {
+                if (exists) to.add(offset, product * value);
+            });
+        });
+    }
+};
+
+// Adds to the gradient of the coefficients.
+template <int GRADIENT, class T, int ORDER, int AXES, bool DERIVED, bool FIXED>
+__global__ void __launch_bounds__(tile_threads, (tile_blocks<T, AXES>(ORDER + 1, DERIVED* registers_of_derivatives +
+                                                                                     FIXED * registers_of_fixed_sums)))
+    splat_image(const __grid_constant__ Job job, const double* field, const double* weights, const int64* cells,
+                const double* inverse_maps, int64 map_size, int64 tiles, int64 channels,
+                const typename Element<GRADIENT>::Storage* gradient, T* target, uint64* fixed, int64 size,
+                const double* scale) {
+    using Own = Splatting<GRADIENT, T, ORDER, AXES, DERIVED, FIXED>;
+    const Geometry& g = job.geometry;
+    const Transform transform = {field, weights, cells, inverse_maps, map_size};
+    const Place<AXES> place(g, tiles);
+    Position<AXES> position;
+    if (!find_position(g, transform, place, position)) return;
+    const auto count = static_cast<typename Own::Index>(channels);
+    const auto planes = place.item * count;
+    const Sums<T, FIXED> sums(target, fixed, size, scale);
+    const Own own = {gradient + planes * place.voxels(g) + place.voxel(g), sums.from(planes * Strides<AXES>(g).plane),
+                     count};
+    if constexpr (AXES != 0) {
+        Stencil<AXES, T> stencil;
+        if (find_inside<ORDER>(g, position, stencil)) return own.spread_inside(g, stencil);
+    }
+    Own::spread_folded(g, position, own);
 }
 
 // Integer sums back to numbers.
@@ -63,14 +140,14 @@ __global__ void add_from_fixed(const uint64* fixed, int64 size, const double* sc
 }
 
 // ---- the transform
-// -----------------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------------------------------------------
 
 // What the voxels of a chunk of a tile's rows add, in shared memory until each coefficient has been summed.
 template <int AXES>
 struct Contributions {
     double value[Tile<AXES>::most_axes][tile_threads];
     double weight[Tile<AXES>::inner][4];
-    int64 cell[Tile<AXES>::inner];
+    typename IndexOf<AXES>::Type cell[Tile<AXES>::inner];
 };
 
 // Adds what a chunk adds to the sums of its rows: no two blocks share a row, so nothing depends on their order.
@@ -80,81 +157,139 @@ template <int AXES>
 __device__ void sum_chunk(const Geometry& g, const Transform& transform, const Place<AXES>& place,
                           Contributions<AXES>& contributions, double* rows, double* moments) {
     using Own = Tile<AXES>;
-    const int inner = place.axes - 1;
-    const int count =
-        static_cast<int>(g.output[inner] - place.first < Own::inner ? g.output[inner] - place.first : Own::inner);
+    using Index = typename Place<AXES>::Index;
+    const int axes = axes_of<AXES>(g), inner = axes - 1;
+    const int count = place.count(g);
     if (place.own_row == 0 && place.lane < count)
         contributions.cell[place.lane] =
-            find_cell(g, transform, inner, place.first + place.lane, contributions.weight[place.lane]);
+            find_cell<AXES>(g, transform, inner, place.first + place.lane, contributions.weight[place.lane]);
     __syncthreads();
-    const int64 width = extended_points(g.grid_shape[inner]);
-    const int64 start = contributions.cell[0];
+    const Index start = contributions.cell[0];
     const int span = static_cast<int>(contributions.cell[count - 1] + 4 - start);
-    const int sums = span + (moments ? 2 : 0);
-    int64 all_rows = 1;
-    for (int k = 0; k < inner; ++k) all_rows *= g.output[k];
-    const int64 entries = static_cast<int64>(Own::rows) * place.axes * sums;
-    for (int64 entry = threadIdx.x; entry < entries; entry += tile_threads) {
-        const int q = static_cast<int>(entry % sums);
-        const int component = static_cast<int>(entry / sums % place.axes);
-        const int row = static_cast<int>(entry / sums / place.axes);
-        int64 index[Own::most_axes];
-        if (!place.row_index(g, row, index)) continue;
-        int64 number = 0;
-        for (int k = 0; k < inner; ++k) number = number * g.output[k] + index[k];
-        number += (place.item * place.axes + component) * all_rows;
-        const double* value = contributions.value[component] + row * Own::inner;
-        double sum = 0;
-        for (int i = 0; i < count; ++i) {
-            const int64 tap = start + q - contributions.cell[i];
-            if (q >= span)
-                sum += q == span ? value[i] : value[i] * static_cast<double>(g.from_origin(inner, place.first + i));
-            else if (tap >= 0 && tap < 4)
-                sum += value[i] * contributions.weight[i][tap];
+    const int component = place.lane / Own::lanes;
+    if (place.active_row && component < axes) {
+        const int64 number = (int64(place.item) * axes + component) * place.rows(g) + place.row(g);
+        const double* value = contributions.value[component] + place.own_row * Own::inner;
+        rows += number * extended_points(g.grid_shape[inner]) + start;
+        ELASTICND_ROLLED
+        for (int q = place.lane % Own::lanes; q < span; q += Own::lanes) {
+            double sum = 0;
+            ELASTICND_ROLLED
+            for (int i = 0; i < count; ++i) {
+                const int tap = static_cast<int>(start - contributions.cell[i]) + q;
+                if (tap >= 0 && tap < 4) sum = multiply_add(value[i], contributions.weight[i][tap], sum);
+            }
+            rows[q] += sum;
         }
-        if (q >= span)
-            moments[2 * number + (q - span)] += sum;
-        else
-            rows[number * width + start + q] += sum;
+        if (moments && place.lane % Own::lanes < 2) {
+            const bool times_index = place.lane % Own::lanes;
+            const double from = static_cast<double>(g.from_origin(inner, place.first));
+            double sum = 0;
+            ELASTICND_ROLLED
+            for (int i = 0; i < count; ++i) sum = multiply_add(value[i], times_index ? from + i : 1.0, sum);
+            moments[2 * number + times_index] += sum;
+        }
     }
     __syncthreads();
 }
 
+// What a thread adds to the gradient of the transform: the products of its voxel's slopes and gradient, summed over
+// all channels.
+template <int SOURCE, int GRADIENT, class T, int ORDER, int AXES, bool DERIVED>
+struct SlopeProducts {
+    using Index = typename IndexOf<AXES>::Type;
+    using Source = typename Element<SOURCE>::Storage;
+    using Gradient = typename Element<GRADIENT>::Storage;
+    static constexpr int most = Tile<AXES>::most_axes;
+    const Source* source;      // of this item
+    const Gradient* gradient;  // of this voxel
+    double* sums;              // of each axis, most of all `tile_threads` apart
+    Index channels;
+
+    template <class FindSlopes>
+    __device__ void sum(const Geometry& g, const FindSlopes& find_slopes) const {
+        const int64 coefficients = Strides<AXES>(g).plane, voxels = Place<AXES>::voxels(g);
+        const Source* from = source;
+        const Gradient* own = gradient;
+        double total[most] = {};
+        ELASTICND_ROLLED
+        for (Index left = channels; left > 0; --left) {
+            T slopes[most];
+            find_slopes(from, slopes);
+            const double value = static_cast<double>(Element<GRADIENT>::load(*own));
+            ELASTICND_UNROLLED
+            for (int k = 0; k < axes_of<AXES>(g); ++k)
+                total[k] = multiply_add(static_cast<double>(slopes[k]), value, total[k]);
+            from += coefficients;
+            own += voxels;
+        }
+        ELASTICND_UNROLLED
+        for (int k = 0; k < axes_of<AXES>(g); ++k) sums[k * tile_threads] = total[k];
+    }
+    __device__ void sum_inside(const Geometry& g, const Stencil<AXES, T>& stencil) const {
+        T weight[most][ORDER + 1], derived[most][ORDER + 1];
+        weigh_stencil<ORDER, AXES, T, DERIVED>(g, stencil, weight);
+        weigh_slopes<ORDER, AXES, T, DERIVED>(g, stencil, derived);
+        const Strides<AXES> strides(g);
+        const int64 first = strides.first(stencil);
+        sum(g, [&](const Source* plane, T* slopes) {
+            InnerSlopes<AXES, ORDER + 1, SOURCE, T>::of(plane + first, strides.value, weight, derived, slopes);
+        });
+    }
+    static __device__ void sum_folded_taps(const Geometry& g, const Position<AXES>& position,
+                                           const SlopeProducts& own) {
+        Stencil<AXES, T> stencil;
+        find_folded<ORDER>(g, position, stencil);
+        if (!stencil.exists) return;
+        if constexpr (AXES != 0)
+            if (stencil.inside) return own.sum_inside(g, stencil);
+        T weight[most][ORDER + 1], derived[most][ORDER + 1];
+        weigh_stencil<ORDER, AXES, T, DERIVED>(g, stencil, weight);
+        weigh_slopes<ORDER, AXES, T, DERIVED>(g, stencil, derived);
+        const Strides<AXES> strides(g);
+        const FoldedTaps<ORDER, AXES, T> taps(g, strides, stencil);
+        own.sum(g, [&](const Source* plane, T* slopes) {
+            ELASTICND_ROLLED
+            for (int k = 0; k < axes_of<AXES>(g); ++k) {
+                const SlopeWeights<ORDER, AXES, T> own_weight = {weight, derived, k};
+                put<AXES>(slopes, k, sum_folded<SOURCE>(g, taps, own_weight, plane));
+            }
+        });
+    }
+};
+
 // The gradient of the transform, in sums of rows. A block walks along the rows of its tile.
-template <int SOURCE, int GRADIENT, class T, int ORDER, int AXES>
-__global__ void __launch_bounds__(tile_threads, tile_blocks)
-    splat_transform(Job job, const double* field, const double* weights, const int64* cells, const double* inverse_maps,
-                    int64 map_size, int64 channels, const typename Element<SOURCE>::Storage* source,
+template <int SOURCE, int GRADIENT, class T, int ORDER, int AXES, bool DERIVED>
+__global__ void __launch_bounds__(tile_threads, (tile_blocks<T, AXES>(2 * (ORDER + 1), registers_of_slopes)))
+    splat_transform(const __grid_constant__ Job job, const double* field, const double* weights, const int64* cells,
+                    const double* inverse_maps, int64 map_size, int64 channels,
+                    const typename Element<SOURCE>::Storage* source,
                     const typename Element<GRADIENT>::Storage* gradient, double* rows, double* moments) {
+    using Own = SlopeProducts<SOURCE, GRADIENT, T, ORDER, AXES, DERIVED>;
+    using Index = typename Place<AXES>::Index;
     const Geometry& g = job.geometry;
-    using Own = Tile<AXES>;
     __shared__ Contributions<AXES> contributions;
     const Transform transform = {field, weights, cells, inverse_maps, map_size};
-    Place<AXES> place(g, blockIdx.x, 1);
-    const Strides<AXES> strides(g);
-    const int64 voxels = place.voxels(g);
-    for (int64 first = 0; first < g.output[place.axes - 1]; first += Own::inner) {
+    const int axes = axes_of<AXES>(g);
+    Place<AXES> place(g, 1);
+    ELASTICND_ROLLED
+    for (Index first = 0; first < static_cast<Index>(g.output[axes - 1]); first += Tile<AXES>::inner) {
         place.step_to(g, first);
-        for (int k = 0; k < place.axes; ++k) contributions.value[k][threadIdx.x] = 0;
-        Stencil<AXES> stencil;
-        if (locate<ORDER>(g, transform, place, stencil) && stencil.exists) {
-            T weight[Own::most_axes][ORDER + 1];
-            weigh_stencil<ORDER, AXES, T, true>(g, stencil, weight);
-            for (int k = 0; k < place.axes; ++k) {
-                T kept[ORDER + 1];
-                for (int tap = 0; tap <= ORDER; ++tap) kept[tap] = weight[k][tap];
-                weigh<ORDER>(stencil.place[k], stencil.slope[k], g.derivative[k] + 1, weight[k]);
-                double sum = 0;
-                for (int64 channel = 0; channel < channels; ++channel) {
-                    const int64 plane = place.item * channels + channel;
-                    const T slope =
-                        gather<ORDER, AXES, SOURCE>(g, strides, stencil, weight, source + plane * strides.plane);
-                    sum += static_cast<double>(slope) *
-                           static_cast<double>(Element<GRADIENT>::load(gradient[plane * voxels + place.voxel(g)]));
-                }
-                contributions.value[k][threadIdx.x] = sum;
-                for (int tap = 0; tap <= ORDER; ++tap) weight[k][tap] = kept[tap];
-            }
+        double* const sums = &contributions.value[0][threadIdx.x];
+        ELASTICND_UNROLLED
+        for (int k = 0; k < axes; ++k) sums[k * tile_threads] = 0;
+        Position<AXES> position;
+        if (find_position(g, transform, place, position)) {
+            const auto count = static_cast<typename Own::Index>(channels);
+            const auto planes = place.item * count;
+            const Own own = {source + planes * Strides<AXES>(g).plane,
+                             gradient + planes * place.voxels(g) + place.voxel(g), sums, count};
+            Stencil<AXES, T> stencil;
+            bool is_inside = false;
+            if constexpr (AXES != 0) is_inside = find_inside<ORDER>(g, position, stencil);
+            if constexpr (AXES != 0)
+                if (is_inside) own.sum_inside(g, stencil);
+            if (!is_inside) Own::sum_folded_taps(g, position, own);
         }
         sum_chunk(g, transform, place, contributions, rows, moments);
     }
@@ -162,54 +297,26 @@ __global__ void __launch_bounds__(tile_threads, tile_blocks)
 
 // The same for the gradient of a field of displacements, (items, axes, outputs).
 template <int AXES>
-__global__ void __launch_bounds__(tile_threads, tile_blocks)
-    displace_adjoint(Job job, const double* weights, const int64* cells, const double* gradient, double* rows) {
+__global__ void __launch_bounds__(tile_threads, (tile_blocks<double, AXES>(1)))
+    displace_adjoint(const __grid_constant__ Job job, const double* weights, const int64* cells, const double* gradient,
+                     double* rows) {
     const Geometry& g = job.geometry;
     using Own = Tile<AXES>;
+    using Index = typename Place<AXES>::Index;
     __shared__ Contributions<AXES> contributions;
     const Transform transform = {nullptr, weights, cells, nullptr, 0};
-    Place<AXES> place(g, blockIdx.x, 1);
+    const int axes = axes_of<AXES>(g);
+    Place<AXES> place(g, 1);
     const int64 voxels = place.voxels(g);
-    for (int64 first = 0; first < g.output[place.axes - 1]; first += Own::inner) {
+    gradient += int64(place.item) * axes * voxels;
+    ELASTICND_ROLLED
+    for (Index first = 0; first < static_cast<Index>(g.output[axes - 1]); first += Own::inner) {
         place.step_to(g, first);
-        for (int k = 0; k < place.axes; ++k)
-            contributions.value[k][threadIdx.x] =
-                place.active ? gradient[(place.item * place.axes + k) * voxels + place.voxel(g)] : 0.0;
+        ELASTICND_UNROLLED
+        for (int k = 0; k < axes; ++k)
+            contributions.value[k][threadIdx.x] = place.active ? gradient[k * voxels + place.voxel(g)] : 0.0;
         sum_chunk(g, transform, place, contributions, rows, nullptr);
     }
-}
-
-// Sums over an axis of the output what its voxels add: (outer, outputs, inner) to (outer, points + 2, inner).
-__global__ void contract_adjoint(Job job, const double* weights, const int64* cells, int axis, int64 outer, int64 inner,
-                                 const double* from, double* to) {
-    const Geometry& g = job.geometry;
-    const int64 width = extended_points(g.grid_shape[axis]);
-    int64 rest = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (rest >= outer * width * inner) return;
-    const int64 at = rest;
-    const int64 i = rest % inner;
-    rest /= inner;
-    const int64 q = rest % width;
-    from += rest / width * g.output[axis] * inner + i;
-    const Transform transform = {nullptr, weights, cells, nullptr, 0};
-    double weight[4];
-    // Cells grow along the axis: those of interest, q - 3 to q, lie together. The first of them by bisection.
-    int64 low = 0;
-    int64 high = g.output[axis];
-    while (low < high) {
-        const int64 middle = (low + high) / 2;
-        if (find_cell(g, transform, axis, middle, weight) < q - 3)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    double sum = 0;
-    for (int64 m = low; m < g.output[axis]; ++m) {
-        const int64 tap = q - find_cell(g, transform, axis, m, weight);
-        if (tap < 0) break;
-        sum += weight[tap] * from[m * inner];
-    }
-    to[at] = sum;
 }
 
 ELASTICND_END

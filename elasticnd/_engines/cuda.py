@@ -21,7 +21,7 @@ from .._job import Job, make_job, with_derivative
 from .._limits import check_coefficients
 from .._modes import Continuation, Mode
 from .contract import Transform
-from .kernels import CupyDevice, Device
+from .kernels import CupyDevice, Device, Grid
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -38,7 +38,12 @@ _EVALUATION_PARTS = 512  # of the sums of an adjoint ...
 _LARGEST_SUMS = 8_000_000  # ... which have at most so many numbers
 _GRID_ORDER = 3
 _SMALL_GRID = 64  # control points along an axis that one block can filter at a time
-_LONGEST_TABLE = 65536  # outputs along all axes
+_LONGEST_KEPT_TABLE = 65536  # outputs along all axes
+# What kernels for one, two and three axes can count: see _kernel_axes.
+_LONGEST_AXIS = 2**29
+_LARGEST_STRIDE = 2**31 - 1
+_MOST_BLOCKS = 65535  # along the second and third axis of a launch
+_LONGEST_TABLE = 2**22
 _NOTHING = np.uint64(0)
 _FLOAT32, _FLOAT64 = _dtypes.CODES["float32"], _dtypes.CODES["float64"]
 _C_TYPES = {_FLOAT32: "float", _FLOAT64: "double"}
@@ -135,7 +140,7 @@ def evaluate(job: Job, displacement: Array, positions: Array) -> Array:
         sizes = np.int64(items * count), np.int64(count), np.int64(derivatives)
         kernel = f"evaluate<{_kernel_axes(axes)}>"
         blocks = -(-items * count // _EVALUATION_THREADS)
-        _launch(kernel, blocks, _EVALUATION_THREADS, job, *sizes, field, _contiguous(positions), values)
+        _launch(kernel, (blocks,), _EVALUATION_THREADS, job, *sizes, field, _contiguous(positions), values)
     return values
 
 
@@ -153,7 +158,7 @@ def evaluate_adjoint(job: Job, gradient: Array, positions: Array) -> Array:
     sizes = np.int64(count), np.int64(together), np.int64(axes ** int(job["evaluation_order"]))
     kernel = f"evaluate_adjoint<{_kernel_axes(axes)}>"
     arguments = (*sizes, _contiguous(gradient), _contiguous(positions), sums)
-    _launch(kernel, items * parts, _EVALUATION_THREADS, job, *arguments)
+    _launch(kernel, (items * parts,), _EVALUATION_THREADS, job, *arguments)
     return _points_gradient(sums.sum(axis=1), points)
 
 
@@ -185,14 +190,17 @@ class _Call:
         self.axes = axes
         self.output: Shape = tuple(job["output"][:axes].tolist())
         self.grid_shape: Shape = tuple(job["grid_shape"][:axes].tolist())
-        self.kernel_axes = _kernel_axes(axes)
+        self.kernel_axes = _voxel_kernel_axes(job, items * channels)
         one_map = axes * (axes + 1)
         self.map_size = one_map if maps is not None and maps.size > one_map else 0
         inner, second, third = _core.tiles[self.kernel_axes]
         self.tiles = -(-self.output[-1] // inner)
         steps = (*(1,) * max(0, axes - 3), *((third,) if axes > 2 else ()), *((second,) if axes > 1 else ()))
-        self.row_blocks = items * math.prod(-(-m // step) for m, step in zip(self.output[:-1], steps, strict=True))
-        self.tables = _tables(*_extents(job), device().stream())
+        rows = [-(-m // step) for m, step in zip(self.output[:-1], steps, strict=True)]
+        # Blocks along x, which hold the items besides, and along y and z.
+        self.row_blocks: Grid = (items, *rows[::-1]) if self.kernel_axes else (items * math.prod(rows),)
+        self.blocks: Grid = (self.row_blocks[0] * self.tiles, *self.row_blocks[1:])
+        self.tables = _tables_of(job, self.kernel_axes)
 
     @classmethod
     def of(cls, job: Job, output_shape: Shape, transform: Transform) -> _Call:
@@ -216,10 +224,10 @@ class _Call:
         other.__dict__.update(self.__dict__, job=job)
         return other
 
-    def launch(self, kernel: str, blocks: int, *arguments: Any) -> None:
+    def launch(self, kernel: str, grid: Grid, *arguments: Any) -> None:
         """Launch a kernel that visits voxels, unless there are none."""
-        if blocks:
-            _launch(kernel, blocks, _TILE_THREADS, self.job, *arguments)
+        if all(grid):
+            _launch(kernel, grid, _TILE_THREADS, self.job, *arguments)
 
     @property
     def transform(self) -> tuple[Any, ...]:
@@ -242,16 +250,15 @@ class _Call:
             f"sample<{source.dtype}, {target_dtype}, {_C_TYPES[self.compute_dtype]}, {self.order}, {self.kernel_axes}, "
             f"{str(self.is_derived).lower()}>"
         )
-        self.launch(kernel, self.row_blocks * self.tiles, *self.transform, *self.planes, source.array, target)
+        self.launch(kernel, self.blocks, *self.transform, *self.planes, source.array, target)
 
     def copy(self, source: Array, target: Array) -> None:
         kernel = f"copy<{_STORAGE[source.dtype.itemsize]}, {self.kernel_axes}>"
-        self.launch(kernel, self.row_blocks * self.tiles, *self.transform, *self.planes, source, target)
+        self.launch(kernel, self.blocks, *self.transform, *self.planes, source, target)
 
     def displace(self, target: Array) -> None:
         kernel = f"displace<{self.kernel_axes}>"
-        blocks = self.row_blocks * self.tiles
-        self.launch(kernel, blocks, self.field, self.tables, np.int64(self.tiles), target)
+        self.launch(kernel, self.blocks, self.field, self.tables, np.int64(self.tiles), target)
 
     def rows(self) -> Array:
         """Return zeros for the sums that each row of voxels adds to the control grid."""
@@ -287,6 +294,24 @@ def _kernel_axes(axes: int) -> int:
     return axes if axes < 4 else 0
 
 
+def _voxel_kernel_axes(job: Job, planes: int) -> int:
+    """Return for how many axes the kernels that visit voxels are compiled: 0 where 32 bits do not hold an index.
+
+    That depends on the image and not on the part of it that is computed, which is to have the same values.
+    """
+    axes = int(job["axes"])
+    if axes > 3:
+        return 0
+    image = (job["image"][:axes] + 2 * int(job["padding"])).tolist()
+    fits = planes <= _LARGEST_STRIDE and sum(image) <= (_LONGEST_TABLE if axes > 1 else _LONGEST_AXIS)
+    for extents in (image, [_extended(points) for points in job["grid_shape"][:axes].tolist()]):
+        fits &= max(math.prod(extents[1:]), math.prod(extents[:-1])) <= _LARGEST_STRIDE
+        fits &= max(extents) <= _LONGEST_AXIS
+    for extent, step in zip(image[-2::-1], _core.tiles[axes][1:], strict=False):
+        fits &= extent <= step * _MOST_BLOCKS
+    return axes if fits else 0
+
+
 def _extended(points: int) -> int:
     """Return the number of coefficients of an axis of the control grid, with one more on every side."""
     return max(points + 2, 4)
@@ -299,7 +324,7 @@ def _grid_coefficients(displacement: Array, job: Job, items: int) -> Array:
     if max(shape) <= _SMALL_GRID:
         if items:
             shared = _filter_memory(_GRID_ORDER, _FLOAT64, max(shape))
-            _launch("grid_coefficients", items * axes, _FILTER_THREADS, job, displacement, field, shared=shared)
+            _launch("grid_coefficients", (items * axes,), _FILTER_THREADS, job, displacement, field, shared=shared)
         return field
     values = _Source(displacement.reshape(items * axes, *shape), _FLOAT64)
     coefficients = _filtered(values, _FLOAT64, shape, _GRID_ORDER, Continuation.MIRRORED)
@@ -314,19 +339,31 @@ def _extents(job: Job) -> tuple[Shape, Shape, Shape, Shape]:
     return image, points, start, output
 
 
-# What is kept is kept for a stream: others would have to wait for it, and when it is dropped, its memory is used again
-# by the same stream, behind the kernels that still read it.
-@lru_cache(maxsize=256)
-def _tables(image: Shape, points: Shape, start: Shape, output: Shape, stream: tuple[int, int]) -> _Tables:
-    """Tabulate the weights of the control grid: they are those of every call of these extents."""
-    size = sum(output)
-    if size > _LONGEST_TABLE or 0 in output:
+def _tables_of(job: Job, kernel_axes: int) -> _Tables:
+    """Return the weights of the control grid; where none are made, kernels compute them for each voxel."""
+    output = job["output"][: int(job["axes"])].tolist()
+    if 0 in output:
         return _Tables(None, None)
+    if sum(output) <= _LONGEST_KEPT_TABLE:
+        return _kept_tables(*_extents(job), device().stream())
+    return _tabulate(*_extents(job)) if kernel_axes > 1 else _Tables(None, None)
+
+
+def _tabulate(image: Shape, points: Shape, start: Shape, output: Shape) -> _Tables:
+    size = sum(output)
     weights = namespace().empty((size, 4), np.float64)
     cells = namespace().empty(size, np.int64)
     job = make_job(image=image, grid_shape=points, start=start, output=output)
     _launch_flat("tabulate", size, job, np.int64(size), weights, cells)
     return _Tables(weights, cells)
+
+
+# What is kept is kept for a stream: others would have to wait for it, and when it is dropped, its memory is used again
+# by the same stream, behind the kernels that still read it.
+@lru_cache(maxsize=256)
+def _kept_tables(image: Shape, points: Shape, start: Shape, output: Shape, stream: tuple[int, int]) -> _Tables:
+    """Tabulate the weights of the control grid: they are those of every call of these extents."""
+    return _tabulate(image, points, start, output)
 
 
 def _maps(job: Job, affine: Array | None) -> Array | None:
@@ -401,7 +438,7 @@ def _filtered(
         kernel = f"filter<{source.dtype}, {_C_TYPES[compute_dtype]}, {str(transposed).lower()}>"
         sizes = (np.int64(outer), np.int64(extent), np.int64(inner))
         settings = (np.int32(order), np.int32(samples), *sizes)
-        _launch(kernel, blocks, _FILTER_THREADS, *settings, source.array, to, shared=shared)
+        _launch(kernel, (blocks,), _FILTER_THREADS, *settings, source.array, to, shared=shared)
         source = _Source(to, compute_dtype)
     return source.array
 
@@ -486,7 +523,7 @@ class _Target:
             f"{str(call.is_derived).lower()}, {str(self.adds_integers).lower()}>"
         )
         target = (self.sum, self.integers, np.int64(self.sum.size), self.scale)
-        call.launch(kernel, call.row_blocks * call.tiles, *call.transform, *call.planes, values, *target)
+        call.launch(kernel, call.blocks, *call.transform, *call.planes, values, *target)
         if self.adds_integers:
             kernel = f"add_from_fixed<{_C_TYPES[self.compute_dtype]}>"
             _launch_flat(kernel, self.sum.size, self.integers, np.int64(self.sum.size), self.scale, self.sum)
@@ -517,7 +554,8 @@ class _TransformSums:
     def add(self, call: _Call, source: _Source, values: Array, dtype: int) -> None:
         """Add the gradient of one output."""
         types = f"{source.dtype}, {dtype}, {_C_TYPES[call.compute_dtype]}"
-        kernel = f"splat_transform<{types}, {call.order}, {call.kernel_axes}>"
+        derived = str(call.is_derived).lower()
+        kernel = f"splat_transform<{types}, {call.order}, {call.kernel_axes}, {derived}>"
         arguments = (np.int64(call.channels), source.array, values, self.rows, self.moments)
         call.launch(kernel, call.row_blocks, *call.transform, *arguments)
 
@@ -628,11 +666,11 @@ def _give(result: Array, output: Array) -> None:
 def _launch_flat(kernel: str, size: int, *arguments: Any) -> None:
     """Launch a kernel with one thread for each number, unless there are none."""
     if size:
-        _launch(kernel, -(-size // _THREADS), _THREADS, *arguments)
+        _launch(kernel, (-(-size // _THREADS),), _THREADS, *arguments)
 
 
-def _launch(kernel: str, blocks: int, threads: int, *arguments: Any, shared: int = 0) -> None:
-    device().launch(kernel, blocks, threads, list(_passed(arguments)), shared)
+def _launch(kernel: str, grid: Grid, threads: int, *arguments: Any, shared: int = 0) -> None:
+    device().launch(kernel, grid, threads, list(_passed(arguments)), shared)
 
 
 def _passed(arguments: Sequence[Any]) -> Iterator[Any]:

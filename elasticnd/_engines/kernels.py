@@ -1,8 +1,8 @@
 """The CUDA kernels: their source text, and the device that compiles and launches them.
 
-The text is that of the headers which the C++ core is compiled from, and of the kernels proper. It is one string without
-an include, since NVRTC brings no headers and CuPy's cache on disk knows none; a kernel is compiled when it is first
-called, for the types and the order that are asked for.
+The text of a kernel is that of its file and of the headers that this includes, most of which the C++ core is compiled
+from too. It is one string without an include, since NVRTC brings no headers and CuPy's cache on disk knows none; a
+kernel is compiled when it is first called, for the types and the order that are asked for.
 """
 
 from __future__ import annotations
@@ -18,34 +18,45 @@ from typing import Any, Protocol
 from .. import _core
 
 FOLDER = Path(_core.__file__).parent / "_kernels"
-# In an order in which each stands after what it needs.
-FILES = (
-    "platform.hpp",
-    "spline.hpp",
-    "boundary.hpp",
-    "job.hpp",
-    "dtypes.hpp",
-    "grid.hpp",
-    "launch.hpp",
-    "affine.hpp",
-    "prefilter.hpp",
-    "tile.cuh",
-    "sample.cu",
-    "splat.cu",
-    "prefilter.cu",
-    "elements.cu",
-    "grid.cu",
-    "evaluate.cu",
-)
+# The templates of each file, compiled one by one, and the kernels that are none, compiled together.
+TEMPLATES = {
+    "sample.cu": ("sample", "copy", "displace"),
+    "splat.cu": ("splat_image", "add_from_fixed", "splat_transform", "displace_adjoint"),
+    "prefilter.cu": ("filter",),
+    "elements.cu": ("load", "pad", "pad_adjoint", "store"),
+    "evaluate.cu": ("evaluate", "evaluate_adjoint"),
+}
+FUNCTIONS = {
+    "grid.cu": ("contract_adjoint", "extend_grid", "fold_grid", "grid_coefficients", "invert", "tabulate"),
+}
+_FILE_OF = {name: file for files in (TEMPLATES, FUNCTIONS) for file, names in files.items() for name in names}
 NAMESPACE = "elasticnd::common"
 OPTIONS = ("--std=c++17",)
+_INCLUDE = re.compile(r'^#include "(?:.*/)?([^"/]+)"$', re.MULTILINE)
 
 
-@lru_cache(maxsize=1)
-def source() -> str:
-    """Return the text of all kernels."""
-    texts = ((FOLDER / name).read_text(encoding="utf-8") for name in FILES)
-    return re.sub(r'^#(include "|pragma once).*$', "", "\n".join(texts), flags=re.MULTILINE)
+def file_of(kernel: str) -> str:
+    """Return the name of the file that holds a kernel, which is named with its template arguments."""
+    return _FILE_OF[kernel.partition("<")[0]]
+
+
+@lru_cache
+def source(file: str) -> str:
+    """Return the text of a file and of all that it includes, each once and before what needs it."""
+    texts: dict[str, str] = {}
+
+    def add(name: str) -> None:
+        text = (FOLDER / name).read_text(encoding="utf-8")
+        for included in _INCLUDE.findall(text):
+            if included not in texts:
+                add(included)
+        texts[name] = _INCLUDE.sub("", text).replace("#pragma once\n", "")
+
+    add(file)
+    return "\n".join(texts.values())
+
+
+Grid = tuple[int, ...]  # blocks along x, y and z
 
 
 class Device(Protocol):
@@ -62,7 +73,7 @@ class Device(Protocol):
     def address(self, array: Any) -> int:
         """Return where an array begins."""
 
-    def launch(self, kernel: str, blocks: int, threads: int, arguments: Sequence[Any], shared: int = 0) -> None:
+    def launch(self, kernel: str, grid: Grid, threads: int, arguments: Sequence[Any], shared: int = 0) -> None:
         """Run a kernel; arguments are NumPy numbers, structures, and addresses."""
 
 
@@ -74,6 +85,7 @@ class CupyDevice:
 
         self.xp = cupy
         self._kernels: dict[tuple[str, int], Any] = {}
+        self._modules: dict[tuple[tuple[str, ...], int], Any] = {}
 
     def stream(self) -> tuple[int, int]:
         """Return which device and which of its streams are current."""
@@ -88,19 +100,22 @@ class CupyDevice:
         """Return where an array begins."""
         return int(array.data.ptr)
 
-    def launch(self, kernel: str, blocks: int, threads: int, arguments: Sequence[Any], shared: int = 0) -> None:
+    def launch(self, kernel: str, grid: Grid, threads: int, arguments: Sequence[Any], shared: int = 0) -> None:
         """Run a kernel on the current stream."""
         key = (kernel, int(self.xp.cuda.runtime.getDevice()))
         function = self._kernels.get(key)
         if function is None:
             function = self._kernels[key] = self._compiled(kernel)
-        function((blocks,), (threads,), tuple(arguments), shared_mem=shared)
+        function(grid, (threads,), tuple(arguments), shared_mem=shared)
 
     def _compiled(self, kernel: str) -> Any:
-        name = f"{NAMESPACE}::{kernel}"
-        module = self.xp.RawModule(code=source(), options=OPTIONS, name_expressions=(name,))
+        file, name = file_of(kernel), f"{NAMESPACE}::{kernel}"
+        names = tuple(f"{NAMESPACE}::{function}" for function in FUNCTIONS[file]) if file in FUNCTIONS else (name,)
+        key = (names, int(self.xp.cuda.runtime.getDevice()))
+        if key not in self._modules:
+            self._modules[key] = self.xp.RawModule(code=source(file), options=OPTIONS, name_expressions=names)
         try:
-            return module.get_function(name)
+            return self._modules[key].get_function(name)
         except Exception as error:
             place = f"CuPy {self.xp.__version__}, on CUDA device {self.stream()[0]},"
             advice = f"{INSTALL}, and see that the driver is as new as that version of CUDA"

@@ -20,6 +20,7 @@
 #define __device__
 #define __shared__ static
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 struct Index3 {
     unsigned x, y, z;
@@ -113,28 +114,31 @@ Block* Block::current_block = nullptr;
 static std::unique_ptr<char[]> dynamic_memory;
 
 template <class... A, std::size_t... I>
-void launch(void (*kernel)(A...), unsigned grid, unsigned block, std::size_t shared, void** arguments,
+void launch(void (*kernel)(A...), Index3 grid, unsigned block, std::size_t shared, void** arguments,
             std::index_sequence<I...>) {
     dynamic_memory.reset(new char[shared]);
     Block threads(block);
     blockDim = {block, 1, 1};
-    gridDim = {grid, 1, 1};
+    gridDim = grid;
     const std::function<void()> body = [&] { kernel(*static_cast<std::remove_cv_t<A>*>(arguments[I])...); };
-    for (unsigned b = 0; b < grid; ++b) {
-        blockIdx = {backward ? grid - 1 - b : b, 0, 0};
+    const unsigned blocks = grid.x * grid.y * grid.z;
+    for (unsigned turn = 0; turn < blocks; ++turn) {
+        const unsigned b = backward ? blocks - 1 - turn : turn;
+        blockIdx = {b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y};
         std::memset(dynamic_memory.get(), 0x7f, shared);
         threads.run(body);
     }
 }
 
 template <class... A>
-void launch(void (*kernel)(A...), unsigned grid, unsigned block, std::size_t shared, void** arguments) {
+void launch(void (*kernel)(A...), Index3 grid, unsigned block, std::size_t shared, void** arguments) {
     launch(kernel, grid, block, shared, arguments, std::index_sequence_for<A...>());
 }
 
 }  // namespace shim
 
 static inline void __syncthreads() { shim::Block::current_block->wait(); }
+static inline void __syncwarp() { __syncthreads(); }
 static inline void* dynamic_shared_memory() { return shim::dynamic_memory.get(); }
 
 template <class T>

@@ -65,7 +65,9 @@ ELASTICND_INLINE constexpr ModeTraits mode_traits(int mode) {
 
 ELASTICND_BEGIN
 
-constexpr int64 no_index = -0x7fffffffffffffffLL - 1;  // no index and no offset
+template <class Index>
+constexpr Index no_index_of = static_cast<Index>(uint64(1) << (8 * sizeof(Index) - 1));  // the lowest number
+constexpr int64 no_index = no_index_of<int64>;                                           // nor an offset
 
 // Beyond this no double has a fraction, so that a folded coordinate means nothing; NaN included.
 ELASTICND_INLINE bool is_position(double x) { return (x > -4503599627370496.0) & (x < 4503599627370496.0); }
@@ -111,66 +113,80 @@ ELASTICND_FLAT Folded fold_coordinate(double x, double last, double reach, int m
         return {exists ? clamped : 0.0, clamped == x ? 1.0 : 0.0, exists};
     }
     if (last == 0) return {0.0, 0.0, known};
-    double y = x;
+    const bool is_short = continuation == continued_short_periodic;
+    const bool is_below = is_short & (x < 0);
+    double period = last + 1;
+    double from = x;  // where the turns begin that are counted
+    if (continuation == continued_mirrored) period = 2 * last;
+    if (continuation == continued_reflected) {
+        period = 2 * (last + 1);
+        from = x + 0.5;
+    }
+    if (is_short) {
+        period = last;
+        from = (is_below ? -x : x) + border_tolerance;
+    }
+    const double turns = floor_of(from / period);
+    // A negative multiple of a short period lands on the last voxel.
+    double y = is_below ? x + period * (turns + 1) : x - period * turns;
     double slope = 1.0;
     if (continuation == continued_mirrored) {
-        const double period = 2 * last;
-        y -= period * floor_of(x / period);
         slope = y <= last ? 1.0 : -1.0;
         y = maximum(y <= last ? y : period - y, 0.0);
     } else if (continuation == continued_reflected) {
-        const double period = 2 * (last + 1);
-        y -= period * floor_of((x + 0.5) / period);
         slope = y <= last + 0.5 ? 1.0 : -1.0;
         y = y <= last + 0.5 ? y : period - 1 - y;
         const double clamped = minimum(maximum(y, -reach), last + reach);
         slope = clamped == y ? slope : 0.0;
         y = clamped;
-    } else if (continuation == continued_short_periodic) {
-        // A negative multiple of it lands on the last voxel.
-        const double below = x + last * (floor_of((border_tolerance - x) / last) + 1);
-        const double above = x - last * floor_of((x + border_tolerance) / last);
-        y = on_image ? nearest : minimum(maximum(x < 0 ? below : above, 0.0), last);
+    } else if (is_short) {
+        y = on_image ? nearest : minimum(maximum(y, 0.0), last);
     } else {  // periodic
-        y = maximum(y - (last + 1) * floor_of(x / (last + 1)), 0.0);
+        y = maximum(y, 0.0);
     }
     const bool inside = (x >= 0) & (x <= last);
     return {inside ? x : known ? y : 0.0, inside ? 1.0 : slope, known};
 }
 
-ELASTICND_INLINE int64 modulo(int64 a, int64 period) {
-    const int64 rest = a % period;
+// Indices of an axis: int64, or a narrower type that holds twice the extent.
+template <class Index>
+ELASTICND_INLINE Index modulo(Index a, Index period) {
+    const Index rest = a % period;
     return rest < 0 ? rest + period : rest;
 }
 
-ELASTICND_INLINE int64 fold_mirror(int64 index, int64 extent) {
+template <class Index>
+ELASTICND_INLINE Index fold_mirror(Index index, Index extent) {
     if (extent <= 1) return 0;
     if (index < 0) index = -index;  // the image is even about its first voxel
     if (index < extent) return index;
-    const int64 place = index % (2 * (extent - 1));
+    const Index place = index % (2 * (extent - 1));
     return place < extent ? place : 2 * (extent - 1) - place;
 }
 
-ELASTICND_INLINE int64 fold_reflect(int64 index, int64 extent) {
+template <class Index>
+ELASTICND_INLINE Index fold_reflect(Index index, Index extent) {
     if (index < 0) index = -1 - index;
     if (index < extent) return index;
-    const int64 place = index % (2 * extent);
+    const Index place = index % (2 * extent);
     return place < extent ? place : 2 * extent - 1 - place;
 }
 
 // The sample that stands for one beyond the axis; no_index where none does.
-ELASTICND_INLINE int64 continued_index(int64 index, int64 extent, int continuation) {
+template <class Index>
+ELASTICND_INLINE Index continued_index(Index index, Index extent, int continuation) {
     // Not by a switch, whose jump costs more in the loops of the prefilter, where these two are most often met.
     if (continuation == continued_mirrored) return fold_mirror(index, extent);
     if (continuation == continued_reflected) return fold_reflect(index, extent);
     if (continuation == continued_periodic) return modulo(index, extent);
     if (index >= 0 && index < extent) return index;
     if (continuation == continued_nearest) return index < 0 ? 0 : extent - 1;
-    return no_index;
+    return no_index_of<Index>;
 }
 
 // The coefficient that stands for tap `index` of a stencil at a folded coordinate; no_index where none does.
-ELASTICND_INLINE int64 fold_index(int64 index, int64 extent, int mode) {
+template <class Index>
+ELASTICND_INLINE Index fold_index(Index index, Index extent, int mode) {
     if (index >= 0 && index < extent) return index;
     return continued_index(index, extent, mode_traits(mode).coefficients);
 }

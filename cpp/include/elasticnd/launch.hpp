@@ -10,7 +10,16 @@ constexpr int evaluation_threads = 128;
 
 // Kernels that visit voxels.
 constexpr int tile_threads = 256;
-constexpr int tile_blocks = 3;  // that a multiprocessor is to hold at least: what bounds the registers of a thread
+
+// Blocks that a multiprocessor is to hold at least, which bounds the registers of a thread to 64, 80, 128 or 255. To be
+// held are the weights of a stencil, so many along each axis, and what kernels need besides: measured, so that none
+// spills registers to memory.
+template <class T, int AXES>
+ELASTICND_INLINE constexpr int tile_blocks(int weights, int besides = 0) {
+    const int registers = 34 + AXES * weights * static_cast<int>(sizeof(T)) * 5 / 8 + besides;
+    return AXES == 0 || registers <= 64 ? 4 : registers <= 80 ? 3 : registers <= 128 ? 2 : 1;
+}
+constexpr int registers_of_derivatives = 10, registers_of_slopes = 30, registers_of_fixed_sums = 30;
 
 // AXES is the number of deformed axes, or 0 for four and more.
 template <int AXES>
@@ -20,7 +29,9 @@ struct Tile {
     static constexpr int rows = tile_threads / inner;
     static constexpr int second = AXES == 1 ? 1 : AXES == 2 ? rows : 4;  // rows along the next axis ...
     static constexpr int third = rows / second;                          // ... and along the one after
-    static constexpr int window = 40;                                    // coefficients of a row, at most
+    static constexpr int window = 40;                                    // coefficients of a row at a time
+    // Threads of a row that compute the same component: a row has a warp, which its components share out.
+    static constexpr int lanes = AXES == 1 ? tile_threads : AXES == 2 ? 16 : AXES == 3 ? 8 : 4;
 };
 
 // Filters take lines side by side into shared memory.
