@@ -51,14 +51,19 @@ def _voxel_kernels():
         yield f"evaluate_adjoint<{axes}>"
 
 
+def _filters(source, number, transposed):
+    for order, along in product(range(2, MAX_ORDER + 1), BOOLEANS):
+        yield f"filter<{source}, {number}, {order}, {transposed}, {along}>"
+
+
 def _flat_kernels():
     for code, number, _ in _types():
         yield f"load<{code}, {number}>"
         yield f"store<{code}, {number}>"
         yield f"pad<{code}, {number}>"
-        yield f"filter<{code}, {number}, false>"
+        yield from _filters(code, number, "false")
     for number, own in ARITHMETIC.items():
-        yield f"filter<{own}, {number}, true>"
+        yield from _filters(own, number, "true")
         yield f"pad_adjoint<{number}>"
         yield f"add_from_fixed<{number}>"
 

@@ -28,8 +28,9 @@ MOST_USED = (
     "displace_adjoint<0>",
     "evaluate<3>",
     "evaluate_adjoint<3>",
-    "filter<9, float, false>",
-    "filter<12, double, true>",
+    "filter<9, float, 3, false, true>",
+    "filter<11, float, 3, false, false>",
+    "filter<12, double, 5, true, true>",
     *FUNCTIONS,
 )
 CHUNK = 24

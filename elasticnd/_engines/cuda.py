@@ -37,6 +37,7 @@ _FILTER_STRIDE = _core.launch["filter_stride"]
 _EVALUATION_PARTS = 512  # of the sums of an adjoint ...
 _LARGEST_SUMS = 8_000_000  # ... which have at most so many numbers
 _GRID_ORDER = 3
+_FEWEST_ACROSS = 8  # lines side by side in memory that the prefilter loads row by row
 _SMALL_GRID = 64  # control points along an axis that one block can filter at a time
 _LONGEST_KEPT_TABLE = 65536  # outputs along all axes
 # What kernels for one, two and three axes can count: see _kernel_axes.
@@ -323,7 +324,8 @@ def _grid_coefficients(displacement: Array, job: Job, items: int) -> Array:
     field = namespace().empty((items * axes, *map(_extended, shape)), np.float64)
     if max(shape) <= _SMALL_GRID:
         if items:
-            shared = _filter_memory(_GRID_ORDER, _FLOAT64, max(shape))
+            rows = max(shape) + 2 * _core.block_margin(_GRID_ORDER, _FLOAT64)
+            shared = rows * _FILTER_STRIDE * np.dtype(np.float64).itemsize
             _launch("grid_coefficients", (items * axes,), _FILTER_THREADS, job, displacement, field, shared=shared)
         return field
     values = _Source(displacement.reshape(items * axes, *shape), _FLOAT64)
@@ -426,7 +428,6 @@ def _filtered(
 
     The last pass writes to `into`, if it is given.
     """
-    shared = _filter_memory(order, compute_dtype)
     planes = source.array.size // max(1, math.prod(extents))
     passes = [axis for axis, extent in enumerate(extents) if extent > 1 and source.array.size]
     for axis in passes:
@@ -435,19 +436,13 @@ def _filtered(
         is_last = into is not None and axis == passes[-1]
         to = into if is_last else namespace().empty(source.array.shape, _NUMPY_TYPES[compute_dtype])
         blocks = -(-outer * inner // _FILTER_LINES) * -(-extent // _FILTER_LENGTH)
-        kernel = f"filter<{source.dtype}, {_C_TYPES[compute_dtype]}, {str(transposed).lower()}>"
+        # Whether neighbours in memory lie along the axis, or almost.
+        switches = ", ".join(str(switch).lower() for switch in (transposed, inner < _FEWEST_ACROSS))
+        kernel = f"filter<{source.dtype}, {_C_TYPES[compute_dtype]}, {order}, {switches}>"
         sizes = (np.int64(outer), np.int64(extent), np.int64(inner))
-        settings = (np.int32(order), np.int32(samples), *sizes)
-        _launch(kernel, (blocks,), _FILTER_THREADS, *settings, source.array, to, shared=shared)
+        _launch(kernel, (blocks,), _FILTER_LINES, np.int32(samples), *sizes, source.array, to)
         source = _Source(to, compute_dtype)
     return source.array
-
-
-@lru_cache(maxsize=16)
-def _filter_memory(order: int, compute_dtype: int, length: int = _FILTER_LENGTH) -> int:
-    """Return the number of bytes that a block filters in."""
-    rows = length + 2 * _core.block_margin(order, compute_dtype)
-    return int(rows * _FILTER_STRIDE * _NUMPY_TYPES[compute_dtype].itemsize)
 
 
 def _source_adjoint(job: Job, coefficients: Array, output: Array) -> None:

@@ -34,8 +34,9 @@ struct Tile {
     static constexpr int lanes = AXES == 1 ? tile_threads : AXES == 2 ? 16 : AXES == 3 ? 8 : 4;
 };
 
-// Filters take lines side by side into shared memory.
-constexpr int filter_threads = 128;
+// Filters take lines side by side into shared memory: the prefilter a line for each thread, the filter of the control
+// grid, whose axes are short, as many at a time.
+constexpr int filter_threads = 128;  // of the latter
 constexpr int filter_lines = 32;
 constexpr int filter_length = 64;                // coefficients that a block computes
 constexpr int filter_stride = filter_lines + 1;  // odd, so that no two lines share a bank of the memory

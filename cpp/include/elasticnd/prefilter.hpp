@@ -24,7 +24,7 @@ struct Blocking<double> {
 };
 
 template <class T>
-ELASTICND_INLINE int warm_up(double pole) {
+ELASTICND_INLINE constexpr int warm_up(double pole) {
     int steps = 0;
     for (double left = 1; left > Blocking<T>::forgotten; ++steps) left *= pole < 0 ? -pole : pole;
     return steps;
@@ -32,7 +32,7 @@ ELASTICND_INLINE int warm_up(double pole) {
 
 // Samples that a block needs before its first and after its last one.
 template <class T>
-ELASTICND_INLINE int block_margin(int order) {
+ELASTICND_INLINE constexpr int block_margin(int order) {
     const Poles poles = spline_poles(order);
     int margin = 0;
     for (int p = 0; p < poles.count; ++p) margin += warm_up<T>(poles.pole[p]);
@@ -43,7 +43,7 @@ constexpr int max_margin = 64;  // of any order and type: 60, for doubles at ord
 static_assert(max_order == 5, "a higher order has a wider margin");
 
 // The product of (1 - z)(1 - 1/z) over the poles, which makes the filter keep a constant.
-ELASTICND_INLINE double prefilter_gain(int order) {
+ELASTICND_INLINE constexpr double prefilter_gain(int order) {
     const Poles poles = spline_poles(order);
     double gain = 1;
     for (int p = 0; p < poles.count; ++p) gain *= (1 - poles.pole[p]) * (1 - 1 / poles.pole[p]);

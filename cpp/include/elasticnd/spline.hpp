@@ -44,7 +44,7 @@ struct Poles {
     double pole[max_poles];
 };
 
-ELASTICND_INLINE Poles spline_poles(int order) {
+ELASTICND_INLINE constexpr Poles spline_poles(int order) {
     static_assert(max_order == 5, "each order needs its poles here");
     switch (order) {
         case 2: return {1, {-0.171572875253809902396622551580603843, 0}};  // sqrt(8) - 3
