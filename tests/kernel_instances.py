@@ -49,6 +49,8 @@ def _voxel_kernels():
         yield f"displace_adjoint<{axes}>"
         yield f"evaluate<{axes}>"
         yield f"evaluate_adjoint<{axes}>"
+        yield f"invert<{axes}>"
+        yield f"grid_coefficients<{axes}>"
 
 
 def _filters(source, number, transposed):

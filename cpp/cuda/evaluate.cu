@@ -14,7 +14,8 @@ struct OnGrid {
     bool exists;
 
     __device__ OnGrid(const Geometry& g, const double* position) : first(0), size(1), exists(true) {
-        for (int k = (AXES ? AXES : g.axes) - 1; k >= 0; --k) {
+        ELASTICND_UNROLLED
+        for (int k = axes_of<AXES>(g) - 1; k >= 0; --k) {
             stride[k] = size;
             size *= extended_points(g.grid_shape[k]);
             axis[k] = find_on_grid(position[k], g.image[k], g.grid_shape[k]);
@@ -24,27 +25,34 @@ struct OnGrid {
     }
     // The weights along each axis for the derivative of this number: digits to the base of the axes say along which.
     __device__ void weigh(const Geometry& g, int order, int64 number, double (*weight)[4]) const {
-        const int axes = AXES ? AXES : g.axes;
-        int times[most] = {};
-        for (int i = 0; i < order; ++i, number /= axes) ++times[number % axes];
-        for (int k = 0; k < axes; ++k) grid_weights_at(axis[k], g.grid_shape[k], times[k], weight[k]);
+        const int axes = axes_of<AXES>(g);
+        ELASTICND_UNROLLED
+        for (int k = 0; k < axes; ++k) {
+            int times = 0;
+            int64 digits = number;
+            ELASTICND_ROLLED
+            for (int i = 0; i < order; ++i, digits /= axes) times += digits % axes == k;
+            grid_weights_at(axis[k], g.grid_shape[k], times, weight[k]);
+        }
     }
 };
 
 // (items, count, axes, axes ^ order), a thread for each position.
 template <int AXES>
-__global__ void evaluate(Job job, int64 size, int64 count, int64 derivatives, const double* field,
-                         const double* positions, double* values) {
+__global__ void evaluate(const __grid_constant__ Job job, int64 size, int64 count, int64 derivatives,
+                         const double* field, const double* positions, double* values) {
     const Geometry& g = job.geometry;
     const int64 i = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i >= size) return;
-    const int axes = AXES ? AXES : g.axes;
+    const int axes = axes_of<AXES>(g);
     const OnGrid<AXES> place(g, positions + i * axes);
     const double* from = field + i / count * axes * place.size + place.first;
     values += i * axes * derivatives;
+    ELASTICND_ROLLED
     for (int64 number = 0; number < derivatives; ++number) {
         double weight[OnGrid<AXES>::most][4];
         place.weigh(g, job.evaluation_order, number, weight);
+        ELASTICND_ROLLED
         for (int c = 0; c < axes; ++c) {
             double value;
             if constexpr (AXES != 0)
@@ -59,10 +67,11 @@ __global__ void evaluate(Job job, int64 size, int64 count, int64 derivatives, co
 // Adds to sums shaped like the coefficients, one for each block, so that they do not depend on the order of threads: a
 // block takes its positions one after the other, and each of its threads some of their taps.
 template <int AXES>
-__global__ void evaluate_adjoint(Job job, int64 count, int64 together, int64 derivatives, const double* gradient,
-                                 const double* positions, double* sums) {
+__global__ void evaluate_adjoint(const __grid_constant__ Job job, int64 count, int64 together, int64 derivatives,
+                                 const double* gradient, const double* positions, double* sums) {
     const Geometry& g = job.geometry;
-    const int axes = AXES ? AXES : g.axes;
+    const int axes = axes_of<AXES>(g);
+    constexpr int taps = AXES ? 4 : 0;
     const int64 parts = ceil_of(count, together);
     const int64 item = blockIdx.x / parts;
     const int64 start = blockIdx.x % parts * together;
@@ -75,12 +84,16 @@ __global__ void evaluate_adjoint(Job job, int64 count, int64 together, int64 der
         for (int tap = static_cast<int>(threadIdx.x); place.exists && tap < 1 << (2 * axes);
              tap += evaluation_threads) {
             int64 offset = 0;
+            ELASTICND_UNROLLED
             for (int k = 0; k < axes; ++k) offset += ((tap >> (2 * (axes - 1 - k))) & 3) * place.stride[k];
+            ELASTICND_ROLLED
             for (int64 number = 0; number < derivatives; ++number) {
                 double weight[OnGrid<AXES>::most][4];
                 place.weigh(g, job.evaluation_order, number, weight);
                 double product = 1;
-                for (int k = 0; k < axes; ++k) product *= weight[k][(tap >> (2 * (axes - 1 - k))) & 3];
+                ELASTICND_UNROLLED
+                for (int k = 0; k < axes; ++k) product *= pick<taps>(weight[k], (tap >> (2 * (axes - 1 - k))) & 3);
+                ELASTICND_ROLLED
                 for (int c = 0; c < axes; ++c) to[c * place.size + offset] += product * from[c * derivatives + number];
             }
         }

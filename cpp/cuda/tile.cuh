@@ -11,16 +11,6 @@
 
 ELASTICND_BEGIN
 
-#if defined(ELASTICND_CUDA)
-#define ELASTICND_ROLLED _Pragma("unroll 1")
-#define ELASTICND_UNROLLED _Pragma("unroll")
-#define ELASTICND_APART __noinline__
-#else
-#define ELASTICND_ROLLED
-#define ELASTICND_UNROLLED
-#define ELASTICND_APART
-#endif
-
 // As many numbers as the launch asks for.
 template <class T>
 __device__ T* dynamic_shared() {

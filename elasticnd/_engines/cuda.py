@@ -39,6 +39,8 @@ _LARGEST_SUMS = 8_000_000  # ... which have at most so many numbers
 _GRID_ORDER = 3
 _FEWEST_ACROSS = 8  # lines side by side in memory that the prefilter loads row by row
 _SMALL_GRID = 64  # control points along an axis that one block can filter at a time
+_MATRIX_THREADS = 32
+_MATRIX_BYTES = 2 * 8 * _core.max_axes * (_core.max_axes + 1)  # of shared memory that a thread inverts many axes in
 _LONGEST_KEPT_TABLE = 65536  # outputs along all axes
 # What kernels for one, two and three axes can count: see _kernel_axes.
 _LONGEST_AXIS = 2**29
@@ -326,7 +328,8 @@ def _grid_coefficients(displacement: Array, job: Job, items: int) -> Array:
         if items:
             rows = max(shape) + 2 * _core.block_margin(_GRID_ORDER, _FLOAT64)
             shared = rows * _FILTER_STRIDE * np.dtype(np.float64).itemsize
-            _launch("grid_coefficients", (items * axes,), _FILTER_THREADS, job, displacement, field, shared=shared)
+            kernel = f"grid_coefficients<{_kernel_axes(axes)}>"
+            _launch(kernel, (items * axes,), _FILTER_THREADS, job, displacement, field, shared=shared)
         return field
     values = _Source(displacement.reshape(items * axes, *shape), _FLOAT64)
     coefficients = _filtered(values, _FLOAT64, shape, _GRID_ORDER, Continuation.MIRRORED)
@@ -378,7 +381,12 @@ def _maps(job: Job, affine: Array | None) -> Array | None:
         return _constant(job["inverse_rotation_zoom"][:one_map].tobytes(), device().stream())
     maps = namespace().empty(affine.size, np.float64)
     count = affine.size // one_map
-    _launch_flat("invert", count, job, np.int64(count), affine, maps)
+    if count:
+        kernel = f"invert<{_kernel_axes(axes)}>"
+        shared = 0 if axes < 4 else _MATRIX_THREADS * _MATRIX_BYTES
+        _launch(
+            kernel, (-(-count // _MATRIX_THREADS),), _MATRIX_THREADS, job, np.int64(count), affine, maps, shared=shared
+        )
     return maps
 
 

@@ -25,9 +25,11 @@ TEMPLATES = {
     "prefilter.cu": ("filter",),
     "elements.cu": ("load", "pad", "pad_adjoint", "store"),
     "evaluate.cu": ("evaluate", "evaluate_adjoint"),
+    "affine.cu": ("invert",),
+    "coefficients.cu": ("grid_coefficients",),
 }
 FUNCTIONS = {
-    "grid.cu": ("contract_adjoint", "extend_grid", "fold_grid", "grid_coefficients", "invert", "tabulate"),
+    "grid.cu": ("contract_adjoint", "extend_grid", "fold_grid", "tabulate"),
 }
 _FILE_OF = {name: file for files in (TEMPLATES, FUNCTIONS) for file, names in files.items() for name in names}
 NAMESPACE = "elasticnd::common"

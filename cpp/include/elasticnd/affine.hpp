@@ -9,8 +9,11 @@ struct AffineMap {
 };
 
 ELASTICND_INLINE void load_map(int axes, const double* from, AffineMap& map) {
-    for (int k = 0; k < axes; ++k)
+    ELASTICND_UNROLLED
+    for (int k = 0; k < axes; ++k) {
+        ELASTICND_UNROLLED
         for (int l = 0; l <= axes; ++l) map.value[k][l] = from[k * (axes + 1) + l];
+    }
 }
 
 ELASTICND_INLINE bool is_finite(int axes, const AffineMap& map) {
@@ -26,13 +29,19 @@ ELASTICND_INLINE void swap(double& a, double& b) noexcept {
     b = kept;
 }
 
-// The linear part, by Gauss-Jordan elimination with the largest pivot of each column; leaves `map` spoilt.
+// The linear part, by Gauss-Jordan elimination with the largest pivot of each column; leaves `map` spoilt. No row is
+// chosen by an index, so that CUDA kernels for few axes can keep the matrices in registers.
 ELASTICND_INLINE void invert_linear(int axes, AffineMap& map, AffineMap& inverse) {
-    for (int k = 0; k < axes; ++k)
+    ELASTICND_UNROLLED
+    for (int k = 0; k < axes; ++k) {
+        ELASTICND_UNROLLED
         for (int l = 0; l < axes; ++l) inverse.value[k][l] = k == l;
+    }
+    ELASTICND_UNROLLED
     for (int column = 0; column < axes; ++column) {
         int pivot = column;
         double largest = -1;
+        ELASTICND_UNROLLED
         for (int k = column; k < axes; ++k) {
             const double size = map.value[k][column] < 0 ? -map.value[k][column] : map.value[k][column];
             if (size > largest) {
@@ -40,18 +49,26 @@ ELASTICND_INLINE void invert_linear(int axes, AffineMap& map, AffineMap& inverse
                 pivot = k;
             }
         }
-        for (int l = 0; l < axes; ++l) {
-            swap(map.value[pivot][l], map.value[column][l]);
-            swap(inverse.value[pivot][l], inverse.value[column][l]);
+        ELASTICND_UNROLLED
+        for (int k = column + 1; k < axes; ++k) {
+            if (k != pivot) continue;
+            ELASTICND_UNROLLED
+            for (int l = 0; l < axes; ++l) {
+                swap(map.value[k][l], map.value[column][l]);
+                swap(inverse.value[k][l], inverse.value[column][l]);
+            }
         }
         const double divisor = map.value[column][column];
+        ELASTICND_UNROLLED
         for (int l = 0; l < axes; ++l) {
             map.value[column][l] /= divisor;
             inverse.value[column][l] /= divisor;
         }
+        ELASTICND_UNROLLED
         for (int k = 0; k < axes; ++k) {
             const double factor = map.value[k][column];
             if (k == column || factor == 0) continue;
+            ELASTICND_UNROLLED
             for (int l = 0; l < axes; ++l) {
                 map.value[k][l] -= factor * map.value[column][l];
                 inverse.value[k][l] -= factor * inverse.value[column][l];
@@ -60,26 +77,34 @@ ELASTICND_INLINE void invert_linear(int axes, AffineMap& map, AffineMap& inverse
     }
 }
 
-// x = M^-1 (y - t) = M^-1 y - M^-1 t. Without an inverse, the result is not finite.
-ELASTICND_INLINE void invert_map(int axes, AffineMap map, AffineMap& inverse) {
-    double offset[max_axes];
-    for (int k = 0; k < axes; ++k) offset[k] = map.value[k][axes];
+// x = M^-1 (y - t) = M^-1 y - M^-1 t. Without an inverse, the result is not finite. Leaves `map` spoilt, but for t.
+ELASTICND_INLINE void invert_in_place(int axes, AffineMap& map, AffineMap& inverse) {
     invert_linear(axes, map, inverse);
+    ELASTICND_UNROLLED
     for (int k = 0; k < axes; ++k) {
         inverse.value[k][axes] = 0;
-        for (int l = 0; l < axes; ++l) inverse.value[k][axes] -= inverse.value[k][l] * offset[l];
+        ELASTICND_UNROLLED
+        for (int l = 0; l < axes; ++l) inverse.value[k][axes] -= inverse.value[k][l] * map.value[l][axes];
     }
 }
 
+ELASTICND_INLINE void invert_map(int axes, AffineMap map, AffineMap& inverse) { invert_in_place(axes, map, inverse); }
+
 // First one map, then another, which may be null.
-ELASTICND_INLINE void store_composed(int axes, const AffineMap& first, const AffineMap* then, double* to) {
-    for (int k = 0; k < axes; ++k)
+ELASTICND_INLINE void store_composed(int axes, const AffineMap& first, const double* then, double* to) {
+    ELASTICND_UNROLLED
+    for (int k = 0; k < axes; ++k) {
+        ELASTICND_UNROLLED
         for (int l = 0; l <= axes; ++l) {
             double sum = then ? 0 : first.value[k][l];
-            for (int j = 0; then && j < axes; ++j) sum += then->value[k][j] * first.value[j][l];
-            if (then && l == axes) sum += then->value[k][axes];
+            if (then) {
+                ELASTICND_UNROLLED
+                for (int j = 0; j < axes; ++j) sum += then[k * (axes + 1) + j] * first.value[j][l];
+                if (l == axes) sum += then[k * (axes + 1) + axes];
+            }
             to[k * (axes + 1) + l] = sum;
         }
+    }
 }
 
 ELASTICND_END

@@ -25,6 +25,17 @@
 #define ELASTICND_FLAT_LAMBDA
 #endif
 
+// For CUDA kernels: loops that are to be unrolled, or not, and functions that are to be called.
+#if defined(ELASTICND_CUDA)
+#define ELASTICND_ROLLED _Pragma("unroll 1")
+#define ELASTICND_UNROLLED _Pragma("unroll")
+#define ELASTICND_APART __noinline__
+#else
+#define ELASTICND_ROLLED
+#define ELASTICND_UNROLLED
+#define ELASTICND_APART
+#endif
+
 // Code that is compiled once per instruction set lives in a namespace of its own, or the linker would merge the
 // copies and hand AVX2 instructions to a processor without them.
 #ifndef ELASTICND_ISA

@@ -11,8 +11,6 @@ std::vector<double> inverse_maps(int axes, int64 count, const double* forward, c
     const int64 size = int64(axes) * (axes + 1);
     if (!forward) return std::vector<double>(rotation_zoom, rotation_zoom + size);
     std::vector<double> maps(static_cast<size_t>(count * size));
-    common::AffineMap then;
-    if (rotation_zoom) common::load_map(axes, rotation_zoom, then);
     for (int64 i = 0; i < count; ++i) {
         common::AffineMap map, inverse;
         common::load_map(axes, forward + i * size, map);
@@ -21,7 +19,7 @@ std::vector<double> inverse_maps(int axes, int64 count, const double* forward, c
         common::invert_map(axes, map, inverse);
         if (!common::is_finite(axes, inverse))
             throw std::invalid_argument("affine: got a singular matrix, expected a matrix that can be inverted");
-        common::store_composed(axes, inverse, rotation_zoom ? &then : nullptr, maps.data() + i * size);
+        common::store_composed(axes, inverse, rotation_zoom, maps.data() + i * size);
     }
     return maps;
 }
