@@ -8,7 +8,10 @@ import elasticnd
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
+import hosts  # noqa: E402
 from features import FEATURES, NAMES, TITLES  # noqa: E402
+
+hosts.load("torchvision")  # elsewhere than in tests, its wheel may lack what it registers when it is imported
 
 project = "elasticnd"
 author = "the elasticnd developers"

@@ -40,7 +40,8 @@ def _plane_rotation(n: int, plane: tuple[int, int], degrees: float) -> Floats:
     return matrix
 
 
-def _checked_plane(plane: object, n: int) -> tuple[int, int]:
+def checked_plane(plane: object, n: int) -> tuple[int, int]:
+    """Check a plane of two deformed axes; axes counted from the end become those from the front."""
     accepted = f"two different deformed axes, from 0 to {n - 1}"
     whole = (int, np.integer)
     if not (isinstance(plane, tuple) and len(plane) == 2 and all(isinstance(k, whole) for k in plane)):
@@ -57,7 +58,7 @@ def rotation_matrix(rotate: object, n: int) -> Floats:
         matrix = np.eye(n)
         for plane, degrees in rotate.items():
             angle = as_number(f"rotate[{plane!r}]", degrees, "a finite number of degrees")
-            matrix = _plane_rotation(n, _checked_plane(plane, n), angle) @ matrix
+            matrix = _plane_rotation(n, checked_plane(plane, n), angle) @ matrix
         return matrix
     if hasattr(rotate, "as_matrix"):
         rotate = rotate.as_matrix()

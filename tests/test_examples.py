@@ -11,6 +11,7 @@ import re
 import warnings
 from pathlib import Path
 
+import hosts
 import numpy as np
 import pytest
 
@@ -27,10 +28,14 @@ FRAMEWORKS = {
     "xarray": "xarray",
     "jax": "jax",
     "keras": "keras",
+    "monai": "monai",
     "tensorflow": "tensorflow",
     "tensorflow_namespace": "tensorflow",
     "tf": "tensorflow",
+    "tensors": "torch",
     "torch": "torch",
+    "torchio": "torchio",
+    "torchvision": "torchvision",
 }
 
 
@@ -41,6 +46,8 @@ def modules():
 
 
 def require(framework):
+    if framework in hosts.NAMES:
+        hosts.require(framework)
     if importlib.util.find_spec(framework) is None:
         pytest.skip(f"{framework} is not installed")
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-pytest.importorskip("torchvision", reason="torchvision is not installed")
+import hosts  # noqa: E402
+
+hosts.require("torchvision")
 
 from torchvision import tv_tensors  # noqa: E402
 from torchvision.transforms import v2  # noqa: E402

@@ -14,7 +14,8 @@ MODULES = {
 LAYERS = (
     ("__main__",),
     ("_cli",),
-    ("keras", "torch", "jax", "tf"),
+    ("keras", "torch", "jax", "tf", "torchvision"),
+    ("_adapters",),
     ("__init__",),
     ("_namespaces",),
     ("_api",),

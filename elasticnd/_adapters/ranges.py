@@ -1,0 +1,75 @@
+"""Ranges of numbers, as transforms for augmentation take them: one for all axes, or one for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from .._coerce import as_number, is_sequence
+from .._errors import describe, reject_value
+from .._types import Floats
+
+Uniform: TypeAlias = Callable[[tuple[int, ...]], Floats]  # numbers from 0 to 1, of a shape
+
+
+class Range(NamedTuple):
+    """Two bounds; they are equal where a number is given."""
+
+    low: float
+    high: float
+
+    def draw(self, uniform: Uniform) -> float:
+        """Draw a number between the bounds."""
+        return self.low + (self.high - self.low) * float(uniform((1,))[0])
+
+
+def as_range(name: str, value: object, accepted: str, *, around_zero: bool = False) -> Range:
+    """Convert a number or a pair of bounds; around zero, a number stands for the pair of it and its negative."""
+    if is_sequence(value):
+        if len(value) != 2:
+            reject_value(name, describe(value), accepted)
+        low, high = (as_number(name, bound, accepted) for bound in value)
+    else:
+        high = as_number(name, value, accepted)
+        low = -high if around_zero else high
+    if low > high:
+        reject_value(name, describe(value), f"{accepted}, the lower bound first")
+    return Range(low, high)
+
+
+class AxisRanges(NamedTuple):
+    """A range whose number all axes share, or one range for each axis."""
+
+    name: str
+    ranges: tuple[Range, ...]
+    is_shared: bool
+
+    @classmethod
+    def of(cls, name: str, value: object, least: float, accepted: str) -> AxisRanges:
+        """Check numbers, none below `least`. A pair of numbers is one range; other sequences have one for each axis."""
+        is_shared = not is_sequence(value) or (len(value) == 2 and not any(map(is_sequence, value)))
+        parts = [value] if is_shared else list(value)  # type: ignore[call-overload]
+        ranges = tuple(as_range(name, part, accepted) for part in parts)
+        if not ranges or any(one.low < least for one in ranges):
+            reject_value(name, describe(value), accepted)
+        return cls(name, ranges, is_shared)
+
+    def draw(self, n: int, uniform: Uniform) -> Floats:
+        """Draw a number for each of n axes."""
+        if self.is_shared:
+            return np.full(n, self.ranges[0].draw(uniform))
+        if len(self.ranges) != n:
+            reject_value(self.name, f"{len(self.ranges)} ranges", f"one, or one for each of {n} deformed axes")
+        return np.array([one.draw(uniform) for one in self.ranges])
+
+
+def plane_ranges(value: object) -> Range | dict[tuple[int, int], Range] | None:
+    """Check the argument `rotate`: a range for every plane of two axes, or a mapping of planes to ranges."""
+    accepted = "degrees, a pair of bounds, or a mapping {(k, l): degrees or bounds} of planes of deformed axes"
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        return {plane: as_range(f"rotate[{plane!r}]", one, accepted, around_zero=True) for plane, one in value.items()}
+    return as_range("rotate", value, accepted, around_zero=True)

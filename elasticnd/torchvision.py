@@ -1,0 +1,145 @@
+"""elasticnd for torchvision: a transform for images, videos, masks, boxes and key points.
+
+>>> import torch
+>>> from torchvision import tv_tensors
+>>> import elasticnd.torchvision
+>>> transform = elasticnd.torchvision.RandomElasticDeform(sigma=(3, 7), rotate=15)
+>>> image = tv_tensors.Image(torch.zeros(3, 64, 48, dtype=torch.uint8))
+>>> mask = tv_tensors.Mask(torch.zeros(64, 48, dtype=torch.uint8))
+>>> image, mask = transform(image, mask)
+>>> type(mask).__name__, tuple(mask.shape)
+('Mask', (64, 48))
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import PIL.Image
+import torch
+
+from . import _adapters
+from ._adapters.draws import Drawn, RandomDeformation
+from ._adapters.tensors import torch_source
+from ._errors import reject_type, reject_value
+from ._types import Numbers
+
+with _adapters.needs("torchvision"):
+    from torchvision import tv_tensors
+    from torchvision.transforms import v2
+    from torchvision.transforms.v2 import functional
+
+__all__ = ["RandomElasticDeform"]
+
+_PLANE = (-2, -1)  # of all images, rows and columns are the last axes
+_INDEXED = ("1", "P", "PA")  # modes of Pillow whose numbers are no intensities
+
+
+class RandomElasticDeform(v2.Transform):
+    """Deform images, videos and masks of a sample with one random grid of displacements.
+
+    Parameters
+    ----------
+    sigma : float, pair of bounds, or one of these for rows and for columns, optional
+        Standard deviation of the displacements, in pixels: a number, or a range that it is drawn from for each sample.
+        Default 25.
+    points : int or pair of int, optional
+        Number of control points, along rows and columns. Default 3.
+    rotate : float, pair of bounds or mapping ``{(0, 1): ...}``, optional
+        Range of degrees to rotate by, about the centre; a number r stands for (-r, r). Default None.
+    zoom : float, pair of bounds, or one of these for rows and for columns, optional
+        Range of factors to magnify by, about the centre. Default None.
+    mirror : sequence of int, optional
+        Axes, 0 for rows and 1 for columns, each of which is mirrored with probability 1/2. Default ``()``.
+    fold : {"ignore", "scale"}, optional
+        With ``"scale"``, the displacement is reduced until nothing folds, which is recommended. Default ``"ignore"``.
+    size : int or pair of int, optional
+        Height and width of a patch, at random in the image, which alone is computed. Default None: everything.
+    order : int, optional
+        Order of the spline for images and videos, as for `elasticnd.deform_grid`. Default 3.
+    mask_order : int, optional
+        The same for masks. Default 0.
+    mode, cval : optional
+        As for `elasticnd.deform_grid`. Default ``"constant"`` and 0.
+    p : float, optional
+        Probability that a sample is deformed. A patch is cut in any case. Default 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of a wrong kind or value; when called, if images and masks differ in height or width.
+
+    Notes
+    -----
+    What counts as an image is what torchvision's own transforms take for one: images, videos and pictures of Pillow,
+    and the first tensor where there are none of these. Boxes and key points raise an error. All randomness comes from
+    PyTorch's global generator.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torchvision.transforms import v2
+    >>> import elasticnd.torchvision
+    >>> deform = elasticnd.torchvision.RandomElasticDeform(sigma=4, points=4, fold="scale", size=32)
+    >>> transform = v2.Compose([deform, v2.ToDtype(torch.float32)])
+    >>> transform(torch.zeros(3, 64, 48)).shape
+    torch.Size([3, 32, 32])
+    """
+
+    _transformed_types = (torch.Tensor, PIL.Image.Image)  # tensors of torchvision are tensors too
+
+    def __init__(
+        self,
+        sigma: object = 25.0,
+        points: object = 3,
+        *,
+        rotate: object = None,
+        zoom: object = None,
+        mirror: object = (),
+        fold: str = "ignore",
+        size: object = None,
+        order: int = 3,
+        mask_order: int = 0,
+        mode: str = "constant",
+        cval: Numbers = 0.0,
+        p: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self._random = RandomDeformation(sigma, points, rotate, zoom, mirror, fold, size)
+        self.sigma, self.points, self.rotate, self.zoom, self.mirror = sigma, points, rotate, zoom, mirror
+        self.fold, self.size = fold, size
+        self.order, self.mask_order, self.mode, self.cval = order, mask_order, mode, cval
+        if not 0 <= p <= 1:
+            reject_value("p", p, "a probability, from 0 to 1")
+        self.p = p
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the deformation of a sample."""
+        size = v2.query_size(flat_inputs)
+        is_deformed = bool(torch.rand(()) < self.p)
+        return {"drawn": self._random.draw(size, torch_source(), is_deformed=is_deformed)}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Deform one image, video or mask of a sample."""
+        drawn: Drawn = params["drawn"]
+        if isinstance(inpt, PIL.Image.Image):
+            return self._picture(inpt, drawn)
+        if not isinstance(inpt, tv_tensors.TVTensor):
+            return self._deform(inpt, drawn, self.order)
+        if isinstance(inpt, (tv_tensors.Image, tv_tensors.Video, tv_tensors.Mask)):
+            order = self.mask_order if isinstance(inpt, tv_tensors.Mask) else self.order
+            return tv_tensors.wrap(self._deform(inpt.as_subclass(torch.Tensor), drawn, order), like=inpt)
+        return reject_type("inputs", inpt, "images, videos and masks")
+
+    # What torchvision 0.20 calls them.
+    _get_params = make_params
+    _transform = transform
+
+    def _picture(self, picture: PIL.Image.Image, drawn: Drawn) -> PIL.Image.Image:
+        if picture.mode in _INDEXED:
+            reject_value("inputs", f"a picture of mode {picture.mode!r}", "grey or colour: convert it, or pass a Mask")
+        deformed = self._deform(functional.pil_to_tensor(picture), drawn, self.order)
+        return functional.to_pil_image(deformed, picture.mode)
+
+    def _deform(self, image: torch.Tensor, drawn: Drawn, order: int) -> torch.Tensor:
+        return drawn.apply([image], [order], self.mode, self.cval, [_PLANE])[0]

@@ -1,0 +1,67 @@
+"""Run by the tests of the transforms for hosts: what a data loader yields, as a digest for each sample.
+
+With `spawn`, workers import this file again, and so what they unpickle.
+"""
+
+import hashlib
+import json
+import sys
+import warnings
+
+import hosts
+import numpy as np
+import torch
+
+warnings.simplefilter("ignore")
+HOST = sys.argv[1]
+host = hosts.load(HOST)
+OPTIONS = {"sigma": (1, 2), "points": 4, "rotate": 5, "size": 12}
+
+
+def digest(*arrays):
+    """Return a short digest of arrays."""
+    return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()[:16]
+
+
+class Pictures(torch.utils.data.Dataset):
+    """The same picture and mask again and again, through a transform."""
+
+    def __init__(self, transform):
+        self.transform = transform
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        from torchvision import tv_tensors
+
+        image = tv_tensors.Image(torch.arange(480, dtype=torch.float32).reshape(1, 20, 24))
+        mask = tv_tensors.Mask((image[0] > 200).long())
+        return tuple(one.as_subclass(torch.Tensor) for one in self.transform(image, mask))
+
+
+def torchvision_loader(workers, context):
+    """Return a loader of pictures, and what reads a sample of its batches."""
+    from torchvision.transforms import v2
+
+    import elasticnd.torchvision
+
+    transform = v2.Compose([elasticnd.torchvision.RandomElasticDeform(**OPTIONS), v2.RandomHorizontalFlip()])
+    loader = torch.utils.data.DataLoader(Pictures(transform), num_workers=workers, multiprocessing_context=context)
+    return loader, lambda batch: batch
+
+
+LOADERS = {"torchvision": torchvision_loader}
+
+
+def run(workers, context, epochs):
+    """Return the digests of all samples of some epochs."""
+    torch.manual_seed(5)
+    loader, arrays_of = LOADERS[HOST](workers, context)
+    return [[digest(*arrays_of(batch)) for batch in loader] for _ in range(epochs)]
+
+
+if __name__ == "__main__":
+    results = {"none": [run(0, None, 2), run(0, None, 2)], "fork": [run(2, "fork", 2), run(2, "fork", 2)]}
+    results["spawn"] = [run(2, "spawn", 1)]
+    print(json.dumps(results))
