@@ -74,6 +74,17 @@ def test_mirrors_turn_the_image_about(mirror, rng):
     assert kept.is_identity
 
 
+def test_mirrors_come_last(rng):
+    image = rng.random(SHAPE)
+    results = [
+        draw(constant(0.25), rotate=(20, 20), zoom=(0.8, 0.9), mirror=mirror, points=1, sigma=0).apply(
+            [image], [1], "constant", 0, [(0, 1, 2)]
+        )[0]
+        for mirror in ((), (1,))
+    ]
+    np.testing.assert_allclose(results[1], np.flip(results[0], 1), rtol=0, atol=1e-12)
+
+
 def test_rotation_in_mm_keeps_distances_in_mm():
     spacing = np.array([1.0, 2.0, 0.5])
     affine = draw(constant(0.25), rotate=8, spacing=spacing).deformation.affine
