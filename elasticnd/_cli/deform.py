@@ -14,15 +14,17 @@ from .._limits import MAX_AXES
 from .._modes import MODES
 from .._types import NumpyArray
 from ..deformation import Deformation
-from . import files, progress
+from . import deformations, files, progress
 from .files import Image, values
 from .files.zarr import OpenLevel
 from .levels import on_level
 from .output import note, say
-from .pairs import Pair, pairs_of, per_pair
+from .pairs import Pair, check_saved, pairs_of, per_pair
 from .rotation import Rotation, planes_of
 
 T = TypeVar("T")
+
+_POINTS = 4
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class Options:
     """What the command line asks for; of sequences, one for all or one for each axis or pair of files."""
 
     files: Sequence[str]
-    sigma: Sequence[float]
-    points: Sequence[int]
+    sigma: Sequence[float] | None
+    points: Sequence[int] | None
     seed: int | None
     order: Sequence[int]
     mode: Sequence[str]
@@ -39,8 +41,11 @@ class Options:
     axis: Sequence[int] | None
     rotate: Sequence[Rotation] | None
     zoom: Sequence[float] | None
+    deformation: str | None
+    save_deformation: str | None
     chunks: Sequence[int] | None
     progress: bool
+    is_fresh: bool = False  # whether the seed was chosen here
 
 
 def run(options: Options) -> None:
@@ -49,22 +54,49 @@ def run(options: Options) -> None:
     by_chunks = all(pair.reader is pair.writer is files.zarr for pair in pairs)
     if options.chunks is not None and not by_chunks:
         raise CommandError("--chunks: expected only where all inputs and outputs are Zarr arrays")
-    if options.seed is not None and options.seed < 0:
-        raise CommandError(f"--seed: got {options.seed}, expected a whole number that is not negative")
-    seed = secrets.randbelow(2**32) if options.seed is None else options.seed
-    with files.staged([pair.target for pair in pairs]) as places:
+    options = _with_seed(options)
+    saved = _saved_file(pairs, options)
+    with files.staged([*(pair.target for pair in pairs), *saved]) as places:
+        saving = zip(places[len(pairs) :], saved, strict=True)
         try:
-            notes = (_run_by_chunks if by_chunks else _run_in_memory)(pairs, places, replace(options, seed=seed))
+            notes, deformation = (_run_by_chunks if by_chunks else _run_in_memory)(pairs, places[: len(pairs)], options)
+            for place, target in saving:
+                deformations.write(place, target, pairs[0].source, deformation)
         except MemoryError:
             raise CommandError("there is not enough memory") from None
-        if options.seed is None:  # said before the outputs appear: they do not without it
-            say(f"seed {seed}: add --seed {seed} to repeat this deformation")
+        if options.is_fresh:  # said before the outputs appear: they do not without it
+            say(f"seed {options.seed}: add --seed {options.seed} to repeat this deformation")
     for text in notes:  # once all outputs are in place: an error is one line, and nothing else
         note(text)
 
 
-def _run_in_memory(pairs: Sequence[Pair], places: Sequence[Path], options: Options) -> list[str]:
-    """Deform whole images; return a note for each output that lacks something of its input."""
+def _with_seed(options: Options) -> Options:
+    """Check that one deformation is asked for, drawn or of a file; a seed is chosen if none is given."""
+    if options.deformation is not None:
+        for name in ("sigma", "points", "seed", "rotate", "zoom"):
+            if getattr(options, name) is not None:
+                raise CommandError(f"--{name}: not expected with --deformation, the file says all of a deformation")
+        return options
+    if options.sigma is None:
+        raise CommandError("--sigma: got none, expected the standard deviation of the displacements, or --deformation")
+    if options.seed is None:
+        return replace(options, seed=secrets.randbelow(2**32), is_fresh=True)
+    if options.seed < 0:
+        raise CommandError(f"--seed: got {options.seed}, expected a whole number that is not negative")
+    return options
+
+
+def _saved_file(pairs: Sequence[Pair], options: Options) -> list[Path]:
+    """Return the file to save the deformation to, if there is to be one."""
+    if options.save_deformation is None:
+        return []
+    target = check_saved(options.save_deformation, pairs, [options.deformation] if options.deformation else [])
+    deformations.format_of("--save-deformation", target)
+    return [target]
+
+
+def _run_in_memory(pairs: Sequence[Pair], places: Sequence[Path], options: Options) -> tuple[list[str], Deformation]:
+    """Deform whole images; return a note for each output that lacks something of its input, and the deformation."""
     orders = per_pair("--order", options.order, pairs)
     images = []
     with progress.of_steps(2 * len(pairs) + 1, options.progress) as start:
@@ -74,11 +106,13 @@ def _run_in_memory(pairs: Sequence[Pair], places: Sequence[Path], options: Optio
         for pair, image in zip(pairs, images, strict=True):
             files.check_array(pair.target, pair.writer, image)
         start("deforming")
-        results = _deformed(pairs, images, options)
+        axes = _all_axes(pairs, images, options)
+        deformation = _deformation(pairs[0], images[0], axes[0], options)
+        results = _deformed(deformation, pairs, images, axes, options)
         for pair, place, image in zip(pairs, places, results, strict=True):
             start(f"writing {pair.target.name}")
             files.write(place, pair.target, pair.writer, image)
-    return _notes(pairs, images)
+    return _notes(pairs, images), deformation
 
 
 def _read(pair: Pair, order: int) -> Image:
@@ -88,15 +122,18 @@ def _read(pair: Pair, order: int) -> Image:
     return image if same else files.converted(image, pair.source, pair.target, pair.writer)
 
 
-def _run_by_chunks(pairs: Sequence[Pair], places: Sequence[Path], options: Options) -> list[str]:
-    """Deform Zarr arrays block by block; return notes as for whole images."""
+def _run_by_chunks(pairs: Sequence[Pair], places: Sequence[Path], options: Options) -> tuple[list[str], Deformation]:
+    """Deform Zarr arrays block by block; return notes and the deformation as for whole images."""
     inputs = []
     for pair in pairs:
         with files.reading(pair.source, pair.reader):
             inputs.append(files.zarr.open_levels(pair.source, options.axis, options.chunks))
         for one in inputs[-1]:
             files.check_read(pair.source / one.level.path, one.image)
-    outputs = _deformed_levels(pairs, inputs, options)
+    finest = [levels[0].image for levels in inputs]
+    axes = _all_axes(pairs, finest, options)
+    deformation = _deformation(pairs[0], finest[0], axes[0], options)
+    outputs = _deformed_levels(deformation, pairs, inputs, axes, options)
     try:
         files.zarr.store([pair.source for pair in pairs], places, outputs, progress.of_blocks(options.progress))
     except (CommandError, MemoryError):
@@ -104,7 +141,7 @@ def _run_by_chunks(pairs: Sequence[Pair], places: Sequence[Path], options: Optio
     except Exception as error:  # of damaged chunks, of the file system, ...
         names = ", ".join(f"{pair.source} to {pair.target}" for pair in pairs)
         raise CommandError(f"cannot deform {names}: {one_line(error)}") from None
-    return _notes(pairs, [levels[0].image for levels in inputs])
+    return _notes(pairs, finest), deformation
 
 
 def _notes(pairs: Sequence[Pair], images: Sequence[Image]) -> list[str]:
@@ -116,12 +153,17 @@ def _notes(pairs: Sequence[Pair], images: Sequence[Image]) -> list[str]:
     ]
 
 
-def _deformed(pairs: Sequence[Pair], images: Sequence[Image], options: Options) -> list[Image]:
+def _deformed(
+    deformation: Deformation,
+    pairs: Sequence[Pair],
+    images: Sequence[Image],
+    axes: Sequence[tuple[int, ...]],
+    options: Options,
+) -> list[Image]:
     """Deform images alike."""
-    axes = [_axes(pair, image, options.axis) for pair, image in zip(pairs, images, strict=True)]
     cvals, modes = per_pair("--cval", options.cval, pairs), per_pair("--mode", options.mode, pairs)
     try:
-        results = _deformation(images[0], axes[0], options).apply(
+        results = deformation.apply(
             [image.array for image in images],
             order=per_pair("--order", options.order, pairs),
             mode=modes,
@@ -133,35 +175,44 @@ def _deformed(pairs: Sequence[Pair], images: Sequence[Image], options: Options) 
     return [_with(image, result) for image, result in zip(images, results, strict=True)]
 
 
-def _deformation(image: Image, axes: Sequence[int], options: Options) -> Deformation:
-    """Draw the deformation of an image's frame that the options ask for."""
-    return Deformation.random(
-        [image.array.shape[axis] for axis in axes],
-        _one_or_all(options.sigma),
-        _one_or_all(options.points),
-        rng=options.seed,
-        rotate=planes_of(options.rotate, len(axes)),
-        zoom=None if options.zoom is None else _one_or_all(options.zoom),
-    )
+def _deformation(pair: Pair, image: Image, axes: Sequence[int], options: Options) -> Deformation:
+    """Return the deformation of an image's frame that the options ask for: of a file, or drawn."""
+    frame = deformations.frame_of(pair.source, image.array.shape, tuple(axes), image.to_world)
+    if options.deformation is not None:
+        return deformations.read(Path(options.deformation), frame)
+    try:
+        return Deformation.random(
+            frame.shape,
+            _one_or_all(options.sigma or []),
+            _one_or_all(options.points or [_POINTS]),
+            rng=options.seed,
+            rotate=planes_of(options.rotate, len(axes)),
+            zoom=None if options.zoom is None else _one_or_all(options.zoom),
+            to_world=frame.to_world,
+        )
+    except (TypeError, ValueError) as error:
+        raise CommandError(_reworded(error, [pair])) from None
 
 
 def _deformed_levels(
-    pairs: Sequence[Pair], inputs: Sequence[Sequence[OpenLevel]], options: Options
+    deformation: Deformation,
+    pairs: Sequence[Pair],
+    inputs: Sequence[Sequence[OpenLevel]],
+    axes: Sequence[tuple[int, ...]],
+    options: Options,
 ) -> list[list[OpenLevel]]:
     """Deform images alike, and the other levels of each as its first one."""
-    finest = _deformed(pairs, [levels[0].image for levels in inputs], options)
+    finest = _deformed(deformation, pairs, [levels[0].image for levels in inputs], axes, options)
     outputs = [[replace(levels[0], image=image)] for levels, image in zip(inputs, finest, strict=True)]
-    for k, (pair, levels) in enumerate(zip(pairs, inputs, strict=True)):
-        axes = _axes(pair, levels[0].image, options.axis)
-        deformation = _deformation(levels[0].image, axes, options)
+    for k, (pair, levels, own) in enumerate(zip(pairs, inputs, axes, strict=True)):
         mode, cval = per_pair("--mode", options.mode, pairs)[k], per_pair("--cval", options.cval, pairs)[k]
         order = per_pair("--order", options.order, pairs)[k]
         for level in levels[1:]:
-            own_axes = files.zarr.corresponding(axes, levels[0].level.axes, level.level.axes)
-            shape = [level.image.array.shape[axis] for axis in own_axes]
-            on_this = on_level(deformation, shape, *files.zarr.placement(levels[0], axes, level, own_axes))
+            its_axes = files.zarr.corresponding(own, levels[0].level.axes, level.level.axes)
+            shape = [level.image.array.shape[axis] for axis in its_axes]
+            on_this = on_level(deformation, shape, *files.zarr.placement(levels[0], own, level, its_axes))
             of_image = (0, 0) if level.level.is_labels else (order, _stored(cval, mode, pair, level.image))
-            result = on_this.apply(level.image.array, of_image[0], mode, of_image[1], axis=own_axes)
+            result = on_this.apply(level.image.array, of_image[0], mode, of_image[1], axis=its_axes)
             outputs[k].append(replace(level, image=_with(level.image, result)))
     return outputs
 
@@ -169,6 +220,10 @@ def _deformed_levels(
 def _with(image: Image, result: NumpyArray) -> Image:
     """Return an image with a result in the file's byte order; the library returns that of the processor."""
     return replace(image, array=result.astype(image.array.dtype, copy=False))
+
+
+def _all_axes(pairs: Sequence[Pair], images: Sequence[Image], options: Options) -> list[tuple[int, ...]]:
+    return [_axes(pair, image, options.axis) for pair, image in zip(pairs, images, strict=True)]
 
 
 def _axes(pair: Pair, image: Image, wanted: Sequence[int] | None) -> tuple[int, ...]:

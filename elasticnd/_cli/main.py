@@ -14,7 +14,7 @@ from typing import NoReturn, TypeAlias
 from .. import __version__
 from .._errors import CommandError, one_line, shortened
 from .._modes import MODES
-from . import deform, demo, files, output, signals
+from . import deform, deformations, demo, files, output, signals
 from .rotation import rotation_of
 
 _Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
@@ -73,13 +73,12 @@ def _add_deform(commands: _Commands) -> None:
     parser.add_argument(
         "--sigma",
         type=_list_of(float),
-        required=True,
-        help="standard deviation of the displacements, in voxels; one for all axes, or SIGMA,SIGMA,...",
+        help="standard deviation of the displacements, in voxels; one for all axes, or SIGMA,SIGMA,... (needed, but "
+        "with --deformation)",
     )
     parser.add_argument(
         "--points",
         type=_list_of(int),
-        default=[4],
         help="control points along each axis; one number, or POINTS,POINTS,... (default: 4)",
     )
     parser.add_argument("--seed", type=int, help="seed of the displacements (default: a fresh one, which is printed)")
@@ -117,6 +116,17 @@ def _add_deform(commands: _Commands) -> None:
         "from 0, as 1,2:10; again for other planes, one after the other",
     )
     parser.add_argument("--zoom", type=_list_of(float), help="magnify as well; one factor, or ZOOM,ZOOM,...")
+    parser.add_argument(
+        "--deformation",
+        metavar="FILE",
+        help=f"deform as this file says instead of at random: {', '.join(deformations.FORMATS)}",
+    )
+    parser.add_argument(
+        "--save-deformation",
+        metavar="FILE",
+        help="write the deformation as well, to use it again; of NIfTI volumes also for ITK: .tfm, .h5, or a "
+        "displacement field .nii, .nii.gz",
+    )
     parser.add_argument(
         "--chunks",
         type=_list_of(int),

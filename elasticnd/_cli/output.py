@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from .._errors import CommandError, one_line, printable
@@ -27,6 +28,24 @@ def report(line: str) -> None:
     """Print a line on the standard error stream; if that fails, there is nowhere left to say so."""
     with suppress(OSError):
         print(printable(line), file=sys.stderr)
+
+
+@contextmanager
+def without_errors_of_libraries() -> Iterator[None]:
+    """Silence what compiled libraries print on the standard error stream, past Python."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
 
 
 def flush() -> None:

@@ -41,6 +41,18 @@ def pairs_of(files: Sequence[str]) -> list[Pair]:
     return pairs
 
 
+def check_saved(path: str, pairs: Sequence[Pair], others: Sequence[str]) -> Path:
+    """Return where to save a deformation, which is no other file of the call."""
+    option = "--save-deformation"
+    (target,) = _real([path])
+    named = [*(place for pair in pairs for place in (pair.source, pair.target)), *map(Path, others)]
+    for other in named:
+        _reject_overlap(target, other, "another file of this call", option)
+    if os.path.lexists(target) and not target.is_file():
+        raise CommandError(f"{option}: {target} is no file that could be replaced, expected the name of a file")
+    return target
+
+
 def per_pair(argument: str, values: Sequence[T], pairs: Sequence[Pair]) -> list[T]:
     """Return one value for each pair, of one for all or one for each."""
     if len(values) not in (1, len(pairs)):
@@ -53,9 +65,9 @@ def _real(paths: Sequence[str]) -> list[Path]:
     return [Path(os.path.realpath(path)) for path in paths]
 
 
-def _reject_overlap(target: Path, other: Path, what: str) -> None:
+def _reject_overlap(target: Path, other: Path, what: str, argument: str = "OUT") -> None:
     """Reject an output that is another file, or a folder around it, or within it."""
     real = Path(os.path.realpath(other))
     same = os.path.exists(target) and os.path.exists(real) and os.path.samefile(target, real)
     if same or target == real or target in real.parents or real in target.parents:
-        raise CommandError(f"OUT: {target} is {what}, expected another name")
+        raise CommandError(f"{argument}: {target} is {what}, expected another name")

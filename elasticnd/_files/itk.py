@@ -6,6 +6,8 @@ along the axes of its world; its coefficients are those of the grid's spline, no
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -57,6 +59,43 @@ def from_itk(transform: Array, shape: Shape, to_world: Floats) -> FrameMap:
     if spline is not None:
         displacement = _displacement(sitk, spline, shape, grid, inverse_map[:, :-1])
     return FrameMap(displacement, inverse_map, shape, to_world)
+
+
+def field_of(transform: Array, shape: Shape, to_world: Floats) -> FrameMap:
+    """Return where a transform takes each voxel of a frame, as a map with a control point on each."""
+    sitk = _simple_itk("from_itk")
+    grid = itk_grid(to_world)
+    size, origin, spacing = list(shape), grid.origin.tolist(), grid.spacing.tolist()
+    image = sitk.TransformToDisplacementField(
+        transform, sitk.sitkVectorFloat64, size, origin, spacing, grid.axes.ravel().tolist()
+    )
+    moved = sitk.GetArrayFromImage(image).T.reshape(len(shape), -1)
+    displacement = (np.linalg.inv(grid.step) @ moved).reshape(-1, *shape)
+    return FrameMap(displacement, np.eye(len(shape), len(shape) + 1), shape, to_world)
+
+
+def read_transform(path: str | os.PathLike[str]) -> Array:
+    """Read a transform from a file."""
+    sitk = _simple_itk("from_itk")
+    if os.fspath(path).lower().endswith(".tfm"):
+        _check_text(path)
+    return sitk.ReadTransform(os.fspath(path))
+
+
+def _check_text(path: str | os.PathLike[str]) -> None:
+    """Reject a text that was cut: ITK takes a transform without its last lines for one that moves nothing."""
+    with open(path, "rb") as file:
+        content = file.read()
+    kinds = re.findall(rb"^Transform: *(\w+)", content, re.M)
+    expected = sum(not kind.startswith(b"CompositeTransform") for kind in kinds)
+    lines = [len(re.findall(rb"^%s:.*\n" % name, content, re.M)) for name in (b"Parameters", b"FixedParameters")]
+    if lines != [expected, expected]:
+        raise ValueError(f"got lines for {min(lines)} of {expected} transforms, expected all: the file is cut")
+
+
+def write_transform(transform: Array, path: str | os.PathLike[str]) -> None:
+    """Write a transform to a file."""
+    _simple_itk("to_itk").WriteTransform(transform, os.fspath(path))
 
 
 def _simple_itk(method: str) -> Any:

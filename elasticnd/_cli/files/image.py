@@ -50,6 +50,7 @@ class Image:
     common: Mapping[str, Any] = field(default_factory=dict)  # what the file says that other formats can say
     own: Sequence[str] = ()  # names of what the file says that only its format can
     lost: Sequence[str] = ()  # names of what the file says that the output will not
+    to_world: NumpyArray | None = None  # the index-to-world matrix of the first three axes, (4, 4), if the file says it
     kept: Any = None  # what the file says beside, for another of its format
 
 

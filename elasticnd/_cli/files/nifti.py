@@ -47,12 +47,12 @@ def read(path: Path, order: int, keep: bool) -> Image:
     volume = _loaded(path)
     axes = tuple(range(min(volume.ndim, 3)))
     stored = volume.dataobj
+    to_world = _world_of(volume)
     if not keep:
-        return Image(np.asarray(stored), axes, own=tuple(_said(volume)))
+        return Image(np.asarray(stored), axes, own=tuple(_said(volume)), to_world=to_world)
     scale = (float(stored.slope), float(stored.inter))
-    return Image(
-        stored.get_unscaled(), axes, scale=scale, kept=_Kept(type(volume), volume.affine, volume.header.copy())
-    )
+    kept = _Kept(type(volume), volume.affine, volume.header.copy())
+    return Image(stored.get_unscaled(), axes, scale=scale, to_world=to_world, kept=kept)
 
 
 def write(path: Path, image: Image) -> None:
@@ -90,6 +90,14 @@ def _loaded(path: Path) -> _Volume:
         names = "".join(volume.get_data_dtype().names)
         raise CommandError(f"IN: {path} holds colours ({names}), expected one of {', '.join(_DTYPES)}")
     return volume
+
+
+def _world_of(volume: _Volume) -> NumpyArray | None:
+    """Return where the voxels are in RAS, by sform or qform; None if neither says it, or what cannot be."""
+    matrix = np.asarray(volume.affine, np.float64)
+    said = any(int(volume.header[code]) > 0 for code in ("sform_code", "qform_code"))
+    is_valid = said and volume.ndim >= 3 and np.all(np.isfinite(matrix)) and np.linalg.det(matrix) != 0
+    return matrix if is_valid else None
 
 
 def _said(volume: _Volume) -> Iterator[str]:

@@ -1,0 +1,135 @@
+"""Files of deformations: which format a name stands for, reading for --deformation, writing for --save-deformation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._errors import CommandError, one_line
+from .._files import itk, nifti
+from .._files.world import FrameMap
+from .._spec import Shape
+from ..deformation import Deformation
+from .files import logs
+from .output import without_errors_of_libraries
+
+
+class Frame(NamedTuple):
+    """The frame of an input."""
+
+    source: Path
+    shape: Shape
+    to_world: Any  # the index-to-world matrix, where the file says one
+
+
+class Format(NamedTuple):
+    """How files with one ending are read and written."""
+
+    name: str  # with an article
+    read: Callable[[Path, Frame], Deformation]
+    write: Callable[[Path, Deformation], None]
+    is_in_world: bool  # it needs to know where the voxels are
+
+
+def read(path: Path, frame: Frame) -> Deformation:
+    """Read the deformation of an input."""
+    option = "--deformation"
+    format_ = format_of(option, path)
+    if not path.is_file():
+        raise CommandError(f"{option}: there is no file {path}, expected {format_.name}")
+    try:
+        deformation = format_.read(path, frame)
+    except (CommandError, MemoryError):
+        raise
+    except Exception as error:  # every library has errors of its own
+        raise CommandError(f"{option}: cannot read {path} as {format_.name}: {one_line(error)}") from None
+    if deformation.batch_shape:
+        raise CommandError(f"{option}: {path} holds {deformation.batch_shape} deformations, expected one")
+    if deformation.shape != frame.shape:
+        expected = f"{frame.shape}, the extents of {frame.source} along its deformed axes"
+        raise CommandError(f"{option}: {path} is of a frame of shape {deformation.shape}, expected {expected}")
+    return deformation
+
+
+def write(place: Path, target: Path, source: Path, deformation: Deformation) -> None:
+    """Write the file that will be called `target`; `source` is the input whose frame it is."""
+    option = "--save-deformation"
+    format_ = format_of(option, target)
+    if format_.is_in_world:
+        _check_world(option, target, source, deformation.to_world)
+    try:
+        format_.write(place, deformation)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise CommandError(f"{option}: cannot write {target} as {format_.name}: {one_line(error)}") from None
+
+
+def format_of(option: str, path: Path) -> Format:
+    """Return the format by the name."""
+    for suffix, format_ in FORMATS.items():
+        if path.name.lower().endswith(suffix):
+            return format_
+    raise CommandError(f"{option}: got {path}, expected a name that ends in {', '.join(FORMATS)}")
+
+
+def _check_world(option: str, path: Path, source: Path, to_world: object) -> None:
+    if to_world is None:
+        raise CommandError(
+            f"{option}: {source} does not say where its voxels are, which {path} needs, expected a NIfTI volume "
+            "whose first three axes are deformed, or a name that ends in .npz"
+        )
+
+
+def _read_npz(path: Path, frame: Frame) -> Deformation:
+    return Deformation.load(path)
+
+
+def _read_itk(path: Path, frame: Frame) -> Deformation:
+    """Read a transform; what no control grid can be, by where it takes the voxels."""
+    _check_world("--deformation", path, frame.source, frame.to_world)
+    with without_errors_of_libraries():  # of HDF5
+        transform = itk.read_transform(path)
+    try:
+        return _deformation(itk.from_itk(transform, frame.shape, frame.to_world))
+    except ValueError:
+        return _deformation(itk.field_of(transform, frame.shape, frame.to_world))
+
+
+def _write_itk(place: Path, deformation: Deformation) -> None:
+    itk.write_transform(deformation.to_itk(), place)
+
+
+def _read_nifti(path: Path, frame: Frame) -> Deformation:
+    with logs.caught("nibabel.global"):  # oddities in headers
+        return _deformation(nifti.read_field(path))
+
+
+def _write_nifti(place: Path, deformation: Deformation) -> None:
+    deformation.to_nifti(place, "itk")
+
+
+def _deformation(found: FrameMap) -> Deformation:
+    return Deformation(found.displacement, found.shape, affine=found.affine, to_world=found.to_world)
+
+
+def frame_of(source: Path, shape: Shape, axes: Shape, to_world: Any) -> Frame:
+    """Return the frame of an image's deformed axes; in the world only if these are the first three."""
+    axes = tuple(axis % len(shape) for axis in axes)
+    in_world = to_world is not None and sorted(axes) == [0, 1, 2]
+    extents = tuple(shape[axis] for axis in axes)
+    return Frame(source, extents, np.asarray(to_world)[:, [*axes, 3]] if in_world else None)
+
+
+_ITK = Format("a transform of ITK", _read_itk, _write_itk, True)
+_NIFTI = Format("a displacement field of NIfTI", _read_nifti, _write_nifti, True)
+FORMATS = {
+    ".npz": Format("a deformation of elasticnd", _read_npz, lambda place, made: made.save(place), False),
+    ".tfm": _ITK,
+    ".h5": _ITK,
+    ".nii": _NIFTI,
+    ".nii.gz": _NIFTI,
+}
