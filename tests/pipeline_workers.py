@@ -51,7 +51,21 @@ def torchvision_loader(workers, context):
     return loader, lambda batch: batch
 
 
-LOADERS = {"torchvision": torchvision_loader}
+def monai_loader(workers, context):
+    """Return a loader of volumes, and what reads a sample of its batches."""
+    from monai.data import DataLoader, Dataset
+    from monai.transforms import Compose
+
+    import elasticnd.monai
+
+    sample = {"image": np.arange(480, dtype=np.float32).reshape(1, 20, 24), "label": np.ones((1, 20, 24), np.uint8)}
+    transform = Compose([elasticnd.monai.RandElasticDeformd(["image", "label"], prob=1, **OPTIONS)])
+    transform.set_random_state(5)
+    loader = DataLoader(Dataset([sample] * 8, transform), num_workers=workers, multiprocessing_context=context)
+    return loader, lambda batch: [one.as_tensor() for one in (batch["image"], batch["label"])]
+
+
+LOADERS = {"monai": monai_loader, "torchvision": torchvision_loader}
 
 
 def run(workers, context, epochs):

@@ -1,0 +1,241 @@
+"""elasticnd for MONAI: transforms for dictionaries and for arrays, which keep their records and can be inverted.
+
+>>> import torch
+>>> import elasticnd.monai
+>>> transform = elasticnd.monai.RandElasticDeformd(["image", "label"], sigma=(3, 7), prob=1, mode=[3, 0])
+>>> sample = {"image": torch.zeros(1, 32, 32, 24), "label": torch.zeros(1, 32, 32, 24, dtype=torch.uint8)}
+>>> deformed = transform.set_random_state(0)(sample)
+>>> deformed["label"].dtype, len(deformed["image"].applied_operations)
+(torch.uint8, 1)
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from . import _adapters
+from ._adapters.draws import Drawn, RandomDeformation, Source
+from ._errors import reject_value
+
+with _adapters.needs("monai"):
+    from monai.data.meta_obj import get_track_meta
+    from monai.data.meta_tensor import MetaTensor
+    from monai.transforms import InvertibleTransform, MapTransform, RandomizableTransform
+    from monai.transforms.utils import create_translate
+    from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple_rep
+
+__all__ = ["RandElasticDeform", "RandElasticDeformd"]
+
+# MONAI's words for orders and border modes.
+_ORDERS = {"nearest": 0, "bilinear": 1}
+_MODES = {"zeros": "constant", "border": "nearest", "reflection": "reflect"}
+
+
+class _Elastic(RandomizableTransform, InvertibleTransform):
+    """What both transforms are made of: the draw, and the records of images."""
+
+    backend = [TransformBackends.TORCH, TransformBackends.NUMPY]  # noqa: RUF012 - MONAI's attribute
+
+    def _set(self, prob: float, ranges: dict[str, Any], roi_size: object, random_center: bool, **shown: object) -> None:
+        RandomizableTransform.__init__(self, prob)
+        self._random = RandomDeformation(**ranges, size=roi_size, at_random=random_center, size_name="roi_size")
+        self._shown = shown | ranges | {"prob": prob, "roi_size": roi_size, "random_center": random_center}
+
+    def randomize(self, data: Sequence[int]) -> Drawn:
+        """Draw for an image of a spatial shape: first whether it is deformed, then how."""
+        super().randomize(None)
+        is_deformed = self._do_transform
+        return self._random.draw(data, Source(self.R.standard_normal, self.R.random_sample), is_deformed=is_deformed)
+
+    def _deform(
+        self, images: Sequence[Any], drawn: Drawn, modes: Sequence[Any], paddings: Any, cvals: Any
+    ) -> list[Any]:
+        """Deform images in one call; the results have the metadata of the images, and the record."""
+        tensors = [image.as_tensor() if isinstance(image, MetaTensor) else image for image in images]
+        orders = [_ORDERS.get(mode, mode) for mode in modes]
+        borders = [_MODES.get(mode, mode) for mode in paddings]
+        results = drawn.apply(tensors, orders, borders, cvals, [tuple(range(1, one.ndim)) for one in tensors])
+        options = zip(orders, borders, cvals, strict=True)
+        records = [{"mode": order, "padding_mode": border, "cval": cval} for order, border, cval in options]
+        return [self._recorded(*parts, drawn) for parts in zip(results, images, records, strict=True)]
+
+    def _recorded(self, result: torch.Tensor, image: Any, options: dict[str, Any], drawn: Drawn) -> Any:
+        if not get_track_meta():
+            return result
+        made = MetaTensor(result)
+        if isinstance(image, MetaTensor):
+            made.copy_meta_from(image)
+        shift = create_translate(drawn.deformation.ndim, drawn.window.start) if any(drawn.window.start) else None
+        size = drawn.deformation.shape
+        return self.push_transform(made, affine=shift, orig_size=size, extra_info=drawn.record() | options)
+
+    def __repr__(self) -> str:
+        """Describe the transform."""
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._shown.items())})"
+
+
+class RandElasticDeformd(_Elastic, MapTransform):
+    """Deform images of a dictionary with one random grid of displacements.
+
+    Parameters
+    ----------
+    keys : str or sequence of str
+        The images to deform, of shape (channels, spatial axes...), with equal spatial shapes.
+    sigma : float, pair of bounds, or one of these for each axis, optional
+        Standard deviation of the displacements, in voxels: a number, or a range that it is drawn from for each sample.
+        Default 25.
+    points : int or sequence of int, optional
+        Number of control points, along every axis or along each. Default 3.
+    prob : float, optional
+        Probability that a sample is deformed. A patch is cut in any case. Default 0.1.
+    rotate : float, pair of bounds, or mapping of planes ``{(0, 1): ...}``, optional
+        Range of degrees to rotate by, about the centre, in every plane of two axes or in those that are named; a number
+        r stands for (-r, r). Default None.
+    zoom : float, pair of bounds, or one of these for each axis, optional
+        Range of factors to magnify by, about the centre. Default None.
+    mirror : sequence of int, optional
+        Spatial axes, each of which is mirrored with probability 1/2. Default ``()``.
+    fold : {"ignore", "scale"}, optional
+        With ``"scale"``, the displacement is reduced until nothing folds, which is recommended. Default ``"ignore"``.
+    roi_size : int or sequence of int, optional
+        Spatial extent of a patch, which alone is computed; -1 for a whole axis. Default None: everything.
+    random_center : bool, optional
+        Whether the patch lies at random in the image, or in its middle. Default True.
+    mode : int or str, or one for each key, optional
+        Order of the spline, 0 to 5, or MONAI's words ``"nearest"`` and ``"bilinear"`` for 0 and 1. Default 3.
+    padding_mode : str, or one for each key, optional
+        Border mode of `elasticnd.deform_grid`, or MONAI's words ``"zeros"``, ``"border"`` and ``"reflection"``. Default
+        ``"nearest"``.
+    cval : number, or one for each key, optional
+        The value outside the image in the modes with a constant. Default 0.
+    allow_missing_keys : bool, optional
+        Whether keys may be missing from a sample. Default False.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of a wrong kind or value; when called, if images differ in their spatial shape.
+
+    Notes
+    -----
+    All randomness comes from ``self.R``, which `set_random_state` and `monai.data.DataLoader` seed. Of a sample that is
+    not deformed, nothing but the patch is drawn. The record of the last applied operation holds the displacement in
+    double precision, the affine map and the options; arrays of NumPy become tensors with metadata. The transform is not
+    lazy: pending operations are applied before it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import elasticnd.monai
+    >>> transform = elasticnd.monai.RandElasticDeformd(
+    ...     ["image", "label"], sigma=4, points=5, prob=1, rotate=15, fold="scale", roi_size=(24, 24, 16), mode=[3, 0]
+    ... )
+    >>> image, label = torch.zeros(1, 32, 32, 24), torch.zeros(1, 32, 32, 24, dtype=torch.uint8)
+    >>> tuple(transform({"image": image, "label": label})["label"].shape)
+    (1, 24, 24, 16)
+    """
+
+    def __init__(
+        self,
+        keys: Any,
+        sigma: object = 25.0,
+        points: object = 3,
+        prob: float = 0.1,
+        *,
+        rotate: object = None,
+        zoom: object = None,
+        mirror: object = (),
+        fold: str = "ignore",
+        roi_size: object = None,
+        random_center: bool = True,
+        mode: Any = 3,
+        padding_mode: Any = "nearest",
+        cval: Any = 0.0,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        ranges = {"sigma": sigma, "points": points, "rotate": rotate, "zoom": zoom, "mirror": mirror, "fold": fold}
+        options = {"mode": mode, "padding_mode": padding_mode, "cval": cval}
+        self._set(prob, ranges, roi_size, random_center, keys=self.keys, **options)
+        self.mode, self.padding_mode, self.cval = (
+            ensure_tuple_rep(option, len(self.keys)) for option in options.values()
+        )
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Deform the images of a sample; everything else is kept."""
+        sample = dict(data)
+        present = list(self.key_iterator(sample, self.mode, self.padding_mode, self.cval))
+        if not present:
+            return sample
+        keys, *options = zip(*present, strict=True)
+        images = [convert_to_tensor(sample[key], track_meta=get_track_meta()) for key in keys]
+        shape = _spatial_shape(dict(zip(keys, images, strict=True)))
+        return sample | dict(zip(keys, self._deform(images, self.randomize(shape), *options), strict=True))
+
+
+class RandElasticDeform(_Elastic):
+    """Deform an image with a random grid of displacements; the twin of `RandElasticDeformd` for arrays.
+
+    Parameters
+    ----------
+    sigma, points, prob, rotate, zoom, mirror, fold, roi_size, random_center, mode, padding_mode, cval : optional
+        As for `RandElasticDeformd`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import elasticnd.monai
+    >>> elasticnd.monai.RandElasticDeform(sigma=3, prob=1)(torch.zeros(1, 32, 24)).shape
+    torch.Size([1, 32, 24])
+    """
+
+    def __init__(
+        self,
+        sigma: object = 25.0,
+        points: object = 3,
+        prob: float = 0.1,
+        *,
+        rotate: object = None,
+        zoom: object = None,
+        mirror: object = (),
+        fold: str = "ignore",
+        roi_size: object = None,
+        random_center: bool = True,
+        mode: Any = 3,
+        padding_mode: Any = "nearest",
+        cval: Any = 0.0,
+    ) -> None:
+        ranges = {"sigma": sigma, "points": points, "rotate": rotate, "zoom": zoom, "mirror": mirror, "fold": fold}
+        self._set(prob, ranges, roi_size, random_center, mode=mode, padding_mode=padding_mode, cval=cval)
+        self.mode, self.padding_mode, self.cval = mode, padding_mode, cval
+        self._drawn: Drawn | None = None
+
+    def randomize(self, data: Sequence[int]) -> Drawn:
+        """Draw for an image of a spatial shape, and keep it for calls that shall not draw again."""
+        drawn = self._drawn = super().randomize(data)
+        return drawn
+
+    def __call__(self, img: Any, randomize: bool = True) -> Any:
+        """Deform an image of shape (channels, spatial axes...); without `randomize`, as the one before."""
+        image = convert_to_tensor(img, track_meta=get_track_meta())
+        shape = _spatial_shape({"img": image})
+        drawn = self.randomize(shape) if randomize else self._drawn
+        if drawn is None:
+            reject_value("randomize", randomize, "True in the first call")
+        return self._deform([image], drawn, [self.mode], [self.padding_mode], [self.cval])[0]
+
+
+def _spatial_shape(images: Mapping[Hashable, Any]) -> tuple[int, ...]:
+    """Check that images have one spatial shape, and no pending operations; return it."""
+    (first, image), *_ = images.items()
+    shape = tuple(image.shape[1:])
+    for key, other in images.items():
+        if tuple(other.shape[1:]) != shape:
+            reject_value(f"data[{key!r}]", f"spatial shape {tuple(other.shape[1:])}", f"{shape}, that of {first!r}")
+        if isinstance(other, MetaTensor) and other.pending_operations:
+            warnings.warn(f"data[{key!r}] has pending operations, which should come first", stacklevel=3)
+    return shape
