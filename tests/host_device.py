@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from elasticnd._autodiff import compute
-from elasticnd._engines import cuda, kernels
+from elasticnd._engines import cuda
+from elasticnd._engines.cuda import call, control_grid, devices
+from elasticnd._engines.cuda.compile import NAMESPACE, file_of
 
 ROOT = Path(__file__).parent.parent
 FILES = [*(ROOT / "cpp" / "include" / "elasticnd").glob("*.hpp"), *(ROOT / "cpp" / "cuda").iterdir()]
@@ -67,8 +69,8 @@ class HostDevice:
         library = self.folder / (hashlib.sha256(kernel.encode()).hexdigest()[:16] + ".so")
         if not library.exists():
             own = library.with_suffix(f".{os.getpid()}.so")
-            file = ROOT / "cpp" / "cuda" / kernels.file_of(kernel)
-            program = PROGRAM.format(shim=SHIM, file=file, kernel=f"{kernels.NAMESPACE}::{kernel}")
+            file = ROOT / "cpp" / "cuda" / file_of(kernel)
+            program = PROGRAM.format(shim=SHIM, file=file, kernel=f"{NAMESPACE}::{kernel}")
             command = [COMPILER, *self.flags, "-x", "c++", "-", "-o", own]
             subprocess.run(command, input=program, text=True, check=True)
             own.replace(library)
@@ -79,13 +81,17 @@ class HostDevice:
 def installed(device=None, *, sanitize=False):
     """Let the CUDA kernels on the host compute on NumPy arrays, instead of the core."""
     device = device or HostDevice(SANITIZE if sanitize else ())
-    before = compute.engine_of, cuda.device
-    compute.engine_of, cuda.device = lambda array: cuda, lambda: device
-    cuda._kept_tables.cache_clear()
-    cuda._constant.cache_clear()
+    before = compute.engine_of, devices.CupyDevice
+    compute.engine_of, devices.CupyDevice = lambda array: cuda, lambda: device
+    _forget()
     try:
         yield device
     finally:
-        compute.engine_of, cuda.device = before
-        cuda._kept_tables.cache_clear()
-        cuda._constant.cache_clear()
+        compute.engine_of, devices.CupyDevice = before
+        _forget()
+
+
+def _forget():
+    """Forget what the engine keeps of a device."""
+    for function in (devices.device, control_grid.kept_tables, call._constant):
+        function.cache_clear()

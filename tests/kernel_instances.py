@@ -3,7 +3,7 @@
 from itertools import product
 
 from elasticnd import _dtypes
-from elasticnd._engines import kernels
+from elasticnd._engines.cuda import compile as texts
 from elasticnd._limits import MAX_ORDER
 
 AXES = (1, 2, 3, 0)  # 0: four and more
@@ -70,9 +70,9 @@ def _flat_kernels():
         yield f"add_from_fixed<{number}>"
 
 
-FUNCTIONS = tuple(name for names in kernels.FUNCTIONS.values() for name in names)
+FUNCTIONS = tuple(name for names in texts.FUNCTIONS.values() for name in names)
 
 
 def instances():
-    """Give all names, each once."""
+    """Return all names, each once."""
     return sorted({*_voxel_kernels(), *_flat_kernels(), *FUNCTIONS})

@@ -21,7 +21,10 @@ import elasticnd
 from elasticnd import _check, _core, _job, _spec
 from elasticnd._autodiff import compute, operators
 from elasticnd._autodiff.operators import Operands, Operator
-from elasticnd._engines import cuda, kernels
+from elasticnd._engines import cuda
+from elasticnd._engines.cuda import call as calls
+from elasticnd._engines.cuda.compile import FOLDER, FUNCTIONS, TEMPLATES, source
+from elasticnd._engines.cuda.devices import import_cupy
 
 pytestmark = pytest.mark.skipif(not host_device.COMPILER, reason="no g++ on the path")
 
@@ -74,8 +77,8 @@ def test_evaluations(axes, order, rng):
         DOUBLE,
     )
     for backward in (False, True):
-        pulled = on_cuda(cuda.evaluate_adjoint, job, gradient, positions, backward=backward)
-        agree(pulled, _core.evaluate_adjoint(job, gradient, positions), DOUBLE)
+        ours = on_cuda(cuda.evaluate_adjoint, job, gradient, positions, backward=backward)
+        agree(ours, _core.evaluate_adjoint(job, gradient, positions), DOUBLE)
 
 
 @pytest.mark.parametrize("dtype", [*FLOATS, *INTEGERS], ids=str)
@@ -158,7 +161,7 @@ def test_crop_is_part_of_the_whole(rng):
 @pytest.mark.parametrize("order", [0, 1, 3])
 def test_extents_beyond_32_bits(order, axes, monkeypatch, rng):
     """Kernels for few axes count in 32 bits; others take over where that may be too few."""
-    monkeypatch.setattr(cuda, "_LARGEST_STRIDE", 1)
+    monkeypatch.setattr(calls, "_LARGEST_STRIDE", 1)
     image, weight = rng.random((2, 2, *SHAPES[axes]))
     displacement = rng.uniform(-9, 9, (axes, *(3, 4, 2)[:axes]))
     options = {"order": order, "mode": "mirror", "axis": tuple(range(1, axes + 1))}
@@ -199,7 +202,7 @@ def test_extents_beyond_32_bits(order, axes, monkeypatch, rng):
 def test_kernels_are_chosen_by_extents(image, grid_shape, padding, planes, axes):
     job = _job.make_job(image=image, grid_shape=grid_shape).copy()
     job["padding"] = padding
-    assert cuda._voxel_kernel_axes(job, planes) == axes
+    assert calls.voxel_kernel_axes(job, planes) == axes
 
 
 def test_dense_displacement(rng):
@@ -276,23 +279,23 @@ def test_deterministic_gradients_do_not_depend_on_the_order(dtype, rng):
     weight *= np.exp2(rng.integers(-20, 20, weight.shape)).astype(dtype)
     arguments = (weight, image, rng.uniform(-20, 20, (2, 3, 4)), 3, "mirror")
 
-    def pulled(backward):
+    def theirs(backward):
         return on_cuda(elasticnd.deform_grid_vjp, *arguments, backward=backward)
 
-    one, other = pulled(False), pulled(True)
+    one, other = theirs(False), theirs(True)
     assert not np.array_equal(one.image, other.image), "by chance"
     assert np.array_equal(one.displacement, other.displacement)
     elasticnd.set_deterministic(True)
     try:
         assert elasticnd.is_deterministic()
-        one, other = pulled(False), pulled(True)
+        one, other = theirs(False), theirs(True)
         assert np.array_equal(one.image, other.image)
         # Steps of the integers: 2^-26 or 2^-57 of the largest, a few of them, magnified by the transposed filter.
         exact = elasticnd.deform_grid_vjp(*arguments).image
         largest = np.abs(weight).max()
         np.testing.assert_allclose(one.image, exact, rtol=0, atol=largest * (1e-6 if dtype == np.float32 else 1e-14))
         weight[3, 3], weight[30, 30] = np.nan, np.inf
-        one, other = pulled(False), pulled(True)
+        one, other = theirs(False), theirs(True)
         np.testing.assert_array_equal(one.image, other.image)
         assert np.isnan(one.image).any()
     finally:
@@ -323,9 +326,9 @@ def test_results_do_not_depend_on_the_order_of_threads(rng):
 # ---- the way there ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("file", [*kernels.TEMPLATES, *kernels.FUNCTIONS])
+@pytest.mark.parametrize("file", [*TEMPLATES, *FUNCTIONS])
 def test_the_source_needs_no_header(file):
-    text = kernels.source(file)
+    text = source(file)
     assert text.count("struct Job {") == 1
     assert not re.search(r'^ *#include "', text, re.MULTILINE)
     assert "std::" not in text
@@ -349,7 +352,7 @@ def test_tables_are_made_once(rng):
 def test_a_device_without_cupy(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(ImportError, match=r"X: got a tensor on cuda:0, which needs CuPy .*Install the CuPy for your"):
-        kernels.import_cupy("X", "a tensor on cuda:0")
+        import_cupy("X", "a tensor on cuda:0")
 
 
 def test_cupy_without_a_device(monkeypatch):
@@ -364,14 +367,14 @@ def test_cupy_without_a_device(monkeypatch):
     broken.cuda.runtime = Runtime
     monkeypatch.setitem(sys.modules, "cupy", broken)
     with pytest.raises(RuntimeError, match=r"X: got a tensor on cuda:0, but CuPy finds no device .*cudaErrorNoDevice"):
-        kernels.import_cupy("X", "a tensor on cuda:0")
+        import_cupy("X", "a tensor on cuda:0")
 
 
 def test_a_cupy_that_is_too_old(monkeypatch):
     old = SimpleNamespace(__version__="13.6.0", cuda=SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=lambda: 1)))
     monkeypatch.setitem(sys.modules, "cupy", old)
     with pytest.raises(ImportError, match=r"CuPy is of version 13\.6\.0\. Install the CuPy .*>=14\.2"):
-        kernels.import_cupy("X", "a tensor on cuda:0")
+        import_cupy("X", "a tensor on cuda:0")
 
 
 def test_buffers_of_xla(monkeypatch, rng):
@@ -482,7 +485,7 @@ def test_tensors_of_tensorflow(operator, dtype, monkeypatch, rng):
 @pytest.mark.quick
 def test_launches_use_the_constants_of_the_kernels():
     """The engine has them from the core, the kernels from their text: both are of one build."""
-    text = (kernels.FOLDER / "launch.hpp").read_text(encoding="utf-8")
+    text = (FOLDER / "launch.hpp").read_text(encoding="utf-8")
     constants = {name: int(value) for name, value in re.findall(r"^constexpr int (\w+) = (\d+);", text, re.MULTILINE)}
     shared = constants.keys() & _core.launch.keys()
     assert shared == _core.launch.keys() - {"filter_stride"}

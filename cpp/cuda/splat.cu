@@ -36,16 +36,16 @@ struct Sums {
 template <class T>
 struct Sums<T, true> {
     T* target;
-    uint64* fixed;
+    uint64* integers;
     int64 size;
     const double* scale;
-    __device__ Sums(T* target, uint64* fixed, int64 size, const double* scale)
-        : target(target), fixed(fixed), size(size), scale(scale) {}
-    __device__ Sums from(int64 plane) const { return {target + plane, fixed + plane, size, scale}; }
+    __device__ Sums(T* target, uint64* integers, int64 size, const double* scale)
+        : target(target), integers(integers), size(size), scale(scale) {}
+    __device__ Sums from(int64 plane) const { return {target + plane, integers + plane, size, scale}; }
     __device__ void add(int64 at, T part) const {
         if (part - part == 0) {
-            uint64* fine = sizeof(T) == sizeof(double) ? fixed + size + at : nullptr;
-            add_fixed(fixed + at, fine, static_cast<double>(part) * *scale);
+            uint64* fine = sizeof(T) == sizeof(double) ? integers + size + at : nullptr;
+            add_fixed(integers + at, fine, static_cast<double>(part) * *scale);
         } else {
             atomic_add(target + at, part);
         }
@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(tile_threads, (tile_blocks<T, AXES>(ORDER + 1,
                                                                                      FIXED * registers_of_fixed_sums)))
     splat_image(const __grid_constant__ Job job, const double* field, const double* weights, const int64* cells,
                 const double* inverse_maps, int64 map_size, int64 tiles, int64 channels,
-                const typename Element<GRADIENT>::Storage* gradient, T* target, uint64* fixed, int64 size,
+                const typename Element<GRADIENT>::Storage* gradient, T* target, uint64* integers, int64 size,
                 const double* scale) {
     using Own = Splatting<GRADIENT, T, ORDER, AXES, DERIVED, FIXED>;
     const Geometry& g = job.geometry;
@@ -119,7 +119,7 @@ __global__ void __launch_bounds__(tile_threads, (tile_blocks<T, AXES>(ORDER + 1,
     if (!find_position(g, transform, place, position)) return;
     const auto count = static_cast<typename Own::Index>(channels);
     const auto planes = place.item * count;
-    const Sums<T, FIXED> sums(target, fixed, size, scale);
+    const Sums<T, FIXED> sums(target, integers, size, scale);
     const Own own = {gradient + planes * place.voxels(g) + place.voxel(g), sums.from(planes * Strides<AXES>(g).plane),
                      count};
     if constexpr (AXES != 0) {
@@ -131,16 +131,15 @@ __global__ void __launch_bounds__(tile_threads, (tile_blocks<T, AXES>(ORDER + 1,
 
 // Integer sums back to numbers.
 template <class T>
-__global__ void add_from_fixed(const uint64* fixed, int64 size, const double* scale, T* target) {
+__global__ void add_from_fixed(const uint64* integers, int64 size, const double* scale, T* target) {
     const int64 i = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i >= size) return;
-    double sum = static_cast<double>(static_cast<int64>(fixed[i]));
-    if (sizeof(T) == sizeof(double)) sum += static_cast<double>(static_cast<int64>(fixed[size + i])) / fine_step;
+    double sum = static_cast<double>(static_cast<int64>(integers[i]));
+    if (sizeof(T) == sizeof(double)) sum += static_cast<double>(static_cast<int64>(integers[size + i])) / fine_step;
     target[i] += static_cast<T>(sum / coarse_step / *scale);
 }
 
-// ---- the transform
-// ---------------------------------------------------------------------------------------------------
+// ---- the transform --------------------------------------------------------------------------------------------------
 
 // What the voxels of a chunk of a tile's rows add, in shared memory until each coefficient has been summed.
 template <int AXES>

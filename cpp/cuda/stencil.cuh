@@ -124,8 +124,7 @@ __device__ bool find_position(const Geometry& g, const Transform& transform, con
     return true;
 }
 
-// ---- weights
-// ---------------------------------------------------------------------------------------------------------
+// ---- weights --------------------------------------------------------------------------------------------------------
 
 // The weights along an axis, differentiated `derivative` times: by the chain rule through the fold, an odd derivative
 // changes its sign where the image is mirrored.
@@ -184,8 +183,7 @@ __device__ void weigh_slopes(const Geometry& g, const Stencil<AXES, T>& stencil,
         weigh<ORDER>(stencil.place[k], stencil.slope[k], (DERIVED ? g.derivative[k] : 0) + 1, weight[k]);
 }
 
-// ---- taps
-// ------------------------------------------------------------------------------------------------------------
+// ---- taps -----------------------------------------------------------------------------------------------------------
 
 // Strides of a plane of coefficients, or of the image, in elements.
 template <int AXES>
@@ -319,8 +317,7 @@ class FoldedTaps<ORDER, 0, T> {
     const Stencil<0, T>& stencil_;
 };
 
-// ---- sums
-// ------------------------------------------------------------------------------------------------------------
+// ---- sums -----------------------------------------------------------------------------------------------------------
 
 // The sum of the weighted coefficients under a stencil inside, axis within axis: fewest operations.
 template <int LEFT, int TAPS, int DTYPE, class T>

@@ -35,7 +35,7 @@ from .._autodiff.operators import (
 from .._compat import jax as compat
 from .._compat.jax import ad, batching, mlir
 from .._engines import generic
-from .._engines.kernels import external_stream
+from .._engines.cuda.devices import external_stream
 from .._errors import reject_type, reject_value
 from .._job import Job, evaluation_job, field_job
 from .._spec import ArrayInfo, DeformSpec, Shape

@@ -17,7 +17,7 @@ from .._autodiff import calls, compute, operators, rules
 from .._autodiff.operators import Operands, Operator, flatten, unflatten
 from .._compat import tensorflow as compat
 from .._config import forced_engine
-from .._engines.kernels import import_cupy
+from .._engines.cuda.devices import import_cupy
 from .._errors import reject_type, reject_value
 from .._spec import ArrayInfo, DeformSpec, Options, Shape
 from .._types import Array, FrameworkDType, NumpyArray, Seed

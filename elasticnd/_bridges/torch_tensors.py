@@ -16,7 +16,7 @@ from .._autodiff import compute as compute_operator
 from .._autodiff import operators
 from .._autodiff.operators import Operator, unflatten
 from .._compat import torch as compat
-from .._engines.kernels import external_stream, import_cupy
+from .._engines.cuda.devices import external_stream, import_cupy
 from .._errors import reject_type, reject_value
 from .._spec import ArrayInfo, DeformSpec, EvaluationSpec
 from .._types import Array, NumpyArray

@@ -1,62 +1,14 @@
-"""The CUDA kernels: their source text, and the device that compiles and launches them.
-
-The text of a kernel is that of its file and of the headers that this includes, most of which the C++ core is compiled
-from too. It is one string without an include, since NVRTC brings no headers and CuPy's cache on disk knows none; a
-kernel is compiled when it is first called, for the types and the order that are asked for.
-"""
+"""The device that the engine launches kernels on, CuPy's current one, and other libraries' ways to it."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from .. import _core
-
-FOLDER = Path(_core.__file__).parent / "_kernels"
-# The templates of each file, compiled one by one, and the kernels that are none, compiled together.
-TEMPLATES = {
-    "sample.cu": ("sample", "copy", "displace"),
-    "splat.cu": ("splat_image", "add_from_fixed", "splat_transform", "displace_adjoint"),
-    "prefilter.cu": ("filter",),
-    "elements.cu": ("load", "pad", "pad_adjoint", "store"),
-    "evaluate.cu": ("evaluate", "evaluate_adjoint"),
-    "affine.cu": ("invert",),
-    "coefficients.cu": ("grid_coefficients",),
-}
-FUNCTIONS = {
-    "grid.cu": ("contract_adjoint", "extend_grid", "fold_grid", "tabulate"),
-}
-_FILE_OF = {name: file for files in (TEMPLATES, FUNCTIONS) for file, names in files.items() for name in names}
-NAMESPACE = "elasticnd::common"
-OPTIONS = ("--std=c++17",)
-_INCLUDE = re.compile(r'^#include "(?:.*/)?([^"/]+)"$', re.MULTILINE)
-
-
-def file_of(kernel: str) -> str:
-    """Return the name of the file that holds a kernel, which is named with its template arguments."""
-    return _FILE_OF[kernel.partition("<")[0]]
-
-
-@lru_cache
-def source(file: str) -> str:
-    """Return the text of a file and of all that it includes, each once and before what needs it."""
-    texts: dict[str, str] = {}
-
-    def add(name: str) -> None:
-        text = (FOLDER / name).read_text(encoding="utf-8")
-        for included in _INCLUDE.findall(text):
-            if included not in texts:
-                add(included)
-        texts[name] = _INCLUDE.sub("", text).replace("#pragma once\n", "")
-
-    add(file)
-    return "\n".join(texts.values())
-
+from .compile import FUNCTIONS, NAMESPACE, OPTIONS, file_of, source
 
 Grid = tuple[int, ...]  # blocks along x, y and z
 
@@ -122,6 +74,17 @@ class CupyDevice:
             place = f"CuPy {self.xp.__version__}, on CUDA device {self.stream()[0]},"
             advice = f"{INSTALL}, and see that the driver is as new as that version of CUDA"
             raise RuntimeError(f"{place} could not compile or load a kernel: {error}. {advice}") from error
+
+
+@lru_cache(maxsize=1)
+def device() -> Device:
+    """Return the place where kernels run."""
+    return CupyDevice()
+
+
+def namespace() -> ModuleType:
+    """Return the module that makes arrays there."""
+    return device().xp
 
 
 class _Stream:

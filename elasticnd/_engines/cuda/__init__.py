@@ -1,0 +1,157 @@
+"""The engine for arrays of CuPy: launches of the CUDA kernels on the current device and stream.
+
+Nothing here waits for the device, and nothing is copied to the host. No coordinates are stored: a kernel evaluates the
+control grid for the voxels that it visits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ... import _core
+from ..._job import Job
+from ..contract import Transform
+from .call import Call
+from .coefficients import loaded, source_adjoint, source_of, store
+from .control_grid import extended, grid_coefficients, points_gradient
+from .devices import device, namespace
+from .gradients import ImageGradient, TransformSums
+from .launches import NUMPY_TYPES, contiguous, contiguous_like, copy_back, kernel_axes, launch
+from .tangents import partial_derivatives, weighted
+
+if TYPE_CHECKING:
+    from ..._spec import Shape
+
+Array = Any  # of CuPy
+
+__all__ = [
+    "displace",
+    "displace_adjoint",
+    "empty",
+    "evaluate",
+    "evaluate_adjoint",
+    "holding",
+    "namespace",
+    "prefilter",
+    "prefilter_adjoint",
+    "sample",
+    "sample_adjoint",
+]
+
+_EVALUATION_THREADS = _core.launch["evaluation_threads"]
+_EVALUATION_PARTS = 512  # of the sums of an adjoint ...
+_LARGEST_SUMS = 8_000_000  # ... which have at most so many numbers
+
+
+def holding(array: Array) -> AbstractContextManager[Any]:
+    return device().holding(array)
+
+
+def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
+    return namespace().empty(shape, dtype)
+
+
+def sample(job: Job, images: Sequence[Array], transform: Transform, outputs: Sequence[Array]) -> None:
+    call = Call.of(job, outputs[0].shape, transform)
+    for image, output in zip(images, outputs, strict=True):
+        _sample(call, image, transform, output)
+
+
+def _sample(call: Call, image: Array, transform: Transform, output: Array) -> None:
+    job = call.job
+    target = contiguous_like(output)
+    if transform.tangents:
+        source = source_of(job, image)
+        shape = (call.items, call.channels, *call.output)
+        total = namespace().zeros(shape, NUMPY_TYPES[call.compute_dtype])
+        part = namespace().empty(shape, total.dtype)
+        for derived, factor in partial_derivatives(call, transform):
+            call.with_job(derived).sample(source, part, call.compute_dtype)
+            total += (factor * part).astype(total.dtype)
+        store(total, call.compute_dtype, target, call.dtype)
+    elif call.order == 0 and not call.is_derived:
+        call.copy(contiguous(image), target)
+    else:
+        call.sample(source_of(job, image), target, call.dtype)
+    copy_back(target, output)
+
+
+def sample_adjoint(
+    job: Job, gradient: Array, image: Array | None, transform: Transform, image_gradient: Array | None
+) -> tuple[Array, Array | None] | None:
+    call = Call.of(job, gradient.shape, transform)
+    source = None if image is None else source_of(job, image)
+    target = None if image_gradient is None else ImageGradient(call)
+    sums = None if source is None else TransformSums(call, transform.affine is not None)
+    for derived, values, code in weighted(call, gradient, transform):
+        own = call.with_job(derived)
+        if target is not None:
+            target.add(own, values, code)
+        if sums is not None and source is not None:
+            sums.add(own, source, values, code)
+    if target is not None:
+        result = contiguous_like(image_gradient)
+        source_adjoint(job, target.total(), result)
+        copy_back(result, image_gradient)
+    return None if sums is None else sums.total()
+
+
+def displace(job: Job, displacement: Array, output: Array) -> None:
+    call = Call.of_field(job, displacement, output.shape)
+    target = contiguous_like(output)
+    call.displace(target)
+    copy_back(target, output)
+
+
+def displace_adjoint(job: Job, gradient: Array, output: Array) -> None:
+    call = Call.of_field(job, None, gradient.shape)
+    rows = call.rows()
+    call.launch(f"displace_adjoint<{call.kernel_axes}>", call.row_blocks, *call.tables, contiguous(gradient), rows)
+    output[...] = call.displacement_gradient(rows).reshape(output.shape)
+
+
+def evaluate(job: Job, displacement: Array, positions: Array) -> Array:
+    items, count, axes = positions.shape
+    derivatives = axes ** int(job["evaluation_order"])
+    values = namespace().empty((items, count, axes, derivatives), np.float64)
+    if values.size:
+        field = grid_coefficients(displacement, job, items)
+        sizes = np.int64(items * count), np.int64(count), np.int64(derivatives)
+        kernel = f"evaluate<{kernel_axes(axes)}>"
+        blocks = -(-items * count // _EVALUATION_THREADS)
+        launch(kernel, (blocks,), _EVALUATION_THREADS, job, *sizes, field, contiguous(positions), values)
+    return values
+
+
+def evaluate_adjoint(job: Job, gradient: Array, positions: Array) -> Array:
+    items, count, axes = positions.shape
+    points = tuple(job["grid_shape"][:axes].tolist())
+    if not gradient.size:
+        return namespace().zeros((items, axes, *points), np.float64)
+    widths = tuple(map(extended, points))
+    # As many parts as there are to be sums, which do not depend on the device.
+    parts = max(1, min(_EVALUATION_PARTS, _LARGEST_SUMS // (axes * math.prod(widths))))
+    together = -(-count // parts)
+    parts = -(-count // together)
+    sums = namespace().zeros((items, parts, axes, *widths), np.float64)
+    sizes = np.int64(count), np.int64(together), np.int64(axes ** int(job["evaluation_order"]))
+    kernel = f"evaluate_adjoint<{kernel_axes(axes)}>"
+    arguments = (*sizes, contiguous(gradient), contiguous(positions), sums)
+    launch(kernel, (items * parts,), _EVALUATION_THREADS, job, *arguments)
+    return points_gradient(sums.sum(axis=1), points)
+
+
+def prefilter(job: Job, image: Array) -> Array:
+    source = source_of(job, image)
+    return loaded(source.array, source.dtype, int(job["compute_dtype"]))
+
+
+def prefilter_adjoint(job: Job, coefficients: Array, output: Array) -> None:
+    result = contiguous_like(output)
+    source_adjoint(job, namespace().ascontiguousarray(coefficients), result)
+    copy_back(result, output)

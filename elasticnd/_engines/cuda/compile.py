@@ -1,0 +1,54 @@
+"""The text of the CUDA kernels, and how it is compiled.
+
+The text of a kernel is that of its file and of the headers that this includes, most of which the C++ core is compiled
+from too. It is one string without an include, since NVRTC brings no headers and CuPy's cache on disk knows none; a
+kernel is compiled when it is first called, for the types and the order that are asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+
+from ... import _core
+
+FOLDER = Path(_core.__file__).parent / "_kernels"
+# The templates of each file, compiled one by one, and the kernels that are none, compiled together.
+TEMPLATES = {
+    "sample.cu": ("sample", "copy", "displace"),
+    "splat.cu": ("splat_image", "add_from_fixed", "splat_transform", "displace_adjoint"),
+    "prefilter.cu": ("filter",),
+    "elements.cu": ("load", "pad", "pad_adjoint", "store"),
+    "evaluate.cu": ("evaluate", "evaluate_adjoint"),
+    "affine.cu": ("invert",),
+    "coefficients.cu": ("grid_coefficients",),
+}
+FUNCTIONS = {
+    "grid.cu": ("contract_adjoint", "extend_grid", "fold_grid", "tabulate"),
+}
+_FILE_OF = {name: file for files in (TEMPLATES, FUNCTIONS) for file, names in files.items() for name in names}
+NAMESPACE = "elasticnd::common"
+OPTIONS = ("--std=c++17",)
+_INCLUDE = re.compile(r'^#include "(?:.*/)?([^"/]+)"$', re.MULTILINE)
+
+
+def file_of(kernel: str) -> str:
+    """Return the name of the file that holds a kernel, which is named with its template arguments."""
+    return _FILE_OF[kernel.partition("<")[0]]
+
+
+@lru_cache
+def source(file: str) -> str:
+    """Return the text of a file and of all that it includes, each once and before what needs it."""
+    texts: dict[str, str] = {}
+
+    def add(name: str) -> None:
+        text = (FOLDER / name).read_text(encoding="utf-8")
+        for included in _INCLUDE.findall(text):
+            if included not in texts:
+                add(included)
+        texts[name] = _INCLUDE.sub("", text).replace("#pragma once\n", "")
+
+    add(file)
+    return "\n".join(texts.values())

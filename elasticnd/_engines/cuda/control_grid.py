@@ -1,0 +1,101 @@
+"""The control grid, made ready for the kernels that visit voxels, and its gradient."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ... import _core
+from ..._job import Job, make_job
+from ..._modes import Continuation
+from .coefficients import Source, filtered
+from .devices import device, namespace
+from .launches import FLOAT64, kernel_axes, launch, launch_flat
+
+if TYPE_CHECKING:
+    from ..._spec import Shape
+
+Array = Any  # of CuPy
+
+_GRID_ORDER = 3
+_SMALL_GRID = 64  # control points along an axis that one block can filter at a time
+_LONGEST_KEPT_TABLE = 65536  # outputs along all axes
+_FILTER_THREADS, _FILTER_STRIDE = _core.launch["filter_threads"], _core.launch["filter_stride"]
+
+
+class Tables(NamedTuple):
+    """The weights of the control grid for each output index, and its cell."""
+
+    weights: Array | None
+    cells: Array | None
+
+
+def extended(points: int) -> int:
+    """Return the number of coefficients of an axis of the control grid, with one more on every side."""
+    return max(points + 2, 4)
+
+
+def grid_coefficients(displacement: Array, job: Job, items: int) -> Array:
+    axes = int(job["axes"])
+    shape: Shape = tuple(job["grid_shape"][:axes].tolist())
+    field = namespace().empty((items * axes, *map(extended, shape)), np.float64)
+    if max(shape) <= _SMALL_GRID:
+        if items:
+            rows = max(shape) + 2 * _core.block_margin(_GRID_ORDER, FLOAT64)
+            shared = rows * _FILTER_STRIDE * np.dtype(np.float64).itemsize
+            kernel = f"grid_coefficients<{kernel_axes(axes)}>"
+            launch(kernel, (items * axes,), _FILTER_THREADS, job, displacement, field, shared=shared)
+        return field
+    values = Source(displacement.reshape(items * axes, *shape), FLOAT64)
+    coefficients = filtered(values, FLOAT64, shape, _GRID_ORDER, Continuation.MIRRORED)
+    launch_flat("extend_grid", field.size, job, np.int64(items * axes), coefficients, field)
+    return field
+
+
+def points_gradient(field: Array, points: Shape) -> Array:
+    """Convert a gradient of the coefficients, (items, axes, extended points ...), into that of the control points."""
+    lead = field.shape[:2]
+    for axis, extent in enumerate(points):
+        rest = tuple(map(extended, points[axis + 1 :]))
+        to = namespace().empty((*lead, *points[: axis + 1], *rest), np.float64)
+        outer = math.prod((*lead, *points[:axis]))
+        launch_flat("fold_grid", to.size, np.int64(outer), np.int64(extent), np.int64(math.prod(rest)), field, to)
+        field = to
+    return filtered(Source(field, FLOAT64), FLOAT64, points, _GRID_ORDER, Continuation.MIRRORED, transposed=True)
+
+
+def _extents(job: Job) -> tuple[Shape, Shape, Shape, Shape]:
+    axes = int(job["axes"])
+    names = ("image", "grid_shape", "start", "output")
+    image, points, start, output = (tuple(job[name][:axes].tolist()) for name in names)
+    return image, points, start, output
+
+
+def tables_of(job: Job, kernel_axes: int) -> Tables:
+    """Return the weights of the control grid; where none are made, kernels compute them for each voxel."""
+    output = job["output"][: int(job["axes"])].tolist()
+    if 0 in output:
+        return Tables(None, None)
+    if sum(output) <= _LONGEST_KEPT_TABLE:
+        return kept_tables(*_extents(job), device().stream())
+    return _tabulate(*_extents(job)) if kernel_axes > 1 else Tables(None, None)
+
+
+def _tabulate(image: Shape, points: Shape, start: Shape, output: Shape) -> Tables:
+    size = sum(output)
+    weights = namespace().empty((size, 4), np.float64)
+    cells = namespace().empty(size, np.int64)
+    job = make_job(image=image, grid_shape=points, start=start, output=output)
+    launch_flat("tabulate", size, job, np.int64(size), weights, cells)
+    return Tables(weights, cells)
+
+
+# What is kept is kept for a stream: others would have to wait for it, and when it is dropped, its memory is used again
+# by the same stream, behind the kernels that still read it.
+@lru_cache(maxsize=256)
+def kept_tables(image: Shape, points: Shape, start: Shape, output: Shape, stream: tuple[int, int]) -> Tables:
+    """Tabulate the weights of the control grid: they are those of every call of these extents."""
+    return _tabulate(image, points, start, output)
