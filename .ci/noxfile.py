@@ -116,9 +116,10 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def nvrtc(session: nox.Session) -> None:
-    """Every instance of the CUDA kernels compiled by NVRTC, without a device."""
+    """Every instance of the CUDA kernels compiled by NVRTC, without a device, and counts of their machine code."""
     install(session, "nvrtc", "hypothesis", "ml_dtypes", "pytest", "pytest-xdist")
-    session.run("pytest", "-n", "auto", "-q", "tests/test_nvrtc.py", *session.posargs)
+    tests = ("tests/test_nvrtc.py", "tests/test_machine_code.py")
+    session.run("pytest", "-n", "auto", "-q", *tests, *session.posargs)
 
 
 @nox.session
