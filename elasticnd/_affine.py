@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._coerce import as_number, as_numbers, check_constant, is_sequence
-from ._errors import describe, reject_type, reject_value
+from ._errors import describe, reject_type, reject_value, warn
 from ._types import NumpyArray
 
 Floats = NDArray[np.float64]
 
 _ORTHONORMAL = 1e-6  # a rotation matrix that went through float32 still passes
 _SMALLEST_ZOOM = 1e-300  # its inverse is still a number
+_LIKE_RADIANS = 1e-6  # relative: angles may have gone through float32
 
 
 def _cosine_and_sine(degrees: float) -> tuple[float, float]:
@@ -40,6 +41,15 @@ def _plane_rotation(n: int, plane: tuple[int, int], degrees: float) -> Floats:
     return matrix
 
 
+def _as_degrees(name: str, value: object, accepted: str) -> float:
+    """Convert an angle; warn if it is such a one as radians are."""
+    degrees = as_number(name, value, accepted)
+    twelfths = round(degrees / (math.pi / 12))
+    if 0 < abs(twelfths) <= 24 and math.isclose(degrees, twelfths * math.pi / 12, rel_tol=_LIKE_RADIANS):
+        warn(f"{name}: got {degrees:.6g} degrees, which looks like {twelfths}/12 π radians; use numpy.degrees")
+    return degrees
+
+
 def checked_plane(plane: object, n: int) -> tuple[int, int]:
     """Check a plane of two deformed axes; axes counted from the end become those from the front."""
     accepted = f"two different deformed axes, from 0 to {n - 1}"
@@ -57,19 +67,19 @@ def rotation_matrix(rotate: object, n: int) -> Floats:
     if isinstance(rotate, Mapping):
         matrix = np.eye(n)
         for plane, degrees in rotate.items():
-            angle = as_number(f"rotate[{plane!r}]", degrees, "a finite number of degrees")
+            angle = _as_degrees(f"rotate[{plane!r}]", degrees, "a finite number of degrees")
             matrix = _plane_rotation(n, checked_plane(plane, n), angle) @ matrix
         return matrix
     if hasattr(rotate, "as_matrix"):
         rotate = rotate.as_matrix()
     if not is_sequence(rotate):
         accepted = "degrees, a mapping {(k, l): degrees}, a rotation matrix or a Rotation"
-        degrees = as_number("rotate", rotate, accepted)
+        degrees = _as_degrees("rotate", rotate, accepted)
         if n != 2:
             reject_value(
                 "rotate",
                 f"one angle for {n} deformed axes",
-                "a mapping {(k, l): degrees} of planes or a rotation matrix, but for two axes",
+                "a mapping {(k, l): degrees} or a rotation matrix (a single angle needs exactly two deformed axes)",
             )
         return _plane_rotation(2, (0, 1), degrees)
     accepted = f"an orthonormal matrix of shape {(n, n)} with determinant 1"

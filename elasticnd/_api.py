@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 from . import _apply, _check, _labels, _random, _spec
 from ._autodiff import calls
 from ._bridges import eager
-from ._errors import reject_type, reject_value
+from ._errors import reject_type, reject_value, suggest
 from ._floating_point import in_default_state
 from ._routes import bridge_of, common_bridge
 from ._spec import Options
@@ -161,6 +161,7 @@ def deform_grid(
     return deformation.apply(X, order, mode, cval, crop, prefilter, axis)
 
 
+@suggest(seed="rng=", random_state="rng=", axes="axis=")
 @in_default_state
 def deform_random_grid(
     X: Images,
@@ -240,9 +241,10 @@ def deform_random_grid(
     given, images = _apply.with_and_without_labels("X", X)
     bridge = _apply.image_bridge("X", images, X)
     axis = _labels.axis_numbers(given, axis)
-    batch, n = _check.normalize_random(bridge.info(images[0]), axis, batch_dims, len(images))
-    counts = _check.normalize_points(points, n)
-    scale = _check.normalize_sigma(sigma, n)
+    batch, extent = _check.normalize_random(bridge.info(images[0]), axis, batch_dims, len(images))
+    counts = _check.normalize_points(points, len(extent))
+    scale = _check.normalize_sigma(sigma, len(extent))
+    _check.warn_of_folds(scale, extent, counts)
     displacement = _random.draw(bridge, batch, counts, scale, images[0], rng)
     if axis is None:  # which axes are batch axes is known here, and not left to the shape of the grid
         axis = [tuple(range(len(batch), len(bridge.info(image).shape))) for image in images]
@@ -250,6 +252,7 @@ def deform_random_grid(
     return deformation.apply(X, order, mode, cval, crop, prefilter, axis)
 
 
+@suggest(seed="rng=", random_state="rng=", shape="points= and ndim=")
 @in_default_state
 def random_displacement(
     points: int | Sequence[int] = 3,

@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 from . import _dtypes
 from ._affine import inverse_rotation_zoom
 from ._coerce import as_index, as_indices, as_numbers, as_real, is_sequence
-from ._errors import describe, reject_type, reject_value
+from ._errors import describe, reject_type, reject_value, warn
 from ._limits import MAX_AXES, MAX_ORDER
 from ._modes import MODES, Mode
 from ._spec import ArrayInfo, DeformSpec, ImageSpec, Options, Shape, Window
@@ -135,15 +135,15 @@ def normalize_frame(shape: object) -> Shape:
 
 def normalize_random(
     image: ArrayInfo, axis: object, batch_dims: object, count: int, name: str = "X"
-) -> tuple[Shape, int]:
-    """Return the batch shape and the number of deformed axes of the random grid for an image."""
+) -> tuple[Shape, Shape]:
+    """Return the batch shape of the random grid for an image, and the image's extent along the deformed axes."""
     _check_image(name, image)
     chosen = axes_of_images(axis, count)[0]
     batch_axes = as_index("batch_dims", batch_dims, "a number of leading axes")
     if not 0 <= batch_axes < len(image.shape):
         reject_value("batch_dims", batch_axes, f"0 to {len(image.shape) - 1} for an image of shape {image.shape}")
     batch = image.shape[:batch_axes]
-    return batch, len(_image_axes(name, image, chosen, batch))
+    return batch, tuple(image.shape[axis] for axis in _image_axes(name, image, chosen, batch))
 
 
 def normalize_points(points: object, ndim: object) -> Shape:
@@ -174,6 +174,19 @@ def normalize_sigma(sigma: object, ndim: int) -> tuple[float, ...]:
     if min(values) < 0:
         reject_value("sigma", describe(sigma), accepted)
     return values
+
+
+def warn_of_folds(sigma: tuple[float, ...], extent: Shape, grid_shape: Shape) -> None:
+    """Warn if random displacements exceed the spacing of control points: the mapping folds nearly everywhere."""
+    for axis, (scale, voxels, count) in enumerate(zip(sigma, extent, grid_shape, strict=True)):
+        spacing = (voxels - 1) / max(count - 1, 1)
+        if count > 1 and scale > spacing:
+            warn(
+                f"sigma: got {scale:g} voxels, more than the {spacing:g} between control points along deformed axis "
+                f"{axis}: the mapping folds nearly everywhere. Use a smaller sigma or fewer points; pass axis to leave "
+                f"out channels"
+            )
+            return
 
 
 def normalize_layer_axis(axis: object, ndim: object) -> Shape | None:
@@ -295,7 +308,7 @@ def _batch_shape(image: ArrayInfo, chosen: Shape | None, displacement: ArrayInfo
             reject_value(
                 "displacement",
                 f"shape {grid}",
-                f"{rank + 1} axes, one more than {name} of shape {image.shape}, or axis to be given",
+                f"{rank + 1} axes (one more than {name}, of shape {image.shape}); otherwise pass axis",
             )
         fits = (b for b in range(rank) if grid[b] == rank - b and grid[:b] == image.shape[:b])
         batch_axes = next(fits, 0)

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from typing import NoReturn, ParamSpec, TypeVar
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+_PACKAGE = os.path.dirname(__file__) + os.sep
 
 
 def describe(value: object) -> str:
@@ -33,6 +44,29 @@ def reject_value(argument: str, got: object, accepted: str) -> NoReturn:
 def reject_type(argument: str, got: object, accepted: str) -> NoReturn:
     """Raise a TypeError: no value of this type could be right."""
     raise TypeError(f"{argument}: got {describe(got)}, expected {accepted}")
+
+
+def suggest(**names: str) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
+    """Return a decorator whose functions raise, for arguments of other libraries, an error with elasticnd's name."""
+
+    def decorate(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+        @wraps(function)
+        def call(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+            if not names.keys().isdisjoint(options):
+                wrong = next(name for name in options if name in names)
+                raise TypeError(f"{wrong}: no argument of {function.__name__}; use {names[wrong]}")
+            return function(*arguments, **options)
+
+        return call
+
+    return decorate
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Issue a warning that points to the line from which the package was called."""
+    frames = [frame.f_code.co_filename for frame, _ in traceback.walk_stack(sys._getframe())]
+    own = [level for level, filename in enumerate(frames) if filename.startswith(_PACKAGE)]
+    warnings.warn(message, category, stacklevel=own[-1] + 2)
 
 
 def shortened(text: str, longest: int = 60) -> str:

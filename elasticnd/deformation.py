@@ -15,7 +15,7 @@ from . import _affine, _apply, _check, _labels, _random, _spec
 from ._autodiff import calls
 from ._bridges import eager
 from ._bridges.contract import Bridge
-from ._errors import describe, reject_type, reject_value
+from ._errors import describe, reject_type, reject_value, suggest
 from ._files import itk, nifti
 from ._files.world import FrameMap
 from ._floating_point import in_default_state
@@ -164,6 +164,7 @@ class Deformation:
         return Deformation._of, self._parts()
 
     @classmethod
+    @suggest(seed="rng=", random_state="rng=")
     @in_default_state
     def random(
         cls,

@@ -31,7 +31,7 @@ ENDLESS = 10**400  # no float holds it
 
 CALLS = {
     "deform_grid": {"X": IMAGE, "displacement": GRID},
-    "deform_random_grid": {"X": IMAGE},
+    "deform_random_grid": {"X": IMAGE, "sigma": 2},
     "deform_grid_gradient": {"dY": IMAGE, "displacement": GRID},
     "deform_grid_vjp": {"dY": IMAGE, "X": IMAGE, "displacement": GRID},
     "random_displacement": {"points": 3, "sigma": 1, "ndim": 2},
@@ -441,7 +441,7 @@ def rotate_cases():
         "deform_grid",
         "rotate",
         ValueError,
-        "a mapping {(k, l): degrees} of planes or a rotation matrix",
+        "a mapping {(k, l): degrees} or a rotation matrix",
         (30, "one angle for 3 deformed axes"),
         X=VOLUME,
         displacement=GRID_3D,

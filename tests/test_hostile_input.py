@@ -216,7 +216,7 @@ def test_nothing_to_deform(case, order):
 
 
 def test_nothing_of_a_random_grid():
-    assert elasticnd.deform_random_grid(np.zeros((0, 5, 4)), batch_dims=1, rng=0).shape == (0, 5, 4)
+    assert elasticnd.deform_random_grid(np.zeros((0, 5, 4)), 1, batch_dims=1, rng=0).shape == (0, 5, 4)
     assert elasticnd.random_displacement(3, ndim=2, batch_shape=(0,), rng=0).shape == (0, 2, 3, 3)
     assert elasticnd.dense_displacement(np.zeros((0, 2, 3, 3)), (4, 5)).shape == (0, 2, 4, 5)
     assert elasticnd.dense_displacement(np.zeros((2, 3, 3)), (4, 0)).shape == (2, 4, 0)

@@ -45,7 +45,7 @@ def test_without_a_seed_every_grid_is_new():
     first, second = (elasticnd.random_displacement(3, ndim=2) for _ in range(2))
     assert (first != second).all()
     image = np.random.default_rng(0).random((20, 21))
-    assert (elasticnd.deform_random_grid(image) != elasticnd.deform_random_grid(image)).any()
+    assert (elasticnd.deform_random_grid(image, 2) != elasticnd.deform_random_grid(image, 2)).any()
 
 
 def test_global_state_is_left_alone():
@@ -124,16 +124,16 @@ def test_batch_dims_without_axis(rng):
 def test_batch_dims_mean_what_they_say_where_another_reading_fits(shape, rng):
     """An image of as many items as there are axes: the grid must not be taken for one without a batch."""
     images = rng.random(shape)
-    deformed = elasticnd.deform_random_grid(images, 4, batch_dims=1, rng=1)
+    deformed = elasticnd.deform_random_grid(images, 0.4, batch_dims=1, rng=1)
     n = images.ndim - 1
-    displacements = elasticnd.random_displacement(3, 4, ndim=n, batch_shape=shape[:1], rng=1)
+    displacements = elasticnd.random_displacement(3, 0.4, ndim=n, batch_shape=shape[:1], rng=1)
     for item, displacement, expected in zip(images, displacements, deformed, strict=True):
         np.testing.assert_array_equal(elasticnd.deform_grid(item, displacement), expected)
 
 
 def test_several_images_share_one_deformation(rng):
     image = rng.random((20, 21))
-    together = elasticnd.deform_random_grid([image, image[..., np.newaxis]], axis=(0, 1), rng=3)
+    together = elasticnd.deform_random_grid([image, image[..., np.newaxis]], 5, axis=(0, 1), rng=3)
     np.testing.assert_array_equal(together[0], together[1][..., 0])
 
 

@@ -1,0 +1,82 @@
+"""What people get wrong: messages and warnings that say what to do instead."""
+
+import math
+import re
+import warnings
+
+import numpy as np
+import pytest
+
+import elasticnd
+
+pytestmark = pytest.mark.quick
+
+IMAGE = np.zeros((48, 40))
+
+
+@pytest.mark.parametrize("name", ["seed", "random_state"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda **options: elasticnd.deform_random_grid(IMAGE, 2, **options),
+        lambda **options: elasticnd.random_displacement(3, 2, ndim=2, **options),
+        lambda **options: elasticnd.Deformation.random(IMAGE.shape, 2, **options),
+    ],
+    ids=["deform_random_grid", "random_displacement", "Deformation.random"],
+)
+def test_names_of_other_libraries(call, name):
+    with pytest.raises(TypeError, match=rf"^{name}: .*use rng="):
+        call(**{name: 1})
+    call(rng=1)
+
+
+def test_numbers_as_a_control_grid():
+    message = "displacement: got shape (2,), expected 3 axes (one more than X, of shape (48, 40)); otherwise pass axis"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        elasticnd.deform_grid(IMAGE, [1.0, 2.0])
+
+
+@pytest.mark.parametrize("angle", [math.pi / 4, -math.pi / 6, np.float32(np.pi / 3), 2 * math.pi])
+def test_radians(angle):
+    displacement = np.zeros((2, 2, 2))
+    with pytest.warns(UserWarning, match=r"^rotate: .* radians; use numpy.degrees") as caught:
+        elasticnd.deform_grid(IMAGE, displacement, rotate=angle)
+    assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match=r"^rotate\[\(0, 1\)\]: "):
+        elasticnd.deform_grid(IMAGE, displacement, rotate={(0, 1): angle})
+
+
+@pytest.mark.parametrize("angle", [0, 1e-9, 1, 0.5, 45, -30.0, 3.14, 10 * math.pi])
+def test_degrees(angle):
+    elasticnd.deform_grid(IMAGE, np.zeros((2, 2, 2)), rotate=angle)
+
+
+SENSELESS = {
+    "large sigma": ((48, 40), {"sigma": 25}),
+    "many points": ((300, 300), {"sigma": 50, "points": 8}),
+    "channels in front": ((3, 300, 300), {}),
+    "an axis of one voxel": ((1, 300, 300), {}),
+}
+
+
+@pytest.mark.parametrize(("shape", "options"), SENSELESS.values(), ids=SENSELESS)
+def test_displacements_beyond_the_spacing_of_control_points(shape, options):
+    with pytest.warns(UserWarning, match="^sigma: got .* voxels, more than the .* folds nearly everywhere") as caught:
+        elasticnd.deform_random_grid(np.zeros(shape, np.float32), **options)
+    assert caught[0].filename == __file__
+
+
+SENSIBLE = {
+    "the defaults": ((200, 300), {}),
+    "one point": ((48, 40), {"sigma": 25, "points": 1}),
+    "an axis at rest": ((1, 200, 200), {"sigma": (0, 25, 25)}),
+    "channels by axis": ((3, 200, 200), {"axis": (1, 2)}),
+    "a batch": ((2, 200, 200), {"batch_dims": 1}),
+}
+
+
+@pytest.mark.parametrize(("shape", "options"), SENSIBLE.values(), ids=SENSIBLE)
+def test_displacements_within_the_spacing(shape, options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        elasticnd.deform_random_grid(np.zeros(shape, np.float32), **options)
