@@ -65,7 +65,21 @@ def monai_loader(workers, context):
     return loader, lambda batch: [one.as_tensor() for one in (batch["image"], batch["label"])]
 
 
-LOADERS = {"monai": monai_loader, "torchvision": torchvision_loader}
+def torchio_loader(workers, context):
+    """Return a loader of subjects, and what reads a sample of its batches."""
+    import torchio
+
+    import elasticnd.torchio
+
+    image = torch.arange(480, dtype=torch.float32).reshape(1, 20, 24, 1)
+    subject = torchio.Subject(image=torchio.ScalarImage(tensor=image), label=torchio.LabelMap(tensor=image > 200))
+    transform = torchio.Compose([elasticnd.torchio.RandomElasticGrid(**OPTIONS)])
+    data = torchio.SubjectsDataset([subject] * 8, transform=transform)
+    loader = torchio.SubjectsLoader(data, num_workers=workers, multiprocessing_context=context)
+    return loader, lambda batch: [batch["image"][torchio.DATA], batch["label"][torchio.DATA]]
+
+
+LOADERS = {"monai": monai_loader, "torchio": torchio_loader, "torchvision": torchvision_loader}
 
 
 def run(workers, context, epochs):

@@ -14,7 +14,7 @@ MODULES = {
 LAYERS = (
     ("__main__",),
     ("_cli",),
-    ("keras", "torch", "jax", "tf", "monai", "torchvision"),
+    ("keras", "torch", "jax", "tf", "monai", "torchio", "torchvision"),
     ("_adapters",),
     ("__init__",),
     ("_namespaces",),

@@ -1,0 +1,210 @@
+"""elasticnd for TorchIO: a random transform, and the transform that its history consists of.
+
+>>> import torch, torchio
+>>> import elasticnd.torchio
+>>> subject = torchio.Subject(
+...     image=torchio.ScalarImage(tensor=torch.rand(1, 32, 32, 24)),
+...     label=torchio.LabelMap(tensor=torch.zeros(1, 32, 32, 24, dtype=torch.uint8)),
+... )
+>>> deformed = elasticnd.torchio.RandomElasticGrid(sigma=(3, 7))(subject)
+>>> deformed.get_applied_transforms()[0].name
+'ElasticGrid'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import _adapters
+from ._adapters.draws import Drawn, RandomDeformation
+from ._adapters.tensors import torch_source
+from ._errors import reject_value
+from ._types import Numbers
+
+with _adapters.needs("torchio"):
+    from torchio import LabelMap, SpatialTransform, Subject
+    from torchio.transforms.augmentation import RandomTransform
+
+__all__ = ["ElasticGrid", "RandomElasticGrid"]
+
+_AXES = (1, 2, 3)
+
+
+class RandomElasticGrid(RandomTransform, SpatialTransform):
+    """Deform the images of a subject with one random grid of displacements.
+
+    Parameters
+    ----------
+    sigma : float, pair of bounds, or one of these for each axis, optional
+        Standard deviation of the displacements, in mm: a number, or a range that it is drawn from for each subject.
+        Default 7.5.
+    points : int or sequence of int, optional
+        Number of control points, along every axis or along each. Default 5.
+    rotate : float, pair of bounds, or mapping of planes ``{(0, 1): ...}``, optional
+        Range of degrees to rotate by, about the centre, in every plane of two axes or in those that are named; a number
+        r stands for (-r, r). Distances in mm are kept. Default None.
+    zoom : float, pair of bounds, or one of these for each axis, optional
+        Range of factors to magnify by, about the centre. Default None.
+    mirror : sequence of int, optional
+        Axes, each of which is mirrored with probability 1/2. Default ``()``.
+    fold : {"ignore", "scale"}, optional
+        With ``"scale"``, the displacement is reduced until nothing folds, which is recommended. Default ``"ignore"``.
+    patch_size : int or sequence of int, optional
+        Extent of a patch, at random in the image, which alone is computed; -1 for a whole axis. The affine matrices
+        follow it. Default None: everything.
+    order : int, optional
+        Order of the spline for images, as for `elasticnd.deform_grid`. Default 3.
+    label_order : int, optional
+        The same for label maps. Default 0.
+    mode, cval : optional
+        As for `elasticnd.deform_grid`. Default ``"nearest"`` and 0.
+    **kwargs
+        Those of every transform of TorchIO, such as ``p``, ``include`` and ``exclude``. With ``p`` less than 1, a
+        subject that is left alone keeps its size.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of a wrong kind or value; when called, if images differ in their spatial shape.
+
+    Notes
+    -----
+    All randomness comes from PyTorch's global generator. Along axes of length 1, as of images in two dimensions,
+    nothing moves.
+
+    Examples
+    --------
+    >>> import torch, torchio
+    >>> import elasticnd.torchio
+    >>> transform = elasticnd.torchio.RandomElasticGrid(sigma=4, rotate=15, fold="scale", patch_size=(24, 24, 16))
+    >>> transform(torch.zeros(1, 32, 32, 24)).shape
+    torch.Size([1, 24, 24, 16])
+    """
+
+    def __init__(
+        self,
+        sigma: object = 7.5,
+        points: object = 5,
+        *,
+        rotate: object = None,
+        zoom: object = None,
+        mirror: object = (),
+        fold: str = "ignore",
+        patch_size: object = None,
+        order: int = 3,
+        label_order: int = 0,
+        mode: str = "nearest",
+        cval: Numbers = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._random = RandomDeformation(sigma, points, rotate, zoom, mirror, fold, patch_size, size_name="patch_size")
+        self.sigma, self.points, self.rotate, self.zoom, self.mirror = sigma, points, rotate, zoom, mirror
+        self.fold, self.patch_size = fold, patch_size
+        self.order, self.label_order, self.mode, self.cval = order, label_order, mode, cval
+        self.args_names = [
+            *("sigma", "points", "rotate", "zoom", "mirror", "fold", "patch_size"),
+            *("order", "label_order", "mode", "cval"),
+        ]
+
+    def apply_transform(self, subject: Subject) -> Subject:
+        """Draw a deformation, and apply it as an `ElasticGrid`, which the subject's history then holds."""
+        images = self.get_images(subject)
+        if not images:
+            return subject
+        _check_shapes(subject, images)
+        drawn = self._random.draw(images[0].spatial_shape, torch_source(), spacing=images[0].spacing)
+        arguments = {
+            "record": {name: array.tolist() for name, array in drawn.record().items()},
+            "order": self.order,
+            "label_order": self.label_order,
+            "mode": self.mode,
+            "cval": self.cval,
+        }
+        return ElasticGrid(**self._add_base_args(arguments))(subject)
+
+
+class ElasticGrid(SpatialTransform):
+    """Deform the images of a subject with a deformation that `RandomElasticGrid` drew.
+
+    Parameters
+    ----------
+    record : mapping
+        What was drawn, as nested lists: ``displacement`` and ``affine``, in voxels, and the ``shape`` of the images,
+        ``start`` and ``extent`` of the part that is computed.
+    order, label_order, mode, cval : optional
+        As for `RandomElasticGrid`.
+    **kwargs
+        Those of every transform of TorchIO.
+
+    Raises
+    ------
+    ValueError
+        When called, if images do not have the recorded shape.
+
+    Examples
+    --------
+    The history of a subject replays what was drawn:
+
+    >>> import torch, torchio
+    >>> import elasticnd.torchio
+    >>> subject = torchio.Subject(image=torchio.ScalarImage(tensor=torch.rand(1, 16, 16, 16)))
+    >>> deformed = elasticnd.torchio.RandomElasticGrid(sigma=2)(subject)
+    >>> again = deformed.get_composed_history()(subject)
+    >>> torch.equal(again.image.data, deformed.image.data)
+    True
+    """
+
+    def __init__(
+        self,
+        record: Mapping[str, Any],
+        order: int = 3,
+        label_order: int = 0,
+        mode: str = "nearest",
+        cval: Numbers = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.record = record
+        self.order, self.label_order, self.mode, self.cval = order, label_order, mode, cval
+        self.args_names = ["record", "order", "label_order", "mode", "cval"]
+
+    def apply_transform(self, subject: Subject) -> Subject:
+        """Deform the images in one call."""
+        images = self.get_images(subject)
+        if not images:
+            return subject
+        _check_shapes(subject, images)
+        drawn = Drawn.replay(self.record)
+        shape = tuple(images[0].spatial_shape)
+        if shape != drawn.deformation.shape:
+            reject_value("subject", f"images of shape {shape}", f"{drawn.deformation.shape}, as recorded")
+        orders = [self.label_order if isinstance(image, LabelMap) else self.order for image in images]
+        data = [image.data for image in images]
+        results = drawn.apply(data, orders, self.mode, self.cval, [_AXES] * len(data))
+        for image, result in zip(images, results, strict=True):
+            image.set_data(result)
+            image.affine = _shifted(image.affine, drawn.window.start)
+        return subject
+
+
+def _check_shapes(subject: Subject, images: Sequence[Any]) -> None:
+    names = {id(image): name for name, image in subject.items()}
+    first = images[0]
+    for image in images:
+        if image.spatial_shape != first.spatial_shape:
+            reject_value(
+                f"subject[{names[id(image)]!r}]",
+                f"spatial shape {image.spatial_shape}",
+                f"{first.spatial_shape}, that of {names[id(first)]!r}",
+            )
+
+
+def _shifted(affine: Any, start: Sequence[int]) -> Any:
+    """Return the affine matrix of the part of an image that begins at a voxel."""
+    moved = np.array(affine, np.float64)
+    moved[:3, 3] += moved[:3, :3] @ np.asarray(start)
+    return moved
