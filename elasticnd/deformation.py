@@ -11,7 +11,7 @@ from typing import TypeAlias, cast
 
 import numpy as np
 
-from . import _affine, _apply, _check, _labels, _random, _spec
+from . import _affine, _apply, _check, _fit, _labels, _random, _spec
 from ._autodiff import calls
 from ._bridges import eager
 from ._bridges.contract import Bridge
@@ -241,6 +241,68 @@ class Deformation:
         """
         extent = _check.normalize_frame(shape)
         return cls(np.zeros((len(extent), *(1,) * len(extent))), extent, to_world=to_world)
+
+    @classmethod
+    @in_default_state
+    def fit(
+        cls,
+        samples: Array | tuple[Array, Array],
+        points: int | Sequence[int],
+        shape: Sequence[int],
+        smooth: float = 0,
+        *,
+        to_world: Array | None = None,
+    ) -> tuple[Deformation, Array]:
+        """Fit a control grid to given displacements, in least squares.
+
+        Parameters
+        ----------
+        samples : array_like, shape (n, N_0, ..., N_{n-1}) or (B..., n, N_0, ..., N_{n-1}), or tuple of two array_like
+            The displacement of every voxel, or ``(positions, displacements)`` of shapes (m, n) and (m, n) or
+            (B..., m, n). All in voxels.
+        points : int or sequence of int
+            Number of control points, along every axis or along each.
+        shape : sequence of int
+            Extent of the frame, in voxels.
+        smooth : float, optional
+            What a unit of bending energy costs, compared with a unit of the mean squared residual. Default 0: none.
+        to_world : array_like, shape (n + 1, n + 1), optional
+            The frame's index-to-world matrix.
+
+        Returns
+        -------
+        deformation : Deformation
+            Its displacement is a NumPy array of float64.
+        rms : float, or numpy.ndarray of the batch shape
+            Root mean square of the lengths of the vectors that are left, in voxels.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is of a wrong kind or shape, holds no values or not finite ones; or, without `smooth`, if
+            the samples do not determine every control point.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import elasticnd
+        >>> deformation = elasticnd.Deformation.random((64, 48), sigma=3, points=4, rng=0)
+        >>> again, rms = elasticnd.Deformation.fit(deformation.field(), 4, (64, 48))
+        >>> bool(np.allclose(again.displacement, deformation.displacement, atol=1e-10)), rms < 1e-10
+        (True, True)
+        """
+        extent = _check.normalize_frame(shape)
+        counts = _check.normalize_points(points, len(extent))
+        weight = check_number("smooth", smooth, -np.finfo(float).tiny, np.inf, "a number that is not negative")
+        if isinstance(samples, tuple):
+            positions, displacements = map(_sample_values, samples)
+            _fit.check_samples(positions, displacements, len(extent))
+            fitted = _fit.fit_samples(positions, displacements, counts, extent, weight)
+        else:
+            field = _sample_values(samples)
+            _fit.check_field(field, extent)
+            fitted = _fit.fit_field(field, counts, weight)
+        return cls(fitted.displacement, extent, to_world=to_world), fitted.rms if fitted.rms.ndim else fitted.rms.item()
 
     # ---- attributes --------------------------------------------------------------------------------------------------
 
@@ -649,6 +711,30 @@ class Deformation:
             constants,
         )
 
+    @in_default_state
+    def refined(self) -> Deformation:
+        """Return the same deformation with a control grid of 2p − 1 points along each axis; one point stays one.
+
+        The field is that of this deformation everywhere, up to rounding: the new knots include those of its spline. A
+        registration refines from coarse to fine.
+
+        Returns
+        -------
+        Deformation
+            A new one, of the same frame and affine map.
+
+        Examples
+        --------
+        >>> import elasticnd
+        >>> elasticnd.Deformation.random((64, 48), points=4, rng=0).refined()
+        Deformation(shape=(64, 48), grid_shape=(7, 7))
+        """
+        bridge = bridge_of("displacement", self._displacement)
+        finer = tuple(2 * count - 1 for count in self.grid_shape)
+        spec = _check.normalize_field(bridge.info(self._displacement), finer, None)
+        _, constants = self._parts()
+        return Deformation._of((calls.field(bridge, spec, self._displacement), self._affine), constants)
+
     def _control_grids(self) -> ControlGrids:
         affine = self.affine
         forward = None if affine is None else _values("affine", affine)[..., :-1]
@@ -966,6 +1052,13 @@ def _in_memory(argument: str, array: Array) -> NumpyArray:
     if values is None:
         reject_type(argument, array, "an array that holds values, not one of a program that is being traced")
     return np.asarray(values)
+
+
+def _sample_values(samples: Array) -> NumpyArray:
+    """Return the values of displacements or positions that are given as samples."""
+    samples = _labels.unlabelled(samples)
+    bridge = _bridge_of_small("samples", samples)
+    return _values("samples", bridge.small_array("samples", samples, None))
 
 
 def _values(argument: str, array: Array) -> NumpyArray:
