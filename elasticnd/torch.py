@@ -140,9 +140,10 @@ class ElasticDeform(torch.nn.Module):
         n = len(self._axes(first))
         batch = (first.shape[0],) if self.per_sample else ()
         points = _check.normalize_points(self.points, n)
-        sigma = torch.tensor(_check.normalize_sigma(self.sigma, n), device=first.device)
         normal = torch.randn((*batch, n, *points), device=first.device)
-        return normal * sigma.reshape(-1, *(1,) * n)
+        # By numbers of the host: to copy them to the device would be to wait for it.
+        scaled = zip(_check.normalize_sigma(self.sigma, n), normal.unbind(-n - 1), strict=True)
+        return torch.stack([sigma * component for sigma, component in scaled], -n - 1)
 
     def extra_repr(self) -> str:
         """Describe the layer."""

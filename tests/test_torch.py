@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+from types import SimpleNamespace
 
 import frameworks
 import numpy as np
@@ -233,6 +234,17 @@ def test_operator_check(name, layout, is_batch, rng):
     arguments = ([tensor.detach().requires_grad_() for tensor in flat], list(image.shape), program)
     result = torch.library.opcheck(torch_operator.OPERATOR, arguments)
     assert set(result.values()) == {"SUCCESS"}
+
+
+def test_numbers_reach_the_device_without_waiting(monkeypatch):
+    """CUDA copies what lies in pinned memory while the host goes on."""
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
+    like = SimpleNamespace(is_cuda=True, is_cpu=False, is_meta=False, device="meta")
+    assert torch_tensors.small_array("displacement", np.ones((2, 3, 3)), like).is_meta
+    assert pinned
+    assert torch_tensors.small_array("displacement", np.ones((2, 3, 3)), torch.zeros(3)).is_cpu
+    assert len(pinned) == 1
 
 
 def test_tensors_without_values(rng):
@@ -496,6 +508,24 @@ def test_layer_modes(rng):
     assert torch.equal(fixed(images), elasticnd.deform_grid(images, torch.tensor(grid), axis=(2, 3)))
     assert list(fixed.state_dict()) == ["displacement"]
     assert not list(fixed.parameters())
+
+
+def test_layer_copies_no_numbers_to_the_device(monkeypatch):
+    """The host would wait for the device in each step of a training."""
+    layers = layer(sigma=(1, 2)), layer(sigma=3, per_sample=False)
+    images = torch.rand(2, 3, 9, 8)
+    for name in ("tensor", "as_tensor", "from_numpy"):
+        monkeypatch.setattr(torch, name, lambda *_, name=name, **__: pytest.fail(f"torch.{name} is called"))
+    for one in layers:
+        assert one._random_displacement(images).shape[-3:] == (2, 3, 3)
+
+
+def test_layer_draws_with_a_sigma_for_each_axis():
+    torch.manual_seed(0)
+    drawn = layer(sigma=(1, 20), points=40)._random_displacement(torch.zeros(3, 1, 9, 8))
+    assert drawn.shape == (3, 2, 40, 40)
+    # The deviation of a deviation of 4800 numbers is 1 %.
+    np.testing.assert_allclose(drawn.std((0, 2, 3)), [1, 20], rtol=0.05)
 
 
 def test_layer_of_several_tensors(rng):

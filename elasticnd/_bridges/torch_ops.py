@@ -12,7 +12,7 @@ from .._autodiff import operators, rules
 from .._autodiff.operators import Operands, Operator, flatten, unflatten
 from .._compat import torch as compat
 from .._engines.generic.matrices import eliminated
-from .torch_tensors import operations_on
+from .torch_tensors import moved, operations_on
 
 
 class FrameworkOps:
@@ -66,7 +66,7 @@ class FrameworkOps:
     @staticmethod
     def constant(values: object, like: Tensor) -> Tensor:
         """Make a tensor of the dtype and on the device of `like`."""
-        return torch.tensor(values, dtype=like.dtype, device=like.device)
+        return moved(torch.tensor(values, dtype=like.dtype), like)
 
 
 def _autocasts(tensor: Tensor) -> bool:

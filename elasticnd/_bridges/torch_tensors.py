@@ -104,7 +104,15 @@ def small_array(argument: str, value: object, like: Tensor | None = None) -> Ten
         return torch.zeros(array.shape, dtype=torch.bool)  # refused by its type, as everywhere
     if like is not None and is_foreign(like):
         return array_api.real_array(operations_on(like), array)
-    return torch.as_tensor(array.astype(np.float64), device=None if like is None else like.device)
+    tensor = torch.as_tensor(array.astype(np.float64))
+    return tensor if like is None else moved(tensor, like)
+
+
+def moved(tensor: Tensor, like: Tensor) -> Tensor:
+    """Return a tensor of the host on the device of another one; the host does not wait for a CUDA device."""
+    if like.is_cuda and not torch.compiler.is_compiling():
+        tensor = tensor.pin_memory()  # a copy of other memory would wait
+    return tensor.to(like.device, non_blocking=True)
 
 
 def _widest_float(tensor: Tensor) -> torch.dtype:
