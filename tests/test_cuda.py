@@ -5,8 +5,10 @@ devices in test_nvrtc.py, and run on one in test_gpu.py.
 """
 
 import contextlib
+import importlib.machinery
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import SimpleNamespace
 
@@ -23,6 +25,7 @@ from elasticnd._autodiff import compute, operators
 from elasticnd._autodiff.operators import Operands, Operator
 from elasticnd._engines import cuda
 from elasticnd._engines.cuda import call as calls
+from elasticnd._engines.cuda import control_grid, devices
 from elasticnd._engines.cuda.compile import FOLDER, FUNCTIONS, TEMPLATES, source
 from elasticnd._engines.cuda.devices import import_cupy
 
@@ -384,7 +387,7 @@ def test_buffers_of_xla(monkeypatch, rng):
 
     if not bridge.compat.HAS_BUFFER_CALLBACKS:
         pytest.skip("this JAX has no buffer_callback")
-    monkeypatch.setattr(bridge, "_place_of", lambda context: (np, contextlib.nullcontext()))
+    monkeypatch.setattr(bridge, "_place_of", lambda context, output: (np, contextlib.nullcontext()))
     image, points = rng.random((7, 6)), rng.uniform(-1, 1, (2, 3, 2))
     options = _spec.Options(mode="mirror", cval=0.3)
     infos = [bridge.info(jax.numpy.asarray(array)) for array in (image, points)]
@@ -414,6 +417,105 @@ def test_jax_is_lowered_to_buffers_on_cuda(monkeypatch):
         monkeypatch.setattr(bridge, "_has_cupy", lambda has_cupy=has_cupy: has_cupy)
         jax.clear_caches()
         assert way in traced.lower(lowering_platforms=("cuda",)).as_text()
+
+
+def test_a_cupy_that_cannot_compute_is_left_out_of_jax(monkeypatch):
+    frameworks.get("jax")
+    from elasticnd._bridges import jax as bridge
+
+    if not bridge.compat.HAS_BUFFER_CALLBACKS:
+        pytest.skip("this JAX has no buffer_callback")
+    old = type(sys)("cupy")
+    old.__version__, old.__spec__ = "13.6.0", importlib.machinery.ModuleSpec("cupy", None)
+    old.cuda = SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=lambda: 1))
+    monkeypatch.setitem(sys.modules, "cupy", old)
+    bridge._has_cupy.cache_clear()
+    try:
+        with pytest.warns(RuntimeWarning, match=r"operations of JAX compute .*CuPy is of version 13\.6\.0"):
+            assert not bridge._has_cupy()
+    finally:
+        bridge._has_cupy.cache_clear()
+
+
+def test_jax_exports_operations_for_cuda(monkeypatch):
+    """A program that calls Python cannot be written to a file; one of JAX's operations can."""
+    jax = frameworks.get("jax").module
+    from elasticnd._bridges import jax as bridge
+
+    if not bridge.compat.HAS_BUFFER_CALLBACKS:
+        pytest.skip("this JAX has no buffer_callback")
+    export = pytest.importorskip("jax.export")
+    monkeypatch.setattr(bridge, "_has_cupy", lambda: True)
+    jax.clear_caches()
+    with elasticnd.use_engine("generic"):
+        exported = export.export(jax.jit(elasticnd.deform_grid), platforms=["cuda"])(
+            jax.numpy.zeros((5, 5)), jax.numpy.zeros((2, 3, 3))
+        )
+    assert exported.serialize()
+
+
+class FakeCupy:
+    """What the engine asks of CuPy besides arrays."""
+
+    def __init__(self):
+        self.number, self.pointer, self.capturing, self.entered = 0, 7, False, []
+        self.cuda = SimpleNamespace(
+            runtime=SimpleNamespace(getDevice=lambda: self.number),
+            get_current_stream=lambda: SimpleNamespace(ptr=self.pointer, is_capturing=lambda: self.capturing),
+            Device=self.enter,
+            Stream=SimpleNamespace(from_external=lambda stream: self.enter(stream.__cuda_stream__())),
+        )
+        self.RawModule = lambda **options: SimpleNamespace(get_function=lambda name: self.enter)
+
+    @contextlib.contextmanager
+    def enter(self, *what, **options):
+        self.entered.append(what[0])
+        yield
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    cupy = FakeCupy()
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    return cupy
+
+
+def test_default_streams_of_threads_are_told_apart(fake):
+    """All have one pointer."""
+    device = devices.CupyDevice()
+
+    def streams():
+        with ThreadPoolExecutor(1) as pool:
+            return {device.stream(), pool.submit(device.stream).result()}
+
+    assert len(streams()) == 1
+    fake.pointer = 2
+    assert len(streams()) == 2
+
+
+def test_kernels_are_not_captured(fake):
+    device = devices.CupyDevice()
+    device.launch("tabulate", (1,), 1, [])
+    fake.capturing = True
+    with pytest.raises(RuntimeError, match="cannot be captured"):
+        device.launch("tabulate", (1,), 1, [])
+
+
+def test_kernels_run_on_the_device_of_buffers(fake):
+    """XLA calls from threads of its own, in which another device may be current."""
+    frameworks.get("jax")
+    from elasticnd._bridges import jax as bridge
+
+    output = SimpleNamespace(__dlpack_device__=lambda: (2, 1))
+    _, place = bridge._place_of(SimpleNamespace(stream=99), output)
+    with place:
+        assert fake.entered == [1, (0, 99)]
+
+
+def test_tables_that_are_kept_are_few():
+    bytes_of_output = 5 * 8
+    kept = control_grid.kept_tables.cache_parameters()["maxsize"] * control_grid._LONGEST_KEPT_TABLE
+    assert kept * bytes_of_output < 50e6
 
 
 BRIDGED = [

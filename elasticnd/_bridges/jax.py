@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeAlias
 
 import jax
@@ -35,7 +37,7 @@ from .._autodiff.operators import (
 from .._compat import jax as compat
 from .._compat.jax import ad, batching, mlir
 from .._engines import generic
-from .._engines.cuda.devices import external_stream
+from .._engines.cuda.devices import external_stream, import_cupy
 from .._errors import reject_type, reject_value
 from .._job import Job, evaluation_job, field_job
 from .._spec import ArrayInfo, DeformSpec, Shape
@@ -345,7 +347,14 @@ def _lower_on_gpu(context: compat.LoweringContext, *flat: object, operator: Oper
 @lru_cache(maxsize=1)
 def _has_cupy() -> bool:
     """Return whether the CUDA kernels can run; without CuPy, operations of JAX do the same on the device."""
-    return compat.HAS_BUFFER_CALLBACKS and importlib.util.find_spec("cupy") is not None
+    if not compat.HAS_BUFFER_CALLBACKS or importlib.util.find_spec("cupy") is None:
+        return False
+    try:
+        import_cupy("X", "an array on a CUDA device")
+    except (ImportError, RuntimeError) as error:
+        warnings.warn(f"operations of JAX compute instead of the CUDA kernels: {error}", RuntimeWarning, stacklevel=2)
+        return False
+    return True
 
 
 def _call_on_buffers(operator: Operator, *flat: Array) -> list[Array]:
@@ -367,10 +376,10 @@ def _bits(dtype: FrameworkDType) -> FrameworkDType:
 
 
 def _run_on_buffers(
-    operator: Operator, context: compat.BufferContext, outputs: Sequence[object], *flat: object
+    operator: Operator, context: compat.BufferContext, outputs: Sequence[compat.Buffer], *flat: object
 ) -> None:
-    xp, stream = _place_of(context)
-    with stream:
+    xp, place = _place_of(context, outputs[0])
+    with place:
         arrays = unflatten(operator, [xp.asarray(buffer) for buffer in flat])
         targets = [xp.asarray(output) for output in outputs]
         into = targets[0] if operator.verb == "sample" or operator.wants_image else None
@@ -379,10 +388,22 @@ def _run_on_buffers(
                 target[...] = result
 
 
-def _place_of(context: compat.BufferContext) -> tuple[ArrayNamespace, AbstractContextManager[object]]:
+def _place_of(
+    context: compat.BufferContext, output: compat.Buffer
+) -> tuple[ArrayNamespace, AbstractContextManager[object]]:
+    """Return CuPy, and a context in which the device of a buffer and XLA's stream are current.
+
+    In the thread that XLA calls from, neither need be.
+    """
     import cupy  # noqa: PLC0415 - for those who have a CUDA device
 
-    return cupy, external_stream(context.stream)
+    return cupy, _on_stream(cupy, output.__dlpack_device__()[1], context.stream)
+
+
+@contextmanager
+def _on_stream(cupy: ModuleType, device: int, stream: int) -> Iterator[None]:
+    with cupy.cuda.Device(device), external_stream(stream):
+        yield
 
 
 def _lower_by_generic(context: compat.LoweringContext, *flat: object, operator: Operator) -> object:

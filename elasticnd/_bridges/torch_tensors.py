@@ -16,7 +16,7 @@ from .._autodiff import compute as compute_operator
 from .._autodiff import operators
 from .._autodiff.operators import Operator, unflatten
 from .._compat import torch as compat
-from .._engines.cuda.devices import external_stream, import_cupy
+from .._engines.cuda.devices import CAPTURED, external_stream, import_cupy
 from .._errors import reject_type, reject_value
 from .._spec import ArrayInfo, DeformSpec, EvaluationSpec
 from .._types import Array, NumpyArray
@@ -208,7 +208,7 @@ def compute_on_device(
     device = flat[0].device
     with torch.cuda.device(device), external_stream(torch.cuda.current_stream(device).cuda_stream):
         if torch.cuda.is_current_stream_capturing():
-            raise RuntimeError("elasticnd cannot be captured in a CUDA graph: call it before or after the capture")
+            raise RuntimeError(CAPTURED)
         outputs = [
             torch.empty(shape, dtype=like.dtype, device=device) for shape, like in zip(shapes, likes, strict=True)
         ]

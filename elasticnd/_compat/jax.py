@@ -35,6 +35,12 @@ class BufferContext(Protocol):
     stream: int
 
 
+class Buffer(Protocol):
+    """An array of XLA, for such a callback."""
+
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+
+
 HAS_PRIMITIVES = Primitive is not None
 HAS_BUFFER_CALLBACKS = buffer_callback is not None
 

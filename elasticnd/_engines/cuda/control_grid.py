@@ -12,7 +12,7 @@ from ... import _core
 from ..._job import Job, make_job
 from ..._modes import Continuation
 from .coefficients import Source, filtered
-from .devices import device, namespace
+from .devices import Stream, device, namespace
 from .launches import FLOAT64, kernel_axes, launch, launch_flat
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ Array = Any  # of CuPy
 
 _GRID_ORDER = 3
 _SMALL_GRID = 64  # control points along an axis that one block can filter at a time
-_LONGEST_KEPT_TABLE = 65536  # outputs along all axes
+# Tables that are kept take at most 42 MB: 40 bytes for an output.
+_LONGEST_KEPT_TABLE = 16384  # outputs along all axes
+_KEPT_TABLES = 64
 _FILTER_THREADS, _FILTER_STRIDE = _core.launch["filter_threads"], _core.launch["filter_stride"]
 
 
@@ -95,7 +97,7 @@ def _tabulate(image: Shape, points: Shape, start: Shape, output: Shape) -> Table
 
 # What is kept is kept for a stream: others would have to wait for it, and when it is dropped, its memory is used again
 # by the same stream, behind the kernels that still read it.
-@lru_cache(maxsize=256)
-def kept_tables(image: Shape, points: Shape, start: Shape, output: Shape, stream: tuple[int, int]) -> Tables:
+@lru_cache(maxsize=_KEPT_TABLES)
+def kept_tables(image: Shape, points: Shape, start: Shape, output: Shape, stream: Stream) -> Tables:
     """Tabulate the weights of the control grid: they are those of every call of these extents."""
     return _tabulate(image, points, start, output)

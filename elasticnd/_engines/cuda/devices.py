@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from .compile import FUNCTIONS, NAMESPACE, OPTIONS, file_of, source
 
 Grid = tuple[int, ...]  # blocks along x, y and z
+
+
+# What lies in scratch memory, and in tables that are kept, would be used again before the graph runs.
+CAPTURED = "elasticnd cannot be captured in a CUDA graph: call it before or after the capture"
+_STREAM_OF_THREAD = 2  # the pointer by which CUDA means the default stream of whatever thread asks
+
+
+class Stream(NamedTuple):
+    """A stream, as what is kept for it is found: work on it is done in the order in which it was asked for."""
+
+    device: int
+    pointer: int
+    thread: int  # of the default streams that threads have of their own
 
 
 class Device(Protocol):
@@ -18,8 +32,8 @@ class Device(Protocol):
 
     xp: ModuleType  # makes arrays
 
-    def stream(self) -> tuple[int, int]:
-        """Return which device and which of its streams are current."""
+    def stream(self) -> Stream:
+        """Return which stream is current."""
 
     def holding(self, array: Any) -> AbstractContextManager[Any]:
         """Make the device of an array current, while in the context."""
@@ -41,9 +55,11 @@ class CupyDevice:
         self._kernels: dict[tuple[str, int], Any] = {}
         self._modules: dict[tuple[tuple[str, ...], int], Any] = {}
 
-    def stream(self) -> tuple[int, int]:
-        """Return which device and which of its streams are current."""
-        return int(self.xp.cuda.runtime.getDevice()), int(self.xp.cuda.get_current_stream().ptr)
+    def stream(self) -> Stream:
+        """Return which stream is current."""
+        pointer = int(self.xp.cuda.get_current_stream().ptr)
+        thread = threading.get_ident() if pointer == _STREAM_OF_THREAD else 0
+        return Stream(int(self.xp.cuda.runtime.getDevice()), pointer, thread)
 
     def holding(self, array: Any) -> AbstractContextManager[Any]:
         """Make the device of an array current, while in the context."""
@@ -56,6 +72,8 @@ class CupyDevice:
 
     def launch(self, kernel: str, grid: Grid, threads: int, arguments: Sequence[Any], shared: int = 0) -> None:
         """Run a kernel on the current stream."""
+        if self.xp.cuda.get_current_stream().is_capturing():
+            raise RuntimeError(CAPTURED)
         key = (kernel, int(self.xp.cuda.runtime.getDevice()))
         function = self._kernels.get(key)
         if function is None:
@@ -71,7 +89,7 @@ class CupyDevice:
         try:
             return self._modules[key].get_function(name)
         except Exception as error:
-            place = f"CuPy {self.xp.__version__}, on CUDA device {self.stream()[0]},"
+            place = f"CuPy {self.xp.__version__}, on CUDA device {self.stream().device},"
             advice = f"{INSTALL}, and see that the driver is as new as that version of CUDA"
             raise RuntimeError(f"{place} could not compile or load a kernel: {error}. {advice}") from error
 
@@ -87,7 +105,7 @@ def namespace() -> ModuleType:
     return device().xp
 
 
-class _Stream:
+class _ForeignStream:
     """A stream of another library, by the protocol that CuPy asks for."""
 
     def __init__(self, pointer: int) -> None:
@@ -101,7 +119,7 @@ def external_stream(pointer: int) -> AbstractContextManager[Any]:
     """Launch CuPy's kernels on a stream of another library, of the current device, while in the context."""
     import cupy  # noqa: PLC0415 - for those who have a CUDA device
 
-    stream: AbstractContextManager[Any] = cupy.cuda.Stream.from_external(_Stream(pointer))
+    stream: AbstractContextManager[Any] = cupy.cuda.Stream.from_external(_ForeignStream(pointer))
     return stream
 
 
