@@ -15,7 +15,7 @@ from ._errors import reject_type, reject_value, suggest
 from ._floating_point import in_default_state
 from ._routes import bridge_of, common_bridge
 from ._spec import Options
-from ._types import Array, ArrayT, Axes, Floats, Images, Numbers, NumpyArray, Rotation, Seed, Zoom
+from ._types import Array, ArrayT, Axes, Floats, Images, Numbers, NumpyArray, Order, Rotation, Seed, Zoom
 from .deformation import about_patch
 
 
@@ -40,7 +40,7 @@ class Gradients(NamedTuple):
 def deform_grid(
     X: Images,
     displacement: Array,
-    order: int | Sequence[int] = 3,
+    order: Order | Sequence[Order] = 3,
     mode: str | Sequence[str] = "constant",
     cval: Numbers = 0.0,
     crop: Sequence[slice] | None = None,
@@ -68,16 +68,18 @@ def deform_grid(
         and last control points of an axis lie on its first and last voxel. With leading batch axes, which must be
         the leading axes of every image, each batch item is deformed independently. If the shape is ambiguous, the
         interpretation with fewer batch axes is used; pass `axis` to decide.
-    order : int or sequence of int, optional
+    order : int, 'labels' or sequence of these, optional
         Order of the spline, 0 to 5; one for all images or one for each. Order 0 copies the nearest voxel and
-        so preserves labels exactly. Default 3.
+        so preserves labels exactly. ``'labels'`` is for label images: of the labels around a position, the one with the
+        largest sum of the weights of order 1 wins, so that outlines stay smooth and no new label appears. Default 3.
     mode : str or sequence of str, optional
         How the image is extended beyond its border, as in `scipy.ndimage.map_coordinates`: ``'constant'``,
         ``'nearest'``, ``'reflect'`` (also ``'grid-mirror'``), ``'mirror'``, ``'wrap'``, ``'grid-constant'`` or
         ``'grid-wrap'``.
         Default ``'constant'``.
     cval : number or sequence of numbers, optional
-        The value beyond the border in the modes ``'constant'`` and ``'grid-constant'``. Default 0.
+        The value beyond the border in the modes ``'constant'`` and ``'grid-constant'``. At order ``'labels'`` the dtype
+        must hold it exactly. Default 0.
     crop : sequence of slice, optional
         Compute only this patch of the output; one slice per deformed axis, as in indexing, without a step. The
         result equals the same patch of the whole output bit for bit, unless `rotate`, `zoom` or `affine` are given,
@@ -104,7 +106,7 @@ def deform_grid(
     array, or list or tuple of them
         The deformed images, of the same types and dtypes as the images: a tensor for a tensor. Integers are rounded
         half away from zero and saturate. Where a position is NaN, the output is NaN, or `cval` in the modes with a
-        constant and for integer images.
+        constant, for integer images and at order ``'labels'``.
 
     Raises
     ------
@@ -167,7 +169,7 @@ def deform_random_grid(
     X: Images,
     sigma: float | Sequence[float] = 25,
     points: int | Sequence[int] = 3,
-    order: int | Sequence[int] = 3,
+    order: Order | Sequence[Order] = 3,
     mode: str | Sequence[str] = "constant",
     cval: Numbers = 0.0,
     crop: Sequence[slice] | None = None,
@@ -370,7 +372,7 @@ def source_box(
     displacement: Array,
     shape: Sequence[int],
     crop: Sequence[slice] | None = None,
-    order: int = 3,
+    order: Order = 3,
     mode: str = "constant",
     prefilter: bool = True,
     affine: Array | None = None,
@@ -444,7 +446,7 @@ def source_box(
 def deform_grid_gradient(
     dY: Images,
     displacement: Array,
-    order: int | Sequence[int] = 3,
+    order: Order | Sequence[Order] = 3,
     mode: str | Sequence[str] = "constant",
     cval: Numbers = 0.0,
     crop: Sequence[slice] | None = None,
@@ -522,7 +524,7 @@ def deform_grid_vjp(
     dY: Array,
     X: Array,
     displacement: Array,
-    order: int | Sequence[int] = 3,
+    order: Order | Sequence[Order] = 3,
     mode: str | Sequence[str] = "constant",
     cval: Numbers = 0.0,
     crop: Sequence[slice] | None = None,

@@ -13,7 +13,7 @@ from . import _dtypes
 from ._affine import inverse_rotation_zoom
 from ._coerce import as_index, as_indices, as_numbers, as_real, is_sequence
 from ._errors import describe, reject_type, reject_value, warn
-from ._limits import MAX_AXES, MAX_ORDER
+from ._limits import LABELS, MAX_AXES, MAX_ORDER
 from ._modes import MODES, Mode
 from ._spec import ArrayInfo, DeformSpec, ImageSpec, Options, Shape, Window
 
@@ -39,7 +39,7 @@ def is_cacheable(options: Options) -> bool:
 
 
 def _is_cacheable(option: object) -> bool:
-    return type(option) in _CACHEABLE or (type(option) is tuple and all(type(part) is int for part in option))
+    return type(option) in _CACHEABLE or (type(option) is tuple and all(type(part) in (int, str) for part in option))
 
 
 def _normalize(
@@ -79,16 +79,8 @@ def _normalize(
         reject_type("prefilter", options.prefilter, "True or False")
     return DeformSpec(
         images=tuple(
-            ImageSpec(
-                shape=image.shape,
-                dtype=image.dtype,
-                axes=own,
-                order=_normalize_order(orders[i]),
-                mode=_normalize_mode(modes[i]),
-                cval=_normalize_cval(cvals[i], image.dtype),
-                prefilter=bool(options.prefilter),
-            )
-            for i, (image, own) in enumerate(zip(images, axes, strict=True))
+            _normalize_image(names[i], image, axes[i], orders[i], modes[i], cvals[i], bool(options.prefilter))
+            for i, image in enumerate(images)
         ),
         batch=batch,
         extent=extent,
@@ -99,6 +91,19 @@ def _normalize(
         affine_batched=check_affine(affine, batch, len(extent)),
         inverse_rotation_zoom=None if inverse is None else tuple(map(tuple, inverse.tolist())),
     )
+
+
+def _normalize_image(
+    name: str, image: ArrayInfo, axes: Shape, order: object, mode: object, cval: object, prefilter: bool
+) -> ImageSpec:
+    """Convert one image and its own options to one form."""
+    number, votes = _normalize_order(order)
+    if votes and image.dtype in _dtypes.COMPLEX_COMPONENTS:
+        raise TypeError(f"{name}: got dtype {image.dtype}, expected real numbers for order {LABELS!r}")
+    value = _normalize_cval(cval, image.dtype)
+    if votes:
+        _check_label(cval, image.dtype)
+    return ImageSpec(image.shape, image.dtype, axes, number, _normalize_mode(mode), value, prefilter, votes)
 
 
 # True and 1 are equal, but not the same order: `typed` keeps them apart, where they are arguments by themselves.
@@ -234,6 +239,8 @@ def normalize_dtype(dtype: object) -> str:
 
 def check_gradient(name: str, image: ImageSpec, gradient: ArrayInfo, expected: Shape) -> None:
     """Check that a gradient can belong to the output of an image."""
+    if image.votes:
+        reject_value(name, f"a gradient for order {LABELS!r}", "another order: labels have no gradient")
     if not _dtypes.is_inexact(image.dtype):
         reject_value(name, f"a gradient for an image of {image.dtype}", "an image of floats: integers have no gradient")
     if not _dtypes.is_inexact(gradient.dtype):
@@ -383,12 +390,17 @@ def _per_image(name: str, value: object, count: int) -> list[object]:
     return [value] * count
 
 
-def _normalize_order(order: object) -> int:
-    accepted = f"an integer from 0 to {MAX_ORDER}"
+def _normalize_order(order: object) -> tuple[int, bool]:
+    """Return the order of the spline, and whether labels are elected by its weights."""
+    accepted = f"an integer from 0 to {MAX_ORDER} or {LABELS!r}"
+    if isinstance(order, str):
+        if order != LABELS:
+            reject_value("order", describe(order), accepted)
+        return 1, True
     number = as_index("order", order, accepted)
     if not 0 <= number <= MAX_ORDER:
         reject_value("order", number, accepted)
-    return number
+    return number, False
 
 
 def _normalize_mode(mode: object) -> Mode:
@@ -416,6 +428,14 @@ def _normalize_cval(cval: object, dtype: str) -> int | float | tuple[float, floa
         return _canonical(float(cval.real)), _canonical(float(cval.imag))
     number = _canonical(as_real("cval", cval, "a number"))
     return (number, 0.0) if dtype in _dtypes.COMPLEX_COMPONENTS else number
+
+
+def _check_label(cval: object, dtype: str) -> None:
+    """Check that a type has a label exactly: it must not become another one."""
+    is_integer = isinstance(cval, (int, np.integer, np.bool_))  # a double might not hold it
+    label = int(cast("int", cval)) if is_integer else as_real("cval", cval, "a number")
+    if not _dtypes.holds(label, dtype):
+        reject_value("cval", label, f"a label that {dtype} can hold exactly")
 
 
 def _canonical(number: float) -> float:

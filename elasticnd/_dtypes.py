@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from functools import lru_cache
 from typing import Any
 
@@ -55,6 +56,18 @@ def element(value: float | np.floating[Any], name: str) -> bytes:
     bits = int(number.view(np.uint32))
     # The upper half of a float32, rounded to nearest, ties to even.
     return np.uint16((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).tobytes()
+
+
+def holds(value: float, name: str) -> bool:
+    """Check whether a real type has a value exactly."""
+    limits = integer_limits(name)
+    is_nan = isinstance(value, float) and math.isnan(value)
+    if limits is not None:
+        return not is_nan and saturate(value, limits) == value
+    bits = element(float(value), name)
+    if name == "bfloat16":
+        bits, name = b"\0\0" + bits if sys.byteorder == "little" else bits + b"\0\0", "float32"
+    return is_nan or bool(np.frombuffer(bits, name)[0].item() == value)
 
 
 def real_component(name: str) -> str:

@@ -23,6 +23,7 @@ JOB = np.dtype(
         ("order", np.int32),
         ("mode", np.int32),
         ("padding", np.int32),
+        ("votes", np.int32),
         ("derivative", np.int32, MAX_AXES),
         ("image", np.int64, MAX_AXES),
         ("grid_shape", np.int64, MAX_AXES),
@@ -60,6 +61,7 @@ def make_job(
     order: int = 0,
     mode: Mode = Mode.CONSTANT,
     prefilter: bool = False,
+    votes: bool = False,
     cval: float = 0.0,
     border_value: float = 0.0,
     dtype: str = "float64",
@@ -80,6 +82,7 @@ def make_job(
     job["order"] = order
     job["mode"] = mode
     job["padding"] = padding
+    job["votes"] = votes
     job["image"][:axes] = image
     job["grid_shape"][:axes] = grid_shape
     job["start"][:axes] = 0 if start is None else start
@@ -108,8 +111,8 @@ def job_of(spec: DeformSpec, homogeneous: bool) -> Job:
     """Return the job of a specification's image; if `homogeneous`, nothing comes from beyond the border."""
     (image,) = spec.images
     border_value = 0 if homogeneous else cast("float", image.cval)
-    # Where there is no position: NaN in the modes that have no constant, where the type has it.
-    has_constant = image.mode.traits.has_constant or not _dtypes.is_inexact(image.dtype)
+    # Where there is no position: NaN in the modes that have no constant, where the type has it and means a number.
+    has_constant = image.votes or image.mode.traits.has_constant or not _dtypes.is_inexact(image.dtype)
     return make_job(
         image=spec.extent,
         grid_shape=spec.grid_shape,
@@ -119,6 +122,7 @@ def job_of(spec: DeformSpec, homogeneous: bool) -> Job:
         order=image.order,
         mode=image.mode,
         prefilter=image.prefilter,
+        votes=image.votes,
         cval=border_value if has_constant else math.nan,
         border_value=border_value,
         dtype=image.dtype,

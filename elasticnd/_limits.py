@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ._errors import reject_value
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 MAX_AXES = 8
 MAX_ORDER = 5
+LABELS: Final = "labels"  # the order of label images: votes by the weights of order 1
 MOST_COEFFICIENTS = 2**26  # of an image that is mostly border, where an engine holds all of them
 
 

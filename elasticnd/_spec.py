@@ -64,6 +64,7 @@ class ImageSpec:
     mode: Mode
     cval: int | float | tuple[float, float]  # of complex images, both parts
     prefilter: bool
+    votes: bool = False  # of labels, the one with most of the weights of order 1 wins
 
     @property
     def is_complex(self) -> bool:
@@ -120,6 +121,11 @@ class DeformSpec:
     def __getstate__(self) -> dict[str, object]:
         """Return the state without the hash, which differs between processes."""
         return {name: value for name, value in self.__dict__.items() if name != "_hash"}
+
+    @property
+    def votes(self) -> bool:
+        """Whether it is for labels, whose output has no derivatives."""
+        return any(image.votes for image in self.images)
 
     @property
     def axes(self) -> int:
@@ -191,6 +197,7 @@ class EvaluationSpec:
     has_affine = False
     affine_batched = False
     inverse_rotation_zoom_linear = None
+    votes = False
 
     @property
     def axes(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ Images = TypeVar("Images")
 ArrayT = TypeVar("ArrayT")
 
 # Arguments of the public functions.
+Order: TypeAlias = int | Literal["labels"]
 Numbers: TypeAlias = complex | Sequence[complex]
 Axes: TypeAlias = int | str | Sequence[int] | Sequence[str] | Sequence[Sequence[int]] | Sequence[Sequence[str]]
 Rotation: TypeAlias = float | Mapping[tuple[int, int], float] | Array  # an array, or an object with `as_matrix`

@@ -22,7 +22,7 @@ from ._floating_point import in_default_state
 from ._folds import ControlGrids, FoldBounds, check_number
 from ._positions import Positions, determinant
 from ._routes import bridge_of
-from ._types import Array, Axes, Images, Numbers, NumpyArray, Rotation, Seed, Zoom
+from ._types import Array, Axes, Images, Numbers, NumpyArray, Order, Rotation, Seed, Zoom
 
 _FORMAT = "elasticnd deformation"
 _VERSION = 1
@@ -355,7 +355,7 @@ class Deformation:
     def apply(
         self,
         X: Images,
-        order: int | Sequence[int] = 3,
+        order: Order | Sequence[Order] = 3,
         mode: str | Sequence[str] = "constant",
         cval: Numbers = 0.0,
         crop: Sequence[slice] | None = None,

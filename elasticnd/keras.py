@@ -12,7 +12,7 @@ from . import _check
 from ._api import deform_grid
 from ._compat.keras import keep_arguments
 from ._errors import reject_value
-from ._types import Array, Numbers
+from ._types import Array, Numbers, Order
 
 __all__ = ["ElasticDeform"]
 
@@ -80,7 +80,7 @@ class ElasticDeform(keras.layers.Layer):
         learnable: bool = False,
         per_sample: bool = True,
         axis: Sequence[int] | None = None,
-        order: int | Sequence[int] = 3,
+        order: Order | Sequence[Order] = 3,
         mode: str | Sequence[str] = "constant",
         cval: Numbers = 0.0,
         ndim: int | None = None,

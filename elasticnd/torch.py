@@ -21,7 +21,7 @@ import torch
 from . import _check, _namespaces
 from ._api import deform_grid as _deform_grid
 from ._errors import reject_value
-from ._types import Array, Numbers
+from ._types import Array, Numbers, Order
 
 __all__ = ["ElasticDeform", "deform_grid", "deform_random_grid", "dense_displacement"]
 
@@ -92,7 +92,7 @@ class ElasticDeform(torch.nn.Module):
         learnable: bool = False,
         per_sample: bool = True,
         axis: Sequence[int] | None = None,
-        order: int | Sequence[int] = 3,
+        order: Order | Sequence[Order] = 3,
         mode: str | Sequence[str] = "constant",
         cval: Numbers = 0.0,
         ndim: int | None = None,

@@ -97,3 +97,56 @@ def sampling_matrix(x, extent, order, mode):
         for index in range(int(np.floor(position)) - 4, int(np.floor(position)) + 6):
             matrix[row, fold(index, extent, mode)] += np.nan_to_num(basis(position - index))
     return matrix
+
+
+# ---- labels ----------------------------------------------------------------------------------------------------------
+
+
+def fold_position(x, extent, mode):
+    """The position inside of the image that stands for one beyond its border; None where the mode has none."""
+    last = extent - 1
+    reach = {"constant": 0, "grid-constant": 1}.get(mode)
+    if reach is not None:
+        return x if -reach <= x <= last + reach else None
+    if mode == "nearest" or (mode == "wrap" and 0 <= x <= last):
+        return min(max(x, 0), last)
+    if mode == "grid-wrap" or last == 0:
+        return x % extent if last else 0.0
+    if mode == "wrap":  # a negative multiple of the period lands on the last voxel
+        return x + last * (np.floor(-x / last) + 1) if x < 0 else x - last * np.floor(x / last)
+    edge = 0.0 if mode == "mirror" else 0.5
+    y = (x + edge) % (2 * last + 4 * edge) - edge
+    return y if y <= last + edge else 2 * (last + edge) - y
+
+
+def elect(image, position, mode, cval):
+    """The label whose weights of order 1 have the largest sum; of tied ones that of the nearest voxel, or the least."""
+    y = [fold_position(x, extent, mode) for x, extent in zip(position, image.shape, strict=True)]
+    if None in y or np.isnan(position).any():
+        return cval
+
+    def label_at(voxel):
+        if mode == "grid-constant" and any(not 0 <= i < n for i, n in zip(voxel, image.shape, strict=True)):
+            label = cval
+        else:
+            inner = "mirror" if mode in ("constant", "wrap") else mode
+            label = image[tuple(fold(i, n, inner) for i, n in zip(voxel, image.shape, strict=True))].item()
+        return "no number" if np.isnan(np.float64(label)) else label
+
+    sums = {}
+    for taps in itertools.product((0, 1), repeat=image.ndim):
+        weight = np.prod([place % 1 if tap else 1 - place % 1 for place, tap in zip(y, taps, strict=True)])
+        label = label_at([int(np.floor(place)) + tap for place, tap in zip(y, taps, strict=True)])
+        sums[label] = sums.get(label, 0.0) + weight
+    tied = [label for label, votes in sums.items() if max(sums.values()) - votes <= 2.0**-16]
+    nearest = label_at([int(np.floor(place + 0.5)) for place in y])
+    winner = nearest if nearest in tied else min(tied, key=lambda label: (label == "no number", label))
+    return np.nan if winner == "no number" else winner
+
+
+def vote(image, x, mode, cval=0):
+    """The labels at positions, one after the other."""
+    output = np.empty(x.shape[1:], image.dtype)
+    for index in np.ndindex(output.shape):
+        output[index] = elect(image, x[(slice(None), *index)], mode, cval)
+    return output

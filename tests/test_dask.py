@@ -64,7 +64,7 @@ def lazily(array, rng):
 @given(
     seed=st.integers(0, 2**32),
     axes=st.integers(1, 3),
-    order=st.sampled_from(ORDERS),
+    order=st.sampled_from((*ORDERS, "labels")),
     mode=st.sampled_from(MODES),
     dtype=st.sampled_from((*FLOATS, *COMPLEX, *INTEGERS)),
     prefilter=st.booleans(),
@@ -79,6 +79,8 @@ def test_equals_the_result_in_memory(seed, axes, order, mode, dtype, prefilter, 
     image = values(rng, shape, dtype)
     displacement = rng.normal(offset, reach, (axes, *rng.integers(1, 5, axes)))
     options = {"order": order, "mode": mode, "cval": rng.choice([0.1, 3]), "prefilter": prefilter}
+    if order == "labels":
+        image, options["cval"] = rng.integers(0, 2, shape).astype(np.bool_ if dtype.kind == "c" else dtype), 1
     if kind == "cropped":
         options["crop"] = random_crop(rng, shape)
     if kind == "affine":

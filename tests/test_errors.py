@@ -10,6 +10,7 @@ import re
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import ml_dtypes
 import numpy as np
 import pytest
 import scipy.sparse
@@ -91,8 +92,20 @@ def all_cases():
 
 def order_mode_cval_cases():
     for_each = "one, or one for each of 1 images"
-    integer = "an integer from 0 to 5"
+    integer = "an integer from 0 to 5 or 'labels'"
     yield from refused(IMAGES_OF, "order", ValueError, integer, (6, "6"), (-1, "-1"), ([6], "6"))
+    yield from refused(
+        IMAGES_OF,
+        "order",
+        ValueError,
+        integer,
+        ("3", "'3'"),
+        ("label", "'label'"),
+        ("Labels", "'Labels'"),
+        ("labels-2", "'labels-2'"),
+        ("", "''"),
+        (["label"], "'label'"),
+    )
     yield from refused(
         IMAGES_OF,
         "order",
@@ -102,10 +115,11 @@ def order_mode_cval_cases():
         (3.0, "3.0"),
         (True, "True"),
         (np.True_, "bool"),
-        ("3", "'3'"),
+        (b"labels", "b'labels'"),
         (None, "None"),
         (1j, "1j"),
         ([[3]], "[3]"),
+        ([["labels"]], "['labels']"),
         (np.float64(3), "float64"),
         (np.array(3.0), "float64"),
     )
@@ -145,6 +159,7 @@ def order_mode_cval_cases():
     for name in ("deform_grid", "deform_random_grid"):
         yield from refused(name, "cval", ValueError, "a number that int64 can hold", (np.nan, "nan"), X=LABELS)
         yield from refused(name, "cval", TypeError, "a real number", (1j, "1j"), X=LABELS)
+    yield from label_cases()
     yield from refused(
         IMAGES_OF,
         "prefilter",
@@ -154,6 +169,43 @@ def order_mode_cval_cases():
         (None, "None"),
         ("yes", "'yes'"),
         ([True], "[True]"),
+    )
+
+
+def label_cases():
+    """Order "labels": every label must stay what it is, and none has a derivative."""
+    labels = {"order": "labels"}
+    for name in ("deform_grid", "deform_random_grid"):
+        for dtype, *values in [
+            ("uint8", -1, 256, 0.5, np.inf),
+            ("bool", 2, -1, 0.5),
+            ("int64", 2**63, 2**63 + 0.0, 1e-300),
+            ("uint64", -1, 2**64),
+            ("float16", 0.1, 2049, 1e6),
+            ("float32", 0.1, 2**24 + 1, 1e300),
+            ("float64", 2**53 + 1),
+            (ml_dtypes.bfloat16, 257, 0.1),
+        ]:
+            image = np.zeros((12, 10), dtype)
+            accepted = f"a label that {image.dtype} can hold exactly"
+            for mode in ("constant", "mirror"):
+                given = ((value, str(value)) for value in values)
+                yield from refused(name, "cval", ValueError, accepted, *given, X=image, mode=mode, **labels)
+        complex_image = IMAGE.astype(np.complex64)
+        expected = "real numbers for order 'labels'"
+        yield from refused(name, "X", TypeError, expected, (complex_image, "complex64"), **labels)
+        several = [IMAGE, complex_image]
+        yield from refused(name, "X", TypeError, expected, (several, "complex64"), named="X[1]", order=[3, "labels"])
+    no_gradient = "labels have no gradient"
+    for name, image in (
+        ("deform_grid_gradient", {}),
+        ("deform_grid_vjp", {"X": IMAGE}),
+        ("deform_grid_vjp", {"X": LABELS}),
+    ):
+        yield from refused(name, "dY", ValueError, no_gradient, (IMAGE, "order 'labels'"), **image, **labels)
+    several = {"X": [IMAGE, IMAGE], "order": [3, "labels"]}
+    yield from refused(
+        "deform_grid_vjp", "dY", ValueError, no_gradient, ([IMAGE, IMAGE], "'labels'"), named="dY[1]", **several
     )
 
 

@@ -22,6 +22,8 @@ BAD = [
     ("mode", 99, "mode out of range"),
     ("padding", -1, "padding out of range"),
     ("padding", 1, "padding out of range"),
+    ("votes", 1, "votes out of range"),  # at order 3
+    ("votes", -1, "votes out of range"),
     ("derivative", -1, "derivative out of range"),
     ("image", 0, "image extent out of range"),
     ("image", FAR, "image extent out of range"),
@@ -72,6 +74,25 @@ def test_numbers_out_of_range(name, value, message):
         _core.sample(job, [image], transform, [output])
     with pytest.raises(ValueError, match=message):
         _core.sample_adjoint(job, output, image, transform, image)
+    assert not output.any()
+
+
+def test_votes_have_no_derivative():
+    image, output, transform = np.ones(SHAPE), np.zeros(SHAPE), (np.zeros((2, 3, 3)), None, ())
+    job = make_job(image=SHAPE, grid_shape=(3, 3), order=1, votes=True)
+    with pytest.raises(ValueError, match="votes have no derivative"):
+        _core.sample_adjoint(job, image, None, transform, output)
+    tangent = (np.ones((2, 3, 3)), None)
+    with pytest.raises(ValueError, match="votes have no derivative"):
+        _core.sample(job, [image], (transform[0], None, [tangent]), [output])
+    derived = job.copy()
+    derived["derivative"][0] = 1
+    with pytest.raises(ValueError, match="derivative out of range"):
+        _core.sample(derived, [image], transform, [output])
+    twice = job.copy()
+    twice["votes"] = 2
+    with pytest.raises(ValueError, match="votes out of range"):
+        _core.sample(twice, [image], transform, [output])
     assert not output.any()
 
 

@@ -18,6 +18,7 @@ struct Geometry {
     int order;                   // spline order of the image
     int mode;                    // Mode, boundary.hpp
     int padding;                 // coefficients added before and after each axis
+    int votes;                   // 1: labels, of which the one with most of the weights of order 1 wins
     int derivative[max_axes];    // how often the spline is differentiated along each axis
     int64 image[max_axes];       // extent of the whole image
     int64 grid_shape[max_axes];  // control points along each axis
@@ -50,6 +51,7 @@ struct Job {
 // Every number of a job, for the comparison of the layouts.
 #define ELASTICND_JOB_FIELDS(FIELD)                                                                                 \
     FIELD(geometry.axes) FIELD(geometry.order) FIELD(geometry.mode) FIELD(geometry.padding)                         \
+    FIELD(geometry.votes)                                                                                           \
     FIELD(geometry.derivative) FIELD(geometry.image) FIELD(geometry.grid_shape) FIELD(geometry.start)                   \
     FIELD(geometry.output) FIELD(geometry.origin) FIELD(geometry.box_start) FIELD(geometry.box_extent)              \
     FIELD(geometry.cval) FIELD(geometry.border_value) FIELD(batch_axes) FIELD(dtype) FIELD(compute_dtype) FIELD(filtered) \

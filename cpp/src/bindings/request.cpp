@@ -20,6 +20,7 @@ constexpr int64 longest = int64(1) << 48;
 void check_geometry(const Geometry& geometry) {
     if (geometry.axes < 1 || geometry.axes > max_axes) reject("axes out of range");
     if (geometry.order < 0 || geometry.order > max_order) reject("order out of range");
+    if (geometry.votes != 0 && (geometry.votes != 1 || geometry.order != 1)) reject("votes out of range");
     if (geometry.mode < 0 || geometry.mode >= mode_count) reject("mode out of range");
     for (int k = 0; k < geometry.axes; ++k) {
         if (geometry.image[k] < 1 || geometry.image[k] > longest) reject("image extent out of range");
@@ -27,7 +28,8 @@ void check_geometry(const Geometry& geometry) {
         if (geometry.output[k] < 0 || geometry.output[k] > longest) reject("output extent out of range");
         if (geometry.start[k] < 0 || geometry.start[k] > longest) reject("first voxel out of range");
         if (geometry.origin[k] < 0 || geometry.origin[k] > longest) reject("origin out of range");
-        if (geometry.derivative[k] < 0) reject("derivative out of range");
+        if (geometry.derivative[k] < 0 || (geometry.votes && geometry.derivative[k] > 0))
+            reject("derivative out of range");
     }
 }
 
@@ -79,6 +81,10 @@ Job checked_job(const void* bytes, int64 size) {
     return job;
 }
 
+void require_derivative(const Job& job) {
+    if (job.geometry.votes) reject("votes have no derivative");
+}
+
 bool have_one_layout(const View& one, const View& other) {
     return one.dtype == other.dtype && one.ndim == other.ndim &&
            std::equal(one.shape, one.shape + one.ndim, other.shape) &&
@@ -128,6 +134,7 @@ Request::Request(const Job& job, const View* images, const View* outputs, int64 
     sampling.channels = output_.channels;
     sampling.output = output_.planes;
     sampling.image = output_.planes;
+    if (!transform.tangents.empty()) require_derivative(job);
     if (!transform.tangents.empty() && !has_whole_image(sampling)) reject("tangents need the whole image");
     if (images) {
         image_ = planes_of(images, count);

@@ -32,6 +32,9 @@ struct Numbers {
 // A job from outside: its numbers in their ranges.
 Job checked_job(const void* bytes, int64 size);
 
+// Throws if a job is of votes, which have no derivative.
+void require_derivative(const Job& job);
+
 // Whether two arrays differ in nothing but where they lie.
 bool have_one_layout(const View& one, const View& other);
 

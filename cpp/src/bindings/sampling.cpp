@@ -62,6 +62,7 @@ py::array_t<int64> source_voxels(const py::array& record, const Integers& blocks
 py::object sample_adjoint_of(const py::array& record, const py::array& gradient, const std::optional<py::array>& image,
                              const TransformArrays& transform, const std::optional<py::array>& image_gradient) {
     const Job job = job_of(record);
+    require_derivative(job);
     std::optional<View> from;
     if (image) from = view_of(*image, job.dtype);
     const Request request(job, from ? &*from : nullptr, view_of(gradient, job.dtype), transform_of(transform));

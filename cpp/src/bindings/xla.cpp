@@ -174,6 +174,7 @@ ffi::Error sample_adjoint_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffe
                                   Words words, Words axes, Words numbers) {
     return guarded([&] {
         const Job job = job_of(words);
+        require_derivative(job);
         const Operands operands(numbers);
         Arguments arguments(buffers);
         const View gradient = view_of(arguments.next(), job.dtype, axes);

@@ -142,7 +142,9 @@ void sample_copies(const SampleJob& job, UnitRange units, void* scratch) {
 }  // namespace
 
 void sample(const SampleJob& job, UnitRange units, void* scratch) {
-    if (job.geometry.order == 0 && job.direct)
+    if (job.geometry.votes)
+        sample_votes(job, units, scratch);
+    else if (job.geometry.order == 0 && job.direct)
         sample_copies(job, units, scratch);
     else if (job.as_pixels)
         sample_pixels(job, units, scratch);

@@ -9,6 +9,7 @@ ELASTICND_BEGIN
 
 void sample(const SampleJob& job, UnitRange units, void* scratch);
 void sample_pixels(const SampleJob& job, UnitRange units, void* scratch);
+void sample_votes(const SampleJob& job, UnitRange units, void* scratch);
 void displace(const SampleJob& job, UnitRange units, void* scratch);
 void displace_adjoint(const SampleJob& job, UnitRange units, const SplatTargets& targets, void* scratch);
 void splat(const SampleJob& job, UnitRange units, const SplatTargets& targets, void* scratch);
@@ -31,6 +32,7 @@ void store_pixels(int compute_dtype, const char* from, int64 count, int channels
 // Scratch that the kernels of a kind lay out for themselves, before that of the walk.
 int64 gather_scratch_size();
 int64 pixel_scratch_size();
+int64 vote_scratch_size();
 int64 splat_scratch_size();
 int64 rows_scratch_size();
 int64 lines_scratch_size();

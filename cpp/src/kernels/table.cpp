@@ -10,7 +10,8 @@ namespace {
 constexpr int64 alignments = 256;  // what allocate_scratch may leave out
 
 int64 sample_scratch(const SampleJob& job) {
-    return Walk::scratch_size(job) + maximum(gather_scratch_size(), pixel_scratch_size()) + alignments;
+    return Walk::scratch_size(job) +
+           maximum(vote_scratch_size(), maximum(gather_scratch_size(), pixel_scratch_size())) + alignments;
 }
 int64 splat_scratch(const SampleJob& job) { return Walk::scratch_size(job) + splat_scratch_size() + alignments; }
 int64 filter_scratch() { return maximum(rows_scratch_size(), lines_scratch_size()) + alignments; }

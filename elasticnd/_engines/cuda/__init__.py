@@ -57,6 +57,8 @@ def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
 
 
 def sample(job: Job, images: Sequence[Array], transform: Transform, outputs: Sequence[Array]) -> None:
+    if job["votes"]:
+        raise NotImplementedError("order: 'labels' is computed on the CPU only: move labels there")
     call = Call.of(job, outputs[0].shape, transform)
     for image, output in zip(images, outputs, strict=True):
         _sample(call, image, transform, output)

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 from ... import _dtypes
 from ..._spec import DeformSpec, EvaluationSpec
 from ..._types import ArrayNamespace, FrameworkDType
-from . import axes, evaluation, few_voxels, positions, splines, stencils
+from . import axes, evaluation, few_voxels, positions, splines, stencils, votes
 from .axes import Array
 from .matrices import inverse as inverse
 from .splat import splat_stencils
@@ -53,17 +53,22 @@ def sample(
         return xp.zeros(output_shape, dtype=image.dtype)
     precision = _precision(xp, spec, image, points, affine)
     values = axes.in_core_order(xp, spec, options, image)
-    if options.order > 0:
+    if options.votes and options.dtype == "bool":
+        values = xp.astype(values, xp.int32)  # the standard compares no booleans
+    elif options.order > 0 and not options.votes:
         values = xp.astype(values, precision.values)
     reached = _stencils(xp, spec, points, affine, tangent, precision)
     border_value: Any = 0 if homogeneous else options.cval
     flat = _flat(xp, splines.coefficients(xp, options, values, border_value))
-    sums = stencils.stencil_sum(xp, flat, reached.offset, reached.weights(xp), reached.strides)
-    has_fill = options.mode.traits.has_constant or not _dtypes.is_inexact(options.dtype)
+    if options.votes:
+        sampled = votes.winners(xp, flat, reached, _dtypes.is_inexact(options.dtype))
+    else:
+        sampled = stencils.stencil_sum(xp, flat, reached.offset, reached.weights(xp), reached.strides)
+    has_fill = options.votes or options.mode.traits.has_constant or not _dtypes.is_inexact(options.dtype)
     fill = xp.full((), border_value if has_fill else math.nan, dtype=values.dtype)
-    values = xp.where(reached.exists, sums, fill)
+    values = xp.where(reached.exists, sampled, fill)
     limits = _dtypes.integer_limits(options.dtype)
-    if limits is None:
+    if limits is None or options.votes:
         values = xp.astype(values, image.dtype)
     elif options.order > 0:
         values = _as_integers(xp, values, limits, image.dtype)

@@ -63,9 +63,12 @@ class _Reached(NamedTuple):
     place: Array  # in the knot span
     exists: Array  # whether there is a position
     slope: Array  # of the place, by the position
+    nearest: Array  # coefficient from which the position is not farther than half a voxel; None where nobody asks
 
 
-def _reached(xp: ArrayNamespace, position: Position, extent: int, order: int, mode: Mode) -> _Reached:
+def _reached(
+    xp: ArrayNamespace, position: Position, extent: int, order: int, mode: Mode, asks_nearest: bool
+) -> _Reached:
     voxel, moved = position
     last = extent - 1
     width = border_width(order)
@@ -80,9 +83,12 @@ def _reached(xp: ArrayNamespace, position: Position, extent: int, order: int, mo
         exists = (x >= 0) | (x < 0) if clamps else xp.abs(x) < far
     moved = xp.where(exists, _clamped(xp, moved, -far, far), 0.0)
     sign, shift = _fold(xp, voxel + moved, last, border_reach(order), mode)
-    if order == 0:
+    nearest = None
+    if order == 0 or asks_nearest:
         # A tie is one of the rounded sum, so that rounding errors of the displacement do not decide it.
-        first, place = xp.floor(sign * (voxel + moved) + shift + knot_shift(order)), moved
+        nearest = xp.floor(sign * (voxel + moved) + shift + knot_shift(0))
+    if order == 0:
+        first, place = nearest, moved
     else:
         knot = sign * moved + knot_shift(order)
         steps = xp.floor(knot)
@@ -91,7 +97,9 @@ def _reached(xp: ArrayNamespace, position: Position, extent: int, order: int, mo
     # Besides, rounding errors of far positions must not lead beyond them.
     lowest, highest = (0, last - 1) if _ends_at_last_voxel(order, mode, last) else (-width, last + width - order)
     kept = _clamped(xp, first, lowest, highest)
-    return _Reached(kept + width, place + (first - kept), exists, sign * xp.astype(exists, moved.dtype))
+    if asks_nearest:
+        nearest = _clamped(xp, nearest, kept, kept + order) + width
+    return _Reached(kept + width, place + (first - kept), exists, sign * xp.astype(exists, moved.dtype), nearest)
 
 
 # ---- sums ------------------------------------------------------------------------------------------------------------
@@ -108,6 +116,7 @@ class Stencils(NamedTuple):
     places: list[Array]  # in the knot span, along each axis; none for order 0, which multiplies nothing
     slopes: list[Array]  # of the places, by the positions
     exists: Array  # whether there is a position
+    nearest: Array  # of the nearest coefficient, in all of them; None but for votes
 
     def weights(self, xp: ArrayNamespace, sloped_axis: int | None = None) -> list[Array]:
         """Compute the weights of the coefficients, (taps, voxels) for each axis; of one axis, their derivatives."""
@@ -126,21 +135,23 @@ def stencils(
     size = items * math.prod(box)
     integer = xp.int32 if size < 2**31 else xp.int64
     offset = xp.asarray(np.reshape(np.arange(items) * math.prod(box), (-1, *(1,) * len(box))), dtype=integer)
+    nearest = offset if image.votes else None
     everywhere: Array = True
     firsts, places, slopes = [], [], []
     padding = padding_of(image.order, image.mode, image.prefilter)
     for (voxel, moved), extent, stride in zip(positions, spec.extent, strides, strict=True):
-        first, place, exists, slope = _reached(
-            xp, (voxel + padding, moved), extent + 2 * padding, image.order, image.mode
-        )
-        offset = offset + xp.astype(first, integer) * stride
-        everywhere = exists & everywhere
-        firsts.append(xp.reshape(first, (-1,)))
+        along = _reached(xp, (voxel + padding, moved), extent + 2 * padding, image.order, image.mode, image.votes)
+        offset = offset + xp.astype(along.first, integer) * stride
+        if image.votes:
+            nearest = nearest + xp.astype(along.nearest, integer) * stride
+        everywhere = along.exists & everywhere
+        firsts.append(xp.reshape(along.first, (-1,)))
         if image.order > 0:
-            places.append(xp.reshape(xp.astype(place, dtype), (-1,)))
-            slopes.append(xp.reshape(slope, (-1,)))
-    flat = xp.reshape(offset, (-1,))
-    return Stencils(image.order, firsts, flat, strides, size, places, slopes, xp.reshape(everywhere, (-1,)))
+            places.append(xp.reshape(xp.astype(along.place, dtype), (-1,)))
+            slopes.append(xp.reshape(along.slope, (-1,)))
+    flat, everywhere = xp.reshape(offset, (-1,)), xp.reshape(everywhere, (-1,))
+    of_nearest = xp.reshape(nearest, (-1,)) if image.votes else None
+    return Stencils(image.order, firsts, flat, strides, size, places, slopes, everywhere, of_nearest)
 
 
 GATHERED_AXES = 2  # at one go: more would take more memory, fewer make programs that are slow to compile
