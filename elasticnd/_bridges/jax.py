@@ -273,7 +273,7 @@ def _abstract(*flat: Array, operator: Operator) -> list[object]:
 def _jvp(primals: Sequence[Array], tangents: Sequence[Array], *, operator: Operator) -> tuple[list[Array], list[Array]]:
     outputs = _primitive.bind(*primals, operator=operator)
     operands = unflatten(operator, primals)
-    if jnp.issubdtype(outputs[0].dtype, jnp.inexact):
+    if jnp.issubdtype(outputs[0].dtype, jnp.inexact) and not operator.call.votes:
         changes = [None if type(tangent) is ad.Zero else tangent for tangent in tangents]
         derivatives = rules.jvp(_OPS, operator, operands, unflatten(operator, changes))
     else:

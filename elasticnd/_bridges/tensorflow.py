@@ -19,6 +19,7 @@ from .._compat import tensorflow as compat
 from .._config import forced_engine
 from .._engines.cuda.devices import import_cupy
 from .._errors import reject_type, reject_value
+from .._limits import LABELS
 from .._spec import ArrayInfo, DeformSpec, Options, Shape
 from .._types import Array, FrameworkDType, NumpyArray, Seed
 from . import array_api, contract, eager, tensorflow_namespace
@@ -115,6 +116,11 @@ class RecordedCall(NamedTuple):
     shape: tf.TensorShape  # of the image, as far as it is known
     image_shape: tf.Tensor  # the same at run time
 
+    @property
+    def votes(self) -> bool:
+        """Whether the call is for labels."""
+        return self.options.order == LABELS
+
     def spec_of(self, image_shape: Sequence[int], operands: Operands) -> DeformSpec:
         """Check the call, now that there are arrays."""
         image = ArrayInfo(tuple(map(int, image_shape)), self.dtype)
@@ -154,8 +160,12 @@ def apply(operator: Operator, operands: Operands) -> Sequence[tf.Tensor]:
         return _apply(operator, operands)
     # There is nothing in there for AutoGraph to rewrite.
     by_operations = tf.autograph.experimental.do_not_convert(array_api.apply)
-    results: Sequence[tf.Tensor] = by_operations(tensorflow_namespace, operator, operands)
-    return results
+    return _without_derivatives(operator, by_operations(tensorflow_namespace, operator, operands))
+
+
+def _without_derivatives(operator: Operator, results: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
+    """Return results, cut off from what they are made of where they have no derivatives: labels by votes."""
+    return list(map(tf.stop_gradient, results)) if operator.call.votes else results
 
 
 def _apply(operator: Operator, operands: Operands) -> Sequence[tf.Tensor]:
@@ -172,7 +182,7 @@ def _apply(operator: Operator, operands: Operands) -> Sequence[tf.Tensor]:
         return _compute(operator, flat), vjp
 
     results = function(*flatten(operator, operands))
-    return results if isinstance(results, (list, tuple)) else [results]
+    return _without_derivatives(operator, results if isinstance(results, (list, tuple)) else [results])
 
 
 _OPS = FrameworkOps(tensorflow_namespace, _apply)

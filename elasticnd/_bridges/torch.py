@@ -19,7 +19,7 @@ from .._spec import Options, Shape
 from .._types import NumpyArray, Seed
 from . import array_api, eager
 from . import torch_tensors as tensors
-from .torch_ops import Context, FrameworkOps, jvp, remember, vjp
+from .torch_ops import Context, FrameworkOps, jvp, remember, vjp, without_derivatives
 
 check = tensors.check
 info = tensors.info
@@ -136,7 +136,8 @@ def _apply_to_tensors(operator: Operator, operands: Operands) -> Sequence[Tensor
         return [torch_operator.evaluate(operator.call, operator.order, operands.transform[0], operands.positions)]
     flat = flatten(operator, operands)
     if tensors.is_foreign(flat[0]):
-        return array_api.apply(tensors.operations_on(flat[0]), operator, operands)
+        results = array_api.apply(tensors.operations_on(flat[0]), operator, operands)
+        return [result.detach() for result in results] if operator.call.votes else results
     return _apply(operator, operands)
 
 
@@ -158,7 +159,7 @@ class _Function(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Context, operator: Operator, *flat: Tensor) -> tuple[Tensor, ...]:
         remember(ctx, operator, flat)
-        return tensors.compute(operator, flat)
+        return without_derivatives(ctx, tensors.compute(operator, flat))
 
     @staticmethod
     def backward(ctx: Context, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:

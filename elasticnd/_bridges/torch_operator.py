@@ -21,10 +21,11 @@ from .. import _affine, _check
 from .._autodiff import operators, rules
 from .._autodiff.operators import Operands, Operator, flatten, unflatten
 from .._compat import torch as compat
+from .._limits import LABELS
 from .._serialize import options_from_text, spec_from_text, text_of_options, text_of_spec
 from .._spec import ArrayInfo, DeformSpec, EvaluationSpec, Options, Shape
 from . import torch_tensors as tensors_of
-from .torch_ops import Context, FrameworkOps, jvp, remember, vjp
+from .torch_ops import Context, FrameworkOps, jvp, remember, vjp, without_derivatives
 
 Result = TypeVar("Result")
 
@@ -49,6 +50,12 @@ class RecordedCall(NamedTuple):
         unit = (1,) * self.deformed_axes
         matrix = _affine.inverse_rotation_zoom(options.rotate, options.zoom, unit)
         return None if matrix is None else matrix[:, :-1].tolist()
+
+    @property
+    def votes(self) -> bool:
+        """Whether the call is for labels."""
+        spec = spec_from_text(self.text)
+        return options_from_text(self.text).order == LABELS if spec is None else spec.votes
 
     def spec_of(self, operands: Operands) -> DeformSpec | EvaluationSpec:
         """Check the call, now that there are arrays."""
@@ -224,7 +231,7 @@ class _Differentiable(compat.SingleLevelFunction):
         # Functions turn derivatives off, but other levels may want theirs.
         with torch.enable_grad(), compat.set_forward_mode_enabled(True), compat.AutoDispatchBelowAutograd():
             results = OPERATOR.redispatch(compat.below_autograd(keys), list(tensors), image_shape, program)
-        return tuple(results)
+        return without_derivatives(ctx, results)
 
     @staticmethod
     def backward(ctx: Context, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:

@@ -86,6 +86,9 @@ class Context(Protocol):
     def save_for_forward(self, *tensors: Tensor) -> None:
         """Store tensors for forward mode."""
 
+    def mark_non_differentiable(self, *tensors: Tensor) -> None:
+        """Set which outputs have no derivatives."""
+
     def set_materialize_grads(self, value: bool) -> None:
         """Set whether gradients that are zero come as zeros, else as None."""
 
@@ -98,6 +101,13 @@ def remember(ctx: Context, operator: Operator, flat: Sequence[Tensor]) -> None:
     ctx.set_materialize_grads(False)
 
 
+def without_derivatives(ctx: Context, results: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return the results of a forward pass, marked where they have no derivatives: labels by votes."""
+    if ctx.operator.call.votes:
+        ctx.mark_non_differentiable(*results)
+    return tuple(results)
+
+
 def vjp(
     ops: FrameworkOps,
     operator: Operator,
@@ -106,7 +116,7 @@ def vjp(
     needed: Sequence[bool],
 ) -> list[Tensor | None]:
     """Compute the gradients of the operands from the cotangents of the results."""
-    if all(cotangent is None for cotangent in cotangents):
+    if operator.call.votes or all(cotangent is None for cotangent in cotangents):
         return [None] * len(flat)
     gradients = rules.vjp(ops, operator, unflatten(operator, flat), cotangents, unflatten(operator, needed))
     return flatten(operator, gradients)
@@ -117,6 +127,8 @@ def jvp(
 ) -> tuple[Tensor | None, ...]:
     """Compute the tangents of the results from those of the operands."""
     operands = unflatten(operator, flat)
+    if operator.call.votes:
+        return (None,) * len(operators.likes(operator, operands))
     results = rules.jvp(ops, operator, operands, unflatten(operator, tangents))
     outputs = zip(results, operators.likes(operator, operands), strict=True)
     return tuple(None if result is None else result.to(like.dtype) for result, like in outputs)
