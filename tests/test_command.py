@@ -260,13 +260,14 @@ def labels_with_palette(tmp_path):
     return tmp_path / "labels.png", labels
 
 
-def test_a_palette_is_kept_at_order_0(labels_with_palette, tmp_path):
+@pytest.mark.parametrize("order", [0, "labels"])
+def test_a_palette_is_kept_by_labels(order, labels_with_palette, tmp_path):
     source, labels = labels_with_palette
-    assert deform(source, tmp_path / "out.png", "--order", "0", "--cval", "7") == 0
+    assert deform(source, tmp_path / "out.png", "--order", order, "--cval", "7") == 0
     with PIL_Image.open(tmp_path / "out.png") as result:
         assert result.mode == "P"
         assert result.getpalette()[: len(PALETTE)] == PALETTE
-        np.testing.assert_array_equal(np.array(result), expected(labels, None, order=0, cval=7))
+        np.testing.assert_array_equal(np.array(result), expected(labels, None, order=order, cval=7))
 
 
 def test_the_colours_of_a_palette_are_interpolated(labels_with_palette, tmp_path):
@@ -305,10 +306,11 @@ def test_palettes_of_tiff(tmp_path, capsys):
     source, target = tmp_path / "in.tif", tmp_path / "out.tif"
     tifffile.imwrite(source, labels, photometric="palette", colormap=colours)
     assert_fails(capsys, [source, target, *OPTIONS], "--order", "in.tif")
-    assert deform(source, target, "--order", "0") == 0
-    with tifffile.TiffFile(target) as file:
-        np.testing.assert_array_equal(file.pages[0].colormap, colours)
-        np.testing.assert_array_equal(file.asarray(), expected(labels, None, order=0))
+    for order in (0, "labels"):
+        assert deform(source, target, "--order", order) == 0
+        with tifffile.TiffFile(target) as file:
+            np.testing.assert_array_equal(file.pages[0].colormap, colours)
+            np.testing.assert_array_equal(file.asarray(), expected(labels, None, order=order))
 
 
 # Zarr.
@@ -409,15 +411,16 @@ def test_zarr_by_chunks(layout, chunks, tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("dask_array")
-def test_an_image_with_channels_and_its_labels_by_chunks(tmp_path):
+@pytest.mark.parametrize("order", [0, "labels"])
+def test_an_image_with_channels_and_its_labels_by_chunks(order, tmp_path):
     zarr = zarr_library()
     image, labels = random_array("f4", 2, 17, 19), random_array("u1", 17, 19) % 4
     zarr.create_array(str(tmp_path / "image.zarr"), data=image, chunks=(1, 5, 6), dimension_names=["c", "y", "x"])
     zarr.create_array(str(tmp_path / "labels.zarr"), data=labels, chunks=(8, 8), zarr_format=2)
     files = ["image.zarr", "image_out.zarr", "labels.zarr", "labels_out.zarr"]
-    assert deform(*(tmp_path / name for name in files), "--order", "3,0", "--chunks", "7,9") == 0
+    assert deform(*(tmp_path / name for name in files), "--order", f"3,{order}", "--chunks", "7,9") == 0
     np.testing.assert_array_equal(read(tmp_path / "image_out.zarr"), expected(image, (1, 2)))
-    np.testing.assert_array_equal(read(tmp_path / "labels_out.zarr"), expected(labels, None, order=0))
+    np.testing.assert_array_equal(read(tmp_path / "labels_out.zarr"), expected(labels, None, order=order))
     assert zarr.open_array(str(tmp_path / "labels_out.zarr"), mode="r").metadata.zarr_format == 2
 
 
@@ -507,6 +510,8 @@ WRONG = {
     "three sigmas": (["in.npy", "out.npy", "--sigma", "1,2,3"], "--sigma"),
     "points": (["in.npy", "out.npy", *S, "--points", "0"], "--points"),
     "order": (["in.npy", "out.npy", *S, "--order", "6"], "--order", "6"),
+    "order no number": (["in.npy", "out.npy", *S, "--order", "label"], "--order", "'label'", "labels"),
+    "order with a cval of no label": (["in.npy", "out.npy", *S, "--order", "labels", "--cval", "0.1"], "--cval", "0.1"),
     "two orders": (["in.npy", "out.npy", *S, "--order", "3,0"], "--order", "1 pairs"),
     "mode": (["in.npy", "out.npy", *S, "--mode", "bent"], "--mode", "bent", "mirror"),
     "cval": (["in.npy", "out.npy", *S, "--cval", "nan"], "--cval", "nan"),

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from .._errors import CommandError, one_line, shortened
-from .._limits import MAX_AXES
+from .._limits import LABELS, MAX_AXES
 from .._modes import MODES
-from .._types import NumpyArray
+from .._types import NumpyArray, Order
 from ..deformation import Deformation
 from . import deformations, files, progress
 from .files import Image, values
@@ -35,7 +35,7 @@ class Options:
     sigma: Sequence[float] | None
     points: Sequence[int] | None
     seed: int | None
-    order: Sequence[int]
+    order: Sequence[Order]
     mode: Sequence[str]
     cval: Sequence[float]
     axis: Sequence[int] | None
@@ -115,10 +115,10 @@ def _run_in_memory(pairs: Sequence[Pair], places: Sequence[Path], options: Optio
     return _notes(pairs, images), deformation
 
 
-def _read(pair: Pair, order: int) -> Image:
-    """Read an input as the format of the output has it."""
+def _read(pair: Pair, order: Order) -> Image:
+    """Read an input as the format of the output has it; labels as they are at order 0, with no value between them."""
     same = pair.reader is pair.writer
-    image = files.read(pair.source, pair.reader, order, same)
+    image = files.read(pair.source, pair.reader, 0 if order == LABELS else order, same)
     return image if same else files.converted(image, pair.source, pair.target, pair.writer)
 
 

@@ -13,7 +13,9 @@ from typing import NoReturn, TypeAlias
 
 from .. import __version__
 from .._errors import CommandError, one_line, shortened
+from .._limits import LABELS
 from .._modes import MODES
+from .._types import Order
 from . import deform, deformations, demo, files, output, signals
 from .rotation import rotation_of
 
@@ -43,6 +45,15 @@ def _list_of(kind: Callable[[str], float]) -> Callable[[str], list[float]]:
             raise argparse.ArgumentTypeError(message) from None
 
     return numbers
+
+
+def _orders(text: str) -> list[Order]:
+    """Read one order or several: whole numbers, or the word for labels."""
+    try:
+        return [LABELS if part == LABELS else int(part) for part in text.split(",")]
+    except ValueError:
+        message = f"got {shortened(text)!r}, expected whole numbers or {LABELS} with commas between them"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def _number(text: str) -> float:
@@ -84,9 +95,10 @@ def _add_deform(commands: _Commands) -> None:
     parser.add_argument("--seed", type=int, help="seed of the displacements (default: a fresh one, which is printed)")
     parser.add_argument(
         "--order",
-        type=_list_of(int),
+        type=_orders,
         default=[3],
-        help="order of the spline, 0 to 5; 0 is for labels; ORDER,ORDER,... for each pair of files (default: 3)",
+        help="order of the spline, 0 to 5, or labels for label images, where the label with most of the voxels around "
+        "wins; ORDER,ORDER,... for each pair of files (default: 3)",
     )
     parser.add_argument(
         "--mode",
