@@ -7,7 +7,7 @@ import os
 import sys
 import zipfile
 from collections.abc import Sequence
-from typing import TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 
@@ -20,9 +20,14 @@ from ._files import itk, nifti
 from ._files.world import FrameMap
 from ._floating_point import in_default_state
 from ._folds import ControlGrids, FoldBounds, check_number
+from ._plot import axes as draw
+from ._plot import lattice, svg
 from ._positions import Positions, determinant
 from ._routes import bridge_of
 from ._types import Array, Axes, Images, Numbers, NumpyArray, Order, Rotation, Seed, Zoom
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes as Drawing
 
 _FORMAT = "elasticnd deformation"
 _VERSION = 1
@@ -852,6 +857,76 @@ class Deformation:
             reject_value("path", f"version {version} of the format", f"version {_VERSION}; update elasticnd")
         return cls(held.pop("displacement"), held.pop("shape").tolist(), **held)
 
+    # ---- pictures ----------------------------------------------------------------------------------------------------
+
+    def plot(
+        self, ax: Drawing | None = None, *, axes: Sequence[int] = (-2, -1), at: float | Sequence[float] | None = None
+    ) -> Drawing:
+        """Draw where the lines of the control grid look in the input, by matplotlib.
+
+        Cells are coloured by how the volume of the content changes, ``1 / r``, where ``r`` is the relative Jacobian
+        determinant; folds have a red rim. Arrows are the displacements of control points, affine map included.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw. Default None: in a new figure, with a colour bar.
+        axes : sequence of two int, optional
+            The axes of the frame that are drawn as rows and columns. Default: the last two.
+        at : float or sequence of float, optional
+            Where the drawn plane is along the other axes, in voxels; the picture shows what lies in it, projected.
+            Default None: in the middle.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            In voxels, rows downwards.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the deformation has batch axes, a single axis or displacements that are not finite; if it has no values,
+            as while a program is traced; or if an argument is of a wrong kind or value.
+        ImportError
+            If matplotlib is not installed: ``pip install 'elasticnd[demo]'``.
+
+        Examples
+        --------
+        >>> import elasticnd
+        >>> ax = elasticnd.Deformation.random((64, 48), sigma=3, points=4, rng=0).plot()
+        >>> ax.get_xlabel()
+        'axis 1, voxels'
+        """
+        self._check_single()
+        made = self._first_item()
+        plane = lattice.plane_of(made.shape, axes, at)
+        if not np.all(np.isfinite(made.displacement)):
+            reject_value("displacement", "NaN or infinite values", "finite values")
+        return draw.plot(made, plane, ax)
+
+    def _repr_html_(self) -> str | None:
+        """Return a small picture of the grid for notebooks, of the first batch item; None where there is none."""
+        try:
+            made = self._first_item()
+        except TypeError:  # there are no values, as while a program is traced
+            return None
+        picture = svg.picture_of(made)
+        return None if picture is None else f"<div>{self!r}<br/>{picture}</div>"
+
+    def _first_item(self) -> Deformation:
+        """Return the first batch item, as NumPy arrays."""
+        n = self.ndim
+        if 0 in self.batch_shape:
+            reject_type("batch_shape", self.batch_shape, "at least one batch item")
+        displacement = _values("displacement", self._displacement).reshape(-1, n, *self.grid_shape)[0]
+        affine = self.affine
+        matrix = None if affine is None else _values("affine", affine).reshape(-1, n, n + 1)[0]
+        return Deformation(displacement, self.shape, affine=matrix, to_world=self._world)
+
+    def _check_single(self) -> None:
+        if self.batch_shape:
+            reject_value("batch_shape", self.batch_shape, "one deformation, without batch axes")
+
     # ---- files of other programs -------------------------------------------------------------------------------------
 
     def to_itk(self) -> Array:
@@ -983,8 +1058,7 @@ class Deformation:
 
     def _frame_map(self) -> FrameMap:
         """Return the deformation in numbers, as files of other programs have it: of one item, in the world."""
-        if self.batch_shape:
-            reject_value("batch_shape", self.batch_shape, "one deformation, without batch axes")
+        self._check_single()
         if self._world is None:
             reject_value("to_world", None, "a deformation whose frame has an index-to-world matrix")
         affine = self.affine

@@ -21,7 +21,7 @@ LAYERS = (
     ("_api",),
     ("deformation",),
     ("_apply",),
-    ("_files", "_fit", "_folds", "_positions", "_random", "_recall", "_routes"),
+    ("_files", "_fit", "_folds", "_plot", "_positions", "_random", "_recall", "_routes"),
     ("_bridges",),
     ("_check", "_serialize"),
     ("_autodiff",),

@@ -38,7 +38,7 @@ def run(options: Options) -> None:
         raise CommandError(error) from None
     except MemoryError:
         raise CommandError("there is not enough memory") from None
-    determinant = done.lattice(at_most(done.shape)).determinant
+    determinant = done.determinant()
     figure = draw(figures, done, determinant)
     if Path(options.out).is_dir():
         raise CommandError(f"--out: {options.out} is a folder, expected the name of a file")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .picture import Array, Deformed, Floats, Lattice
+from ..._plot import axes
+from ..._plot.axes import COLUMNS_COLOUR, FOLD_COLOUR, OUTSIDE_COLOUR, ROWS_COLOUR
+from ..._plot.lattice import Grid, grid_of
+from .picture import Array, Deformed, Floats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,14 +19,10 @@ if TYPE_CHECKING:
 
 LARGEST_DRAWN = 1200  # pixels per side that the figure gets of a picture
 
-ROWS_COLOUR = "#ffd60a"
-COLUMNS_COLOUR = "#00e5ff"
-FOLD_COLOUR = "#e5004f"
-OUTSIDE_COLOUR = "#e9e6df"
 ABOVE_PANEL = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
 INK = "#22252b"
 SOFT_INK = "#5d626c"
-MOST_NUMBERED = 6  # control points per side that get numbers, and finer lines between them
+NUMBER_RADIUS = 7  # of the numbers at control points, in points
 
 PANEL_WIDTH = 5.0
 GAP = 0.35
@@ -37,8 +35,8 @@ LEAST_LOWER_HEIGHT = 3.9  # room for the explanation
 
 def draw(figures: ModuleType, done: Deformed, determinant: Floats) -> Figure:
     """Draw the whole figure: two rows of three panels."""
-    lattice, lines = grid_lattice(done)
-    view = view_of(lattice.source, done)
+    grid = grid_of(done.deformation, done.plane)
+    view = view_of(grid.lattice.source, done)
     upper = min(PANEL_WIDTH * done.shape[0] / done.shape[1], HIGHEST_PANEL)
     lower = min(PANEL_WIDTH * (view.bottom - view.top) / (view.right - view.left), HIGHEST_PANEL)
     height = HEAD_HEIGHT + upper + BAR_HEIGHT + max(lower, LEAST_LOWER_HEIGHT) + 2 * TITLE_HEIGHT + GAP
@@ -67,9 +65,9 @@ def draw(figures: ModuleType, done: Deformed, determinant: Floats) -> Figure:
     show_picture(ax, done.result, done)
     title(ax, "2  The result", empty_note(done))
     draw_scale(panel(2, first, upper), panel(2, first + upper + 0.14, 0.12), done, determinant)
-    draw_bent_grid(panel(0, second, lower), done, lattice, lines, view)
-    draw_straight_grid(panel(1, second, lower), done, lattice, lines, view)
-    draw_explanation(panel(2, second, max(lower, LEAST_LOWER_HEIGHT)), done)
+    draw_bent_grid(panel(0, second, lower), done, grid, view)
+    draw_straight_grid(panel(1, second, lower), done, grid, view)
+    draw_explanation(panel(2, second, max(lower, LEAST_LOWER_HEIGHT)), done, grid)
     return figure
 
 
@@ -133,99 +131,25 @@ def as_shown(picture: Array, low: float, high: float) -> Floats:
     return shown
 
 
-class Lines(NamedTuple):
-    """The lines of the control grid along one axis, as indices into a lattice."""
-
-    control: list[int]
-    between: list[int]
-
-
-def grid_lattice(done: Deformed) -> tuple[Lattice, tuple[Lines, Lines]]:
-    """Evaluate the map on a lattice that holds every control point, and find the lines in it."""
-    extent, lines = [], []
-    for count in done.points:
-        cells = max(count - 1, 1)
-        per_cell = 4 * max(1, 24 // cells)
-        extent.append(cells * per_cell + 1)
-        # A single control point has no place of its own: its displacement holds everywhere.
-        control = list(range(0, extent[-1], per_cell)) if count > 1 else [per_cell // 2]
-        fine = range(0, extent[-1], per_cell // 4) if is_coarse(done) else range(0)
-        lines.append(Lines(control, [k for k in fine if k not in control]))
-    return done.lattice((extent[0], extent[1])), (lines[0], lines[1])
-
-
-def is_coarse(done: Deformed) -> bool:
-    """Return whether there is room for numbers at the control points and for finer lines between them."""
-    return max(done.points) <= MOST_NUMBERED
-
-
-def draw_lines(ax: Axes, where: Floats, lines: tuple[Lines, Lines]) -> None:
-    """Draw the lines of the control grid at the places that a lattice gives them."""
-    width = min(2.0, 12 / max(len(own.control) for own in lines))
-    for axis, colour in enumerate((ROWS_COLOUR, COLUMNS_COLOUR)):
-        for index in lines[axis].between:
-            y, x = np.take(where, index, axis=axis + 1)
-            ax.plot(x, y, color=colour, lw=0.7, alpha=0.6)
-    for axis, colour in enumerate((ROWS_COLOUR, COLUMNS_COLOUR)):
-        for index in lines[axis].control:
-            y, x = np.take(where, index, axis=axis + 1)
-            ax.plot(x, y, color="black", lw=1.7 * width, alpha=0.5, solid_capstyle="round")
-            ax.plot(x, y, color=colour, lw=width, solid_capstyle="round")
-
-
-def control_points(lattice: Lattice, lines: tuple[Lines, Lines]) -> Iterator[tuple[Floats, Floats]]:
-    """Yield, for each control point, where it is and where it takes its value from."""
-    for i in lines[0].control:
-        for j in lines[1].control:
-            yield lattice.at[:, i, j], lattice.source[:, i, j]
-
-
-def draw_point(ax: Axes, place: Floats, number: int, done: Deformed) -> None:
+def draw_point(ax: Axes, place: Floats, number: int, grid: Grid) -> None:
     """Draw a control point, with its number where there is room."""
-    y, x = place
-    if is_coarse(done):
-        ax.plot(x, y, "o", color="white", markeredgecolor="black", markersize=15, zorder=5)
-        ax.text(
-            x,
-            y,
-            str(number),
-            size=8.5,
-            weight="bold",
-            color="black",
-            ha="center",
-            va="center_baseline",
-            zorder=6,
-        )
-    else:
-        ax.plot(x, y, "o", color="white", markeredgecolor="black", markersize=3, markeredgewidth=0.5, zorder=5)
-
-
-def draw_arrow(ax: Axes, start: Floats, stop: Floats, done: Deformed) -> None:
-    """Draw a displacement: white, with a dark rim to be seen on every ground."""
-    if not is_coarse(done):
-        ax.plot([start[1], stop[1]], [start[0], stop[0]], color="white", lw=0.8, zorder=4)
+    if not grid.is_coarse:
+        axes.draw_point(ax, place, grid)
         return
-    effects = importlib.import_module("matplotlib.patheffects")
-    style = {
-        "arrowstyle": "-|>,head_width=0.3,head_length=0.5",
-        "color": "white",
-        "lw": 1.8,
-        "shrinkA": 0,
-        "shrinkB": 7,  # the radius of the number
-        "path_effects": [effects.withStroke(linewidth=4.2, foreground="black")],
-    }
-    ax.annotate("", stop[::-1], start[::-1], arrowprops=style, zorder=4)
-    ax.plot(start[1], start[0], "o", color="white", markeredgecolor="black", markersize=6, zorder=4)
+    y, x = place
+    ax.plot(x, y, "o", color="white", markeredgecolor="black", markersize=2 * NUMBER_RADIUS + 1, zorder=5)
+    style = {"size": 8.5, "weight": "bold", "color": "black", "ha": "center", "va": "center_baseline"}
+    ax.text(x, y, str(number), **style, zorder=6)
 
 
-def draw_bent_grid(ax: Axes, done: Deformed, lattice: Lattice, lines: tuple[Lines, Lines], view: View) -> None:
+def draw_bent_grid(ax: Axes, done: Deformed, grid: Grid, view: View) -> None:
     """Draw the original with the bent lines, along which the result takes its values."""
     show_picture(ax, done.picture, done)
-    draw_lines(ax, lattice.source, lines)
-    draw_folds(ax, lattice, lattice.source)
-    for number, (at, source) in enumerate(control_points(lattice, lines), start=1):
-        draw_arrow(ax, at, source, done)
-        draw_point(ax, source, number, done)
+    axes.draw_lines(ax, grid.lattice.source, grid)
+    axes.draw_folds(ax, grid.lattice, grid.lattice.source)
+    for number, (at, source) in enumerate(grid.points(), start=1):
+        axes.draw_arrow(ax, at, source, grid, NUMBER_RADIUS)
+        draw_point(ax, source, number, grid)
     show_view(ax, view)
     title(
         ax,
@@ -234,22 +158,15 @@ def draw_bent_grid(ax: Axes, done: Deformed, lattice: Lattice, lines: tuple[Line
     )
 
 
-def draw_straight_grid(ax: Axes, done: Deformed, lattice: Lattice, lines: tuple[Lines, Lines], view: View) -> None:
+def draw_straight_grid(ax: Axes, done: Deformed, grid: Grid, view: View) -> None:
     """Draw the result with the straight lines of the control grid."""
     show_picture(ax, done.result, done)
-    draw_lines(ax, lattice.at, lines)
-    draw_folds(ax, lattice, lattice.at)
-    for number, (at, _) in enumerate(control_points(lattice, lines), start=1):
-        draw_point(ax, at, number, done)
+    axes.draw_lines(ax, grid.lattice.at, grid)
+    axes.draw_folds(ax, grid.lattice, grid.lattice.at)
+    for number, (at, _) in enumerate(grid.points(), start=1):
+        draw_point(ax, at, number, grid)
     show_view(ax, view)
     title(ax, "5  The control grid on the result", "Each straight line shows what its bent twin in 4 lies on")
-
-
-def draw_folds(ax: Axes, lattice: Lattice, where: Floats) -> None:
-    """Draw the rim of the folded areas at the places that a lattice gives them."""
-    determinant = lattice.determinant
-    if determinant.min() <= 0 < determinant.max():
-        ax.contour(where[1], where[0], determinant, levels=[0], colors=[FOLD_COLOUR], linewidths=2.5, zorder=3)
 
 
 def view_of(places: Floats, done: Deformed) -> View:
@@ -272,9 +189,7 @@ def show_view(ax: Axes, view: View) -> None:
 
 def draw_scale(ax: Axes, ax_of_bar: Axes, done: Deformed, determinant: Floats) -> None:
     """Draw how much the result is magnified, and where the map folds."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        magnified = np.ma.masked_invalid(-np.log2(determinant))
-    shown = ax.imshow(magnified, extent=picture_view(done), cmap="BrBG", vmin=-2, vmax=2)
+    shown = ax.imshow(axes.octaves(determinant), extent=picture_view(done), cmap="BrBG", vmin=-2, vmax=2)
     folded = determinant <= 0
     if folded.any():
         y, x = (np.linspace(0, n - 1, k) for n, k in zip(done.shape, determinant.shape, strict=True))
@@ -299,7 +214,7 @@ So what you see {somewhere}, or under a line, in picture 5
 is what lies there, or under the same line, in picture 4."""
 
 
-def draw_explanation(ax: Axes, done: Deformed) -> None:
+def draw_explanation(ax: Axes, done: Deformed, grid: Grid) -> None:
     """Draw a legend of what the panels show, in words and samples."""
     ax.axis("off")
     lines = importlib.import_module("matplotlib.lines")
@@ -322,7 +237,7 @@ def draw_explanation(ax: Axes, done: Deformed) -> None:
         ),
     ]
     also = "" if done.deformation.affine is None else "\nPlaces and arrows are rotated or zoomed as well."
-    somewhere = f"at number {max(np.prod(done.points) // 2 - 1, 1)}" if is_coarse(done) else "at a control point"
+    somewhere = f"at number {max(np.prod(done.points) // 2 - 1, 1)}" if grid.is_coarse else "at a control point"
     text = EXPLANATION.format(also=also, somewhere=somewhere)
     ax.annotate(text, (0, 1), (0, 6), **{**ABOVE_PANEL, "va": "top"}, size=11.5, color=INK)
     ax.legend(

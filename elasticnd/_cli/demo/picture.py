@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..._errors import CommandError, one_line
+from ..._plot.lattice import Plane, lattice_of, plane_of
 from ...deformation import Deformation
 from .. import extras
 
@@ -38,14 +39,6 @@ class Options:
     out: str
 
 
-class Lattice(NamedTuple):
-    """Where a lattice of output positions takes its values from."""
-
-    at: Floats  # (2, rows, columns)
-    source: Floats  # the same shape
-    determinant: Floats  # of the Jacobian, (rows, columns): zero or negative where the mapping folds
-
-
 @dataclass(frozen=True)
 class Deformed:
     """A picture, what became of it, and the map between the two."""
@@ -67,13 +60,14 @@ class Deformed:
         """The number of control points along each axis."""
         return self.deformation.grid_shape
 
-    def lattice(self, extent: Sequence[int]) -> Lattice:
-        """Evaluate the map at so many positions, spread evenly from the first pixel to the last."""
-        ranges = [np.linspace(0, length - 1, count) for length, count in zip(self.shape, extent, strict=True)]
-        at = np.stack(np.meshgrid(*ranges, indexing="ij"))
-        positions = np.moveaxis(at, 0, -1)
-        source = np.moveaxis(self.deformation.source_points(positions), -1, 0)
-        return Lattice(at, source, self.deformation.jacobian_determinant(positions))
+    @property
+    def plane(self) -> Plane:
+        """The plane of the picture."""
+        return plane_of(self.shape, (0, 1), None)
+
+    def determinant(self) -> Floats:
+        """Compute the determinant of the Jacobian on a lattice, (rows, columns)."""
+        return lattice_of(self.deformation, self.plane, at_most(self.shape)).volume
 
 
 def load_picture(path: str | None) -> tuple[str, Array]:
