@@ -55,7 +55,8 @@ def _normalize(
         _check_image(label, image)
     check_real("displacement", displacement)
     axis_lists = axes_of_images(options.axis, len(images))
-    batch = _batch_shape(images[0], axis_lists[0], displacement, names[0])
+    frame_axes = None if options.frame is None else len(options.frame)
+    batch = _batch_shape(images[0], axis_lists[0], displacement, names[0], frame_axes)
     axes = [
         _image_axes(label, image, chosen, batch) for label, image, chosen in zip(names, images, axis_lists, strict=True)
     ]
@@ -68,7 +69,7 @@ def _normalize(
         expected = f"{options.frame}, the shape of the deformation"
         reject_value(names[0], f"extent {extent} along its deformed axes", expected)
     points = _grid_points(displacement, batch, extent)
-    window = _normalize_crop(options.crop, extent)
+    window = normalize_crop(options.crop, extent)
     about = window if options.frame is None else Window((0,) * len(extent), extent)
     inverse = inverse_rotation_zoom(options.rotate, options.zoom, about.shape)
     is_affine = affine is not None or inverse is not None
@@ -126,7 +127,7 @@ def normalize_field(displacement: ArrayInfo, shape: object, crop: object) -> Def
     extent = normalize_frame(shape)
     batch = displacement.shape[: max(0, len(displacement.shape) - 1 - len(extent))]
     points = _grid_points(displacement, batch, extent)
-    window = _normalize_crop(crop, extent)
+    window = normalize_crop(crop, extent)
     return DeformSpec((), batch, extent, points, window, (0,) * len(extent), False, False, None)
 
 
@@ -298,8 +299,10 @@ def axes_of_images(axis: object, count: int) -> list[Shape | None]:
     ]
 
 
-def _batch_shape(image: ArrayInfo, chosen: Shape | None, displacement: ArrayInfo, name: str) -> Shape:
-    """Find how many axes of the displacement are batch axes: the fewest with which it fits."""
+def _batch_shape(
+    image: ArrayInfo, chosen: Shape | None, displacement: ArrayInfo, name: str, frame_axes: int | None
+) -> Shape:
+    """Return the batch axes of the displacement: all but those of its frame, or the fewest with which it fits."""
     grid = displacement.shape
     if chosen is not None:
         batch_axes = len(grid) - 1 - len(chosen)
@@ -309,6 +312,8 @@ def _batch_shape(image: ArrayInfo, chosen: Shape | None, displacement: ArrayInfo
                 f"shape {grid}",
                 f"(..., {len(chosen)}, p_0, ...) with {len(chosen) + 1} axes for {len(chosen)} deformed axes",
             )
+    elif frame_axes is not None:
+        batch_axes = len(grid) - 1 - frame_axes
     else:
         rank = len(image.shape)
         if len(grid) != rank + 1:
@@ -356,7 +361,8 @@ def _grid_points(displacement: ArrayInfo, batch: Shape, extent: Shape) -> Shape:
     return grid[1:]
 
 
-def _normalize_crop(crop: object, extent: Shape) -> Window:
+def normalize_crop(crop: object, extent: Shape) -> Window:
+    """Return the window that slices of the deformed axes are."""
     if crop is None:
         return Window((0,) * len(extent), extent)
     accepted = f"{len(extent)} slices, one per deformed axis"

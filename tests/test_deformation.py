@@ -281,3 +281,11 @@ def test_refusals_of_methods(rng):
         deformation.jacobian(np.zeros((2, 1, 2)), crop=(slice(0, 2), slice(0, 3)))
     with pytest.raises(ValueError, match=r"X: got extent \(13, 11\).*, the shape of the deformation"):
         deformation.apply(np.zeros((2, 13, 11)), axis=(1, 2))
+
+
+def test_as_many_batch_items_as_axes_of_the_images(rng):
+    """Three deformations of pictures, where three is also the number of the images' axes: the frame decides."""
+    deformations = Deformation.random((20, 16), sigma=2, batch_shape=(3,), rng=0)
+    images = rng.random((3, 20, 16))
+    for item, expected, grid in zip(images, deformations.apply(images), deformations.displacement, strict=True):
+        np.testing.assert_array_equal(Deformation(grid, (20, 16)).apply(item), expected)
