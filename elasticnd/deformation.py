@@ -970,7 +970,9 @@ class Deformation:
         return itk.to_itk(self._frame_map())
 
     @classmethod
-    def from_itk(cls, transform: Array, shape: Sequence[int], to_world: Array) -> Deformation:
+    def from_itk(
+        cls, transform: Array, shape: Sequence[int], to_world: Array, fit: bool | int | Sequence[int] = False
+    ) -> Deformation:
         """Return the deformation of a frame that a transform of ITK is.
 
         Parameters
@@ -983,12 +985,15 @@ class Deformation:
             Extent of the frame, in voxels.
         to_world : array_like, shape (n + 1, n + 1)
             The frame's index-to-world matrix, in mm, as nibabel's ``affine``.
+        fit : bool, int or sequence of int, optional
+            Whether to fit a control grid to any transform, by where it takes the voxels, and with how many control
+            points; True: as many as its B-spline has in the frame. Default False: only what a control grid can be.
 
         Returns
         -------
         Deformation
             Of as many control points as the B-spline has knots in the frame. It does in the frame what the transform
-            does.
+            does, or with `fit` about that.
 
         Raises
         ------
@@ -1007,7 +1012,7 @@ class Deformation:
         True
         """
         extent = _check.normalize_frame(shape)
-        found = itk.from_itk(transform, extent, _affine.world_matrix(to_world, len(extent)))
+        found = itk.from_itk(transform, extent, _affine.world_matrix(to_world, len(extent)), fit)
         return cls(found.displacement, extent, affine=found.affine, to_world=to_world)
 
     def to_nifti(self, path: str | os.PathLike[str], kind: str = "nifti") -> None:

@@ -338,6 +338,80 @@ def test_what_no_deformation_is(name):
         Deformation.from_itk(transform, (9, 10), np.diag([2.0, 3.0, 1.0]))
 
 
+# ---- fitted ----------------------------------------------------------------------------------------------------------
+
+
+# Where SimpleITK's initialiser leaves the axes in their order.
+TILTED = np.array([[1.9, -0.6, 10], [0.6, 1.9, -20], [0, 0, 1]])
+
+
+def free_spline(shape, mesh, to_world, rng, sigma=3.0):
+    """A B-spline transform as SimpleITK's own initialiser makes it, with any coefficients."""
+    transform = sitk.BSplineTransformInitializer(itk_image(np.zeros(shape), to_world), mesh)
+    transform.SetParameters(rng.normal(0, sigma, len(transform.GetParameters())).tolist())
+    return transform
+
+
+@with_each_affine
+def test_a_control_grid_is_fitted_exactly_where_it_can_be(affine, rng):
+    deformation, _ = make("volume", affine, rng)
+    fitted = Deformation.from_itk(deformation.to_itk(), deformation.shape, deformation.to_world, fit=True)
+    np.testing.assert_allclose(fitted.displacement, deformation.displacement, rtol=0, atol=1e-8)
+    assert (fitted.affine is None) == (affine == "none")
+
+
+@pytest.mark.parametrize("fit", [True, 5, (4, 5)])
+def test_any_spline_is_fitted_in_least_squares(fit, rng):
+    shape, to_world = (23, 17), TILTED
+    transform = free_spline(shape, [3, 4], to_world, rng)
+    after = sitk.AffineTransform(2)
+    after.Rotate(0, 1, 0.2)
+    composite = sitk.CompositeTransform([after, transform])
+    fitted = Deformation.from_itk(composite, shape, to_world, fit=fit)
+    # SimpleITK's cells cover half a voxel more on each side.
+    assert fitted.grid_shape == {True: (4, 5), 5: (5, 5), (4, 5): (4, 5)}[fit]
+    f = voxels_of(shape)
+    wanted = moved_by(composite, f, to_world) - (fitted.source_points(f) - fitted.field().reshape(2, -1).T)
+    matrices = [oracle.grid_matrix(*each) for each in zip(shape, fitted.grid_shape, strict=True)]
+    design = np.kron(*matrices)
+    expected = np.linalg.lstsq(design, wanted, rcond=None)[0]
+    np.testing.assert_allclose(fitted.displacement.reshape(2, -1).T, expected, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(np.linalg.inv(fitted.affine[:, :2]), fitted_linear(after, to_world), atol=1e-9)
+
+
+def fitted_linear(transform, to_world):
+    matrix = itk_matrix(to_world)[:, :-1]
+    n = len(matrix)
+    return np.linalg.solve(matrix, np.reshape(transform.GetMatrix(), (n, n)) @ matrix)
+
+
+def test_fields_and_compositions_are_fitted(rng):
+    shape, to_world = (23, 17), oblique(2, rng)
+    transform = free_spline(shape, [3, 4], to_world, rng, sigma=0.5)
+    both = sitk.CompositeTransform([transform, transform])
+    fitted = Deformation.from_itk(both, shape, to_world, fit=shape)
+    f = voxels_of(shape)
+    assert fitted.affine is None
+    np.testing.assert_allclose(fitted.source_points(f), moved_by(both, f, to_world), rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("fit", "error", "message"),
+    [
+        (True, ValueError, "fit: got True for a transform that begins with no B-spline, expected the number of"),
+        (0, ValueError, "fit: got 0, expected True, or a number of control points from 1"),
+        (10, ValueError, "fit: got 10, expected"),
+        ((3, 3, 3), ValueError, r"fit: got \(3, 3, 3\), expected"),
+        (2.5, TypeError, "fit: got 2.5"),
+        ("many", TypeError, "fit: got 'many'"),
+        (None, TypeError, "fit: got None"),
+    ],
+)
+def test_how_many_control_points_are_fitted(fit, error, message):
+    with pytest.raises(error, match=message):
+        Deformation.from_itk(sitk.AffineTransform(2), (9, 10), np.eye(3), fit=fit)
+
+
 def test_other_objects_are_no_transforms():
     with pytest.raises(TypeError, match=r"transform: got 3 .*, expected a transform of SimpleITK"):
         Deformation.from_itk(3, (9, 10), np.eye(3))

@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._coerce import as_index, as_indices, is_sequence
 from .._engines import cpu
 from .._errors import reject_type, reject_value
 from .._extras import need
+from .._fit import fit_field
 from .._job import make_job
 from .._modes import Mode
 from .._spec import Shape
@@ -24,6 +26,7 @@ from .world import FrameMap, ItkGrid, itk_grid
 
 _GUARD = 1  # cells around the grid: ITK moves no point that is outside of its domain by as little as rounding
 _EXACT = 1e-6  # voxels: what is left by transforms of ITK in single precision
+_WITH_FIT = ", or fit=True for an approximation"
 
 
 def to_itk(frame_map: FrameMap) -> Array:
@@ -38,8 +41,8 @@ def to_itk(frame_map: FrameMap) -> Array:
     return composite
 
 
-def from_itk(transform: Array, shape: Shape, to_world: Floats) -> FrameMap:
-    """Return the map of a frame that a transform is, exactly."""
+def from_itk(transform: Array, shape: Shape, to_world: Floats, fit: object = False) -> FrameMap:
+    """Return the map of a frame that a transform is: exactly, or a control grid that is fitted to it."""
     n = len(shape)
     sitk = _simple_itk("from_itk")
     _check_axes("shape", n)
@@ -48,17 +51,58 @@ def from_itk(transform: Array, shape: Shape, to_world: Floats) -> FrameMap:
     if transform.GetDimension() != n:
         reject_value("transform", f"one of {transform.GetDimension()} dimensions", f"one of {n}, as shape has")
     grid = itk_grid(to_world)
-    steps = list(_in_order(sitk, transform))
-    spline = steps.pop(0) if steps and isinstance(steps[0], sitk.BSplineTransform) else None
+    if fit is not False:
+        return _fitted(sitk, transform, shape, to_world, fit)
+    spline, steps = _spline_and_others(sitk, transform)
     for step in steps:
         if not step.IsLinear():
-            accepted = "a B-spline transform and affine ones after it"
+            accepted = f"a B-spline transform and affine ones after it{_WITH_FIT}"
             reject_value("transform", f"{transform.GetName()} with {step.GetName()} in it", accepted)
     inverse_map = _inverse_map(steps, shape, grid)
     displacement = np.zeros((n, *(1,) * n))
     if spline is not None:
         displacement = _displacement(sitk, spline, shape, grid, inverse_map[:, :-1])
     return FrameMap(displacement, inverse_map, shape, to_world)
+
+
+def _fitted(sitk: Any, transform: Array, shape: Shape, to_world: Floats, fit: object) -> FrameMap:
+    """Fit a control grid to where a transform takes the voxels; the affine maps after a B-spline stay what they are."""
+    grid = itk_grid(to_world)
+    spline, steps = _spline_and_others(sitk, transform)
+    counts = _counts(spline, shape, grid, fit)
+    every = field_of(transform, shape, to_world)
+    if not all(step.IsLinear() for step in steps):
+        return every._replace(displacement=fit_field(every.displacement, counts, 0).displacement)
+    inverse_map = _inverse_map(steps, shape, grid)
+    voxels = np.indices(shape, dtype=np.float64)
+    moved = np.tensordot(inverse_map[:, :-1], voxels, 1) + inverse_map[:, -1].reshape(-1, *(1,) * len(shape))
+    displacement = fit_field(every.displacement + voxels - moved, counts, 0).displacement
+    return FrameMap(displacement, inverse_map, shape, to_world)
+
+
+def _counts(spline: Array | None, shape: Shape, grid: ItkGrid, fit: object) -> Shape:
+    """Return how many control points to fit: as many as asked for, or as the B-spline has in the frame."""
+    n = len(shape)
+    accepted = "True, or a number of control points from 1 to that of voxels, for all axes or for each"
+    if fit is not True:
+        counts = as_indices("fit", fit, accepted) if is_sequence(fit) else (as_index("fit", fit, accepted),) * n
+        if len(counts) != n or any(not 1 <= count <= extent for count, extent in zip(counts, shape, strict=True)):
+            reject_value("fit", fit, accepted)
+        return counts
+    if spline is None:
+        reject_value("fit", "True for a transform that begins with no B-spline", "the number of control points")
+    image = spline.GetCoefficientImages()[0]
+    cells = np.linalg.inv(grid.step) @ np.reshape(image.GetDirection(), (n, n)) * np.array(image.GetSpacing())
+    per_voxel = np.abs(np.linalg.inv(cells)).max(axis=0)
+    wanted = np.ceil((np.array(shape) - 1) * per_voxel - _EXACT).astype(int) + 1
+    return tuple(np.minimum(wanted, shape).tolist())
+
+
+def _spline_and_others(sitk: Any, transform: Array) -> tuple[Array | None, list[Array]]:
+    """Return the B-spline that a transform begins with, if it does, and the transforms after it."""
+    steps = list(_in_order(sitk, transform))
+    spline = steps.pop(0) if steps and isinstance(steps[0], sitk.BSplineTransform) else None
+    return spline, steps
 
 
 def field_of(transform: Array, shape: Shape, to_world: Floats) -> FrameMap:
@@ -187,7 +231,7 @@ class _Coefficients(NamedTuple):
 def _displacement(sitk: Any, transform: Array, shape: Shape, grid: ItkGrid, linear: Floats) -> Floats:
     """Return the displacements of control points that make up a B-spline transform."""
     if transform.GetOrder() != 3:
-        reject_value("transform", f"a B-spline of order {transform.GetOrder()}", "one of order 3")
+        reject_value("transform", f"a B-spline of order {transform.GetOrder()}", f"one of order 3{_WITH_FIT}")
     found = _along_the_axes(sitk, transform, grid)
     values = np.tensordot(linear @ np.linalg.inv(grid.step), found.values, axes=1)
     for axis, extent in enumerate(shape):
@@ -208,7 +252,7 @@ def _along_the_axes(sitk: Any, transform: Array, grid: ItkGrid) -> _Coefficients
     other = steps.copy()
     other[np.arange(n), order] = 0
     if sorted(order) != list(range(n)) or np.any(np.abs(other) * values.shape[1:] > _EXACT):
-        reject_value("transform", "a B-spline on a grid that is rotated", "one along the axes of the frame")
+        reject_value("transform", "a B-spline on a grid that is rotated", f"one along the axes of the frame{_WITH_FIT}")
     values = values.transpose(0, *(1 + order))
     for axis in np.flatnonzero(cell < 0).tolist():
         start[axis] += cell[axis] * (values.shape[1 + axis] - 1)
@@ -223,7 +267,7 @@ def _at_control_points(coefficients: Floats, axis: int, extent: int, start: floa
     length = coefficients.shape[1 + axis]
     if abs(first - at) * cell > _EXACT or abs(cells - count + 1) * cell > _EXACT or not 1 <= at < length - count:
         ends = f"{start + cell:g} and {start + (length - 2) * cell:g}"
-        accepted = f"cells that begin and end on its first and last voxel, 0 and {extent - 1}"
+        accepted = f"cells that begin and end on its first and last voxel, 0 and {extent - 1}{_WITH_FIT}"
         got = f"a B-spline on {length - 3} cells between {ends} along axis {axis} of the frame"
         reject_value("transform", got, accepted)
     window = np.moveaxis(coefficients, 1 + axis, 0)[at - 1 : at + count + 1]
@@ -242,4 +286,4 @@ def _check_mirrored(window: Floats, axis: int) -> None:
         got = (
             f"a B-spline whose border coefficients along axis {axis} differ by {residual:.3g} voxels from mirrored ones"
         )
-        reject_value("transform", got, "mirrored ones")
+        reject_value("transform", got, f"mirrored ones{_WITH_FIT}")
