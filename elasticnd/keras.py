@@ -12,11 +12,16 @@ from . import _check
 from ._api import deform_grid
 from ._compat.keras import keep_arguments
 from ._errors import reject_value
+from ._routes import bridge_of
 from ._types import Array, Numbers, Order
 
 __all__ = ["ElasticDeform"]
 
-Tensors: TypeAlias = keras.KerasTensor | list[keras.KerasTensor] | tuple[keras.KerasTensor, ...]
+Tensors: TypeAlias = (
+    keras.KerasTensor | list[keras.KerasTensor] | tuple[keras.KerasTensor, ...] | dict[str, keras.KerasTensor]
+)
+
+_DEFORMED = ("images", "segmentation_masks")  # of a dictionary
 
 
 @keras.saving.register_keras_serializable(package="elasticnd")
@@ -40,6 +45,8 @@ class ElasticDeform(keras.layers.Layer):
         are by `keras.config.image_data_format`.
     order, mode, cval : optional
         As for `elasticnd.deform_grid`; one for all images, or one for each.
+    mask_order : int or "labels", optional
+        The order for the ``segmentation_masks`` of a dictionary, unless `order` has one for each. Default ``"labels"``.
     ndim : int, optional
         Number of axes to deform. Tensors with another number of them then raise an error. Default None: as many as the
         tensors have besides batch and channels.
@@ -55,8 +62,11 @@ class ElasticDeform(keras.layers.Layer):
 
     Notes
     -----
-    Called with one tensor, the layer gives one; called with a list, whose tensors are deformed alike, a list. In a
-    pipeline of `tf.data` it runs whatever the backend is. On TensorFlow it cannot be compiled by XLA, and says so to
+    Called with one tensor, the layer returns one; called with a list, whose tensors are deformed in the same way, a
+    list. A dictionary is that of Keras' layers for images: its ``images`` and ``segmentation_masks`` are deformed in
+    the same way, the masks with or without an axis of channels; ``labels`` and everything else are kept.
+    ``bounding_boxes`` raise an error. In a pipeline of `tf.data` the layer runs whatever the backend is. On TensorFlow
+    it cannot be compiled by XLA, and says so to
     Keras.
 
     Examples
@@ -69,6 +79,13 @@ class ElasticDeform(keras.layers.Layer):
     >>> images, labels = layer([images, labels], training=True)
     >>> tuple(images.shape)
     (8, 64, 48, 3)
+
+    The dictionary of Keras' layers for images:
+
+    >>> masks = np.zeros((8, 64, 48), "uint8")
+    >>> sample = {"images": np.zeros((8, 64, 48, 3)), "segmentation_masks": masks, "labels": np.arange(8)}
+    >>> sorted(elasticnd.keras.ElasticDeform(sigma=4, seed=0)(sample, training=True))
+    ['images', 'labels', 'segmentation_masks']
     """
 
     def __init__(
@@ -83,6 +100,7 @@ class ElasticDeform(keras.layers.Layer):
         order: Order | Sequence[Order] = 3,
         mode: str | Sequence[str] = "constant",
         cval: Numbers = 0.0,
+        mask_order: Order = "labels",
         ndim: int | None = None,
         seed: int | None = None,
         **options: object,
@@ -99,10 +117,12 @@ class ElasticDeform(keras.layers.Layer):
         self.axis = _check.normalize_layer_axis(axis, ndim)
         self.ndim = ndim
         self.order, self.mode, self.cval = order, mode, cval
+        self.mask_order = mask_order
         self.seed = seed
         self.supports_jit = keras.backend.backend() != "tensorflow"
         self._random = keras.random.SeedGenerator(seed)
         keep_arguments(self)
+        bridge_of("inputs", keras.ops.zeros(()))  # loaded once, before a data loader forks its workers
 
     def build(self, input_shape: Sequence[object]) -> None:
         """Make the weight of a displacement that is given."""
@@ -115,39 +135,60 @@ class ElasticDeform(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs: Tensors, training: bool | None = None) -> Tensors:
-        """Deform one tensor, or several alike."""
+        """Deform one tensor, several in the same way, or those of a dictionary."""
         if self.initial is None and not training:
             return inputs
+        if isinstance(inputs, dict):
+            return self._deform_named(inputs)
         several = isinstance(inputs, (list, tuple))
-        tensors = list(inputs) if several else [inputs]
+        results = self._deform(list(inputs) if several else [inputs], self.order)
+        return results if several else results[0]
+
+    def _deform_named(self, sample: dict[str, keras.KerasTensor]) -> dict[str, keras.KerasTensor]:
+        if "images" not in sample:
+            reject_value("inputs", f"a dictionary of {', '.join(map(repr, sample))}", "one with 'images'")
+        if "bounding_boxes" in sample:
+            reject_value("inputs", "a dictionary with 'bounding_boxes'", "one without: they would stay where they are")
+        keys = [key for key in _DEFORMED if key in sample]
+        orders = list(self.order) if isinstance(self.order, (list, tuple)) else [self.order, self.mask_order]
+        results = self._deform([sample[key] for key in keys], orders[: len(keys)])
+        return sample | dict(zip(keys, results, strict=True))
+
+    def _deform(self, tensors: list[keras.KerasTensor], order: Order | Sequence[Order]) -> list[keras.KerasTensor]:
         in_pipeline = _is_of_tensorflow(tensors[0])
         if not in_pipeline:
             tensors = [keras.ops.convert_to_tensor(tensor) for tensor in tensors]
-        axes = [self._axes(tensor) for tensor in tensors]
+        axes = [self._axes(tensor, len(tensors[0].shape)) for tensor in tensors]
         if self.initial is None:
             displacement = self._random_displacement(tensors[0], len(axes[0]), in_pipeline)
         else:
             displacement = self.initial if in_pipeline else self.displacement.value
-        results = deform_grid(tensors, displacement, order=self.order, mode=self.mode, cval=self.cval, axis=axes)
-        return results if several else results[0]
+        return deform_grid(tensors, displacement, order=order, mode=self.mode, cval=self.cval, axis=axes)
 
     def compute_output_shape(self, input_shape: Sequence[object]) -> Sequence[object]:
         """Return the shapes of the inputs."""
+        if isinstance(input_shape, dict):
+            return input_shape
         shapes = [tuple(shape) for shape in input_shape if isinstance(shape, (list, tuple))]
         return shapes or tuple(input_shape)
 
     def compute_output_spec(self, inputs: Tensors, training: bool | None = None) -> Tensors:
         """Return the shapes and types of the inputs."""
+        if isinstance(inputs, dict):
+            return {name: keras.KerasTensor(one.shape, one.dtype) for name, one in inputs.items()}
         if isinstance(inputs, (list, tuple)):
             return [keras.KerasTensor(one.shape, one.dtype) for one in inputs]
         return keras.KerasTensor(inputs.shape, inputs.dtype)
 
-    def _axes(self, tensor: keras.KerasTensor) -> tuple[int, ...]:
+    def _axes(self, tensor: keras.KerasTensor, rank: int) -> tuple[int, ...]:
+        """Return the axes to deform of a tensor; masks may lack the axis of channels that images of a rank have."""
         if self.axis is not None:
             return self.axis
-        _check.check_layer_rank(tuple(tensor.shape), self.ndim, "batch, channels and spatial axes")
-        first = 1 if keras.config.image_data_format() == "channels_last" else 2
-        return tuple(range(first, first + len(tensor.shape) - 2))
+        has_channels = len(tensor.shape) >= rank
+        if has_channels:
+            _check.check_layer_rank(tuple(tensor.shape), self.ndim, "batch, channels and spatial axes")
+        first = 2 if has_channels and keras.config.image_data_format() == "channels_first" else 1
+        return tuple(range(first, first + rank - 2))
 
     def _random_displacement(self, first: keras.KerasTensor, n: int, in_pipeline: bool) -> keras.KerasTensor:
         points = _check.normalize_points(self.points, n)
@@ -162,7 +203,19 @@ class ElasticDeform(keras.layers.Layer):
 
     def get_config(self) -> dict[str, object]:
         """Return what makes the layer anew."""
-        names = ("sigma", "points", "learnable", "per_sample", "axis", "order", "mode", "cval", "ndim", "seed")
+        names = (
+            "sigma",
+            "points",
+            "learnable",
+            "per_sample",
+            "axis",
+            "order",
+            "mode",
+            "cval",
+            "mask_order",
+            "ndim",
+            "seed",
+        )
         own = {name: getattr(self, name) for name in names}
         displacement = None if self.initial is None else self.initial.tolist()
         return super().get_config() | own | {"displacement": displacement}

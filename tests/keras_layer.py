@@ -30,6 +30,46 @@ def train(folder, images, labels, **options):
     return len(after)
 
 
+def check_dictionaries(rng, images, ids):
+    """Check that images and masks of a dictionary are deformed in the same way, and that the rest is kept."""
+    sample = {"images": images, "segmentation_masks": ids, "labels": np.arange(16), "name": np.zeros(16)}
+    layer = elasticnd.keras.ElasticDeform(displacement=2 * rng.standard_normal((2, 3, 3)), mode="nearest")
+    expected = elasticnd.deform_grid([images, ids], layer.initial, order=[3, "labels"], mode="nearest", axis=[(1, 2), (1, 2)])
+    for given, flat in ((sample, False), ({**sample, "segmentation_masks": ids[..., 0]}, True)):
+        results = {name: keras.ops.convert_to_numpy(one) for name, one in layer(given).items()}
+        np.testing.assert_array_equal(results["images"], expected[0])
+        np.testing.assert_array_equal(results["segmentation_masks"], expected[1][..., 0] if flat else expected[1])
+        np.testing.assert_array_equal(results["labels"], sample["labels"])
+        assert results["segmentation_masks"].dtype == np.uint8
+        assert sorted(results) == sorted(sample)
+    (alone,) = layer({"images": images}).values()
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(alone), expected[0])
+
+    keras.config.set_image_data_format("channels_first")
+    first = layer({"images": np.moveaxis(images, -1, 1), "segmentation_masks": ids[..., 0]})
+    keras.config.set_image_data_format("channels_last")
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(first["images"])[:, 0], expected[0][..., 0])
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(first["segmentation_masks"]), expected[1][..., 0])
+
+    random = elasticnd.keras.ElasticDeform(sigma=3, order=0, mask_order=0, seed=0)
+    same = random({"images": images, "segmentation_masks": images}, training=True)
+    np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, same.values()))
+    assert not np.array_equal(keras.ops.convert_to_numpy(same["images"]), images)
+    assert random(sample)["images"] is images, "while not training"
+    both = elasticnd.keras.ElasticDeform(sigma=3, order=(1, 3), seed=0)(
+        {**sample, "segmentation_masks": images}, training=True
+    )
+    assert not np.array_equal(*(keras.ops.convert_to_numpy(both[name]) for name in ("images", "segmentation_masks")))
+
+    assert random.compute_output_shape({"images": (None, 16, 16, 1)}) == {"images": (None, 16, 16, 1)}
+    symbolic = random({"images": keras.Input((16, 16, 1)), "segmentation_masks": keras.Input((16, 16), dtype="uint8")})
+    assert symbolic["segmentation_masks"].shape == (None, 16, 16)
+    with pytest.raises(ValueError, match="inputs: got a dictionary with 'bounding_boxes'"):
+        layer({**sample, "bounding_boxes": {"boxes": np.zeros((16, 1, 4))}})
+    with pytest.raises(ValueError, match="inputs: got a dictionary of 'labels', expected one with 'images'"):
+        layer({"labels": images})
+
+
 def main(folder):
     """Check the layer."""
     rng = np.random.default_rng(0)
@@ -65,11 +105,16 @@ def main(folder):
     same = elasticnd.keras.ElasticDeform.from_config(layer.get_config())
     assert same.get_config() == layer.get_config()
 
+    check_dictionaries(rng, images, ids)
+
     import tensorflow as tf  # only for the pipeline
 
     data = tf.data.Dataset.from_tensor_slices((images, ids)).batch(4)
     data = data.map(lambda *pair: tuple(layer(list(pair), training=True)), num_parallel_calls=2)
     assert [(x.shape.as_list(), y.dtype) for x, y in data] == [([4, 16, 16, 1], tf.uint8)] * 4
+    named = tf.data.Dataset.from_tensor_slices({"images": images, "segmentation_masks": ids}).batch(4)
+    named = named.map(lambda sample: layer(sample, training=True))
+    assert [one["segmentation_masks"].dtype for one in named] == [tf.uint8] * 4
     if keras.backend.backend() == "tensorflow":
         from elasticnd import tf as own_module
 
