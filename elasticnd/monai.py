@@ -19,6 +19,7 @@ import torch
 
 from . import _adapters
 from ._adapters.draws import Drawn, RandomDeformation, Source
+from ._bridges import torch as _bridge  # noqa: F401 - loaded once, before a data loader forks its workers
 from ._errors import reject_value
 
 with _adapters.needs("monai"):

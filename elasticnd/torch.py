@@ -20,6 +20,7 @@ import torch
 
 from . import _check, _namespaces
 from ._api import deform_grid as _deform_grid
+from ._bridges import torch as _bridge  # noqa: F401 - loaded once, before a data loader forks its workers
 from ._errors import reject_value
 from ._types import Array, Numbers, Order
 

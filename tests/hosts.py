@@ -14,11 +14,17 @@ NAMES = ("monai", "torchio", "torchvision")
 
 def require(name):
     """Import a host, or skip what needs it."""
+    require_all("torch", name)
+    return load(name)
+
+
+def require_all(*names):
+    """Skip what needs libraries that are not all installed."""
     import pytest
 
-    if importlib.util.find_spec(name) is None or importlib.util.find_spec("torch") is None:
-        pytest.skip(f"{name} is not installed", allow_module_level=True)
-    return load(name)
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed", allow_module_level=True)
 
 
 def load(name):

@@ -6,7 +6,9 @@ import re
 import subprocess
 import sys
 from importlib import resources
+from pathlib import Path
 
+import hosts
 import pytest
 
 from elasticnd import _core
@@ -15,6 +17,7 @@ FRAMEWORKS = (
     *("torch", "jax", "tensorflow", "keras", "cupy", "dask"),
     *("scipy", "matplotlib", "skimage", "imageio", "SimpleITK", "nibabel"),
 )
+TESTS = Path(__file__).parent
 
 TIME_OF_IMPORT = """
 import time
@@ -82,3 +85,60 @@ import elasticnd
 print(sorted({{name.partition(".")[0] for name in set(sys.modules) - before}} - {{"elasticnd", "numpy"}}))
 """
     assert python("-W", "ignore", "-c", code).strip() == "['array_api_compat', 'threadpoolctl']"
+
+
+# What is imported or built before workers are forked, and what they call then.
+BEFORE_FORK = {
+    "torch": ("import elasticnd.torch", "elasticnd.deform_grid(torch.zeros(8, 8), torch.zeros(2, 3, 3))"),
+    "gradient": (
+        "import elasticnd.torch",
+        "elasticnd.deform_grid(torch.zeros(8, 8), torch.zeros(2, 3, 3).requires_grad_()).sum().backward()",
+    ),
+    "layer": (
+        "import elasticnd.torch; layer = elasticnd.torch.ElasticDeform(sigma=1)",
+        "layer(torch.zeros(1, 1, 8, 8))",
+    ),
+    "keras": (
+        "import elasticnd.keras; layer = elasticnd.keras.ElasticDeform(sigma=1)",
+        "layer(torch.zeros(1, 8, 8, 1), training=True)",
+    ),
+    "torchvision": (
+        "import elasticnd.torchvision; deform = elasticnd.torchvision.RandomElasticDeform(sigma=1)",
+        "deform(torch.zeros(1, 8, 8))",
+    ),
+    "monai": (
+        "import elasticnd.monai; deform = elasticnd.monai.RandElasticDeformd('image', sigma=1, prob=1)",
+        "deform({'image': torch.zeros(1, 8, 8)})",
+    ),
+    "torchio": (
+        "import elasticnd.torchio; deform = elasticnd.torchio.RandomElasticGrid(sigma=1)",
+        "deform(torch.zeros(1, 8, 8, 8))",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BEFORE_FORK)
+def test_forked_workers_import_nothing(case):
+    """What a worker imports it imports again in every epoch."""
+    before, call = BEFORE_FORK[case]
+    hosts.require_all("torch", *({case} & {"keras", *hosts.NAMES}))
+    code = f"""
+import os, sys, torch, warnings
+os.environ["KERAS_BACKEND"] = "torch"
+warnings.simplefilter("ignore")
+sys.path.insert(0, {str(TESTS)!r})
+import hosts
+if {case in hosts.NAMES}:
+    hosts.load({case!r})
+(torch.zeros(3).requires_grad_() * 2).sum().backward()
+{before}
+modules = set(sys.modules)
+{call}
+news = set(sys.modules) - modules
+print(sorted(name for name in news if name.partition(".")[0] in ("elasticnd", "torch", "sympy")))
+print("torch._dynamo" in sys.modules)
+"""
+    news, has_compiler = python("-c", code).splitlines()
+    assert news == "[]"
+    if case in ("torch", "gradient", "layer"):  # hosts and Keras may import it themselves
+        assert has_compiler == "False"
