@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import keras
 import numpy as np
@@ -150,7 +150,8 @@ class ElasticDeform(keras.layers.Layer):
         if "bounding_boxes" in sample:
             reject_value("inputs", "a dictionary with 'bounding_boxes'", "one without: they would stay where they are")
         keys = [key for key in _DEFORMED if key in sample]
-        orders = list(self.order) if isinstance(self.order, (list, tuple)) else [self.order, self.mask_order]
+        is_each = isinstance(self.order, (list, tuple))
+        orders = cast("Sequence[Order]", self.order if is_each else (self.order, self.mask_order))
         results = self._deform([sample[key] for key in keys], orders[: len(keys)])
         return sample | dict(zip(keys, results, strict=True))
 

@@ -2,7 +2,7 @@
 
 >>> import torch
 >>> import elasticnd.monai
->>> transform = elasticnd.monai.RandElasticDeformd(["image", "label"], sigma=(3, 7), prob=1, mode=[3, 0])
+>>> transform = elasticnd.monai.RandElasticDeformd(["image", "label"], sigma=(3, 7), prob=1, mode=[3, "labels"])
 >>> sample = {"image": torch.zeros(1, 32, 32, 24), "label": torch.zeros(1, 32, 32, 24, dtype=torch.uint8)}
 >>> deformed = transform.set_random_state(0)(sample)
 >>> deformed["label"].dtype, len(deformed["image"].applied_operations)
@@ -107,7 +107,8 @@ class RandElasticDeformd(_Elastic, MapTransform):
     random_center : bool, optional
         Whether the patch lies at random in the image, or in its middle. Default True.
     mode : int or str, or one for each key, optional
-        Order of the spline, 0 to 5, or MONAI's words ``"nearest"`` and ``"bilinear"`` for 0 and 1. Default 3.
+        Order of the spline, 0 to 5, ``"labels"`` for labels, which are resampled by votes, or MONAI's words for 0
+        and 1, ``"nearest"`` and ``"bilinear"``. Default 3.
     padding_mode : str, or one for each key, optional
         Border mode of `elasticnd.deform_grid`, or MONAI's words ``"zeros"``, ``"border"`` and ``"reflection"``. Default
         ``"nearest"``.
@@ -132,9 +133,8 @@ class RandElasticDeformd(_Elastic, MapTransform):
     --------
     >>> import torch
     >>> import elasticnd.monai
-    >>> transform = elasticnd.monai.RandElasticDeformd(
-    ...     ["image", "label"], sigma=4, points=5, prob=1, rotate=15, fold="scale", roi_size=(24, 24, 16), mode=[3, 0]
-    ... )
+    >>> options = {"sigma": 4, "points": 5, "rotate": 15, "fold": "scale", "roi_size": (24, 24, 16), "prob": 1}
+    >>> transform = elasticnd.monai.RandElasticDeformd(["image", "label"], **options, mode=[3, "labels"])
     >>> image, label = torch.zeros(1, 32, 32, 24), torch.zeros(1, 32, 32, 24, dtype=torch.uint8)
     >>> tuple(transform({"image": image, "label": label})["label"].shape)
     (1, 24, 24, 16)

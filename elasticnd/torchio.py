@@ -22,7 +22,7 @@ from . import _adapters
 from ._adapters.draws import Drawn, RandomDeformation
 from ._adapters.tensors import torch_source
 from ._errors import reject_value
-from ._types import Numbers
+from ._types import Numbers, Order
 
 with _adapters.needs("torchio"):
     from torchio import LabelMap, SpatialTransform, Subject
@@ -55,10 +55,10 @@ class RandomElasticGrid(RandomTransform, SpatialTransform):
     patch_size : int or sequence of int, optional
         Extent of a patch, at random in the image, which alone is computed; -1 for a whole axis. The affine matrices
         follow it. Default None: everything.
-    order : int, optional
+    order : int or "labels", optional
         Order of the spline for images, as for `elasticnd.deform_grid`. Default 3.
-    label_order : int, optional
-        The same for label maps. Default 0.
+    label_order : int or "labels", optional
+        The same for label maps. Default ``"labels"``: by votes.
     mode, cval : optional
         As for `elasticnd.deform_grid`. Default ``"nearest"`` and 0.
     **kwargs
@@ -94,8 +94,8 @@ class RandomElasticGrid(RandomTransform, SpatialTransform):
         mirror: object = (),
         fold: str = "ignore",
         patch_size: object = None,
-        order: int = 3,
-        label_order: int = 0,
+        order: Order = 3,
+        label_order: Order = "labels",
         mode: str = "nearest",
         cval: Numbers = 0.0,
         **kwargs: Any,
@@ -161,8 +161,8 @@ class ElasticGrid(SpatialTransform):
     def __init__(
         self,
         record: Mapping[str, Any],
-        order: int = 3,
-        label_order: int = 0,
+        order: Order = 3,
+        label_order: Order = "labels",
         mode: str = "nearest",
         cval: Numbers = 0.0,
         **kwargs: Any,

@@ -22,7 +22,7 @@ from . import _adapters
 from ._adapters.draws import Drawn, RandomDeformation
 from ._adapters.tensors import torch_source
 from ._errors import reject_type, reject_value
-from ._types import Numbers
+from ._types import Numbers, Order
 
 with _adapters.needs("torchvision"):
     from torchvision import tv_tensors
@@ -55,10 +55,10 @@ class RandomElasticDeform(v2.Transform):
         With ``"scale"``, the displacement is reduced until nothing folds, which is recommended. Default ``"ignore"``.
     size : int or pair of int, optional
         Height and width of a patch, at random in the image, which alone is computed. Default None: everything.
-    order : int, optional
+    order : int or "labels", optional
         Order of the spline for images and videos, as for `elasticnd.deform_grid`. Default 3.
-    mask_order : int, optional
-        The same for masks. Default 0.
+    mask_order : int or "labels", optional
+        The same for masks. Default ``"labels"``: by votes.
     mode, cval : optional
         As for `elasticnd.deform_grid`. Default ``"constant"`` and 0.
     p : float, optional
@@ -98,8 +98,8 @@ class RandomElasticDeform(v2.Transform):
         mirror: object = (),
         fold: str = "ignore",
         size: object = None,
-        order: int = 3,
-        mask_order: int = 0,
+        order: Order = 3,
+        mask_order: Order = "labels",
         mode: str = "constant",
         cval: Numbers = 0.0,
         p: float = 1.0,
@@ -141,5 +141,5 @@ class RandomElasticDeform(v2.Transform):
         deformed = self._deform(functional.pil_to_tensor(picture), drawn, self.order)
         return functional.to_pil_image(deformed, picture.mode)
 
-    def _deform(self, image: torch.Tensor, drawn: Drawn, order: int) -> torch.Tensor:
+    def _deform(self, image: torch.Tensor, drawn: Drawn, order: Order) -> torch.Tensor:
         return drawn.apply([image], [order], self.mode, self.cval, [_PLANE])[0]

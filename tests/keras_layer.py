@@ -34,7 +34,9 @@ def check_dictionaries(rng, images, ids):
     """Check that images and masks of a dictionary are deformed in the same way, and that the rest is kept."""
     sample = {"images": images, "segmentation_masks": ids, "labels": np.arange(16), "name": np.zeros(16)}
     layer = elasticnd.keras.ElasticDeform(displacement=2 * rng.standard_normal((2, 3, 3)), mode="nearest")
-    expected = elasticnd.deform_grid([images, ids], layer.initial, order=[3, "labels"], mode="nearest", axis=[(1, 2), (1, 2)])
+    expected = elasticnd.deform_grid(
+        [images, ids], layer.initial, order=[3, "labels"], mode="nearest", axis=[(1, 2), (1, 2)]
+    )
     for given, flat in ((sample, False), ({**sample, "segmentation_masks": ids[..., 0]}, True)):
         results = {name: keras.ops.convert_to_numpy(one) for name, one in layer(given).items()}
         np.testing.assert_array_equal(results["images"], expected[0])

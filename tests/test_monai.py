@@ -44,7 +44,7 @@ def sample(shape=SHAPE, *, track=True):
 
 def transform(prob=1.0, seed=0, **options):
     made = RandElasticDeformd(
-        ["image", "label"], 1.5, 4, prob, mode=[3, 0], padding_mode=["reflection", "border"], **options
+        ["image", "label"], 1.5, 4, prob, mode=[3, "labels"], padding_mode=["reflection", "border"], **options
     )
     return made.set_random_state(seed)
 
@@ -74,7 +74,7 @@ def test_equals_the_recorded_deformation(options, shape, track):
     window = tuple(slice(s, s + e) for s, e in zip(record["start"], record["extent"], strict=True))
     axes = tuple(range(1, 1 + len(shape)))
     images = [bare(given[key]) for key in ("image", "label")]
-    expected = deformation.apply(images, [3, 0], ["reflect", "nearest"], crop=window, axis=[axes, axes])
+    expected = deformation.apply(images, [3, "labels"], ["reflect", "nearest"], crop=window, axis=[axes, axes])
     for key, other in zip(("image", "label"), expected, strict=True):
         assert torch.equal(bare(result[key]), other)
         assert result[key].dtype == given[key].dtype

@@ -59,7 +59,7 @@ def test_equals_the_recorded_deformation(options):
     deformation = elasticnd.Deformation(record["displacement"], SHAPE, affine=record["affine"])
     window = tuple(slice(s, s + e) for s, e in zip(record["start"], record["extent"], strict=True))
     images = [given.image.data, given.label.data]
-    expected = deformation.apply(images, [3, 0], "nearest", crop=window, axis=[AXES, AXES])
+    expected = deformation.apply(images, [3, "labels"], "nearest", crop=window, axis=[AXES, AXES])
     for name, other in zip(("image", "label"), expected, strict=True):
         assert torch.equal(result[name].data, other)
         assert type(result[name]) is type(given[name])
@@ -96,7 +96,7 @@ def test_label_maps_are_those_of_the_host():
     record = record_of(result)
     deform = elasticnd.Deformation(record["displacement"], SHAPE).apply
     assert torch.equal(result.numbers.data, deform(image, 3, "nearest", axis=AXES))
-    assert torch.equal(result.labels.data, deform(image.float(), 0, "nearest", axis=AXES))
+    assert torch.equal(result.labels.data, deform(image.float(), "labels", "nearest", axis=AXES))
 
 
 def test_history_replays():

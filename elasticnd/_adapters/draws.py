@@ -12,7 +12,7 @@ from .. import _affine, _check
 from .._coerce import as_indices, is_sequence
 from .._errors import reject_type, reject_value
 from .._spec import Shape, Window
-from .._types import Array, Floats, NumpyArray
+from .._types import Array, Floats, NumpyArray, Order
 from ..deformation import Deformation
 from .ranges import AxisRanges, Range, Uniform, plane_ranges
 
@@ -37,7 +37,7 @@ class Drawn(NamedTuple):
     def apply(
         self,
         images: Sequence[Array],
-        order: Sequence[int],
+        order: Sequence[Order],
         mode: str | Sequence[str],
         cval: Any,
         axis: Sequence[tuple[int, ...]],
