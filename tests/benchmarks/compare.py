@@ -1,7 +1,8 @@
 """Times elasticnd beside every peer that is installed. Prints a table in Markdown.
 
 With ``--json`` it writes all that was measured, with ``--plots`` pictures of the time per voxel. Peers: elasticdeform,
-SciPy, torch, OpenCV, Albumentations, SimpleITK, torch-interpol, MONAI, TorchIO, batchgeneratorsv2; at the end it names
+SciPy, torch, OpenCV, Albumentations, SimpleITK, torch-interpol, MONAI, TorchIO, torchvision, batchgeneratorsv2; beside
+them elasticnd's own transforms for three of these. At the end it names
 those that are left out, with the reason. They do not all do the same: those that want coordinates get them, which
 elasticnd computes; those for augmentation interpolate linearly, with fields of their own; OpenCV's cubic kernel has no
 prefilter. Programs take turns, and ratios are those of the shortest times: medians swing where others compute too.
@@ -28,7 +29,7 @@ from works import ORDERS, SIZES, TABLE, Data, Work
 import elasticnd
 
 _PEERS = ("elasticdeform", "numpy", "scipy", "torch", "opencv-python-headless", "SimpleITK", "torch-interpol", "monai")
-_MORE_PEERS = ("torchio", "batchgeneratorsv2", "albumentations")
+_MORE_PEERS = ("torchio", "torchvision", "batchgeneratorsv2", "albumentations")
 
 
 def run(works: Iterable[Work], threads: tuple[int, ...], seconds: float, only: str = "") -> list[dict[str, Any]]:

@@ -6,7 +6,9 @@ import importlib
 import math
 import os
 import re
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +16,9 @@ import numpy as np
 from works import Data
 
 import elasticnd
+
+sys.path.append(str(Path(__file__).parents[1]))
+import hosts
 
 Call = Callable[[], object]
 _PATIENCE = 8_000_000  # voxels: more would take a program of one thread half a minute
@@ -27,7 +32,7 @@ def installed(name: str) -> ModuleType | None:
     """Import a peer, if there is one."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or it asks a server for its newest version
     try:
-        return importlib.import_module(name)
+        return hosts.load(name) if any(host in name for host in hosts.NAMES) else importlib.import_module(name)
     except ImportError as error:
         missing[name] = str(error)
         return None
@@ -50,8 +55,8 @@ def _elasticnd(data: Data, threads: int) -> Call:
                 case "all gradients":
                     return elasticnd.deform_grid_vjp(image, image, displacement, **options)
                 case "image and labels":
-                    options["order"] = [data.work.order, 0]
-                    return elasticnd.deform_grid([image, data.labels], displacement, **options)
+                    both = {"order": [data.work.order, 0], "axis": [data.work.axis, None]}
+                    return elasticnd.deform_grid([image, data.labels], displacement, **options | both)
                 case _:
                     return elasticnd.deform_grid(image, displacement, **options)
 
@@ -72,7 +77,10 @@ def _elasticdeform(data: Data, _: int) -> Call | None:
     if work.task == "image gradient":
         return lambda: elasticdeform.deform_grid_gradient(image, displacement, **options)
     if work.task == "image and labels":
-        options["order"] = [work.order, 0]
+        options |= {
+            "order": [work.order, 0],
+            "axis": [work.axis or tuple(range(image.ndim)), tuple(range(data.labels.ndim))],
+        }
         return lambda: elasticdeform.deform_grid([image, data.labels], displacement, **options)
     return lambda: elasticdeform.deform_grid(image, displacement, **options)
 
@@ -210,8 +218,18 @@ def _torch_interpol(data: Data, threads: int) -> Call | None:
 
 
 def _augmentation(data: Data) -> bool:
-    """Tell whether a work is what programs for augmentation do: an image and its labels in three dimensions."""
+    """Tell whether a work is what programs for augmentation do: an image and its labels."""
     return data.work.task == "image and labels"
+
+
+def _is_volume(data: Data) -> bool:
+    """Tell whether a work is an image and its labels in three dimensions."""
+    return _augmentation(data) and len(data.work.shape) == 3
+
+
+def _channels_first(data: Data) -> Any:
+    """Give the image as pipelines have it."""
+    return np.ascontiguousarray(np.moveaxis(data.image, -1, 0)) if data.work.channels else data.image[np.newaxis]
 
 
 def _is_linear(data: Data) -> bool:
@@ -224,7 +242,7 @@ def _monai(data: Data, threads: int) -> Call | None:
     axes = len(data.work.shape)
     if torch is None or transforms is None or not (_augmentation(data) or (_is_linear(data) and axes in (2, 3))):
         return None
-    sample = {"image": torch.from_numpy(data.image.astype(np.float32))[None]}
+    sample = {"image": torch.from_numpy(_channels_first(data).astype(np.float32))}
     if _augmentation(data):
         sample["label"] = torch.from_numpy(data.labels)[None]
     field: dict[str, Any] = {"sigma_range": (5, 5), "magnitude_range": (50, 50)}
@@ -246,7 +264,7 @@ def _torchio(data: Data, threads: int) -> Call | None:
     torch, torchio, sitk = installed("torch"), installed("torchio"), installed("SimpleITK")
     if torch is None or torchio is None or sitk is None:
         return None
-    if not (_augmentation(data) or (_is_linear(data) and len(data.work.shape) == 3)):
+    if not (_is_volume(data) or (_is_linear(data) and len(data.work.shape) == 3)):
         return None
     deform = torchio.RandomElasticDeformation(num_control_points=max(5, data.work.points), max_displacement=7.5)
     images = {"image": torchio.ScalarImage(tensor=torch.from_numpy(data.image)[None])}
@@ -264,7 +282,7 @@ def _torchio(data: Data, threads: int) -> Call | None:
 
 def _batchgenerators(data: Data, threads: int) -> Call | None:
     torch, spatial = installed("torch"), installed("batchgeneratorsv2.transforms.spatial.spatial")
-    if torch is None or spatial is None or not _augmentation(data):
+    if torch is None or spatial is None or not _is_volume(data):
         return None
     deform = spatial.SpatialTransform(
         data.work.shape,
@@ -283,6 +301,67 @@ def _batchgenerators(data: Data, threads: int) -> Call | None:
     return call
 
 
+def _torchvision(data: Data, threads: int) -> Call | None:
+    torch, transforms = installed("torch"), installed("torchvision.transforms.v2")
+    if torch is None or transforms is None or not (_augmentation(data) and len(data.work.shape) == 2):
+        return None
+    tensors = installed("torchvision.tv_tensors")
+    sample = tensors.Image(torch.from_numpy(_channels_first(data))), tensors.Mask(torch.from_numpy(data.labels))
+    deform = transforms.ElasticTransform()
+
+    def call() -> object:
+        torch.set_num_threads(threads)
+        return deform(*sample)
+
+    return call
+
+
+# ---- elasticnd in the pipelines of others ----------------------------------------------------------------------------
+
+
+def _with_threads(deform: Callable[..., object], threads: int, *arguments: object) -> Call:
+    def call() -> object:
+        with elasticnd.num_threads(threads):
+            return deform(*arguments)
+
+    return call
+
+
+def _in_monai(data: Data, threads: int) -> Call | None:
+    torch, adapter = installed("torch"), installed("elasticnd.monai")
+    if torch is None or adapter is None or not _augmentation(data):
+        return None
+    work = data.work
+    sample = {"image": torch.from_numpy(_channels_first(data)), "label": torch.from_numpy(data.labels)[None]}
+    deform = adapter.RandElasticDeformd(
+        list(sample), sigma=5, points=work.points, prob=1, mode=[work.order, 0], padding_mode=work.mode
+    )
+    return _with_threads(deform, threads, sample)
+
+
+def _in_torchio(data: Data, threads: int) -> Call | None:
+    torch, adapter, torchio = installed("torch"), installed("elasticnd.torchio"), installed("torchio")
+    if torch is None or adapter is None or torchio is None or not _is_volume(data):
+        return None
+    work = data.work
+    subject = torchio.Subject(
+        image=torchio.ScalarImage(tensor=torch.from_numpy(data.image)[None]),
+        label=torchio.LabelMap(tensor=torch.from_numpy(data.labels)[None]),
+    )
+    deform = adapter.RandomElasticGrid(sigma=5, points=work.points, order=work.order, label_order=0, mode=work.mode)
+    return _with_threads(deform, threads, subject)
+
+
+def _in_torchvision(data: Data, threads: int) -> Call | None:
+    torch, adapter = installed("torch"), installed("elasticnd.torchvision")
+    if torch is None or adapter is None or not (_augmentation(data) and len(data.work.shape) == 2):
+        return None
+    work, tensors = data.work, installed("torchvision.tv_tensors")
+    sample = tensors.Image(torch.from_numpy(_channels_first(data))), tensors.Mask(torch.from_numpy(data.labels))
+    deform = adapter.RandomElasticDeform(5, work.points, order=work.order, mask_order=0, mode=work.mode)
+    return _with_threads(deform, threads, *sample)
+
+
 # Those with threads are timed with one and with all.
 THREADED: dict[str, Maker] = {
     "elasticnd": _elasticnd,
@@ -295,6 +374,10 @@ THREADED: dict[str, Maker] = {
     "MONAI RandElasticd (linear)": _monai,
     "TorchIO (linear)": _torchio,
     "batchgeneratorsv2 (linear)": _batchgenerators,
+    "torchvision (linear)": _torchvision,
+    "elasticnd in MONAI": _in_monai,
+    "elasticnd in TorchIO": _in_torchio,
+    "elasticnd in torchvision": _in_torchvision,
 }
 SINGLE: dict[str, Maker] = {
     "elasticdeform": _elasticdeform,

@@ -91,6 +91,7 @@ TABLE = (
     replace(_CUBE, name="128³ float32, order 3, gradient of the image", task="image gradient"),
     replace(_CUBE, name="128³ float32, order 3, gradients of image and grid", task="all gradients"),
     replace(_CUBE, name="128³ float32 at order 3 and its labels at order 0", task="image and labels"),
+    replace(_CUBE, name="128³ float32 at order 1 and its labels at order 0", order=1, task="image and labels"),
     _SQUARE,
     replace(_SQUARE, name="512² float32, order 1", order=1),
     replace(_SQUARE, name="512² uint8, order 1", order=1, dtype="uint8"),
@@ -99,6 +100,14 @@ TABLE = (
     replace(_SQUARE, name="512² × 3 uint8, order 0", order=0, dtype="uint8", channels=3),
     replace(_SQUARE, name="512² uint8, order 3", dtype="uint8"),
     replace(_SQUARE, name="512² × 3 uint8, order 3", dtype="uint8", channels=3),
+    replace(
+        _SQUARE,
+        name="512² × 3 uint8 at order 1 and its labels at order 0",
+        order=1,
+        dtype="uint8",
+        channels=3,
+        task="image and labels",
+    ),
     # 3 points over 128 or 512 voxels is a lucky size: the cells of the control grid end where blocks of vectors do.
     replace(_SQUARE, name="500² float32, order 1, 17 control points", shape=(500,) * 2, order=1, points=17),
     replace(
