@@ -124,10 +124,23 @@ def nvrtc(session: nox.Session) -> None:
 
 @nox.session
 def oldest(session: nox.Session) -> None:
-    """Tests of the frameworks in their oldest versions."""
+    """Tests of the frameworks, and of the hosts that there are transforms for, in their oldest versions."""
     install(session, "oldest,test")
-    tests = [f"tests/test_{name}.py" for name in ("frameworks", "generic", "jax", "keras", "tensorflow", "torch")]
+    # Without what they depend on: this torchvision would bring an older PyTorch.
+    session.install("--no-deps", "monai==1.3.0", "torchio==1.2.0", "torchvision==0.20.0")
+    frameworks = ("frameworks", "generic", "jax", "keras", "tensorflow", "torch")
+    tests = [f"tests/test_{name}.py" for name in (*frameworks, "monai", "torchio", "torchvision")]
     session.run("pytest", "-n", "auto", "-q", *tests, *session.posargs)
+
+
+@nox.session
+def pipelines(session: nox.Session) -> None:
+    """The recipes for pipelines, with the libraries that they are for."""
+    install(session, "pipelines", "pytest", "tensorflow-cpu", "torch==2.13.0", "torchio==2.0.0a2")
+    output = session.run("pytest", "-q", "tests/test_pipelines.py", *session.posargs, silent=True)
+    session.log(output)
+    if "is not installed" in str(output):
+        session.error("a library is missing")
 
 
 @nox.session
