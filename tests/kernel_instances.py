@@ -44,6 +44,7 @@ def _voxel_kernels():
             for gradient, derived, fixed in product({code, own}, BOOLEANS, BOOLEANS):
                 yield f"splat_image<{gradient}, {number}, {order}, {axes}, {derived}, {fixed}>"
     yield from (f"copy<{size}, {axes}>" for size, axes in product(SIZES, AXES))
+    yield from (f"elect<{code}, {axes}>" for code, axes in product((*NARROW, *WIDE), AXES))
     for axes in AXES:
         yield f"displace<{axes}>"
         yield f"displace_adjoint<{axes}>"

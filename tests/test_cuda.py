@@ -64,6 +64,39 @@ def test_modes(order, mode, rng):
     agree(on_cuda(elasticnd.deform_grid, *arguments), elasticnd.deform_grid(*arguments), DOUBLE)
 
 
+def dyadic(rng, axes):
+    """A map to multiples of 1/64 of a voxel, at which the sums of votes are exact and often tied."""
+    forward = np.zeros((axes, axes + 1))
+    forward[np.arange(axes), rng.permutation(axes)] = rng.choice([0.5, 1, 2, -1, -2, 4], axes)
+    return {"displacement": rng.integers(-200, 200, (axes, *[1] * axes)) / 64, "affine": forward}
+
+
+@pytest.mark.parametrize("axes", SHAPES)
+@pytest.mark.parametrize("mode", MODES)
+def test_labels(mode, axes, rng):
+    image = rng.integers(0, 4, (*SHAPES[axes], 2)).astype(np.uint8)
+    options = {"order": "labels", "mode": mode, "cval": 7, "axis": tuple(range(axes))}
+    displacement = rng.uniform(-3, 3, (axes, *(3, 4, 2, 1, 3)[:axes]))
+    for transform in ({"displacement": displacement}, dyadic(rng, axes), dyadic(rng, axes)):
+        ours = on_cuda(elasticnd.deform_grid, image, **transform, **options)
+        assert ours.tobytes() == elasticnd.deform_grid(image, **transform, **options).tobytes()
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, *INTEGERS], ids=str)
+def test_labels_of_every_type(dtype, rng):
+    labels = rng.integers(-100, 100, 9).astype(dtype)
+    if dtype in FLOATS:
+        labels[:4] = np.nan, -0.0, 0.0, np.inf
+    elif dtype.itemsize > 1:
+        labels[:2] = np.iinfo(dtype).min, np.iinfo(dtype).max
+    image = labels[rng.integers(0, 9, SHAPES[2])]
+    for mode in ("mirror", "grid-constant"):
+        for _ in range(3):
+            arguments = {"order": "labels", "mode": mode, "cval": 1, **dyadic(rng, 2)}
+            ours = on_cuda(elasticnd.deform_grid, image, **arguments)
+            assert ours.tobytes() == elasticnd.deform_grid(image, **arguments).tobytes()
+
+
 @pytest.mark.parametrize("order", [0, 1, 2])
 @pytest.mark.parametrize("axes", [1, 2, 3, 4])
 def test_evaluations(axes, order, rng):

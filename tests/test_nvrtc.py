@@ -15,6 +15,8 @@ MOST_USED = (
     "sample<2, 2, float, 1, 2, false>",
     "sample<12, 12, double, 3, 0, true>",
     "copy<unsigned char, 3>",
+    "elect<2, 3>",
+    "elect<12, 0>",
     "splat_image<11, float, 3, 3, false, false>",
     "splat_image<12, double, 3, 2, true, true>",
     "splat_transform<11, 11, float, 3, 3, false>",

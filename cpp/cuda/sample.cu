@@ -1,4 +1,5 @@
 // Sampling: each thread computes one voxel of the output, in all its channels.
+#include "../include/elasticnd/votes.hpp"
 #include "stencil.cuh"
 
 ELASTICND_BEGIN
@@ -130,6 +131,94 @@ __global__ void __launch_bounds__(tile_threads, (tile_blocks<double, AXES>(1)))
     Storage fill;
     ELASTICND_MEMCPY(&fill, job.cval_element, sizeof fill);
     copy_folded(g, position, fill, own);
+}
+
+// The label that the voxels under a stencil of order 1 elect.
+template <int DTYPE, int AXES>
+class Election {
+   public:
+    using Label = Bits<DTYPE>;
+
+    __device__ Election(const Geometry& g, const Stencil<AXES, double>& stencil, Label border_value)
+        : weights_(g.axes), border_value_(border_value) {
+        const Strides<AXES> strides(g);
+        ELASTICND_UNROLLED
+        for (int k = 0; k < axes_of<AXES>(g); ++k) {
+            weights_.add(k, stencil.place[k]);
+            ELASTICND_UNROLLED
+            for (int one = 0; one < 2; ++one) {
+                auto index = stencil.first[k] + one;
+                if (!stencil.inside) index = fold_index(index, coefficients_of<AXES>(g, k), g.mode);
+                along_[k][one] = index < 0 ? no_index : int64(index) * strides.value[k];
+            }
+        }
+    }
+    __device__ void compute(const Geometry& g, const Channels<AXES, Label, Label>& channels) const {
+        channels.compute(g, [&](const Label* plane) {
+            Label label[vote_taps<AXES>];
+            bool alike = true;
+            ELASTICND_UNROLLED
+            for (int tap = 0; tap < weights_.taps(); ++tap) {
+                label[tap] = label_of<DTYPE>(element(plane, tap));
+                alike &= label[tap] == label[0];
+            }
+            return element(plane, alike ? weights_.nearest : winning_tap(weights_, label));
+        });
+    }
+
+   private:
+    __device__ Label element(const Label* plane, int tap) const {
+        const int axes = AXES ? AXES : weights_.axes;
+        int64 offset = 0;
+        bool exists = true;
+        ELASTICND_UNROLLED
+        for (int k = 0; k < axes; ++k) {
+            const int64 along = tap >> (axes - 1 - k) & 1 ? along_[k][1] : along_[k][0];
+            exists &= along != no_index;
+            offset += exists ? along : 0;
+        }
+        return exists ? plane[offset] : border_value_;
+    }
+    TapWeights<AXES> weights_;
+    Label border_value_;
+    int64 along_[Tile<AXES>::most_axes][2];  // offsets of the taps; no_index where the constant stands for one
+};
+
+template <int DTYPE, int AXES>
+__device__ ELASTICND_APART void elect_folded(const Geometry& g, Position<AXES> position, Bits<DTYPE> border_value,
+                                             Channels<AXES, Bits<DTYPE>, Bits<DTYPE>> channels) {
+    Stencil<AXES, double> stencil;
+    find_folded<1>(g, position, stencil);
+    if (stencil.exists)
+        Election<DTYPE, AXES>(g, stencil, border_value).compute(g, channels);
+    else
+        channels.compute(g, [&](const Bits<DTYPE>*) { return border_value; });
+}
+
+// Labels by votes.
+template <int DTYPE, int AXES>
+__global__ void __launch_bounds__(tile_threads,
+                                  (tile_blocks<double, AXES>(2,
+                                                             sizeof(Bits<DTYPE>) > 4 ? registers_of_wide_labels : 0)))
+    elect(const __grid_constant__ Job job, const double* field, const double* weights, const int64* cells,
+          const double* inverse_maps, int64 map_size, int64 tiles, int64 channels, const Bits<DTYPE>* source,
+          Bits<DTYPE>* target) {
+    const Geometry& g = job.geometry;
+    const Transform transform = {field, weights, cells, inverse_maps, map_size};
+    const Place<AXES> place(g, tiles);
+    Position<AXES> position;
+    if (!find_position(g, transform, place, position)) return;
+    const auto own = channels_of(g, place, channels, source, target);
+    Bits<DTYPE> border_value;
+    ELASTICND_MEMCPY(&border_value, job.cval_element, sizeof border_value);
+    if constexpr (AXES != 0) {
+        Stencil<AXES, double> stencil;
+        if (find_inside<1>(g, position, stencil)) {
+            Election<DTYPE, AXES>(g, stencil, border_value).compute(g, own);
+            return;
+        }
+    }
+    elect_folded<DTYPE>(g, position, border_value, own);
 }
 
 // The displacement of each voxel, (items, axes, outputs).

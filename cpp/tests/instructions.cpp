@@ -36,6 +36,7 @@ int main(int count, char** arguments) {
     using namespace elasticnd::test;
     if (count != 3 || !choose_kernels(arguments[1])) return 2;
     const std::string kernel = arguments[2];
+    const bool is_of_labels = kernel == "one label" || kernel == "labels";
     const Picture* picture = nullptr;
     for (const Picture& one : pictures)
         if (kernel == one.kernel) picture = &one;
@@ -51,20 +52,21 @@ int main(int count, char** arguments) {
     } else {
         given.image = {48, 48, 48};
         given.points = {3, 3, 3};
-        given.order = kernel == "rows" ? 0 : 3;
+        given.order = kernel == "rows" ? 0 : is_of_labels ? 1 : 3;
         given.filtered = false;
     }
     given.output = given.image;
-    const int dtype = picture ? picture->dtype : dtype_float32;
+    const int dtype = picture ? picture->dtype : is_of_labels ? dtype_uint8 : dtype_float32;
     Array image(1, given.channels, given.image, dtype, layout_channels_last);
     Array output(1, given.channels, given.image, dtype, layout_channels_last);
-    image.fill(random, 0, picture ? 255 : 1);
+    image.fill(random, 0, picture ? 255 : kernel == "labels" ? 3 : kernel == "one label" ? 0 : 1);
     output.fill(random, 0, picture ? 255 : 1);
     const Doubles points = random.reals(static_cast<int64>(given.image.size()) * size_of(given.points), -5, 5);
     Doubles gradient(points.size());
-    const SampleRequest request = request_of(given, points, &image, output);
+    SampleRequest request = request_of(given, points, &image, output);
+    request.job.geometry.votes = is_of_labels;
 
-    if (picture || kernel == "rows" || kernel == "gather")
+    if (picture || is_of_labels || kernel == "rows" || kernel == "gather")
         measured([&] { sample(request, serial); });
     else if (kernel == "prefilter")
         measured([&] {

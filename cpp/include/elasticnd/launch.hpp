@@ -20,6 +20,7 @@ ELASTICND_INLINE constexpr int tile_blocks(int weights, int besides = 0) {
     return AXES == 0 || registers <= 64 ? 4 : registers <= 80 ? 3 : registers <= 128 ? 2 : 1;
 }
 constexpr int registers_of_derivatives = 10, registers_of_slopes = 30, registers_of_fixed_sums = 30;
+constexpr int registers_of_wide_labels = 16;
 
 // AXES is the number of deformed axes, or 0 for four and more.
 template <int AXES>

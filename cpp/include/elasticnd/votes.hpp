@@ -1,4 +1,5 @@
-// Labels by votes: each voxel under a stencil of order 1 gives its weight to its label, and the largest sum wins.
+// Labels by votes: each voxel under a stencil of order 1 gives its weight to
+// its label, and the largest sum wins.
 #pragma once
 #include "dtypes.hpp"
 
@@ -35,8 +36,8 @@ constexpr uint64 infinity_bits = DTYPE == dtype_float16    ? 0x7c00u
                                  : DTYPE == dtype_float64  ? 0x7ff0000000000000u
                                                            : 0u;
 
-// A label as a number that is equal, and less, where the label is: of floats, both zeros are one label, and what is no
-// number is one too, the largest.
+// A label as a number that is equal, and less, where the label is: of floats,
+// both zeros are one label, and what is no number is one too, the largest.
 template <int DTYPE>
 ELASTICND_INLINE Bits<DTYPE> label_of(Bits<DTYPE> element) {
     using Label = Bits<DTYPE>;
@@ -58,72 +59,94 @@ ELASTICND_INLINE Bits<DTYPE> label_of(Bits<DTYPE> element) {
 // Sums that differ by no more are tied, so that rounding does not decide.
 constexpr float vote_tie = 1.0f / 65536;
 
-// Of two taps along each axis: the weight of the second one. Taps are numbered with those of the last axis side by
-// side.
-struct Places {
-    float after[max_axes] = {};
-    int nearest = 0;  // tap, as order 0 has it: floor(x + 1/2)
+// AXES is 0 where their number is known late. Taps are numbered with those of
+// the last axis side by side.
+template <int AXES>
+constexpr int vote_taps = AXES ? 1 << AXES : 1 << max_axes;
 
-    ELASTICND_FLAT void set(int axis, double place) {
+// The weights of the taps at a position, and the tap that is nearest to it.
+template <int AXES>
+struct TapWeights {
+    int axes;
+    int nearest = 0;  // as order 0 has it: floor(x + 1/2)
+    float weight[vote_taps<AXES>];
+
+    ELASTICND_FLAT explicit TapWeights(int count) : axes(AXES ? AXES : count) { weight[0] = 1.0f; }
+    ELASTICND_FLAT int taps() const { return 1 << (AXES ? AXES : axes); }
+    // Adds one axis after the other, with the place between its two taps.
+    ELASTICND_FLAT void add(int axis, double place) {
         nearest = 2 * nearest + (place + 0.5 >= 1.0 ? 1 : 0);
-        after[axis] = static_cast<float>(place);
+        const float after = static_cast<float>(place);
+        const float before = 1.0f - after;
+        ELASTICND_UNROLLED
+        for (int tap = (1 << axis) - 1; tap >= 0; --tap) {
+            weight[2 * tap + 1] = weight[tap] * after;
+            weight[2 * tap] = weight[tap] * before;
+        }
     }
 };
 
-// The sum of the weights of the taps with one label. TAPS is at least the number of taps.
-template <int TAPS, class Label>
-ELASTICND_FLAT float votes_for(Label one, int axes, const Places& places, const Label* label) {
-    float votes[TAPS] = {};
-    for (int tap = 0; tap < 1 << axes; ++tap) votes[tap] = label[tap] == one ? 1.0f : 0.0f;
-    for (int k = axes - 1; k >= 0; --k)
-        for (int tap = 0; tap < 1 << k; ++tap)
-            votes[tap] = votes[2 * tap] * (1.0f - places.after[k]) + votes[2 * tap + 1] * places.after[k];
+// One of the labels; by comparisons on a device, where an index would move them
+// from registers to memory.
+template <int AXES, class Label>
+ELASTICND_FLAT Label pick_label(const Label* label, int tap) {
+#if defined(ELASTICND_CUDA)
+    if constexpr (AXES != 0) {
+        Label picked = label[0];
+        ELASTICND_UNROLLED
+        for (int other = 1; other < vote_taps<AXES>; ++other) picked = other == tap ? label[other] : picked;
+        return picked;
+    }
+#endif
+    return label[tap];
+}
+
+// The sum of the weights of the taps with one label.
+template <int AXES, class Label>
+ELASTICND_FLAT float votes_for(Label one, const TapWeights<AXES>& weights, const Label* label) {
+    float votes[vote_taps<AXES>];
+    ELASTICND_UNROLLED
+    for (int tap = 0; tap < weights.taps(); ++tap) votes[tap] = label[tap] == one ? weights.weight[tap] : 0.0f;
+    ELASTICND_UNROLLED
+    for (int half = weights.taps() / 2; half > 0; half /= 2) {
+        ELASTICND_UNROLLED
+        for (int tap = 0; tap < half; ++tap) votes[tap] += votes[tap + half];
+    }
     return votes[0];
 }
 
-// Turns labels into these without repetition. Returns how many are left, each with its votes and its first tap.
-template <class Label>
-ELASTICND_INLINE int count_votes(int axes, const Places& places, Label* label, float* votes, int* first) {
-    int count = 0;
-    for (int tap = 0; tap < 1 << axes; ++tap) {
-        float weight = 1.0f;
-        for (int k = 0; k < axes; ++k) weight *= tap >> (axes - 1 - k) & 1 ? places.after[k] : 1.0f - places.after[k];
-        int number = 0;
-        while (number < count && label[number] != label[tap]) ++number;
-        if (number == count) {
-            label[count] = label[tap];
-            votes[count] = 0.0f;
-            first[count++] = tap;
-        }
-        votes[number] += weight;
+// The tap whose label wins: among tied ones the nearest tap's, else the
+// smallest.
+template <int AXES, class Label>
+ELASTICND_FLAT int winning_tap(const TapWeights<AXES>& weights, const Label* label) {
+    const Label own = pick_label<AXES>(label, weights.nearest);
+    const float own_votes = votes_for(own, weights, label);
+    // Then no other label has more, but for rounding, which is far less than a
+    // tie.
+    if (own_votes >= 0.5f) return weights.nearest;
+    float largest = own_votes;
+    ELASTICND_ROLLED
+    for (int tap = 0; tap < weights.taps(); ++tap) {
+        const Label one = pick_label<AXES>(label, tap);
+        if (one == own) continue;
+        const float votes = votes_for(one, weights, label);
+        // No third label comes near: the nearest tap alone has a larger weight than
+        // a tie.
+        if (votes >= 0.5f) return votes - own_votes > vote_tie ? tap : weights.nearest;
+        largest = maximum(largest, votes);
     }
-    return count;
-}
-
-// The tap whose label wins: among tied ones the nearest tap's, else the smallest. Overwrites the labels.
-template <int TAPS, class Label>
-ELASTICND_FLAT int winning_tap(int axes, const Places& places, Label* label) {
-    const Label own = label[places.nearest];
-    const float own_votes = votes_for<TAPS>(own, axes, places, label);
-    // Then no other label has more, but for rounding, which is far less than a tie.
-    if (own_votes >= 0.5f) return places.nearest;
-    int other = 0;
-    while (other + 1 < 1 << axes && label[other] == own) ++other;
-    const float other_votes = votes_for<TAPS>(label[other], axes, places, label);
-    // The nearest tap has a larger weight than a tie: no third label comes near.
-    if (other_votes >= 0.5f) return other_votes - own_votes > vote_tie ? other : places.nearest;
-    float votes[TAPS];
-    int first[TAPS];
-    const int count = count_votes(axes, places, label, votes, first);
-    float largest = 0.0f;
-    for (int number = 0; number < count; ++number) largest = maximum(largest, votes[number]);
-    int winner = -1;
-    for (int number = 0; number < count; ++number) {
-        if (largest - votes[number] > vote_tie) continue;
-        if (label[number] == own) return places.nearest;
-        if (winner < 0 || label[number] < label[winner]) winner = number;
+    if (largest - own_votes <= vote_tie) return weights.nearest;
+    int winner = weights.nearest;  // which is not tied
+    Label smallest = own;
+    ELASTICND_ROLLED
+    for (int tap = 0; tap < weights.taps(); ++tap) {
+        const Label one = pick_label<AXES>(label, tap);
+        if ((winner != weights.nearest && one >= smallest) || one == own) continue;
+        if (largest - votes_for(one, weights, label) > vote_tie) continue;
+        winner = tap;
+        smallest = one;
     }
-    return first[winner];
+    return winner;
 }
 
 ELASTICND_END

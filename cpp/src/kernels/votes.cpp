@@ -1,4 +1,5 @@
-// Sampling of labels: by votes where the voxels under a stencil differ, and by a copy where they do not.
+// Sampling of labels: by votes where the voxels under a stencil differ, and by
+// a copy where they do not.
 #include "elasticnd/votes.hpp"
 
 #include <cstring>
@@ -10,26 +11,18 @@ ELASTICND_BEGIN
 
 namespace {
 
-// AXES is 0 where there are more than are unrolled.
-template <int AXES>
-constexpr int vote_taps = AXES ? 1 << AXES : 1 << max_axes;
-
 struct VoteScratch {
     Row row;
     int64 step[vote_taps<0>];  // from the first tap to each, in bytes
     int mixed[row_length];     // voxels whose taps differ
 };
 
-template <int AXES>
-ELASTICND_FLAT int axes_of(const SampleJob& job) {
-    return AXES ? AXES : job.geometry.axes;
-}
-
-// Writes the voxels whose taps all hold the same bits, and those without a position; lists the others.
+// Writes the voxels whose taps all hold the same bits, and those without a
+// position; lists the others.
 template <class Element, int AXES>
 int copy_uniform(const SampleJob& job, const char* source, char* to, int64 to_stride, VoteScratch& own) {
     const Row& row = own.row;
-    const int taps = 1 << axes_of<AXES>(job);
+    const int taps = AXES ? 1 << AXES : 1 << job.geometry.axes;
     int count = 0;
     auto copy = [&](int i) ELASTICND_FLAT_LAMBDA {
         const char* at = source + row.offset[i];
@@ -56,7 +49,8 @@ int copy_uniform(const SampleJob& job, const char* source, char* to, int64 to_st
     return count;
 }
 
-// Where the taps of a stencil that leaves the image lie; the constant where the mode leaves one out.
+// Where the taps of a stencil that leaves the image lie; the constant where the
+// mode leaves one out.
 void find_taps_at_border(const SampleJob& job, const Row& row, int i, const char* source, const char** tap) {
     tap[0] = source;
     for (int k = 0; k < job.geometry.axes; ++k) {
@@ -75,7 +69,7 @@ template <int DTYPE, int AXES>
 void elect(const SampleJob& job, const char* source, char* to, int64 to_stride, int count, VoteScratch& own) {
     using Label = Bits<DTYPE>;
     const Row& row = own.row;
-    const int axes = axes_of<AXES>(job);
+    const int axes = AXES ? AXES : job.geometry.axes;
     const int taps = 1 << axes;
     const char* tap_at[vote_taps<AXES>];
     Label label[vote_taps<AXES>];
@@ -87,13 +81,14 @@ void elect(const SampleJob& job, const char* source, char* to, int64 to_stride, 
         else
             for (int tap = 0; tap < taps; ++tap) tap_at[tap] = source + row.offset[i] + own.step[tap];
         for (int tap = 0; tap < taps; ++tap) label[tap] = label_of<DTYPE>(load_vector<Label>(tap_at[tap]));
-        Places places;
+        TapWeights<AXES> weights(axes);
         for (int k = 0; k < axes; ++k) {
             const double place = row.place[k][i];
-            // Of a stencil that leaves the source, it is counted from one that does not.
-            places.set(k, leaves ? place - floor_of_small(place) : place);
+            // Of a stencil that leaves the source, it is counted from one that does
+            // not.
+            weights.add(k, leaves ? place - floor_of_small(place) : place);
         }
-        std::memcpy(to + i * to_stride, tap_at[winning_tap<vote_taps<AXES>>(axes, places, label)], sizeof(Label));
+        std::memcpy(to + i * to_stride, tap_at[winning_tap(weights, label)], sizeof(Label));
     }
 }
 

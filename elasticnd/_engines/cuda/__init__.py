@@ -57,8 +57,6 @@ def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
 
 
 def sample(job: Job, images: Sequence[Array], transform: Transform, outputs: Sequence[Array]) -> None:
-    if job["votes"]:
-        raise NotImplementedError("order: 'labels' is computed on the CPU only: move labels there")
     call = Call.of(job, outputs[0].shape, transform)
     for image, output in zip(images, outputs, strict=True):
         _sample(call, image, transform, output)
@@ -76,6 +74,8 @@ def _sample(call: Call, image: Array, transform: Transform, output: Array) -> No
             call.with_job(derived).sample(source, part, call.compute_dtype)
             total += (factor * part).astype(total.dtype)
         store(total, call.compute_dtype, target, call.dtype)
+    elif job["votes"]:
+        call.elect(contiguous(image), target)
     elif call.order == 0 and not call.is_derived:
         call.copy(contiguous(image), target)
     else:

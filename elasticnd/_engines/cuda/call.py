@@ -109,6 +109,10 @@ class Call:
         kernel = f"copy<{_STORAGE[source.dtype.itemsize]}, {self.kernel_axes}>"
         self.launch(kernel, self.blocks, *self.transform, *self.planes, source, target)
 
+    def elect(self, source: Array, target: Array) -> None:
+        kernel = f"elect<{self.dtype}, {self.kernel_axes}>"
+        self.launch(kernel, self.blocks, *self.transform, *self.planes, source, target)
+
     def displace(self, target: Array) -> None:
         kernel = f"displace<{self.kernel_axes}>"
         self.launch(kernel, self.blocks, self.field, *self.tables, np.int64(self.tiles), target)

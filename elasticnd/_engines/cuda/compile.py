@@ -16,7 +16,7 @@ from ... import _core
 FOLDER = Path(_core.__file__).parent / "_kernels"
 # The templates of each file, compiled one by one, and the kernels that are none, compiled together.
 TEMPLATES = {
-    "sample.cu": ("sample", "copy", "displace"),
+    "sample.cu": ("sample", "copy", "elect", "displace"),
     "splat.cu": ("splat_image", "add_from_fixed", "splat_transform", "displace_adjoint"),
     "prefilter.cu": ("filter",),
     "elements.cu": ("load", "pad", "pad_adjoint", "store"),
