@@ -172,6 +172,32 @@ def test_positions_that_are_none_take_no_memory(value, mode):
     np.testing.assert_allclose(result.ravel(), [expected], rtol=1e-12)
 
 
+# Prints how many voxels' bytes a call took, the output among them.
+LABELS = """
+import numpy as np
+import elasticnd
+
+def status(key):
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+labels = np.random.default_rng(0).integers(0, 9, (250, 250, 250)).astype(np.uint8)
+displacement = np.random.default_rng(0).normal(size=(3, 4, 4, 4))
+elasticnd.deform_grid(labels[:50], displacement, order="labels")
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")
+before = status("VmRSS")
+elasticnd.deform_grid(labels, displacement, order="labels")
+print((status("VmHWM") - before) / labels.size)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux forgets a peak")
+def test_labels_take_the_memory_of_the_output():
+    done = subprocess.run([sys.executable, "-I", "-c", LABELS], capture_output=True, text=True, check=True)
+    assert 0.9 < float(done.stdout) < 1.1
+
+
 def test_refusal_names_the_size():
     with elasticnd.use_engine("generic"), pytest.raises(ValueError, match=re.escape(f"{32**6} spline coefficients")):
         elasticnd.deform_grid(np.ones((2,) * 6), np.zeros((6,) + (1,) * 6), mode="nearest")
