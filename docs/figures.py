@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
@@ -163,6 +164,41 @@ def source_box_of_a_block():
     save_png(figure, "source_box.png", 110)
 
 
+def label_shapes(rows, columns):
+    """Name functions that are negative inside of a disc and of a ring, and positive outside."""
+    disc = np.hypot(rows - 14, columns - 14) - 8.3
+    ring = abs(np.hypot(rows - 33, columns - 34) - 8) - 2.4
+    return disc, ring
+
+
+def labels_by_order_and_by_votes():
+    """Deform labels with order 0 and with votes, and draw the exact outlines over both."""
+    shape = (48, 48)
+    labels = np.zeros(shape, np.uint8)
+    for number, shapes in enumerate(label_shapes(*np.indices(shape)), 1):
+        labels[shapes < 0] = number
+    labels[4:44, 4] = labels[43, 8:30] = 3  # lines of one voxel
+    labels[4:20:5, 28:44:5] = 4  # single voxels
+    displacement = elasticnd.random_displacement(5, 1.5, ndim=2, rng=5)
+    fine = np.stack(np.meshgrid(*[np.linspace(0, 47, 480)] * 2, indexing="ij"))
+    deformation = elasticnd.Deformation(displacement, shape)
+    positions = deformation.source_points(np.moveaxis(fine, 0, -1).reshape(-1, 2)).T
+    figure = Figure(figsize=(11, 4))
+    colours = ListedColormap(["#f2f2f0", "#8ecae6", "#ffd166", SOFT_INK, SAMPLE])
+    panels = [("labels", labels, fine)]
+    for order in (0, "labels"):
+        deformed = elasticnd.deform_grid(labels, displacement, order=order)
+        panels.append((f"order={order!r}", deformed, positions.reshape(fine.shape)))
+    for ax, (title, shown, where) in zip(figure.subplots(1, 3), panels, strict=True):
+        ax.imshow(shown, cmap=colours, vmin=0, vmax=4)
+        for outline_of in label_shapes(*where):
+            ax.contour(fine[1], fine[0], outline_of, [0], colors=[INK], linewidths=1.2)
+        ax.set_title(title, loc="left", size=11, weight="bold", color=INK, family="monospace")
+        bare(ax)
+    figure.tight_layout()
+    save_png(figure, "labels.png", 90)
+
+
 def outline(ax, box, color, label, **style):
     """Draw a box."""
     corner = (box[1].start - 0.5, box[0].start - 0.5)
@@ -189,4 +225,5 @@ if __name__ == "__main__":
     border_modes_of_a_picture()
     basis_splines()
     source_box_of_a_block()
+    labels_by_order_and_by_votes()
     demo()
