@@ -33,12 +33,17 @@ def python(*arguments, **environment):
 
 @pytest.mark.parametrize("framework", ["torch", "jax", "tensorflow"])
 def test_registration(framework, tmp_path):
-    require("nilearn", "scipy", "tqdm", "matplotlib", framework)
+    require("scipy", "SimpleITK", "matplotlib", framework)
     figure = tmp_path / "figure.png"
-    output = python("register.py", framework, "--figure", str(figure))
-    before, after = (float(number) for number in re.findall(r"largest (\d+\.\d+)", output))
+    small = ["--shape", "30", "28", "26", "--folder", str(tmp_path), "--figure", str(figure)]
+    output = python("-W", "ignore", "register.py", framework, *small)
+    before, *stages = (float(number) for number in re.findall(r"off by (\d+\.\d+) voxels at most", output))
     assert before > 3
-    assert after < 0.1
+    assert len(stages) == 4
+    assert stages[-1] < 0.2
+    assert float(re.search(r"least relative volume: at least (\S+)", output)[1]) > 0
+    assert float(re.search(r"SimpleITK's result differs by (\S+)", output)[1]) < 1e-5
+    assert (tmp_path / "deformation.tfm").exists()
     assert figure.stat().st_size > 10_000
 
 

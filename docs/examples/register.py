@@ -1,166 +1,261 @@
-"""Find the deformation between two brains by gradient descent: ``python register.py torch|jax|tensorflow``.
+"""Register two volumes, by an affine map and three levels of control grids: ``python register.py jax``.
 
-The fixed image is a deformed copy of the MNI152 template, so the true control grid is known.
+The volumes are made up, so that it is known where each landmark belongs. Of the fixed one a part is lost; a mask leaves
+it out.
 """
 # ruff: noqa: PLC0415 - only the framework that was named is imported
 
 import argparse
 import time
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from nilearn.datasets import load_mni152_template
+import SimpleITK as sitk  # noqa: N813 - as its own examples do
 from scipy.optimize import minimize
-from tqdm import tqdm
 
 import elasticnd
 
-POINTS = 5
-SIGMA = 1.5  # of the true displacements, in voxels
-RESOLUTION = 4  # of the images, in millimetres
-BRAIN = 0.2  # what is brighter belongs to the brain
+SHAPE = (48, 44, 40)
+LEVELS = 3  # of control grids, from 3 points along each axis on
+MARGIN = 0.2  # relative volumes below this are penalised
+BENDING = 3e-3  # what a unit of bending costs, compared with one of the mean squared difference
+FOLDING = 1.0
+LANDMARKS = 40  # the middles of the brightest blobs
+UNIT = 1e4  # the mean square is small; L-BFGS-B wants numbers near one
+
+# Where the volumes are in the world, in mm.
+TO_WORLD = np.array([[1.9, -0.5, 0, -40], [0.5, 1.9, 0, -60], [0, 0, 2.5, 20], [0, 0, 0, 1]])
 
 
-def loss_in_torch(template, fixed):
-    """Give the function that takes a displacement to the loss and its gradient."""
+class Scans(NamedTuple):
+    """What is to be registered, and what is known of it."""
+
+    moving: np.ndarray
+    fixed: np.ndarray
+    mask: np.ndarray  # of the fixed volume: 0 where it is not to be trusted
+    landmarks: np.ndarray  # in the fixed volume, in voxels
+    targets: np.ndarray  # where these are in the moving volume
+
+
+def make_scans(shape=SHAPE, seed=0):
+    """Make a volume of blobs, and another one that shows it deformed, by a map that is no spline."""
+    rng = np.random.default_rng(seed)
+    size = np.array(shape) - 1
+    count = int(np.prod(shape) / 200)
+    centres, heights = rng.uniform(0.2, 0.8, (count, 3)) * size, rng.uniform(0.3, 1, count)
+    linear = np.eye(3) + rng.normal(0, 0.04, (3, 3))
+    shift, phases = rng.normal(0, 1, 3), rng.uniform(0, 2 * np.pi, (3, 3))
+
+    def volume_at(x):
+        return sum(a * np.exp(-((x - c) ** 2).sum(-1) / (2 * 2.5**2)) for a, c in zip(heights, centres, strict=True))
+
+    def true_map(f):
+        waves = np.sin(np.pi * f[..., np.newaxis, :] / size * 1.5 + phases).prod(-1)
+        return (f - size / 2) @ linear.T + size / 2 + shift + 2 * waves
+
+    voxels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).astype(float)
+    fixed, mask = volume_at(true_map(voxels)), np.ones(shape)
+    lost = tuple(slice(n // 2, n // 2 + n // 8) for n in shape)
+    fixed[lost], mask[lost] = 0, 0
+    targets = centres[np.argsort(-heights)[:LANDMARKS]]
+    landmarks = targets
+    for _ in range(50):  # where the map takes to them: it is near the identity
+        landmarks = landmarks + targets - true_map(landmarks)
+    return Scans(volume_at(voxels), fixed, mask, landmarks, targets)
+
+
+class Library(NamedTuple):
+    """What the loss needs of a framework, by its own names."""
+
+    array: object
+    relu: object
+    mean: object
+    value_and_gradient: object
+
+
+def library_of(framework):
+    """Return the functions of a framework."""
+    if framework == "jax":
+        import jax
+
+        jax.config.update("jax_enable_x64", True)  # line searches want more than seven digits
+        return Library(jax.numpy.asarray, jax.nn.relu, jax.numpy.mean, lambda f: jax.jit(jax.value_and_grad(f)))
+    if framework == "tensorflow":
+        import tensorflow as tf
+
+        tf.experimental.numpy.experimental_enable_numpy_behavior()  # for methods of tensors such as reshape
+
+        def with_tape(function):
+            @tf.function(autograph=False)
+            def both(numbers):
+                with tf.GradientTape() as tape:
+                    tape.watch(numbers)
+                    value = function(numbers)
+                return value, tape.gradient(value, numbers)
+
+            return both
+
+        return Library(tf.constant, tf.nn.relu, tf.reduce_mean, with_tape)
     import torch
 
-    template, fixed = torch.tensor(template), torch.tensor(fixed)
+    def with_backward(function):
+        def both(numbers):
+            numbers = numbers.requires_grad_()
+            value = function(numbers)
+            value.backward()
+            return value.detach(), numbers.grad
 
-    def loss_and_gradient(displacement):
-        displacement = torch.tensor(displacement, requires_grad=True)
-        loss = (elasticnd.deform_grid(template, displacement) - fixed).square().mean()
-        loss.backward()
-        return loss.item(), displacement.grad.numpy()
+        return both
 
-    return loss_and_gradient
-
-
-def loss_in_jax(template, fixed):
-    """Give the same function, compiled by JAX."""
-    import jax
-    import jax.numpy as jnp
-
-    template, fixed = jnp.asarray(template), jnp.asarray(fixed)
-
-    def loss(displacement):
-        return ((elasticnd.deform_grid(template, displacement) - fixed) ** 2).mean()
-
-    return jax.jit(jax.value_and_grad(loss))
+    return Library(torch.tensor, torch.relu, torch.mean, with_backward)
 
 
-def loss_in_tensorflow(template, fixed):
-    """Give the same function, as a graph of TensorFlow."""
-    import tensorflow as tf
+def loss_of(library, scans, grid_shape):
+    """Return the function that takes an affine map and a control grid, in one array, to the loss."""
+    shape = scans.fixed.shape
+    moving, fixed, mask = map(library.array, scans[:3])
+    identity, about_centre = library.array(np.eye(3, 4)), library.array(affine_basis(shape))
+    every_other = np.stack(np.meshgrid(*(np.arange(0.0, n, 2) for n in shape), indexing="ij"), -1)
 
-    template, fixed = tf.constant(template), tf.constant(fixed)
+    def loss(numbers):
+        affine = identity + numbers[:12].reshape(3, 4) @ about_centre
+        deformation = elasticnd.Deformation(numbers[12:].reshape(3, *grid_shape), shape, affine=affine)
+        difference = mask * (deformation.apply(moving) - fixed)
+        folding = library.relu(MARGIN - deformation.jacobian_determinant(every_other, relative=True))
+        bending = bending_of(library, deformation)
+        penalty = BENDING * bending + FOLDING * library.mean(folding**2)
+        return library.mean(difference**2) + penalty
 
-    @tf.function
-    def loss_and_gradient(displacement):
-        with tf.GradientTape() as tape:
-            tape.watch(displacement)
-            loss = tf.reduce_mean((elasticnd.deform_grid(template, displacement) - fixed) ** 2)
-        return loss, tape.gradient(loss, displacement)
-
-    return lambda displacement: loss_and_gradient(tf.constant(displacement))
-
-
-LOSSES = {"torch": loss_in_torch, "jax": loss_in_jax, "tensorflow": loss_in_tensorflow}
-
-
-def influence(fixed):
-    """Tell how much each control point matters: the squared slope of the image under its squared spline."""
-    slope = sum(part**2 for part in np.gradient(fixed))
-    units = np.eye(POINTS)[:, None]  # each control point of an axis, displaced by one voxel
-    splines = [elasticnd.dense_displacement(units, (length,))[:, 0] ** 2 for length in fixed.shape]
-    return np.einsum("xyz,ax,by,cz->abc", slope, *splines, optimize=True)
+    return loss
 
 
-def register(loss_and_gradient, fixed, steps):
-    """Minimise a loss from no displacement on, with the L-BFGS method of SciPy."""
-    # Points at the corners of the image, which hardly matter, get a larger step than those in the brain.
-    weight = influence(fixed)
-    scale = 1 / np.sqrt(weight + 1e-3 * weight.max())
-    scale = np.broadcast_to(scale / scale.min(), (fixed.ndim, *scale.shape))
-    unit = 1e4  # the mean square is small; L-BFGS-B wants numbers near one
-
-    with tqdm(total=steps, unit="step", mininterval=0.5) as bar:
-
-        def objective(x):
-            loss, gradient = loss_and_gradient(scale * x.reshape(scale.shape))
-            bar.set_postfix(loss=f"{float(loss):.2e}", refresh=False)
-            return unit * float(loss), (unit * scale * np.asarray(gradient)).ravel()
-
-        found = minimize(
-            objective,
-            np.zeros(scale.size),
-            jac=True,
-            method="L-BFGS-B",
-            callback=lambda _: bar.update(),
-            options={"maxiter": steps, "maxcor": 20, "ftol": 0, "gtol": 0},
-        )
-    return scale * found.x.reshape(scale.shape)
+def bending_of(library, deformation):
+    """Average the squared second derivatives of the displacement along each axis, by differences of control points."""
+    displacement, bending = deformation.displacement, 0
+    for axis, (extent, count) in enumerate(zip(deformation.shape, deformation.grid_shape, strict=True), start=1):
+        if count > 2:
+            before, at, after = (displacement[(slice(None),) * axis + (slice(k, count - 2 + k),)] for k in range(3))
+            spacing = (extent - 1) / (count - 1)
+            bending = bending + library.mean((before - 2 * at + after) ** 2) / spacing**4
+    return bending
 
 
-def error_map(found, true, shape):
-    """Measure how far each voxel is displaced from where it should be, in voxels."""
-    return np.linalg.norm(elasticnd.dense_displacement(found - true, shape), axis=0)
+def affine_basis(shape):
+    """Return the matrix that makes numbers (3, 4) an affine map about the centre: each moves the border by a voxel."""
+    basis = np.diag([*(2 / (np.array(shape) - 1)), 1.0])
+    basis[:3, 3] = -1
+    return basis
 
 
-def describe(title, error):
-    """Print the errors inside the brain."""
-    numbers = (error.max(), np.quantile(error, 0.95), error.mean())
-    print("{}: largest {:.3f}, 95 % below {:.3f}, mean {:.3f} voxels".format(title, *numbers))
+def minimised(library, scans, grid_shape, numbers, free, steps):
+    """Minimise the loss over the numbers in the slice `free`, by the L-BFGS method of SciPy."""
+    value_and_gradient = library.value_and_gradient(loss_of(library, scans, grid_shape))
+    numbers = numbers.copy()
+
+    def objective(some):
+        numbers[free] = some
+        value, gradient = value_and_gradient(library.array(numbers))
+        return UNIT * float(value), UNIT * np.asarray(gradient, np.float64)[free]
+
+    options = {"maxiter": steps, "maxcor": 20, "ftol": 1e-8, "gtol": 0}
+    found = minimize(objective, numbers[free], jac=True, method="L-BFGS-B", options=options)
+    numbers[free] = found.x
+    return numbers
 
 
-def draw(path, images, error):
-    """Draw one slice: the template before and after, the fixed image, and what differs."""
+def register(framework, scans, steps):
+    """Register from coarse to fine; return the deformation after each stage."""
+    library, shape = library_of(framework), scans.fixed.shape
+    numbers = minimised(library, scans, (1, 1, 1), np.zeros(15), slice(12), steps)
+    affine = np.eye(3, 4) + numbers[:12].reshape(3, 4) @ affine_basis(shape)
+    stages = [
+        elasticnd.Deformation.identity(shape),
+        elasticnd.Deformation(np.zeros((3, 3, 3, 3)), shape, affine=affine),
+    ]
+    for level in range(LEVELS):
+        grid = stages[-1].refined() if level else stages[-1]
+        numbers = np.concatenate([numbers[:12], grid.displacement.ravel()])
+        numbers = minimised(library, scans, grid.grid_shape, numbers, slice(12, None), steps)
+        displacement = numbers[12:].reshape(grid.displacement.shape)
+        stages.append(elasticnd.Deformation(displacement, shape, affine=affine, to_world=TO_WORLD))
+    return stages
+
+
+def errors(deformation, scans):
+    """Measure how far from its target each landmark comes to lie, in voxels."""
+    return np.linalg.norm(deformation.source_points(scans.landmarks) - scans.targets, axis=-1)
+
+
+def difference_from_itk(deformation, scans, path):
+    """Save the deformation for ITK, apply it by SimpleITK, and compare the results where both lie inside."""
+    sitk.WriteTransform(deformation.to_itk(), str(path))
+    image = itk_image(scans.moving)
+    resampled = sitk.Resample(image, image, sitk.ReadTransform(str(path)), sitk.sitkBSpline3, 0.0, sitk.sitkFloat64)
+    voxels = np.stack(np.meshgrid(*map(np.arange, deformation.shape), indexing="ij"), -1).astype(float)
+    x = deformation.source_points(voxels)
+    inside = np.all((x > 1e-6) & (x < np.array(deformation.shape) - 1 - 1e-6), axis=-1)
+    return np.abs(sitk.GetArrayFromImage(resampled).T - deformation.apply(scans.moving))[inside].max()
+
+
+def itk_image(array):
+    """Return a volume of ITK, whose world is LPS and whose arrays have their axes in reverse."""
+    matrix = np.diag([-1, -1, 1]) @ TO_WORLD[:3]
+    spacing = np.linalg.norm(matrix[:, :3], axis=0)
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((matrix[:, :3] / spacing).ravel().tolist())
+    image.SetOrigin(matrix[:, 3].tolist())
+    return image
+
+
+def draw(path, scans, deformation):
+    """Draw one slice: moving, fixed, what differs before and after, and the deformation."""
     from matplotlib.figure import Figure
 
-    template, registered, fixed = images
-    grey = {"cmap": "gray", "vmin": 0, "vmax": 1}
-    signed = {"cmap": "RdBu", "vmin": -0.8, "vmax": 0.8}
+    middle = scans.fixed.shape[0] // 2
+    result = deformation.apply(scans.moving)
+    grey, signed = {"cmap": "gray", "vmin": 0, "vmax": scans.moving.max()}, {"cmap": "RdBu", "vmin": -1, "vmax": 1}
     panels = [
-        ("template", template, grey),
-        ("fixed image", fixed, grey),
-        ("difference before", fixed - template, signed),
-        ("template, registered", registered, grey),
-        ("error of the displacement, in voxels", error, {"cmap": "viridis", "vmin": 0}),
-        ("difference after", fixed - registered, signed),
+        ("moving volume", scans.moving, grey),
+        ("fixed volume, with a part that is lost", scans.fixed, grey),
+        ("difference before", scans.mask * (scans.fixed - scans.moving), signed),
+        ("moving volume, registered", result, grey),
+        ("difference after", scans.mask * (scans.fixed - result), signed),
     ]
-    figure = Figure(figsize=(10, 6), layout="constrained")
-    for ax, (title, image, style) in zip(figure.subplots(2, 3).flat, panels, strict=True):
-        shown = ax.imshow(image[image.shape[0] // 2].T, origin="lower", **style)
+    figure = Figure(figsize=(12, 7.5), layout="constrained")
+    axes = figure.subplots(2, 3)
+    for ax, (title, volume, style) in zip(axes.flat, panels, strict=False):
+        ax.imshow(volume[middle], **style)
         ax.set_title(title, loc="left", size=11)
         ax.set_axis_off()
-        if title.startswith(("error", "difference after")):
-            figure.colorbar(shown, ax=ax, orientation="horizontal", shrink=0.7, pad=0.02)
+    deformation.plot(axes.flat[-1], at=middle)
+    axes.flat[-1].set_title("the deformation", loc="left", size=11)
     figure.savefig(path, dpi=80)
 
 
-def main(framework, steps=100, seed=0, figure=None):
+def main(framework, shape=SHAPE, steps=60, folder=".", figure=None):
     """Register in a framework, and print how exactly."""
-    template = load_mni152_template(resolution=RESOLUTION).get_fdata(dtype=np.float32)
-    true = elasticnd.random_displacement(POINTS, SIGMA, ndim=3, rng=seed)
-    fixed = elasticnd.deform_grid(template, true)
-    brain = fixed > BRAIN
-    describe("before", error_map(np.zeros_like(true), true, fixed.shape)[brain])
-
-    loss_and_gradient = LOSSES[framework](template, fixed)
+    scans = make_scans(shape)
     began = time.perf_counter()
-    found = register(loss_and_gradient, fixed, steps)
-    print(f"{steps} steps in {framework}: {time.perf_counter() - began:.1f} s")
-
-    error = error_map(found, true, fixed.shape)
-    describe("after", error[brain])
+    stages = register(framework, scans, steps)
+    print(f"{framework}: {time.perf_counter() - began:.1f} s")
+    for title, stage in zip(("before", "affine", *(f"level {k + 1}" for k in range(LEVELS))), stages, strict=True):
+        own = errors(stage, scans)
+        print(f"{title}: landmarks off by {own.max():.3f} voxels at most, {own.mean():.3f} on average")
+    found = stages[-1]
+    print(f"least relative volume: at least {found.fold_bounds().lower:.3f}")
+    path = Path(folder) / "deformation.tfm"
+    print(f"SimpleITK's result differs by {difference_from_itk(found, scans, path):.1e}")
     if figure:
-        images = (template, elasticnd.deform_grid(template, found), fixed)
-        draw(figure, images, np.where(brain, error, np.nan))
+        draw(figure, scans, found)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("framework", choices=LOSSES)
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0, help="of the true displacements")
-    parser.add_argument("--figure", metavar="FILE", help="draw the images before and after")
+    parser.add_argument("framework", choices=("torch", "jax", "tensorflow"))
+    parser.add_argument("--shape", type=int, nargs=3, default=SHAPE)
+    parser.add_argument("--steps", type=int, default=60, help="of each stage, at most")
+    parser.add_argument("--folder", default=".", help="where to write the transform for ITK")
+    parser.add_argument("--figure", metavar="FILE", help="draw the volumes before and after")
     main(**vars(parser.parse_args()))
