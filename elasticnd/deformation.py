@@ -582,7 +582,7 @@ class Deformation:
         ranges = [np.arange(part.start, part.stop, dtype=np.float64) for part in spec.window.slices]
         voxels = np.stack(np.meshgrid(*ranges, indexing="ij"), -1).reshape(*(1,) * len(spec.batch), -1, self.ndim)
         positions = bridge.small_array("f", voxels, self._displacement)
-        positions = bridge.algebra(positions).converted(positions, self._displacement)
+        positions = bridge.algebra(self._displacement).converted(positions, self._displacement)
         return Positions.of(self.shape, bridge, self._displacement, positions)._replace(window=spec.window)
 
     def _inverse_map(self, bridge: Bridge, like: Array) -> Array:

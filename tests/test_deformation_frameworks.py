@@ -187,7 +187,7 @@ def test_compiled_by_torch(rng):
     image = framework.array(rng.random(SHAPE))
 
     def function(displacement, matrix, f, image):
-        deformation = Deformation(displacement, SHAPE, affine=matrix)
+        deformation = Deformation(displacement, SHAPE, affine=matrix, rotate=10, zoom=1.1)
         return deformation.apply(image), deformation.source_points(f)
 
     expected = function(displacement, matrix, f, image)
@@ -219,3 +219,9 @@ def test_results_have_the_precision_of_their_arguments(name, rng):
     deformation = Deformation(displacement, SHAPE)
     for result in (deformation.field(), deformation.source_points(f), deformation.jacobian(f)):
         assert framework.to_numpy(result).dtype == np.float32
+
+
+def test_all_voxels_in_a_library_of_the_standard(rng):
+    displacement = rng.normal(0, 1, (2, 3, 4))
+    got = Deformation(_strict(displacement), SHAPE, zoom=1.1).jacobian()
+    np.testing.assert_allclose(np.asarray(got), Deformation(displacement, SHAPE, zoom=1.1).jacobian(), atol=1e-12)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,7 +67,7 @@ class FrameworkOps:
     @staticmethod
     def constant(values: object, like: Tensor) -> Tensor:
         """Make a tensor of the dtype and on the device of `like`."""
-        return moved(torch.tensor(values, dtype=like.dtype), like)
+        return moved(torch.as_tensor(np.array(values), dtype=like.dtype), like)
 
 
 def _autocasts(tensor: Tensor) -> bool:
