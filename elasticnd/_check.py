@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from . import _dtypes
-from ._affine import inverse_rotation_zoom
 from ._coerce import as_index, as_indices, as_numbers, as_real, is_sequence
 from ._errors import describe, reject_type, reject_value, warn
 from ._limits import LABELS, MAX_AXES, MAX_ORDER
@@ -58,7 +57,7 @@ def _normalize(
     frame_axes = None if options.frame is None else len(options.frame)
     batch = _batch_shape(images[0], axis_lists[0], displacement, names[0], frame_axes)
     axes = [
-        _image_axes(label, image, chosen, batch) for label, image, chosen in zip(names, images, axis_lists, strict=True)
+        image_axes(label, image, chosen, batch) for label, image, chosen in zip(names, images, axis_lists, strict=True)
     ]
     extents = [tuple(image.shape[k] for k in own) for image, own in zip(images, axes, strict=True)]
     extent = extents[0]
@@ -69,9 +68,11 @@ def _normalize(
         expected = f"{options.frame}, the shape of the deformation"
         reject_value(names[0], f"extent {extent} along its deformed axes", expected)
     points = _grid_points(displacement, batch, extent)
-    window = normalize_crop(options.crop, extent)
-    about = window if options.frame is None else Window((0,) * len(extent), extent)
-    inverse = inverse_rotation_zoom(options.rotate, options.zoom, about.shape)
+    grid = options.output_grid
+    whole = extent if grid is None else grid.shape
+    window = normalize_crop(options.crop, whole)
+    about = window if options.frame is None and grid is None else Window((0,) * len(extent), whole)
+    inverse = options.inverse_rotation_zoom(about.shape)
     is_affine = affine is not None or inverse is not None
     orders = _per_image("order", options.order, len(images))
     modes = _per_image("mode", options.mode, len(images))
@@ -91,6 +92,7 @@ def _normalize(
         has_affine=affine is not None,
         affine_batched=check_affine(affine, batch, len(extent)),
         inverse_rotation_zoom=None if inverse is None else tuple(map(tuple, inverse.tolist())),
+        frame=None if grid is None else grid.frame,
     )
 
 
@@ -149,7 +151,7 @@ def normalize_random(
     if not 0 <= batch_axes < len(image.shape):
         reject_value("batch_dims", batch_axes, f"0 to {len(image.shape) - 1} for an image of shape {image.shape}")
     batch = image.shape[:batch_axes]
-    return batch, tuple(image.shape[axis] for axis in _image_axes(name, image, chosen, batch))
+    return batch, tuple(image.shape[axis] for axis in image_axes(name, image, chosen, batch))
 
 
 def normalize_points(points: object, ndim: object) -> Shape:
@@ -332,7 +334,8 @@ def _batch_shape(
     return batch
 
 
-def _image_axes(name: str, image: ArrayInfo, chosen: Shape | None, batch: Shape) -> Shape:
+def image_axes(name: str, image: ArrayInfo, chosen: Shape | None, batch: Shape) -> Shape:
+    """Return the axes of an image that are deformed."""
     rank = len(image.shape)
     if image.shape[: len(batch)] != batch:
         reject_value(name, f"shape {image.shape}", f"the batch axes {batch} first")

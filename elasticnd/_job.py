@@ -15,7 +15,7 @@ from ._modes import Mode, padding_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ._spec import DeformSpec, EvaluationSpec, Matrix, Window
+    from ._spec import DeformSpec, EvaluationSpec, Frame, Matrix, Window
 
 JOB = np.dtype(
     [
@@ -32,6 +32,9 @@ JOB = np.dtype(
         ("origin", np.int64, MAX_AXES),
         ("box_start", np.int64, MAX_AXES),
         ("box_extent", np.int64, MAX_AXES),
+        ("frame", np.int64, MAX_AXES),
+        ("frame_start", np.float64, MAX_AXES),
+        ("frame_step", np.float64, MAX_AXES),
         ("cval", np.float64),
         ("border_value", np.float64),
         ("batch_axes", np.int32),
@@ -58,6 +61,7 @@ def make_job(
     start: Sequence[int] | None = None,
     output: Sequence[int] | None = None,
     origin: Sequence[int] = (),
+    frame: Frame | None = None,
     order: int = 0,
     mode: Mode = Mode.CONSTANT,
     prefilter: bool = False,
@@ -73,7 +77,8 @@ def make_job(
 ) -> Job:
     """Return the job of one image; the box is the whole image with its padding.
 
-    Where no image is read, as for the displacement alone, most of them mean nothing. Without `output`, it is the frame.
+    Where no image is read, as for the displacement alone, most of them mean nothing. Without `output`, it is the image;
+    without `frame`, the output voxels are those of the image, and it spans them.
     """
     axes = len(image)
     padding = padding_of(order, mode, prefilter)
@@ -89,6 +94,9 @@ def make_job(
     job["output"][:axes] = image if output is None else output
     job["origin"][: len(origin)] = origin
     job["box_extent"][:axes] = [extent + 2 * padding for extent in image]
+    job["frame"][:axes] = image if frame is None else frame.extent
+    job["frame_start"][:axes] = 0 if frame is None else frame.start
+    job["frame_step"][:axes] = 1 if frame is None else frame.step
     job["cval"] = cval
     job["border_value"] = border_value
     job["batch_axes"] = batch_axes
@@ -119,6 +127,7 @@ def job_of(spec: DeformSpec, homogeneous: bool) -> Job:
         start=spec.window.start,
         output=spec.window.shape,
         origin=spec.origin,
+        frame=spec.frame,
         order=image.order,
         mode=image.mode,
         prefilter=image.prefilter,
@@ -141,6 +150,7 @@ def field_job(spec: DeformSpec) -> Job:
         grid_shape=spec.grid_shape,
         start=spec.window.start,
         output=spec.window.shape,
+        frame=spec.frame,
         batch_axes=len(spec.batch),
     )
 

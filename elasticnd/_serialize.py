@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from ._modes import Mode
-from ._spec import DeformSpec, EvaluationSpec, ImageSpec, Options, Window
+from ._spec import DeformSpec, EvaluationSpec, Frame, ImageSpec, Options, OutputGrid, Window
 from ._types import Array
 
 
@@ -38,6 +38,9 @@ def options_from_text(text: str) -> Options:
         fields["crop"] = tuple(slice(*part) for part in fields["crop"])
     for name in ("axis", "frame"):
         fields[name] = None if fields[name] is None else tuple(fields[name])
+    if fields["output_grid"] is not None:
+        shape, frame, inverse_map = _with_tuples(fields["output_grid"])
+        fields["output_grid"] = OutputGrid(shape, Frame(*frame), inverse_map)
     if isinstance(fields["rotate"], dict):
         fields["rotate"] = {tuple(plane): degrees for plane, degrees in fields["rotate"]["planes"]}
     if isinstance(fields["cval"], dict):
@@ -61,7 +64,9 @@ def spec_from_text(text: str) -> DeformSpec | EvaluationSpec | None:
         return None
     images = [image | {"mode": Mode(image["mode"])} for image in map(_with_tuples, fields["images"])]
     windows = {name: Window(*_with_tuples(fields[name])) for name in ("window", "roi") if fields[name] is not None}
-    return DeformSpec(**_with_tuples(fields) | windows | {"images": tuple(ImageSpec(**image) for image in images)})
+    frame = None if fields["frame"] is None else Frame(*_with_tuples(fields["frame"]))
+    made = windows | {"images": tuple(ImageSpec(**image) for image in images), "frame": frame}
+    return DeformSpec(**_with_tuples(fields) | made)
 
 
 def _with_tuples(value: object) -> Any:

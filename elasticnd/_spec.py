@@ -11,12 +11,31 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple, cast
 
+import numpy as np
+
 from . import _dtypes
+from ._affine import inverse_rotation_zoom
 from ._modes import Mode
-from ._types import Axes
+from ._types import Axes, Floats
 
 Shape = tuple[int, ...]
 Matrix = tuple[tuple[float, ...], ...]
+
+
+class Frame(NamedTuple):
+    """Where output voxels lie in the frame that control points span, where they are not its own."""
+
+    extent: Shape
+    start: tuple[float, ...]  # index of the frame at output voxel 0
+    step: tuple[float, ...]  # from one output voxel to the next: positive, so that all lie in the frame
+
+
+class OutputGrid(NamedTuple):
+    """The voxels of the output, where they are not those of the image."""
+
+    shape: Shape
+    frame: Frame
+    inverse_map: Matrix | None  # to voxels of the image, without displacement, or what follows the inverse of `affine`
 
 
 class Options(NamedTuple):
@@ -33,16 +52,30 @@ class Options(NamedTuple):
     # The extents that the deformed axes must have; affine map, rotation and zoom then act about this frame. None: they
     # have any, and the maps act about the patch.
     frame: Shape | None = None
+    # Instead of rotation, zoom and frame.
+    output_grid: OutputGrid | None = None
+
+    def inverse_rotation_zoom(self, output: Shape) -> Floats | None:
+        """Return the part of the map from output to image that is constant, [M | t], for an output of some extent."""
+        if self.output_grid is None:
+            return inverse_rotation_zoom(self.rotate, self.zoom, output)
+        matrix = self.output_grid.inverse_map
+        return None if matrix is None else np.array(matrix)
 
     def cropped(self, shape: Shape) -> Shape:
         """Return the shape of the output, of an image whose extents may be symbols."""
-        if self.crop is None:
+        grid = self.output_grid
+        whole: Sequence[object] | None = self.crop if grid is None else grid.shape
+        if whole is None:
             return shape
         extents = list(shape)
-        axes = cast("Sequence[int]", self.axis) or range(len(shape) - len(self.crop), len(shape))
-        for axis, part in zip(axes, self.crop, strict=True):
-            start, stop, _ = part.indices(extents[axis])
-            extents[axis] = max(0, stop - start)
+        axes = cast("Sequence[int]", self.axis) or range(len(shape) - len(whole), len(shape))
+        for k, axis in enumerate(axes):
+            if grid is not None:
+                extents[axis] = grid.shape[k]
+            if self.crop is not None:
+                start, stop, _ = self.crop[k].indices(extents[axis])
+                extents[axis] = max(0, stop - start)
         return tuple(extents)
 
 
@@ -83,7 +116,7 @@ class ImageSpec:
 
 
 class Window(NamedTuple):
-    """A part of the frame, the box of voxels that the deformed axes span."""
+    """A part of the box of voxels that the deformed axes span."""
 
     start: Shape  # first voxel
     shape: Shape
@@ -100,14 +133,15 @@ class DeformSpec:
 
     images: tuple[ImageSpec, ...]
     batch: Shape
-    extent: Shape  # of the frame, and so of the images along their deformed axes
+    extent: Shape  # of the images along their deformed axes
     grid_shape: Shape
     window: Window  # what is computed
-    origin: Shape  # voxel of the frame from which affine maps count
+    origin: Shape  # output voxel from which affine maps count
     has_affine: bool
     affine_batched: bool
     inverse_rotation_zoom: Matrix | None
     roi: Window | None = None  # what there is of the images; None: all
+    frame: Frame | None = None  # that control points span; None: all voxels of the images
 
     def __hash__(self) -> int:
         """Hash the fields, once: every call looks something up by its specification."""
@@ -116,7 +150,7 @@ class DeformSpec:
     @cached_property
     def _hash(self) -> int:
         fields = (self.images, self.batch, self.extent, self.grid_shape, self.window, self.origin, self.roi)
-        return hash((*fields, self.inverse_rotation_zoom))  # else random rotations would all have one
+        return hash((*fields, self.frame, self.inverse_rotation_zoom))  # else random rotations would all have one
 
     def __getstate__(self) -> dict[str, object]:
         """Return the state without the hash, which differs between processes."""

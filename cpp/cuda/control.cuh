@@ -37,7 +37,7 @@ __device__ typename IndexOf<AXES>::Type find_cell(const Geometry& g, const Trans
     using Index = typename IndexOf<AXES>::Type;
     if constexpr (AXES < 2)
         if (!transform.weights)
-            return static_cast<Index>(grid_weights(g.start[axis] + index, g.image[axis], g.grid_shape[axis], weight));
+            return static_cast<Index>(grid_weights(g.in_frame(axis, index), g.frame[axis], g.grid_shape[axis], weight));
     ELASTICND_UNROLLED
     for (int k = 0; k < axis; ++k) index += static_cast<Index>(g.output[k]);
     ELASTICND_UNROLLED

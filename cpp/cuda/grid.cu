@@ -75,7 +75,7 @@ __global__ void tabulate(Job job, int64 size, double* weights, int64* cells) {
     int axis = 0;
     int64 index = number;
     while (index >= g.output[axis]) index -= g.output[axis++];
-    cells[number] = grid_weights(g.start[axis] + index, g.image[axis], g.grid_shape[axis], weights + 4 * number);
+    cells[number] = grid_weights(g.in_frame(axis, index), g.frame[axis], g.grid_shape[axis], weights + 4 * number);
 }
 
 ELASTICND_END

@@ -116,7 +116,8 @@ Geometry geometry_of(const Case& given) {
     const bool continued = mode_traits(given.mode).pads;
     geometry.padding = given.filtered && given.order > 1 && continued ? padding_of_filtered_border : 0;
     for (size_t k = 0; k < given.image.size(); ++k) {
-        geometry.image[k] = given.image[k];
+        geometry.image[k] = geometry.frame[k] = given.image[k];
+        geometry.frame_step[k] = 1;
         geometry.grid_shape[k] = given.points[k];
         geometry.start[k] = given.start.empty() ? 0 : given.start[k];
         geometry.origin[k] = geometry.start[k];

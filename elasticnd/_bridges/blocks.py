@@ -76,9 +76,13 @@ class Overlap:
 
 
 def output_chunks(spec: DeformSpec, chunks: Chunks) -> Chunks:
-    """Cut the patch as the image is cut there."""
+    """Cut the patch as the image is cut there; of other voxels than the image's, by its largest chunk."""
     result = list(chunks)
     for axis, start, extent in zip(spec.images[0].axes, *spec.window, strict=True):
+        if spec.frame is not None:
+            size = max(chunks[axis])
+            result[axis] = tuple(min(size, extent - first) for first in range(0, extent, size)) or (0,)
+            continue
         bounds = np.clip(_starts(chunks[axis]), start, start + extent)
         result[axis] = tuple(int(size) for size in np.diff(bounds) if size) or (0,)
     return tuple(result)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from .. import _affine, _check
+from .. import _check
 from .._autodiff import calls, compute, operators, rules
 from .._autodiff.operators import Operands, Operator, flatten, unflatten
 from .._compat import tensorflow as compat
@@ -138,7 +138,7 @@ def record(images: Sequence[tf.Tensor], displacement: Array, affine: Array, opti
     if affine is not None:
         affine = small_array("affine", affine)
         unit = (1,) * (int(affine.shape[-1]) - 1)
-        matrix = _affine.inverse_rotation_zoom(options.rotate, options.zoom, unit)
+        matrix = options.inverse_rotation_zoom(unit)
         linear = None if matrix is None else matrix[:, :-1]
     transform = calls.transform_of(values, displacement, affine)
     results: list[tf.Tensor] = []

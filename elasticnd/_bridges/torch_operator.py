@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from .. import _affine, _check
+from .. import _check
 from .._autodiff import operators, rules
 from .._autodiff.operators import Operands, Operator, flatten, unflatten
 from .._compat import torch as compat
@@ -48,7 +48,7 @@ class RecordedCall(NamedTuple):
             return spec.inverse_rotation_zoom_linear
         options = options_from_text(self.text)
         unit = (1,) * self.deformed_axes
-        matrix = _affine.inverse_rotation_zoom(options.rotate, options.zoom, unit)
+        matrix = options.inverse_rotation_zoom(unit)
         return None if matrix is None else matrix[:, :-1].tolist()
 
     @property

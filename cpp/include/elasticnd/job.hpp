@@ -14,24 +14,31 @@ struct Box {
 
 // What a kernel needs to know of one image: extents, order and border.
 struct Geometry {
-    int axes;                    // deformed axes
-    int order;                   // spline order of the image
-    int mode;                    // Mode, boundary.hpp
-    int padding;                 // coefficients added before and after each axis
-    int votes;                   // 1: labels, of which the one with most of the weights of order 1 wins
-    int derivative[max_axes];    // how often the spline is differentiated along each axis
-    int64 image[max_axes];       // extent of the whole image
-    int64 grid_shape[max_axes];  // control points along each axis
-    int64 start[max_axes];       // first voxel of the frame that is computed ...
-    int64 output[max_axes];      // ... and how many are
-    int64 origin[max_axes];      // voxel of the frame from which the affine map counts
-    int64 box_start[max_axes];   // first coefficient that the coefficient array holds ...
-    int64 box_extent[max_axes];  // ... and how many it holds
-    double cval;                 // value where there is no position
-    double border_value;         // value of the coefficients beyond the border in grid-constant
+    int axes;                      // deformed axes
+    int order;                     // spline order of the image
+    int mode;                      // Mode, boundary.hpp
+    int padding;                   // coefficients added before and after each axis
+    int votes;                     // 1: labels, of which the one with most of the weights of order 1 wins
+    int derivative[max_axes];      // how often the spline is differentiated along each axis
+    int64 image[max_axes];         // extent of the whole image
+    int64 grid_shape[max_axes];    // control points along each axis
+    int64 start[max_axes];         // first output voxel that is computed ...
+    int64 output[max_axes];        // ... and how many are
+    int64 origin[max_axes];        // output voxel from which the affine map counts
+    int64 box_start[max_axes];     // first coefficient that the coefficient array holds ...
+    int64 box_extent[max_axes];    // ... and how many it holds
+    int64 frame[max_axes];         // extent of the frame, which the control grid spans
+    double frame_start[max_axes];  // index of the frame where output voxel 0 lies ...
+    double frame_step[max_axes];   // ... and from one output voxel to the next, which is positive
+    double cval;                   // value where there is no position
+    double border_value;           // value of the coefficients beyond the border in grid-constant
 
     // The index that the affine map takes for an output voxel.
     ELASTICND_INLINE int64 from_origin(int axis, int64 index) const { return start[axis] - origin[axis] + index; }
+    // Where an output voxel, counted from the first that is computed, lies in the frame.
+    ELASTICND_INLINE double in_frame(int axis, int64 index) const {
+        return frame_start[axis] + frame_step[axis] * static_cast<double>(start[axis] + index);
+    }
 };
 
 // Python builds this struct (elasticnd/_job.py); a test compares the two layouts.
@@ -49,13 +56,13 @@ struct Job {
 };
 
 // Every number of a job, for the comparison of the layouts.
-#define ELASTICND_JOB_FIELDS(FIELD)                                                                                 \
-    FIELD(geometry.axes) FIELD(geometry.order) FIELD(geometry.mode) FIELD(geometry.padding)                         \
-    FIELD(geometry.votes)                                                                                           \
-    FIELD(geometry.derivative) FIELD(geometry.image) FIELD(geometry.grid_shape) FIELD(geometry.start)                   \
-    FIELD(geometry.output) FIELD(geometry.origin) FIELD(geometry.box_start) FIELD(geometry.box_extent)              \
-    FIELD(geometry.cval) FIELD(geometry.border_value) FIELD(batch_axes) FIELD(dtype) FIELD(compute_dtype) FIELD(filtered) \
-    FIELD(evaluation_order) FIELD(rotates) FIELD(cval_element) FIELD(roi.start) FIELD(roi.extent)                   \
+#define ELASTICND_JOB_FIELDS(FIELD)                                                                               \
+    FIELD(geometry.axes) FIELD(geometry.order) FIELD(geometry.mode) FIELD(geometry.padding) FIELD(geometry.votes) \
+    FIELD(geometry.derivative) FIELD(geometry.image) FIELD(geometry.grid_shape) FIELD(geometry.start)             \
+    FIELD(geometry.output) FIELD(geometry.origin) FIELD(geometry.box_start) FIELD(geometry.box_extent)            \
+    FIELD(geometry.frame) FIELD(geometry.frame_start) FIELD(geometry.frame_step) FIELD(geometry.cval)             \
+    FIELD(geometry.border_value) FIELD(batch_axes) FIELD(dtype) FIELD(compute_dtype) FIELD(filtered)              \
+    FIELD(evaluation_order) FIELD(rotates) FIELD(cval_element) FIELD(roi.start) FIELD(roi.extent)                 \
     FIELD(inverse_rotation_zoom)
 
 }  // namespace elasticnd

@@ -17,6 +17,19 @@ namespace {
 
 constexpr int64 longest = int64(1) << 48;
 
+// Output voxels must lie in the frame: the control grid ends there.
+void check_frame(const Geometry& geometry, int axis) {
+    if (geometry.frame[axis] < 1 || geometry.frame[axis] > longest) reject("frame extent out of range");
+    const double last = static_cast<double>(geometry.frame[axis] - 1);
+    const double step = geometry.frame_step[axis];
+    if (!(step > 0 && step <= static_cast<double>(longest))) reject("step in the frame out of range");
+    if (geometry.output[axis] == 0) return;
+    constexpr double rounding = 1e-3;
+    if (!(geometry.in_frame(axis, 0) >= -rounding &&
+          geometry.in_frame(axis, geometry.output[axis] - 1) <= last + rounding))
+        reject("output outside of the frame");
+}
+
 void check_geometry(const Geometry& geometry) {
     if (geometry.axes < 1 || geometry.axes > max_axes) reject("axes out of range");
     if (geometry.order < 0 || geometry.order > max_order) reject("order out of range");
@@ -30,6 +43,7 @@ void check_geometry(const Geometry& geometry) {
         if (geometry.origin[k] < 0 || geometry.origin[k] > longest) reject("origin out of range");
         if (geometry.derivative[k] < 0 || (geometry.votes && geometry.derivative[k] > 0))
             reject("derivative out of range");
+        check_frame(geometry, k);
     }
 }
 

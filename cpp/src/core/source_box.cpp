@@ -30,21 +30,31 @@ Interval scaled(double factor, Interval range) {
                       : Interval{factor * range.low, factor * range.high};
 }
 
-// The cells of the control grid that a range of full-frame indices meets, along one axis.
+// The cells of the control grid that a range of output voxels meets, along one axis.
 struct Cells {
     int64 first;
     int64 count;
-    double width;  // of a cell, in voxels
+    double width;        // of a cell, in voxels of the frame
+    double frame_start;  // index of the frame at output voxel 0 ...
+    double frame_step;   // ... and from one to the next
     Interval voxels;
 
-    Cells(int64 start, int64 stop, int64 extent, int64 points)
-        : voxels{static_cast<double>(start), static_cast<double>(stop - 1)} {
+    Cells(const Geometry& geometry, int axis, int64 first_voxel, int64 last_voxel)
+        : frame_start(geometry.frame_start[axis]),
+          frame_step(geometry.frame_step[axis]),
+          voxels{static_cast<double>(geometry.start[axis] + first_voxel),
+                 static_cast<double>(geometry.start[axis] + last_voxel - 1)} {
+        const int64 extent = geometry.frame[axis];
+        const int64 points = geometry.grid_shape[axis];
         const bool varies = extent > 1 && points > 1;
         width = varies ? static_cast<double>(extent - 1) / static_cast<double>(points - 1) : INFINITY;
         first = varies ? cell(voxels.low, points) : 0;
         count = varies ? cell(voxels.high, points) - first + 1 : 1;
     }
-    int64 cell(double f, int64 points) const { return std::clamp<int64>(static_cast<int64>(f / width), 0, points - 2); }
+    double in_frame(double voxel) const { return frame_start + frame_step * voxel; }
+    int64 cell(double voxel, int64 points) const {
+        return std::clamp<int64>(static_cast<int64>(in_frame(voxel) / width), 0, points - 2);
+    }
     // Takes all cells for one.
     void merge() {
         count = 1;
@@ -53,15 +63,16 @@ struct Cells {
     // The voxels in the cell `index` after the first, a little more than these.
     Interval within(int64 index) const {
         if (std::isinf(width)) return voxels;
-        const double start = static_cast<double>(first + index) * width;
-        return {std::max(voxels.low, start - 1), std::min(voxels.high, start + width + 1)};
+        const double start = (static_cast<double>(first + index) * width - frame_start) / frame_step;
+        return {std::max(voxels.low, start - 1), std::min(voxels.high, start + width / frame_step + 1)};
     }
     // These voxels as places in the cell, from 0 to 1.
     Interval places(int64 index) const {
         if (std::isinf(width)) return {0, 0};
         const double start = static_cast<double>(first + index) * width;
         const Interval full = within(index);
-        return {std::clamp((full.low - start) / width, 0.0, 1.0), std::clamp((full.high - start) / width, 0.0, 1.0)};
+        return {std::clamp((in_frame(full.low) - start) / width, 0.0, 1.0),
+                std::clamp((in_frame(full.high) - start) / width, 0.0, 1.0)};
     }
 };
 
@@ -289,13 +300,13 @@ bool reach_of(const Geometry& geometry, int axis, Interval x, double largest, in
     return has_outside && outside;
 }
 
-// Whether the displacement of a full-frame index is NaN because a coefficient is.
+// Whether the displacement of a voxel, counted from the first of the output, is NaN because a coefficient is.
 bool meets_nan(const Geometry& geometry, const GridCoefficients& grid, const double* component, const int64* index) {
     int64 first = 0;
     for (int k = 0; k < geometry.axes; ++k) {
         double weight[4];
-        first =
-            first * grid.extent[k] + common::grid_weights(index[k], geometry.image[k], geometry.grid_shape[k], weight);
+        first = first * grid.extent[k] +
+                common::grid_weights(geometry.in_frame(k, index[k]), geometry.frame[k], geometry.grid_shape[k], weight);
     }
     for (int64 taps = 0; taps < int64(1) << (2 * geometry.axes); ++taps) {
         int64 at = first;
@@ -318,8 +329,7 @@ SourceBox find_source_box(const Geometry& geometry, const OutputPart& part, cons
     int64 cell_count = 1;
     int64 coefficients = 1;
     for (int k = 0; k < axes; ++k) {
-        const int64 start = geometry.start[k];
-        cells.emplace_back(start + part.first[k], start + part.last[k], geometry.image[k], geometry.grid_shape[k]);
+        cells.emplace_back(geometry, k, part.first[k], part.last[k]);
         cell_count *= cells.back().count;
         coefficients *= grid.extent[k];
     }
@@ -336,7 +346,7 @@ SourceBox find_source_box(const Geometry& geometry, const OutputPart& part, cons
     int64 voxel[max_axes];
     bool one_voxel = true;
     for (int k = 0; k < axes; ++k) {
-        voxel[k] = geometry.start[k] + part.first[k];
+        voxel[k] = part.first[k];
         one_voxel &= part.last[k] - part.first[k] == 1;
     }
     for (int k = 0; k < axes; ++k) {

@@ -74,10 +74,12 @@ void to_integers(const double* whole, int count, int64* integer) {
 void inner_grid_weights(const Geometry& geometry, int64 first, int64 count, int64* cell, int64* run, double* weight,
                         int64 stride) {
     const int k = geometry.axes - 1;
-    const int64 extent = geometry.image[k];
+    const int64 extent = geometry.frame[k];
     const int64 points = geometry.grid_shape[k];
     const bool varies = extent > 1 && points > 1;
     const double start = static_cast<double>(geometry.start[k] + first);
+    const double frame_start = geometry.frame_start[k];
+    const double frame_step = geometry.frame_step[k];
     const double cells = varies ? static_cast<double>(points - 1) : 0;
     const double voxels = varies ? static_cast<double>(extent - 1) : 1;
     const double last = static_cast<double>(maximum<int64>(points - 2, 0));
@@ -86,7 +88,8 @@ void inner_grid_weights(const Geometry& geometry, int64 first, int64 count, int6
         const int some = static_cast<int>(minimum<int64>(row_length, count - done));
         double* w = weight + done;
         for (int i = 0; i < some; ++i) {
-            const double g = (start + static_cast<double>(done) + i) * cells / voxels;
+            const double f = frame_start + frame_step * (start + static_cast<double>(done) + i);
+            const double g = f * cells / voxels;
             whole[i] = maximum(minimum(floor_of_small(g), last), 0.0);
             double weights[4];
             spline_weights<3, 0>(g - whole[i], weights);
@@ -155,7 +158,7 @@ void Walk::set_inner_weights(const Row& row) {
 void Walk::contract(int axis, int64 index) {
     double* weight = weight_[axis];
     cell_[axis] =
-        grid_weights(geometry_.start[axis] + index, geometry_.image[axis], geometry_.grid_shape[axis], weight);
+        grid_weights(geometry_.in_frame(axis, index), geometry_.frame[axis], geometry_.grid_shape[axis], weight);
     const int64 rest = level_size_[axis + 1];
     double* to = owned_[axis + 1];
     for (int component = 0; component < geometry_.axes; ++component) {

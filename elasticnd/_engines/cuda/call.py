@@ -137,12 +137,13 @@ class Call:
 def voxel_kernel_axes(job: Job, planes: int) -> int:
     """Return for how many axes the kernels that visit voxels are compiled: 0 where 32 bits do not hold an index.
 
-    That depends on the image and not on the part of it that is computed, which is to have the same values.
+    That depends on the image and not on the part of it that is computed, which is to have the same values; on the
+    output only where it is larger than the image.
     """
     axes = int(job["axes"])
     if axes > 3:
         return 0
-    image = (job["image"][:axes] + 2 * int(job["padding"])).tolist()
+    image = np.maximum(job["image"] + 2 * int(job["padding"]), job["start"] + job["output"])[:axes].tolist()
     fits = planes <= _LARGEST_STRIDE and sum(image) <= (_LONGEST_TABLE if axes > 1 else _LONGEST_AXIS)
     for extents in (image, [extended(points) for points in job["grid_shape"][:axes].tolist()]):
         fits &= max(math.prod(extents[1:]), math.prod(extents[:-1])) <= _LARGEST_STRIDE

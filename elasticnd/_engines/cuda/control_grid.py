@@ -11,6 +11,7 @@ import numpy as np
 from ... import _core
 from ..._job import Job, make_job
 from ..._modes import Continuation
+from ..._spec import Frame, Window
 from .coefficients import Source, filtered
 from .devices import Stream, device, namespace
 from .launches import FLOAT64, kernel_axes, launch, launch_flat
@@ -69,11 +70,12 @@ def points_gradient(field: Array, points: Shape) -> Array:
     return filtered(Source(field, FLOAT64), FLOAT64, points, _GRID_ORDER, Continuation.MIRRORED, transposed=True)
 
 
-def _extents(job: Job) -> tuple[Shape, Shape, Shape, Shape]:
+def _rows_of(job: Job) -> tuple[Frame, Shape, Window]:
+    """Return what the weights of the control grid depend on."""
     axes = int(job["axes"])
-    names = ("image", "grid_shape", "start", "output")
-    image, points, start, output = (tuple(job[name][:axes].tolist()) for name in names)
-    return image, points, start, output
+    names = ("frame", "frame_start", "frame_step", "grid_shape", "start", "output")
+    frame, frame_start, frame_step, points, start, output = (tuple(job[name][:axes].tolist()) for name in names)
+    return Frame(frame, frame_start, frame_step), points, Window(start, output)
 
 
 def tables_of(job: Job, kernel_axes: int) -> Tables:
@@ -82,15 +84,15 @@ def tables_of(job: Job, kernel_axes: int) -> Tables:
     if 0 in output:
         return Tables(None, None)
     if sum(output) <= _LONGEST_KEPT_TABLE:
-        return kept_tables(*_extents(job), device().stream())
-    return _tabulate(*_extents(job)) if kernel_axes > 1 else Tables(None, None)
+        return kept_tables(*_rows_of(job), device().stream())
+    return _tabulate(*_rows_of(job)) if kernel_axes > 1 else Tables(None, None)
 
 
-def _tabulate(image: Shape, points: Shape, start: Shape, output: Shape) -> Tables:
-    size = sum(output)
+def _tabulate(frame: Frame, points: Shape, window: Window) -> Tables:
+    size = sum(window.shape)
     weights = namespace().empty((size, 4), np.float64)
     cells = namespace().empty(size, np.int64)
-    job = make_job(image=image, grid_shape=points, start=start, output=output)
+    job = make_job(image=frame.extent, grid_shape=points, start=window.start, output=window.shape, frame=frame)
     launch_flat("tabulate", size, job, np.int64(size), weights, cells)
     return Tables(weights, cells)
 
@@ -98,6 +100,6 @@ def _tabulate(image: Shape, points: Shape, start: Shape, output: Shape) -> Table
 # What is kept is kept for a stream: others would have to wait for it, and when it is dropped, its memory is used again
 # by the same stream, behind the kernels that still read it.
 @lru_cache(maxsize=_KEPT_TABLES)
-def kept_tables(image: Shape, points: Shape, start: Shape, output: Shape, stream: Stream) -> Tables:
+def kept_tables(frame: Frame, points: Shape, window: Window, stream: Stream) -> Tables:
     """Tabulate the weights of the control grid: they are those of every call of these extents."""
-    return _tabulate(image, points, start, output)
+    return _tabulate(frame, points, window)

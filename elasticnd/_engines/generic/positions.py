@@ -10,7 +10,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from ..._modes import Continuation
-from ..._spec import DeformSpec
+from ..._spec import DeformSpec, Frame
 from ..._types import ArrayNamespace, FrameworkDType
 from .axes import Array, Floats, next_axis_last
 from .matrices import inverse
@@ -73,15 +73,17 @@ def _multiplied(xp: ArrayNamespace, values: Array, matrices: Sequence[Floats]) -
 
 
 def _grid_matrices(spec: DeformSpec) -> list[Floats]:
-    return [_grid_matrix(*size) for size in zip(spec.extent, spec.grid_shape, *spec.window, strict=True)]
+    n = spec.axes
+    frame = Frame(spec.extent, (0.0,) * n, (1.0,) * n) if spec.frame is None else spec.frame
+    return [_grid_matrix(*size) for size in zip(*frame, spec.grid_shape, *spec.window, strict=True)]
 
 
 @lru_cache(maxsize=64)
-def _grid_matrix(extent: int, points: int, start: int, output: int) -> Floats:
+def _grid_matrix(extent: int, frame_start: float, frame_step: float, points: int, start: int, output: int) -> Floats:
     """Return the matrix from the control values of one axis to the displacements of its voxels, (points, output)."""
     if points == 1:  # moves every voxel alike, and by its value exactly
         return np.ones((1, output))
-    voxels = np.arange(start, start + output)
+    voxels = frame_start + frame_step * np.arange(start, start + output)
     places = voxels * (points - 1) / max(extent - 1, 1)
     cells = np.floor(places)
     weights: Floats = np.zeros((points, output))
