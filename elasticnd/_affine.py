@@ -159,18 +159,20 @@ def rotation_zoom(rotate: object, zoom: object, frame: Sequence[int]) -> Floats 
     return np.concatenate([forward, (centre - forward @ centre)[:, np.newaxis]], axis=1)
 
 
-def world_matrix(to_world: object, n: int) -> Floats:
+def world_matrix(to_world: object, n: int, argument: str = "to_world") -> Floats:
     """Check an index-to-world matrix, (n + 1, n + 1)."""
     accepted = f"an invertible matrix of finite real numbers, of shape {(n + 1, n + 1)}, the last row zeros and a one"
     try:
         matrix = np.asarray(to_world)
+    except (TypeError, RuntimeError):  # it has no values, or records gradients
+        reject_type(argument, to_world, accepted)
     except ValueError:
-        reject_value("to_world", describe(to_world), accepted)
+        reject_value(argument, describe(to_world), accepted)
     if matrix.dtype.kind not in "iuf":
-        reject_type("to_world", to_world, accepted)
+        reject_type(argument, to_world, accepted)
     if matrix.shape != (n + 1, n + 1):
-        reject_value("to_world", f"shape {matrix.shape}", accepted)
+        reject_value(argument, f"shape {matrix.shape}", accepted)
     values = matrix.astype(np.float64)
     if not np.all(np.isfinite(values)) or not np.array_equal(values[n], np.eye(n + 1)[n]) or np.linalg.det(values) == 0:
-        reject_value("to_world", values.tolist(), accepted)
+        reject_value(argument, values.tolist(), accepted)
     return values

@@ -98,14 +98,20 @@ def _deform(X: Images, displacement: Array, affine: Array | None, options: Optio
         displacement = _labels.unlabelled(displacement)
         affine = _labels.unlabelled(affine)
         options = options._replace(axis=_labels.axis_numbers(given, options.axis))
-    if bridge.is_recorded((*images, displacement, affine)):
-        results = bridge.record(images, displacement, affine, options)
-    else:
-        spec, displacement, affine = prepare("X", bridge, images, displacement, affine, options)
-        results = calls.deform(bridge, spec, images, displacement, affine)
+    results = deform_all("X", bridge, images, displacement, affine, options)
     if is_labelled:
         results = _labelled(given, results, options)
     return like_input(X, results)
+
+
+def deform_all(
+    argument: str, bridge: Bridge, images: list[Array], displacement: Array, affine: Array | None, options: Options
+) -> list[Array]:
+    """Deform images without labels, now or when a recorded program runs; `argument` is what they are called."""
+    if bridge.is_recorded((*images, displacement, affine)):
+        return bridge.record(images, displacement, affine, options)
+    spec, displacement, affine = prepare(argument, bridge, images, displacement, affine, options)
+    return calls.deform(bridge, spec, images, displacement, affine)
 
 
 def _labelled(images: list[Array], results: list[Array], options: Options) -> list[Array]:

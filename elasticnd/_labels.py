@@ -71,6 +71,15 @@ def patch_of(image: Labelled, axes: Sequence[int] | None, crop: Sequence[slice] 
     return image.isel({image.dims[axis]: part for axis, part in zip(axes, crop, strict=True)})
 
 
+def labelled_elsewhere(result: Array, image: Labelled, axes: Sequence[int], patch: Labelled | None) -> Labelled:
+    """Return a result with the labels of a patch; without one, of the image but for those along some axes."""
+    if patch is not None:
+        return labelled_like(result, patch)
+    moved = {image.dims[axis] for axis in axes}
+    kept = {name: values for name, values in image.coords.items() if not moved.intersection(values.dims)}
+    return type(image)(result, kept, image.dims, image.name, image.attrs)
+
+
 def labelled_like(result: Array, array: Array) -> Array:
     """Return a result with the labels of an array, if that has some and they fit."""
     fits = is_labelled(array) and result is not None and result.shape == array.shape

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 
-from . import _affine, _apply, _check, _fit, _labels, _random, _spec
+from . import _affine, _apply, _check, _fit, _labels, _random, _spec, _world
 from ._autodiff import calls
 from ._bridges import eager
 from ._bridges.contract import Bridge
@@ -183,6 +183,7 @@ class Deformation:
         rotate: Rotation | None = None,
         zoom: Zoom | None = None,
         to_world: Array | None = None,
+        unit: str = "voxels",
     ) -> Deformation:
         """Draw a random deformation, as `random_displacement` draws its control grid.
 
@@ -191,7 +192,8 @@ class Deformation:
         shape : sequence of int
             Extent of the frame along its n axes, in voxels.
         sigma : float or sequence of float, optional
-            Standard deviation of the displacements, in voxels; one for all axes or one for each. Default 25.
+            Standard deviation of the displacements, in voxels or as `unit` says; one for all axes or one for each.
+            Default 25.
         points : int or sequence of int, optional
             Number of control points, along every axis or along each. Default 3.
         batch_shape : sequence of int, optional
@@ -200,6 +202,8 @@ class Deformation:
             Source of randomness: a seed, or a generator, which is advanced. Default None: a fresh seed.
         affine, rotate, zoom, to_world
             As for `Deformation`.
+        unit : {"voxels", "mm"}, optional
+            What `sigma` is in. For "mm", the lengths of the voxels' edges come from `to_world`. Default "voxels".
 
         Returns
         -------
@@ -215,10 +219,19 @@ class Deformation:
         >>> import elasticnd
         >>> elasticnd.Deformation.random((64, 48, 32), sigma=4, points=5, rng=0, rotate={(0, 1): 10})
         Deformation(shape=(64, 48, 32), grid_shape=(5, 5, 5), affine map)
+
+        By 3 mm, whatever the size of the voxels:
+
+        >>> import numpy as np
+        >>> to_world = np.diag([1.0, 1.0, 2.5, 1.0])
+        >>> elasticnd.Deformation.random((64, 48, 32), sigma=3, rng=0, to_world=to_world, unit="mm")
+        Deformation(shape=(64, 48, 32), grid_shape=(3, 3, 3), in world)
         """
         extent = _check.normalize_frame(shape)
         counts = _check.normalize_points(points, len(extent))
         scale = _check.normalize_sigma(sigma, len(extent))
+        if unit != "voxels":
+            scale = _in_voxels(scale, to_world, unit)
         batch = _check.normalize_shape("batch_shape", batch_shape)
         displacement = _random.draw_with_numpy(batch, counts, scale, rng)
         return cls(displacement, extent, affine=affine, rotate=rotate, zoom=zoom, to_world=to_world)
@@ -366,20 +379,33 @@ class Deformation:
         crop: Sequence[slice] | None = None,
         prefilter: bool = True,
         axis: Axes | None = None,
+        *,
+        to_world: Array | Sequence[Array] | None = None,
+        output_to_world: Array | Sequence[Array] | None = None,
+        output_shape: Sequence[int] | Sequence[Sequence[int]] | None = None,
     ) -> Images:
-        """Deform an image, or several in the same way.
+        """Deform an image, or several in the same way, also of other resolution, position and orientation.
 
         Parameters
         ----------
         X : array, or list or tuple of them
-            The image, as for `deform_grid`; along its deformed axes it has the extent of the frame.
+            The image, as for `deform_grid`; along its deformed axes it has the extent of the frame, or any if
+            `to_world` is given.
         order, mode, cval : optional
             As for `deform_grid`.
         crop : sequence of slice, optional
-            Compute only this window of the frame; the result equals the same slice of the whole output bit for bit.
+            Compute only this window of the output; the result equals the same slice of the whole output bit for bit.
             Default None: everything.
         prefilter, axis : optional
             As for `deform_grid`.
+        to_world : array_like of shape (n + 1, n + 1), or sequence of them, optional
+            The image's index-to-world matrix, in mm, as nibabel's ``affine``: one for all images, or one for each, None
+            standing for that of the frame. The frame is where the deformation's own `to_world` says; if it has none,
+            its matrix is that of the first image. Default None: images have the voxels of the frame.
+        output_to_world : array_like of shape (n + 1, n + 1), or sequence of them, optional
+            Index-to-world matrix of the output, likewise. Default None: that of the image.
+        output_shape : sequence of int, or one for each image, optional
+            Extent of the output along the deformed axes. Default None: that of the image.
 
         Returns
         -------
@@ -389,7 +415,16 @@ class Deformation:
         Raises
         ------
         TypeError, ValueError
-            As for `deform_grid`, and if an image does not have the shape of the frame.
+            As for `deform_grid`; if an image without `to_world` does not have the shape of the frame; and if a matrix
+            or a shape of the world is of a wrong kind or value.
+
+        Notes
+        -----
+        With the index-to-world matrices ``F`` of the frame, ``W`` of the image and ``V`` of the output, an output voxel
+        ``o`` takes the value of the image at ``P(T⁻¹(Q o) + d(Q o))`` with ``Q = F⁻¹V`` and ``P = W⁻¹F``, in one
+        resampling. Beyond the frame, the displacement goes on mirrored. Matrices of the world are constants: no
+        gradients flow through them. An output that is oblique to the frame takes longer and the memory of a
+        displacement field.
 
         Examples
         --------
@@ -400,7 +435,27 @@ class Deformation:
         >>> image, labels = deformation.apply([image, labels], order=[3, 0], axis=[(0, 1), (0, 1)])
         >>> image.shape, labels.dtype
         ((64, 48, 3), dtype('int32'))
+
+        A scan with voxels of 1 mm and its labels with voxels of 2 mm, of which the first begin at one place:
+
+        >>> scan, labels = np.zeros((64, 48)), np.zeros((32, 24), np.uint8)
+        >>> to_world = [np.diag([1, 1, 1]), np.diag([2, 2, 1])]
+        >>> scan, labels = deformation.apply([scan, labels], order=[3, 0], to_world=to_world)
+        >>> scan.shape, labels.shape
+        ((64, 48), (32, 24))
+
+        Both on one grid, with voxels of 0.5 mm:
+
+        >>> fine = {"output_to_world": np.diag([0.5, 0.5, 1]), "output_shape": (127, 95)}
+        >>> [image.shape for image in deformation.apply([scan, labels], [3, 0], to_world=to_world, **fine)]
+        [(127, 95), (127, 95)]
         """
+        if to_world is not None or output_to_world is not None or output_shape is not None:
+            own = _world.DeformationParts(
+                self._displacement, self._affine, self._rotate, self._zoom, self.shape, self._world
+            )
+            worlds = _world.Worlds(to_world, output_to_world, output_shape)
+            return _world.apply(own, X, _spec.Options(order, mode, cval, crop, prefilter, axis), worlds)
         options = _spec.Options(order, mode, cval, crop, prefilter, axis, self._rotate, self._zoom, self._frame)
         return _apply.deform(X, self._displacement, self._affine, options)
 
@@ -1113,6 +1168,16 @@ def _kept(bridge: Bridge, argument: str, value: object, like: Array) -> Array:
     copy = np.array(array, order="C")
     copy.flags.writeable = False
     return copy
+
+
+def _in_voxels(lengths: tuple[float, ...], to_world: Array | None, unit: object) -> tuple[float, ...]:
+    """Convert a length along each axis."""
+    if unit != "mm":
+        reject_value("unit", describe(unit), "'voxels' or 'mm'")
+    if to_world is None:
+        reject_value("to_world", None, "an index-to-world matrix, since unit is 'mm'")
+    spacing = np.linalg.norm(_affine.world_matrix(to_world, len(lengths))[:-1, :-1], axis=0)
+    return tuple((np.array(lengths) / spacing).tolist())
 
 
 def _check_values(bridge: Bridge, matrix: Array, n: int) -> None:

@@ -17,6 +17,7 @@ import host_device
 import ml_dtypes
 import numpy as np
 import pytest
+import world_grids
 from tables import DOUBLE, FLOATS, INTEGERS, MODES, ORDERS, SINGLE, values
 
 import elasticnd
@@ -241,6 +242,16 @@ def test_kernels_are_chosen_by_extents(image, grid_shape, padding, planes, axes)
     assert calls.voxel_kernel_axes(job, planes) == axes
 
 
+@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("grid", ["finer", "coarser", "flipped and beyond", "oblique"])
+def test_images_of_other_resolution(grid, n, rng):
+    deformation = world_grids.make(n, rng, "all")
+    output_to_world, output_shape = world_grids.grid_of(grid, deformation.to_world, n)
+    image = rng.random(world_grids.SHAPES[n])
+    worlds = {"output_to_world": output_to_world, "output_shape": output_shape}
+    agree(on_cuda(deformation.apply, image, **worlds), deformation.apply(image, **worlds), DOUBLE)
+
+
 def test_dense_displacement(rng):
     for axes, shape in SHAPES.items():
         displacement = rng.standard_normal((axes, *(3, 4, 2, 1, 3)[:axes]))
@@ -285,13 +296,18 @@ def test_gradients_of_axes(axes, rng):
             agree(one, other, DOUBLE)
 
 
+# An output of other voxels than those of the image, both of them others than those of the frame.
+GRID = _spec.OutputGrid((9, 14), _spec.Frame((16, 12), (0.5, 0.25), (1.7, 0.8)), ((1.2, 0.1, 0.5), (-0.1, 0.8, 0.3)))
+
+
+@pytest.mark.parametrize("grid", [None, GRID], ids=["own voxels", "other voxels"])
 @pytest.mark.parametrize("crop", [None, (slice(2, 9), slice(1, 11))])
 @pytest.mark.parametrize("verb", ["sample", "sample_adjoint", "displace", "displace_adjoint"])
-def test_operators_along_tangents(verb, crop, rng):
+def test_operators_along_tangents(verb, crop, grid, rng):
     """What derivatives of higher order, and those in forward mode, are made of; for patches of a frame's map too."""
     image = rng.random((2, 13, 12))
     points, change = rng.uniform(-1, 1, (2, 2, 3, 4)), rng.uniform(-0.1, 0.1, (2, 2, 3))
-    options = _spec.Options(mode="mirror", cval=0.3, crop=crop, axis=(1, 2), frame=image.shape[1:])
+    options = _spec.Options(mode="mirror", cval=0.3, crop=crop, axis=(1, 2), frame=image.shape[1:], output_grid=grid)
     infos = (_spec.ArrayInfo(image.shape, "float64"), _spec.ArrayInfo(points[0].shape, "float64"))
     spec = _check.normalize(infos[:1], infos[1], _spec.ArrayInfo(MATRIX.shape, "float64"), "X", options)
     if verb.startswith("displace"):

@@ -20,6 +20,7 @@ LAYERS = (
     ("_namespaces",),
     ("_api",),
     ("deformation",),
+    ("_world",),
     ("_apply",),
     ("_files", "_fit", "_folds", "_plot", "_positions", "_random", "_recall", "_routes"),
     ("_bridges",),
