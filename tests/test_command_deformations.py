@@ -111,6 +111,72 @@ def test_the_frame_is_where_the_file_says(tmp_path):
     np.testing.assert_array_equal(Deformation.load(tmp_path / "made.npz").to_world, nibabel.load(source).affine)
 
 
+# ---- volumes of different resolution ---------------------------------------------------------------------------------
+
+
+def coarser(to_world, factor, shift):
+    """The matrix of voxels that are larger by a factor along each axis, the first one shifted by voxels."""
+    change = np.diag([*factor, 1.0])
+    change[:3, 3] = shift
+    return to_world @ change
+
+
+@pytest.mark.parametrize("is_saved", [False, True])
+def test_volumes_of_different_resolution_are_deformed_alike(is_saved, tmp_path):
+    """Each as ITK deforms it alone, by the transform that was saved for the first."""
+    first = volume(tmp_path / "in.nii")
+    to_world = nibabel.load(first).affine
+    second = volume(
+        tmp_path / "coarse.nii", random_array("f4", 6, 5, 8), coarser(to_world, (1.8, 2.1, 1.1), (0.4, 0.2, 0.3))
+    )
+    targets, file = [tmp_path / "out.nii", tmp_path / "coarse_out.nii"], tmp_path / "made.tfm"
+    options = ["--order", "1", "--rotate", "0,1:5"]
+    if is_saved:
+        assert deform(first, targets[0], "--save-deformation", tmp_path / "made.npz", *options) == 0
+        assert deform(first, targets[0], "--save-deformation", file, *options) == 0
+        assert again(second, targets[1], tmp_path / "made.npz", "--order", "1") == 0
+    else:
+        assert deform(first, targets[0], second, targets[1], "--save-deformation", file, *options) == 0
+    for source, target in zip((first, second), targets, strict=True):
+        image = sitk.ReadImage(str(source), sitk.sitkFloat64)
+        resampled = sitk.Resample(image, image, sitk.ReadTransform(str(file)), sitk.sitkLinear, -1.0)
+        got, expected = read(target), sitk.GetArrayFromImage(resampled).T
+        inside = (got != 0) & (expected != -1)
+        assert inside.mean() > 0.3
+        np.testing.assert_allclose(got[inside], expected[inside], rtol=0, atol=1e-3)
+        np.testing.assert_array_equal(nibabel.load(target).affine, nibabel.load(source).affine)
+
+
+def test_volumes_of_one_shape_at_other_places(tmp_path):
+    """What decides is where the voxels are; what differs by rounding alone is at one place."""
+    first = volume(tmp_path / "in.nii")
+    to_world = nibabel.load(first).affine
+    moved = volume(tmp_path / "moved.nii", to_world=coarser(to_world, (1, 1, 1), (2, 0, 0)))
+    same = volume(tmp_path / "same.nii", to_world=to_world + 1e-6)
+    targets = [tmp_path / f"out_{k}.nii" for k in range(3)]
+    made = Deformation.random(SHAPE, sigma=1, rng=0, to_world=to_world)
+    made.save(tmp_path / "made.npz")
+    options = ["--deformation", str(tmp_path / "made.npz"), "--order", "1"]
+    assert main(["deform", *map(str, (first, targets[0], same, targets[1])), *options]) == 0
+    np.testing.assert_array_equal(read(targets[1]), read(targets[0]))
+    assert main(["deform", *map(str, (first, targets[0], moved, targets[2])), *options]) == 0
+    by_index = made.apply(read(moved), order=1)
+    assert np.abs(read(targets[2]) - by_index).max() > 1
+    x = made.source_points(np.array([[6.0, 5, 5]])) - (2, 0, 0)  # what voxel (4, 5, 5) of the moved volume shows
+    corners = np.stack(np.meshgrid(*[[0, 1]] * 3, indexing="ij"), -1).reshape(-1, 3) + np.floor(x).astype(int)
+    weights = np.prod(1 - np.abs(x - corners), axis=-1)
+    expected = sum(weight * read(moved)[tuple(corner)] for weight, corner in zip(weights, corners, strict=True))
+    np.testing.assert_allclose(read(targets[2])[4, 5, 5], expected, rtol=0, atol=1e-3)
+
+
+def test_arrays_go_with_volumes_of_their_shape(tmp_path):
+    first, second = volume(tmp_path / "in.nii"), write(tmp_path / "in.npy", random_array("f4", *SHAPE))
+    coarse = volume(tmp_path / "coarse.nii", random_array("f4", 6, 5, 5), coarser(np.eye(4), (2, 2, 2), 0))
+    targets = [tmp_path / "out.nii", tmp_path / "out.npy", tmp_path / "out_coarse.nii"]
+    assert deform(first, targets[0], second, targets[1], coarse, targets[2]) == 0
+    np.testing.assert_array_equal(read(targets[1]), read(targets[0]))
+
+
 @pytest.mark.parametrize(
     ("codes", "array"), [((0, 0), None), ((2, 0), random_array("f4", 12, 11)), ((2, 0), random_array("f4", 12, 11, 1))]
 )
@@ -164,6 +230,13 @@ WRONG = {
     "no format": (None, ["in.nii", "out.nii", "--deformation", "a.txt"], "--deformation: got a.txt, expected a name"),
     "another shape": (lambda: good(shape=(12, 11, 9)), MADE, "shape (12, 11, 9), expected (12, 11, 10)", "in.nii"),
     "fewer axes": (lambda: good(shape=(12, 11)), MADE, "shape (12, 11), expected (12, 11, 10)"),
+    "an array of another shape": (
+        lambda: np.save("other.npy", random_array("f4", 12, 11, 9)),
+        ["in.nii", "out.nii", "other.npy", "o.npy", *OPTIONS],
+        "IN: other.npy has extent (12, 11, 9)",
+        "expected (12, 11, 10), as in.nii has",
+        "NIfTI",
+    ),
     "a batch": (lambda: good(batch_shape=(3,)), MADE, "made.npz holds (3,) deformations, expected one"),
     "a text": (lambda: text("made.npz", "x"), MADE, "--deformation: cannot read made.npz as a deformation"),
     "an archive": (lambda: np.savez("made.npz", x=3), MADE, "--deformation: cannot read made.npz"),

@@ -19,7 +19,7 @@ from .files import Image, values
 from .files.zarr import OpenLevel
 from .levels import on_level
 from .output import note, say
-from .pairs import Pair, check_saved, pairs_of, per_pair
+from .pairs import Pair, check_output, pairs_of, per_pair
 from .rotation import Rotation, planes_of
 
 T = TypeVar("T")
@@ -90,7 +90,10 @@ def _saved_file(pairs: Sequence[Pair], options: Options) -> list[Path]:
     """Return the file to save the deformation to, if there is to be one."""
     if options.save_deformation is None:
         return []
-    target = check_saved(options.save_deformation, pairs, [options.deformation] if options.deformation else [])
+    others = [place for pair in pairs for place in (pair.source, pair.target)]
+    if options.deformation is not None:
+        others.append(Path(options.deformation))
+    target = check_output("--save-deformation", options.save_deformation, others)
     deformations.format_of("--save-deformation", target)
     return [target]
 
@@ -162,6 +165,7 @@ def _deformed(
 ) -> list[Image]:
     """Deform images alike."""
     cvals, modes = per_pair("--cval", options.cval, pairs), per_pair("--mode", options.mode, pairs)
+    frames = [_frame(*each) for each in zip(pairs, images, axes, strict=True)]
     try:
         results = deformation.apply(
             [image.array for image in images],
@@ -169,6 +173,7 @@ def _deformed(
             mode=modes,
             cval=[_stored(*each) for each in zip(cvals, modes, pairs, images, strict=True)],
             axis=axes,
+            to_world=deformations.worlds_of(deformation, frames),
         )
     except (TypeError, ValueError) as error:
         raise CommandError(_reworded(error, pairs)) from None
@@ -177,9 +182,9 @@ def _deformed(
 
 def _deformation(pair: Pair, image: Image, axes: Sequence[int], options: Options) -> Deformation:
     """Return the deformation of an image's frame that the options ask for: of a file, or drawn."""
-    frame = deformations.frame_of(pair.source, image.array.shape, tuple(axes), image.to_world)
+    frame = _frame(pair, image, axes)
     if options.deformation is not None:
-        return deformations.read(Path(options.deformation), frame)
+        return deformations.read("--deformation", Path(options.deformation), frame)
     try:
         return Deformation.random(
             frame.shape,
@@ -192,6 +197,10 @@ def _deformation(pair: Pair, image: Image, axes: Sequence[int], options: Options
         )
     except (TypeError, ValueError) as error:
         raise CommandError(_reworded(error, [pair])) from None
+
+
+def _frame(pair: Pair, image: Image, axes: Sequence[int]) -> deformations.Frame:
+    return deformations.frame_of(pair.source, image.array.shape, tuple(axes), image.to_world)
 
 
 def _deformed_levels(

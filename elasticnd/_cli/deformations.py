@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from .._files import itk, nifti
 from .._files.world import FrameMap
 from .._spec import Shape
 from ..deformation import Deformation
+from . import files
 from .files import logs
 from .output import without_errors_of_libraries
 
@@ -34,24 +35,48 @@ class Format(NamedTuple):
     is_in_world: bool  # it needs to know where the voxels are
 
 
-def read(path: Path, frame: Frame) -> Deformation:
+def read(argument: str, path: Path, frame: Frame) -> Deformation:
     """Read the deformation of an input."""
-    option = "--deformation"
-    format_ = format_of(option, path)
+    deformation = _read(argument, path, frame)
+    in_world = deformation.to_world is not None and frame.to_world is not None
+    if deformation.shape != frame.shape and not (in_world and deformation.ndim == len(frame.shape)):
+        expected = f"{frame.shape}, the extents of {frame.source} along its deformed axes"
+        raise CommandError(f"{argument}: {path} is of a frame of shape {deformation.shape}, expected {expected}")
+    return deformation
+
+
+def read_alone(path: Path, volume: str | None) -> Deformation:
+    """Read a deformation that says itself what its frame is, or that has the frame of a volume."""
+    argument = "DEFORMATION"
+    if format_of(argument, path) is not _ITK:
+        return _read(argument, path, Frame(path, (), None))
+    if volume is None:
+        raise CommandError(f"--frame: {path} does not say where the voxels are, expected a NIfTI volume that does")
+    return _read(argument, path, _frame_of_volume(Path(volume)))
+
+
+def _read(argument: str, path: Path, frame: Frame) -> Deformation:
+    format_ = format_of(argument, path)
     if not path.is_file():
-        raise CommandError(f"{option}: there is no file {path}, expected {format_.name}")
+        raise CommandError(f"{argument}: there is no file {path}, expected {format_.name}")
     try:
         deformation = format_.read(path, frame)
     except (CommandError, MemoryError):
         raise
     except Exception as error:  # every library has errors of its own
-        raise CommandError(f"{option}: cannot read {path} as {format_.name}: {one_line(error)}") from None
+        raise CommandError(f"{argument}: cannot read {path} as {format_.name}: {one_line(error)}") from None
     if deformation.batch_shape:
-        raise CommandError(f"{option}: {path} holds {deformation.batch_shape} deformations, expected one")
-    if deformation.shape != frame.shape:
-        expected = f"{frame.shape}, the extents of {frame.source} along its deformed axes"
-        raise CommandError(f"{option}: {path} is of a frame of shape {deformation.shape}, expected {expected}")
+        raise CommandError(f"{argument}: {path} holds {deformation.batch_shape} deformations, expected one")
     return deformation
+
+
+def _frame_of_volume(path: Path) -> Frame:
+    """Return the frame of a volume's first three axes."""
+    try:
+        image = files.read(path, files.format_of("IN", path), order=0, keep=False)
+    except CommandError as error:
+        raise CommandError(str(error).replace("IN:", "--frame:", 1)) from None
+    return frame_of(path, image.array.shape, tuple(range(image.array.ndim))[:3], image.to_world)
 
 
 def write(place: Path, target: Path, source: Path, deformation: Deformation) -> None:
@@ -123,6 +148,30 @@ def frame_of(source: Path, shape: Shape, axes: Shape, to_world: Any) -> Frame:
     extents = tuple(shape[axis] for axis in axes)
     return Frame(source, extents, np.asarray(to_world)[:, [*axes, 3]] if in_world else None)
 
+
+def worlds_of(deformation: Deformation, frames: Sequence[Frame]) -> list[Any] | None:
+    """Return where inputs are, None standing for where the frame is, if some have other voxels than the frame."""
+    own = frames[0].to_world if deformation.to_world is None else deformation.to_world
+    if all(_has_voxels_of(deformation.shape, own, frame) for frame in frames):
+        return None
+    for frame in frames:
+        if frame.shape != deformation.shape and (own is None or frame.to_world is None):
+            raise CommandError(
+                f"IN: {frame.source} has extent {frame.shape} along its deformed axes, expected {deformation.shape}, "
+                f"as {frames[0].source} has, or volumes of NIfTI that say where their voxels are"
+            )
+    return [frame.to_world for frame in frames]
+
+
+def _has_voxels_of(shape: Shape, to_world: Any, frame: Frame) -> bool:
+    """Return whether an input has the voxels of a frame; where one is unknown, it has if its shape is the same."""
+    if to_world is None or frame.to_world is None:
+        return frame.shape == shape
+    apart = np.abs(np.linalg.inv(to_world) @ frame.to_world - np.eye(len(shape) + 1)) @ [*shape, 1]
+    return frame.shape == shape and bool(np.all(apart < _SAME_VOXELS))
+
+
+_SAME_VOXELS = 1e-3  # voxels: what files differ by that say the same in single precision
 
 _ITK = Format("a transform of ITK", _read_itk, _write_itk, True)
 _NIFTI = Format("a displacement field of NIfTI", _read_nifti, _write_nifti, True)

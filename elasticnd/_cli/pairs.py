@@ -41,15 +41,13 @@ def pairs_of(files: Sequence[str]) -> list[Pair]:
     return pairs
 
 
-def check_saved(path: str, pairs: Sequence[Pair], others: Sequence[str]) -> Path:
-    """Return where to save a deformation, which is no other file of the call."""
-    option = "--save-deformation"
+def check_output(argument: str, path: str, others: Sequence[str | Path]) -> Path:
+    """Return where to write another output, which is no other file of the call."""
     (target,) = _real([path])
-    named = [*(place for pair in pairs for place in (pair.source, pair.target)), *map(Path, others)]
-    for other in named:
-        _reject_overlap(target, other, "another file of this call", option)
+    for other in others:
+        _reject_overlap(target, Path(other), "another file of this call", argument)
     if os.path.lexists(target) and not target.is_file():
-        raise CommandError(f"{option}: {target} is no file that could be replaced, expected the name of a file")
+        raise CommandError(f"{argument}: {target} is no file that could be replaced, expected the name of a file")
     return target
 
 
