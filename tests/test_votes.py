@@ -256,6 +256,22 @@ def test_argmax_over_one_hot_images(axes, rng):
     np.testing.assert_array_equal(got[clear], np.argmax(sums, axis=0)[clear])
 
 
+@pytest.mark.parametrize("mode", ["constant", "nearest"])
+def test_labels_elsewhere_in_the_world(mode, rng):
+    """Voxels of another size than the frame's, and an output of yet another: the argmax again."""
+    deformation = elasticnd.Deformation(rng.uniform(-3, 3, (2, 3, 3)), (40, 36), to_world=np.eye(3))
+    image = rng.integers(0, 4, (20, 18)).astype(np.uint8)
+    one_hot = (image == np.arange(4).reshape(-1, 1, 1)).astype(np.float32)
+    output = {"to_world": np.diag([2.0, 2.0, 1]), "output_to_world": np.diag([0.7, 1.1, 1]), "output_shape": (30, 33)}
+    got = deformation.apply(image, "labels", mode, **output)
+    sums = deformation.apply(one_hot, 1, mode, axis=(1, 2), **output)
+    second, first = np.sort(sums, axis=0)[-2:]
+    clear = first - second > 2 * TIE
+    assert got.shape == (30, 33)
+    assert clear.mean() > 0.5
+    np.testing.assert_array_equal(got[clear], np.argmax(sums, axis=0)[clear])
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_no_position_gives_cval(dtype, mode, rng):

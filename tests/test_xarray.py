@@ -53,6 +53,14 @@ def test_lists_and_random_grids(image, displacement):
     xarray.testing.assert_identical(random, image.copy(data=expected))
 
 
+def test_labels_by_votes(image, displacement):
+    labels = (image.isel(channel=0, drop=True) > 0.5).astype(np.uint8)
+    result = elasticnd.deform_grid(labels, displacement, order="labels", axis=("y", "x"))
+    xarray.testing.assert_identical(
+        result, labels.copy(data=elasticnd.deform_grid(labels.data, displacement, order="labels"))
+    )
+
+
 def test_gradients(image, displacement):
     pulled = elasticnd.deform_grid_vjp(image, image, displacement, axis=("y", "x"), mode="mirror")
     expected = elasticnd.deform_grid_vjp(image.data, image.data, displacement, axis=(1, 2), mode="mirror")
