@@ -1,4 +1,4 @@
-"""Calls on NumPy arrays that are like an earlier one: its checks and its plan serve again."""
+"""Calls on arrays of NumPy or CuPy that are like an earlier one: its checks and its plan serve again."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from . import _check, _dtypes
 from ._autodiff import compute
 from ._autodiff.operators import component_specs
 from ._config import forced_engine
+from ._engines import engine_of, is_cupy
 from ._spec import ArrayInfo, Options, Shape
-from ._types import Array, DType, NumpyArray
+from ._types import Array, DType
 
 _FLOAT64 = np.dtype(np.float64)
 
 
-def recall(X: Array, displacement: Array, affine: Array | None, options: Options) -> list[NumpyArray] | None:
-    """Deform NumPy arrays of one shape and dtype by their plan; None where the call needs more than that.
+def recall(X: Array, displacement: Array, affine: Array | None, options: Options) -> list[Array] | None:
+    """Deform arrays of one shape and dtype by their plan; None where the call needs more than that.
 
     Of this is made what small images are done by: no object is built, and nothing is looked at but shapes, dtypes and
     options, which are the key to the plan.
     """
-    if affine is not None or type(displacement) is not np.ndarray or displacement.dtype != _FLOAT64:
+    on_device = type(displacement) is not np.ndarray
+    if affine is not None or (on_device and not is_cupy(displacement)) or displacement.dtype != _FLOAT64:
         return None
-    images = _alike(X)
+    images = _alike(X, type(displacement))
     if images is None or forced_engine() is not None or not _check.is_cacheable(options):
         return None
     name = "X"
@@ -35,18 +37,21 @@ def recall(X: Array, displacement: Array, affine: Array | None, options: Options
             return None
         name = "X[0]"
     plan = _plan(images[0].shape, images[0].dtype, displacement.shape, name, *options)
-    return None if plan is None else compute.sample_all(plan, images, displacement)
+    if plan is None or (on_device and any(image.device != displacement.device for image in images)):
+        return None
+    with engine_of(displacement).holding(displacement):
+        return compute.sample_all(plan, images, displacement)
 
 
-def _alike(X: Array) -> Sequence[NumpyArray] | None:
-    """Return images as a list, if all are NumPy arrays of one shape and dtype."""
-    if type(X) is np.ndarray:
+def _alike(X: Array, kind: type[Array]) -> Sequence[Array] | None:
+    """Return images as a list, if all are arrays of one type, shape and dtype."""
+    if type(X) is kind:
         return (X,)
-    if not isinstance(X, (list, tuple)) or not X or type(X[0]) is not np.ndarray:
+    if not isinstance(X, (list, tuple)) or not X or type(X[0]) is not kind:
         return None
     shape, dtype = X[0].shape, X[0].dtype
     for image in X:
-        if type(image) is not np.ndarray or image.shape != shape or image.dtype != dtype:
+        if type(image) is not kind or image.shape != shape or image.dtype != dtype:
             return None
     return X
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from elasticnd._autodiff import compute
 from elasticnd._engines import cuda
-from elasticnd._engines.cuda import call, control_grid, devices
+from elasticnd._engines.cuda import call, control_grid, devices, plans
 from elasticnd._engines.cuda.compile import NAMESPACE, file_of
 
 ROOT = Path(__file__).parent.parent
@@ -53,7 +53,7 @@ class HostDevice:
 
     def address(self, array):
         assert array.flags.c_contiguous
-        return array.ctypes.data
+        return np.uint64(array.ctypes.data)
 
     def launch(self, kernel, grid, threads, arguments, shared=0):
         function = self._kernels.get(kernel)
@@ -93,5 +93,5 @@ def installed(device=None, *, sanitize=False):
 
 def _forget():
     """Forget what the engine keeps of a device."""
-    for function in (devices.device, control_grid.kept_tables, call._constant):
+    for function in (devices._cupy_device, plans._planned, control_grid.kept_tables, call._constant):
         function.cache_clear()

@@ -21,12 +21,12 @@ import world_grids
 from tables import DOUBLE, FLOATS, INTEGERS, MODES, ORDERS, SINGLE, values
 
 import elasticnd
-from elasticnd import _check, _core, _job, _spec
+from elasticnd import _check, _core, _job, _recall, _spec
 from elasticnd._autodiff import compute, operators
 from elasticnd._autodiff.operators import Operands, Operator
 from elasticnd._engines import cuda
 from elasticnd._engines.cuda import call as calls
-from elasticnd._engines.cuda import control_grid, devices
+from elasticnd._engines.cuda import control_grid, devices, plans
 from elasticnd._engines.cuda.compile import FOLDER, FUNCTIONS, TEMPLATES, source
 from elasticnd._engines.cuda.devices import import_cupy
 
@@ -373,6 +373,99 @@ def test_results_do_not_depend_on_the_order_of_threads(rng):
         on_cuda(elasticnd.deform_grid, image, displacement),
         on_cuda(elasticnd.deform_grid, image, displacement, backward=True),
     )
+
+
+# ---- plans -----------------------------------------------------------------------------------------------------------
+
+PLANNED = {
+    "order 0": {"order": 0},
+    "order 1": {"order": 1, "mode": "nearest"},
+    "padded": {"order": 3, "mode": "nearest"},
+    "rotated": {"order": 2, "rotate": 30, "mode": "mirror"},
+    "affine": {"order": 3, "affine": MATRIX},
+    "cropped": {"order": 5, "crop": (slice(3, 20), slice(1, 30)), "mode": "wrap"},
+    "large grid": {"order": 1, "points": 70},
+    "two images": {"order": 3, "images": 2},
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8, ml_dtypes.bfloat16], ids=lambda dtype: dtype.__name__)
+@pytest.mark.parametrize("name", PLANNED)
+def test_planned_calls(name, dtype, monkeypatch, rng):
+    """A call by a plan has the bits of one without, and arrays may lie elsewhere."""
+    options = dict(PLANNED[name])
+    points, count = options.pop("points", 4), options.pop("images", 1)
+
+    def call(seed):
+        rng = np.random.default_rng(seed)
+        images = [values(rng, SHAPES[2], np.dtype(dtype)) for _ in range(count)]
+        return elasticnd.deform_grid(images, rng.uniform(-5, 5, (2, points, points)), **options)
+
+    with host_device.installed():
+        planned = [call(seed) for seed in (1, 2, 3)]
+        assert plans._planned.cache_info().misses == 1
+        monkeypatch.setattr(cuda, "plan_of", lambda *_: None)
+        for seed, ours in enumerate(planned, 1):
+            for one, other in zip(ours, call(seed), strict=True):
+                assert one.tobytes() == other.tobytes()
+
+
+def test_what_takes_much_memory_is_not_planned(monkeypatch, rng):
+    """A plan uses none of its memory twice."""
+    image, displacement = rng.random(SHAPES[2]), rng.uniform(-5, 5, (2, 3, 4))
+    monkeypatch.setattr(plans, "_MOST_SCRATCH", 1 << 10)
+    with host_device.installed():
+        ours = elasticnd.deform_grid(image, displacement)
+        assert plans._planned.cache_info().misses == 1
+    agree(ours, elasticnd.deform_grid(image, displacement), DOUBLE)
+
+
+class CupyArray(np.ndarray):
+    """What stands in for an array of CuPy."""
+
+    device = SimpleNamespace(id=0)
+
+
+@pytest.fixture
+def stubbed(monkeypatch):
+    """Return a device of CuPy that launches nothing."""
+    device = host_device.HostDevice()
+    device.xp = SimpleNamespace(empty=lambda shape, dtype: np.empty(shape, dtype).view(CupyArray))
+    device.launched = []
+    device.launch = lambda kernel, *rest, **options: device.launched.append(kernel)
+    monkeypatch.setattr(_recall, "is_cupy", lambda array: isinstance(array, CupyArray))
+    monkeypatch.setattr(_recall, "engine_of", lambda array: cuda)
+    with host_device.installed(device):
+        yield device
+
+
+def small_call(rng):
+    image, displacement = rng.random((16, 16)), rng.uniform(-2, 2, (2, 5, 5))
+    return partial(elasticnd.deform_grid, image.view(CupyArray), displacement.view(CupyArray), mode="mirror")
+
+
+@pytest.mark.quick
+def test_a_small_call_takes_few_steps_on_the_host(stubbed, rng):
+    """Time depends on the machine; the number of functions that are called does not. Without plans it was 250."""
+    call = small_call(rng)
+    assert type(call()) is CupyArray
+    calls = []
+    sys.setprofile(lambda frame, event, what: calls.append(event) if event in ("call", "c_call") else None)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    once = ["grid_coefficients", "filter", "filter", "sample"]
+    assert [kernel.partition("<")[0] for kernel in stubbed.launched] == ["tabulate", *once, *once]
+    assert len(calls) < 100
+
+
+def test_arrays_of_two_devices_are_not_recalled(stubbed, rng):
+    image, displacement = (array.view(CupyArray) for array in (rng.random((16, 16)), rng.uniform(-2, 2, (2, 5, 5))))
+    options = _spec.Options()
+    assert _recall.recall(image, displacement, None, options) is not None
+    displacement.device = SimpleNamespace(id=1)
+    assert _recall.recall(image, displacement, None, options) is None
 
 
 # ---- the way there ---------------------------------------------------------------------------------------------------

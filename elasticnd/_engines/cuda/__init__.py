@@ -22,6 +22,7 @@ from .control_grid import extended, grid_coefficients, points_gradient
 from .devices import device, namespace
 from .gradients import ImageGradient, TransformSums
 from .launches import NUMPY_TYPES, contiguous, contiguous_like, copy_back, kernel_axes, launch
+from .plans import plan_of
 from .tangents import partial_derivatives, weighted
 
 if TYPE_CHECKING:
@@ -57,6 +58,16 @@ def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
 
 
 def sample(job: Job, images: Sequence[Array], transform: Transform, outputs: Sequence[Array]) -> None:
+    if not transform.tangents and all(array.flags.c_contiguous for array in (*images, *outputs)):
+        plan = plan_of(_sample_all, job, images, transform, outputs[0])
+        if plan is not None:
+            given = transform[:2] if transform.affine is not None else transform[:1]
+            plan.run((*given, *images, *outputs))
+            return
+    _sample_all(job, images, transform, outputs)
+
+
+def _sample_all(job: Job, images: Sequence[Array], transform: Transform, outputs: Sequence[Array]) -> None:
     call = Call.of(job, outputs[0].shape, transform)
     for image, output in zip(images, outputs, strict=True):
         _sample(call, image, transform, output)

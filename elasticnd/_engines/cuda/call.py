@@ -11,7 +11,7 @@ import numpy as np
 from ... import _core
 from ..contract import Transform
 from .control_grid import extended, grid_coefficients, points_gradient, tables_of
-from .devices import Grid, Stream, device, namespace
+from .devices import Grid, Stream, device, launching_on, namespace
 from .launches import C_TYPES, kernel_axes, launch, launch_flat
 
 if TYPE_CHECKING:
@@ -174,4 +174,5 @@ def _maps(job: Job, affine: Array | None) -> Array | None:
 
 @lru_cache(maxsize=256)
 def _constant(values: bytes, stream: Stream) -> Array:
-    return namespace().asarray(np.frombuffer(values, np.float64))
+    with launching_on(None):
+        return namespace().asarray(np.frombuffer(values, np.float64))

@@ -13,7 +13,7 @@ from ..._job import Job, make_job
 from ..._modes import Continuation
 from ..._spec import Frame, Window
 from .coefficients import Source, filtered
-from .devices import Stream, device, namespace
+from .devices import Stream, device, launching_on, namespace
 from .launches import FLOAT64, kernel_axes, launch, launch_flat
 
 if TYPE_CHECKING:
@@ -102,4 +102,5 @@ def _tabulate(frame: Frame, points: Shape, window: Window) -> Tables:
 @lru_cache(maxsize=_KEPT_TABLES)
 def kept_tables(frame: Frame, points: Shape, window: Window, stream: Stream) -> Tables:
     """Tabulate the weights of the control grid: they are those of every call of these extents."""
-    return _tabulate(frame, points, window)
+    with launching_on(None):  # even if the call is only planned
+        return _tabulate(frame, points, window)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
+
+import numpy as np
 
 from .compile import FUNCTIONS, NAMESPACE, OPTIONS, file_of, source
 
@@ -16,6 +19,7 @@ Grid = tuple[int, ...]  # blocks along x, y and z
 
 # What lies in scratch memory, and in tables that are kept, would be used again before the graph runs.
 CAPTURED = "elasticnd cannot be captured in a CUDA graph: call it before or after the capture"
+_NEVER_CAPTURED = (0, 1)  # the default stream that all threads share
 _STREAM_OF_THREAD = 2  # the pointer by which CUDA means the default stream of whatever thread asks
 
 
@@ -38,8 +42,8 @@ class Device(Protocol):
     def holding(self, array: Any) -> AbstractContextManager[Any]:
         """Make the device of an array current, while in the context."""
 
-    def address(self, array: Any) -> int:
-        """Return where an array begins."""
+    def address(self, array: Any) -> Any:
+        """Return where an array begins, as a kernel takes it."""
 
     def launch(self, kernel: str, grid: Grid, threads: int, arguments: Sequence[Any], shared: int = 0) -> None:
         """Run a kernel; arguments are NumPy numbers, structures, and addresses."""
@@ -66,13 +70,14 @@ class CupyDevice:
         context: AbstractContextManager[Any] = array.device
         return context
 
-    def address(self, array: Any) -> int:
-        """Return where an array begins."""
-        return int(array.data.ptr)
+    def address(self, array: Any) -> np.uint64:
+        """Return where an array begins, as a kernel takes it."""
+        return np.uint64(array.data.ptr)
 
     def launch(self, kernel: str, grid: Grid, threads: int, arguments: Sequence[Any], shared: int = 0) -> None:
         """Run a kernel on the current stream."""
-        if self.xp.cuda.get_current_stream().is_capturing():
+        stream = self.xp.cuda.get_current_stream()
+        if stream.ptr not in _NEVER_CAPTURED and stream.is_capturing():
             raise RuntimeError(CAPTURED)
         key = (kernel, int(self.xp.cuda.runtime.getDevice()))
         function = self._kernels.get(key)
@@ -95,9 +100,26 @@ class CupyDevice:
 
 
 @lru_cache(maxsize=1)
+def _cupy_device() -> Device:
+    return CupyDevice()
+
+
+_chosen: ContextVar[Device | None] = ContextVar("device", default=None)
+
+
 def device() -> Device:
     """Return the place where kernels run."""
-    return CupyDevice()
+    return _chosen.get() or _cupy_device()
+
+
+@contextmanager
+def launching_on(place: Device | None) -> Iterator[None]:
+    """Launch kernels elsewhere while in the context; None is for CuPy's current device, as ever."""
+    token = _chosen.set(place)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
 
 
 def namespace() -> ModuleType:

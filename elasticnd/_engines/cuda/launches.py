@@ -43,7 +43,7 @@ def _passed(arguments: Sequence[Any]) -> Iterator[Any]:
         elif isinstance(argument, np.generic) or (isinstance(argument, np.ndarray) and argument.ndim == 0):
             yield argument
         else:
-            yield np.uint64(device().address(argument))
+            yield device().address(argument)
 
 
 def contiguous(array: Array) -> Array:
