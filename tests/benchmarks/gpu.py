@@ -1,15 +1,18 @@
 """Times elasticnd on a CUDA device beside CuPy's map_coordinates and PyTorch's grid_sample, which get the coordinates.
 
 Prints a table in Markdown, with the time that the device takes to move the bytes: those of the image, once in and once
-out for each pass over it.
+out for each pass over it. Calls are queued behind a kernel that keeps the device busy, so that the time of the host is
+none of the device's, and take their images in turn, so that none is found in a cache.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import cupy
 import numpy as np
@@ -20,23 +23,42 @@ import elasticnd
 
 POINTS = 5
 SIGMA = 4.0
+QUEUED = 20  # calls between two events
+CACHE = 200e6  # bytes, more than any second cache holds
+SPIN = cupy.RawKernel(
+    """extern "C" __global__ void spin(long long count) {
+        for (long long start = clock64(); clock64() - start < count;) ;
+    }""",
+    "spin",
+)
+
+
+class Work(NamedTuple):
+    """A call to time, and the bytes that it has to move."""
+
+    call: Callable[[], object]
+    size: int = 0
 
 
 def device_time(call: Callable[[], object], repeat: int) -> float:
-    """Give the median time of a call on the device, in seconds."""
+    """Return the median time of a call on the device, in seconds, and start when the host has queued its launches."""
+    begin, end = cupy.cuda.Event(), cupy.cuda.Event()
+    ahead = 2 * QUEUED * host_time(call, 3)
+    cycles = int(ahead * 1e3 * cupy.cuda.runtime.deviceGetAttribute(cupy.cuda.runtime.cudaDevAttrClockRate, 0))
     times = []
-    for _ in range(repeat + 3):
-        begin, end = cupy.cuda.Event(), cupy.cuda.Event()
+    for _ in range(repeat):
+        SPIN((1,), (1,), (np.int64(cycles),))
         begin.record()
-        call()
+        for _ in range(QUEUED):
+            call()
         end.record()
         end.synchronize()
-        times.append(cupy.cuda.get_elapsed_time(begin, end) / 1e3)
-    return statistics.median(times[3:])
+        times.append(cupy.cuda.get_elapsed_time(begin, end) / 1e3 / QUEUED)
+    return statistics.median(times)
 
 
 def host_time(call: Callable[[], object], repeat: int) -> float:
-    """Give the median time in which a call returns to the host, in seconds."""
+    """Return the median time in which a call returns to the host, in seconds."""
     times = []
     for _ in range(repeat + 3):
         cupy.cuda.get_current_stream().synchronize()
@@ -46,72 +68,115 @@ def host_time(call: Callable[[], object], repeat: int) -> float:
     return statistics.median(times[3:])
 
 
-def works(extent: int) -> dict[str, tuple[Callable[[], object], int]]:
-    """Give the calls to time, and the bytes that each has to move."""
+def in_turn(function: Callable[..., object], array: cupy.ndarray) -> Callable[[], object]:
+    """Return a call of a function on copies of an array, each time on another one."""
+    copies = itertools.cycle([array.copy() for _ in range(max(1, round(CACHE / array.nbytes)))])
+    return lambda: function(next(copies))
+
+
+def works(extent: int) -> dict[str, Work]:
+    """Return the calls to time; the first is a copy."""
     rng = np.random.default_rng(0)
     volume = cupy.asarray(rng.random((extent,) * 3, dtype=np.float32))
     grid = cupy.asarray(elasticnd.random_displacement(POINTS, SIGMA, ndim=3, rng=0))
     batch = cupy.asarray(rng.random((32, 3, 2 * extent, 2 * extent), dtype=np.float32))
     grids = cupy.asarray(rng.normal(0, SIGMA, (32, 2, POINTS, POINTS)))
-    small = volume[:16, :16, 0].copy()
-    small_grid = grid[:2, :, :, 0].copy()
-    options = {"mode": "mirror"}
+    small, small_grid = volume[:16, :16, 0].copy(), grid[:2, :, :, 0].copy()
 
-    def deform(order: int) -> Callable[[], object]:
-        return lambda: elasticnd.deform_grid(volume, grid, order, **options)
+    def deform(order: int) -> Callable[[cupy.ndarray], object]:
+        return lambda image: elasticnd.deform_grid(image, grid, order, mode="mirror")
 
-    def pull() -> object:
-        return elasticnd.deform_grid_vjp(volume, volume, grid, 3, **options)
+    def gradients(image: cupy.ndarray) -> object:
+        return elasticnd.deform_grid_vjp(image, image, grid, 3, mode="mirror")
 
-    def deform_batch(order: int) -> Callable[[], object]:
-        return lambda: elasticnd.deform_grid(batch, grids, order, axis=(2, 3), **options)
+    def deform_batch(order: int) -> Callable[[cupy.ndarray], object]:
+        return lambda images: elasticnd.deform_grid(images, grids, order, axis=(2, 3), mode="mirror")
 
-    name = f"{extent}³ float32"
+    name, batched = f"{extent}³ float32", f"batch 32 x 3 x {2 * extent}²"
     return {
-        f"copy of {name}": (volume.copy, 2 * volume.nbytes),
-        f"{name}, order 3": (deform(3), 8 * volume.nbytes),
-        f"{name}, order 1": (deform(1), 2 * volume.nbytes),
-        f"{name}, order 3, gradients": (pull, 18 * volume.nbytes),
-        "copy of the batch": (batch.copy, 2 * batch.nbytes),
-        f"batch 32 x 3 x {2 * extent}², order 1": (deform_batch(1), 2 * batch.nbytes),
-        f"batch 32 x 3 x {2 * extent}², order 3": (deform_batch(3), 6 * batch.nbytes),
-        "16 x 16 float32, order 3": (lambda: elasticnd.deform_grid(small, small_grid, 3, **options), 0),
-        **peers(volume, grid),
+        f"copy of {name}": Work(in_turn(cupy.ndarray.copy, volume), 2 * volume.nbytes),
+        f"{name}, order 3": Work(in_turn(deform(3), volume), 8 * volume.nbytes),
+        f"{name}, order 1": Work(in_turn(deform(1), volume), 2 * volume.nbytes),
+        f"{name}, order 3, gradients": Work(in_turn(gradients, volume), 18 * volume.nbytes),
+        "copy of the batch": Work(in_turn(cupy.ndarray.copy, batch), 2 * batch.nbytes),
+        f"{batched}, order 1": Work(in_turn(deform_batch(1), batch), 2 * batch.nbytes),
+        f"{batched}, order 3": Work(in_turn(deform_batch(3), batch), 6 * batch.nbytes),
+        "16 x 16 float32, order 3": Work(lambda: elasticnd.deform_grid(small, small_grid, 3, mode="mirror")),
+        **by_map_coordinates(volume, grid),
+        **by_torch(volume, grid),
+        **by_jax(volume, grid),
     }
 
 
-def peers(volume: cupy.ndarray, grid: cupy.ndarray) -> dict[str, tuple[Callable[[], object], int]]:
-    """Give what other programs do with coordinates that they are handed."""
-    extent = volume.shape[0]
+def coordinates(volume: cupy.ndarray, grid: cupy.ndarray) -> cupy.ndarray:
+    """Return the position of each voxel, as other programs want it."""
     field = elasticnd.dense_displacement(grid, volume.shape)
-    coordinates = field + cupy.indices(volume.shape, dtype=cupy.float64)
-    narrow = coordinates.astype(cupy.float32)
-    found: dict[str, tuple[Callable[[], object], int]] = {}
-    for order in (1, 3):
-        found[f"cupyx map_coordinates, order {order}"] = (
-            lambda order=order: ndimage.map_coordinates(volume, narrow, order=order, mode="mirror"),
-            0,
-        )
+    return (field + cupy.indices(volume.shape, dtype=cupy.float64)).astype(cupy.float32)
+
+
+def by_map_coordinates(volume: cupy.ndarray, grid: cupy.ndarray) -> dict[str, Work]:
+    """Return what CuPy does with coordinates that it is handed."""
+    places = coordinates(volume, grid)
+
+    def call(order: int) -> Work:
+        sample = in_turn(lambda image: ndimage.map_coordinates(image, places, order=order, mode="mirror"), volume)
+        return Work(sample)
+
+    return {f"cupyx map_coordinates, order {order}": call(order) for order in (1, 3)}
+
+
+def by_torch(volume: cupy.ndarray, grid: cupy.ndarray) -> dict[str, Work]:
+    """Return what PyTorch does with coordinates that it is handed, and elasticnd with tensors; nothing without it."""
     try:
         import torch
     except ImportError:
-        return found
-    image = torch.from_dlpack(volume)[None, None]
-    scaled = (
-        torch.from_dlpack(cupy.ascontiguousarray(cupy.moveaxis(narrow[::-1], 0, -1)))[None] * (2 / (extent - 1)) - 1
-    )
-    found["torch grid_sample, order 1"] = (
-        lambda: torch.nn.functional.grid_sample(image, scaled, padding_mode="reflection", align_corners=True),
-        0,
-    )
-    return found
+        return {}
+    places = cupy.ascontiguousarray(cupy.moveaxis(coordinates(volume, grid)[::-1], 0, -1))
+    scaled = torch.from_dlpack(places)[None] * (2 / (volume.shape[0] - 1)) - 1
+    displacement = torch.from_dlpack(grid)
+
+    def on_stream(function: Callable[..., object]) -> Callable[[], object]:
+        stream = torch.cuda.ExternalStream(cupy.cuda.get_current_stream().ptr)
+
+        def call(image: cupy.ndarray) -> object:
+            with torch.cuda.stream(stream):
+                return function(torch.from_dlpack(image))
+
+        return in_turn(call, volume)
+
+    def sample(image: torch.Tensor) -> object:
+        return torch.nn.functional.grid_sample(image[None, None], scaled, padding_mode="reflection", align_corners=True)
+
+    def gradients(image: torch.Tensor) -> object:
+        tensors = image.clone().requires_grad_(), displacement.clone().requires_grad_()
+        return elasticnd.deform_grid(*tensors, 3, "mirror").sum().backward()
+
+    def deform(image: torch.Tensor) -> object:
+        return elasticnd.deform_grid(image, displacement, 3, "mirror")
+
+    return {
+        "torch grid_sample, order 1": Work(on_stream(sample)),
+        "tensors of PyTorch, order 3": Work(on_stream(deform), 8 * volume.nbytes),
+        "tensors of PyTorch, order 3, with backward": Work(on_stream(gradients), 26 * volume.nbytes),
+    }
+
+
+def by_jax(volume: cupy.ndarray, grid: cupy.ndarray) -> dict[str, Work]:
+    """Return what elasticnd does in a program of JAX, by the time of the host: XLA has streams of its own."""
+    try:
+        import jax
+    except ImportError:
+        return {}
+    arrays: Sequence[jax.Array] = [jax.numpy.asarray(cupy.asnumpy(array)) for array in (volume, grid)]
+    deform = jax.jit(lambda x, d: elasticnd.deform_grid(x, d, 3, "mirror"))
+    return {"program of JAX, order 3 (host)": Work(lambda: deform(*arrays).block_until_ready())}
 
 
 def main() -> None:
     """Time everything in one run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--extent", type=int, default=256, help="of the volume along each axis (default 256)")
-    parser.add_argument("--repeat", type=int, default=30, help="times that each call is made (default 30)")
+    parser.add_argument("--repeat", type=int, default=7, help=f"times that {QUEUED} calls are queued (default 7)")
     arguments = parser.parse_args()
     calls = works(arguments.extent)
     (copy, moved), *_ = calls.values()
@@ -126,7 +191,7 @@ def main() -> None:
     for work, (call, size) in tqdm(calls.items(), unit="work"):
         taken = device_time(call, arguments.repeat)
         ratio = f"{taken * bandwidth / size:.2f}" if size else ""
-        lines.append(f"| {work} | {1e3 * taken:.3f} ms | {ratio} | {1e6 * host_time(call, arguments.repeat):.0f} µs |")
+        lines.append(f"| {work} | {1e3 * taken:.3f} ms | {ratio} | {1e6 * host_time(call, 20):.0f} µs |")
     print("\n".join(lines))
 
 
