@@ -15,6 +15,7 @@ import nvrtc
 import pytest
 from kernel_instances import instances
 
+from elasticnd import _core, _dtypes
 from elasticnd._engines.cuda.compile import FUNCTIONS, file_of
 
 KEPT = Path(__file__).parent / "machine_code.json"
@@ -121,6 +122,54 @@ def test_kernels_take_no_more_than_they_did(kernel):
 @pytest.mark.parametrize(("kernel", "most"), LIMITS.items())
 def test_sampling_is_short(kernel, most):
     assert machine_code(kernel)["own"] <= most
+
+
+# At order 3 in float32, a thread loads a margin on both sides of the samples that it filters.
+SAMPLES = 64
+ROWS = SAMPLES + 2 * _core.block_margin(3, _dtypes.CODES["float32"])
+EXECUTED = {
+    "filter<11, float, 3, false, false>": 60,
+    "filter<11, float, 3, false, true>": 60,
+    "filter<11, float, 3, true, false>": 66,
+}
+
+
+def executed(kernel):
+    """Bound how many instructions a thread executes for a sample, by the loops of the machine code.
+
+    Loops that go through memory do so for eight samples at a time, of all that are loaded or of all that are stored; of
+    two that load, or that store, one is executed. Others are for a thread's own rows, one of 32.
+    """
+    code, (name,) = nvrtc.compiled(ARCHITECTURE, [kernel])
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "kernel.cubin")
+        file.write_bytes(code)
+        text = cuobjdump("-sass", "-fun", name, file)
+    lines = re.findall(r"^\s+/\*([0-9a-f]{4,})\*/\s+(.*?);", text, re.MULTILINE)
+    code = {int(address, 16): line for address, line in lines}
+    back = ((re.search(r"\bBRA\b.*0x([0-9a-f]+)", line), end) for end, line in code.items())
+    loops = [(int(found[1], 16), end) for found, end in back if found and int(found[1], 16) < end]
+    outside = {address for address in code if not any(start <= address <= end for start, end in loops)}
+    alternatives, total = {}, float(len(outside))
+    for start, end in loops:
+        within = [loop for loop in loops if loop != (start, end) and start <= loop[0] and loop[1] <= end]
+        own = [code[at] for at in code if start <= at <= end and not any(a <= at <= b for a, b in within)]
+        touched = {kind for kind in ("LDG", "STG", "LDS", "STS") if sum(kind in line for line in own) >= 7}
+        if within or not touched:
+            total += len(own) * -(-ROWS // 32)
+        elif touched & {"LDG", "STG"}:
+            kind = min(touched & {"LDG", "STG"})
+            rounds = SAMPLES / 8 if kind == "STG" else ROWS / 8
+            alternatives[kind] = max(alternatives.get(kind, 0), len(own) * rounds)
+        else:
+            total += len(own) * ROWS / 8
+    assert {"LDG", "STG"} == alternatives.keys()
+    return (total + sum(alternatives.values())) / SAMPLES
+
+
+@pytest.mark.parametrize(("kernel", "most"), EXECUTED.items())
+def test_filters_execute_few_instructions(kernel, most):
+    assert executed(kernel) <= most
 
 
 def test_local_memory_is_seen():
