@@ -3,6 +3,7 @@ used ones to machine code for every architecture. ``pip install ".[nvrtc]"`` bri
 
 import itertools
 
+import first_light
 import pytest
 from kernel_instances import FUNCTIONS, instances
 from nvrtc import COMPILER_OF, by_file, compiled
@@ -52,6 +53,11 @@ def test_every_architecture(architecture):
 
 def test_most_used_are_instances():
     assert set(MOST_USED) <= set(instances())
+
+
+def test_the_layout_of_a_job():
+    """The kernel by which the first run on a device compares it."""
+    compiled("compute_80", ["tabulate"], text=source("grid.cu") + first_light.LAYOUT)
 
 
 def test_a_wrong_kernel_is_seen():
