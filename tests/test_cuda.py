@@ -375,6 +375,37 @@ def test_results_do_not_depend_on_the_order_of_threads(rng):
     )
 
 
+@pytest.mark.parametrize(
+    ("shape", "sections"), [((1_000_000,), 489), ((300,), 2), ((200,), 1), ((9, 4000), 125), ((4096, 4096), 1)]
+)
+def test_rows_are_cut_where_they_are_few(shape, sections):
+    """One block would walk along all of a long signal."""
+    axes = len(shape)
+    call = object.__new__(calls.Call)
+    inner, second, _ = _core.tiles[axes]
+    rows = tuple(-(-extent // second) for extent in shape[:-1])
+    call.__dict__.update(items=1, axes=axes, output=shape, grid_shape=(5,) * axes, row_blocks=(1, *rows))
+    call.tiles = -(-shape[-1] // inner)
+    count, length = call._sections(inner)
+    assert count == sections
+    assert (count - 1) * length < shape[-1] <= count * length
+    assert length % inner == 0
+
+
+@pytest.mark.parametrize("sections", [1, 2, 3, 7])
+def test_gradients_of_sections(sections, monkeypatch, rng):
+    """However rows are cut, with a section that is shorter, or empty."""
+    monkeypatch.setattr(calls, "_ENOUGH_BLOCKS", sections)
+    image, weight = rng.random((2, 1800))
+    displacement = rng.uniform(-9, 9, (1, 7))
+    for one, other in zip(
+        on_cuda(elasticnd.deform_grid_vjp, weight, image, displacement, affine=[[1.1, 0.3]]),
+        elasticnd.deform_grid_vjp(weight, image, displacement, affine=[[1.1, 0.3]]),
+        strict=True,
+    ):
+        agree(one, other, 10 * DOUBLE)  # of sums of 1800 products with indices, which cancel
+
+
 # ---- plans -----------------------------------------------------------------------------------------------------------
 
 PLANNED = {

@@ -149,11 +149,28 @@ struct Contributions {
     typename IndexOf<AXES>::Type cell[Tile<AXES>::inner];
 };
 
-// Adds what a chunk adds to the sums of its rows: no two blocks share a row, so nothing depends on their order.
-// `rows` is (items, axes, outputs but the innermost, points + 2); `moments` (items, axes, rows, 2) holds, for the
-// affine map, the sum of the values and that of the values times their index. Called by all threads of the block.
+// The voxels of its rows that a block walks along: one of `sections`, which have sums of their own.
 template <int AXES>
-__device__ void sum_chunk(const Geometry& g, const Transform& transform, const Place<AXES>& place,
+struct Section {
+    using Index = typename Place<AXES>::Index;
+    Index begin, end;
+    int64 sums;  // number of its sums, among those of all items
+    __device__ Section(const Geometry& g, const Place<AXES>& place, int64 sections, int64 length) {
+        const Index number = place.first / Tile<AXES>::inner;
+        const int64 start = number * length;
+        const int64 output = g.output[axes_of<AXES>(g) - 1];
+        begin = static_cast<Index>(minimum(start, output));
+        end = static_cast<Index>(minimum(start + length, output));
+        sums = place.item * sections + number;
+    }
+};
+
+// Adds what a chunk adds to the sums of its rows: no two blocks share these, so nothing depends on their order.
+// `rows` is (items, sections, axes, outputs but the innermost, points + 2); `moments` (items, sections, axes, rows, 2)
+// holds, for the affine map, the sum of the values and that of the values times their index. Called by all threads of
+// the block.
+template <int AXES>
+__device__ void sum_chunk(const Geometry& g, const Transform& transform, const Place<AXES>& place, int64 sums,
                           Contributions<AXES>& contributions, double* rows, double* moments) {
     using Own = Tile<AXES>;
     using Index = typename Place<AXES>::Index;
@@ -167,7 +184,7 @@ __device__ void sum_chunk(const Geometry& g, const Transform& transform, const P
     const int span = static_cast<int>(contributions.cell[count - 1] + 4 - start);
     const int component = place.lane / Own::lanes;
     if (place.active_row && component < axes) {
-        const int64 number = (int64(place.item) * axes + component) * place.rows(g) + place.row(g);
+        const int64 number = (sums * axes + component) * place.rows(g) + place.row(g);
         const double* value = contributions.value[component] + place.own_row * Own::inner;
         rows += number * extended_points(g.grid_shape[inner]) + start;
         ELASTICND_ROLLED
@@ -257,11 +274,11 @@ struct SlopeProducts {
     }
 };
 
-// The gradient of the transform, in sums of rows. A block walks along the rows of its tile.
+// The gradient of the transform, in sums of rows. A block walks along the rows of its tile, or a section of them.
 template <int SOURCE, int GRADIENT, class T, int ORDER, int AXES, bool DERIVED>
 __global__ void __launch_bounds__(tile_threads, (tile_blocks<T, AXES>(2 * (ORDER + 1), registers_of_slopes)))
     splat_transform(const __grid_constant__ Job job, const double* field, const double* weights, const int64* cells,
-                    const double* inverse_maps, int64 map_size, int64 channels,
+                    const double* inverse_maps, int64 map_size, int64 sections, int64 length, int64 channels,
                     const typename Element<SOURCE>::Storage* source,
                     const typename Element<GRADIENT>::Storage* gradient, double* rows, double* moments) {
     using Own = SlopeProducts<SOURCE, GRADIENT, T, ORDER, AXES, DERIVED>;
@@ -270,9 +287,10 @@ __global__ void __launch_bounds__(tile_threads, (tile_blocks<T, AXES>(2 * (ORDER
     __shared__ Contributions<AXES> contributions;
     const Transform transform = {field, weights, cells, inverse_maps, map_size};
     const int axes = axes_of<AXES>(g);
-    Place<AXES> place(g, 1);
+    Place<AXES> place(g, sections);
+    const Section<AXES> section(g, place, sections, length);
     ELASTICND_ROLLED
-    for (Index first = 0; first < static_cast<Index>(g.output[axes - 1]); first += Tile<AXES>::inner) {
+    for (Index first = section.begin; first < section.end; first += Tile<AXES>::inner) {
         place.step_to(g, first);
         double* const sums = &contributions.value[0][threadIdx.x];
         ELASTICND_UNROLLED
@@ -290,31 +308,32 @@ __global__ void __launch_bounds__(tile_threads, (tile_blocks<T, AXES>(2 * (ORDER
                 if (is_inside) own.sum_inside(g, stencil);
             if (!is_inside) Own::sum_folded_taps(g, position, own);
         }
-        sum_chunk(g, transform, place, contributions, rows, moments);
+        sum_chunk(g, transform, place, section.sums, contributions, rows, moments);
     }
 }
 
 // The same for the gradient of a field of displacements, (items, axes, outputs).
 template <int AXES>
 __global__ void __launch_bounds__(tile_threads, (tile_blocks<double, AXES>(1)))
-    displace_adjoint(const __grid_constant__ Job job, const double* weights, const int64* cells, const double* gradient,
-                     double* rows) {
+    displace_adjoint(const __grid_constant__ Job job, const double* weights, const int64* cells, int64 sections,
+                     int64 length, const double* gradient, double* rows) {
     const Geometry& g = job.geometry;
     using Own = Tile<AXES>;
     using Index = typename Place<AXES>::Index;
     __shared__ Contributions<AXES> contributions;
     const Transform transform = {nullptr, weights, cells, nullptr, 0};
     const int axes = axes_of<AXES>(g);
-    Place<AXES> place(g, 1);
+    Place<AXES> place(g, sections);
+    const Section<AXES> section(g, place, sections, length);
     const int64 voxels = place.voxels(g);
     gradient += int64(place.item) * axes * voxels;
     ELASTICND_ROLLED
-    for (Index first = 0; first < static_cast<Index>(g.output[axes - 1]); first += Own::inner) {
+    for (Index first = section.begin; first < section.end; first += Own::inner) {
         place.step_to(g, first);
         ELASTICND_UNROLLED
         for (int k = 0; k < axes; ++k)
             contributions.value[k][threadIdx.x] = place.active ? gradient[k * voxels + place.voxel(g)] : 0.0;
-        sum_chunk(g, transform, place, contributions, rows, nullptr);
+        sum_chunk(g, transform, place, section.sums, contributions, rows, nullptr);
     }
 }
 

@@ -16,7 +16,7 @@ import numpy as np
 from ... import _core
 from ..._job import Job
 from ..contract import Transform
-from .call import Call
+from .call import LARGEST_SUMS, Call
 from .coefficients import loaded, source_adjoint, source_of, store
 from .control_grid import extended, grid_coefficients, points_gradient
 from .devices import device, namespace
@@ -45,8 +45,7 @@ __all__ = [
 ]
 
 _EVALUATION_THREADS = _core.launch["evaluation_threads"]
-_EVALUATION_PARTS = 512  # of the sums of an adjoint ...
-_LARGEST_SUMS = 8_000_000  # ... which have at most so many numbers
+_EVALUATION_PARTS = 512  # of the sums of an adjoint
 
 
 def holding(array: Array) -> AbstractContextManager[Any]:
@@ -124,7 +123,14 @@ def displace(job: Job, displacement: Array, output: Array) -> None:
 def displace_adjoint(job: Job, gradient: Array, output: Array) -> None:
     call = Call.of_field(job, None, gradient.shape)
     rows = call.rows()
-    call.launch(f"displace_adjoint<{call.kernel_axes}>", call.row_blocks, *call.tables, contiguous(gradient), rows)
+    call.launch(
+        f"displace_adjoint<{call.kernel_axes}>",
+        call.section_blocks,
+        *call.tables,
+        *call.cut,
+        contiguous(gradient),
+        rows,
+    )
     output[...] = call.displacement_gradient(rows).reshape(output.shape)
 
 
@@ -148,7 +154,7 @@ def evaluate_adjoint(job: Job, gradient: Array, positions: Array) -> Array:
         return namespace().zeros((items, axes, *points), np.float64)
     widths = tuple(map(extended, points))
     # As many parts as there are to be sums, which do not depend on the device.
-    parts = max(1, min(_EVALUATION_PARTS, _LARGEST_SUMS // (axes * math.prod(widths))))
+    parts = max(1, min(_EVALUATION_PARTS, LARGEST_SUMS // (axes * math.prod(widths))))
     together = -(-count // parts)
     parts = -(-count // together)
     sums = namespace().zeros((items, parts, axes, *widths), np.float64)

@@ -29,6 +29,8 @@ _LONGEST_AXIS = 2**29
 _LARGEST_STRIDE = 2**31 - 1
 _MOST_BLOCKS = 65535  # along the second and third axis of a launch
 _LONGEST_TABLE = 2**22
+_ENOUGH_BLOCKS = 512  # for any device to be busy
+LARGEST_SUMS = 8_000_000  # numbers that are summed in parts
 _STORAGE = {1: "unsigned char", 2: "unsigned short", 4: "unsigned int", 8: "unsigned long long"}
 
 
@@ -52,8 +54,28 @@ class Call:
         rows = [-(-m // step) for m, step in zip(self.output[:-1], steps, strict=True)]
         # Blocks along x, which hold the items besides, and along y and z.
         self.row_blocks: Grid = (items, *rows[::-1]) if self.kernel_axes else (items * math.prod(rows),)
+        self.sections, self.section = self._sections(inner)
         self.blocks: Grid = (self.row_blocks[0] * self.tiles, *self.row_blocks[1:])
         self.tables = tables_of(job, self.kernel_axes)
+
+    def _sections(self, inner: int) -> tuple[int, int]:
+        """Return into how many sections rows are cut where sums are made of them, and the length of one.
+
+        That is 1, unless there are so few rows that a device would be idle. It does not depend on the device.
+        """
+        numbers = self.items * self.axes * math.prod(self.output[:-1]) * extended(self.grid_shape[-1])
+        most = min(self.tiles, _ENOUGH_BLOCKS // max(1, math.prod(self.row_blocks)), LARGEST_SUMS // max(1, numbers))
+        tiles = -(-self.tiles // max(1, most))
+        return max(1, -(-self.tiles // max(1, tiles))), max(1, tiles) * inner
+
+    @property
+    def section_blocks(self) -> Grid:
+        """The blocks of a kernel that walks along sections of rows."""
+        return (self.row_blocks[0] * self.sections, *self.row_blocks[1:])
+
+    @property
+    def cut(self) -> tuple[Any, ...]:
+        return np.int64(self.sections), np.int64(self.section)
 
     @classmethod
     def of(cls, job: Job, output_shape: Shape, transform: Transform) -> Call:
@@ -118,11 +140,13 @@ class Call:
         self.launch(kernel, self.blocks, self.field, *self.tables, np.int64(self.tiles), target)
 
     def rows(self) -> Array:
-        """Return zeros for the sums that each row of voxels adds to the control grid."""
-        return namespace().zeros((self.items, self.axes, *self.output[:-1], extended(self.grid_shape[-1])), np.float64)
+        """Return zeros for the sums that each section of a row of voxels adds to the control grid."""
+        shape = (self.items, self.sections, self.axes, *self.output[:-1], extended(self.grid_shape[-1]))
+        return namespace().zeros(shape, np.float64)
 
     def displacement_gradient(self, rows: Array) -> Array:
         """Convert these sums into the gradient of the control points, (items, axes, points ...)."""
+        rows = over_sections(rows)
         for axis in range(self.axes - 2, -1, -1):
             outer = self.items * self.axes * math.prod(self.output[:axis])
             inner = math.prod(map(extended, self.grid_shape[axis + 1 :]))
@@ -132,6 +156,11 @@ class Call:
             launch_flat("contract_adjoint", to.size, self.job, *self.tables, *sizes, rows, to)
             rows = to
         return points_gradient(rows, self.grid_shape)
+
+
+def over_sections(sums: Array) -> Array:
+    """Add up what sections of rows have summed, (items, sections, ...)."""
+    return sums.sum(axis=1) if sums.shape[1] > 1 else sums.reshape(sums.shape[0], *sums.shape[2:])
 
 
 def voxel_kernel_axes(job: Job, planes: int) -> int:

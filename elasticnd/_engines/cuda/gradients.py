@@ -8,7 +8,7 @@ import numpy as np
 
 from ..._config import is_deterministic
 from ..._limits import check_coefficients
-from .call import Call
+from .call import Call, over_sections
 from .coefficients import Source, loaded
 from .devices import namespace
 from .launches import C_TYPES, FLOAT64, NUMPY_TYPES, launch_flat
@@ -66,7 +66,7 @@ class TransformSums:
     def __init__(self, call: Call, with_affine: bool) -> None:
         self.call = call
         self.rows = call.rows()
-        shape = (call.items, call.axes, *call.output[:-1], 2)
+        shape = (call.items, call.sections, call.axes, *call.output[:-1], 2)
         self.moments = namespace().zeros(shape, np.float64) if with_affine else None
 
     def add(self, call: Call, source: Source, values: Array, dtype: int) -> None:
@@ -74,11 +74,13 @@ class TransformSums:
         types = f"{source.dtype}, {dtype}, {C_TYPES[call.compute_dtype]}"
         derived = str(call.is_derived).lower()
         kernel = f"splat_transform<{types}, {call.order}, {call.kernel_axes}, {derived}>"
-        arguments = (np.int64(call.channels), source.array, values, self.rows, self.moments)
-        call.launch(kernel, call.row_blocks, *call.transform, *arguments)
+        arguments = (*call.cut, np.int64(call.channels), source.array, values, self.rows, self.moments)
+        call.launch(kernel, call.section_blocks, *call.transform, *arguments)
 
     def total(self) -> tuple[Array, Array | None]:
-        return self.call.displacement_gradient(self.rows), None if self.moments is None else self._affine(self.moments)
+        return self.call.displacement_gradient(self.rows), None if self.moments is None else self._affine(
+            over_sections(self.moments)
+        )
 
     def _affine(self, moments: Array) -> Array:
         xp, axes = namespace(), self.call.axes
