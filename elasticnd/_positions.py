@@ -9,6 +9,7 @@ from ._autodiff import calls
 from ._autodiff.framework import LinearAlgebra
 from ._bridges.contract import Bridge
 from ._check import check_real
+from ._engines.generic.matrices import MOST_ROWS, by_formula
 from ._errors import reject_value
 from ._spec import EvaluationSpec, Shape, Window
 from ._types import Array
@@ -25,8 +26,8 @@ class Positions(NamedTuple):
     window: Window = Window((), ())  # whose voxels they are
 
     @classmethod
-    def of(cls, frame: Shape, bridge: Bridge, points: Array, positions: Array) -> Positions:
-        """Check positions, (B..., ..., n), and reshape them to one axis for all that are of a batch item."""
+    def of(cls, frame: Shape, bridge: Bridge, points: Array, positions: Array, argument: str = "f") -> Positions:
+        """Check an argument of positions, (B..., ..., n), and reshape them to one axis for all of a batch item."""
         n = len(frame)
         *batch_axes, _ = (int(extent) for extent in points.shape[:-n])
         batch = tuple(batch_axes)
@@ -35,8 +36,8 @@ class Positions(NamedTuple):
         fits = len(shape) > len(batch) and shape[-1] == n
         if not fits or any(own not in (1, size) for own, size in zip(shape, batch, strict=False)):
             leading = "".join(f"{size}, " for size in batch)
-            reject_value("f", f"shape {shape}", f"({leading}..., {n}), the components last")
-        check_real("f", info)
+            reject_value(argument, f"shape {shape}", f"({leading}..., {n}), the components last")
+        check_real(argument, info)
         lead = shape[len(batch) : -1]
         count = math.prod(lead)
         algebra = bridge.algebra(positions)
@@ -51,6 +52,15 @@ class Positions(NamedTuple):
         """Compute all derivatives of one order of the displacement."""
         return calls.evaluate(self.bridge, self.spec, order, self.points, self.positions)
 
+    def mapped(self, inverse_map: Array | None) -> Array:
+        """Compute where they look, under an inverse affine map and the displacement."""
+        moved = self.evaluate(0)
+        if inverse_map is None:
+            return self.positions + moved
+        algebra = self.bridge.algebra(self.positions)
+        turned = algebra.product(self.positions, algebra.transposed(inverse_map[..., :-1]))
+        return turned + algebra.transposed(inverse_map[..., -1:]) + moved
+
     def reshaped(self, values: Array, tail: Shape) -> Array:
         """Reshape values to the shape in which the positions came, with as many axes more."""
         shape = (*self.spec.batch, *self.lead, self.spec.axes, *tail)
@@ -59,19 +69,4 @@ class Positions(NamedTuple):
 
 def determinant(algebra: LinearAlgebra, matrices: Array) -> Array:
     """Compute determinants of (..., n, n): of up to three axes by their formula."""
-    n = matrices.shape[-1]
-    if n > 3:
-        return algebra.determinant(matrices)
-    entry = [[matrices[..., i, j] for j in range(n)] for i in range(n)]
-    if n == 1:
-        return entry[0][0]
-
-    def minor(rows: tuple[int, int], columns: tuple[int, int]) -> Array:
-        (i, k), (j, l) = rows, columns
-        return entry[i][j] * entry[k][l] - entry[i][l] * entry[k][j]
-
-    if n == 2:
-        return minor((0, 1), (0, 1))
-    return (
-        entry[0][0] * minor((1, 2), (1, 2)) - entry[0][1] * minor((1, 2), (0, 2)) + entry[0][2] * minor((1, 2), (0, 1))
-    )
+    return by_formula(matrices) if matrices.shape[-1] <= MOST_ROWS else algebra.determinant(matrices)

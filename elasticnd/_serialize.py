@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from ._modes import Mode
-from ._spec import DeformSpec, EvaluationSpec, Frame, ImageSpec, Options, OutputGrid, Window
+from ._spec import DeformSpec, EvaluationSpec, Frame, ImageSpec, MovementSpec, Options, OutputGrid, Window
 from ._types import Array
 
 
@@ -48,17 +48,23 @@ def options_from_text(text: str) -> Options:
     return Options(**fields)
 
 
+_AT_POINTS = {"evaluation_spec": EvaluationSpec, "movement_spec": MovementSpec}
+
+
 def text_of_spec(spec: DeformSpec | EvaluationSpec) -> str:
     """Write a specification."""
-    return json.dumps({"spec" if isinstance(spec, DeformSpec) else "evaluation_spec": dataclasses.asdict(spec)})
+    name = next((name for name, kind in _AT_POINTS.items() if type(spec) is kind), "spec")
+    return json.dumps({name: dataclasses.asdict(spec)})
 
 
 @lru_cache(maxsize=256)
 def spec_from_text(text: str) -> DeformSpec | EvaluationSpec | None:
     """Return the specification of which `text_of_spec` made a text; None for the text of options."""
     document = json.loads(text)
-    if "evaluation_spec" in document:
-        return EvaluationSpec(**_with_tuples(document["evaluation_spec"]))
+    for name, kind in _AT_POINTS.items():
+        if name in document:
+            spec: EvaluationSpec = kind(**_with_tuples(document[name]))
+            return spec
     fields = document.get("spec")
     if fields is None:
         return None

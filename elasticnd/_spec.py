@@ -250,3 +250,24 @@ class EvaluationSpec:
     def with_batch_axis(self, size: int, affine_batched: bool = False) -> EvaluationSpec:
         """Return the specification with one batch axis more before the others."""
         return replace(self, batch=(size, *self.batch))
+
+
+@dataclass(frozen=True)
+class MovementSpec(EvaluationSpec):
+    """A search in the output for points of the image, or for what boxes become; boxes are two points each."""
+
+    tolerance: float
+    has_affine: bool = False  # the map from output to image, beside the displacement
+    affine_batched: bool = False
+
+    def found_shape(self, verb: str) -> Shape:
+        """Return the shape of what a search finds: position, residual, ratio of volumes, and whether it converged."""
+        return (*self.batch, self.count, self.axes + 3)
+
+    def with_batched_affine(self) -> MovementSpec:
+        """Return the specification with an affine map for each batch item."""
+        return replace(self, affine_batched=True)
+
+    def with_batch_axis(self, size: int, affine_batched: bool = False) -> MovementSpec:
+        """Return the specification with one batch axis more before the others."""
+        return replace(self, batch=(size, *self.batch), affine_batched=self.affine_batched or affine_batched)

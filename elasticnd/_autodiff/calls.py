@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .. import _affine
-from .._spec import DeformSpec, EvaluationSpec
+from .._spec import DeformSpec, EvaluationSpec, MovementSpec
 from .._types import Array
 from . import compute
 from .framework import Framework, FrameworkOps, ReadValues
@@ -114,6 +114,20 @@ def evaluate(framework: Framework, spec: EvaluationSpec, order: int, displacemen
         return framework.restored(evaluate(inner, spec, order, of_points, own), positions)
     operands = Operands(transform=(displacement,), positions=positions)
     return framework.apply(Operator(spec, "evaluate", order=order), operands)[0]
+
+
+def search(
+    framework: Framework,
+    verb: str,
+    spec: MovementSpec,
+    displacement: Array,
+    inverse_map: Array | None,
+    positions: Array,
+) -> Array:
+    """Search in the output, without derivatives."""
+    given = (positions, displacement) if inverse_map is None else (positions, displacement, inverse_map)
+    positions, *transform = map(framework.algebra(positions).without_gradient, given)
+    return framework.apply(Operator(spec, verb), Operands(transform=tuple(transform), positions=positions))[0]
 
 
 def source_box(framework: Framework, spec: DeformSpec, displacement: Array, affine: Array | None) -> tuple[slice, ...]:

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _dtypes
-from .._engines import Floats, Transform, cpu, engine_of
+from .._engines import Floats, Transform, cpu, engine_of, searches
 from .._floating_point import in_default_state
 from .._job import Job, evaluation_job, field_job, job_of
-from .._spec import DeformSpec, EvaluationSpec, Shape
+from .._spec import DeformSpec, EvaluationSpec, MovementSpec, Shape
 from .operators import (
     ADJOINT,
-    EVALUATION,
+    SEARCHES,
     Operands,
     Operator,
     TransformArrays,
@@ -33,8 +33,8 @@ _FLOAT64 = np.dtype(np.float64)
 
 def apply(operator: Operator, spec: Any, operands: Operands, into: Array | None = None) -> list[Array]:
     """Apply an operator. What is image-like goes to `into`, if it is given; gradients of transforms are float64."""
-    if operator.verb in EVALUATION:
-        return [_evaluate(spec, operator, operands)]
+    if operator.takes_positions:
+        return [(_search if operator.verb in SEARCHES else _evaluate)(spec, operator, operands)]
     if operator.verb in ADJOINT:
         if operator.verb == "displace":
             return [_displace(spec, operands.transform[0])]
@@ -157,6 +157,25 @@ def _evaluate(spec: EvaluationSpec, operator: Operator, operands: Operands) -> F
     gradient = _as_float64(operands.gradient).reshape(items, spec.count, spec.axes, -1)
     result: Floats = engine.evaluate_adjoint(job, gradient, positions)
     return result.reshape(spec.displacement_shape)
+
+
+def _search(spec: MovementSpec, operator: Operator, operands: Operands) -> Floats:
+    """Search on the host, wherever the arrays are: each point takes its own number of steps."""
+    displacement, *inverse_maps, positions = (
+        _on_host(_as_float64(array)) for array in (*operands.transform, operands.positions)
+    )
+    inverse_map = inverse_maps[0] if inverse_maps else None
+    job = evaluation_job(spec, 0)
+    found = searches.SEARCH[operator.verb](job, spec, displacement, inverse_map, positions)
+    if isinstance(operands.positions, np.ndarray):
+        return found
+    on_device: Floats = engine_of(operands.positions).namespace().asarray(found)
+    return on_device
+
+
+def _on_host(array: Array) -> Floats:
+    values: Floats = array if isinstance(array, np.ndarray) else array.get()
+    return values
 
 
 def source_voxels(spec: DeformSpec, blocks: NDArray[np.int64], transform: TransformArrays) -> NDArray[np.int64]:

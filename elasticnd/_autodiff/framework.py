@@ -16,6 +16,15 @@ class LinearAlgebra(Protocol):
     def inverse(self, matrices: Array, /) -> Array:
         """Invert matrices."""
 
+    def where(self, condition: Array, one: Array, other: Array, /) -> Array:
+        """Choose the elements of one array where a condition holds, else those of the other."""
+
+    def without_gradient(self, array: Array, /) -> Array:
+        """Return the same values, as a constant of differentiation."""
+
+    def zeros_like(self, array: Array, /) -> Array:
+        """Make zeros."""
+
     def determinant(self, matrices: Array, /) -> Array:
         """Compute the determinants of (..., n, n)."""
 
@@ -49,9 +58,6 @@ class FrameworkOps(LinearAlgebra, Protocol):
 
     def apply(self, operator: Operator, operands: Operands, /) -> Sequence[Array]:
         """Apply an operator, differentiably; one result for each that it has."""
-
-    def zeros_like(self, array: Array, /) -> Array:
-        """Make zeros."""
 
     def summed(self, array: Array, axes: Shape, /) -> Array:
         """Sum over some axes."""

@@ -11,7 +11,8 @@ Write ``T(g, x; v_1 ... v_r; u)`` for the sum over the output of ``g`` times the
 
 Besides, there are ``displace``, from a displacement to the field of all voxels, and ``evaluate``, from a
 displacement to all derivatives of one order of the field at given positions, with their transposes
-``displace_adjoint`` and ``evaluate_adjoint``.
+``displace_adjoint`` and ``evaluate_adjoint``; and ``move_points``, which searches for positions. That one has no
+derivative of its own: those of a root follow from evaluations there.
 
 A transform, and so a tangent, is one or two arrays: a displacement, and an affine matrix if there is one. Of the
 matrix, transforms hold the forward map, tangents a change of the inverse map.
@@ -32,6 +33,7 @@ EVALUATION = {
     "evaluate": "evaluate_adjoint",
     "evaluate_adjoint": "evaluate",
 }  # each with its transpose in the displacement
+SEARCHES = ("move_points",)  # without derivatives; of a `MovementSpec`, and with the inverse map in their transforms
 
 
 class Operator(NamedTuple):
@@ -60,7 +62,7 @@ class Operator(NamedTuple):
     @property
     def takes_positions(self) -> bool:
         """Whether positions are an operand."""
-        return self.verb in EVALUATION
+        return self.verb in EVALUATION or self.verb in SEARCHES
 
     @property
     def transform_size(self) -> int:
@@ -107,13 +109,11 @@ def unflatten(operator: Operator, flat: Sequence[Any]) -> Operands:
 
 def result_shapes(operator: Operator, spec: Any) -> list[Shape]:
     """Return the shapes of the results."""
-    if operator.verb == "evaluate":
-        return [spec.values_shape(operator.order)]
-    if operator.verb == "evaluate_adjoint":
-        return [spec.displacement_shape]
+    if operator.takes_positions and operator.verb != "evaluate_adjoint":
+        return [spec.found_shape(operator.verb) if operator.verb in SEARCHES else spec.values_shape(operator.order)]
     if operator.verb == "displace":
         return [spec.field_shape]
-    if operator.verb == "displace_adjoint":
+    if operator.verb in ("displace_adjoint", "evaluate_adjoint"):
         return [spec.displacement_shape]
     (image,) = spec.images
     if operator.verb == "sample":
@@ -133,7 +133,7 @@ def likes(operator: Operator, operands: Operands) -> list[Any]:
         return [operands.gradient, *transform] if operator.wants_image else list(transform)
     if operator.verb == "sample":
         return [operands.image]
-    if operator.verb in EVALUATION:
+    if operator.takes_positions:
         return [operands.positions]
     return [*operands.transform] if operator.verb == "displace" else [operands.gradient]
 

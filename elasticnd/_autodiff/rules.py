@@ -13,7 +13,7 @@ from typing import NamedTuple
 from .._spec import DeformSpec, Matrix, Shape
 from .._types import Array
 from .framework import FrameworkOps, LinearAlgebra
-from .operators import ADJOINT, EVALUATION, Operands, Operator, TransformArrays
+from .operators import ADJOINT, EVALUATION, SEARCHES, Operands, Operator, TransformArrays
 
 # ---- reverse mode ----------------------------------------------------------------------------------------------------
 
@@ -34,6 +34,8 @@ def vjp(
 
     A cotangent may be None; so is the gradient of an operand that is not `needed` or that no result depends on.
     """
+    if operator.verb in SEARCHES:
+        return Operands(transform=(None,) * operator.transform_size)
     if operator.verb in EVALUATION:
         return _evaluation_vjp(ops, operator, operands, cotangents[0], needed)
     if operator.verb in ADJOINT:
@@ -104,6 +106,8 @@ def _sample_adjoint(
 
 def jvp(ops: FrameworkOps, operator: Operator, operands: Operands, tangents: Operands) -> list[Array]:
     """Compute the tangents of the results from those of the operands; None stands for zero in both."""
+    if operator.verb in SEARCHES:
+        return [None]
     if operator.verb in EVALUATION:
         return [_evaluation_jvp(ops, operator, operands, tangents)]
     if operator.verb in ADJOINT:
@@ -272,7 +276,7 @@ def apply_mapped(
     if operator.verb in EVALUATION:
         return _evaluation_mapped(ops, operator, size, operands, mapped)
     moved = any(any(arrays) for arrays in (mapped.transform, *mapped.tangents))
-    if not (moved or operator.wants_transform or spec.batch):
+    if not (moved or operator.wants_transform or operator.takes_positions or spec.batch):
         return ops.apply(operator._replace(call=spec.with_channel_axis(size)), operands)
 
     affines = (arrays[1] for arrays in (mapped.transform, *mapped.tangents) if len(arrays) > 1)
@@ -294,6 +298,7 @@ def apply_mapped(
         led(operands.image, mapped.image) if operator.takes_image else None,
         led_transform(operands.transform, mapped.transform),
         tuple(map(led_transform, operands.tangents, mapped.tangents)),
+        led(operands.positions, mapped.positions) if operator.takes_positions else None,
     )
     results = list(ops.apply(operator._replace(call=spec.with_batch_axis(size, own_affine)), wider))
     if inner and operator.wants_transform:

@@ -74,6 +74,8 @@ def apply(xp: ArrayNamespace, operator: Operator, operands: Operands) -> Sequenc
     if operator.verb == "evaluate":
         return [generic.evaluate(xp, spec, displacement, operands.positions, operator.order)]
     matrix = affine[0] if affine else None
+    if operator.verb == "move_points":
+        return [generic.move_points(xp, spec, displacement, matrix, operands.positions)]
 
     def apply_to_component(k: int, own: Operands) -> Sequence[Array]:
         real = component_specs(spec)[k]
@@ -107,6 +109,7 @@ class FrameworkOps:
         self.reordered = xp.permute_dims
         self.broadcast = xp.broadcast_to
         self.zeros_like = xp.zeros_like
+        self.where = xp.where
 
     def inverse(self, matrices: Array) -> Array:
         """Invert matrices."""
@@ -115,6 +118,16 @@ class FrameworkOps:
     def determinant(self, matrices: Array) -> Array:
         """Compute determinants."""
         return self.xp.linalg.det(matrices)
+
+    def without_gradient(self, array: Array) -> Array:
+        """Return a constant of differentiation; of PyTorch's, where the generic engine serves it, and of JAX's too."""
+        if array_api_compat.is_torch_array(array):
+            return array.detach()
+        if array_api_compat.is_jax_array(array):
+            from jax.lax import stop_gradient  # noqa: PLC0415 - for those who have it
+
+            return stop_gradient(array)
+        return getattr(self.xp, "stop_gradient", lambda constant: constant)(array)
 
     def joined(self, left: Array, right: Array, axis: int = -1) -> Array:
         """Concatenate along an axis."""

@@ -184,7 +184,7 @@ def _call(operator: Operator, flat: Sequence[Array]) -> list[Array]:
     if _are_at_hand(flat):
         return _run_at_once(operator, flat)
     kinds = [jax.ShapeDtypeStruct(*result) for result in _results(operator, flat)]
-    if not _has_targets():
+    if not _has_target(operator):
         return list(jax.pure_callback(partial(_run, operator), kinds, *flat, vmap_method="sequential"))
     target = jax.ffi.ffi_call(_target_of(operator), kinds, vmap_method="sequential")
     return list(target(*flat, **_attributes(operator)))
@@ -327,7 +327,7 @@ def _jitted(operator: Operator) -> Callable[..., list[Array]]:
 
 
 def _lower(context: compat.LoweringContext, *flat: object, operator: Operator) -> object:
-    if not _has_targets():
+    if not _has_target(operator):
         return mlir.lower_fun(partial(_call_by_operator, operator), multiple_results=True)(context, *flat)
     extra = _partition(operator, context)
     lowering = jax.ffi.ffi_lowering(_target_of(operator), extra_attributes=extra)
@@ -416,12 +416,8 @@ def _by_generic(operator: Operator, *flat: Array) -> list[Array]:
     """Apply an operator by operations of JAX, which knows their derivatives."""
     spec = operator.call
     gradient, image, transform, tangents, positions = unflatten(operator, flat)
-    if operator.verb == "evaluate":
-        return [generic.evaluate(jnp, spec, transform[0], positions, operator.order)]
-    if operator.verb == "evaluate_adjoint":
-        evaluation = partial(generic.evaluate, jnp, spec, positions=positions, order=operator.order)
-        _, adjoint = jax.vjp(evaluation, jnp.zeros(spec.displacement_shape, gradient.dtype))
-        return list(adjoint(gradient))
+    if operator.takes_positions:
+        return _at_positions(operator, gradient, transform, positions)
     if operator.verb == "displace":
         return [generic.displace(jnp, spec, transform[0])]
     if operator.verb == "displace_adjoint":
@@ -445,6 +441,18 @@ def _by_generic(operator: Operator, *flat: Array) -> list[Array]:
         _, adjoint = jax.vjp(_along(partial(deform, operator.homogeneous, image), tangents), *here)
         results += adjoint(gradient)
     return results
+
+
+def _at_positions(operator: Operator, gradient: Array, transform: TransformArrays, positions: Array) -> list[Array]:
+    """Apply an operator that takes positions by operations of JAX."""
+    spec = operator.call
+    if operator.verb == "move_points":
+        return [generic.move_points(jnp, spec, transform[0], transform[1] if spec.has_affine else None, positions)]
+    if operator.verb == "evaluate":
+        return [generic.evaluate(jnp, spec, transform[0], positions, operator.order)]
+    evaluation = partial(generic.evaluate, jnp, spec, positions=positions, order=operator.order)
+    _, adjoint = jax.vjp(evaluation, jnp.zeros(spec.displacement_shape, gradient.dtype))
+    return list(adjoint(gradient))
 
 
 def _along(function: Callable[..., Array], tangents: Sequence[TransformArrays]) -> Callable[..., Array]:
@@ -547,6 +555,11 @@ def _runtime_version() -> tuple[int, int]:
     header = Path(jax.ffi.include_dir(), "xla", "ffi", "api", "c_api.h").read_text()
     major, minor = (re.search(rf"XLA_FFI_API_{part} (\d+)", header) for part in ("MAJOR", "MINOR"))
     return (int(major[1]), int(minor[1])) if major and minor else (0, 0)
+
+
+def _has_target(operator: Operator) -> bool:
+    """Return whether XLA calls the core itself; else it calls through Python."""
+    return operator.verb not in operators.SEARCHES and _has_targets()
 
 
 def _target_of(operator: Operator) -> str:

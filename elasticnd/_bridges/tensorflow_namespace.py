@@ -25,6 +25,7 @@ permute_dims = tf.transpose
 real = tf.math.real
 reshape = tf.reshape
 stack = tf.stack
+stop_gradient = tf.stop_gradient
 take = tf.gather
 zeros = tf.zeros
 zeros_like = tf.zeros_like

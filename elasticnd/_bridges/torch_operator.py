@@ -213,7 +213,7 @@ def _without_values(tensors: Sequence[Tensor], image_shape: Sequence[int], progr
     operands = unflatten(operator, tensors)
     if operator.verb == "sample":
         return [operands.image.new_empty(operator.call.output_shape())]
-    if operator.verb in operators.ADJOINT or operator.verb in operators.EVALUATION:
+    if operator.verb in operators.ADJOINT or operator.takes_positions:
         shapes = operators.result_shapes(operator, operator.call.spec_of(operands))
         return [tensors[0].new_empty(shape) for shape in shapes]
     results = [operands.gradient.new_empty(operator.call.image_shape)] if operator.wants_image else []

@@ -28,6 +28,8 @@ class FrameworkOps:
     summed = staticmethod(torch.sum)
     reordered = staticmethod(torch.permute)
     determinant = staticmethod(torch.linalg.det)
+    where = staticmethod(torch.where)
+    without_gradient = staticmethod(torch.Tensor.detach)
 
     @staticmethod
     def converted(tensor: Tensor, like: Tensor) -> Tensor:

@@ -89,6 +89,17 @@ def evaluate_adjoint(job: Job, gradient: Floats, positions: Floats) -> Floats:
     return _core.evaluate_adjoint(job, gradient, positions)
 
 
+def move_points(
+    job: Job, displacement: Floats, inverse_map: Floats | None, targets: Floats, tolerance: float
+) -> tuple[Floats, Floats, Floats]:
+    """Search for the positions, (items, count, axes), that look at targets of the same shape.
+
+    Return them with how far from the targets they look, and the ratios of volumes there.
+    """
+    settle_threads()
+    return _core.move_points(job, displacement, inverse_map, targets, tolerance)
+
+
 def prefilter(job: Job, image: Array) -> Array:
     axes = int(job["axes"])
     lead = image.shape[: image.ndim - axes]

@@ -22,7 +22,7 @@ LAYERS = (
     ("deformation",),
     ("_world",),
     ("_apply",),
-    ("_files", "_fit", "_folds", "_plot", "_positions", "_random", "_recall", "_routes"),
+    ("_files", "_fit", "_folds", "_plot", "_points", "_positions", "_random", "_recall", "_routes"),
     ("_bridges",),
     ("_check", "_serialize"),
     ("_autodiff",),

@@ -24,9 +24,10 @@ import math
 from typing import Any, NamedTuple
 
 from ... import _dtypes
-from ..._spec import DeformSpec, EvaluationSpec
+from ..._spec import DeformSpec, EvaluationSpec, MovementSpec
 from ..._types import ArrayNamespace, FrameworkDType
 from . import axes, evaluation, few_voxels, positions, splines, stencils, votes
+from . import points as points_
 from .axes import Array
 from .matrices import inverse as inverse
 from .splat import splat_stencils
@@ -116,6 +117,13 @@ def displace(xp: ArrayNamespace, spec: DeformSpec, points: Array) -> Array:
 def evaluate(xp: ArrayNamespace, spec: EvaluationSpec, points: Array, positions: Array, order: int) -> Array:
     """Evaluate all derivatives of one order of the displacement at positions, in their dtype."""
     return evaluation.evaluate(xp, spec, points, positions, order)
+
+
+def move_points(
+    xp: ArrayNamespace, spec: MovementSpec, points: Array, inverse_map: Array | None, targets: Array
+) -> Array:
+    """Search for the positions that look at targets, in the dtype of these."""
+    return xp.astype(points_.move_points(xp, spec, points, inverse_map, targets), targets.dtype)
 
 
 class _Precision(NamedTuple):

@@ -1,4 +1,4 @@
-"""Inverses of small matrices: the standard has none but in an extension, which a library may lack."""
+"""Inverses and determinants of small matrices: the standard has them in an extension, which a library may lack."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import numpy as np
 
 from ..._types import ArrayNamespace
 from .axes import Array
+
+MOST_ROWS = 3  # of matrices whose determinant is computed by its formula
 
 
 def inverse(xp: ArrayNamespace, matrices: Array) -> Array:
@@ -28,3 +30,26 @@ def eliminated(xp: ArrayNamespace, matrices: Array) -> Array:
         pivot_row = pivot_row / pivot_row[..., k : k + 1]
         rows = xp.where((numbers == k)[:, None], pivot_row, rows - rows[..., k : k + 1] * pivot_row)
     return rows[..., n:]
+
+
+def determinant(xp: ArrayNamespace, matrices: Array) -> Array:
+    """Compute the determinants of matrices, (..., n, n)."""
+    return by_formula(matrices) if matrices.shape[-1] <= MOST_ROWS else xp.linalg.det(matrices)
+
+
+def by_formula(matrices: Array) -> Array:
+    """Compute the determinants of matrices, (..., n, n), of one to three rows."""
+    n = matrices.shape[-1]
+    entry = [[matrices[..., i, j] for j in range(n)] for i in range(n)]
+    if n == 1:
+        return entry[0][0]
+
+    def minor(rows: tuple[int, int], columns: tuple[int, int]) -> Array:
+        (i, k), (j, l) = rows, columns
+        return entry[i][j] * entry[k][l] - entry[i][l] * entry[k][j]
+
+    if n == 2:
+        return minor((0, 1), (0, 1))
+    return (
+        entry[0][0] * minor((1, 2), (1, 2)) - entry[0][1] * minor((1, 2), (0, 2)) + entry[0][2] * minor((1, 2), (0, 1))
+    )
