@@ -37,7 +37,7 @@ from ._config import (
     use_engine,
 )
 from ._folds import FoldBounds
-from ._points import MovedPoints
+from ._points import MovedBoxes, MovedPoints
 from ._routes import backend_info, which
 from .deformation import Deformation
 
@@ -45,6 +45,7 @@ __all__ = [
     "Deformation",
     "FoldBounds",
     "Gradients",
+    "MovedBoxes",
     "MovedPoints",
     "backend_info",
     "deform_grid",

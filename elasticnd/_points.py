@@ -1,4 +1,4 @@
-"""Points of the image moved to the output: the map of a deformation, which leads the other way, inverted.
+"""Points and boxes of the image moved to the output: the map of a deformation, which leads the other way, inverted.
 
 The core finds the positions. Where a framework differentiates, two steps of Newton's method follow, made of
 evaluations: a step from an exact root changes nothing, but its derivative is that of the root, by the implicit function
@@ -7,13 +7,17 @@ theorem. Each step doubles how many orders of derivatives are right: one after t
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from ._autodiff import calls
 from ._autodiff.framework import LinearAlgebra
 from ._bridges import eager
+from ._errors import reject_value
 from ._positions import Positions
 from ._spec import MovementSpec
 from ._types import Array
@@ -46,28 +50,98 @@ class MovedPoints(NamedTuple):
     folded: Array
 
 
+class MovedBoxes(NamedTuple):
+    """Where boxes of the image go in the output; as `Deformation.move_boxes` returns it.
+
+    Attributes
+    ----------
+    boxes : array, shape (..., 2, n)
+        Lower and upper corners of the boxes around what the boxes become, in voxels.
+    residual : array, shape (...)
+        The largest residual of the points that were moved, in voxels. NaN where one has no position.
+    converged : array of bool, shape (...)
+        Whether all of these converged.
+    outside : array of bool, shape (...)
+        Whether a part of the box lies outside of the output: below −1/2 or above N − 1/2 along an axis.
+    folded : array of bool, shape (...)
+        Whether the mapping folds somewhere on the border of the box.
+    """
+
+    boxes: Array
+    residual: Array
+    converged: Array
+    outside: Array
+    folded: Array
+
+
 def move(at: Positions, inverse_map: Array | None, tolerance: float) -> MovedPoints:
     """Move the points that `at` holds; the inverse affine map is None for the identity."""
-    other = at.bridge.delegate((at.positions,), (at.points, inverse_map))
-    if other is not None:
-        _, (positions,), (points, inverse_map) = other
-        moved = move(at._replace(bridge=eager, points=points, positions=positions), inverse_map, tolerance)
-        first, residual, *flags = (at.bridge.restored(part, at.positions) for part in moved)
-        algebra = at.bridge.algebra(first)
-        return MovedPoints(*(algebra.converted(part, at.positions) for part in (first, residual)), *flags)
+    return MovedPoints(*_by_values(_move, at, inverse_map, tolerance))
 
+
+def move_boxes(at: Positions, inverse_map: Array | None, tolerance: float, clip: bool) -> MovedBoxes:
+    """Move the boxes whose corners `at` holds."""
+    if not at.lead or at.lead[-1] != 2:
+        n = at.spec.axes
+        leading = "".join(f"{size}, " for size in at.spec.batch)
+        shape = (*at.spec.batch, *at.lead, n)
+        reject_value("b", f"shape {shape}", f"({leading}..., 2, {n}), lower and upper corner of each box")
+    return MovedBoxes(*_by_values(partial(_move_boxes, clip), at, inverse_map, tolerance))
+
+
+_Results: TypeAlias = tuple[Array, ...]
+_Move: TypeAlias = Callable[[Positions, Any, float], _Results]
+
+
+def _by_values(function: _Move, at: Positions, inverse_map: Array | None, tolerance: float) -> _Results:
+    """Call a function, with NumPy arrays where the bridge has them and nobody asks for derivatives."""
+    other = at.bridge.delegate((at.positions,), (at.points, inverse_map))
+    if other is None:
+        return function(at, inverse_map, tolerance)
+    _, (positions,), (points, inverse_map) = other
+    results = function(at._replace(bridge=eager, points=points, positions=positions), inverse_map, tolerance)
+    first, residual, *flags = (at.bridge.restored(part, at.positions) for part in results)
+    algebra = at.bridge.algebra(first)
+    return (*(algebra.converted(part, at.positions) for part in (first, residual)), *flags)
+
+
+def _move(at: Positions, inverse_map: Array | None, tolerance: float) -> _Results:
     n = at.spec.axes
-    found = calls.search(
-        at.bridge, "move_points", _spec_of(at, inverse_map, tolerance), at.points, inverse_map, at.positions
-    )
+    spec = _spec_of(at, inverse_map, tolerance)
+    found = calls.search(at.bridge, "move_points", spec, at.points, inverse_map, at.positions)
     algebra = at.bridge.algebra(found)
     points, residual, ratio, converged = found[..., :n], found[..., n], found[..., n + 1], found[..., n + 2] > 0
     if at.bridge is not eager:
         is_regular = converged & ((ratio > _SINGULAR) | (ratio < -_SINGULAR))
         points = _differentiable(at, inverse_map, points, is_regular)
     lead = (*at.spec.batch, *at.lead)
-    of_points = (residual, converged, _outside(at, points), ratio <= 0)
-    return MovedPoints(at.reshaped(points, ()), *(algebra.reshaped(part, lead) for part in of_points))
+    of_points = (residual, converged, _outside(at, points, points), ratio <= 0)
+    return (at.reshaped(points, ()), *(algebra.reshaped(part, lead) for part in of_points))
+
+
+def _move_boxes(clip: bool, at: Positions, inverse_map: Array | None, tolerance: float) -> _Results:
+    """Move the points of each border that go farthest, which a search without derivatives finds."""
+    n, batch = at.spec.axes, at.spec.batch
+    spec = _spec_of(at, inverse_map, tolerance)
+    found = calls.search(at.bridge, "find_extremes", spec, at.points, inverse_map, at.positions)
+    ops = at.bridge.algebra(found)
+    count = at.spec.count // 2
+    places = ops.reshaped(found[..., : 2 * n * n], (*batch, count, 2, n, n))
+    corners = ops.reshaped(at.positions, (*batch, count, 2, 1, 1, n))
+    low, high = corners[..., 0, :, :, :], corners[..., 1, :, :, :]
+    extremes = ops.reshaped(low + places * (high - low), (*batch, 2 * n * count, n))
+    farthest = at._replace(spec=replace(at.spec, count=2 * n * count), positions=extremes, lead=(2 * n * count,))
+    ends = ops.reshaped(_move(farthest, inverse_map, tolerance)[0], (*batch, count, 2, n, n))
+    boxes = ops.summed(ends * ops.constant(np.eye(n), ends), (len(ends.shape) - 1,))
+    outside = _outside(at, boxes[..., 0, :], boxes[..., 1, :])
+    if clip:
+        first = ops.constant(np.full(n, -0.5), boxes)
+        last = ops.constant(np.array(at.spec.extent) - 0.5, boxes)
+        boxes = ops.where(boxes < first, first, boxes)
+        boxes = ops.where(boxes > last, last, boxes)
+    residual, converged, folded = (found[..., 2 * n * n + k] for k in range(3))
+    of_boxes = (residual, converged > 0, outside, folded > 0)
+    return (at.reshaped(boxes, ()), *(ops.reshaped(part, (*batch, *at.lead[:-1])) for part in of_boxes))
 
 
 def _spec_of(at: Positions, inverse_map: Array | None, tolerance: float) -> MovementSpec:
@@ -83,11 +157,11 @@ def _spec_of(at: Positions, inverse_map: Array | None, tolerance: float) -> Move
     )
 
 
-def _outside(at: Positions, points: Array) -> Array:
+def _outside(at: Positions, lower: Array, upper: Array) -> Array:
     ends = [extent - 0.5 for extent in at.spec.extent]
-    outside = (points[..., 0] < -0.5) | (points[..., 0] > ends[0])
+    outside = (lower[..., 0] < -0.5) | (upper[..., 0] > ends[0])
     for k in range(1, at.spec.axes):
-        outside = outside | (points[..., k] < -0.5) | (points[..., k] > ends[k])
+        outside = outside | (lower[..., k] < -0.5) | (upper[..., k] > ends[k])
     return outside
 
 

@@ -261,8 +261,10 @@ class MovementSpec(EvaluationSpec):
     affine_batched: bool = False
 
     def found_shape(self, verb: str) -> Shape:
-        """Return the shape of what a search finds: position, residual, ratio of volumes, and whether it converged."""
-        return (*self.batch, self.count, self.axes + 3)
+        """Return the shape of what a search finds, as `searches.py` has it."""
+        if verb == "move_points":
+            return (*self.batch, self.count, self.axes + 3)
+        return (*self.batch, self.count // 2, 2 * self.axes * self.axes + 3)
 
     def with_batched_affine(self) -> MovementSpec:
         """Return the specification with an affine map for each batch item."""

@@ -11,8 +11,10 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from .._autodiff.operators import Operands, Operator, apply_by_component, component_specs
+from .._autodiff import compute
+from .._autodiff.operators import Operands, Operator, apply_by_component, component_specs, flatten, unflatten
 from .._engines import generic
+from .._errors import reject_type
 from .._spec import Shape
 from .._types import Array, ArrayNamespace, FrameworkDType, NumpyArray
 
@@ -76,6 +78,8 @@ def apply(xp: ArrayNamespace, operator: Operator, operands: Operands) -> Sequenc
     matrix = affine[0] if affine else None
     if operator.verb == "move_points":
         return [generic.move_points(xp, spec, displacement, matrix, operands.positions)]
+    if operator.verb == "find_extremes":
+        return [_find_extremes(xp, operator, operands)]
 
     def apply_to_component(k: int, own: Operands) -> Sequence[Array]:
         real = component_specs(spec)[k]
@@ -95,6 +99,16 @@ def apply(xp: ArrayNamespace, operator: Operator, operands: Operands) -> Sequenc
     return apply_by_component(
         apply_to_component, lambda array: (xp.real(array), xp.imag(array)), complex_of, operator, operands
     )
+
+
+def _find_extremes(xp: ArrayNamespace, operator: Operator, operands: Operands) -> Array:
+    """Search on the host, by the core."""
+    try:
+        flat = [np.asarray(array.cpu() if hasattr(array, "cpu") else array) for array in flatten(operator, operands)]
+    except (TypeError, ValueError, NotImplementedError, RuntimeError):
+        reject_type("b", operands.positions, "boxes that hold values, for engine 'generic'")
+    (found,) = compute.run(operator, operator.call, unflatten(operator, flat))
+    return xp.asarray(found, dtype=operands.positions.dtype)
 
 
 class FrameworkOps:

@@ -448,6 +448,8 @@ def _at_positions(operator: Operator, gradient: Array, transform: TransformArray
     spec = operator.call
     if operator.verb == "move_points":
         return [generic.move_points(jnp, spec, transform[0], transform[1] if spec.has_affine else None, positions)]
+    if operator.verb == "find_extremes":
+        return _call(operator, flatten(operator, Operands(transform=transform, positions=positions)))
     if operator.verb == "evaluate":
         return [generic.evaluate(jnp, spec, transform[0], positions, operator.order)]
     evaluation = partial(generic.evaluate, jnp, spec, positions=positions, order=operator.order)
