@@ -36,7 +36,7 @@ from ._config import (
     show_config,
     use_engine,
 )
-from ._folds import FoldBounds
+from ._folds import FoldBounds, FoldError, FoldWarning
 from ._points import MovedBoxes, MovedPoints
 from ._routes import backend_info, which
 from .deformation import Deformation
@@ -44,6 +44,8 @@ from .deformation import Deformation
 __all__ = [
     "Deformation",
     "FoldBounds",
+    "FoldError",
+    "FoldWarning",
     "Gradients",
     "MovedBoxes",
     "MovedPoints",

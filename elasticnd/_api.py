@@ -13,10 +13,11 @@ from ._autodiff import calls
 from ._bridges import eager
 from ._errors import reject_type, reject_value, suggest
 from ._floating_point import in_default_state
+from ._folds import FoldPolicy
 from ._routes import bridge_of, common_bridge
 from ._spec import Options
 from ._types import Array, ArrayT, Axes, Floats, Images, Numbers, NumpyArray, Order, Rotation, Seed, Zoom
-from .deformation import about_patch
+from .deformation import about_patch, by_policy
 
 
 class Gradients(NamedTuple):
@@ -181,6 +182,8 @@ def deform_random_grid(
     *,
     rng: Seed = None,
     batch_dims: int = 0,
+    fold: str = "ignore",
+    margin: float = 0.05,
 ) -> Images:
     """Deform an image, or several in the same way, with a grid of random displacements.
 
@@ -202,6 +205,10 @@ def deform_random_grid(
         for its arrays. Default None: a fresh seed, or the framework's global generator.
     batch_dims : int, optional
         Number of leading axes of the images that are batch axes, whose items are deformed independently. Default 0.
+    fold : {"ignore", "warn", "raise", "scale"}, optional
+        What is done if the mapping folds, for each batch item, as for `Deformation.random`. Default "ignore".
+    margin : float, optional
+        With ``fold="scale"``, the least ratio of volumes that is left. Default 0.05.
 
     Returns
     -------
@@ -212,6 +219,8 @@ def deform_random_grid(
     ------
     TypeError, ValueError
         As for `deform_grid`.
+    FoldError
+        With ``fold="raise"``, if the mapping folds.
 
     See Also
     --------
@@ -246,8 +255,11 @@ def deform_random_grid(
     batch, extent = _check.normalize_random(bridge.info(images[0]), axis, batch_dims, len(images))
     counts = _check.normalize_points(points, len(extent))
     scale = _check.normalize_sigma(sigma, len(extent))
-    _check.warn_of_folds(scale, extent, counts)
+    policy = FoldPolicy.of(fold, margin)
+    if policy.fold == "ignore":
+        _check.warn_of_folds(scale, extent, counts)
     displacement = _random.draw(bridge, batch, counts, scale, images[0], rng)
+    displacement = by_policy(displacement, extent, policy, affine, rotate, zoom)
     if axis is None:  # which axes are batch axes is known here, and not left to the shape of the grid
         axis = [tuple(range(len(batch), len(bridge.info(image).shape))) for image in images]
     deformation = about_patch(displacement, affine, rotate, zoom)

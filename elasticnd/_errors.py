@@ -62,7 +62,7 @@ def suggest(**names: str) -> Callable[[Callable[Arguments, Result]], Callable[Ar
     return decorate
 
 
-def warn(message: str, category: type[Warning] = UserWarning) -> None:
+def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
     """Issue a warning that points to the line from which the package was called."""
     frames = [frame.f_code.co_filename for frame, _ in traceback.walk_stack(sys._getframe())]
     own = [level for level, filename in enumerate(frames) if filename.startswith(_PACKAGE)]

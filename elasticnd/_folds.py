@@ -9,10 +9,14 @@ import numpy as np
 
 from . import _core
 from ._config import settle_threads
-from ._errors import reject_value
+from ._errors import reject_value, shortened, warn
 from ._job import make_job
 from ._spec import Shape, Window
 from ._types import NumpyArray
+
+POLICIES = ("ignore", "warn", "raise", "scale")
+_TOLERANCE = 0.01  # of bounds
+_SCALE_TOLERANCE = 0.005
 
 
 class FoldBounds(NamedTuple):
@@ -31,6 +35,80 @@ class FoldBounds(NamedTuple):
     lower: Any
     upper: Any
     converged: Any
+
+
+class FoldWarning(UserWarning):
+    """A random deformation folds, or may fold.
+
+    Parameters
+    ----------
+    message : str
+        What folds, and by how much.
+    bounds : FoldBounds or None
+        Bounds of the least ratio of volumes; None where another library has made the message anew.
+    """
+
+    def __init__(self, message: str, bounds: FoldBounds | None = None) -> None:
+        super().__init__(message)
+        self.bounds = bounds
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (str(self), self.bounds)
+
+
+class FoldError(ValueError):
+    """A random deformation folds, or may fold.
+
+    Parameters
+    ----------
+    message : str
+        What folds, and by how much.
+    bounds : FoldBounds or None
+        Bounds of the least ratio of volumes; None where another library has made the message anew.
+    """
+
+    def __init__(self, message: str, bounds: FoldBounds | None = None) -> None:
+        super().__init__(message)
+        self.bounds = bounds
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (str(self), self.bounds)
+
+
+class FoldPolicy(NamedTuple):
+    """What is done about folds of random deformations, checked."""
+
+    fold: str
+    margin: float
+
+    @classmethod
+    def of(cls, fold: object, margin: object) -> FoldPolicy:
+        """Check the arguments `fold` and `margin`."""
+        if not isinstance(fold, str) or fold not in POLICIES:
+            reject_value("fold", repr(fold), " or ".join(map(repr, POLICIES)))
+        return cls(fold, check_number("margin", margin, -np.inf, 1, "a number less than 1"))
+
+    def factors(self, grids: ControlGrids) -> Any:
+        """Return what the displacement is to be multiplied with; warn or raise an error where it folds."""
+        if self.fold == "scale":
+            return grids.largest_scale(self.margin, _SCALE_TOLERANCE)
+        bounds = grids.bounds(_TOLERANCE, Window((0,) * len(grids.shape), grids.shape))
+        if not np.all(np.asarray(bounds.lower) > 0):
+            self._complain(bounds)
+        return 1.0
+
+    def _complain(self, bounds: FoldBounds) -> None:
+        lower, upper = np.asarray(bounds.lower), np.asarray(bounds.upper)
+        items = [int(item) for item in np.flatnonzero(~(lower > 0).ravel())]
+        where = f" in batch items {shortened(str(items))}" if lower.ndim else ""
+        does = "folds" if np.any(upper <= 0) else "may fold"
+        message = (
+            f"the mapping {does}{where}: its least ratio of volumes lies between {np.min(lower):.3g} and "
+            f"{np.min(upper):.3g}. Use a smaller sigma or fewer points, or fold='scale' to reduce the displacement"
+        )
+        if self.fold == "raise":
+            raise FoldError(message, bounds)
+        warn(FoldWarning(message, bounds))
 
 
 class ControlGrids(NamedTuple):

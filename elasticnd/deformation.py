@@ -7,7 +7,7 @@ import os
 import sys
 import zipfile
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from ._errors import describe, reject_type, reject_value, suggest
 from ._files import itk, nifti
 from ._files.world import FrameMap
 from ._floating_point import in_default_state
-from ._folds import ControlGrids, FoldBounds, check_number
+from ._folds import ControlGrids, FoldBounds, FoldPolicy, check_number
 from ._plot import axes as draw
 from ._plot import lattice, svg
 from ._points import MovedBoxes, MovedPoints
@@ -185,6 +185,8 @@ class Deformation:
         zoom: Zoom | None = None,
         to_world: Array | None = None,
         unit: str = "voxels",
+        fold: str = "ignore",
+        margin: float = 0.05,
     ) -> Deformation:
         """Draw a random deformation, as `random_displacement` draws its control grid.
 
@@ -205,6 +207,12 @@ class Deformation:
             As for `Deformation`.
         unit : {"voxels", "mm"}, optional
             What `sigma` is in. For "mm", the lengths of the voxels' edges come from `to_world`. Default "voxels".
+        fold : {"ignore", "warn", "raise", "scale"}, optional
+            What is done if the mapping folds somewhere in the frame, for each batch item: nothing; a `FoldWarning` or a
+            `FoldError` with the bounds; or the displacement is multiplied by the `largest_scale`. All but "ignore" need
+            values, and raise an error while a program is traced. Default "ignore".
+        margin : float, optional
+            With ``fold="scale"``, the least ratio of volumes that is left. Default 0.05.
 
         Returns
         -------
@@ -214,12 +222,19 @@ class Deformation:
         ------
         TypeError, ValueError
             If an argument is of a wrong kind or value.
+        FoldError
+            With ``fold="raise"``, if the mapping folds.
 
         Examples
         --------
         >>> import elasticnd
         >>> elasticnd.Deformation.random((64, 48, 32), sigma=4, points=5, rng=0, rotate={(0, 1): 10})
         Deformation(shape=(64, 48, 32), grid_shape=(5, 5, 5), affine map)
+
+        Without folds:
+
+        >>> elasticnd.Deformation.random((64, 48), sigma=20, points=5, rng=0, fold="scale").fold_bounds().lower > 0
+        True
 
         By 3 mm, whatever the size of the voxels:
 
@@ -234,8 +249,10 @@ class Deformation:
         if unit != "voxels":
             scale = _in_voxels(scale, to_world, unit)
         batch = _check.normalize_shape("batch_shape", batch_shape)
+        policy = FoldPolicy.of(fold, margin)
         displacement = _random.draw_with_numpy(batch, counts, scale, rng)
-        return cls(displacement, extent, affine=affine, rotate=rotate, zoom=zoom, to_world=to_world)
+        drawn = cls(displacement, extent, affine=affine, rotate=rotate, zoom=zoom, to_world=to_world)
+        return drawn._by_policy(policy)
 
     @classmethod
     def identity(cls, shape: Sequence[int], *, to_world: Array | None = None) -> Deformation:
@@ -892,6 +909,15 @@ class Deformation:
         _, constants = self._parts()
         return Deformation._of((calls.field(bridge, spec, self._displacement), self._affine), constants)
 
+    def _by_policy(self, policy: FoldPolicy) -> Deformation:
+        """Return what a policy on folds makes of the deformation."""
+        if policy.fold == "ignore" or 0 in self.shape:
+            return self
+        if bridge_of("displacement", self._displacement).values(self._displacement) is None:
+            reject_value("fold", repr(policy.fold), "'ignore' while a program is traced: displacements have no values")
+        factors = policy.factors(self._control_grids())
+        return self if np.all(np.asarray(factors) == 1) else self.scaled(factors)
+
     def _control_grids(self) -> ControlGrids:
         affine = self.affine
         forward = None if affine is None else _values("affine", affine)[..., :-1]
@@ -1233,6 +1259,21 @@ def about_patch(displacement: Array, affine: Array | None, rotate: object, zoom:
     made = object.__new__(Deformation)
     made._set(displacement, affine, None, rotate, zoom)
     return made
+
+
+def by_policy(
+    displacement: Array,
+    frame: Sequence[int],
+    policy: FoldPolicy,
+    affine: Array | None = None,
+    rotate: object = None,
+    zoom: object = None,
+) -> Array:
+    """Return what a policy on folds makes of a random displacement for a frame."""
+    if policy.fold == "ignore":
+        return displacement
+    drawn = Deformation(displacement, frame, affine=affine, rotate=cast("Any", rotate), zoom=cast("Any", zoom))
+    return drawn._by_policy(policy).displacement
 
 
 _registered = False

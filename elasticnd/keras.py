@@ -12,8 +12,10 @@ from . import _check
 from ._api import deform_grid
 from ._compat.keras import keep_arguments
 from ._errors import reject_value
+from ._folds import FoldPolicy
 from ._routes import bridge_of
 from ._types import Array, Numbers, Order
+from .deformation import by_policy
 
 __all__ = ["ElasticDeform"]
 
@@ -50,6 +52,11 @@ class ElasticDeform(keras.layers.Layer):
     ndim : int, optional
         Number of axes to deform. Tensors with another number of them then raise an error. Default None: as many as the
         tensors have besides batch and channels.
+    fold : {"ignore", "warn", "raise", "scale"}, optional
+        What is done if a random mapping folds, as for `elasticnd.Deformation.random`. All but "ignore" need values, and
+        raise an error while a program is traced. Default "ignore".
+    margin : float, optional
+        With ``fold="scale"``, the least ratio of volumes that is left. Default 0.05.
     seed : int, optional
         Where the randomness comes from. Default None: a fresh seed.
     **options
@@ -102,6 +109,8 @@ class ElasticDeform(keras.layers.Layer):
         cval: Numbers = 0.0,
         mask_order: Order = "labels",
         ndim: int | None = None,
+        fold: str = "ignore",
+        margin: float = 0.05,
         seed: int | None = None,
         **options: object,
     ) -> None:
@@ -118,6 +127,8 @@ class ElasticDeform(keras.layers.Layer):
         self.ndim = ndim
         self.order, self.mode, self.cval = order, mode, cval
         self.mask_order = mask_order
+        self.fold, self.margin = fold, margin
+        self._policy = FoldPolicy.of(fold, margin)
         self.seed = seed
         self.supports_jit = keras.backend.backend() != "tensorflow"
         self._random = keras.random.SeedGenerator(seed)
@@ -162,6 +173,7 @@ class ElasticDeform(keras.layers.Layer):
         axes = [self._axes(tensor, len(tensors[0].shape)) for tensor in tensors]
         if self.initial is None:
             displacement = self._random_displacement(tensors[0], len(axes[0]), in_pipeline)
+            displacement = by_policy(displacement, [tensors[0].shape[axis] for axis in axes[0]], self._policy)
         else:
             displacement = self.initial if in_pipeline else self.displacement.value
         return deform_grid(tensors, displacement, order=order, mode=self.mode, cval=self.cval, axis=axes)
@@ -215,6 +227,8 @@ class ElasticDeform(keras.layers.Layer):
             "cval",
             "mask_order",
             "ndim",
+            "fold",
+            "margin",
             "seed",
         )
         own = {name: getattr(self, name) for name in names}

@@ -22,7 +22,9 @@ from . import _check, _namespaces
 from ._api import deform_grid as _deform_grid
 from ._bridges import torch as _bridge  # noqa: F401 - loaded once, before a data loader forks its workers
 from ._errors import reject_value
+from ._folds import FoldPolicy
 from ._types import Array, Numbers, Order
+from .deformation import by_policy
 
 __all__ = ["ElasticDeform", "deform_grid", "deform_random_grid", "dense_displacement"]
 
@@ -59,6 +61,11 @@ class ElasticDeform(torch.nn.Module):
     ndim : int, optional
         Number of axes to deform. Tensors with another number of them then raise an error: without it, an image of shape
         (channels, height, width) counts as a batch of signals. Default None: as many as the tensors have.
+    fold : {"ignore", "warn", "raise", "scale"}, optional
+        What is done if a random mapping folds, as for `elasticnd.Deformation.random`. All but "ignore" need values, and
+        raise an error while a program is traced. Default "ignore".
+    margin : float, optional
+        With ``fold="scale"``, the least ratio of volumes that is left. Default 0.05.
 
     Raises
     ------
@@ -97,6 +104,8 @@ class ElasticDeform(torch.nn.Module):
         mode: str | Sequence[str] = "constant",
         cval: Numbers = 0.0,
         ndim: int | None = None,
+        fold: str = "ignore",
+        margin: float = 0.05,
     ) -> None:
         super().__init__()
         if (displacement is None) == (sigma is None):
@@ -109,6 +118,7 @@ class ElasticDeform(torch.nn.Module):
         self.axis = _check.normalize_layer_axis(axis, ndim)
         self.ndim = ndim
         self.order, self.mode, self.cval = order, mode, cval
+        self._policy = FoldPolicy.of(fold, margin)
         if displacement is None:
             self.displacement = None
         elif learnable:
@@ -144,12 +154,15 @@ class ElasticDeform(torch.nn.Module):
         normal = torch.randn((*batch, n, *points), device=first.device)
         # By numbers of the host: to copy them to the device would be to wait for it.
         scaled = zip(_check.normalize_sigma(self.sigma, n), normal.unbind(-n - 1), strict=True)
-        return torch.stack([sigma * component for sigma, component in scaled], -n - 1)
+        displacement = torch.stack([sigma * component for sigma, component in scaled], -n - 1)
+        frame = [first.shape[axis] for axis in self._axes(first)]
+        settled: torch.Tensor = by_policy(displacement, frame, self._policy)
+        return settled
 
     def extra_repr(self) -> str:
         """Describe the layer."""
         if self.displacement is None:
-            grid = f"sigma={self.sigma}, points={self.points}, per_sample={self.per_sample}"
+            grid = f"sigma={self.sigma}, points={self.points}, per_sample={self.per_sample}, fold={self._policy.fold!r}"
         else:
             learnable = isinstance(self.displacement, torch.nn.Parameter)
             grid = f"displacement of shape {tuple(self.displacement.shape)}, learnable={learnable}"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from image_files import OPTIONS, assert_fails, contents, deform, expected, random_array, read, write, zarr_library
 
+from elasticnd import Deformation
 from elasticnd.__main__ import main
 
 ROTATIONS = {
@@ -132,3 +133,32 @@ def test_no_progress_elsewhere(suffix, options, tmp_path, capfd):
 def test_progress_needs_no_library(tmp_path, on_terminal, monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     assert on_terminal(volume(tmp_path, ".npy"), tmp_path / "out.npy") == (0, "")
+
+
+FOLDED = ("--sigma", "9", "--points", "5", "--seed", "3")
+
+
+def test_folds(tmp_path, capsys):
+    source = write(tmp_path / "in.npy", random_array("f4", 40, 30))
+    target = tmp_path / "out.npy"
+
+    def run(*words):
+        code = main(["deform", str(source), str(target), *FOLDED, *words])
+        return code, capsys.readouterr().err
+
+    assert run() == (0, "")
+    assert run("--fold", "ignore") == (0, "")
+    code, error = run("--fold", "warn")
+    assert code == 0
+    assert "the mapping folds: its least ratio of volumes lies between -" in error
+    folded = read(target)
+    code, error = run("--fold", "raise")
+    assert code == 2
+    assert "the mapping folds" in error
+    assert run("--fold", "scale") == (0, "")
+    scaled = Deformation.random((40, 30), 9, 5, rng=3, fold="scale")
+    np.testing.assert_array_equal(read(target), scaled.apply(read(source)))
+    assert (read(target) != folded).any()
+    code, error = run("--fold", "no")
+    assert code == 2
+    assert "--fold" in error

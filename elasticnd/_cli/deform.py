@@ -41,6 +41,7 @@ class Options:
     axis: Sequence[int] | None
     rotate: Sequence[Rotation] | None
     zoom: Sequence[float] | None
+    fold: str | None
     deformation: str | None
     save_deformation: str | None
     chunks: Sequence[int] | None
@@ -60,6 +61,8 @@ def run(options: Options) -> None:
         saving = zip(places[len(pairs) :], saved, strict=True)
         try:
             notes, deformation = (_run_by_chunks if by_chunks else _run_in_memory)(pairs, places[: len(pairs)], options)
+            if options.fold == "warn":
+                notes += _notes_on_folds(deformation)
             for place, target in saving:
                 deformations.write(place, target, pairs[0].source, deformation)
         except MemoryError:
@@ -73,7 +76,7 @@ def run(options: Options) -> None:
 def _with_seed(options: Options) -> Options:
     """Check that one deformation is asked for, drawn or of a file; a seed is chosen if none is given."""
     if options.deformation is not None:
-        for name in ("sigma", "points", "seed", "rotate", "zoom"):
+        for name in ("sigma", "points", "seed", "rotate", "zoom", "fold"):
             if getattr(options, name) is not None:
                 raise CommandError(f"--{name}: not expected with --deformation, the file says all of a deformation")
         return options
@@ -156,6 +159,17 @@ def _notes(pairs: Sequence[Pair], images: Sequence[Image]) -> list[str]:
     ]
 
 
+def _notes_on_folds(deformation: Deformation) -> list[str]:
+    bounds = deformation.fold_bounds()
+    if bounds.lower > 0:
+        return []
+    does = "folds" if bounds.upper <= 0 else "may fold"
+    return [
+        f"the mapping {does}: its least ratio of volumes lies between {bounds.lower:.3g} and {bounds.upper:.3g}; "
+        f"--fold scale reduces the displacements"
+    ]
+
+
 def _deformed(
     deformation: Deformation,
     pairs: Sequence[Pair],
@@ -194,6 +208,7 @@ def _deformation(pair: Pair, image: Image, axes: Sequence[int], options: Options
             rotate=planes_of(options.rotate, len(axes)),
             zoom=None if options.zoom is None else _one_or_all(options.zoom),
             to_world=frame.to_world,
+            fold="ignore" if options.fold in (None, "warn") else options.fold,  # notes come when all is done
         )
     except (TypeError, ValueError) as error:
         raise CommandError(_reworded(error, [pair])) from None

@@ -13,6 +13,7 @@ from typing import NoReturn, TypeAlias
 
 from .. import __version__
 from .._errors import CommandError, one_line, shortened
+from .._folds import POLICIES
 from .._limits import LABELS
 from .._modes import MODES
 from .._types import Order
@@ -128,6 +129,12 @@ def _add_deform(commands: _Commands) -> None:
         "from 0, as 1,2:10; again for other planes, one after the other",
     )
     parser.add_argument("--zoom", type=_list_of(float), help="magnify as well; one factor, or ZOOM,ZOOM,...")
+    parser.add_argument(
+        "--fold",
+        choices=POLICIES,
+        help="what to do if the mapping folds somewhere: nothing, a note, an error, or to reduce the displacements "
+        "until nothing folds (default: ignore)",
+    )
     parser.add_argument(
         "--deformation",
         metavar="FILE",
