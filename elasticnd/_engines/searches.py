@@ -81,7 +81,7 @@ class _Extremes:
         return np.concatenate([places.reshape(*boxes.shape[:2], -1), np.stack(worst, -1)], -1)
 
     def _refined(self, places: Floats, low: Floats, extent: Floats) -> Floats:
-        """Go on from places along the faces that they lie on, by steps that are halved."""
+        """Search along the faces that places lie on, by steps that are halved."""
         n = self._n
         steps = np.concatenate([np.zeros((1, n)), np.eye(n), -np.eye(n)]) * _spacing(self._border)
         sign = np.array([1.0, -1.0]).reshape(2, 1, 1)

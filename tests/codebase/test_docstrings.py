@@ -101,7 +101,8 @@ def public_names():
             yield f"elasticnd.{name}"
         if inspect.isclass(thing):
             own = (member for member in dir(thing) if not member.startswith("_"))
-            yield from (f"elasticnd.{name}.{member}" for member in own if not hasattr(tuple, member))
+            inherited = (*dir(tuple), *dir(Exception))
+            yield from (f"elasticnd.{name}.{member}" for member in own if member not in inherited)
 
 
 def is_field(name):
