@@ -1,4 +1,4 @@
-"""The command line: ``elasticnd`` or ``python -m elasticnd``, with the commands ``deform`` and ``demo``."""
+"""The command line: ``elasticnd`` or ``python -m elasticnd``, with the commands ``deform``, ``points`` and ``demo``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from .. import __version__
 from .._errors import CommandError, one_line, shortened
@@ -17,7 +17,7 @@ from .._folds import POLICIES
 from .._limits import LABELS
 from .._modes import MODES
 from .._types import Order
-from . import deform, deformations, demo, files, output, signals
+from . import deform, deformations, demo, files, output, points, signals, tables
 from .rotation import rotation_of
 
 _Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
@@ -160,6 +160,39 @@ def _add_deform(commands: _Commands) -> None:
     )
 
 
+def _add_points(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "points",
+        help="move points with the content of a deformed image",
+        description="Move points, such as landmarks, from where they are in an image to where they are in the deformed "
+        "one. Columns that are no coordinates are kept as they are.",
+    )
+    parser.add_argument(
+        "deformation",
+        metavar="DEFORMATION",
+        help=f"what was saved by elasticnd deform, or another of {', '.join(deformations.FORMATS)}",
+    )
+    parser.add_argument(
+        "source",
+        metavar="IN",
+        help="a table of points, .csv, or a list of markups of Slicer, .fcsv; the columns x, y, z or axis-0, axis-1, "
+        "... are coordinates, or else the first ones",
+    )
+    parser.add_argument(
+        "target", metavar="OUT", help="the same with the moved points, which is replaced if it is there"
+    )
+    parser.add_argument(
+        "--coordinates",
+        choices=tables.SYSTEMS,
+        help="what the coordinates are: voxels, or mm in RAS or LPS (default: voxels; of .fcsv what the file says)",
+    )
+    parser.add_argument(
+        "--frame",
+        metavar="VOLUME",
+        help="the NIfTI volume that was deformed, for a transform of ITK",
+    )
+
+
 def _add_demo(commands: _Commands) -> None:
     parser = commands.add_parser(
         "demo",
@@ -201,6 +234,7 @@ def _parser() -> _Parser:
     parser.add_argument("--version", action="version", version=f"elasticnd {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_deform(commands)
+    _add_points(commands)
     _add_demo(commands)
     return parser
 
@@ -237,13 +271,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+_COMMANDS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "deform": lambda options: deform.run(deform.Options(**options)),
+    "points": lambda options: points.run(points.Options(**options)),
+    "demo": lambda options: demo.run(demo.Options(**options)),
+}
+
+
 def _run(argv: Sequence[str]) -> None:
     try:
         options = vars(_parser().parse_args(_with_negative_values(argv)))
-        if options.pop("command") == "deform":
-            deform.run(deform.Options(**options))
-        else:
-            demo.run(demo.Options(**options))
+        _COMMANDS[options.pop("command")](options)
     finally:
         output.flush()
 
