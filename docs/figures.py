@@ -206,6 +206,12 @@ def outline(ax, box, color, label, **style):
     ax.add_patch(Rectangle(corner, *size, fill=False, color=color, lw=2, label=label, **style))
 
 
+def deformation_by_plot():
+    """Draw a deformation that folds in a corner, as `Deformation.plot` does."""
+    ax = elasticnd.Deformation.random((64, 48), sigma=6, points=4, rng=1).plot()
+    save_png(ax.figure, "deformation.png", 90)
+
+
 def demo():
     """Run the demo and shrink its figure."""
     full = IMAGES / "demo_full.png"
@@ -226,4 +232,5 @@ if __name__ == "__main__":
     basis_splines()
     source_box_of_a_block()
     labels_by_order_and_by_votes()
+    deformation_by_plot()
     demo()
