@@ -1,5 +1,4 @@
-// Labels by votes: each voxel under a stencil of order 1 gives its weight to
-// its label, and the largest sum wins.
+// Labels by votes: each voxel under a stencil of order 1 gives its weight to its label, and the largest sum wins.
 #pragma once
 #include "dtypes.hpp"
 
@@ -36,8 +35,8 @@ constexpr uint64 infinity_bits = DTYPE == dtype_float16    ? 0x7c00u
                                  : DTYPE == dtype_float64  ? 0x7ff0000000000000u
                                                            : 0u;
 
-// A label as a number that is equal, and less, where the label is: of floats,
-// both zeros are one label, and what is no number is one too, the largest.
+// A label as a number that is equal, and less, where the label is: of floats, both zeros are one label, and what is no
+// number is one too, the largest.
 template <int DTYPE>
 ELASTICND_INLINE Bits<DTYPE> label_of(Bits<DTYPE> element) {
     using Label = Bits<DTYPE>;
@@ -59,8 +58,7 @@ ELASTICND_INLINE Bits<DTYPE> label_of(Bits<DTYPE> element) {
 // Sums that differ by no more are tied, so that rounding does not decide.
 constexpr float vote_tie = 1.0f / 65536;
 
-// AXES is 0 where their number is known late. Taps are numbered with those of
-// the last axis side by side.
+// AXES is 0 where their number is known late. Taps are numbered with those of the last axis side by side.
 template <int AXES>
 constexpr int vote_taps = AXES ? 1 << AXES : 1 << max_axes;
 
@@ -86,8 +84,7 @@ struct TapWeights {
     }
 };
 
-// One of the labels; by comparisons on a device, where an index would move them
-// from registers to memory.
+// One of the labels; by comparisons on a device, where an index would move them from registers to memory.
 template <int AXES, class Label>
 ELASTICND_FLAT Label pick_label(const Label* label, int tap) {
 #if defined(ELASTICND_CUDA)
@@ -115,14 +112,12 @@ ELASTICND_FLAT float votes_for(Label one, const TapWeights<AXES>& weights, const
     return votes[0];
 }
 
-// The tap whose label wins: among tied ones the nearest tap's, else the
-// smallest.
+// The tap whose label wins: among tied ones the nearest tap's, else the smallest.
 template <int AXES, class Label>
 ELASTICND_FLAT int winning_tap(const TapWeights<AXES>& weights, const Label* label) {
     const Label own = pick_label<AXES>(label, weights.nearest);
     const float own_votes = votes_for(own, weights, label);
-    // Then no other label has more, but for rounding, which is far less than a
-    // tie.
+    // Then no other label has more, but for rounding, which is far less than a tie.
     if (own_votes >= 0.5f) return weights.nearest;
     float largest = own_votes;
     ELASTICND_ROLLED
@@ -130,8 +125,7 @@ ELASTICND_FLAT int winning_tap(const TapWeights<AXES>& weights, const Label* lab
         const Label one = pick_label<AXES>(label, tap);
         if (one == own) continue;
         const float votes = votes_for(one, weights, label);
-        // No third label comes near: the nearest tap alone has a larger weight than
-        // a tie.
+        // No third label comes near: the nearest tap alone has a larger weight than a tie.
         if (votes >= 0.5f) return votes - own_votes > vote_tie ? tap : weights.nearest;
         largest = maximum(largest, votes);
     }

@@ -1,5 +1,4 @@
-// Sampling of labels: by votes where the voxels under a stencil differ, and by
-// a copy where they do not.
+// Sampling of labels: by votes where the voxels under a stencil differ, and by a copy where they do not.
 #include "elasticnd/votes.hpp"
 
 #include <cstring>
@@ -17,8 +16,7 @@ struct VoteScratch {
     int mixed[row_length];     // voxels whose taps differ
 };
 
-// Writes the voxels whose taps all hold the same bits, and those without a
-// position; lists the others.
+// Writes the voxels whose taps all hold the same bits, and those without a position; lists the others.
 template <class Element, int AXES>
 int copy_uniform(const SampleJob& job, const char* source, char* to, int64 to_stride, VoteScratch& own) {
     const Row& row = own.row;
@@ -49,8 +47,7 @@ int copy_uniform(const SampleJob& job, const char* source, char* to, int64 to_st
     return count;
 }
 
-// Where the taps of a stencil that leaves the image lie; the constant where the
-// mode leaves one out.
+// Where the taps of a stencil that leaves the image lie; the constant where the mode leaves one out.
 void find_taps_at_border(const SampleJob& job, const Row& row, int i, const char* source, const char** tap) {
     tap[0] = source;
     for (int k = 0; k < job.geometry.axes; ++k) {
@@ -84,8 +81,7 @@ void elect(const SampleJob& job, const char* source, char* to, int64 to_stride, 
         TapWeights<AXES> weights(axes);
         for (int k = 0; k < axes; ++k) {
             const double place = row.place[k][i];
-            // Of a stencil that leaves the source, it is counted from one that does
-            // not.
+            // Of a stencil that leaves the source, it is counted from one that does not.
             weights.add(k, leaves ? place - floor_of_small(place) : place);
         }
         std::memcpy(to + i * to_stride, tap_at[winning_tap(weights, label)], sizeof(Label));
