@@ -9,7 +9,7 @@ from ._autodiff import calls
 from ._autodiff.framework import LinearAlgebra
 from ._bridges.contract import Bridge
 from ._check import check_real
-from ._engines.generic.matrices import MOST_ROWS, by_formula
+from ._engines.generic.matrices import MOST_ROWS, by_formula, entries_of
 from ._errors import reject_value
 from ._spec import EvaluationSpec, Shape, Window
 from ._types import Array
@@ -69,4 +69,4 @@ class Positions(NamedTuple):
 
 def determinant(algebra: LinearAlgebra, matrices: Array) -> Array:
     """Compute determinants of (..., n, n): of up to three axes by their formula."""
-    return by_formula(matrices) if matrices.shape[-1] <= MOST_ROWS else algebra.determinant(matrices)
+    return by_formula(entries_of(matrices)) if matrices.shape[-1] <= MOST_ROWS else algebra.determinant(matrices)

@@ -34,13 +34,18 @@ def eliminated(xp: ArrayNamespace, matrices: Array) -> Array:
 
 def determinant(xp: ArrayNamespace, matrices: Array) -> Array:
     """Compute the determinants of matrices, (..., n, n)."""
-    return by_formula(matrices) if matrices.shape[-1] <= MOST_ROWS else xp.linalg.det(matrices)
+    return by_formula(entries_of(matrices)) if matrices.shape[-1] <= MOST_ROWS else xp.linalg.det(matrices)
 
 
-def by_formula(matrices: Array) -> Array:
-    """Compute the determinants of matrices, (..., n, n), of one to three rows."""
+def entries_of(matrices: Array) -> list[list[Array]]:
+    """Return the rows of entries of matrices, (..., n, n)."""
     n = matrices.shape[-1]
-    entry = [[matrices[..., i, j] for j in range(n)] for i in range(n)]
+    return [[matrices[..., i, j] for j in range(n)] for i in range(n)]
+
+
+def by_formula(entry: list[list[Array]]) -> Array:
+    """Compute the determinants of matrices of one to three rows from their entries."""
+    n = len(entry)
     if n == 1:
         return entry[0][0]
 
