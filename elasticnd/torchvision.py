@@ -15,14 +15,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import PIL.Image
 import torch
 
 from . import _adapters
 from ._adapters.draws import Drawn, RandomDeformation
-from ._adapters.tensors import torch_source
+from ._adapters.tensors import torch_source, warn_of_lost
 from ._errors import reject_type, reject_value
-from ._types import Numbers, Order
+from ._types import Numbers, NumpyArray, Order
 
 with _adapters.needs("torchvision"):
     from torchvision import tv_tensors
@@ -32,11 +33,14 @@ with _adapters.needs("torchvision"):
 __all__ = ["RandomElasticDeform"]
 
 _PLANE = (-2, -1)  # of all images, rows and columns are the last axes
+_KEY_POINTS: tuple[type, ...] = (tv_tensors.KeyPoints,) if hasattr(tv_tensors, "KeyPoints") else ()  # from 0.23 on
+_BOXES = ("XYXY", "XYWH", "CXCYWH")  # formats whose boxes stay such boxes
+_EDGE = 0.5  # torchvision counts from the edges of pixels, elasticnd from their centres
 _INDEXED = ("1", "P", "PA")  # modes of Pillow whose numbers are no intensities
 
 
 class RandomElasticDeform(v2.Transform):
-    """Deform images, videos and masks of a sample with one random grid of displacements.
+    """Deform images, videos, masks, boxes and key points of a sample with one random grid of displacements.
 
     Parameters
     ----------
@@ -72,8 +76,12 @@ class RandomElasticDeform(v2.Transform):
     Notes
     -----
     What counts as an image is what torchvision's own transforms take for one: images, videos and pictures of Pillow,
-    and the first tensor where there are none of these. Boxes and key points raise an error. All randomness comes from
-    PyTorch's global generator.
+    and the first tensor where there are none of these. All randomness comes from PyTorch's global generator.
+
+    Boxes become the boxes around what they hold, and are clamped as they say themselves; rotated boxes raise an error.
+    Key points are moved and not clamped, as by torchvision's own transform. Both may leave the image or the patch:
+    `SanitizeBoundingBoxes` and `SanitizeKeyPoints` remove those. Where the mapping folds, there may be no place for
+    some of them, of which a warning tells; ``fold="scale"`` avoids it.
 
     Examples
     --------
@@ -129,7 +137,11 @@ class RandomElasticDeform(v2.Transform):
         if isinstance(inpt, (tv_tensors.Image, tv_tensors.Video, tv_tensors.Mask)):
             order = self.mask_order if isinstance(inpt, tv_tensors.Mask) else self.order
             return tv_tensors.wrap(self._deform(inpt.as_subclass(torch.Tensor), drawn, order), like=inpt)
-        return reject_type("inputs", inpt, "images, videos and masks")
+        if isinstance(inpt, tv_tensors.BoundingBoxes):
+            return self._boxes(inpt, drawn)
+        if isinstance(inpt, _KEY_POINTS):
+            return self._key_points(inpt, drawn)
+        return reject_type("inputs", inpt, "images, videos, masks, boxes and key points")
 
     # What torchvision 0.20 calls them.
     _get_params = make_params
@@ -143,3 +155,39 @@ class RandomElasticDeform(v2.Transform):
 
     def _deform(self, image: torch.Tensor, drawn: Drawn, order: Order) -> torch.Tensor:
         return drawn.apply([image], [order], self.mode, self.cval, [_PLANE])[0]
+
+    @staticmethod
+    def _boxes(boxes: Any, drawn: Drawn) -> Any:
+        if boxes.format.value not in _BOXES:
+            reject_value("inputs", f"boxes of format {boxes.format.value}", " or ".join(_BOXES))
+        if boxes.numel() == 0:
+            return tv_tensors.wrap(boxes.as_subclass(torch.Tensor), like=boxes, canvas_size=drawn.window.shape)
+        convert, corners = functional.convert_bounding_box_format, tv_tensors.BoundingBoxFormat.XYXY
+        xyxy = convert(boxes.as_subclass(torch.Tensor).double(), old_format=boxes.format, new_format=corners)
+        moved = drawn.deformation.move_boxes(_as_positions(xyxy.reshape(-1, 2, 2)))
+        warn_of_lost("boxes", moved)
+        ends = _from_positions(moved.boxes, drawn).reshape(xyxy.shape)
+        results = _like(convert(ends, old_format=corners, new_format=boxes.format), boxes)
+        return functional.clamp_bounding_boxes(tv_tensors.wrap(results, like=boxes, canvas_size=drawn.window.shape))
+
+    @staticmethod
+    def _key_points(points: Any, drawn: Drawn) -> Any:
+        moved = drawn.deformation.move_points(_as_positions(points.as_subclass(torch.Tensor)))
+        warn_of_lost("key points", moved)
+        results = _like(_from_positions(moved.points, drawn), points)
+        return tv_tensors.wrap(results, like=points, canvas_size=drawn.window.shape)
+
+
+def _as_positions(xy: torch.Tensor) -> NumpyArray:
+    """Return (..., 2) of x and y as rows and columns, in voxels."""
+    return xy.detach().cpu().double().flip(-1).numpy() - _EDGE
+
+
+def _from_positions(positions: NumpyArray, drawn: Drawn) -> torch.Tensor:
+    """Return positions in the frame as x and y in the window."""
+    return torch.from_numpy(positions + (_EDGE - np.array(drawn.window.start))).flip(-1)
+
+
+def _like(values: torch.Tensor, given: Any) -> torch.Tensor:
+    """Return values with the dtype, rounded if it is one of integers, and on the device of what was given."""
+    return (values if given.is_floating_point() else values.round()).to(given.device, given.dtype)

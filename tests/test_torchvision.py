@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ hosts.require("torchvision")
 
 import PIL.Image  # noqa: E402
 from torchvision import tv_tensors  # noqa: E402
+from torchvision.ops import masks_to_boxes  # noqa: E402
 from torchvision.transforms import v2  # noqa: E402
 
 import elasticnd  # noqa: E402
@@ -164,6 +166,132 @@ def test_gradients_of_images():
 def test_wrong_probabilities(p):
     with pytest.raises(ValueError, match=r"^p: got"):
         RandomElasticDeform(2, p=p)
+
+
+# ---- boxes and key points --------------------------------------------------------------------------------------------
+
+CANVAS = (96, 128)
+CORNERS = torch.tensor([[30.0, 20, 60, 50], [70, 30, 110, 70], [20, 60, 50, 80]])
+MOVES = {
+    "grid": {},
+    "affine": {"rotate": {(0, 1): (90, 90)}, "mirror": (0, 1)},
+    "small turn": {"zoom": (0.9, 1.1), "rotate": 3},
+    "patch": {"size": (80, 100)},
+}
+needs_key_points = pytest.mark.skipif(
+    not hasattr(tv_tensors, "KeyPoints"), reason="torchvision has no key points before 0.23"
+)
+
+
+def boxes_of(corners=CORNERS, format="XYXY", **options):
+    converted = v2.functional.convert_bounding_box_format(
+        corners, old_format=tv_tensors.BoundingBoxFormat.XYXY, new_format=tv_tensors.BoundingBoxFormat[format]
+    )
+    return tv_tensors.BoundingBoxes(converted, format=format, canvas_size=CANVAS, **options)
+
+
+def masks_of(corners=CORNERS):
+    masks = torch.zeros((len(corners), *CANVAS), dtype=torch.bool)
+    for mask, (left, top, right, bottom) in zip(masks, corners.int().tolist(), strict=True):
+        mask[top:bottom, left:right] = True
+    return tv_tensors.Mask(masks)
+
+
+@pytest.mark.parametrize("moves", MOVES)
+@pytest.mark.parametrize("seed", range(3))
+def test_boxes_are_those_of_deformed_masks(moves, seed):
+    torch.manual_seed(seed)
+    boxes, masks = RandomElasticDeform(3, 5, **MOVES[moves])(boxes_of(), masks_of())
+    assert boxes.canvas_size == masks.shape[-2:]
+    expected = masks_to_boxes(bare(masks)) + torch.tensor([0, 0, 1, 1])  # of indices, inclusive
+    assert (bare(boxes) - expected).abs().max() <= 1
+
+
+@pytest.mark.parametrize("format", ["XYXY", "XYWH", "CXCYWH"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])
+def test_formats_and_dtypes_of_boxes(format, dtype):
+    given = boxes_of(format=format)
+    given = tv_tensors.wrap(bare(given).to(dtype), like=given)
+    before = bare(given).clone()
+    torch.manual_seed(0)
+    result = RandomElasticDeform(4, 5)(given)
+    torch.manual_seed(0)
+    expected = v2.functional.convert_bounding_box_format(
+        RandomElasticDeform(4, 5)(boxes_of()), new_format=tv_tensors.BoundingBoxFormat[format]
+    )
+    assert result.format.value == format
+    assert result.dtype == dtype
+    assert torch.equal(bare(given), before)
+    torch.testing.assert_close(
+        bare(result).double(), bare(expected).double(), rtol=0, atol=0.5001 if dtype == torch.int64 else 1e-4
+    )
+
+
+def test_boxes_are_clamped_and_removed_as_the_host_does():
+    far = torch.tensor([[0.0, 0, 128, 96], [100, 70, 127, 95]])
+    result = RandomElasticDeform(0, 1, zoom=(2, 2))(boxes_of(far))
+    assert bare(result)[0].tolist() == [0, 0, 128, 96]
+    width_and_height = bare(result)[1, 2:] - bare(result)[1, :2]
+    assert (width_and_height == 0).any(), "it left the image"
+    sample = {"boxes": result, "labels": torch.tensor([1, 2])}
+    assert v2.SanitizeBoundingBoxes()(sample)["labels"].tolist() == [1]
+    if hasattr(result, "clamping_mode"):
+        free = RandomElasticDeform(0, 1, zoom=(2, 2))(boxes_of(far, clamping_mode=None))
+        assert free.clamping_mode is None
+        torch.testing.assert_close(bare(free)[0], torch.tensor([-64.0, -48, 192, 144]), rtol=0, atol=1e-4)
+
+
+def test_no_boxes():
+    result = RandomElasticDeform(4, 5, size=64)(boxes_of(torch.zeros(0, 4)))
+    assert result.shape == (0, 4)
+    assert result.canvas_size == (64, 64)
+
+
+@pytest.mark.skipif(not hasattr(tv_tensors, "KeyPoints"), reason="torchvision has no rotated boxes before 0.23")
+def test_rotated_boxes_are_refused():
+    rotated = tv_tensors.BoundingBoxes([[30.0, 20, 10, 20, 45]], format="XYWHR", canvas_size=CANVAS)
+    with pytest.raises(ValueError, match="inputs: got boxes of format XYWHR, expected XYXY or XYWH or CXCYWH"):
+        RandomElasticDeform(4, 5)(rotated)
+
+
+@needs_key_points
+@pytest.mark.parametrize("moves", MOVES)
+@pytest.mark.parametrize("seed", range(3))
+def test_key_points_are_centres_of_deformed_blobs(moves, seed):
+    places = torch.tensor([[40.5, 30.5], [80.25, 60.75], [60.0, 45.0]])
+    rows, columns = (torch.arange(extent, dtype=torch.float64) + 0.5 for extent in CANVAS)
+    distances = [(rows[:, None] - y) ** 2 + (columns - x) ** 2 for x, y in places.tolist()]
+    blobs = tv_tensors.Image(torch.stack([torch.exp(-distance / 2.9) for distance in distances]))
+    points = tv_tensors.KeyPoints(places, canvas_size=CANVAS)
+    torch.manual_seed(seed)
+    blobs, points = RandomElasticDeform(2, 4, **MOVES[moves])(blobs, points)
+    weights = bare(blobs) / bare(blobs).sum((1, 2), keepdim=True)
+    rows, columns = (torch.arange(extent, dtype=torch.float64) + 0.5 for extent in weights.shape[1:])
+    centres = torch.stack([(weights * columns).sum((1, 2)), (weights * rows[:, None]).sum((1, 2))], -1)
+    assert points.canvas_size == weights.shape[1:]
+    assert points.dtype == torch.float32
+    assert (bare(points) - centres).abs().max() < 0.1
+
+
+@needs_key_points
+def test_key_points_of_any_shape():
+    places = 10 + 80 * torch.rand((3, 4, 2), generator=torch.Generator().manual_seed(0))
+    points = tv_tensors.KeyPoints(places, canvas_size=CANVAS)
+    torch.manual_seed(0)
+    result = RandomElasticDeform(4, 5)(points)
+    torch.manual_seed(0)
+    flat = RandomElasticDeform(4, 5)(tv_tensors.KeyPoints(places.reshape(-1, 2), canvas_size=CANVAS))
+    assert torch.equal(bare(result).reshape(-1, 2), bare(flat))
+    assert RandomElasticDeform(4, 5)(tv_tensors.KeyPoints(torch.zeros(0, 2), canvas_size=CANVAS)).shape == (0, 2)
+
+
+def test_boxes_without_a_place_are_warned_of(monkeypatch):
+    def move_boxes(_, b):
+        return SimpleNamespace(boxes=b, converged=np.array([True, False, True]), residual=np.array([1e-7, 1.5, 1e-7]))
+
+    monkeypatch.setattr(elasticnd.Deformation, "move_boxes", move_boxes)
+    with pytest.warns(UserWarning, match=r"folds: 1 of 3 boxes have no place, with a residual of up to 1.5 voxels"):
+        RandomElasticDeform(4, 5)(boxes_of())
 
 
 def test_workers():
