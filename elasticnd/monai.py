@@ -15,11 +15,12 @@ import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from . import _adapters
 from ._adapters.draws import Drawn, RandomDeformation, Source
-from ._bridges import torch as _bridge  # noqa: F401 - loaded once, before a data loader forks its workers
+from ._adapters.tensors import undo
 from ._errors import reject_value
 
 with _adapters.needs("monai"):
@@ -27,7 +28,7 @@ with _adapters.needs("monai"):
     from monai.data.meta_tensor import MetaTensor
     from monai.transforms import InvertibleTransform, MapTransform, RandomizableTransform
     from monai.transforms.utils import create_translate
-    from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple_rep
+    from monai.utils import TraceKeys, TransformBackends, convert_to_tensor, ensure_tuple_rep
 
 __all__ = ["RandElasticDeform", "RandElasticDeformd"]
 
@@ -73,6 +74,20 @@ class _Elastic(RandomizableTransform, InvertibleTransform):
         shift = create_translate(drawn.deformation.ndim, drawn.window.start) if any(drawn.window.start) else None
         size = drawn.deformation.shape
         return self.push_transform(made, affine=shift, orig_size=size, extra_info=drawn.record() | options)
+
+    def _undone(self, image: Any) -> Any:
+        """Return an image as before its last record; neither the image nor its records are changed."""
+        known = MetaTensor(image.as_tensor()).copy_meta_from(image)
+        record = self.pop_transform(known)[TraceKeys.EXTRA_INFO]
+        drawn = Drawn.replay(record)
+        mode = record["mode"]
+        tensor = undo(drawn, known.as_tensor(), _ORDERS.get(mode, mode), record["padding_mode"], record["cval"])
+        made = MetaTensor(tensor).copy_meta_from(known)
+        if any(drawn.window.start):
+            with self.trace_transform(False):
+                shift = create_translate(drawn.deformation.ndim, np.negative(drawn.window.start))
+                made = self.push_transform(made, affine=shift)
+        return made
 
     def __repr__(self) -> str:
         """Describe the transform."""
@@ -126,8 +141,9 @@ class RandElasticDeformd(_Elastic, MapTransform):
     -----
     All randomness comes from ``self.R``, which `set_random_state` and `monai.data.DataLoader` seed. Of a sample that is
     not deformed, nothing but the patch is drawn. The record of the last applied operation holds the displacement in
-    double precision, the affine map and the options; arrays of NumPy become tensors with metadata. The transform is not
-    lazy: pending operations are applied before it.
+    double precision, the affine map and the options; `inverse` needs nothing else, and warns of voxels whose inverse
+    was not found, as happens in folds. Arrays of NumPy become tensors with metadata. The transform is not lazy: pending
+    operations are applied before it.
 
     Examples
     --------
@@ -176,6 +192,11 @@ class RandElasticDeformd(_Elastic, MapTransform):
         images = [convert_to_tensor(sample[key], track_meta=get_track_meta()) for key in keys]
         shape = _spatial_shape(dict(zip(keys, images, strict=True)))
         return sample | dict(zip(keys, self._deform(images, self.randomize(shape), *options), strict=True))
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the images as before their last deformation, by their records; voxels outside a patch become `cval`."""
+        sample = dict(data)
+        return sample | {key: self._undone(sample[key]) for key in self.key_iterator(sample)}
 
 
 class RandElasticDeform(_Elastic):
@@ -228,6 +249,10 @@ class RandElasticDeform(_Elastic):
         if drawn is None:
             reject_value("randomize", randomize, "True in the first call")
         return self._deform([image], drawn, [self.mode], [self.padding_mode], [self.cval])[0]
+
+    def inverse(self, data: Any) -> Any:
+        """Return an image as before its last deformation, by its record; voxels outside a patch become `cval`."""
+        return self._undone(data)
 
 
 def _spatial_shape(images: Mapping[Hashable, Any]) -> tuple[int, ...]:

@@ -20,9 +20,9 @@ import numpy as np
 
 from . import _adapters
 from ._adapters.draws import Drawn, RandomDeformation
-from ._adapters.tensors import torch_source
+from ._adapters.tensors import torch_source, undo
 from ._errors import reject_value
-from ._types import Numbers, Order
+from ._types import Numbers, NumpyArray, Order
 
 with _adapters.needs("torchio"):
     from torchio import LabelMap, SpatialTransform, Subject
@@ -145,6 +145,11 @@ class ElasticGrid(SpatialTransform):
     ValueError
         When called, if images do not have the recorded shape.
 
+    Notes
+    -----
+    Its inverse, as `apply_inverse_transform` of subjects has it, works by the record alone; voxels outside of a patch
+    become `cval`. Where the mapping folds, it warns, and names the residual.
+
     Examples
     --------
     The history of a subject replays what was drawn:
@@ -171,6 +176,7 @@ class ElasticGrid(SpatialTransform):
         self.record = record
         self.order, self.label_order, self.mode, self.cval = order, label_order, mode, cval
         self.args_names = ["record", "order", "label_order", "mode", "cval"]
+        self.invert_transform = False
 
     def apply_transform(self, subject: Subject) -> Subject:
         """Deform the images in one call."""
@@ -179,15 +185,20 @@ class ElasticGrid(SpatialTransform):
             return subject
         _check_shapes(subject, images)
         drawn = Drawn.replay(self.record)
-        shape = tuple(images[0].spatial_shape)
-        if shape != drawn.deformation.shape:
-            reject_value("subject", f"images of shape {shape}", f"{drawn.deformation.shape}, as recorded")
+        expected = drawn.window.shape if self.invert_transform else drawn.deformation.shape
+        if tuple(images[0].spatial_shape) != expected:
+            reject_value("subject", f"images of shape {tuple(images[0].spatial_shape)}", f"{expected}, as recorded")
         orders = [self.label_order if isinstance(image, LabelMap) else self.order for image in images]
         data = [image.data for image in images]
-        results = drawn.apply(data, orders, self.mode, self.cval, [_AXES] * len(data))
+        shift = np.array(drawn.window.start)
+        if self.invert_transform:
+            results = [undo(drawn, one, order, self.mode, self.cval) for one, order in zip(data, orders, strict=True)]
+            shift = -shift
+        else:
+            results = drawn.apply(data, orders, self.mode, self.cval, [_AXES] * len(data))
         for image, result in zip(images, results, strict=True):
             image.set_data(result)
-            image.affine = _shifted(image.affine, drawn.window.start)
+            image.affine = _shifted(image.affine, shift)
         return subject
 
 
@@ -203,8 +214,8 @@ def _check_shapes(subject: Subject, images: Sequence[Any]) -> None:
             )
 
 
-def _shifted(affine: Any, start: Sequence[int]) -> Any:
+def _shifted(affine: Any, start: NumpyArray) -> Any:
     """Return the affine matrix of the part of an image that begins at a voxel."""
     moved = np.array(affine, np.float64)
-    moved[:3, 3] += moved[:3, :3] @ np.asarray(start)
+    moved[:3, 3] += moved[:3, :3] @ start
     return moved

@@ -9,6 +9,8 @@ import sys
 import warnings
 from pathlib import Path
 
+import numpy as np
+
 NAMES = ("monai", "torchio", "torchvision")
 
 
@@ -80,3 +82,18 @@ def check_samples(host):
         samples = [sample for epoch in first for sample in epoch]
         assert len(set(samples)) == len(samples)
     assert found["spawn"][0][0] == found["fork"][0][0]
+
+
+def smooth_sample(shape):
+    """Return a smooth image in [0, 1], and the label of a ball, without channels."""
+    grids = np.meshgrid(*(np.linspace(-1, 1, extent) for extent in shape), indexing="ij")
+    image = 0.5 + 0.5 * np.sin(3 * grids[0] + 1) * np.cos(2 * grids[1] + grids[-1])
+    return image, (sum(grid**2 for grid in grids) < 0.4).astype(np.uint8)
+
+
+def check_restored(image, label, restored_image, restored_label):
+    """Check that an inverse takes image and label back: the image in the interior, the label by Dice's coefficient."""
+    interior = tuple(slice(extent // 4, -(extent // 4)) for extent in image.shape)
+    assert np.abs(restored_image - image)[interior].max() < 1e-3 * np.ptp(image)
+    common = (label.astype(bool) & restored_label.astype(bool)).sum()
+    assert 2 * common / (label.astype(bool).sum() + restored_label.astype(bool).sum()) > 0.985

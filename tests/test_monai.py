@@ -15,7 +15,7 @@ hosts.require("monai")
 
 from monai.data import CacheDataset, MetaTensor, ThreadDataLoader, decollate_batch, list_data_collate  # noqa: E402
 from monai.data.meta_obj import set_track_meta  # noqa: E402
-from monai.transforms import Compose, Flipd, RandFlipd, Spacingd  # noqa: E402
+from monai.transforms import Compose, Flipd, Invertd, RandFlipd, Spacingd  # noqa: E402
 
 import elasticnd  # noqa: E402
 from elasticnd._adapters.draws import Drawn  # noqa: E402
@@ -277,6 +277,101 @@ def test_seeds_of_pipelines():
 def test_wrong_options(options):
     with pytest.raises((TypeError, ValueError), match=r"got .*expected"):
         RandElasticDeformd("image", **{"prob": 1, **options})(sample())
+
+
+# ---- inverses --------------------------------------------------------------------------------------------------------
+
+SMOOTH = (40, 44, 36)  # with 5 control points, their spacing is at least 8.75 voxels
+
+
+def smooth_sample():
+    image, label = hosts.smooth_sample(SMOOTH)
+    affine = AFFINE.clone()
+    return {
+        "image": MetaTensor(torch.tensor(image)[None], affine=affine),
+        "label": MetaTensor(torch.tensor(label)[None]),
+    }
+
+
+def inverting(**options):
+    return RandElasticDeformd(["image", "label"], 0.12 * 8.75, 5, 1.0, mode=[3, "labels"], **options).set_random_state(
+        1
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"rotate": 5, "zoom": (0.95, 1.05), "mirror": (0, 1)}], ids=["grid", "affine"])
+@pytest.mark.parametrize("way", ["inverse", "Compose", "Invertd", "decollated"])
+def test_inverses_restore_image_and_label(way, options):
+    given = smooth_sample()
+    deform = inverting(**options)
+    pipeline = Compose([Flipd(["image", "label"], 0), deform])
+    result = pipeline(given)
+    assert len(result["image"].applied_operations) == 2
+    if way == "inverse":
+        held = copy.deepcopy(result)
+        once = deform.inverse(result)
+        assert len(result["image"].applied_operations) == 2, "the input is not changed"
+        assert torch.equal(bare(result["image"]), bare(held["image"]))
+        restored = pipeline.transforms[0].inverse(once)
+    elif way == "Compose":
+        restored = pipeline.inverse(result)
+    elif way == "Invertd":
+        prediction = {"pred": result["label"].clone(), "label": result["label"], "image": result["image"]}
+        nearest = Invertd("pred", pipeline, orig_keys="image", nearest_interp=True)(prediction)["pred"]
+        assert set(bare(nearest).unique().tolist()) == {0, 1}, "the order 3 of the image, replaced by MONAI's word"
+        inverted = Invertd("pred", pipeline, orig_keys="label", nearest_interp=True)(prediction)
+        restored = pipeline.inverse(result) | {"label": inverted["pred"]}
+    else:
+        restored = pipeline.inverse(decollate_batch(list_data_collate([result]))[0])
+    hosts.check_restored(
+        *(bare(one)[0].numpy() for held in (given, restored) for one in (held["image"], held["label"]))
+    )
+    if way != "Invertd":
+        assert restored["image"].applied_operations == []
+    torch.testing.assert_close(restored["image"].affine, AFFINE)
+
+
+def test_inverses_of_patches():
+    given = smooth_sample()
+    deform = inverting(roi_size=(30, 30, 30), cval=7.0)
+    result = deform(given)
+    assert result["image"].affine[:3, 3].tolist() != AFFINE[:3, 3].tolist()
+    restored = deform.inverse(result)["image"]
+    assert restored.shape == given["image"].shape
+    torch.testing.assert_close(restored.affine, AFFINE)
+    start = record_of(result["image"])["start"]
+    middle = (0, *(slice(first + 8, first + 22) for first in start))
+    assert (bare(restored)[middle] - bare(given["image"])[middle]).abs().max() < 2e-2
+    corners = [bare(restored)[0][index] for index in ((0, 0, 0), (-1, -1, -1))]
+    assert max(corners) > 6.9
+
+
+def test_inverses_of_samples_that_were_not_deformed():
+    for options in ({}, {"roi_size": (30, 30, 30)}):
+        deform = RandElasticDeformd("image", 1, 5, 0.0, cval=5.0, **options)
+        result = deform(smooth_sample())
+        restored = deform.inverse(result)["image"]
+        kept = bare(restored) != 5
+        assert torch.equal(bare(restored)[kept], bare(smooth_sample()["image"])[kept])
+        assert kept.sum() == np.prod(options.get("roi_size", SMOOTH))
+        assert restored.applied_operations == []
+
+
+def test_inverses_of_folded_maps_warn():
+    deform = RandElasticDeformd("image", 12, 5, 1.0).set_random_state(0)
+    result = deform(smooth_sample())
+    with pytest.warns(UserWarning, match=r"folds: \d+ of 63360 voxels have no place, with a residual of up to"):
+        deform.inverse(result)
+    unfolded = RandElasticDeformd("image", 12, 5, 1.0, fold="scale").set_random_state(0)
+    unfolded.inverse(unfolded(smooth_sample()))
+
+
+def test_the_inverse_of_the_twin_for_arrays():
+    image = smooth_sample()["image"]
+    deform = RandElasticDeform(1, 5, 1.0).set_random_state(0)
+    restored = deform.inverse(deform(image))
+    hosts.check_restored(*(bare(one)[0].numpy() for one in (image, image > 0.5, restored, restored > 0.5)))
+    assert restored.applied_operations == []
 
 
 def test_workers():

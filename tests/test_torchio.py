@@ -208,5 +208,45 @@ def test_in_a_pipeline():
     assert [one.name for one in result.get_applied_transforms()] == ["Flip", "ElasticGrid", "RescaleIntensity"]
 
 
+# ---- inverses --------------------------------------------------------------------------------------------------------
+
+SMOOTH = (40, 44, 36)  # with 5 control points, their spacing is at least 8.75 voxels
+
+
+def smooth_subject():
+    image, label = (torch.tensor(array)[None] for array in hosts.smooth_sample(SMOOTH))
+    return tio.Subject(image=tio.ScalarImage(tensor=image), label=tio.LabelMap(tensor=label))
+
+
+@pytest.mark.parametrize("options", [{}, {"rotate": 5, "zoom": (0.95, 1.05), "mirror": (0, 1)}], ids=["grid", "affine"])
+def test_inverses_restore_image_and_label(options):
+    given = smooth_subject()
+    result = tio.Compose([tio.RandomFlip(0, flip_probability=1), transform(sigma=1, points=5, **options)])(given)
+    restored = result.apply_inverse_transform()
+    hosts.check_restored(*(one.data[0].numpy() for held in (given, restored) for one in (held.image, held.label)))
+    assert restored.applied_transforms == []
+
+
+def test_inverses_of_patches():
+    given = smooth_subject()
+    result = deformed(of=given, sigma=1, points=5, patch_size=30, cval=7)
+    restored = result.apply_inverse_transform()
+    assert restored.spatial_shape == SMOOTH
+    np.testing.assert_allclose(restored.image.affine, given.image.affine, atol=1e-12)
+    start = record_of(result)["start"]
+    middle = (0, *(slice(first + 8, first + 22) for first in start))
+    assert (restored.image.data[middle] - given.image.data[middle]).abs().max() < 2e-2
+    replay = ElasticGrid(record_of(result))
+    with pytest.raises(ValueError, match=r"subject: got images of shape \(40, 44, 36\), expected \(30, 30, 30\)"):
+        replay.inverse()(given)
+
+
+def test_inverses_of_folded_maps_warn():
+    result = deformed(of=smooth_subject(), sigma=12, points=5)
+    with pytest.warns(UserWarning, match=r"folds: \d+ of 63360 voxels have no place, with a residual of up to"):
+        result.apply_inverse_transform()
+    deformed(of=smooth_subject(), sigma=12, points=5, fold="scale").apply_inverse_transform()
+
+
 def test_workers():
     hosts.check_samples("torchio")
