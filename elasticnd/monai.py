@@ -115,8 +115,9 @@ class RandElasticDeformd(_Elastic, MapTransform):
         Range of factors to magnify by, about the centre. Default None.
     mirror : sequence of int, optional
         Spatial axes, each of which is mirrored with probability 1/2. Default ``()``.
-    fold : {"ignore", "scale"}, optional
-        With ``"scale"``, the displacement is reduced until nothing folds, which is recommended. Default ``"ignore"``.
+    fold : {"ignore", "warn", "raise", "scale"}, optional
+        What is done if the mapping folds, as for `elasticnd.Deformation.random`: ``"scale"``, which reduces the
+        displacement until nothing folds, is recommended. Default ``"ignore"``.
     roi_size : int or sequence of int, optional
         Spatial extent of a patch, which alone is computed; -1 for a whole axis. Default None: everything.
     random_center : bool, optional
@@ -194,7 +195,7 @@ class RandElasticDeformd(_Elastic, MapTransform):
         return sample | dict(zip(keys, self._deform(images, self.randomize(shape), *options), strict=True))
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the images as before their last deformation, by their records; voxels outside a patch become `cval`."""
+        """Return images as before their last deformation, by their records; voxels outside a patch become `cval`."""
         sample = dict(data)
         return sample | {key: self._undone(sample[key]) for key in self.key_iterator(sample)}
 

@@ -50,8 +50,9 @@ class RandomElasticGrid(RandomTransform, SpatialTransform):
         Range of factors to magnify by, about the centre. Default None.
     mirror : sequence of int, optional
         Axes, each of which is mirrored with probability 1/2. Default ``()``.
-    fold : {"ignore", "scale"}, optional
-        With ``"scale"``, the displacement is reduced until nothing folds, which is recommended. Default ``"ignore"``.
+    fold : {"ignore", "warn", "raise", "scale"}, optional
+        What is done if the mapping folds, as for `elasticnd.Deformation.random`: ``"scale"``, which reduces the
+        displacement until nothing folds, is recommended. Default ``"ignore"``.
     patch_size : int or sequence of int, optional
         Extent of a patch, at random in the image, which alone is computed; -1 for a whole axis. The affine matrices
         follow it. Default None: everything.

@@ -55,8 +55,9 @@ class RandomElasticDeform(v2.Transform):
         Range of factors to magnify by, about the centre. Default None.
     mirror : sequence of int, optional
         Axes, 0 for rows and 1 for columns, each of which is mirrored with probability 1/2. Default ``()``.
-    fold : {"ignore", "scale"}, optional
-        With ``"scale"``, the displacement is reduced until nothing folds, which is recommended. Default ``"ignore"``.
+    fold : {"ignore", "warn", "raise", "scale"}, optional
+        What is done if the mapping folds, as for `elasticnd.Deformation.random`: ``"scale"``, which reduces the
+        displacement until nothing folds, is recommended. Default ``"ignore"``.
     size : int or pair of int, optional
         Height and width of a patch, at random in the image, which alone is computed. Default None: everything.
     order : int or "labels", optional

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from elasticnd import Deformation
+from elasticnd import Deformation, FoldError, FoldWarning
 from elasticnd._adapters.draws import Drawn, RandomDeformation, Source
 
 SHAPE = (20, 24, 16)
@@ -148,6 +148,14 @@ def test_scaling_removes_folds(source):
     for _ in range(5):
         assert folded.draw(SHAPE, source).deformation.fold_bounds().upper < 0
         assert unfolded.draw(SHAPE, source).deformation.fold_bounds().lower > 0
+
+
+def test_folds_are_warned_of_or_raise_an_error(source):
+    with pytest.warns(FoldWarning, match="fold"):
+        draw(source, sigma=8, points=5, fold="warn")
+    with pytest.raises(FoldError, match="fold"):
+        draw(source, sigma=8, points=5, fold="raise")
+    draw(source, sigma=0.1, rotate=10, fold="raise")
 
 
 @pytest.mark.parametrize(

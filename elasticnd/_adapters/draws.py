@@ -11,13 +11,14 @@ import numpy as np
 from .. import _affine, _check
 from .._coerce import as_indices, is_sequence
 from .._errors import reject_type, reject_value
+from .._folds import FoldPolicy
 from .._spec import Shape, Window
 from .._types import Array, Floats, NumpyArray, Order
-from ..deformation import Deformation
+from ..deformation import Deformation, by_policy
 from .ranges import AxisRanges, Range, Uniform, plane_ranges
 
 _LEAST_ZOOM = 1e-3
-FOLD = ("ignore", "scale")
+_MARGIN = 0.05  # of scaled deformations, as of `Deformation.random`
 
 
 class Source(NamedTuple):
@@ -99,7 +100,7 @@ class RandomDeformation:
     mirror : sequence of int
         The axes, each of which is mirrored with probability 1/2.
     fold : str
-        What is done about folds: "ignore", or "scale": reduce the displacement until there is none.
+        What is done about folds, as for `Deformation.random`.
     size : int or sequence of int, optional
         Extent of the window that is computed, along each axis; -1 for the whole axis.
     at_random : bool
@@ -129,9 +130,7 @@ class RandomDeformation:
                 "zoom", zoom, _LEAST_ZOOM, f"a factor of at least {_LEAST_ZOOM}, a pair, or one of these for each axis"
             )
         self.mirror = as_indices("mirror", mirror, "a sequence of axes to mirror at random")
-        if fold not in FOLD:
-            reject_value("fold", repr(fold), " or ".join(map(repr, FOLD)))
-        self.fold = fold
+        self.folds = FoldPolicy.of(fold, _MARGIN)
         self.size, self.size_name = size, size_name
         if not isinstance(at_random, bool):
             reject_type("random_center", at_random, "a bool")
@@ -150,12 +149,8 @@ class RandomDeformation:
             unit = np.ones(n) if spacing is None else np.asarray(spacing, np.float64)
             displacement = self._displacement(frame, grid_shape, unit, source)
             affine = self._affine(frame, unit, source)
-        drawn = _drawn(displacement, affine, frame, Window(self._start(frame, extent, source), extent))
-        if self.fold == "scale" and not drawn.is_identity:
-            deformation = drawn.deformation
-            scaled = deformation.scaled(deformation.largest_scale())
-            drawn = _drawn(scaled.displacement, affine, frame, drawn.window)
-        return drawn
+            displacement = by_policy(displacement, frame, self.folds, affine)
+        return _drawn(displacement, affine, frame, Window(self._start(frame, extent, source), extent))
 
     def _displacement(self, frame: Shape, grid_shape: Shape, unit: Floats, source: Source) -> Floats:
         n = len(frame)
