@@ -24,6 +24,7 @@ from ._api import (
     random_displacement,
     source_box,
 )
+from ._chains import Chain, Inverse
 from ._config import (
     engine,
     get_num_threads,
@@ -42,11 +43,13 @@ from ._routes import backend_info, which
 from .deformation import Deformation
 
 __all__ = [
+    "Chain",
     "Deformation",
     "FoldBounds",
     "FoldError",
     "FoldWarning",
     "Gradients",
+    "Inverse",
     "MovedBoxes",
     "MovedPoints",
     "backend_info",

@@ -15,6 +15,7 @@ from . import _affine, _apply, _check, _energy, _fit, _labels, _points, _random,
 from ._autodiff import calls
 from ._bridges import eager
 from ._bridges.contract import Bridge
+from ._chains import SpatialMap
 from ._errors import describe, reject_type, reject_value, suggest
 from ._files import itk, nifti
 from ._files.world import FrameMap
@@ -37,7 +38,7 @@ _VERSION = 1
 _Constants: TypeAlias = tuple[_spec.Shape | None, object, object, _spec.Matrix | None]
 
 
-class Deformation:
+class Deformation(SpatialMap):
     """A deformation of a frame: the box of voxels that the deformed axes of an image span.
 
     The output voxel ``f`` takes the value of the image at ``x(f) = T⁻¹(f) + d(f)``, where ``d`` is the cubic B-spline

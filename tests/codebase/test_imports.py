@@ -21,6 +21,7 @@ LAYERS = (
     ("_api",),
     ("deformation",),
     ("_world",),
+    ("_chains",),
     ("_apply",),
     (
         "_energy",

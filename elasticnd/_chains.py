@@ -1,0 +1,624 @@
+"""Maps made of maps: several deformations one after the other, and the inverse of one, each in one resampling."""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from . import _apply, _check
+from ._errors import describe, reject_type, reject_value
+from ._floating_point import in_default_state
+from ._points import MovedPoints
+from ._positions import determinant
+from ._routes import bridge_of
+from ._spec import Options, Shape
+from ._types import Array, Axes, Images, Numbers, NumpyArray, Order
+
+if TYPE_CHECKING:
+    from .deformation import Deformation
+
+
+class SpatialMap(ABC):
+    """A map of the positions of a frame, which can be chained with others of the same frame, and inverted."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def shape(self) -> Shape:
+        """Extent of the frame, in voxels."""
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes of the frame."""
+        return len(self.shape)
+
+    @property
+    @abstractmethod
+    def batch_shape(self) -> Shape:
+        """Batch axes, which stand in front of every result."""
+
+    @abstractmethod
+    def source_points(self, f: Array) -> Array:
+        """Compute where output positions look in the image."""
+
+    @abstractmethod
+    def move_points(self, p: Array, tol: float = 1e-6) -> MovedPoints:
+        """Move points of the image with its content."""
+
+    @abstractmethod
+    def jacobian(self, f: Array | None = None, crop: Sequence[slice] | None = None) -> Array:
+        """Compute the Jacobian matrix of the map."""
+
+    def then(self, other: SpatialMap) -> Chain:
+        """Return the chain of this deformation and another one, which is applied to the result of this one.
+
+        The image is resampled once, at ``x(f) = x_self(x_other(f))``.
+
+        Parameters
+        ----------
+        other : Deformation, Chain or Inverse
+            A map of a frame of the same shape, without batch axes or with the same ones.
+
+        Returns
+        -------
+        Chain
+            The two, in this order.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the other is no such map.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import elasticnd
+        >>> bend = elasticnd.Deformation.random((64, 48), sigma=3, rng=0)
+        >>> turn = elasticnd.Deformation(np.zeros((2, 1, 1)), (64, 48), rotate=10)
+        >>> chain = bend.then(turn)
+        >>> bool(np.allclose(chain.source_points([30.0, 20.0]), bend.source_points(turn.source_points([30.0, 20.0]))))
+        True
+        """
+        if not isinstance(other, SpatialMap):
+            reject_type("other", other, "a Deformation, Chain or Inverse")
+        if other.shape != self.shape:
+            reject_value("other", f"a map of shape {other.shape}", f"one of shape {self.shape}")
+        if self.batch_shape and other.batch_shape not in ((), self.batch_shape):
+            reject_value("other", f"batch axes {other.batch_shape}", f"{self.batch_shape}, or none")
+        return Chain((*_stages(self), *_stages(other)))
+
+    def inverse(self) -> SpatialMap:
+        """Return the inverse map, which takes a deformed image back. It is exact where the mapping does not fold.
+
+        Nothing is computed before the result is used. Its positions are those of `move_points`.
+
+        Returns
+        -------
+        Inverse
+            Its inverse is this map again.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import elasticnd
+        >>> deformation = elasticnd.Deformation.random((64, 48), sigma=2, rng=0)
+        >>> there = deformation.source_points([30.0, 20.0])
+        >>> bool(np.allclose(deformation.inverse().source_points(there), [30.0, 20.0], atol=1e-5))
+        True
+        """
+        return Inverse(self)
+
+
+class CompositeMap(SpatialMap):
+    """What chains and inverses have in common: all of it follows from where positions look."""
+
+    __slots__ = ()
+
+    @in_default_state
+    def apply(
+        self,
+        X: Images,
+        order: Order | Sequence[Order] = 3,
+        mode: str | Sequence[str] = "constant",
+        cval: Numbers = 0.0,
+        crop: Sequence[slice] | None = None,
+        prefilter: bool = True,
+        axis: Axes | None = None,
+    ) -> Images:
+        """Deform an image, or several in the same way, in one resampling.
+
+        Parameters
+        ----------
+        X : array, or list or tuple of them
+            The image, as for `deform_grid`; along its deformed axes it has the extent of the frame.
+        order, mode, cval : optional
+            As for `deform_grid`.
+        crop : sequence of slice, optional
+            Return only this window of the frame; the result equals the same slice of the whole output bit for bit.
+            Default None: everything.
+        prefilter, axis : optional
+            As for `deform_grid`.
+
+        Returns
+        -------
+        array, or list or tuple of them
+            The deformed images, with the dtypes of the images.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `Deformation.apply`.
+
+        Notes
+        -----
+        The positions of all voxels are computed first, in the precision of the maps' arrays: they take the memory of
+        the frame in double precision, several times. Where an inverse found no position, the voxel looks at the best
+        one that was met; `move_points` tells which these are.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import elasticnd
+        >>> bend = elasticnd.Deformation.random((64, 48), sigma=2, rng=0)
+        >>> image = np.add.outer(np.sin(np.arange(64) / 9), np.cos(np.arange(48) / 8))
+        >>> again = bend.then(bend.inverse()).apply(image, mode="mirror")
+        >>> bool(np.abs(again - image).max() < 1e-5)
+        True
+        """
+        options = Options(order, mode, cval, crop, prefilter, axis, None, None, self.shape)
+        return _apply.deform(X, self._displacements(), None, options)
+
+    @in_default_state
+    def jacobian(self, f: Array | None = None, crop: Sequence[slice] | None = None) -> Array:
+        """Compute the Jacobian matrix of the map, ``J_ij = ∂x_i / ∂f_j``.
+
+        Parameters
+        ----------
+        f : array_like of real numbers, shape (..., n), optional
+            Positions, as for `source_points`. Default None: all voxels.
+        crop : sequence of slice, optional
+            Without `f`, only the voxels of this window. Default None: everything.
+
+        Returns
+        -------
+        array, shape (..., n, n), or (B..., n, n, M_0, ..., M_{n-1}) without `f`
+            The matrices; without unit, as both positions are in voxels.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `Deformation.jacobian`.
+
+        Examples
+        --------
+        >>> import elasticnd
+        >>> still = elasticnd.Deformation.identity((5, 6))
+        >>> still.then(still).jacobian([2.0, 3.0])
+        array([[1., 0.],
+               [0., 1.]])
+        """
+        matrices = self._jacobian_at(self._voxels(crop) if f is None else _without_crop(f, crop))
+        return matrices if f is not None else self._axes_last(matrices, 2)
+
+    @in_default_state
+    def jacobian_determinant(self, f: Array | None = None, crop: Sequence[slice] | None = None) -> Array:
+        """Compute the determinant of the Jacobian matrix: how much the map enlarges volumes, from output to input.
+
+        Parameters
+        ----------
+        f : array_like of real numbers, shape (..., n), optional
+            Positions, as for `source_points`. Default None: all voxels.
+        crop : sequence of slice, optional
+            Without `f`, only the voxels of this window. Default None: everything.
+
+        Returns
+        -------
+        array, shape (...), or (B..., M_0, ..., M_{n-1}) without `f`
+            The determinants, without unit.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `Deformation.jacobian`.
+
+        Examples
+        --------
+        >>> import elasticnd
+        >>> still = elasticnd.Deformation.identity((5, 6))
+        >>> still.then(still).jacobian_determinant().shape
+        (5, 6)
+        """
+        matrices = self._jacobian_at(self._voxels(crop) if f is None else _without_crop(f, crop))
+        return determinant(bridge_of("f", matrices).algebra(matrices), matrices)
+
+    @in_default_state
+    def fit(self, points: int | Sequence[int]) -> tuple[Deformation, Array]:
+        """Fit an affine map and a control grid: a single `Deformation` that is near to the map.
+
+        Parameters
+        ----------
+        points : int or sequence of int
+            Number of control points, along every axis or along each. The map is no spline on a grid, so that something
+            is left, most of it near the border: more points leave less.
+
+        Returns
+        -------
+        deformation : Deformation
+            Its displacement is a NumPy array of float64.
+        rms : float, or numpy.ndarray of the batch shape
+            Root mean square of the lengths of the vectors that are left, in voxels.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `Deformation.fit`.
+
+        Examples
+        --------
+        >>> import elasticnd
+        >>> bend = elasticnd.Deformation.random((64, 48), sigma=2, points=3, rng=0)
+        >>> deformation, rms = bend.then(bend).fit(9)
+        >>> deformation.grid_shape, rms < 0.1
+        ((9, 9), True)
+        """
+        voxels = np.moveaxis(np.indices(self.shape, np.float64), 0, -1).reshape(-1, self.ndim)
+        moved = _values(self.source_points(self._voxels())).reshape(*self.batch_shape, -1, self.ndim) - voxels
+        homogeneous = np.concatenate([voxels, np.ones((len(voxels), 1))], axis=1)
+        change = np.linalg.pinv(homogeneous) @ moved  # (B..., n + 1, n), of the inverse map
+        left = np.swapaxes(moved - homogeneous @ change, -1, -2).reshape(*self.batch_shape, self.ndim, *self.shape)
+        found, rms = self._first().fit(left, points, self.shape)
+        change = np.swapaxes(change, -1, -2)
+        linear = np.linalg.inv(np.eye(self.ndim) + change[..., :-1])
+        affine = np.concatenate([linear, -linear @ change[..., -1:]], axis=-1)
+        return type(found)(found.displacement, self.shape, affine=affine), rms
+
+    @abstractmethod
+    def _jacobian_at(self, f: Array) -> Array:
+        """Compute the matrices at positions."""
+
+    @abstractmethod
+    def _first(self) -> Deformation:
+        """Return a deformation that the map is made of."""
+
+    def _voxels(self, crop: Sequence[slice] | None = None) -> NumpyArray:
+        """Return the positions of all voxels, (1..., M_0, ..., n), one axis for each batch axis in front."""
+        window = _check.normalize_crop(crop, self.shape)
+        ranges = [np.arange(part.start, part.stop, dtype=np.float64) for part in window.slices]
+        return np.stack(np.meshgrid(*ranges, indexing="ij"), -1)[(np.newaxis,) * len(self.batch_shape)]
+
+    def _displacements(self) -> Array:
+        """Compute how far from itself each voxel looks, (B..., n, N_0, ...): a control grid of a point for each voxel.
+
+        Its spline goes through all of them, so that voxels look where they should, up to rounding.
+        """
+        voxels = self._voxels()
+        looks_at = self.source_points(voxels)
+        algebra = bridge_of("f", looks_at).algebra(looks_at)
+        return self._axes_last(looks_at - algebra.constant(voxels, looks_at), 1)
+
+    def _axes_last(self, values: Array, components: int) -> Array:
+        """Move the axes of voxels behind those of components."""
+        batch, n = len(self.batch_shape), self.ndim
+        order = (*range(batch), *range(batch + n, batch + n + components), *range(batch, batch + n))
+        return bridge_of("f", values).algebra(values).reordered(values, order)
+
+
+@dataclass(frozen=True)
+class Chain(CompositeMap):
+    """Deformations that are applied one after the other, in one resampling; `Deformation.then` makes them.
+
+    The output voxel ``f`` takes the value of the image at ``x(f) = x_0(x_1(... x_k(f)))``.
+
+    Parameters
+    ----------
+    stages : tuple of Deformation and Inverse
+        The maps; the first one is applied to the image first.
+
+    Attributes
+    ----------
+    stages : tuple of Deformation and Inverse
+        The maps; the first one is applied to the image first.
+
+    See Also
+    --------
+    Deformation.then : makes chains.
+
+    Notes
+    -----
+    Chains are immutable, are equal if all their stages are, and are pytrees of JAX.
+
+    Examples
+    --------
+    >>> import elasticnd
+    >>> bend = elasticnd.Deformation.random((64, 48), sigma=2, rng=0)
+    >>> len(bend.then(bend).then(bend).stages)
+    3
+    """
+
+    stages: tuple[SpatialMap, ...]
+
+    def __post_init__(self) -> None:
+        _register_with_jax()
+
+    @property
+    def shape(self) -> Shape:
+        """Extent of the frame, in voxels."""
+        return self.stages[0].shape
+
+    @property
+    def batch_shape(self) -> Shape:
+        """Batch axes, which stand in front of every result."""
+        return max((stage.batch_shape for stage in self.stages), key=len)
+
+    @in_default_state
+    def source_points(self, f: Array) -> Array:
+        """Compute where output positions look in the image, ``x(f)``: from output to input.
+
+        Parameters
+        ----------
+        f : array_like of real numbers, shape (..., n), or (B..., ..., n) for batches
+            Positions in the output, in voxels, as for `Deformation.source_points`.
+
+        Returns
+        -------
+        array, shape (..., n) or (B..., ..., n)
+            Positions in the input, in voxels.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the positions are of a wrong kind or shape.
+
+        Examples
+        --------
+        >>> import elasticnd
+        >>> still = elasticnd.Deformation.identity((5, 6))
+        >>> still.then(still).source_points([2.0, 3.5])
+        array([2. , 3.5])
+        """
+        for stage in reversed(self.stages):
+            f = stage.source_points(f)
+        return f
+
+    @in_default_state
+    def move_points(self, p: Array, tol: float = 1e-6) -> MovedPoints:
+        """Move points of the image with its content: from input to output, the inverse of `source_points`.
+
+        Parameters
+        ----------
+        p : array_like of real numbers, shape (..., n), or (B..., ..., n) for batches
+            Points of the image, in voxels, as for `Deformation.move_points`.
+        tol : float, optional
+            How far from its point, in voxels, the position that a stage finds may look. Default 1e-6.
+
+        Returns
+        -------
+        MovedPoints
+            ``residual`` is the greatest of the stages', ``converged`` whether all of them found the point, ``outside``
+            that of the last one, and ``folded`` whether any of them folds there.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `Deformation.move_points`.
+
+        Examples
+        --------
+        >>> import elasticnd
+        >>> still = elasticnd.Deformation.identity((5, 6))
+        >>> still.then(still).move_points([2.0, 3.5]).points
+        array([2. , 3.5])
+        """
+        moved = self.stages[0].move_points(p, tol)
+        for stage in self.stages[1:]:
+            further = stage.move_points(moved.points, tol)
+            larger = moved.residual > further.residual
+            algebra = bridge_of("p", further.points).algebra(further.points)
+            moved = MovedPoints(
+                further.points,
+                algebra.where(larger, moved.residual, further.residual),
+                moved.converged & further.converged,
+                further.outside,
+                moved.folded | further.folded,
+            )
+        return moved
+
+    def inverse(self) -> SpatialMap:
+        """Return the inverse map: the chain of the stages' inverses, in reverse.
+
+        Returns
+        -------
+        Chain
+            Its inverse is this chain again.
+
+        Examples
+        --------
+        >>> import elasticnd
+        >>> bend = elasticnd.Deformation.random((64, 48), sigma=2, rng=0)
+        >>> bend.then(bend).inverse().inverse() == bend.then(bend)
+        True
+        """
+        return Chain(tuple(stage.inverse() for stage in reversed(self.stages)))
+
+    def _jacobian_at(self, f: Array) -> Array:
+        matrices = None
+        for stage in reversed(self.stages):
+            own = stage.jacobian(f)
+            matrices = own if matrices is None else bridge_of("f", own).algebra(own).product(own, matrices)
+            f = stage.source_points(f)
+        return matrices
+
+    def _first(self) -> Deformation:
+        return _first_of(self.stages[0])
+
+
+@dataclass(frozen=True)
+class Inverse(CompositeMap):
+    """The inverse of a deformation, by `move_points`; `Deformation.inverse` makes it.
+
+    Parameters
+    ----------
+    base : Deformation
+        The map that is inverted.
+
+    Attributes
+    ----------
+    base : Deformation
+        The map that is inverted.
+
+    See Also
+    --------
+    Deformation.inverse : makes inverses.
+
+    Notes
+    -----
+    Inverses are immutable, are equal if their bases are, and are pytrees of JAX.
+
+    Examples
+    --------
+    >>> import elasticnd
+    >>> bend = elasticnd.Deformation.random((64, 48), sigma=2, rng=0)
+    >>> bend.inverse().base == bend
+    True
+    """
+
+    base: SpatialMap
+
+    def __post_init__(self) -> None:
+        _register_with_jax()
+
+    @property
+    def shape(self) -> Shape:
+        """Extent of the frame, in voxels."""
+        return self.base.shape
+
+    @property
+    def batch_shape(self) -> Shape:
+        """Batch axes, which stand in front of every result."""
+        return self.base.batch_shape
+
+    def source_points(self, f: Array) -> Array:
+        """Compute where output positions look in the image, which are the points that `base` moves there.
+
+        Parameters
+        ----------
+        f : array_like of real numbers, shape (..., n), or (B..., ..., n) for batches
+            Positions in the output, in voxels, as for `Deformation.source_points`.
+
+        Returns
+        -------
+        array, shape (..., n) or (B..., ..., n)
+            Positions in the input, in voxels; the best ones that were met where `base` folds.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the positions are of a wrong kind or shape.
+
+        Examples
+        --------
+        >>> import elasticnd
+        >>> elasticnd.Deformation.identity((5, 6)).inverse().source_points([2.0, 3.5])
+        array([2. , 3.5])
+        """
+        return self.base.move_points(f).points
+
+    def move_points(self, p: Array, tol: float = 1e-6) -> MovedPoints:
+        """Move points of the image with its content: to where `base` looks from them, exactly.
+
+        Parameters
+        ----------
+        p : array_like of real numbers, shape (..., n), or (B..., ..., n) for batches
+            Points of the image, in voxels, as for `Deformation.move_points`.
+        tol : float, optional
+            Has no effect here, as nothing is searched for. Default 1e-6.
+
+        Returns
+        -------
+        MovedPoints
+            All have converged with no residual; ``outside`` and ``folded`` are those of `Deformation.move_points`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `Deformation.move_points`.
+
+        Examples
+        --------
+        >>> import elasticnd
+        >>> elasticnd.Deformation.identity((5, 6)).inverse().move_points([2.0, 3.5]).points
+        array([2. , 3.5])
+        """
+        points = self.base.source_points(p)
+        algebra = bridge_of("p", points).algebra(points)
+        volumes = determinant(algebra, self.base.jacobian(p))
+        outside = points[..., 0] < -0.5
+        for k, extent in enumerate(self.shape):
+            outside = outside | (points[..., k] < -0.5) | (points[..., k] > extent - 0.5)
+        residual = 0 * volumes
+        return MovedPoints(points, residual, residual <= tol, outside, volumes <= 0)
+
+    def inverse(self) -> SpatialMap:
+        """Return the map that this is the inverse of.
+
+        Returns
+        -------
+        Deformation
+            The base.
+
+        Examples
+        --------
+        >>> import elasticnd
+        >>> bend = elasticnd.Deformation.random((64, 48), sigma=2, rng=0)
+        >>> bend.inverse().inverse() is bend
+        True
+        """
+        return self.base
+
+    def _jacobian_at(self, f: Array) -> Array:
+        matrices = self.base.jacobian(self.source_points(f))
+        return bridge_of("f", matrices).algebra(matrices).inverse(matrices)
+
+    def _first(self) -> Deformation:
+        return _first_of(self.base)
+
+
+def _values(positions: Array) -> NumpyArray:
+    values = bridge_of("f", positions).values(positions)
+    if values is None:
+        reject_type("stages", positions, "maps whose arrays hold values, not those of a program that is being traced")
+    return np.asarray(values, np.float64)
+
+
+def _stages(one: SpatialMap) -> tuple[SpatialMap, ...]:
+    return one.stages if isinstance(one, Chain) else (one,)
+
+
+def _first_of(one: SpatialMap) -> Deformation:
+    return one._first() if isinstance(one, CompositeMap) else cast("Deformation", one)
+
+
+def _without_crop(f: Array, crop: Sequence[slice] | None) -> Array:
+    if crop is not None:
+        reject_value("crop", describe(crop), "None, since positions f are given")
+    return f
+
+
+_registered = False
+
+
+def _register_with_jax() -> None:
+    """Make chains and inverses pytrees, once JAX has been imported."""
+    global _registered  # noqa: PLW0603 - it is of the process
+    tree_util = getattr(sys.modules.get("jax"), "tree_util", None)
+    if _registered or tree_util is None:
+        return
+    _registered = True
+    tree_util.register_pytree_node(Chain, lambda chain: (chain.stages, None), lambda _, stages: Chain(tuple(stages)))
+    tree_util.register_pytree_node(Inverse, lambda one: ((one.base,), None), lambda _, bases: Inverse(*bases))
