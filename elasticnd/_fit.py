@@ -9,14 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._autodiff import calls
-from ._bridges import eager
 from ._errors import reject_value
-from ._spec import EvaluationSpec, Shape
+from ._spec import Shape
+from ._splines import basis, mean_products
 from ._types import NumpyArray
 
 _ROWS = 4096  # of a design matrix that are held at a time, or as many as it has columns
-_GAUSS_POINTS = 4  # exact to degree 7: products of cubic polynomials have 6
 
 
 class Fit(NamedTuple):
@@ -57,7 +55,7 @@ def fit_field(field: NumpyArray, grid_shape: Shape, smooth: float) -> Fit:
     shape = field.shape[-n:]
     if not smooth:
         _check_counts(grid_shape, shape)
-    bases = [basis(count, extent, np.arange(extent)) for count, extent in zip(grid_shape, shape, strict=True)]
+    bases = [basis(extent, count, np.arange(extent)) for count, extent in zip(grid_shape, shape, strict=True)]
     if smooth:
         gram = _kronecker([matrix.T @ matrix for matrix in bases]) / math.prod(shape)
         right = _along_axes([matrix.T for matrix in bases], field) / math.prod(shape)
@@ -93,35 +91,17 @@ def fit_samples(
     return Fit(np.ascontiguousarray(control), _rms(residuals))
 
 
-def basis(count: int, extent: int, positions: NumpyArray, order: int = 0) -> NumpyArray:
-    """Compute, along one axis, what each control point gives to positions, (positions, points); or its derivative."""
-    spec = EvaluationSpec((count,), (extent,), (count,), len(positions))
-    each = np.broadcast_to(np.asarray(positions, np.float64)[:, np.newaxis], (count, len(positions), 1))
-    values = calls.evaluate(eager, spec, order, np.eye(count)[:, np.newaxis], each)
-    return np.ascontiguousarray(values.reshape(count, -1).T)
-
-
 def bending_matrix(grid_shape: Shape, shape: Shape) -> NumpyArray:
     """Compute the quadratic form of the bending energy of one component: its mean squared second derivatives."""
     grams = [
-        [_gram(count, extent, order) for order in range(3)] for count, extent in zip(grid_shape, shape, strict=True)
+        [mean_products(extent, count, order) for order in range(3)]
+        for count, extent in zip(grid_shape, shape, strict=True)
     ]
     total = np.zeros((math.prod(grid_shape),) * 2)
     for j, k in combinations_with_replacement(range(len(shape)), 2):
         orders = [(axis == j) + (axis == k) for axis in range(len(shape))]
         total += (1 if j == k else 2) * _kronecker([own[order] for own, order in zip(grams, orders, strict=True)])
     return total
-
-
-def _gram(count: int, extent: int, order: int) -> NumpyArray:
-    """Average products of the basis' derivatives along an axis, exactly: by Gauss's rule in each cell."""
-    if count == 1 or extent == 1:
-        row = basis(count, extent, np.zeros(1), order)
-        return row.T @ row
-    nodes, weights = np.polynomial.legendre.leggauss(_GAUSS_POINTS)
-    cells = (np.arange(count - 1)[:, np.newaxis] + (nodes + 1) / 2).ravel() * ((extent - 1) / (count - 1))
-    values = basis(count, extent, cells, order)
-    return values.T @ (np.tile(weights / 2 / (count - 1), count - 1)[:, np.newaxis] * values)
 
 
 def _kronecker(matrices: Sequence[NumpyArray]) -> NumpyArray:
@@ -150,7 +130,7 @@ def _design(positions: NumpyArray, grid_shape: Shape, shape: Shape) -> Iterator[
         some = positions[first : first + at_a_time]
         rows = np.ones((len(some), 1))
         for axis, (count, extent) in enumerate(zip(grid_shape, shape, strict=True)):
-            own = basis(count, extent, some[:, axis])
+            own = basis(extent, count, some[:, axis])
             rows = (rows[:, :, np.newaxis] * own[:, np.newaxis, :]).reshape(len(some), -1)
         yield rows
 

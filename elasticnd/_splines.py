@@ -18,7 +18,7 @@ _QUADRATURE = 4  # Gauss points of a cell: exact for products of two cubic polyn
 @lru_cache(maxsize=64)
 def derivatives_at_voxels(extent: int, count: int, start: int, stop: int, order: int) -> NumpyArray:
     """Return the matrix (voxels, control points) of one axis, for the voxels from `start` to `stop`."""
-    return _matrix(extent, count, np.arange(start, stop, dtype=np.float64), order)
+    return basis(extent, count, np.arange(start, stop, dtype=np.float64), order)
 
 
 @lru_cache(maxsize=64)
@@ -32,13 +32,14 @@ def mean_products(extent: int, count: int, order: int) -> NumpyArray:
         on_grid = np.arange(cells)[:, None] + (places + 1) / 2
         positions = (on_grid * ((extent - 1) / cells)).ravel()
         weights = np.tile(weights / (2 * cells), cells)
-    at = _matrix(extent, count, positions, order)
+    at = basis(extent, count, positions, order)
     products: NumpyArray = at.T @ (weights[:, None] * at)
     return products
 
 
-def _matrix(extent: int, count: int, positions: NumpyArray, order: int) -> NumpyArray:
-    """Evaluate the splines through one control point of 1 and others of 0, one item of a batch for each."""
+def basis(extent: int, count: int, positions: NumpyArray, order: int = 0) -> NumpyArray:
+    """Evaluate the splines through one control point of 1 and others of 0: (positions, control points)."""
+    # One item of a batch for each control point.
     spec = EvaluationSpec((count,), (extent,), (count,), len(positions))
     units = np.eye(count)[:, None]
     values = calls.evaluate(eager, spec, order, units, np.broadcast_to(positions[:, None], (count, len(positions), 1)))
