@@ -801,9 +801,7 @@ class Deformation(SpatialMap):
         algebra = bridge.algebra(like)
         if self._affine is None:
             return None if centred is None else algebra.constant(centred, like)
-        matrix = bridge.small_array("affine", self._affine, like)[..., : self.ndim, :]
-        if isinstance(matrix, np.ndarray) and not isinstance(like, np.ndarray):
-            matrix = algebra.converted(matrix, like)
+        matrix = algebra.converted(bridge.small_array("affine", self._affine, like), like)[..., : self.ndim, :]
         linear = algebra.inverse(matrix[..., :-1])
         offset = -algebra.product(linear, matrix[..., -1:])
         if centred is not None:

@@ -213,6 +213,26 @@ def test_integers_as_positions(name, rng):
 
 
 @in_each_framework
+@pytest.mark.parametrize("precisions", list(itertools.product(("float32", "float64"), repeat=3)), ids=" ".join)
+def test_precisions_mix(precisions, name, rng):
+    """Results have that of the positions; without positions, that of the displacement."""
+    framework = frameworks.get(name)
+    given = map(framework.to_numpy, arrays_of(framework, rng))
+    plain = [values.astype(own) for values, own in zip(given, precisions, strict=True)]
+    displacement, matrix, f = map(framework.array, plain)
+    deformation = Deformation(displacement, SHAPE, affine=matrix, rotate=10)
+    exact = Deformation(plain[0].astype(float), SHAPE, affine=plain[1].astype(float), rotate=10)
+    for quantity, of_positions in (("source_points", True), ("jacobian", True), ("determinant of voxels", False)):
+        got = framework.to_numpy(QUANTITIES[quantity](deformation, f))
+        assert got.dtype == precisions[2 if of_positions else 0]
+        expected = QUANTITIES[quantity](exact, plain[2].astype(float))
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12 if got.dtype == "float64" else 1e-5)
+    of_numpy = deformation.source_points(plain[2].astype(float))
+    assert framework.owns(of_numpy)
+    assert framework.to_numpy(of_numpy).dtype == "float64"
+
+
+@in_each_framework
 def test_results_have_the_precision_of_their_arguments(name, rng):
     framework = frameworks.get(name)
     displacement, f = (framework.array(np.float32(rng.random(shape))) for shape in ((2, 3, 4), (5, 2)))
