@@ -13,6 +13,7 @@ import numpy as np
 from . import _apply, _check
 from ._errors import describe, reject_type, reject_value
 from ._floating_point import in_default_state
+from ._folds import check_number
 from ._points import MovedPoints
 from ._positions import determinant
 from ._routes import bridge_of
@@ -21,6 +22,9 @@ from ._types import Array, Axes, Images, Numbers, NumpyArray, Order
 
 if TYPE_CHECKING:
     from .deformation import Deformation
+
+
+_TOLERANCE = 1e-10  # voxels, of inverses: each of Newton's steps doubles the digits, so that it costs little more
 
 
 class SpatialMap(ABC):
@@ -85,8 +89,7 @@ class SpatialMap(ABC):
         >>> bool(np.allclose(chain.source_points([30.0, 20.0]), bend.source_points(turn.source_points([30.0, 20.0]))))
         True
         """
-        if not isinstance(other, SpatialMap):
-            reject_type("other", other, "a Deformation, Chain or Inverse")
+        _check_map("other", other)
         if other.shape != self.shape:
             reject_value("other", f"a map of shape {other.shape}", f"one of shape {self.shape}")
         if self.batch_shape and other.batch_shape not in ((), self.batch_shape):
@@ -344,6 +347,14 @@ class Chain(CompositeMap):
     stages: tuple[SpatialMap, ...]
 
     def __post_init__(self) -> None:
+        """Check the stages."""
+        if not isinstance(self.stages, tuple) or not self.stages:
+            reject_type("stages", self.stages, "a tuple of at least one map")
+        first = self.stages[0]
+        for k, stage in enumerate(self.stages):
+            _check_map(f"stages[{k}]", stage)
+            if stage.shape != first.shape:
+                reject_value(f"stages[{k}]", f"a map of shape {stage.shape}", f"one of shape {first.shape}")
         _register_with_jax()
 
     @property
@@ -491,6 +502,8 @@ class Inverse(CompositeMap):
     base: SpatialMap
 
     def __post_init__(self) -> None:
+        """Check the base."""
+        _check_map("base", self.base)
         _register_with_jax()
 
     @property
@@ -527,7 +540,7 @@ class Inverse(CompositeMap):
         >>> elasticnd.Deformation.identity((5, 6)).inverse().source_points([2.0, 3.5])
         array([2. , 3.5])
         """
-        return self.base.move_points(f).points
+        return self.base.move_points(f, _TOLERANCE).points
 
     def move_points(self, p: Array, tol: float = 1e-6) -> MovedPoints:
         """Move points of the image with its content: to where `base` looks from them, exactly.
@@ -555,6 +568,7 @@ class Inverse(CompositeMap):
         >>> elasticnd.Deformation.identity((5, 6)).inverse().move_points([2.0, 3.5]).points
         array([2. , 3.5])
         """
+        tolerance = check_number("tol", tol, 0, np.inf, "a positive number")
         points = self.base.source_points(p)
         algebra = bridge_of("p", points).algebra(points)
         volumes = determinant(algebra, self.base.jacobian(p))
@@ -562,7 +576,7 @@ class Inverse(CompositeMap):
         for k, extent in enumerate(self.shape):
             outside = outside | (points[..., k] < -0.5) | (points[..., k] > extent - 0.5)
         residual = 0 * volumes
-        return MovedPoints(points, residual, residual <= tol, outside, volumes <= 0)
+        return MovedPoints(points, residual, residual <= tolerance, outside, volumes <= 0)
 
     def inverse(self) -> SpatialMap:
         """Return the map that this is the inverse of.
@@ -596,6 +610,11 @@ def _values(positions: Array) -> NumpyArray:
     return np.asarray(values, np.float64)
 
 
+def _check_map(argument: str, value: object) -> None:
+    if not isinstance(value, SpatialMap):
+        reject_type(argument, value, "a Deformation, Chain or Inverse")
+
+
 def _stages(one: SpatialMap) -> tuple[SpatialMap, ...]:
     return one.stages if isinstance(one, Chain) else (one,)
 
@@ -620,5 +639,14 @@ def _register_with_jax() -> None:
     if _registered or tree_util is None:
         return
     _registered = True
-    tree_util.register_pytree_node(Chain, lambda chain: (chain.stages, None), lambda _, stages: Chain(tuple(stages)))
-    tree_util.register_pytree_node(Inverse, lambda one: ((one.base,), None), lambda _, bases: Inverse(*bases))
+    tree_util.register_pytree_node(Chain, lambda one: (one.stages, None), lambda _, parts: _unchecked(Chain, parts))
+    tree_util.register_pytree_node(
+        Inverse, lambda one: ((one.base,), None), lambda _, parts: _unchecked(Inverse, *parts)
+    )
+
+
+def _unchecked(kind: type[CompositeMap], parts: object) -> CompositeMap:
+    """Make a map of what may stand for its parts while JAX handles a tree."""
+    made = object.__new__(kind)
+    object.__setattr__(made, "stages" if kind is Chain else "base", parts)
+    return made
