@@ -19,7 +19,7 @@ import elasticnd
 SHAPE = (48, 44, 40)
 LEVELS = 3  # of control grids, from 3 points along each axis on
 MARGIN = 0.2  # relative volumes below this are penalised
-BENDING = 3e-3  # what a unit of bending costs, compared with one of the mean squared difference
+BENDING = 1e-3  # what a unit of bending costs, compared with one of the mean squared difference
 FOLDING = 1.0
 LANDMARKS = 40  # the middles of the brightest blobs
 UNIT = 1e4  # the mean square is small; L-BFGS-B wants numbers near one
@@ -123,22 +123,10 @@ def loss_of(library, scans, grid_shape):
         deformation = elasticnd.Deformation(numbers[12:].reshape(3, *grid_shape), shape, affine=affine)
         difference = mask * (deformation.apply(moving) - fixed)
         folding = library.relu(MARGIN - deformation.jacobian_determinant(every_other, relative=True))
-        bending = bending_of(library, deformation)
-        penalty = BENDING * bending + FOLDING * library.mean(folding**2)
+        penalty = BENDING * deformation.bending_energy() + FOLDING * library.mean(folding**2)
         return library.mean(difference**2) + penalty
 
     return loss
-
-
-def bending_of(library, deformation):
-    """Average the squared second derivatives of the displacement along each axis, by differences of control points."""
-    displacement, bending = deformation.displacement, 0
-    for axis, (extent, count) in enumerate(zip(deformation.shape, deformation.grid_shape, strict=True), start=1):
-        if count > 2:
-            before, at, after = (displacement[(slice(None),) * axis + (slice(k, count - 2 + k),)] for k in range(3))
-            spacing = (extent - 1) / (count - 1)
-            bending = bending + library.mean((before - 2 * at + after) ** 2) / spacing**4
-    return bending
 
 
 def affine_basis(shape):
