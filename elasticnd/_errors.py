@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-import sys
 import traceback
 import warnings
 from collections.abc import Callable
@@ -64,7 +64,7 @@ def suggest(**names: str) -> Callable[[Callable[Arguments, Result]], Callable[Ar
 
 def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
     """Issue a warning that points to the line from which the package was called."""
-    frames = [frame.f_code.co_filename for frame, _ in traceback.walk_stack(sys._getframe())]
+    frames = [frame.f_code.co_filename for frame, _ in traceback.walk_stack(inspect.currentframe())]
     own = [level for level, filename in enumerate(frames) if filename.startswith(_PACKAGE)]
     warnings.warn(message, category, stacklevel=own[-1] + 2)
 

@@ -26,7 +26,7 @@ def in_default_state(function: Callable[Arguments, Result]) -> Callable[Argument
 
     @wraps(function)
     def run(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
-        if _is_recorded():
+        if is_recorded():
             return function(*arguments, **options)
         before = _core.floating_point_state()
         if before == _DEFAULT:
@@ -40,7 +40,7 @@ def in_default_state(function: Callable[Arguments, Result]) -> Callable[Argument
     return run
 
 
-def _is_recorded() -> bool:
+def is_recorded() -> bool:
     """Check whether PyTorch's compiler reads the code: what it records is computed later."""
     torch = sys.modules.get("torch")
     return torch is not None and hasattr(torch, "compiler") and bool(torch.compiler.is_compiling())

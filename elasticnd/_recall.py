@@ -13,6 +13,7 @@ from ._autodiff import compute
 from ._autodiff.operators import component_specs
 from ._config import forced_engine
 from ._engines import engine_of, is_cupy
+from ._floating_point import is_recorded
 from ._spec import ArrayInfo, Options, Shape
 from ._types import Array, DType
 
@@ -26,7 +27,9 @@ def recall(X: Array, displacement: Array, affine: Array | None, options: Options
     options, which are the key to the plan.
     """
     on_device = type(displacement) is not np.ndarray
-    if affine is not None or (on_device and not is_cupy(displacement)) or displacement.dtype != _FLOAT64:
+    if affine is not None or (on_device and (is_recorded() or not is_cupy(displacement))):
+        return None
+    if displacement.dtype != _FLOAT64:
         return None
     images = _alike(X, type(displacement))
     if images is None or forced_engine() is not None or not _check.is_cacheable(options):

@@ -205,7 +205,11 @@ def test_records_replay_in_another_process(tmp_path):
     }
     np.savez(tmp_path / "record.npz", image=given["image"].numpy(), **record)
     done = subprocess.run(
-        [sys.executable, "-c", REPLAY, tmp_path / "record.npz"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", REPLAY, tmp_path / "record.npz"],
+        cwd=tmp_path,  # in a checkout, the package without a compiled module would be found
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert bytes.fromhex(done.stdout) == bare(result).numpy().tobytes()
 

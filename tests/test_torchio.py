@@ -124,7 +124,7 @@ def test_history_is_json_and_replays_in_another_process(tmp_path):
     (tmp_path / "history.json").write_text(json.dumps(arguments))
     np.save(tmp_path / "image.npy", subject().image.numpy())
     command = [sys.executable, "-W", "ignore", "-c", REPLAY, tmp_path / "image.npy", tmp_path / "history.json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert bytes.fromhex(done.stdout) == result.image.numpy().tobytes()
 
 
