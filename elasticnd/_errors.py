@@ -66,7 +66,8 @@ def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
     """Issue a warning that points to the line from which the package was called."""
     frames = [frame.f_code.co_filename for frame, _ in traceback.walk_stack(inspect.currentframe())]
     own = [level for level, filename in enumerate(frames) if filename.startswith(_PACKAGE)]
-    warnings.warn(message, category, stacklevel=own[-1] + 2)
+    # TensorFlow runs code that it has rewritten, of which no frame is the package's.
+    warnings.warn(message, category, stacklevel=own[-1] + 2 if own else 2)
 
 
 def shortened(text: str, longest: int = 60) -> str:

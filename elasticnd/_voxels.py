@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,9 +18,14 @@ _MOST_POINTS = 64  # along an axis: of more, most of a matrix is zero
 _VOXELS_TOGETHER = 16384  # of NumPy arrays: what comes in between stays in the cache
 
 
-def can_multiply(extent: Shape, grid_shape: Shape) -> bool:
-    """Return whether products with matrices are the way for a grid."""
-    return len(extent) <= MOST_ROWS and max(grid_shape) <= _MOST_POINTS
+def can_multiply(displacement: Array, extent: Shape, grid_shape: Shape) -> bool:
+    """Return whether products with matrices are the way for a grid.
+
+    Not for tensors of PyTorch, whose compiler would trace how the matrices are made.
+    """
+    torch = sys.modules.get("torch")
+    is_tensor = torch is not None and isinstance(displacement, getattr(torch, "Tensor", ()))
+    return not is_tensor and len(extent) <= MOST_ROWS and max(grid_shape) <= _MOST_POINTS
 
 
 def determinants(ops: FrameworkOps, displacement: Array, extent: Shape, window: Window, linear: Array | None) -> Array:

@@ -19,7 +19,7 @@ from ._chains import SpatialMap
 from ._errors import describe, reject_type, reject_value, suggest
 from ._files import itk, nifti
 from ._files.world import FrameMap
-from ._floating_point import in_default_state, is_recorded
+from ._floating_point import in_default_state
 from ._folds import ControlGrids, FoldBounds, FoldPolicy, check_number
 from ._plot import axes as draw
 from ._plot import lattice, svg
@@ -609,7 +609,7 @@ class Deformation(SpatialMap):
         >>> float(elasticnd.Deformation.identity((5, 6)).jacobian_determinant([0.0, 0.0]))
         1.0
         """
-        if f is None and _voxels.can_multiply(self.shape, self.grid_shape) and not is_recorded():
+        if f is None and _voxels.can_multiply(self._displacement, self.shape, self.grid_shape):
             return self._determinant_of_voxels(crop, relative)
         matrices, at = self._jacobian(f, crop)
         algebra = at.bridge.algebra(matrices)
