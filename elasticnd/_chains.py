@@ -14,9 +14,9 @@ from . import _apply, _check
 from ._errors import describe, reject_type, reject_value
 from ._floating_point import in_default_state
 from ._folds import check_number
-from ._points import MovedPoints
+from ._points import MovedPoints, is_outside
 from ._positions import determinant
-from ._routes import bridge_of
+from ._routes import bridge_of, values_of
 from ._spec import Options, Shape
 from ._types import Array, Axes, Images, Numbers, NumpyArray, Order
 
@@ -271,7 +271,9 @@ class CompositeMap(SpatialMap):
         ((9, 9), True)
         """
         voxels = np.moveaxis(np.indices(self.shape, np.float64), 0, -1).reshape(-1, self.ndim)
-        moved = _values(self.source_points(self._voxels())).reshape(*self.batch_shape, -1, self.ndim) - voxels
+        moved = (
+            values_of("stages", self.source_points(self._voxels())).reshape(*self.batch_shape, -1, self.ndim) - voxels
+        )
         homogeneous = np.concatenate([voxels, np.ones((len(voxels), 1))], axis=1)
         change = np.linalg.pinv(homogeneous) @ moved  # (B..., n + 1, n), of the inverse map
         left = np.swapaxes(moved - homogeneous @ change, -1, -2).reshape(*self.batch_shape, self.ndim, *self.shape)
@@ -572,10 +574,8 @@ class Inverse(CompositeMap):
         points = self.base.source_points(p)
         algebra = bridge_of("p", points).algebra(points)
         volumes = determinant(algebra, self.base.jacobian(p))
-        outside = points[..., 0] < -0.5
-        for k, extent in enumerate(self.shape):
-            outside = outside | (points[..., k] < -0.5) | (points[..., k] > extent - 0.5)
         residual = 0 * volumes
+        outside = is_outside(self.shape, points, points)
         return MovedPoints(points, residual, residual <= tolerance, outside, volumes <= 0)
 
     def inverse(self) -> SpatialMap:
@@ -601,13 +601,6 @@ class Inverse(CompositeMap):
 
     def _first(self) -> Deformation:
         return _first_of(self.base)
-
-
-def _values(positions: Array) -> NumpyArray:
-    values = bridge_of("f", positions).values(positions)
-    if values is None:
-        reject_type("stages", positions, "maps whose arrays hold values, not those of a program that is being traced")
-    return np.asarray(values, np.float64)
 
 
 def _check_map(argument: str, value: object) -> None:

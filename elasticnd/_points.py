@@ -19,7 +19,7 @@ from ._autodiff.framework import LinearAlgebra
 from ._bridges import eager
 from ._errors import reject_value
 from ._positions import Positions
-from ._spec import MovementSpec
+from ._spec import MovementSpec, Shape
 from ._types import Array
 
 _STEPS = 2
@@ -115,7 +115,7 @@ def _move(at: Positions, inverse_map: Array | None, tolerance: float) -> _Result
         is_regular = converged & ((ratio > _SINGULAR) | (ratio < -_SINGULAR))
         points = _differentiable(at, inverse_map, points, is_regular)
     lead = (*at.spec.batch, *at.lead)
-    of_points = (residual, converged, _outside(at, points, points), ratio <= 0)
+    of_points = (residual, converged, is_outside(at.spec.extent, points, points), ratio <= 0)
     return (at.reshaped(points, ()), *(algebra.reshaped(part, lead) for part in of_points))
 
 
@@ -133,7 +133,7 @@ def _move_boxes(clip: bool, at: Positions, inverse_map: Array | None, tolerance:
     farthest = at._replace(spec=replace(at.spec, count=2 * n * count), positions=extremes, lead=(2 * n * count,))
     ends = ops.reshaped(_move(farthest, inverse_map, tolerance)[0], (*batch, count, 2, n, n))
     boxes = ops.summed(ends * ops.constant(np.eye(n), ends), (len(ends.shape) - 1,))
-    outside = _outside(at, boxes[..., 0, :], boxes[..., 1, :])
+    outside = is_outside(at.spec.extent, boxes[..., 0, :], boxes[..., 1, :])
     if clip:
         first = ops.constant(np.full(n, -0.5), boxes)
         last = ops.constant(np.array(at.spec.extent) - 0.5, boxes)
@@ -157,10 +157,11 @@ def _spec_of(at: Positions, inverse_map: Array | None, tolerance: float) -> Move
     )
 
 
-def _outside(at: Positions, lower: Array, upper: Array) -> Array:
-    ends = [extent - 0.5 for extent in at.spec.extent]
+def is_outside(frame: Shape, lower: Array, upper: Array) -> Array:
+    """Return whether points, or boxes with such corners, reach beyond the voxels of a frame."""
+    ends = [extent - 0.5 for extent in frame]
     outside = (lower[..., 0] < -0.5) | (upper[..., 0] > ends[0])
-    for k in range(1, at.spec.axes):
+    for k in range(1, len(ends)):
         outside = outside | (lower[..., k] < -0.5) | (upper[..., k] > ends[k])
     return outside
 

@@ -1,4 +1,4 @@
-"""Which bridge serves an array: the only table of frameworks."""
+"""Which bridge serves an array, by its type."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ._bridges import dlpack, eager
 from ._bridges.contract import Bridge
 from ._config import forced_engine
 from ._errors import describe, reject_type, reject_value
-from ._types import Array
+from ._types import Array, NumpyArray
 
 
 def _eager() -> Bridge:
@@ -106,6 +106,14 @@ def common_bridge(names: list[str], arrays: list[Array]) -> Bridge:
         if bridge is not bridges[0]:
             reject_value(name, describe(array), f"an array of the same library as {names[0]}, {describe(arrays[0])}")
     return bridges[0]
+
+
+def values_of(argument: str, array: Array) -> NumpyArray:
+    """Return the values of an array in the host's memory; raise an error where it has none, as in traced programs."""
+    values = bridge_of(argument, array).values(array)
+    if values is None:
+        reject_type(argument, array, "an array that holds values, not one of a program that is being traced")
+    return np.asarray(values)
 
 
 class BackendInfo(NamedTuple):

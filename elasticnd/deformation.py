@@ -25,7 +25,7 @@ from ._plot import axes as draw
 from ._plot import lattice, svg
 from ._points import MovedBoxes, MovedPoints
 from ._positions import Positions, determinant
-from ._routes import bridge_of
+from ._routes import bridge_of, values_of
 from ._types import Array, Axes, Images, Numbers, NumpyArray, Order, Rotation, Seed, Zoom
 
 if TYPE_CHECKING:
@@ -1022,9 +1022,9 @@ class Deformation(SpatialMap):
         ...     elasticnd.Deformation.load(path) == deformation
         True
         """
-        arrays: dict[str, Array] = {"displacement": _in_memory("displacement", self._displacement)}
+        arrays: dict[str, Array] = {"displacement": values_of("displacement", self._displacement)}
         if self._affine is not None:
-            arrays["affine"] = _in_memory("affine", self._affine)
+            arrays["affine"] = values_of("affine", self._affine)
         for name, value in (("rotate", self._rotate), ("zoom", self._zoom), ("to_world", self._world)):
             if value is not None:
                 arrays[name] = np.array(value)
@@ -1368,15 +1368,6 @@ def _as_matrix(matrix: Array) -> _spec.Matrix:
     return tuple(map(tuple, matrix.tolist()))
 
 
-def _in_memory(argument: str, array: Array) -> NumpyArray:
-    """Return the values of an array; where there are none, as in a traced program, it is refused."""
-    bridge = bridge_of(argument, array)
-    values = bridge.values(array)
-    if values is None:
-        reject_type(argument, array, "an array that holds values, not one of a program that is being traced")
-    return np.asarray(values)
-
-
 def _sample_values(samples: Array) -> NumpyArray:
     """Return the values of displacements or positions that are given as samples."""
     samples = _labels.unlabelled(samples)
@@ -1385,4 +1376,4 @@ def _sample_values(samples: Array) -> NumpyArray:
 
 
 def _values(argument: str, array: Array) -> NumpyArray:
-    return np.asarray(_in_memory(argument, array), np.float64) + 0.0  # minus zero is zero
+    return np.asarray(values_of(argument, array), np.float64) + 0.0  # minus zero is zero
