@@ -316,3 +316,12 @@ def test_processes(case, unbuffered):
     assert done.stderr.startswith("elasticnd: error: ")
     assert done.stderr.count("\n") == 1
     assert snapshot() == before
+
+
+def test_a_process_says_nothing_of_what_libraries_leave_behind():
+    """After an error, Zarr may leave coroutines that nothing awaits, which Python finds at its end."""
+    code = "import sys\nfrom elasticnd.__main__ import main\nasync def read(): ...\nleft = read()\nsys.exit(main())"
+    command = [sys.executable, "-c", code, "deform", "no.npy", "out.npy", *S]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONDEVMODE": ""})
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1, done.stderr

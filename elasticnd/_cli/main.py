@@ -252,6 +252,8 @@ def _with_negative_values(argv: Sequence[str]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
+    if argv is None:  # in a process of its own, in which libraries may warn until the very end
+        warnings.simplefilter("ignore")
     try:
         with signals.raised(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of libraries: what matters ends in an error
