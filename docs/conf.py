@@ -6,12 +6,14 @@ from pathlib import Path
 import elasticnd
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "tests"))
+sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 
 import hosts  # noqa: E402
 from features import FEATURES, NAMES, TITLES  # noqa: E402
 
-hosts.load("torchvision")  # elsewhere than in tests, its wheel may lack what it registers when it is imported
+hosts.load(
+    "torchvision"
+)  # elsewhere than in tests, its wheel may lack what it registers when it is imported
 
 project = "elasticnd"
 author = "the elasticnd developers"
@@ -19,10 +21,10 @@ copyright = "the elasticnd developers"
 release = version = elasticnd.__version__
 
 extensions = [
+    "mathml",
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
 ]
@@ -40,22 +42,34 @@ napoleon_use_rtype = False
 napoleon_preprocess_types = False
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+html_math_renderer = "mathml"
 
 html_theme = "furo"
 html_static_path = ["_static"]
-html_css_files = ["tables.css"]
+html_css_files = ["pages.css"]
 html_title = f"elasticnd {release}"
 html_theme_options = {
-    "light_css_variables": {"color-brand-primary": "#00695c", "color-brand-content": "#00695c"},
-    "dark_css_variables": {"color-brand-primary": "#4db6ac", "color-brand-content": "#4db6ac"},
+    "light_css_variables": {
+        "color-brand-primary": "#00695c",
+        "color-brand-content": "#00695c",
+    },
+    "dark_css_variables": {
+        "color-brand-primary": "#4db6ac",
+        "color-brand-content": "#4db6ac",
+    },
 }
 
 
 def support_table():
-    """Write what each framework supports as a table, from the table that the tests read."""
+    """Write what each framework supports, from the table that the tests read."""
     rows = [["", *TITLES.values()], ["---"] * (1 + len(NAMES))]
     for feature, places in FEATURES.items():
-        rows.append([feature, *("yes" if "::" in places[name] else places[name] for name in NAMES)])
+        rows.append(
+            [
+                feature,
+                *("yes" if "::" in places[name] else places[name] for name in NAMES),
+            ]
+        )
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
