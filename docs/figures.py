@@ -1,4 +1,4 @@
-"""Draw the pictures of the documentation with elasticnd itself: ``python docs/figures.py``."""
+"""Draw the pictures of the documentation: ``python docs/figures.py``."""
 
 import io
 from pathlib import Path
@@ -14,7 +14,16 @@ import elasticnd
 from elasticnd.__main__ import main as command
 
 IMAGES = Path(__file__).parent / "images"
-MODES = ("constant", "grid-constant", "nearest", "reflect", "grid-mirror", "mirror", "wrap", "grid-wrap")
+MODES = (
+    "constant",
+    "grid-constant",
+    "nearest",
+    "reflect",
+    "grid-mirror",
+    "mirror",
+    "wrap",
+    "grid-wrap",
+)
 INK = "#22252b"
 SOFT_INK = "#5d626c"
 INSIDE = "#fff3d6"
@@ -23,13 +32,21 @@ SAMPLE = "#e5004f"
 
 
 def spline_at(signal, positions, order, mode, cval=0.0):
-    """Evaluate the spline through a signal at any positions, within the signal or beyond.
+    """Evaluate the spline through a signal at any positions.
 
-    Each position is a batch item: the first voxel of a copy of the signal, displaced there.
+    Each position is a batch item: the first voxel of a copy of the signal, displaced.
     """
     copies = np.broadcast_to(signal, (len(positions), len(signal)))
     displacement = positions.reshape(-1, 1, 1)
-    values = elasticnd.deform_grid(copies, displacement, order=order, mode=mode, cval=cval, axis=1, crop=(slice(0, 1),))
+    values = elasticnd.deform_grid(
+        copies,
+        displacement,
+        order=order,
+        mode=mode,
+        cval=cval,
+        axis=1,
+        crop=(slice(0, 1),),
+    )
     return values[:, 0]
 
 
@@ -51,7 +68,9 @@ def shrink(source, target):
     """Write a picture with a palette of 256 colours."""
     picture = Image.open(source).convert("RGB")
     palette = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE)
-    picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(target, optimize=True)
+    picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(
+        target, optimize=True
+    )
 
 
 def border_modes_of_a_signal():
@@ -69,7 +88,14 @@ def border_modes_of_a_signal():
         cubic = spline_at(signal, positions, 3, mode)
         ax.plot(positions, cubic, color=LINE, lw=1.8, label="cubic spline (order 3)")
         linear = spline_at(signal, positions, 1, mode)
-        ax.plot(positions, linear, color=SOFT_INK, lw=1, ls=(0, (3, 2)), label="linear (order 1)")
+        ax.plot(
+            positions,
+            linear,
+            color=SOFT_INK,
+            lw=1,
+            ls=(0, (3, 2)),
+            label="linear (order 1)",
+        )
         beyond = spline_at(signal, samples, 1, mode)
         ax.plot(
             samples[~inside],
@@ -81,31 +107,58 @@ def border_modes_of_a_signal():
             label="value at a whole number",
         )
         ax.plot(np.arange(length), signal, "o", color=SAMPLE, ms=6, label="sample")
-        ax.set_title(mode, loc="left", size=12, weight="bold", color=INK, family="monospace")
+        ax.set_title(
+            mode, loc="left", size=12, weight="bold", color=INK, family="monospace"
+        )
         ax.set_ylim(-0.35, 1.2)
         ax.set_xticks([-length, 0, length - 1, 2 * length - 1])
         ax.set_xticklabels(["$-N$", "0", "$N-1$", "$2N-1$"], color=SOFT_INK)
         ax.set_yticks([])
         ax.spines[["top", "left", "right"]].set_visible(False)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles[::-1], labels[::-1], loc="lower center", ncols=4, frameon=False, fontsize=11)
+    figure.legend(
+        handles[::-1],
+        labels[::-1],
+        loc="lower center",
+        ncols=4,
+        frameon=False,
+        fontsize=11,
+    )
     figure.tight_layout(rect=(0, 0.05, 1, 1))
-    figure.savefig(IMAGES / "border_modes_1d.svg", facecolor="white", metadata={"Date": None})
+    figure.savefig(
+        IMAGES / "border_modes_1d.svg", facecolor="white", metadata={"Date": None}
+    )
 
 
 def border_modes_of_a_picture():
-    """Shrink a picture inside its frame, so that what lies beyond its border comes into view."""
+    """Shrink a picture inside its frame, so that what lies beyond comes into view."""
     picture = data.cat()[20:230, 120:400]
     height, width = picture.shape[:2]
     shrink_to = 0.36
     nothing = np.zeros((2, 1, 1))
     figure = Figure(figsize=(11, 4.8))
     for ax, mode in zip(figure.subplots(2, 4).flat, MODES, strict=True):
-        shown = elasticnd.deform_grid(picture, nothing, mode=mode, cval=200, axis=(0, 1), zoom=shrink_to)
+        shown = elasticnd.deform_grid(
+            picture, nothing, mode=mode, cval=200, axis=(0, 1), zoom=shrink_to
+        )
         ax.imshow(shown)
-        corner = (width / 2 - 0.5 - shrink_to * width / 2, height / 2 - 0.5 - shrink_to * height / 2)
-        ax.add_patch(Rectangle(corner, shrink_to * width, shrink_to * height, fill=False, ec="#ffd60a", lw=2))
-        ax.set_title(mode, loc="left", size=11, weight="bold", color=INK, family="monospace")
+        corner = (
+            width / 2 - 0.5 - shrink_to * width / 2,
+            height / 2 - 0.5 - shrink_to * height / 2,
+        )
+        ax.add_patch(
+            Rectangle(
+                corner,
+                shrink_to * width,
+                shrink_to * height,
+                fill=False,
+                ec="#ffd60a",
+                lw=2,
+            )
+        )
+        ax.set_title(
+            mode, loc="left", size=11, weight="bold", color=INK, family="monospace"
+        )
         bare(ax)
     figure.tight_layout()
     save_png(figure, "border_modes_2d.png", 90)
@@ -120,7 +173,12 @@ def basis_splines():
     for order, ax in enumerate(figure.subplots(1, 6, sharey=True)):
         copies = np.broadcast_to(coefficients, (len(positions), len(coefficients)))
         values = elasticnd.deform_grid(
-            copies, positions.reshape(-1, 1, 1), order=order, axis=1, prefilter=False, crop=(slice(0, 1),)
+            copies,
+            positions.reshape(-1, 1, 1),
+            order=order,
+            axis=1,
+            prefilter=False,
+            crop=(slice(0, 1),),
         )
         ax.fill_between(positions - 4, values[:, 0], color=LINE, alpha=0.12, lw=0)
         ax.plot(positions - 4, values[:, 0], color=LINE, lw=1.8)
@@ -130,22 +188,36 @@ def basis_splines():
         ax.tick_params(colors=SOFT_INK)
         ax.spines[["top", "left", "right"]].set_visible(False)
     figure.tight_layout()
-    figure.savefig(IMAGES / "basis_splines.svg", facecolor="white", metadata={"Date": None})
+    figure.savefig(
+        IMAGES / "basis_splines.svg", facecolor="white", metadata={"Date": None}
+    )
 
 
 def source_box_of_a_block():
-    """Show a block of an output, where its voxels come from in the image, and what is read for it."""
+    """Show a block of an output, where it comes from, and what is read for it."""
     image = data.camera()
     chunk = 128
     displacement = elasticnd.random_displacement(5, 18, ndim=2, rng=3)
     block = (slice(2 * chunk, 3 * chunk), slice(chunk, 2 * chunk))
     deformed = elasticnd.deform_grid(image, displacement, mode="mirror")
     rows, columns = np.mgrid[block]
-    positions = np.stack([rows, columns]) + elasticnd.dense_displacement(displacement, image.shape, crop=block)
-    edge = np.concatenate([positions[:, 0], positions[:, :, -1], positions[:, -1, ::-1], positions[:, ::-1, 0]], axis=1)
+    positions = np.stack([rows, columns]) + elasticnd.dense_displacement(
+        displacement, image.shape, crop=block
+    )
+    edge = np.concatenate(
+        [
+            positions[:, 0],
+            positions[:, :, -1],
+            positions[:, -1, ::-1],
+            positions[:, ::-1, 0],
+        ],
+        axis=1,
+    )
 
     figure = Figure(figsize=(9.6, 5.8))
-    for ax, picture, title in zip(figure.subplots(1, 2), (deformed, image), ("output", "image"), strict=True):
+    for ax, picture, title in zip(
+        figure.subplots(1, 2), (deformed, image), ("output", "image"), strict=True
+    ):
         ax.imshow(picture, cmap="gray", alpha=0.55)
         for line in range(chunk, 512, chunk):
             ax.axhline(line - 0.5, color=INK, lw=0.6)
@@ -156,23 +228,31 @@ def source_box_of_a_block():
     outline(left, block, SAMPLE, "a block")
     right.plot(edge[1], edge[0], color=SAMPLE, lw=2, label="where its voxels come from")
     for order, style in ((1, ":"), (3, "-")):
-        box = elasticnd.source_box(displacement, image.shape, block, order, mode="mirror", dtype="float32")
+        box = elasticnd.source_box(
+            displacement, image.shape, block, order, mode="mirror", dtype="float32"
+        )
         outline(right, box, LINE, f"what is read at order {order}", ls=style)
     for ax in figure.axes:
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), frameon=False, fontsize=9, labelcolor=INK)
+        ax.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.02),
+            frameon=False,
+            fontsize=9,
+            labelcolor=INK,
+        )
     figure.subplots_adjust(left=0.02, right=0.98, top=0.95, bottom=0.15, wspace=0.06)
     save_png(figure, "source_box.png", 110)
 
 
 def label_shapes(rows, columns):
-    """Name functions that are negative inside of a disc and of a ring, and positive outside."""
+    """Return functions that are negative inside of a disc and of a ring."""
     disc = np.hypot(rows - 14, columns - 14) - 8.3
     ring = abs(np.hypot(rows - 33, columns - 34) - 8) - 2.4
     return disc, ring
 
 
 def labels_by_order_and_by_votes():
-    """Deform labels with order 0 and with votes, and draw the exact outlines over both."""
+    """Deform labels with order 0 and by votes, and draw exact outlines over both."""
     shape = (48, 48)
     labels = np.zeros(shape, np.uint8)
     for number, shapes in enumerate(label_shapes(*np.indices(shape)), 1):
@@ -193,7 +273,9 @@ def labels_by_order_and_by_votes():
         ax.imshow(shown, cmap=colours, vmin=0, vmax=4)
         for outline_of in label_shapes(*where):
             ax.contour(fine[1], fine[0], outline_of, [0], colors=[INK], linewidths=1.2)
-        ax.set_title(title, loc="left", size=11, weight="bold", color=INK, family="monospace")
+        ax.set_title(
+            title, loc="left", size=11, weight="bold", color=INK, family="monospace"
+        )
         bare(ax)
     figure.tight_layout()
     save_png(figure, "labels.png", 90)
@@ -203,7 +285,9 @@ def outline(ax, box, color, label, **style):
     """Draw a box."""
     corner = (box[1].start - 0.5, box[0].start - 0.5)
     size = (box[1].stop - box[1].start, box[0].stop - box[0].start)
-    ax.add_patch(Rectangle(corner, *size, fill=False, color=color, lw=2, label=label, **style))
+    ax.add_patch(
+        Rectangle(corner, *size, fill=False, color=color, lw=2, label=label, **style)
+    )
 
 
 def deformation_by_plot():

@@ -1,7 +1,7 @@
-"""Train a small U-Net in Keras, on whichever backend it runs: ``python augment_keras.py pipeline|model``.
+"""Train a small U-Net in Keras: ``python augment_keras.py pipeline|model``.
 
-Images and labels are deformed in a pipeline of `tf.data`, or by a layer of the model. The task is to tell round cells
-from ring-shaped ones, in noise.
+Images and labels are deformed in a pipeline of `tf.data`, or by a layer of the model.
+The task is to tell round cells from ring-shaped ones, in noise.
 """
 
 import argparse
@@ -16,15 +16,25 @@ import elasticnd.keras
 
 def deformation(seed):
     """Make the layer: order 3 for the intensities of images, order 0 for labels."""
-    return elasticnd.keras.ElasticDeform(sigma=3, points=5, order=(3, 0), mode="nearest", seed=seed)
+    return elasticnd.keras.ElasticDeform(
+        sigma=3, points=5, order=(3, 0), mode="nearest", seed=seed
+    )
 
 
 def pipeline(images, labels, deform):
     """Read batches, and deform each anew if there is a layer for it."""
-    data = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(len(images), seed=0).batch(4)
+    data = (
+        tf.data.Dataset.from_tensor_slices((images, labels))
+        .shuffle(len(images), seed=0)
+        .batch(4)
+    )
     if deform is not None:
-        data = data.map(lambda *pair: tuple(deform(list(pair), training=True)), num_parallel_calls=2)
-    return data.map(lambda images, labels: {"images": images, "labels": labels}).prefetch(2)
+        data = data.map(
+            lambda *pair: tuple(deform(list(pair), training=True)), num_parallel_calls=2
+        )
+    return data.map(
+        lambda images, labels: {"images": images, "labels": labels}
+    ).prefetch(2)
 
 
 def small_unet(width=8):
@@ -33,7 +43,9 @@ def small_unet(width=8):
     def convolutions(x, channels):
         for _ in range(2):
             x = keras.layers.Conv2D(channels, 3, padding="same", use_bias=False)(x)
-            x = keras.layers.Activation("relu")(keras.layers.BatchNormalization(momentum=0.9)(x))
+            x = keras.layers.Activation("relu")(
+                keras.layers.BatchNormalization(momentum=0.9)(x)
+            )
         return x
 
     x = first = keras.Input((SIZE, SIZE, 1))
@@ -71,14 +83,23 @@ def dice(scores, labels):
     """Average the overlap of cells and of rings: 1 is perfect."""
     found = scores.argmax(axis=-1)[..., None]
     pairs = [(found == kind, labels == kind) for kind in range(1, CLASSES)]
-    return float(np.mean([2 * (mine & true).sum() / (mine.sum() + true.sum()) for mine, true in pairs]))
+    return float(
+        np.mean(
+            [
+                2 * (mine & true).sum() / (mine.sum() + true.sum())
+                for mine, true in pairs
+            ]
+        )
+    )
 
 
 def main(place="pipeline", epochs=12, seed=0):
-    """Train with the deformation in the pipeline or in the model, and print how well it went."""
+    """Train with the deformation in the pipeline or the model; print how it went."""
     keras.utils.set_random_seed(seed)
     rng = np.random.default_rng(seed)
-    images, labels, unseen, truth = (array[..., None] for array in (*draw(16, rng), *draw(32, rng)))
+    images, labels, unseen, truth = (
+        array[..., None] for array in (*draw(16, rng), *draw(32, rng))
+    )
     data = pipeline(images, labels, deformation(seed) if place == "pipeline" else None)
     model = Segmenter(deformation(seed) if place == "model" else None)
     model.compile(keras.optimizers.Adam(1e-2))
@@ -90,7 +111,13 @@ def main(place="pipeline", epochs=12, seed=0):
 
     deform = model.deform or (lambda pair, training: pair)
     seen = [deform([pair["images"], pair["labels"]], training=True)[1] for pair in data]
-    ids = sorted({int(label) for batch in seen for label in np.unique(keras.ops.convert_to_numpy(batch))})
+    ids = sorted(
+        {
+            int(label)
+            for batch in seen
+            for label in np.unique(keras.ops.convert_to_numpy(batch))
+        }
+    )
     print(f"deformed in the {place}, backend {keras.backend.backend()}:")
     print(f"loss {losses[0]:.3f} to {losses[-1]:.3f}, Dice {before:.3f} to {after:.3f}")
     return {"losses": losses, "dice": [before, after], "labels": ids}
@@ -98,6 +125,8 @@ def main(place="pipeline", epochs=12, seed=0):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("place", choices=["pipeline", "model"], nargs="?", default="pipeline")
+    parser.add_argument(
+        "place", choices=["pipeline", "model"], nargs="?", default="pipeline"
+    )
     parser.add_argument("--epochs", type=int, default=12)
     main(**vars(parser.parse_args()))

@@ -1,6 +1,7 @@
-"""Train a small U-Net in PyTorch on sixteen images, deformed anew in every epoch: ``python augment_torch.py``.
+"""Train a small U-Net in PyTorch: ``python augment_torch.py loader|model``.
 
-The task is to tell round cells from ring-shaped ones, in noise.
+Sixteen images are deformed anew in every epoch. The task is to tell round cells from
+ring-shaped ones, in noise.
 """
 
 import argparse
@@ -21,7 +22,11 @@ class Cells(Dataset):
     """Images with their labels, deformed alike whenever they are read."""
 
     def __init__(self, images, labels, deform=True):
-        self.images, self.labels, self.deform = torch.tensor(images), torch.tensor(labels), deform
+        self.images, self.labels, self.deform = (
+            torch.tensor(images),
+            torch.tensor(labels),
+            deform,
+        )
 
     def __len__(self):
         return len(self.images)
@@ -36,7 +41,7 @@ class Cells(Dataset):
 
 
 def loader(dataset, seed):
-    """Read batches in two worker processes, which draw their grids from PyTorch's seeds."""
+    """Read batches in two worker processes, which draw grids from PyTorch's seeds."""
     generator = torch.Generator().manual_seed(seed)
     return DataLoader(
         dataset,
@@ -52,7 +57,11 @@ def convolutions(channels_in, channels):
     """Convolve twice."""
     layers = []
     for source in (channels_in, channels):
-        layers += [nn.Conv2d(source, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU()]
+        layers += [
+            nn.Conv2d(source, channels, 3, padding=1),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+        ]
     return nn.Sequential(*layers)
 
 
@@ -61,9 +70,13 @@ class SmallUNet(nn.Module):
 
     def __init__(self, width=8):
         super().__init__()
-        self.down = nn.ModuleList([convolutions(1, width), convolutions(width, 2 * width)])
+        self.down = nn.ModuleList(
+            [convolutions(1, width), convolutions(width, 2 * width)]
+        )
         self.bottom = convolutions(2 * width, 2 * width)
-        self.up = nn.ModuleList([convolutions(4 * width, width), convolutions(2 * width, width)])
+        self.up = nn.ModuleList(
+            [convolutions(4 * width, width), convolutions(2 * width, width)]
+        )
         self.head = nn.Conv2d(width, CLASSES, 1)
 
     def forward(self, x):
@@ -84,7 +97,9 @@ class Segmenter(nn.Module):
 
     def __init__(self, deform):
         super().__init__()
-        self.deform = elasticnd.torch.ElasticDeform(order=(3, 0), **GRID) if deform else None
+        self.deform = (
+            elasticnd.torch.ElasticDeform(order=(3, 0), **GRID) if deform else None
+        )
         self.network = SmallUNet()
 
     def forward(self, images, labels):
@@ -100,12 +115,14 @@ def dice(scores, labels):
     overlaps = []
     for kind in range(1, CLASSES):
         mine, true = found == kind, labels == kind
-        overlaps.append(2 * (mine & true).sum() / (mine.sum() + true.sum()).clamp(min=1))
+        overlaps.append(
+            2 * (mine & true).sum() / (mine.sum() + true.sum()).clamp(min=1)
+        )
     return torch.stack(overlaps).mean().item()
 
 
 def train(model, batches, epochs):
-    """Train a model of images and labels; give the loss of each epoch and the labels that were seen."""
+    """Train a model; return the loss of each epoch and the labels that were seen."""
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     losses, seen = [], set()
     for _ in range(epochs):
@@ -126,13 +143,15 @@ def score(model, images, labels):
     """Measure the overlap on images that are not deformed."""
     model.eval()
     with torch.no_grad():
-        scores, labels = model(torch.tensor(images)[:, None], torch.tensor(labels)[:, None])
+        scores, labels = model(
+            torch.tensor(images)[:, None], torch.tensor(labels)[:, None]
+        )
     model.train()
     return dice(scores, labels)
 
 
 def main(place="loader", epochs=30, seed=0):
-    """Train with the deformation in the data loader or in the model, and print how well it went."""
+    """Train with the deformation in the loader or the model; print how well it went."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     (images, labels), unseen = draw(16, rng), draw(32, rng)
@@ -141,12 +160,17 @@ def main(place="loader", epochs=30, seed=0):
     before = score(model, *unseen)
     losses, seen = train(model, batches, epochs)
     after = score(model, *unseen)
-    print(f"deformed in the {place}: loss {losses[0]:.3f} to {losses[-1]:.3f}, Dice {before:.3f} to {after:.3f}")
+    print(
+        f"deformed in the {place}: loss {losses[0]:.3f} to {losses[-1]:.3f}, "
+        f"Dice {before:.3f} to {after:.3f}"
+    )
     return {"losses": losses, "dice": [before, after], "labels": sorted(seen)}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("place", choices=["loader", "model"], nargs="?", default="loader")
+    parser.add_argument(
+        "place", choices=["loader", "model"], nargs="?", default="loader"
+    )
     parser.add_argument("--epochs", type=int, default=30)
     main(**vars(parser.parse_args()))

@@ -15,7 +15,9 @@ def draw(count, rng):
         for kind in (1, 2):
             row, column = rng.uniform(10, SIZE - 10, 2)
             angle = np.arctan2(rows - row, columns - column)
-            bumps = 1 + 0.2 * np.sin(rng.integers(2, 5) * angle + rng.uniform(0, 2 * np.pi))
+            bumps = 1 + 0.2 * np.sin(
+                rng.integers(2, 5) * angle + rng.uniform(0, 2 * np.pi)
+            )
             distance = np.hypot(rows - row, columns - column) / bumps
             label[(distance < 9) & ((kind == 1) | (distance > 5))] = kind
         image[:] = (label > 0) + rng.normal(0, 0.3, label.shape)

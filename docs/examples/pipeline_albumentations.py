@@ -2,7 +2,8 @@
 
 import os
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else it asks a server for its newest version
+# Otherwise it asks a server for its newest version.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations
 import numpy as np
@@ -12,8 +13,10 @@ import elasticnd
 
 class ElasticDeform(albumentations.DualTransform):
     def get_params_dependent_on_data(self, params, data):
-        shape = params["shape"][:2]
-        return {"deformation": elasticnd.Deformation.random(shape, sigma=4, points=4, rng=self.random_generator)}
+        deformation = elasticnd.Deformation.random(
+            params["shape"][:2], sigma=4, points=4, rng=self.random_generator
+        )
+        return {"deformation": deformation}
 
     def apply(self, img, deformation, **params):
         return deformation.apply(img, order=3, mode="mirror", axis=(0, 1))
@@ -27,7 +30,9 @@ if __name__ == "__main__":
     mask = (image[..., 0] > 99).astype(np.uint8)
 
     def run(seed):
-        pipeline = albumentations.Compose([ElasticDeform(p=1), albumentations.HorizontalFlip(p=0.5)], seed=seed)
+        pipeline = albumentations.Compose(
+            [ElasticDeform(p=1), albumentations.HorizontalFlip(p=0.5)], seed=seed
+        )
         return pipeline(image=image, mask=mask)
 
     first, again, other = run(1), run(1), run(2)

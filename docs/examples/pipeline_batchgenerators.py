@@ -1,4 +1,7 @@
-"""The spatial step of nnU-Net's pipelines, batchgeneratorsv2, in one resampling: rotation, zoom, elastic and patch."""
+"""The spatial step of nnU-Net's pipelines, batchgeneratorsv2, in one resampling.
+
+It rotates, zooms, deforms elastically, and computes a patch alone.
+"""
 
 from itertools import combinations
 
@@ -12,17 +15,23 @@ import elasticnd
 class Spatial(BasicTransform):
     def get_parameters(self, image, patch_size=(32, 32, 16), **rest):
         shape, uniform = tuple(image.shape[1:]), np.random.uniform
-        moves = {"rotate": {plane: uniform(-15, 15) for plane in combinations(range(3), 2)}, "zoom": uniform(0.8, 1.2)}
-        deformation = elasticnd.Deformation.random(shape, sigma=3, points=5, rng=np.random.randint(2**31), **moves)
-        starts = [(whole - part) // 2 for whole, part in zip(shape, patch_size, strict=True)]
-        patch = tuple(slice(start, start + part) for start, part in zip(starts, patch_size, strict=True))
-        return {"options": {"deformation": deformation, "crop": patch}}
+        deformation = elasticnd.Deformation.random(
+            shape,
+            sigma=3,
+            points=5,
+            rng=np.random.randint(2**31),
+            rotate={plane: uniform(-15, 15) for plane in combinations(range(3), 2)},
+            zoom=uniform(0.8, 1.2),
+        )
+        starts = [(n - m) // 2 for n, m in zip(shape, patch_size, strict=True)]
+        patch = tuple(slice(i, i + m) for i, m in zip(starts, patch_size, strict=True))
+        return {"deformation": deformation, "where": {"crop": patch, "axis": (1, 2, 3)}}
 
-    def _apply_to_image(self, img, options):
-        return options["deformation"].apply(img, order=3, crop=options["crop"], axis=(1, 2, 3))
+    def _apply_to_image(self, img, deformation, where):
+        return deformation.apply(img, order=3, **where)
 
-    def _apply_to_segmentation(self, segmentation, options):
-        return options["deformation"].apply(segmentation, order="labels", cval=-1, crop=options["crop"], axis=(1, 2, 3))
+    def _apply_to_segmentation(self, segmentation, deformation, where):
+        return deformation.apply(segmentation, order="labels", cval=-1, **where)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ import elasticnd
 
 def deform(image, mask):
     grid = tf.random.normal((2, 4, 4), stddev=4.0)
-    return elasticnd.deform_grid([image, mask], grid, order=[3, "labels"], mode="mirror", axis=[(0, 1), (0, 1)])
+    return elasticnd.deform_grid(
+        [image, mask], grid, order=[3, "labels"], mode="mirror", axis=[(0, 1), (0, 1)]
+    )
 
 
 if __name__ == "__main__":
@@ -16,7 +18,9 @@ if __name__ == "__main__":
 
     def run(seed):
         tf.random.set_seed(seed)
-        data = tf.data.Dataset.from_tensor_slices((images, masks)).map(deform, num_parallel_calls=2)
+        data = tf.data.Dataset.from_tensor_slices((images, masks)).map(
+            deform, num_parallel_calls=2
+        )
         return list(data.batch(2))
 
     (first, mask), _ = run(1)

@@ -1,7 +1,7 @@
-"""Register two volumes, by an affine map and three levels of control grids: ``python register.py jax``.
+"""Register two volumes, from an affine map to fine grids: ``python register.py jax``.
 
-The volumes are made up, so that it is known where each landmark belongs. Of the fixed one a part is lost; a mask leaves
-it out.
+The volumes are made up, so that it is known where each landmark belongs. Of the fixed
+one a part is lost; a mask leaves it out.
 """
 # ruff: noqa: PLC0415 - only the framework that was named is imported
 
@@ -19,13 +19,15 @@ import elasticnd
 SHAPE = (48, 44, 40)
 LEVELS = 3  # of control grids, from 3 points along each axis on
 MARGIN = 0.2  # relative volumes below this are penalised
-BENDING = 1e-3  # what a unit of bending costs, compared with one of the mean squared difference
+BENDING = 1e-3  # the weight of the bending energy beside the mean squared difference
 FOLDING = 1.0
 LANDMARKS = 40  # the middles of the brightest blobs
 UNIT = 1e4  # the mean square is small; L-BFGS-B wants numbers near one
 
 # Where the volumes are in the world, in mm.
-TO_WORLD = np.array([[1.9, -0.5, 0, -40], [0.5, 1.9, 0, -60], [0, 0, 2.5, 20], [0, 0, 0, 1]])
+TO_WORLD = np.array(
+    [[1.9, -0.5, 0, -40], [0.5, 1.9, 0, -60], [0, 0, 2.5, 20], [0, 0, 0, 1]]
+)
 
 
 class Scans(NamedTuple):
@@ -39,22 +41,30 @@ class Scans(NamedTuple):
 
 
 def make_scans(shape=SHAPE, seed=0):
-    """Make a volume of blobs, and another one that shows it deformed, by a map that is no spline."""
+    """Make a volume of blobs, and another, deformed by a map that is no spline."""
     rng = np.random.default_rng(seed)
     size = np.array(shape) - 1
     count = int(np.prod(shape) / 200)
-    centres, heights = rng.uniform(0.2, 0.8, (count, 3)) * size, rng.uniform(0.3, 1, count)
+    centres, heights = (
+        rng.uniform(0.2, 0.8, (count, 3)) * size,
+        rng.uniform(0.3, 1, count),
+    )
     linear = np.eye(3) + rng.normal(0, 0.04, (3, 3))
     shift, phases = rng.normal(0, 1, 3), rng.uniform(0, 2 * np.pi, (3, 3))
 
     def volume_at(x):
-        return sum(a * np.exp(-((x - c) ** 2).sum(-1) / (2 * 2.5**2)) for a, c in zip(heights, centres, strict=True))
+        return sum(
+            a * np.exp(-((x - c) ** 2).sum(-1) / (2 * 2.5**2))
+            for a, c in zip(heights, centres, strict=True)
+        )
 
     def true_map(f):
         waves = np.sin(np.pi * f[..., np.newaxis, :] / size * 1.5 + phases).prod(-1)
         return (f - size / 2) @ linear.T + size / 2 + shift + 2 * waves
 
-    voxels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).astype(float)
+    voxels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).astype(
+        float
+    )
     fixed, mask = volume_at(true_map(voxels)), np.ones(shape)
     lost = tuple(slice(n // 2, n // 2 + n // 8) for n in shape)
     fixed[lost], mask[lost] = 0, 0
@@ -79,12 +89,20 @@ def library_of(framework):
     if framework == "jax":
         import jax
 
-        jax.config.update("jax_enable_x64", True)  # line searches want more than seven digits
-        return Library(jax.numpy.asarray, jax.nn.relu, jax.numpy.mean, lambda f: jax.jit(jax.value_and_grad(f)))
+        jax.config.update(
+            "jax_enable_x64", True
+        )  # line searches want more than seven digits
+        return Library(
+            jax.numpy.asarray,
+            jax.nn.relu,
+            jax.numpy.mean,
+            lambda f: jax.jit(jax.value_and_grad(f)),
+        )
     if framework == "tensorflow":
         import tensorflow as tf
 
-        tf.experimental.numpy.experimental_enable_numpy_behavior()  # for methods of tensors such as reshape
+        # For methods of tensors such as reshape.
+        tf.experimental.numpy.experimental_enable_numpy_behavior()
 
         def with_tape(function):
             @tf.function(autograph=False)
@@ -112,32 +130,46 @@ def library_of(framework):
 
 
 def loss_of(library, scans, grid_shape):
-    """Return the function that takes an affine map and a control grid, in one array, to the loss."""
+    """Return the loss of an affine map and a control grid, in one array of numbers."""
     shape = scans.fixed.shape
     moving, fixed, mask = map(library.array, scans[:3])
-    identity, about_centre = library.array(np.eye(3, 4)), library.array(affine_basis(shape))
-    every_other = np.stack(np.meshgrid(*(np.arange(0.0, n, 2) for n in shape), indexing="ij"), -1)
+    identity, about_centre = (
+        library.array(np.eye(3, 4)),
+        library.array(affine_basis(shape)),
+    )
+    every_other = np.stack(
+        np.meshgrid(*(np.arange(0.0, n, 2) for n in shape), indexing="ij"), -1
+    )
 
     def loss(numbers):
         affine = identity + numbers[:12].reshape(3, 4) @ about_centre
-        deformation = elasticnd.Deformation(numbers[12:].reshape(3, *grid_shape), shape, affine=affine)
+        deformation = elasticnd.Deformation(
+            numbers[12:].reshape(3, *grid_shape), shape, affine=affine
+        )
         difference = mask * (deformation.apply(moving) - fixed)
-        folding = library.relu(MARGIN - deformation.jacobian_determinant(every_other, relative=True))
-        penalty = BENDING * deformation.bending_energy() + FOLDING * library.mean(folding**2)
+        folding = library.relu(
+            MARGIN - deformation.jacobian_determinant(every_other, relative=True)
+        )
+        penalty = BENDING * deformation.bending_energy() + FOLDING * library.mean(
+            folding**2
+        )
         return library.mean(difference**2) + penalty
 
     return loss
 
 
 def affine_basis(shape):
-    """Return the matrix that makes numbers (3, 4) an affine map about the centre: each moves the border by a voxel."""
+    """Return the matrix that makes numbers (3, 4) an affine map about the centre.
+
+    Each number moves the border by a voxel.
+    """
     basis = np.diag([*(2 / (np.array(shape) - 1)), 1.0])
     basis[:3, 3] = -1
     return basis
 
 
 def minimised(library, scans, grid_shape, numbers, free, steps):
-    """Minimise the loss over the numbers in the slice `free`, by the L-BFGS method of SciPy."""
+    """Minimise the loss over the numbers in the slice `free`, by the L-BFGS method."""
     value_and_gradient = library.value_and_gradient(loss_of(library, scans, grid_shape))
     numbers = numbers.copy()
 
@@ -147,7 +179,9 @@ def minimised(library, scans, grid_shape, numbers, free, steps):
         return UNIT * float(value), UNIT * np.asarray(gradient, np.float64)[free]
 
     options = {"maxiter": steps, "maxcor": 20, "ftol": 1e-8, "gtol": 0}
-    found = minimize(objective, numbers[free], jac=True, method="L-BFGS-B", options=options)
+    found = minimize(
+        objective, numbers[free], jac=True, method="L-BFGS-B", options=options
+    )
     numbers[free] = found.x
     return numbers
 
@@ -164,30 +198,47 @@ def register(framework, scans, steps):
     for level in range(LEVELS):
         grid = stages[-1].refined() if level else stages[-1]
         numbers = np.concatenate([numbers[:12], grid.displacement.ravel()])
-        numbers = minimised(library, scans, grid.grid_shape, numbers, slice(12, None), steps)
+        numbers = minimised(
+            library, scans, grid.grid_shape, numbers, slice(12, None), steps
+        )
         displacement = numbers[12:].reshape(grid.displacement.shape)
-        stages.append(elasticnd.Deformation(displacement, shape, affine=affine, to_world=TO_WORLD))
+        stages.append(
+            elasticnd.Deformation(displacement, shape, affine=affine, to_world=TO_WORLD)
+        )
     return stages
 
 
 def errors(deformation, scans):
     """Measure how far from its target each landmark comes to lie, in voxels."""
-    return np.linalg.norm(deformation.source_points(scans.landmarks) - scans.targets, axis=-1)
+    return np.linalg.norm(
+        deformation.source_points(scans.landmarks) - scans.targets, axis=-1
+    )
 
 
 def difference_from_itk(deformation, scans, path):
-    """Save the deformation for ITK, apply it by SimpleITK, and compare the results where both lie inside."""
+    """Save the deformation, apply it by SimpleITK, and compare inside the volume."""
     sitk.WriteTransform(deformation.to_itk(), str(path))
     image = itk_image(scans.moving)
-    resampled = sitk.Resample(image, image, sitk.ReadTransform(str(path)), sitk.sitkBSpline3, 0.0, sitk.sitkFloat64)
-    voxels = np.stack(np.meshgrid(*map(np.arange, deformation.shape), indexing="ij"), -1).astype(float)
+    resampled = sitk.Resample(
+        image,
+        image,
+        sitk.ReadTransform(str(path)),
+        sitk.sitkBSpline3,
+        0.0,
+        sitk.sitkFloat64,
+    )
+    voxels = np.stack(
+        np.meshgrid(*map(np.arange, deformation.shape), indexing="ij"), -1
+    ).astype(float)
     x = deformation.source_points(voxels)
     inside = np.all((x > 1e-6) & (x < np.array(deformation.shape) - 1 - 1e-6), axis=-1)
-    return np.abs(sitk.GetArrayFromImage(resampled).T - deformation.apply(scans.moving))[inside].max()
+    return np.abs(
+        sitk.GetArrayFromImage(resampled).T - deformation.apply(scans.moving)
+    )[inside].max()
 
 
 def itk_image(array):
-    """Return a volume of ITK, whose world is LPS and whose arrays have their axes in reverse."""
+    """Return a volume of ITK, with LPS for its world and axes in reverse."""
     matrix = np.diag([-1, -1, 1]) @ TO_WORLD[:3]
     spacing = np.linalg.norm(matrix[:, :3], axis=0)
     image = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
@@ -198,12 +249,15 @@ def itk_image(array):
 
 
 def draw(path, scans, deformation):
-    """Draw one slice: moving, fixed, what differs before and after, and the deformation."""
+    """Draw one slice: moving, fixed, their differences, and the deformation."""
     from matplotlib.figure import Figure
 
     middle = scans.fixed.shape[0] // 2
     result = deformation.apply(scans.moving)
-    grey, signed = {"cmap": "gray", "vmin": 0, "vmax": scans.moving.max()}, {"cmap": "RdBu", "vmin": -1, "vmax": 1}
+    grey, signed = (
+        {"cmap": "gray", "vmin": 0, "vmax": scans.moving.max()},
+        {"cmap": "RdBu", "vmin": -1, "vmax": 1},
+    )
     panels = [
         ("moving volume", scans.moving, grey),
         ("fixed volume, with a part that is lost", scans.fixed, grey),
@@ -228,13 +282,22 @@ def main(framework, shape=SHAPE, steps=60, folder=".", figure=None):
     began = time.perf_counter()
     stages = register(framework, scans, steps)
     print(f"{framework}: {time.perf_counter() - began:.1f} s")
-    for title, stage in zip(("before", "affine", *(f"level {k + 1}" for k in range(LEVELS))), stages, strict=True):
+    for title, stage in zip(
+        ("before", "affine", *(f"level {k + 1}" for k in range(LEVELS))),
+        stages,
+        strict=True,
+    ):
         own = errors(stage, scans)
-        print(f"{title}: landmarks off by {own.max():.3f} voxels at most, {own.mean():.3f} on average")
+        print(
+            f"{title}: landmarks off by {own.max():.3f} voxels at most, "
+            f"{own.mean():.3f} on average"
+        )
     found = stages[-1]
     print(f"least relative volume: at least {found.fold_bounds().lower:.3f}")
     path = Path(folder) / "deformation.tfm"
-    print(f"SimpleITK's result differs by {difference_from_itk(found, scans, path):.1e}")
+    print(
+        f"SimpleITK's result differs by {difference_from_itk(found, scans, path):.1e}"
+    )
     if figure:
         draw(figure, scans, found)
 
@@ -244,6 +307,10 @@ if __name__ == "__main__":
     parser.add_argument("framework", choices=("torch", "jax", "tensorflow"))
     parser.add_argument("--shape", type=int, nargs=3, default=SHAPE)
     parser.add_argument("--steps", type=int, default=60, help="of each stage, at most")
-    parser.add_argument("--folder", default=".", help="where to write the transform for ITK")
-    parser.add_argument("--figure", metavar="FILE", help="draw the volumes before and after")
+    parser.add_argument(
+        "--folder", default=".", help="where to write the transform for ITK"
+    )
+    parser.add_argument(
+        "--figure", metavar="FILE", help="draw the volumes before and after"
+    )
     main(**vars(parser.parse_args()))

@@ -1,0 +1,96 @@
+"""What a reader copies from a page: no line of code is too wide, and every name in it is defined on that page."""
+
+import ast
+import builtins
+import re
+import symtable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+WIDEST = 88
+
+_BLOCK = re.compile(r"^(?P<fence>`{3,}|~{3,})(?P<kind>[^\n`]*)\n(?P<text>.*?)^(?P=fence) *$", re.M | re.S)
+_INCLUDE = re.compile(r"\{literalinclude\} *(?P<path>\S+)")
+_OPTION = re.compile(r"^:([\w-]+): *(.*?) *$", re.M)
+_PROSE = {"{warning}", "{note}", "{toctree}", "{include}", "{eval-rst}"}
+
+
+class Block(NamedTuple):
+    """A block of code as a reader sees it."""
+
+    kind: str
+    text: str
+
+
+def blocks(page):
+    """Yield the blocks of code of a page, with what they include."""
+    for match in _BLOCK.finditer(page.read_text(encoding="utf-8")):
+        kind, text = match["kind"].strip(), match["text"]
+        if include := _INCLUDE.match(kind):
+            script = (page.parent / include["path"]).read_text(encoding="utf-8")
+            yield Block("python", included(script, dict(_OPTION.findall(text))))
+        elif kind.split()[0] not in _PROSE if kind else True:
+            yield Block(kind, text)
+
+
+def included(script, options):
+    """Return the part of a script that `literalinclude` shows with these options."""
+    if "pyobject" in options:
+        (node,) = (node for node in ast.parse(script).body if getattr(node, "name", "") == options["pyobject"])
+        return ast.get_source_segment(script, node)
+    lines = script.splitlines(keepends=True)
+    if start := options.get("start-at"):
+        lines = lines[next(i for i, line in enumerate(lines) if start in line) :]
+    if end := options.get("end-before"):
+        lines = lines[: next(i for i, line in enumerate(lines) if i and end in line)]
+    return "".join(lines)
+
+
+def unknown_names(code):
+    """Return the names that code uses and nothing in it defines."""
+    table = symtable.symtable(code, "page", "exec")
+    known = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+    return used_globals(table) - known - set(dir(builtins)) - {"__file__", "__name__", "__doc__"}
+
+
+def used_globals(table):
+    """Return the global names that a scope uses, or a scope within."""
+    is_module = table.get_type() == "module"
+    used = {s.get_name() for s in table.get_symbols() if s.is_referenced() and (is_module or s.is_global())}
+    return used.union(*map(used_globals, table.get_children()))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_code_is_not_too_wide(page):
+    lines = (line for block in blocks(page) for line in block.text.splitlines())
+    assert not [line for line in lines if len(line) > WIDEST]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_are_defined_on_the_page(page):
+    assert not unknown_names("\n".join(block.text for block in blocks(page) if block.kind == "python"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_ratios_do_not_break(page):
+    """A number stays on one line with its sign: the space in (115 ×) is one that does not break."""
+    assert not re.findall(r"\d ×\)", page.read_text(encoding="utf-8"))
+
+
+def test_blocks_and_unknown_names_are_found(tmp_path):
+    (tmp_path / "script.py").write_text("import this\n\nA = B\n\n\ndef f():\n    return A\n", encoding="utf-8")
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```sh\nls\n```\n\n~~~{literalinclude} script.py\n:pyobject: f\n~~~\n\n```{note}\nprose\n```\n"
+        "~~~{literalinclude} script.py\n:start-at: A =\n:end-before: def\n~~~\n",
+        encoding="utf-8",
+    )
+    _, function, constant = found = list(blocks(page))
+    assert [block.kind for block in found] == ["sh", "python", "python"]
+    assert unknown_names(function.text) == {"A"}
+    assert unknown_names(function.text + "\n" + constant.text) == {"B"}
+    assert unknown_names("import a.b\nx = [y for y in a]\nclass C:\n    z: int = x\nprint(C.z)\n") == set()
