@@ -154,7 +154,9 @@ def deform_grid(
     An image and its labels, deformed in the same way:
 
     >>> labels = (image > 5).astype(np.uint8)
-    >>> deformed, deformed_labels = elasticnd.deform_grid([image, labels], displacement, order=[3, 0])
+    >>> deformed, deformed_labels = elasticnd.deform_grid(
+    ...     [image, labels], displacement, order=[3, 0]
+    ... )
     >>> deformed_labels
     array([[0, 0, 0, 0],
            [0, 1, 1, 0],
@@ -239,7 +241,9 @@ def deform_random_grid(
     >>> import elasticnd
     >>> image = np.random.default_rng(0).random((64, 48))
     >>> deformed = elasticnd.deform_random_grid(image, sigma=4, points=3, rng=1)
-    >>> same = elasticnd.deform_grid(image, elasticnd.random_displacement(3, sigma=4, ndim=2, rng=1))
+    >>> same = elasticnd.deform_grid(
+    ...     image, elasticnd.random_displacement(3, sigma=4, ndim=2, rng=1)
+    ... )
     >>> bool((deformed == same).all())
     True
 

@@ -86,7 +86,12 @@ class SpatialMap(ABC):
         >>> bend = elasticnd.Deformation.random((64, 48), sigma=3, rng=0)
         >>> turn = elasticnd.Deformation(np.zeros((2, 1, 1)), (64, 48), rotate=10)
         >>> chain = bend.then(turn)
-        >>> bool(np.allclose(chain.source_points([30.0, 20.0]), bend.source_points(turn.source_points([30.0, 20.0]))))
+        >>> bool(
+        ...     np.allclose(
+        ...         chain.source_points([30.0, 20.0]),
+        ...         bend.source_points(turn.source_points([30.0, 20.0])),
+        ...     )
+        ... )
         True
         """
         _check_map("other", other)

@@ -229,12 +229,16 @@ class Deformation(SpatialMap):
         Examples
         --------
         >>> import elasticnd
-        >>> elasticnd.Deformation.random((64, 48, 32), sigma=4, points=5, rng=0, rotate={(0, 1): 10})
+        >>> elasticnd.Deformation.random(
+        ...     (64, 48, 32), sigma=4, points=5, rng=0, rotate={(0, 1): 10}
+        ... )
         Deformation(shape=(64, 48, 32), grid_shape=(5, 5, 5), affine map)
 
         Without folds:
 
-        >>> elasticnd.Deformation.random((64, 48), sigma=20, points=5, rng=0, fold="scale").fold_bounds().lower > 0
+        >>> elasticnd.Deformation.random(
+        ...     (64, 48), sigma=20, points=5, rng=0, fold="scale"
+        ... ).fold_bounds().lower > 0
         True
 
         By 3 mm, whatever the size of the voxels:
@@ -466,7 +470,10 @@ class Deformation(SpatialMap):
         Both on one grid, with voxels of 0.5 mm:
 
         >>> fine = {"output_to_world": np.diag([0.5, 0.5, 1]), "output_shape": (127, 95)}
-        >>> [image.shape for image in deformation.apply([scan, labels], [3, 0], to_world=to_world, **fine)]
+        >>> [
+        ...     image.shape
+        ...     for image in deformation.apply([scan, labels], [3, 0], to_world=to_world, **fine)
+        ... ]
         [(127, 95), (127, 95)]
         """
         if to_world is not None or output_to_world is not None or output_shape is not None:
@@ -497,7 +504,9 @@ class Deformation(SpatialMap):
         Examples
         --------
         >>> import elasticnd
-        >>> elasticnd.Deformation.random((64, 48), rng=0).field(crop=(slice(0, 5), slice(0, 4))).shape
+        >>> elasticnd.Deformation.random((64, 48), rng=0).field(
+        ...     crop=(slice(0, 5), slice(0, 4))
+        ... ).shape
         (2, 5, 4)
         """
         bridge = bridge_of("displacement", self._displacement)
@@ -1181,9 +1190,14 @@ class Deformation(SpatialMap):
         >>> import numpy as np
         >>> import elasticnd
         >>> to_world = np.diag([2.0, 2.0, 3.0, 1.0])
-        >>> deformation = elasticnd.Deformation.random((64, 48, 32), sigma=3, rng=0, to_world=to_world)
+        >>> deformation = elasticnd.Deformation.random(
+        ...     (64, 48, 32), sigma=3, rng=0, to_world=to_world
+        ... )
         >>> transform = deformation.to_itk()
-        >>> np.allclose(transform.TransformPoint((-40, -50, 60)), deformation.source_points((20, 25, 20)) * (-2, -2, 3))
+        >>> np.allclose(
+        ...     transform.TransformPoint((-40, -50, 60)),
+        ...     deformation.source_points((20, 25, 20)) * (-2, -2, 3),
+        ... )
         True
         """
         return itk.to_itk(self._frame_map())
@@ -1225,8 +1239,12 @@ class Deformation(SpatialMap):
         --------
         >>> import numpy as np
         >>> import elasticnd
-        >>> deformation = elasticnd.Deformation.random((64, 48), sigma=3, rng=0, to_world=np.diag([0.5, 0.5, 1]))
-        >>> again = elasticnd.Deformation.from_itk(deformation.to_itk(), deformation.shape, deformation.to_world)
+        >>> deformation = elasticnd.Deformation.random(
+        ...     (64, 48), sigma=3, rng=0, to_world=np.diag([0.5, 0.5, 1])
+        ... )
+        >>> again = elasticnd.Deformation.from_itk(
+        ...     deformation.to_itk(), deformation.shape, deformation.to_world
+        ... )
         >>> np.allclose(again.displacement, deformation.displacement, rtol=0, atol=1e-12)
         True
         """
@@ -1270,7 +1288,9 @@ class Deformation(SpatialMap):
         >>> import nibabel
         >>> import numpy as np
         >>> import elasticnd
-        >>> deformation = elasticnd.Deformation.random((12, 10, 8), sigma=1, rng=0, to_world=np.diag([2, 2, 3, 1]))
+        >>> deformation = elasticnd.Deformation.random(
+        ...     (12, 10, 8), sigma=1, rng=0, to_world=np.diag([2, 2, 3, 1])
+        ... )
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = os.path.join(folder, "field.nii.gz")
         ...     deformation.to_nifti(path, kind="itk")

@@ -90,7 +90,11 @@ class ElasticDeform(keras.layers.Layer):
     The dictionary of Keras' layers for images:
 
     >>> masks = np.zeros((8, 64, 48), "uint8")
-    >>> sample = {"images": np.zeros((8, 64, 48, 3)), "segmentation_masks": masks, "labels": np.arange(8)}
+    >>> sample = {
+    ...     "images": np.zeros((8, 64, 48, 3)),
+    ...     "segmentation_masks": masks,
+    ...     "labels": np.arange(8),
+    ... }
     >>> sorted(elasticnd.keras.ElasticDeform(sigma=4, seed=0)(sample, training=True))
     ['images', 'labels', 'segmentation_masks']
     """

@@ -2,8 +2,13 @@
 
 >>> import torch
 >>> import elasticnd.monai
->>> transform = elasticnd.monai.RandElasticDeformd(["image", "label"], sigma=(3, 7), prob=1, mode=[3, "labels"])
->>> sample = {"image": torch.zeros(1, 32, 32, 24), "label": torch.zeros(1, 32, 32, 24, dtype=torch.uint8)}
+>>> transform = elasticnd.monai.RandElasticDeformd(
+...     ["image", "label"], sigma=(3, 7), prob=1, mode=[3, "labels"]
+... )
+>>> sample = {
+...     "image": torch.zeros(1, 32, 32, 24),
+...     "label": torch.zeros(1, 32, 32, 24, dtype=torch.uint8),
+... }
 >>> deformed = transform.set_random_state(0)(sample)
 >>> deformed["label"].dtype, len(deformed["image"].applied_operations)
 (torch.uint8, 1)
@@ -150,8 +155,17 @@ class RandElasticDeformd(_Elastic, MapTransform):
     --------
     >>> import torch
     >>> import elasticnd.monai
-    >>> options = {"sigma": 4, "points": 5, "rotate": 15, "fold": "scale", "roi_size": (24, 24, 16), "prob": 1}
-    >>> transform = elasticnd.monai.RandElasticDeformd(["image", "label"], **options, mode=[3, "labels"])
+    >>> options = {
+    ...     "sigma": 4,
+    ...     "points": 5,
+    ...     "rotate": 15,
+    ...     "fold": "scale",
+    ...     "roi_size": (24, 24, 16),
+    ...     "prob": 1,
+    ... }
+    >>> transform = elasticnd.monai.RandElasticDeformd(
+    ...     ["image", "label"], **options, mode=[3, "labels"]
+    ... )
     >>> image, label = torch.zeros(1, 32, 32, 24), torch.zeros(1, 32, 32, 24, dtype=torch.uint8)
     >>> tuple(transform({"image": image, "label": label})["label"].shape)
     (1, 24, 24, 16)

@@ -9,7 +9,9 @@ by plain operations of TensorFlow. `ElasticDeform` is the layer of `elasticnd.ke
 >>> image = tf.reshape(tf.range(12.0), (3, 4))
 >>> displacement = tf.Variable(tf.zeros((2, 3, 3)))
 >>> with tf.GradientTape() as tape:
-...     energy = tf.reduce_sum(elasticnd.tf.deform_grid(image, displacement, mode="mirror") ** 2)
+...     energy = tf.reduce_sum(
+...         elasticnd.tf.deform_grid(image, displacement, mode="mirror") ** 2
+...     )
 >>> tape.gradient(energy, displacement).shape
 TensorShape([2, 3, 3])
 """

@@ -7,7 +7,9 @@ and affine matrix, and work under `torch.compile` and `torch.func`.
 >>> import elasticnd.torch
 >>> image = torch.arange(12.0).reshape(3, 4)
 >>> displacement = torch.zeros(2, 3, 3, requires_grad=True)
->>> elasticnd.torch.deform_grid(image, displacement, mode="mirror").square().sum().backward()
+>>> elasticnd.torch.deform_grid(
+...     image, displacement, mode="mirror"
+... ).square().sum().backward()
 >>> displacement.grad.shape
 torch.Size([2, 3, 3])
 """
@@ -82,7 +84,9 @@ class ElasticDeform(torch.nn.Module):
     --------
     >>> import torch
     >>> import elasticnd.torch
-    >>> layer = elasticnd.torch.ElasticDeform(sigma=4, points=3, order=(3, 0), mode=("mirror", "nearest"))
+    >>> layer = elasticnd.torch.ElasticDeform(
+    ...     sigma=4, points=3, order=(3, 0), mode=("mirror", "nearest")
+    ... )
     >>> images, labels = torch.rand(8, 3, 64, 48), torch.zeros(8, 1, 64, 48, dtype=torch.uint8)
     >>> images, labels = layer(images, labels)
     >>> images.shape, labels.dtype

@@ -80,7 +80,9 @@ class RandomElasticGrid(RandomTransform, SpatialTransform):
     --------
     >>> import torch, torchio
     >>> import elasticnd.torchio
-    >>> transform = elasticnd.torchio.RandomElasticGrid(sigma=4, rotate=15, fold="scale", patch_size=(24, 24, 16))
+    >>> transform = elasticnd.torchio.RandomElasticGrid(
+    ...     sigma=4, rotate=15, fold="scale", patch_size=(24, 24, 16)
+    ... )
     >>> transform(torch.zeros(1, 32, 32, 24)).shape
     torch.Size([1, 24, 24, 16])
     """

@@ -89,7 +89,9 @@ class RandomElasticDeform(v2.Transform):
     >>> import torch
     >>> from torchvision.transforms import v2
     >>> import elasticnd.torchvision
-    >>> deform = elasticnd.torchvision.RandomElasticDeform(sigma=4, points=4, fold="scale", size=32)
+    >>> deform = elasticnd.torchvision.RandomElasticDeform(
+    ...     sigma=4, points=4, fold="scale", size=32
+    ... )
     >>> transform = v2.Compose([deform, v2.ToDtype(torch.float32)])
     >>> transform(torch.zeros(3, 64, 48)).shape
     torch.Size([3, 32, 32])
