@@ -16,6 +16,7 @@ nox.options.sessions = ["quick", "lint", "types"]
 nox.options.reuse_venv = "yes"
 
 ROOT = Path(__file__).parent.parent
+PAGES = "docs/_build/html"
 nox.options.envdir = ROOT / ".nox"
 # The programs of this environment, even if it is not activated.
 os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
@@ -76,9 +77,10 @@ def memory(session: nox.Session) -> None:
 
 @here
 def docs(session: nox.Session) -> None:
-    """The documentation, into docs/_build/html."""
+    """The documentation, into docs/_build/html, and checks of its links, pictures, code and search."""
     session.chdir(ROOT)
-    session.run("sphinx-build", "-q", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html", *session.posargs)
+    session.run("sphinx-build", "-q", "-W", "--keep-going", "-b", "html", "docs", PAGES, *session.posargs)
+    session.run("pytest", "-q", "--pages", PAGES, "tests/test_built_pages.py")
 
 
 @here
@@ -131,6 +133,14 @@ def oldest(session: nox.Session) -> None:
     frameworks = ("frameworks", "generic", "jax", "keras", "tensorflow", "torch")
     tests = [f"tests/test_{name}.py" for name in (*frameworks, "monai", "torchio", "torchvision")]
     session.run("pytest", "-n", "auto", "-q", *tests, *session.posargs)
+
+
+@nox.session
+def pages(session: nox.Session) -> None:
+    """What `docs` has built, in a Chromium: wide and narrow, light and dark, without a network."""
+    session.chdir(ROOT)
+    session.install("numpy", "playwright", "pytest")
+    session.run("pytest", "-q", "--pages", PAGES, "tests/test_pages_in_browser.py", *session.posargs)
 
 
 @nox.session

@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ def pytest_addoption(parser):
     )
     parser.addoption("--recompile", action="store_true", help="also the tests that compile the core anew: some minutes")
     parser.addoption("--exhaustive", action="store_true", help="also the slowest cases of a matrix: some minutes")
+    parser.addoption("--pages", type=Path, metavar="FOLDER", help="also the tests of the pages that are built there")
     parser.addoption("--sanitize", action="store_true", help="compile the CUDA kernels for the host with sanitizers")
 
 
@@ -43,6 +45,15 @@ def exhaustive(request):
     """Skip the slowest cases of a matrix, unless they are asked for."""
     if not request.config.getoption("--exhaustive"):
         pytest.skip("one of the slowest cases: pytest --exhaustive")
+
+
+@pytest.fixture(scope="session")
+def pages(request):
+    """Return the folder of the built documentation."""
+    folder = request.config.getoption("--pages")
+    if folder is None:
+        pytest.skip("reads the pages that Sphinx has built: nox -f .ci/noxfile.py -s docs")
+    return folder.resolve()
 
 
 @pytest.fixture(scope="session", autouse=True)
