@@ -115,6 +115,14 @@ def test_titles_differ(pages, read):
     assert not [title for title, count in counts.items() if count > 1]
 
 
+def test_words_of_types_are_no_links(pages):
+    """Names of types begin with a capital; a word such as shape is no reference to the attribute of that name."""
+    text = "".join(path.read_text(encoding="utf-8") for path in every(pages))
+    linked = set(re.findall(r"<em>([^<]*)</em></a>", text))
+    assert {"Deformation", "FoldBounds"} <= linked
+    assert not [word for word in linked if word.islower()]
+
+
 def test_formulas_are_mathml(pages):
     text = (pages / "maths.html").read_text(encoding="utf-8")
     assert text.count("<math") > 50
