@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from docutils.nodes import Text, literal_block
 from sphinx.addnodes import pending_xref
 
 import elasticnd
@@ -82,8 +83,15 @@ def unlink_words(app, doctree):
             link.replace_self(link.children)
 
 
+def strip_code(app, doctree):
+    """Remove the empty lines at the end of code that a page includes."""
+    for block in doctree.findall(literal_block):
+        block.children = [Text(block.astext().rstrip())]
+
+
 def setup(app):
     """Write the generated part of the pages, and mend what Sphinx makes of types."""
+    app.connect("doctree-read", strip_code)
     app.connect("doctree-read", unlink_words)
     folder = HERE / "_generated"
     folder.mkdir(exist_ok=True)
