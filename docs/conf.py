@@ -86,7 +86,8 @@ def unlink_words(app, doctree):
 def strip_code(app, doctree):
     """Remove the empty lines at the end of code that a page includes."""
     for block in doctree.findall(literal_block):
-        block.children = [Text(block.astext().rstrip())]
+        block.rawsource = block.astext().rstrip()  # other code is not highlighted
+        block.children = [Text(block.rawsource)]
 
 
 def setup(app):

@@ -104,6 +104,10 @@ def test_code_is_not_too_wide(pages, read):
     assert not [(name, line) for name, line in lines if len(line) > WIDEST]
 
 
+def test_code_is_highlighted(pages):
+    assert not [path.name for path in every(pages) if '"literal-block"' in path.read_text(encoding="utf-8")]
+
+
 def typed(block):
     """Return the lines of a block of code; where there are prompts, what stands behind them."""
     lines = block.splitlines()
