@@ -82,8 +82,7 @@ def _transform(transform: TransformArrays, tangents: tuple[TransformArrays, ...]
 def _sample(plan: Plan, images: Sequence[Array], transform: Transform, outputs: list[Array] | None) -> list[Array]:
     engine = engine_of(images[0])
     if outputs is None:
-        dtype = _dtypes.native(images[0].dtype)
-        outputs = [engine.empty(plan.output_shape, dtype) for _ in images]
+        outputs = engine.empties(len(images), plan.output_shape, _dtypes.native(images[0].dtype))
     if outputs[0].size:
         engine.sample(plan.job, plan.all_in_core_order(images), transform, plan.all_in_core_order(outputs))
     return outputs

@@ -43,6 +43,9 @@ class Engine(Protocol):
     def empty(self, shape: Shape, dtype: np.dtype[Any], /) -> Array:
         """Allocate an output."""
 
+    def empties(self, count: int, shape: Shape, dtype: np.dtype[Any], /) -> list[Array]:
+        """Allocate several outputs, each with memory of its own."""
+
     def sample(self, job: Job, images: Sequence[Array], transform: Transform, outputs: Sequence[Array], /) -> None:
         """Write the values of each image's spline at the deformed positions to its output; order 0 copies elements.
 

@@ -37,17 +37,26 @@ def holding(array: Array) -> AbstractContextManager[Any]:
 
 def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
     """Allocate an output: C-ordered, and aligned if it is large."""
+    (array,) = empties(1, shape, dtype)
+    return array
+
+
+def empties(count: int, shape: Shape, dtype: np.dtype[Any]) -> list[Array]:
     size = math.prod(shape) * dtype.itemsize
     if size < _WORTH_ALIGNING:
-        return np.empty(shape, dtype)
+        return [np.empty(shape, dtype) for _ in range(count)]
+    return [_aligned(size).view(dtype).reshape(shape) for _ in range(count)]
+
+
+def _aligned(size: int) -> Array:
     memory = np.empty(size + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
-    return memory[start : start + size].view(dtype).reshape(shape)
+    return memory[start : start + size]
 
 
 def sample(job: Job, images: Sequence[Array], transform: Transform, outputs: Sequence[Array]) -> None:
     settle_threads()
-    _core.sample(job, [_raw(image) for image in images], transform, [_raw(output) for output in outputs])
+    _core.sample(job, _all_raw(images), transform, _all_raw(outputs))
 
 
 def sample_adjoint(
@@ -110,6 +119,12 @@ def prefilter(job: Job, image: Array) -> Array:
 
 def prefilter_adjoint(job: Job, coefficients: Array, output: Array) -> None:
     _core.prefilter_adjoint(job, coefficients, _raw(output))
+
+
+def _all_raw(arrays: Sequence[Array]) -> Sequence[Array]:
+    """Return arrays of one dtype as `_raw` returns each."""
+    dtype = arrays[0].dtype
+    return arrays if dtype.isnative and dtype.kind != "V" else list(map(_raw, arrays))
 
 
 def _raw(array: Array) -> Array:

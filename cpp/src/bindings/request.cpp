@@ -99,14 +99,9 @@ void require_derivative(const Job& job) {
     if (job.geometry.votes) reject("votes have no derivative");
 }
 
-bool have_one_layout(const View& one, const View& other) {
-    return one.dtype == other.dtype && one.ndim == other.ndim &&
-           std::equal(one.shape, one.shape + one.ndim, other.shape) &&
-           std::equal(one.stride, one.stride + one.ndim, other.stride);
-}
-
-PlanesOf::PlanesOf(const View* views, int64 count, const Geometry& geometry, const int64* extent, int batch_axes) {
-    const View& view = views[0];
+PlanesOf::PlanesOf(const Alike& arrays, const Geometry& geometry, const int64* extent, int batch_axes) {
+    const View& view = arrays.first;
+    const int64 count = static_cast<int64>(arrays.data.size());
     const int lead = view.ndim - geometry.axes;
     if (lead < batch_axes || batch_axes < 0) reject("an array has too few axes");
     for (int k = 0; k < geometry.axes; ++k) {
@@ -130,19 +125,15 @@ PlanesOf::PlanesOf(const View* views, int64 count, const Geometry& geometry, con
     items = 1;
     channels = count;
     add_axes(0, batch_axes, items);
-    if (count > 1) {
-        for (int64 i = 1; i < count; ++i)
-            if (!have_one_layout(view, views[i])) reject("arrays differ in their layout");
-        multiply(count, [&](int64 i) { return static_cast<char*>(views[i].data) - static_cast<char*>(view.data); });
-    }
+    if (count > 1) multiply(count, [&](int64 i) { return arrays.data[static_cast<size_t>(i)] - arrays.data[0]; });
     add_axes(batch_axes, lead, channels);
-    planes.data = static_cast<char*>(view.data);
+    planes.data = arrays.data[0];
     planes.dtype = view.dtype;
     planes.offset = offset_.data();
 }
 
-Request::Request(const Job& job, const View* images, const View* outputs, int64 count, const Transform& transform)
-    : output_(outputs, count, job.geometry, job.geometry.output, job.batch_axes) {
+Request::Request(const Job& job, const Alike* images, const Alike& outputs, const Transform& transform)
+    : output_(outputs, job.geometry, job.geometry.output, job.batch_axes) {
     sampling.job = job;
     sampling.items = output_.items;
     sampling.channels = output_.channels;
@@ -151,16 +142,16 @@ Request::Request(const Job& job, const View* images, const View* outputs, int64 
     if (!transform.tangents.empty()) require_derivative(job);
     if (!transform.tangents.empty() && !has_whole_image(sampling)) reject("tangents need the whole image");
     if (images) {
-        image_ = planes_of(images, count);
+        image_ = planes_of(*images);
         sampling.image = image_->planes;
     }
     set_transform(transform);
     for (const TangentNumbers& numbers : transform.tangents) add_tangent(numbers);
 }
 
-std::unique_ptr<PlanesOf> Request::planes_of(const View* images, int64 count) const {
+std::unique_ptr<PlanesOf> Request::planes_of(const Alike& images) const {
     const Job& job = sampling.job;
-    auto planes = std::make_unique<PlanesOf>(images, count, geometry(), job.roi.extent, job.batch_axes);
+    auto planes = std::make_unique<PlanesOf>(images, geometry(), job.roi.extent, job.batch_axes);
     if (planes->items != output_.items || planes->channels != output_.channels)
         reject("image and output differ in their planes");
     // From where the image begins, or would begin.

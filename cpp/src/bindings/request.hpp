@@ -35,16 +35,19 @@ Job checked_job(const void* bytes, int64 size);
 // Throws if a job is of votes, which have no derivative.
 void require_derivative(const Job& job);
 
-// Whether two arrays differ in nothing but where they lie.
-bool have_one_layout(const View& one, const View& other);
+// Arrays that differ in nothing but where they lie.
+struct Alike {
+    View first;
+    std::vector<char*> data;  // of all of them
+
+    Alike(const View& view) : first(view), data{static_cast<char*>(view.data)} {}
+};
 
 // Arrays of one layout as planes over their last axes, each array some channels; keeps the table of offsets that these
 // point to.
 class PlanesOf {
    public:
-    PlanesOf(const View& view, const Geometry& geometry, const int64* extent, int batch_axes)
-        : PlanesOf(&view, 1, geometry, extent, batch_axes) {}
-    PlanesOf(const View* views, int64 count, const Geometry& geometry, const int64* extent, int batch_axes);
+    PlanesOf(const Alike& arrays, const Geometry& geometry, const int64* extent, int batch_axes);
     PlanesOf(const PlanesOf&) = delete;
     Planes planes;
     int64 items;
@@ -70,15 +73,12 @@ struct Transform {
 // A job with its arrays, and what their pointers point to.
 class Request {
    public:
-    // Without an image, `output` stands in for it: nothing reads it then.
-    Request(const Job& job, const View* image, const View& output, const Transform& transform)
-        : Request(job, image, &output, 1, transform) {}
-    // The same for several images of one layout, and as many outputs of one.
-    Request(const Job& job, const View* images, const View* outputs, int64 count, const Transform& transform);
+    // Several images go with as many outputs. Without an image, the output stands in for it: nothing reads it then.
+    Request(const Job& job, const Alike* images, const Alike& outputs, const Transform& transform);
     Request(const Request&) = delete;
 
-    // The planes of the region of interest of an image.
-    std::unique_ptr<PlanesOf> planes_of(const View& image) const { return planes_of(&image, 1); }
+    // The planes of the region of interest of images.
+    std::unique_ptr<PlanesOf> planes_of(const Alike& images) const;
     int64 map_size() const { return int64(geometry().axes) * (geometry().axes + 1); }
     const Geometry& geometry() const { return sampling.job.geometry; }
     void require_channel_per_component() const;
@@ -87,7 +87,6 @@ class Request {
     std::vector<Tangent> tangents;
 
    private:
-    std::unique_ptr<PlanesOf> planes_of(const View* images, int64 count) const;
     void set_transform(const Transform& transform);
     void add_tangent(const TangentNumbers& numbers);
 

@@ -10,23 +10,32 @@
 namespace elasticnd {
 namespace {
 
+// Whether an array differs from another one in nothing but where it lies.
+bool is_like(const View& view, const py::array& array) {
+    return array.itemsize() == element_size[view.dtype] && array.ndim() == view.ndim &&
+           std::equal(view.shape, view.shape + view.ndim, array.shape()) &&
+           std::equal(view.stride, view.stride + view.ndim, array.strides());
+}
+
+void add(const py::array& array, Alike& alike) {
+    alike.data.push_back(static_cast<char*>(const_cast<void*>(array.data())));
+}
+
 // Images that lie in memory alike go as one: what is found out of the transform serves them all.
 void sample_into(const py::array& record, const std::vector<py::array>& images, const TransformArrays& arrays,
                  const std::vector<py::array>& outputs) {
     const Job job = job_of(record);
     if (images.size() != outputs.size()) reject("images and outputs differ in their number");
-    std::vector<View> from;
-    std::vector<View> to;
-    for (const py::array& image : images) from.push_back(view_of(image, job.dtype));
-    for (const py::array& output : outputs) {
-        require_writeable(output);
-        to.push_back(view_of(output, job.dtype));
-    }
+    for (const py::array& output : outputs) require_writeable(output);
     const Transform transform = transform_of(arrays);
-    for (size_t first = 0, last = 0; first < images.size(); first = last) {
-        while (last < images.size() && have_one_layout(from[first], from[last]) && have_one_layout(to[first], to[last]))
-            ++last;
-        const Request request(job, &from[first], &to[first], static_cast<int64>(last - first), transform);
+    for (size_t i = 0; i < images.size();) {
+        Alike from = view_of(images[i], job.dtype);
+        Alike to = view_of(outputs[i], job.dtype);
+        for (++i; i < images.size() && is_like(from.first, images[i]) && is_like(to.first, outputs[i]); ++i) {
+            add(images[i], from);
+            add(outputs[i], to);
+        }
+        const Request request(job, &from, to, transform);
         compute([&](Executor& executor) { sample_along(request.sampling, request.tangents, executor); });
     }
 }
@@ -63,7 +72,7 @@ py::object sample_adjoint_of(const py::array& record, const py::array& gradient,
                              const TransformArrays& transform, const std::optional<py::array>& image_gradient) {
     const Job job = job_of(record);
     require_derivative(job);
-    std::optional<View> from;
+    std::optional<Alike> from;
     if (image) from = view_of(*image, job.dtype);
     const Request request(job, from ? &*from : nullptr, view_of(gradient, job.dtype), transform_of(transform));
     Gradients gradients = {};

@@ -160,7 +160,7 @@ ffi::Error sample_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffers, ffi:
     return guarded([&] {
         const Job job = job_of(words);
         Arguments arguments(buffers);
-        const View image = view_of(arguments.next(), job.dtype, axes);
+        const Alike image = view_of(arguments.next(), job.dtype, axes);
         const View output = view_of(result(results, 0), job.dtype, axes);
         const Request request(job, &image, output, arguments.next_transform(Operands(operands)));
         XlaExecutor executor(pool);
@@ -178,7 +178,7 @@ ffi::Error sample_adjoint_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffe
         const Operands operands(numbers);
         Arguments arguments(buffers);
         const View gradient = view_of(arguments.next(), job.dtype, axes);
-        std::optional<View> image;
+        std::optional<Alike> image;
         if (operands.wants_transform) image = view_of(arguments.next(), job.dtype, axes);
         const Transform transform = arguments.next_transform(operands);
         const Request request(job, image ? &*image : nullptr, gradient, transform);

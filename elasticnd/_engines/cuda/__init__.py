@@ -33,6 +33,7 @@ Array = Any  # of CuPy
 __all__ = [
     "displace",
     "displace_adjoint",
+    "empties",
     "empty",
     "evaluate",
     "evaluate_adjoint",
@@ -54,6 +55,10 @@ def holding(array: Array) -> AbstractContextManager[Any]:
 
 def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
     return namespace().empty(shape, dtype)
+
+
+def empties(count: int, shape: Shape, dtype: np.dtype[Any]) -> list[Array]:
+    return [empty(shape, dtype) for _ in range(count)]
 
 
 def sample(job: Job, images: Sequence[Array], transform: Transform, outputs: Sequence[Array]) -> None:
