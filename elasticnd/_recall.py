@@ -1,4 +1,4 @@
-"""Calls on arrays of NumPy or CuPy that are like an earlier one: its checks and its plan serve again."""
+"""Calls that are like an earlier one: its checks and its plan serve again."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ import numpy as np
 from . import _check, _dtypes
 from ._autodiff import compute
 from ._autodiff.operators import component_specs
+from ._bridges import contract, eager
+from ._bridges.contract import Bridge
 from ._config import forced_engine
-from ._engines import engine_of, is_cupy
-from ._floating_point import is_recorded
+from ._engines import engine_of
+from ._floating_point import in_default_state, is_recorded
+from ._routes import known_bridge
 from ._spec import ArrayInfo, Options, Shape
 from ._types import Array, DType
 
 _FLOAT64 = np.dtype(np.float64)
+_GRID_DTYPES = (_FLOAT64, np.dtype(np.float32))
 
 
 def recall(X: Array, displacement: Array, affine: Array | None, options: Options) -> list[Array] | None:
@@ -26,44 +30,87 @@ def recall(X: Array, displacement: Array, affine: Array | None, options: Options
     Of this is made what small images are done by: no object is built, and nothing is looked at but shapes, dtypes and
     options, which are the key to the plan.
     """
-    on_device = type(displacement) is not np.ndarray
-    if affine is not None or (on_device and (is_recorded() or not is_cupy(displacement))):
+    if affine is not None or forced_engine() is not None or not _check.is_cacheable(options):
         return None
-    if displacement.dtype != _FLOAT64:
+    is_list = isinstance(X, (list, tuple))
+    images: Sequence[Array] = X if is_list else (X,)
+    bridge = _bridge_of_all(images, options)
+    if bridge is None:
         return None
-    images = _alike(X, type(displacement))
-    if images is None or forced_engine() is not None or not _check.is_cacheable(options):
+    if bridge is not eager:
+        for i, image in enumerate(images):
+            bridge.check(f"X[{i}]" if is_list else "X", image, images[0])
+    if len(images) > 1 and not _are_alike(images):
         return None
-    name = "X"
-    if len(images) > 1:
-        if tuple in (type(options.order), type(options.mode), type(options.cval)):  # one for each image
-            return None
-        name = "X[0]"
-    plan = _plan(images[0].shape, images[0].dtype, displacement.shape, name, *options)
-    if plan is None or (on_device and any(image.device != displacement.device for image in images)):
+    if bridge is not eager:
+        return _by_values(bridge, images, displacement, options)
+    if type(displacement) is not type(images[0]):
+        return None
+    # Of doubles, nothing is computed in the floating-point state of the caller.
+    deform = _by_plan if displacement.dtype == _FLOAT64 else _by_plan_quietly
+    return deform(images, displacement, options)
+
+
+def _bridge_of_all(images: Sequence[Array], options: Options) -> Bridge | None:
+    """Return the bridge, if NumPy or CuPy may compute and all images are of one type and have the same options."""
+    if not images:
+        return None
+    kind = type(images[0])
+    bridge = known_bridge(kind)
+    if bridge is None or (bridge is not eager and bridge.delegate is contract.delegate):
+        return None
+    if kind is not np.ndarray and is_recorded():
+        return None
+    if len(images) == 1:
+        return bridge
+    if tuple in (type(options.order), type(options.mode), type(options.cval)):  # one for each image
+        return None
+    return bridge if {kind}.issuperset(map(type, images)) else None
+
+
+def _are_alike(images: Sequence[Array]) -> bool:
+    """Return whether all images have one shape and dtype."""
+    shape, dtype = images[0].shape, images[0].dtype
+    return all([image.shape == shape and image.dtype == dtype for image in images])
+
+
+@in_default_state
+def _by_values(bridge: Bridge, images: Sequence[Array], displacement: Array, options: Options) -> list[Array] | None:
+    """Deform arrays of a framework as the NumPy arrays that they are, where it has no part in the call."""
+    other = bridge.delegate(images, (bridge.small_array("displacement", displacement, images[0]),))
+    if other is None:
+        return None
+    _, arrays, (own,) = other
+    results = _by_plan(arrays, own, options)
+    return None if results is None else [bridge.restored(result, images[0]) for result in results]
+
+
+def _by_plan(images: Sequence[Array], displacement: Array, options: Options) -> list[Array] | None:
+    """Deform arrays of NumPy, or of CuPy."""
+    if displacement.dtype not in _GRID_DTYPES:
+        return None
+    name = "X[0]" if len(images) > 1 else "X"
+    plan = _plan(images[0].shape, images[0].dtype, displacement.shape, displacement.dtype, name, *options)
+    if plan is None:
+        return None
+    if type(displacement) is np.ndarray:
+        return compute.sample_all(plan, images, displacement)
+    if any(image.device != displacement.device for image in images):
         return None
     with engine_of(displacement).holding(displacement):
         return compute.sample_all(plan, images, displacement)
 
 
-def _alike(X: Array, kind: type[Array]) -> Sequence[Array] | None:
-    """Return images as a list, if all are arrays of one type, shape and dtype."""
-    if type(X) is kind:
-        return (X,)
-    if not isinstance(X, (list, tuple)) or not X or type(X[0]) is not kind:
-        return None
-    shape, dtype = X[0].shape, X[0].dtype
-    for image in X:
-        if type(image) is not kind or image.shape != shape or image.dtype != dtype:
-            return None
-    return X
+_by_plan_quietly = in_default_state(_by_plan)
 
 
 @lru_cache(maxsize=512, typed=True)
-def _plan(shape: Shape, dtype: DType, grid_shape: Shape, name: str, *options: Any) -> compute.Plan | None:
+def _plan(
+    shape: Shape, dtype: DType, grid_shape: Shape, grid_dtype: DType, name: str, *options: Any
+) -> compute.Plan | None:
     """Return the plan of a call, checked; None if its images are not of real numbers in native order."""
     image = ArrayInfo(shape, _dtypes.name_of(dtype))
-    spec = _check.normalize((image,), ArrayInfo(grid_shape, "float64"), None, name, Options(*options))
+    spec = _check.normalize((image,), ArrayInfo(grid_shape, grid_dtype.name), None, name, Options(*options))
     if spec.images[0].is_complex or not dtype.isnative or dtype.kind == "V":
         return None
     return compute.plan_of(component_specs(spec)[0])

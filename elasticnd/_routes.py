@@ -63,6 +63,11 @@ _ACCEPTED = (
 _known: dict[type, Bridge] = {np.ndarray: eager}
 
 
+def known_bridge(kind: type) -> Bridge | None:
+    """Return the bridge for a type of arrays, if any have come so far."""
+    return _known.get(kind)
+
+
 def bridge_of(argument: str, array: Array) -> Bridge:
     """Find the bridge for an image."""
     bridge = _known.get(type(array))

@@ -85,6 +85,7 @@ NAMES = {
         ("jax.interpreters.mlir", "register_lowering"),
         ("jax.interpreters.mlir", "ir.DictAttr"),
         ("jax.experimental.buffer_callback", "buffer_callback"),
+        ("jax._src.core", "trace_state_clean"),
         (_jax_aval, "update"),
         (_jax_aval, "sharding.update"),
         (_jax_aval, "to_tangent_aval"),

@@ -24,6 +24,7 @@ import elasticnd
 from elasticnd import _check, _core, _job, _recall, _spec
 from elasticnd._autodiff import compute, operators
 from elasticnd._autodiff.operators import Operands, Operator
+from elasticnd._bridges import eager
 from elasticnd._engines import cuda
 from elasticnd._engines.cuda import call as calls
 from elasticnd._engines.cuda import control_grid, devices, plans
@@ -464,7 +465,7 @@ def stubbed(monkeypatch):
     device.xp = SimpleNamespace(empty=lambda shape, dtype: np.empty(shape, dtype).view(CupyArray))
     device.launched = []
     device.launch = lambda kernel, *rest, **options: device.launched.append(kernel)
-    monkeypatch.setattr(_recall, "is_cupy", lambda array: isinstance(array, CupyArray))
+    monkeypatch.setattr(_recall, "known_bridge", {np.ndarray: eager, CupyArray: eager}.get)
     monkeypatch.setattr(_recall, "engine_of", lambda array: cuda)
     with host_device.installed(device):
         yield device

@@ -1,5 +1,6 @@
 """Calls that are like an earlier one: their plan serves again, and nothing else of it."""
 
+import frameworks
 import numpy as np
 import pytest
 
@@ -40,3 +41,50 @@ def test_lists_keep_the_options_of_each_image(rng):
         np.testing.assert_array_equal(one, elasticnd.deform_grid(arguments[0], displacement, *arguments[1:]))
     with pytest.raises(ValueError, match=r"X\[1\]"):
         elasticnd.deform_grid([images[0], images[1][1:]], displacement)
+
+
+@pytest.mark.parametrize("name", ["torch", "jax"])
+@pytest.mark.parametrize("grid", ["float64", "float32"])
+def test_arrays_of_frameworks_are_deformed_as_those_of_numpy(name, grid, rng):
+    framework = frameworks.get(name)
+    images = list(rng.random((3, 9, 8), dtype=np.float32))
+    displacement = rng.normal(size=(2, 3, 3)).astype(grid)
+    own = [framework.array(image) for image in images]
+    for control in (displacement, framework.array(displacement)):
+        for given, expected in ((own, images), (own[0], images[0]), (tuple(own), tuple(images))):
+            results = elasticnd.deform_grid(given, control)
+            assert type(results) is type(given)
+            for result, one in zip(*(v if type(v) in (list, tuple) else [v] for v in (results, expected)), strict=True):
+                assert framework.owns(result)
+                np.testing.assert_array_equal(
+                    framework.to_numpy(result), elasticnd.deform_grid(one, displacement), strict=True
+                )
+
+
+def test_tensors_that_need_derivatives_get_them(rng):
+    torch = frameworks.get("torch").module
+    image, displacement = torch.rand(9, 8), torch.from_numpy(rng.normal(size=(2, 3, 3)))
+    assert not elasticnd.deform_grid(image, displacement).requires_grad
+    assert elasticnd.deform_grid(image.requires_grad_(), displacement).requires_grad
+    assert all(result.requires_grad for result in elasticnd.deform_grid([image.detach(), image], displacement)[1:])
+
+
+def test_arrays_of_jax_stay_where_they_were_put(rng):
+    jax = frameworks.get("jax").module
+    image, displacement = rng.random((9, 8)), rng.normal(size=(2, 3, 3))
+    for device in jax.devices():
+        own, control = (jax.device_put(array, device) for array in (image, displacement))
+        assert elasticnd.deform_grid(own, control).devices() == {device}
+        assert elasticnd.deform_grid(own, displacement).devices() == {device}
+        assert elasticnd.deform_grid(own, control).committed
+
+
+def test_messages_name_the_image_of_a_list(rng):
+    torch = frameworks.get("torch").module
+    image, displacement = torch.rand(9, 8), rng.normal(size=(2, 3, 3))
+    with pytest.raises(TypeError, match=r"X\[1\]"):
+        elasticnd.deform_grid([image, image.to_sparse()], displacement)
+    with pytest.raises(TypeError, match="X:"):
+        elasticnd.deform_grid(image.to_sparse(), displacement)
+    with pytest.raises(ValueError, match="displacement"):
+        elasticnd.deform_grid([image, image], displacement[:1])

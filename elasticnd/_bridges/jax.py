@@ -25,6 +25,7 @@ from jax import lax
 
 from .. import _core
 from .._autodiff import compute, operators, rules
+from .._autodiff.framework import Delegated
 from .._autodiff.operators import (
     Operands,
     Operator,
@@ -51,8 +52,34 @@ _OneDevice = jax.sharding.SingleDeviceSharding
 
 is_recorded = contract.is_recorded
 record = contract.record
-delegate = contract.delegate
-restored = contract.restored
+
+
+def delegate(images: Sequence[Array | None], others: Sequence[Array | None]) -> Delegated | None:
+    """Return NumPy arrays for arrays at hand, outside of all programs.
+
+    Without images, results have the dtype of an array, which `apply` knows.
+    """
+    flat = [array for array in (*images, *others) if array is not None]
+    if not images or not compat.is_outside_programs() or jax.config.jax_debug_nans or jax.config.jax_debug_infs:
+        return None
+    # Results are put where their image is: the other arrays must be there for the same reason.
+    if len({array.committed for array in flat}) > 1 or not _are_at_hand(flat):
+        return None
+    return eager, list(map(_to_numpy, images)), list(map(_to_numpy, others))
+
+
+def _to_numpy(array: Array | None) -> NumpyArray | None:
+    return None if array is None else np.asarray(array)
+
+
+def restored(result: NumpyArray, image: Array) -> Array:
+    return _placed(result, image.sharding if image.committed else None)
+
+
+def _placed(result: NumpyArray, placement: jax.sharding.Sharding | None) -> Array:
+    """Return a result of NumPy as an array where it shall be."""
+    with jax.transfer_guard_host_to_device("allow"):  # the memory is handed over, nothing is transferred
+        return jax.device_put(result, placement)
 
 
 def info(array: Array) -> ArrayInfo:
@@ -235,8 +262,7 @@ def _default_platform() -> str:
 def _run_at_once(operator: Operator, flat: Sequence[Array]) -> list[Array]:
     """Apply an operator to arrays that are at hand; the results are placed as those of a program would be."""
     placement = next(iter(_placements(flat)), None)
-    with jax.transfer_guard_host_to_device("allow"):  # the memory is handed over, nothing is transferred
-        return [jax.device_put(result, placement) for result in _run(operator, *flat)]
+    return [_placed(result, placement) for result in _run(operator, *flat)]
 
 
 # ---- without a primitive ---------------------------------------------------------------------------------------------

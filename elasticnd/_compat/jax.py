@@ -19,6 +19,11 @@ try:
 except ImportError:  # pragma: no cover - an older or newer JAX
     buffer_callback = None
 
+try:
+    from jax._src.core import trace_state_clean
+except ImportError:  # pragma: no cover - an older or newer JAX
+    trace_state_clean = None
+
 __all__ = ["Primitive", "ad", "batching", "buffer_callback", "mlir"]
 
 
@@ -43,6 +48,11 @@ class Buffer(Protocol):
 
 HAS_PRIMITIVES = Primitive is not None
 HAS_BUFFER_CALLBACKS = buffer_callback is not None
+
+
+def is_outside_programs() -> bool:
+    """Return whether no program is being traced and nothing differentiated; False where JAX does not tell."""
+    return trace_state_clean is not None and bool(trace_state_clean())
 
 
 def result_type(operand: Any, shape: tuple[int, ...], dtype: object) -> Any:
