@@ -33,6 +33,10 @@ void spread_part(char* at, const int64* stride, const T* weight, int outer, T va
             sum += weight[tap * tap_step] * value;
             std::memcpy(at + tap * element, &sum, sizeof sum);
         }
+    } else if constexpr (AXES == 2) {
+        const Taps<T, TAPS> inner = Taps<T, TAPS>::gather(weight + axis_step, tap_step);
+        for (int tap = first; tap < last; ++tap)
+            add_line<T, TAPS>(at + tap * stride[0], inner.scaled(weight[tap * tap_step]), value);
     } else {
         for (int tap = first; tap < last; ++tap)
             spread_stencil<T, TAPS, AXES - 1>(at + tap * stride[0], stride + 1, weight + axis_step, 0,

@@ -41,6 +41,16 @@ inline void for_each_outer_tap(int outer, Body body) {
     }
 }
 
+// The address itself: compilers would else keep each of its summands in a register of its own, for every line of a
+// stencil, and have more of these than there are.
+template <class Address>
+ELASTICND_FLAT Address summed(Address at) {
+#if defined(__GNUC__)
+    asm("" : "+r"(at));
+#endif
+    return at;
+}
+
 // The next row needs one more line of every slice than this one. One voxel in four asks for them.
 template <int TAPS, int AXES>
 ELASTICND_FLAT void fetch_next_lines(const char* at, const int64* stride, int voxel) {
@@ -111,7 +121,7 @@ ELASTICND_FLAT GradientLines<T, TAPS, AXES> contract_gradient(const char* at, co
     using Pair = TapPairs<T, TAPS>;
     GradientLines<T, TAPS, AXES> sum;
     for (int tap = 0; tap < TAPS; ++tap) {
-        const char* place = at + tap * stride[0];
+        const char* place = AXES == 2 ? at + tap * stride[0] : summed(at + tap * stride[0]);
         const T w = weight[tap * tap_step];
         const T dw = slope[tap * tap_step];
         if constexpr (AXES == 2) {
@@ -157,18 +167,25 @@ ELASTICND_FLAT void stencil_gradient(const char* at, const int64* stride, const 
 // ---- the transpose: spreads a value over the coefficients under the stencil ----------------------------------------
 
 // Lanes beyond the taps write back what they read.
+template <class T, int TAPS>
+ELASTICND_FLAT void add_line(char* at, const Taps<T, TAPS>& line, T value) {
+    Taps<T, TAPS> sum = Taps<T, TAPS>::load(at);
+    sum.add(line.scaled(value).only_taps());
+    sum.store(at);
+}
 
+// `line` has the products of the weights along the two innermost axes; with one axis, its weights.
 template <class T, int TAPS, int AXES>
-ELASTICND_FLAT void spread_unrolled(char* at, const int64* stride, const T* weight, const Taps<T, TAPS>& inner,
+ELASTICND_FLAT void spread_unrolled(char* at, const int64* stride, const T* weight, const Taps<T, TAPS>* line,
                                     T value) {
-    if constexpr (AXES > 1) {
+    if constexpr (AXES > 2) {
         for (int tap = 0; tap < TAPS; ++tap)
-            spread_unrolled<T, TAPS, AXES - 1>(at + tap * stride[0], stride + 1, weight + axis_step, inner,
+            spread_unrolled<T, TAPS, AXES - 1>(summed(at + tap * stride[0]), stride + 1, weight + axis_step, line,
                                                value * weight[tap * tap_step]);
+    } else if constexpr (AXES == 2) {
+        for (int tap = 0; tap < TAPS; ++tap) add_line<T, TAPS>(at + tap * stride[0], line[tap], value);
     } else {
-        Taps<T, TAPS> sum = Taps<T, TAPS>::load(at);
-        sum.add(inner.scaled(value).only_taps());
-        sum.store(at);
+        add_line<T, TAPS>(at, *line, value);
     }
 }
 
@@ -176,8 +193,14 @@ template <class T, int TAPS, int AXES>
 ELASTICND_FLAT void spread_stencil(char* at, const int64* stride, const T* weight, int outer, T value) {
     const T* unrolled = weight + outer * axis_step;
     const Taps<T, TAPS> inner = Taps<T, TAPS>::gather(unrolled + (AXES - 1) * axis_step, tap_step);
+    Taps<T, TAPS> line[TAPS];
+    if constexpr (AXES == 1)
+        line[0] = inner;
+    else
+        for (int tap = 0; tap < TAPS; ++tap)
+            line[tap] = inner.scaled(unrolled[(AXES - 2) * axis_step + tap * tap_step]);
     if (AXES < max_unrolled_axes || outer == 0) {
-        spread_unrolled<T, TAPS, AXES>(at, stride, unrolled, inner, value);
+        spread_unrolled<T, TAPS, AXES>(at, stride, unrolled, line, value);
         return;
     }
     for_each_outer_tap<TAPS>(outer, [&](const int* tap) {
@@ -187,7 +210,7 @@ ELASTICND_FLAT void spread_stencil(char* at, const int64* stride, const T* weigh
             place += tap[k] * stride[k];
             share *= weight[k * axis_step + tap[k] * tap_step];
         }
-        spread_unrolled<T, TAPS, AXES>(place, stride + outer, unrolled, inner, share);
+        spread_unrolled<T, TAPS, AXES>(place, stride + outer, unrolled, line, share);
     });
 }
 
