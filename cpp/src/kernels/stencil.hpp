@@ -27,6 +27,18 @@ template <class T, int TAPS>
 struct CoefficientLines {
     using Line = Taps<T, TAPS>;
     ELASTICND_FLAT Line operator()(const char* at) const { return Line::load(at); }
+    // The line times `first`, and times `second`.
+    ELASTICND_FLAT TapPairs<T, TAPS> pair(const char* at, T first, T second) const {
+#if defined(__AVX__) && defined(__GNUC__) && !defined(__clang__)
+        // GCC would copy the line from one half of a vector to the other: one such copy at a time, after the load.
+        if constexpr (pairs_fit<T, TAPS>) {
+            using Lanes = typename Line::Lanes;
+            const auto factors = TapPairs<T, TAPS>::of(Line{Lanes{1, 1, 1, 1}}, first, second);
+            return {__builtin_ia32_vbroadcastf128_ps256(reinterpret_cast<const Lanes*>(at)) * factors.both};
+        }
+#endif
+        return TapPairs<T, TAPS>::of(Line::load(at), first, second);
+    }
 };
 
 // Calls body(tap of each axis) for every combination of taps along the first `outer` axes.
@@ -125,7 +137,7 @@ ELASTICND_FLAT GradientLines<T, TAPS, AXES> contract_gradient(const char* at, co
         const T w = weight[tap * tap_step];
         const T dw = slope[tap * tap_step];
         if constexpr (AXES == 2) {
-            const Pair pair = Pair::of(load(place), w, dw);
+            const Pair pair = load.pair(place, w, dw);
             if (tap == 0)
                 sum.pair = pair;
             else
