@@ -46,9 +46,7 @@ def recall(X: Array, displacement: Array, affine: Array | None, options: Options
         return _by_values(bridge, images, displacement, options)
     if type(displacement) is not type(images[0]):
         return None
-    # Of doubles, nothing is computed in the floating-point state of the caller.
-    deform = _by_plan if displacement.dtype == _FLOAT64 else _by_plan_quietly
-    return deform(images, displacement, options)
+    return _by_plan(images, displacement, options)
 
 
 def _bridge_of_all(images: Sequence[Array], options: Options) -> Bridge | None:
@@ -74,7 +72,6 @@ def _are_alike(images: Sequence[Array]) -> bool:
     return all([image.shape == shape and image.dtype == dtype for image in images])
 
 
-@in_default_state
 def _by_values(bridge: Bridge, images: Sequence[Array], displacement: Array, options: Options) -> list[Array] | None:
     """Deform arrays of a framework as the NumPy arrays that they are, where it has no part in the call."""
     other = bridge.delegate(images, (bridge.small_array("displacement", displacement, images[0]),))
@@ -89,19 +86,21 @@ def _by_plan(images: Sequence[Array], displacement: Array, options: Options) -> 
     """Deform arrays of NumPy, or of CuPy."""
     if displacement.dtype not in _GRID_DTYPES:
         return None
+    # Of doubles, nothing is computed in the floating-point state of the caller.
+    sample_all = compute.sample_all if displacement.dtype == _FLOAT64 else _sample_all_quietly
     name = "X[0]" if len(images) > 1 else "X"
     plan = _plan(images[0].shape, images[0].dtype, displacement.shape, displacement.dtype, name, *options)
     if plan is None:
         return None
     if type(displacement) is np.ndarray:
-        return compute.sample_all(plan, images, displacement)
+        return sample_all(plan, images, displacement)
     if any(image.device != displacement.device for image in images):
         return None
     with engine_of(displacement).holding(displacement):
-        return compute.sample_all(plan, images, displacement)
+        return sample_all(plan, images, displacement)
 
 
-_by_plan_quietly = in_default_state(_by_plan)
+_sample_all_quietly = in_default_state(compute.sample_all)
 
 
 @lru_cache(maxsize=512, typed=True)

@@ -51,7 +51,7 @@ def delegate(images: Sequence[Tensor | None], others: Sequence[Tensor | None]) -
     if not images or torch.compiler.is_compiling() or tensors.is_foreign(images[0]):
         return None
     given = [tensor for tensor in (*images, *others) if tensor is not None]
-    if not tensors.are_like_numpy(given) or tensors.needs_derivatives(given) or tensors.needs_dispatcher(given):
+    if tensors.needs_derivatives(given) or not tensors.are_like_numpy(given) or tensors.needs_dispatcher(given):
         return None
     return eager, list(map(_to_numpy, images)), list(map(_to_numpy, others))
 
