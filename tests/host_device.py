@@ -35,6 +35,7 @@ class HostDevice:
     """Stands in for a device of CuPy."""
 
     xp = np
+    keeps_tables = True
 
     def __init__(self, flags=(), *, backward=False):
         self.backward = backward
@@ -63,6 +64,9 @@ class HostDevice:
         addresses = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
         blocks = (ctypes.c_uint * 3)(*grid, *(1,) * (3 - len(grid)))
         function(blocks, ctypes.c_uint(threads), ctypes.c_ulong(shared), addresses, self.backward)
+
+    def clear(self, address, size):
+        ctypes.memset(int(address), 0, size)
 
     def _compiled(self, kernel):
         """Compile a kernel, unless another process has done so."""
@@ -93,5 +97,5 @@ def installed(device=None, *, sanitize=False):
 
 def _forget():
     """Forget what the engine keeps of a device."""
-    for function in (devices._cupy_device, plans._planned, control_grid.kept_tables, call._constant):
+    for function in (devices._cupy_device, plans.plan_of, control_grid.kept_tables, call.kept_map):
         function.cache_clear()

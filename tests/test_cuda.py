@@ -8,6 +8,8 @@ import contextlib
 import importlib.machinery
 import re
 import sys
+import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import SimpleNamespace
@@ -21,7 +23,7 @@ import world_grids
 from tables import DOUBLE, FLOATS, INTEGERS, MODES, ORDERS, SINGLE, values
 
 import elasticnd
-from elasticnd import _check, _core, _job, _recall, _spec
+from elasticnd import _check, _core, _job, _modes, _recall, _spec
 from elasticnd._autodiff import compute, operators
 from elasticnd._autodiff.operators import Operands, Operator
 from elasticnd._bridges import eager
@@ -40,6 +42,14 @@ SHAPES = {1: (300,), 2: (41, 37), 3: (11, 9, 35), 5: (4, 3, 5, 3, 4)}
 def on_cuda(function, *arguments, backward=False, **options):
     with host_device.installed(host_device.HostDevice(backward=backward)):
         return function(*arguments, **options)
+
+
+def recording_device():
+    """Return a device, and the list of kernels that are launched on it."""
+    device, launched = host_device.HostDevice(), []
+    launch = device.launch
+    device.launch = lambda kernel, *rest, **options: launched.append(kernel) or launch(kernel, *rest, **options)
+    return device, launched
 
 
 def agree(ours, theirs, tolerance):
@@ -421,6 +431,10 @@ PLANNED = {
 }
 
 
+def without_plans(monkeypatch):
+    monkeypatch.setattr(cuda, "run_planned", lambda compute, job, arrays: compute(job, arrays))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8, ml_dtypes.bfloat16], ids=lambda dtype: dtype.__name__)
 @pytest.mark.parametrize("name", PLANNED)
 def test_planned_calls(name, dtype, monkeypatch, rng):
@@ -435,21 +449,86 @@ def test_planned_calls(name, dtype, monkeypatch, rng):
 
     with host_device.installed():
         planned = [call(seed) for seed in (1, 2, 3)]
-        assert plans._planned.cache_info().misses == 1
-        monkeypatch.setattr(cuda, "plan_of", lambda *_: None)
+        assert plans.plan_of.cache_info().misses == 1
+        without_plans(monkeypatch)
         for seed, ours in enumerate(planned, 1):
             for one, other in zip(ours, call(seed), strict=True):
                 assert one.tobytes() == other.tobytes()
 
 
-def test_what_takes_much_memory_is_not_planned(monkeypatch, rng):
-    """A plan uses none of its memory twice."""
-    image, displacement = rng.random(SHAPES[2]), rng.uniform(-5, 5, (2, 3, 4))
-    monkeypatch.setattr(plans, "_MOST_SCRATCH", 1 << 10)
+PLANNED_GRADIENTS = {**{name: PLANNED[name] for name in ("order 0", "order 1", "padded", "cropped", "large grid")}}
+PLANNED_GRADIENTS |= {"affine": PLANNED["affine"] | {"mode": "mirror"}, "one point": {"order": 2, "points": 1}}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16], ids=lambda dtype: dtype.__name__)
+@pytest.mark.parametrize("name", PLANNED_GRADIENTS)
+def test_planned_gradients(name, dtype, monkeypatch, rng):
+    options = dict(PLANNED_GRADIENTS[name])
+    points = options.pop("points", 4)
+    shape = elasticnd.deform_grid(np.zeros(SHAPES[2]), np.zeros((2, points, points)), **options).shape
+
+    def call(seed):
+        rng = np.random.default_rng(seed)
+        weight, image = values(rng, shape, np.dtype(dtype)), values(rng, SHAPES[2], np.dtype(dtype))
+        return elasticnd.deform_grid_vjp(weight, image, rng.uniform(-5, 5, (2, points, points)), **options)
+
     with host_device.installed():
-        ours = elasticnd.deform_grid(image, displacement)
-        assert plans._planned.cache_info().misses == 1
-    agree(ours, elasticnd.deform_grid(image, displacement), DOUBLE)
+        planned = [call(seed) for seed in (1, 2, 3)]
+        assert plans.plan_of.cache_info().misses == 1
+        without_plans(monkeypatch)
+        for seed, ours in enumerate(planned, 1):
+            for one, other in zip(ours, call(seed), strict=True):
+                assert (one is None and other is None) or one.tobytes() == other.tobytes()
+
+
+def test_scratch_memory_is_used_again(stubbed):
+    """Three passes of the prefilter need two volumes at a time, and the gradient three."""
+    job = _job.make_job(image=(64,) * 3, grid_shape=(5,) * 3, order=3, mode=_modes.Mode.MIRROR, prefilter=True)
+    volume, doubles = 8 * 64**3, np.dtype(np.float64)
+    displacement, image = ((3, 5, 5, 5), doubles), ((64,) * 3, doubles)
+    plan = plans.plan_of(cuda._sample_flat, plans._Same(job), (displacement, None, image, image), None)
+    assert 2 * volume <= plan.scratch < 2.1 * volume
+    kinds = (displacement, None, image, image, image, displacement, None)
+    plan = plans.plan_of(cuda._adjoint_flat, plans._Same(job), kinds, None)
+    assert 3 * volume <= plan.scratch < 3.4 * volume  # of which a third is for the sums of rows
+
+
+@pytest.mark.parametrize("matrices", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8], ids=lambda dtype: dtype.__name__)
+def test_items_of_a_batch_are_filtered_some_at_a_time(dtype, matrices, monkeypatch, rng):
+    """The bits do not depend on it, and memory is that of those together."""
+    images = values(rng, (2, 3, 2, 20, 30), np.dtype(dtype))
+    grids = rng.uniform(-3, 3, (2, 3, 2, 3, 4))
+    options = {"axis": (3, 4), "mode": "nearest"}
+    if matrices:
+        options["affine"] = MATRIX + rng.uniform(-0.1, 0.1, (2, 3, 1, 1))
+    whole = on_cuda(elasticnd.deform_grid, images, grids, **options)
+    for items in (1, 4):
+        monkeypatch.setattr(cuda, "_BYTES_TOGETHER", items * 2 * 20 * 30 * 4)
+        device, launched = recording_device()
+        with host_device.installed(device):
+            assert elasticnd.deform_grid(images, grids, **options).tobytes() == whole.tobytes()
+        assert sum(kernel.startswith("sample<") for kernel in launched) == -(-6 // items)
+
+
+def test_layout_of_scratch_memory(rng):
+    """Parts that are in use at a time lie apart, and bytes that were given back are used first."""
+    scratch, used = plans._Scratch(), {}
+    for step in range(500):
+        if used and rng.random() < 0.5:
+            begin = list(used)[rng.integers(len(used))]
+            scratch.give_back(begin, used.pop(begin))
+        else:
+            size = int(rng.integers(1, 9))
+            begin = scratch.take(size)
+            assert all(begin + size <= other or other + extent <= begin for other, extent in used.items()), step
+            used[begin] = size
+        assert scratch.size >= sum(used.values())
+    while used:
+        scratch.give_back(*used.popitem())
+    size = scratch.size
+    assert scratch.take(size) == 0
+    assert scratch.size == size
 
 
 class CupyArray(np.ndarray):
@@ -492,6 +571,23 @@ def test_a_small_call_takes_few_steps_on_the_host(stubbed, rng):
     assert len(calls) < 100
 
 
+@pytest.mark.quick
+def test_a_small_gradient_takes_few_steps_on_the_host(stubbed, rng):
+    """Without plans it was 3800."""
+    stubbed.xp = np
+    arrays = *rng.random((2, 16, 16)), rng.uniform(-2, 2, (2, 5, 5))
+    calls = []
+    for _ in range(2):
+        calls.clear()
+        sys.setprofile(lambda frame, event, what: calls.append(event) if event in ("call", "c_call") else None)
+        try:
+            elasticnd.deform_grid_vjp(*arrays, mode="mirror")
+        finally:
+            sys.setprofile(None)
+    assert len(stubbed.launched) == 1 + 2 * 12
+    assert len(calls) < 450
+
+
 def test_arrays_of_two_devices_are_not_recalled(stubbed, rng):
     image, displacement = (array.view(CupyArray) for array in (rng.random((16, 16)), rng.uniform(-2, 2, (2, 5, 5))))
     options = _spec.Options()
@@ -513,10 +609,7 @@ def test_the_source_needs_no_header(file):
 
 def test_tables_are_made_once(rng):
     image, displacement = rng.random(SHAPES[2]), rng.uniform(-3, 3, (2, 3, 4))
-    launched = []
-    device = host_device.HostDevice()
-    launch = device.launch
-    device.launch = lambda kernel, *rest, **options: launched.append(kernel) or launch(kernel, *rest, **options)
+    device, launched = recording_device()
     with host_device.installed(device):
         for _ in range(2):
             elasticnd.deform_grid(image, displacement)
@@ -580,6 +673,54 @@ def test_buffers_of_xla(monkeypatch, rng):
             agree(one, other, DOUBLE)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_shards_of_a_batch_on_buffers(monkeypatch, rng):
+    """By `jax.shard_map` each device computes its own items; a batch that is only sharded is gathered first."""
+    jax = frameworks.get("jax").module
+    from elasticnd._bridges import jax as bridge
+
+    if not bridge.compat.HAS_BUFFER_CALLBACKS or not hasattr(jax, "shard_map") or len(jax.devices()) < 2:
+        pytest.skip("this JAX lacks buffer_callback, jax.shard_map, or a second device")
+    monkeypatch.setattr(bridge, "_place_of", lambda context, output: (np, contextlib.nullcontext()))
+    monkeypatch.setattr(bridge, "_has_target", lambda operator: False)
+    monkeypatch.setattr(bridge, "_call_by_operator", bridge._call_on_buffers)
+    device, lock, shapes = host_device.HostDevice(), threading.Lock(), []
+    launch = device.launch
+
+    def launch_alone(kernel, grid, threads, arguments, shared=0):
+        with lock:  # the shim knows one block of threads at a time
+            shapes.append(kernel)
+            launch(kernel, grid, threads, arguments, shared)
+
+    device.launch = launch_alone
+    split = jax.sharding.PartitionSpec("b")
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("b",))
+    images, grids = rng.random((4, 7, 6)), rng.uniform(-1, 1, (4, 2, 3, 2))
+    expected = elasticnd.deform_grid(images, grids, axis=(1, 2), mode="mirror")
+    gradients = elasticnd.deform_grid_vjp(expected, images, grids, axis=(1, 2), mode="mirror")
+
+    def deform(x, d):
+        return elasticnd.deform_grid(x, d, axis=(1, 2), mode="mirror")
+
+    mapped = jax.shard_map(deform, mesh=mesh, in_specs=(split, split), out_specs=split)
+    place = jax.sharding.NamedSharding(mesh, split)
+    arrays = jax.device_put(images, place), jax.device_put(grids, place)
+    jax.clear_caches()
+    with host_device.installed(device):
+        program = jax.jit(mapped)
+        text = program.lower(*arrays).compile().as_text()
+        result = program(*arrays)
+        slopes = jax.jit(jax.grad(lambda x, d: (mapped(x, d) ** 2).sum() / 2, (0, 1)))(*arrays)
+        agree(np.asarray(result), expected, DOUBLE)
+        for one, other in zip(slopes, gradients, strict=False):
+            agree(np.asarray(one), other, DOUBLE)
+    jax.clear_caches()
+    assert "xla_buffer_python_cpu_callback" in text
+    assert "all-gather" not in text
+    assert result.sharding.spec == split
+    assert sum(kernel.startswith("sample<") for kernel in shapes) == 2 * 2  # devices, and calls of the forward pass
+
+
 def test_jax_is_lowered_to_buffers_on_cuda(monkeypatch):
     jax = frameworks.get("jax").module
     from elasticnd._bridges import jax as bridge
@@ -628,6 +769,10 @@ def test_jax_exports_operations_for_cuda(monkeypatch):
     assert exported.serialize()
 
 
+class FakeMemory:
+    ptr = 4096
+
+
 class FakeCupy:
     """What the engine asks of CuPy besides arrays."""
 
@@ -638,13 +783,26 @@ class FakeCupy:
             get_current_stream=lambda: SimpleNamespace(ptr=self.pointer, is_capturing=lambda: self.capturing),
             Device=self.enter,
             Stream=SimpleNamespace(from_external=lambda stream: self.enter(stream.__cuda_stream__())),
+            get_allocator=lambda: self.allocators[-1],
+            using_allocator=self.using_allocator,
+            UnownedMemory=lambda pointer, size, holder, device: SimpleNamespace(pointer=pointer, holder=holder),
+            MemoryPointer=lambda memory, offset: SimpleNamespace(memory=memory),
         )
+        self.allocators = [self.allocate]
         self.RawModule = lambda **options: SimpleNamespace(get_function=lambda name: self.enter)
 
+    def allocate(self, size):
+        return FakeMemory()
+
     @contextlib.contextmanager
+    def using_allocator(self, allocator):
+        self.allocators.append(allocator)
+        yield
+        self.allocators.pop()
+
     def enter(self, *what, **options):
         self.entered.append(what[0])
-        yield
+        return contextlib.nullcontext()
 
 
 @pytest.fixture
@@ -667,12 +825,67 @@ def test_default_streams_of_threads_are_told_apart(fake):
     assert len(streams()) == 2
 
 
-def test_kernels_are_not_captured(fake):
+def test_kernels_are_captured_once_they_are_loaded(fake):
     device = devices.CupyDevice()
+    fake.capturing = True
+    with pytest.raises(RuntimeError, match="cannot capture the first use of a kernel: before the capture, make the"):
+        device.launch("tabulate", (1,), 1, [])
+    fake.capturing = False
     device.launch("tabulate", (1,), 1, [])
     fake.capturing = True
-    with pytest.raises(RuntimeError, match="cannot be captured"):
-        device.launch("tabulate", (1,), 1, [])
+    device.launch("tabulate", (1,), 1, [])
+    assert fake.entered == [(1,), (1,)]
+    assert not device.keeps_tables
+    fake.pointer = 0  # which is never captured, and must not be asked
+    assert device.keeps_tables
+
+
+def test_a_captured_call_reads_nothing_that_was_kept(rng):
+    """What is kept may be gone when the graph runs; the bits are the same."""
+    image, displacement = rng.random(SHAPES[2]), rng.uniform(-3, 3, (2, 3, 4))
+    device, launched = recording_device()
+    with host_device.installed(device):
+        results = []
+        for device.keeps_tables in (True, False, False):
+            results.append(elasticnd.deform_grid(image, displacement, rotate=20))
+            results += elasticnd.deform_grid_vjp(image, image, displacement, rotate=20)[:2]
+        assert [kept.cache_info().misses for kept in (control_grid.kept_tables, calls.kept_map)] == [1, 1]
+    for one, other in zip(results[:3] * 2, results[3:], strict=True):
+        assert one.tobytes() == other.tobytes()
+    assert launched.count("tabulate") == launched.count("invert<2>") == 1 + 2 * 2
+
+
+def test_memory_of_a_captured_call_lives_as_long_as_its_results(fake):
+    device = devices.CupyDevice()
+    fake.capturing = True
+    array = SimpleNamespace(device=contextlib.nullcontext())
+    with device.holding(array):
+        scratch, result = (fake.cuda.get_allocator()(8) for _ in range(2))
+    assert fake.cuda.get_allocator() == fake.allocate
+    scratch = weakref.ref(scratch.memory.holder[0])
+    assert scratch() is not None
+    del result
+    assert scratch() is None
+
+
+def test_memory_that_is_lent(fake):
+    """What is kept for later calls does not lie in it."""
+    lent = []
+
+    def lend(size):
+        lent.append(size)
+        return 512, lent
+
+    with devices.allocating_by(lend):
+        assert fake.cuda.get_allocator()(0).memory.pointer == 512
+        assert lent == [1]
+        with devices.keeping_memory():
+            assert fake.cuda.get_allocator() == fake.allocate
+        with devices.allocating_by(lend), devices.keeping_memory():
+            assert fake.cuda.get_allocator() == fake.allocate
+    assert fake.cuda.get_allocator() == fake.allocate
+    with devices.keeping_memory():
+        assert fake.cuda.get_allocator() == fake.allocate
 
 
 def test_kernels_run_on_the_device_of_buffers(fake):
@@ -720,15 +933,20 @@ def test_tensors_of_torch(operator, dtype, monkeypatch, rng):
 
     nothing = contextlib.nullcontext
     monkeypatch.setattr(framework.module.cuda, "device", lambda device: nothing())
-    monkeypatch.setattr(framework.module.cuda, "is_current_stream_capturing", lambda: False)
     monkeypatch.setattr(framework.module.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=0))
     monkeypatch.setattr(bridge, "external_stream", lambda pointer: nothing())
+    monkeypatch.setattr(bridge, "allocating_by", lambda lend: lent.append(lend) or nothing())
     monkeypatch.setattr(bridge, "_to_cupy", bridge.to_numpy)
+    lent = []
     operator, flat = bridged_call(operator, dtype, rng)
     tensors = [framework.array(array) for array in flat]
     ours = on_cuda(bridge.compute_on_device, operator, operator.call, tensors)
     for one, other in zip(ours, bridge.compute(operator, tensors), strict=True):
         agree(framework.to_numpy(one), framework.to_numpy(other), tolerance(dtype))
+    (lend,) = lent
+    pointer, memory = lend(1000)
+    assert memory.data_ptr() == pointer
+    assert memory.nbytes() == 1000
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")

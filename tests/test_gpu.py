@@ -35,7 +35,7 @@ def missing():
 REASON = missing()
 pytestmark = [
     pytest.mark.skipif(REASON is not None, reason=str(REASON)),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
+    pytest.mark.filterwarnings("default"),  # other libraries warn of their own affairs
 ]
 SHAPE = (41, 37)
 MATRIX = np.array([[1.1, 0.1, 0.3], [-0.2, 0.9, 0.2]])
@@ -219,13 +219,39 @@ def test_streams_of_torch(rng):
         agree(library, result, expected, DOUBLE)
 
 
-def test_capture_is_refused(rng):
+def test_graphs_of_torch(rng):
+    """A graph captures kernels that are loaded, and computes for whatever its inputs hold when it runs."""
     library = _torch()
     torch = frameworks.get("torch").module
-    arrays = library.array(rng.random(SHAPE)), library.array(rng.uniform(-5, 5, (2, 3, 4)))
-    elasticnd.deform_grid(*arrays)
-    with pytest.raises(RuntimeError, match="cannot be captured"), torch.cuda.graph(torch.cuda.CUDAGraph()):
-        elasticnd.deform_grid(*arrays)
+    image, displacement = rng.random(SHAPE), rng.uniform(-5, 5, (2, 3, 4))
+    arrays = library.array(image).requires_grad_(), library.array(displacement).requires_grad_()
+    options = {"order": 4, "mode": "wrap", "rotate": 10}
+
+    def step():
+        result = elasticnd.deform_grid(*arrays, **options)
+        return result.detach(), *torch.autograd.grad(result.square().sum(), arrays)
+
+    with pytest.raises(RuntimeError, match="first use of a kernel"), torch.cuda.graph(torch.cuda.CUDAGraph()):
+        elasticnd.deform_grid(*arrays, **options)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = step()
+    with pytest.raises(RuntimeError, match="copy from the host"), torch.cuda.graph(torch.cuda.CUDAGraph()):
+        elasticnd.deform_grid(arrays[0], displacement, **options)
+    for factor in (1, 0.5):
+        with torch.no_grad():
+            arrays[1].copy_(library.array(factor * displacement))
+        spoilt = [torch.full((size,), torch.nan, device="cuda") for size in (1000, 10000) for _ in range(8)]
+        graph.replay()
+        expected = step()
+        del spoilt
+        for one, other in zip(results, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
 
 
 def test_tensors_of_tensorflow(rng):
@@ -492,22 +518,47 @@ def test_threads(own_streams, rng):
                 np.testing.assert_allclose(result, expected, rtol=0, atol=DOUBLE)
 
 
-def test_capture_by_cupy_is_refused(rng):
+def test_graphs_of_cupy(rng):
     import cupy
 
     arrays = cupy.asarray(rng.random(SHAPE)), cupy.asarray(rng.uniform(-5, 5, (2, 3, 4)))
-    elasticnd.deform_grid(*arrays)
+    options = {"order": 2, "mode": "reflect"}
     stream = cupy.cuda.Stream(non_blocking=True)
-    with stream:
+
+    def captured():
         stream.begin_capture()
         try:
-            with pytest.raises(RuntimeError, match="cannot be captured"):
-                elasticnd.deform_grid(*arrays)
+            return elasticnd.deform_grid(*arrays, **options)
         finally:
-            stream.end_capture()
-        result = elasticnd.deform_grid(*arrays)
+            captured.graph = stream.end_capture()
+
+    with stream:
+        with pytest.raises(RuntimeError, match="first use of a kernel"):
+            captured()
+        expected = elasticnd.deform_grid(*arrays, **options)
+        result = captured()
+        spoilt = [cupy.full(size, np.nan) for size in (100, 1000, 3000, 5000) for _ in range(8)]
+        captured.graph.launch(stream)
+        del spoilt
     stream.synchronize()
-    agree(_cupy(), result, elasticnd.deform_grid(*map(cupy.asnumpy, arrays)), DOUBLE)
+    assert cupy.array_equal(result, expected)
+
+
+def test_scratch_memory_is_that_of_torch(rng):
+    import cupy
+
+    torch, library = frameworks.get("torch").module, _torch()
+    image, grid = library.array(rng.random((512, 512))), library.array(rng.uniform(-5, 5, (2, 3, 4)))
+    elasticnd.deform_grid(image, grid)
+    pool = cupy.get_default_memory_pool()
+    pool.free_all_blocks()
+    before = pool.total_bytes()
+    torch.cuda.reset_peak_memory_stats()
+    held = torch.cuda.memory_allocated()
+    for _ in range(3):
+        elasticnd.deform_grid_vjp(image, image, grid)
+    assert pool.total_bytes() == before
+    assert torch.cuda.max_memory_allocated() - held > 2 * image.nbytes
 
 
 def test_nothing_waits_for_the_device(rng):

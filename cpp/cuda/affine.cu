@@ -5,6 +5,7 @@
 ELASTICND_BEGIN
 
 // The maps from output index to image index: the inverses of `forward`, and then that of rotation and zoom, if any.
+// Without `forward`, that of rotation and zoom.
 // Matrices of many axes lie in shared memory, two for each thread.
 template <int AXES>
 __global__ void invert(const __grid_constant__ Job job, int64 count, const double* forward, double* inverse_maps) {
@@ -12,6 +13,11 @@ __global__ void invert(const __grid_constant__ Job job, int64 count, const doubl
     const int64 i = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i >= count) return;
     const int64 size = axes * (axes + 1);
+    if (!forward) {
+        ELASTICND_ROLLED
+        for (int64 k = 0; k < size; ++k) inverse_maps[i * size + k] = job.inverse_rotation_zoom[k];
+        return;
+    }
     const auto compute = [&](AffineMap& map, AffineMap& inverse) {
         load_map(axes, forward + i * size, map);
         invert_in_place(axes, map, inverse);

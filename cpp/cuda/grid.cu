@@ -67,6 +67,44 @@ __global__ void contract_adjoint(Job job, const double* weights, const int64* ce
     to[at] = sum;
 }
 
+// Adds up what sections of rows have summed: (outer, sections, inner) to (outer, inner).
+__global__ void add_sections(int64 outer, int64 sections, int64 inner, const double* from, double* to) {
+    const int64 at = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (at >= outer * inner) return;
+    from += at / inner * sections * inner + at % inner;
+    double sum = 0;
+    for (int64 section = 0; section < sections; ++section) sum += from[section * inner];
+    to[at] = sum;
+}
+
+// The gradients of the inverse maps, (items, axes, axes + 1), of what rows have summed for them, (items, sections,
+// axes, rows, 2): the sum of the values, and that of the values times their innermost index. A block computes a number.
+__global__ void sum_moments(Job job, int64 sections, int64 rows, const double* moments, double* gradient) {
+    const Geometry& g = job.geometry;
+    __shared__ double sums[flat_threads];
+    const int column = static_cast<int>(blockIdx.x % (g.axes + 1));
+    const int64 line = blockIdx.x / (g.axes + 1);
+    const int64 item = line / g.axes, component = line % g.axes;
+    int64 inner = 1;  // rows from one index along the axis of this column to the next
+    for (int k = column + 1; k < g.axes - 1; ++k) inner *= g.output[k];
+    double sum = 0;
+    for (int64 section = 0; section < sections; ++section) {
+        const double* from = moments + ((item * sections + section) * g.axes + component) * rows * 2;
+        for (int64 row = threadIdx.x; row < rows; row += flat_threads) {
+            const double value = from[2 * row + (column == g.axes - 1)];
+            const bool times_index = column < g.axes - 1;
+            sum += times_index ? value * static_cast<double>(g.from_origin(column, row / inner % g.output[column]))
+                               : value;
+        }
+    }
+    sums[threadIdx.x] = sum;
+    for (int half = flat_threads / 2; half > 0; half /= 2) {
+        __syncthreads();
+        if (static_cast<int>(threadIdx.x) < half) sums[threadIdx.x] += sums[threadIdx.x + half];
+    }
+    if (threadIdx.x == 0) gradient[blockIdx.x] = sums[0];
+}
+
 // The cell of the control grid and its weights for each output index, axis after axis.
 __global__ void tabulate(Job job, int64 size, double* weights, int64* cells) {
     const Geometry& g = job.geometry;

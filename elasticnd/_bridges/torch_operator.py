@@ -190,12 +190,8 @@ def _sample_program(index: int, images: int, has_affine: bool, axes: int, *optio
 
 _NAME = "elasticnd::apply"
 _SCHEMA = "apply(Tensor[] tensors, SymInt[] image_shape, str program) -> Tensor[]"
-# It is traced as it stands, takes any layout, and is not to be put into a CUDA graph.
-_TAGS = tuple(
-    getattr(torch.Tag, name)
-    for name in ("pt2_compliant_tag", "flexible_layout", "cudagraph_unsafe")
-    if hasattr(torch.Tag, name)
-)
+# It is traced as it stands, and takes any layout.
+_TAGS = tuple(getattr(torch.Tag, name) for name in ("pt2_compliant_tag", "flexible_layout") if hasattr(torch.Tag, name))
 
 _library = torch.library.Library("elasticnd", "FRAGMENT")
 _library.define(_SCHEMA, tags=_TAGS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from copy import copy
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from .._autodiff import compute as compute_operator
 from .._autodiff import operators
 from .._autodiff.operators import Operator, unflatten
 from .._compat import torch as compat
-from .._engines.cuda.devices import CAPTURED, external_stream, import_cupy
+from .._engines.cuda.devices import CAPTURED_COPY, allocating_by, external_stream, import_cupy
 from .._errors import reject_type, reject_value
 from .._spec import ArrayInfo, DeformSpec, EvaluationSpec
 from .._types import Array, NumpyArray
@@ -111,6 +111,8 @@ def small_array(argument: str, value: object, like: Tensor | None = None) -> Ten
 def moved(tensor: Tensor, like: Tensor) -> Tensor:
     """Return a tensor of the host on the device of another one; the host does not wait for a CUDA device."""
     if like.is_cuda and not torch.compiler.is_compiling():
+        if torch.cuda.is_current_stream_capturing():
+            raise RuntimeError(CAPTURED_COPY)
         tensor = tensor.pin_memory()  # a copy of other memory would wait
     return tensor.to(like.device, non_blocking=True)
 
@@ -202,13 +204,15 @@ def compute(operator: Operator, flat: Sequence[Tensor]) -> tuple[Tensor, ...]:
 def compute_on_device(
     operator: Operator, spec: DeformSpec | EvaluationSpec, flat: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
-    """Apply an operator by the CUDA kernels, which read and write tensors on the current stream of their device."""
+    """Apply an operator by the CUDA kernels, which read and write tensors on the current stream of their device.
+
+    Their scratch memory comes from PyTorch too: into the pool of a CUDA graph, while one is captured.
+    """
     likes = operators.likes(operator, unflatten(operator, flat))
     shapes = operators.result_shapes(operator, spec)
     device = flat[0].device
-    with torch.cuda.device(device), external_stream(torch.cuda.current_stream(device).cuda_stream):
-        if torch.cuda.is_current_stream_capturing():
-            raise RuntimeError(CAPTURED)
+    stream = external_stream(torch.cuda.current_stream(device).cuda_stream)
+    with torch.cuda.device(device), stream, allocating_by(partial(_lend, device)):
         outputs = [
             torch.empty(shape, dtype=like.dtype, device=device) for shape, like in zip(shapes, likes, strict=True)
         ]
@@ -220,6 +224,12 @@ def compute_on_device(
             if result is not into:
                 _to_cupy(output)[...] = result
     return tuple(outputs)
+
+
+def _lend(device: torch.device, size: int) -> tuple[int, object]:
+    """Allocate memory of PyTorch's: where it begins, and what holds it."""
+    memory = torch.UntypedStorage(size, device=device)
+    return memory.data_ptr(), memory
 
 
 def _to_cupy(tensor: Tensor) -> Array:

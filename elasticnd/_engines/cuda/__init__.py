@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import _core
+from ..._config import is_deterministic
 from ..._job import Job
 from ..contract import Transform
 from .call import LARGEST_SUMS, Call
-from .coefficients import loaded, source_adjoint, source_of, store
+from .coefficients import has_filter, loaded, source_adjoint, source_of, store
 from .control_grid import extended, grid_coefficients, points_gradient
 from .devices import device, namespace
 from .gradients import ImageGradient, TransformSums
 from .launches import NUMPY_TYPES, contiguous, contiguous_like, copy_back, kernel_axes, launch
-from .plans import plan_of
+from .plans import run_planned
 from .tangents import partial_derivatives, weighted
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ __all__ = [
 ]
 
 _EVALUATION_THREADS = _core.launch["evaluation_threads"]
+_BYTES_TOGETHER = 1 << 24  # of coefficients: two passes of the prefilter stay in the cache of a large device
 _EVALUATION_PARTS = 512  # of the sums of an adjoint
 
 
@@ -63,12 +65,15 @@ def empties(count: int, shape: Shape, dtype: np.dtype[Any]) -> list[Array]:
 
 def sample(job: Job, images: Sequence[Array], transform: Transform, outputs: Sequence[Array]) -> None:
     if not transform.tangents and all(array.flags.c_contiguous for array in (*images, *outputs)):
-        plan = plan_of(_sample_all, job, images, transform, outputs[0])
-        if plan is not None:
-            given = transform[:2] if transform.affine is not None else transform[:1]
-            plan.run((*given, *images, *outputs))
-            return
-    _sample_all(job, images, transform, outputs)
+        run_planned(_sample_flat, job, (transform.displacement, transform.affine, *images, *outputs))
+    else:
+        _sample_all(job, images, transform, outputs)
+
+
+def _sample_flat(job: Job, arrays: Sequence[Array]) -> None:
+    displacement, affine, *rest = arrays
+    images, outputs = rest[: len(rest) // 2], rest[len(rest) // 2 :]
+    _sample_all(job, images, Transform(displacement, affine), outputs)
 
 
 def _sample_all(job: Job, images: Sequence[Array], transform: Transform, outputs: Sequence[Array]) -> None:
@@ -93,17 +98,61 @@ def _sample(call: Call, image: Array, transform: Transform, output: Array) -> No
         call.elect(contiguous(image), target)
     elif call.order == 0 and not call.is_derived:
         call.copy(contiguous(image), target)
+    elif has_filter(job):
+        _filter_and_sample(call, contiguous(image), target)
     else:
         call.sample(source_of(job, image), target, call.dtype)
     copy_back(target, output)
 
 
+def _filter_and_sample(call: Call, image: Array, target: Array) -> None:
+    """Filter and sample some items at a time: their coefficients take less memory, and may stay in the cache."""
+    planes = call.items, call.channels
+    images, targets = image.reshape(*planes, *image.shape[-call.axes :]), target.reshape(*planes, *call.output)
+    coefficients = NUMPY_TYPES[call.compute_dtype].itemsize * math.prod(images.shape[1:])
+    for items, part in call.parts(max(1, _BYTES_TOGETHER // max(1, coefficients))):
+        part.sample(source_of(call.job, images[items]), targets[items], call.dtype)
+
+
 def sample_adjoint(
     job: Job, gradient: Array, image: Array | None, transform: Transform, image_gradient: Array | None
 ) -> tuple[Array, Array | None] | None:
+    sums = None if image is None else _transform_gradients(job, gradient, transform)
+    arrays = (gradient, image, image_gradient, *(sums or (None, None)))
+    is_planned = not transform.tangents and not is_deterministic()
+    if is_planned and all(array is None or array.flags.c_contiguous for array in arrays):
+        run_planned(_adjoint_flat, job, (transform.displacement, transform.affine, *arrays))
+    else:
+        _adjoint(job, transform, *arrays)
+    return sums
+
+
+def _transform_gradients(job: Job, gradient: Array, transform: Transform) -> tuple[Array, Array | None]:
+    axes = int(job["axes"])
+    items = math.prod(gradient.shape[: int(job["batch_axes"])])
+    of_displacement = empty((items, axes, *job["grid_shape"][:axes].tolist()), np.dtype(np.float64))
+    has_affine = transform.affine is not None
+    return of_displacement, empty((items, axes, axes + 1), np.dtype(np.float64)) if has_affine else None
+
+
+def _adjoint_flat(job: Job, arrays: Sequence[Array]) -> None:
+    displacement, affine, *rest = arrays
+    _adjoint(job, Transform(displacement, affine), *rest)
+
+
+def _adjoint(
+    job: Job,
+    transform: Transform,
+    gradient: Array,
+    image: Array | None,
+    image_gradient: Array | None,
+    of_displacement: Array | None,
+    of_affine: Array | None,
+) -> None:
     call = Call.of(job, gradient.shape, transform)
     source = None if image is None else source_of(job, image)
-    target = None if image_gradient is None else ImageGradient(call)
+    result = None if image_gradient is None else contiguous_like(image_gradient)
+    target = None if result is None else ImageGradient(call, result)
     sums = None if source is None else TransformSums(call, transform.affine is not None)
     for derived, values, code in weighted(call, gradient, transform):
         own = call.with_job(derived)
@@ -111,11 +160,12 @@ def sample_adjoint(
             target.add(own, values, code)
         if sums is not None and source is not None:
             sums.add(own, source, values, code)
+    del source  # whose memory the transpose of the prefilter can use
     if target is not None:
-        result = contiguous_like(image_gradient)
-        source_adjoint(job, target.total(), result)
+        target.finish(job, result)
         copy_back(result, image_gradient)
-    return None if sums is None else sums.total()
+    if sums is not None:
+        sums.finish(of_displacement, of_affine)
 
 
 def displace(job: Job, displacement: Array, output: Array) -> None:
@@ -136,7 +186,9 @@ def displace_adjoint(job: Job, gradient: Array, output: Array) -> None:
         contiguous(gradient),
         rows,
     )
-    output[...] = call.displacement_gradient(rows).reshape(output.shape)
+    target = contiguous_like(output)
+    call.displacement_gradient(rows, target)
+    copy_back(target, output)
 
 
 def evaluate(job: Job, displacement: Array, positions: Array) -> Array:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ... import _core
+from ..._job import make_job
 from ..contract import Transform
 from .control_grid import extended, grid_coefficients, points_gradient, tables_of
-from .devices import Grid, Stream, device, launching_on, namespace
+from .devices import Grid, Stream, device, keeping_memory, launching_on, namespace
 from .launches import C_TYPES, kernel_axes, launch, launch_flat
 
 if TYPE_CHECKING:
@@ -99,6 +101,19 @@ class Call:
         other.__dict__.update(self.__dict__, job=job)
         return other
 
+    def parts(self, most: int) -> Iterator[tuple[slice, Call]]:
+        """Yield which items belong together, so many at most, and the call for these."""
+        if self.items <= most:
+            yield slice(0, self.items), self
+            return
+        for first in range(0, self.items, most):
+            items = slice(first, min(first + most, self.items))
+            field = None if self.field is None else self.field[items.start * self.axes : items.stop * self.axes]
+            maps = self.inverse_maps
+            if maps is not None and self.map_size:
+                maps = maps[items]
+            yield items, Call(self.job, items.stop - items.start, self.channels, field, maps)
+
     def launch(self, kernel: str, grid: Grid, *arguments: Any) -> None:
         """Launch a kernel that visits voxels, unless there are none."""
         if all(grid):
@@ -144,9 +159,9 @@ class Call:
         shape = (self.items, self.sections, self.axes, *self.output[:-1], extended(self.grid_shape[-1]))
         return namespace().zeros(shape, np.float64)
 
-    def displacement_gradient(self, rows: Array) -> Array:
+    def displacement_gradient(self, rows: Array, into: Array) -> None:
         """Convert these sums into the gradient of the control points, (items, axes, points ...)."""
-        rows = over_sections(rows)
+        rows = self._over_sections(rows)
         for axis in range(self.axes - 2, -1, -1):
             outer = self.items * self.axes * math.prod(self.output[:axis])
             inner = math.prod(map(extended, self.grid_shape[axis + 1 :]))
@@ -155,12 +170,17 @@ class Call:
             sizes = np.int32(axis), np.int64(outer), np.int64(inner)
             launch_flat("contract_adjoint", to.size, self.job, *self.tables, *sizes, rows, to)
             rows = to
-        return points_gradient(rows, self.grid_shape)
+        points_gradient(rows, self.grid_shape, into)
 
-
-def over_sections(sums: Array) -> Array:
-    """Add up what sections of rows have summed, (items, sections, ...)."""
-    return sums.sum(axis=1) if sums.shape[1] > 1 else sums.reshape(sums.shape[0], *sums.shape[2:])
+    def _over_sections(self, rows: Array) -> Array:
+        """Add up what sections of rows have summed."""
+        shape = (rows.shape[0], *rows.shape[2:])
+        if self.sections == 1:
+            return rows.reshape(*shape)
+        total = namespace().empty(shape, np.float64)
+        sizes = np.int64(self.items), np.int64(self.sections), np.int64(math.prod(shape[1:]))
+        launch_flat("add_sections", total.size, *sizes, rows, total)
+        return total
 
 
 def voxel_kernel_axes(job: Job, planes: int) -> int:
@@ -186,22 +206,29 @@ def _maps(job: Job, affine: Array | None) -> Array | None:
     """Return the maps from output index to image index."""
     axes = int(job["axes"])
     one_map = axes * (axes + 1)
-    if affine is None:
-        if not job["rotates"]:
-            return None
-        return _constant(job["inverse_rotation_zoom"][:one_map].tobytes(), device().stream())
-    maps = namespace().empty(affine.size, np.float64)
-    count = affine.size // one_map
+    if affine is not None:
+        return _inverted(job, affine, affine.size // one_map)
+    if not job["rotates"]:
+        return None
+    here = device()
+    rotation = tuple(job["inverse_rotation_zoom"][:one_map].tolist())
+    return kept_map(axes, rotation, here.stream()) if here.keeps_tables else _inverted(job, None, 1)
+
+
+def _inverted(job: Job, affine: Array | None, count: int) -> Array:
+    axes = int(job["axes"])
+    maps = namespace().empty((count, axes, axes + 1), np.float64)
     if count:
         kernel = f"invert<{kernel_axes(axes)}>"
+        blocks = (-(-count // _MATRIX_THREADS),)
         shared = 0 if axes < 4 else _MATRIX_THREADS * _MATRIX_BYTES
-        launch(
-            kernel, (-(-count // _MATRIX_THREADS),), _MATRIX_THREADS, job, np.int64(count), affine, maps, shared=shared
-        )
+        launch(kernel, blocks, _MATRIX_THREADS, job, np.int64(count), affine, maps, shared=shared)
     return maps
 
 
-@lru_cache(maxsize=256)
-def _constant(values: bytes, stream: Stream) -> Array:
-    with launching_on(None):
-        return namespace().asarray(np.frombuffer(values, np.float64))
+@lru_cache(maxsize=64)
+def kept_map(axes: int, rotation: tuple[float, ...], stream: Stream) -> Array:
+    """Return the map of rotation and zoom, kept as tables are: see `control_grid`."""
+    one = (1,) * axes
+    with launching_on(None), keeping_memory():
+        return _inverted(make_job(image=one, grid_shape=one, inverse_rotation_zoom=(rotation,)), None, 1)

@@ -30,11 +30,16 @@ class Source(NamedTuple):
     dtype: int
 
 
+def has_filter(job: Job) -> bool:
+    """Return whether coefficients are made of the image."""
+    return bool(job["filtered"] and job["order"] > 1)
+
+
 def source_of(job: Job, image: Array) -> Source:
     """Return what is sampled: the coefficients of the image, or the image itself where there is nothing to filter."""
     dtype, compute_dtype = int(job["dtype"]), int(job["compute_dtype"])
     source = Source(contiguous(image), dtype)
-    if not (job["filtered"] and job["order"] > 1):
+    if not has_filter(job):
         return source
     axes = int(job["axes"])
     padding = int(job["padding"])
@@ -91,7 +96,7 @@ def source_adjoint(job: Job, coefficients: Array, output: Array) -> None:
     dtype, compute_dtype = int(job["dtype"]), int(job["compute_dtype"])
     extents: Shape = tuple(job["image"][:axes].tolist())
     padding = int(job["padding"])
-    if job["filtered"] and job["order"] > 1:
+    if has_filter(job):
         padded = tuple(extent + 2 * padding for extent in extents)
         source = Source(coefficients, compute_dtype)
         # Where nothing is left to do, the last pass writes the result.
@@ -113,11 +118,8 @@ def source_adjoint(job: Job, coefficients: Array, output: Array) -> None:
 
 
 def store(values: Array, compute_dtype: int, output: Array, dtype: int) -> None:
-    if compute_dtype == dtype:
-        output[...] = values.reshape(output.shape)
-    else:
-        kernel = f"store<{dtype}, {C_TYPES[compute_dtype]}>"
-        launch_flat(kernel, output.size, np.int64(output.size), values, output)
+    kernel = f"store<{dtype}, {C_TYPES[compute_dtype]}>"
+    launch_flat(kernel, output.size, np.int64(output.size), values, output)
 
 
 def loaded(values: Array, dtype: int, compute_dtype: int) -> Array:

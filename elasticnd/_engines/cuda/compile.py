@@ -25,7 +25,7 @@ TEMPLATES = {
     "coefficients.cu": ("grid_coefficients",),
 }
 FUNCTIONS = {
-    "grid.cu": ("contract_adjoint", "extend_grid", "fold_grid", "tabulate"),
+    "grid.cu": ("contract_adjoint", "add_sections", "sum_moments", "extend_grid", "fold_grid", "tabulate"),
 }
 _FILE_OF = {name: file for files in (TEMPLATES, FUNCTIONS) for file, names in files.items() for name in names}
 NAMESPACE = "elasticnd::common"

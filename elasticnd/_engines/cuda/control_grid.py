@@ -13,7 +13,7 @@ from ..._job import Job, make_job
 from ..._modes import Continuation
 from ..._spec import Frame, Window
 from .coefficients import Source, filtered
-from .devices import Stream, device, launching_on, namespace
+from .devices import Stream, device, keeping_memory, launching_on, namespace
 from .launches import FLOAT64, kernel_axes, launch, launch_flat
 
 if TYPE_CHECKING:
@@ -58,16 +58,21 @@ def grid_coefficients(displacement: Array, job: Job, items: int) -> Array:
     return field
 
 
-def points_gradient(field: Array, points: Shape) -> Array:
+def points_gradient(field: Array, points: Shape, into: Array | None = None) -> Array:
     """Convert a gradient of the coefficients, (items, axes, extended points ...), into that of the control points."""
     lead = field.shape[:2]
+    is_filtered = max(points) > 1
     for axis, extent in enumerate(points):
         rest = tuple(map(extended, points[axis + 1 :]))
-        to = namespace().empty((*lead, *points[: axis + 1], *rest), np.float64)
+        is_result = not is_filtered and axis == len(points) - 1
+        to: Array = into if is_result else None
+        if to is None:
+            to = namespace().empty((*lead, *points[: axis + 1], *rest), np.float64)
         outer = math.prod((*lead, *points[:axis]))
         launch_flat("fold_grid", to.size, np.int64(outer), np.int64(extent), np.int64(math.prod(rest)), field, to)
         field = to
-    return filtered(Source(field, FLOAT64), FLOAT64, points, _GRID_ORDER, Continuation.MIRRORED, transposed=True)
+    source = Source(field, FLOAT64)
+    return filtered(source, FLOAT64, points, _GRID_ORDER, Continuation.MIRRORED, transposed=True, into=into)
 
 
 def _rows_of(job: Job) -> tuple[Frame, Shape, Window]:
@@ -83,9 +88,10 @@ def tables_of(job: Job, kernel_axes: int) -> Tables:
     output = job["output"][: int(job["axes"])].tolist()
     if 0 in output:
         return Tables(None, None)
-    if sum(output) <= _LONGEST_KEPT_TABLE:
-        return kept_tables(*_rows_of(job), device().stream())
-    return _tabulate(*_rows_of(job)) if kernel_axes > 1 else Tables(None, None)
+    if sum(output) > _LONGEST_KEPT_TABLE:
+        return _tabulate(*_rows_of(job)) if kernel_axes > 1 else Tables(None, None)
+    here = device()
+    return kept_tables(*_rows_of(job), here.stream()) if here.keeps_tables else _tabulate(*_rows_of(job))
 
 
 def _tabulate(frame: Frame, points: Shape, window: Window) -> Tables:
@@ -102,5 +108,5 @@ def _tabulate(frame: Frame, points: Shape, window: Window) -> Tables:
 @lru_cache(maxsize=_KEPT_TABLES)
 def kept_tables(frame: Frame, points: Shape, window: Window, stream: Stream) -> Tables:
     """Tabulate the weights of the control grid: they are those of every call of these extents."""
-    with launching_on(None):  # even if the call is only planned
+    with launching_on(None), keeping_memory():  # even if the call is only planned
         return _tabulate(frame, points, window)

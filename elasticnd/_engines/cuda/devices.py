@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import lru_cache
 from types import ModuleType
@@ -17,8 +17,14 @@ from .compile import FUNCTIONS, NAMESPACE, OPTIONS, file_of, source
 Grid = tuple[int, ...]  # blocks along x, y and z
 
 
-# What lies in scratch memory, and in tables that are kept, would be used again before the graph runs.
-CAPTURED = "elasticnd cannot be captured in a CUDA graph: call it before or after the capture"
+# To load a kernel is nothing that a graph could do.
+COLD = (
+    "elasticnd: a CUDA graph cannot capture the first use of a kernel: before the capture, make the same call once "
+    "on arrays of these shapes and dtypes"
+)
+CAPTURED_COPY = (
+    "elasticnd: a CUDA graph cannot capture a copy from the host: give control grid and matrix as tensors on the device"
+)
 _NEVER_CAPTURED = (0, 1)  # the default stream that all threads share
 _STREAM_OF_THREAD = 2  # the pointer by which CUDA means the default stream of whatever thread asks
 
@@ -36,6 +42,10 @@ class Device(Protocol):
 
     xp: ModuleType  # makes arrays
 
+    @property
+    def keeps_tables(self) -> bool:
+        """Whether calls may read what was kept from earlier ones. In a CUDA graph it could be gone when that runs."""
+
     def stream(self) -> Stream:
         """Return which stream is current."""
 
@@ -47,6 +57,9 @@ class Device(Protocol):
 
     def launch(self, kernel: str, grid: Grid, threads: int, arguments: Sequence[Any], shared: int = 0) -> None:
         """Run a kernel; arguments are NumPy numbers, structures, and addresses."""
+
+    def clear(self, address: Any, size: int) -> None:
+        """Make so many bytes zero."""
 
 
 class CupyDevice:
@@ -65,10 +78,35 @@ class CupyDevice:
         thread = threading.get_ident() if pointer == _STREAM_OF_THREAD else 0
         return Stream(int(self.xp.cuda.runtime.getDevice()), pointer, thread)
 
+    @property
+    def keeps_tables(self) -> bool:
+        """Whether calls may read what was kept from earlier ones. In a CUDA graph it could be gone when that runs."""
+        return not self.is_capturing()
+
+    def is_capturing(self) -> bool:
+        """Return whether a CUDA graph captures what is launched on the current stream."""
+        stream = self.xp.cuda.get_current_stream()
+        return stream.ptr not in _NEVER_CAPTURED and bool(stream.is_capturing())
+
     def holding(self, array: Any) -> AbstractContextManager[Any]:
         """Make the device of an array current, while in the context."""
         context: AbstractContextManager[Any] = array.device
-        return context
+        return self._holding_memory(context) if self.is_capturing() else context
+
+    @contextmanager
+    def _holding_memory(self, context: AbstractContextManager[Any]) -> Iterator[None]:
+        """Keep all memory that is allocated in the context as long as a part of it is in use: as long as a result is.
+
+        A graph writes to it whenever it runs, and whoever runs it keeps the results.
+        """
+        allocate, held = self.xp.cuda.get_allocator(), []
+
+        def lend(size: int) -> tuple[int, object]:
+            held.append(allocate(size))
+            return int(held[-1].ptr), held
+
+        with context, allocating_by(lend):
+            yield
 
     def address(self, array: Any) -> np.uint64:
         """Return where an array begins, as a kernel takes it."""
@@ -76,14 +114,17 @@ class CupyDevice:
 
     def launch(self, kernel: str, grid: Grid, threads: int, arguments: Sequence[Any], shared: int = 0) -> None:
         """Run a kernel on the current stream."""
-        stream = self.xp.cuda.get_current_stream()
-        if stream.ptr not in _NEVER_CAPTURED and stream.is_capturing():
-            raise RuntimeError(CAPTURED)
         key = (kernel, int(self.xp.cuda.runtime.getDevice()))
         function = self._kernels.get(key)
         if function is None:
+            if self.is_capturing():
+                raise RuntimeError(COLD)
             function = self._kernels[key] = self._compiled(kernel)
         function(grid, (threads,), tuple(arguments), shared_mem=shared)
+
+    def clear(self, address: Any, size: int) -> None:
+        """Make so many bytes zero, on the current stream."""
+        self.xp.cuda.runtime.memsetAsync(int(address), 0, size, self.xp.cuda.get_current_stream().ptr)
 
     def _compiled(self, kernel: str) -> Any:
         file, name = file_of(kernel), f"{NAMESPACE}::{kernel}"
@@ -143,6 +184,46 @@ def external_stream(pointer: int) -> AbstractContextManager[Any]:
 
     stream: AbstractContextManager[Any] = cupy.cuda.Stream.from_external(_ForeignStream(pointer))
     return stream
+
+
+_own_allocator: ContextVar[Callable[[int], Any] | None] = ContextVar("own_allocator", default=None)
+
+
+@contextmanager
+def allocating_by(lend: Callable[[int], tuple[int, object]]) -> Iterator[None]:
+    """Let CuPy take its memory from elsewhere, while in the context.
+
+    `lend` returns where so many bytes of the current device begin, and an object that holds them.
+    """
+    import cupy  # noqa: PLC0415 - for those who have a CUDA device
+
+    def allocate(size: int) -> Any:
+        address, holder = lend(max(size, 1))
+        memory = cupy.cuda.UnownedMemory(address, size, holder, int(cupy.cuda.runtime.getDevice()))
+        return cupy.cuda.MemoryPointer(memory, 0)
+
+    token = _own_allocator.set(_own_allocator.get() or cupy.cuda.get_allocator())
+    try:
+        with cupy.cuda.using_allocator(allocate):
+            yield
+    finally:
+        _own_allocator.reset(token)
+
+
+@contextmanager
+def _allocating_by_cupy() -> Iterator[None]:
+    import cupy  # noqa: PLC0415 - for those who have a CUDA device
+
+    with cupy.cuda.using_allocator(_own_allocator.get()):
+        yield
+
+
+def keeping_memory() -> AbstractContextManager[None]:
+    """Return a context for what is kept from one call to the next: it lies in CuPy's own memory.
+
+    Other libraries may use what they lent anew, once the call is over.
+    """
+    return nullcontext() if _own_allocator.get() is None else _allocating_by_cupy()
 
 
 OLDEST = (14, 2)

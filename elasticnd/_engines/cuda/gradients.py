@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ... import _core
 from ..._config import is_deterministic
 from ..._limits import check_coefficients
-from .call import Call, over_sections
-from .coefficients import Source, loaded
-from .devices import namespace
-from .launches import C_TYPES, FLOAT64, NUMPY_TYPES, launch_flat
-from .tangents import from_origin
+from .call import Call
+from .coefficients import Source, has_filter, loaded, source_adjoint
+from .devices import device, namespace
+from .launches import C_TYPES, FLOAT64, NUMPY_TYPES, launch, launch_flat
+
+if TYPE_CHECKING:
+    from ..._job import Job
 
 Array = Any  # of CuPy
 
+_SUM_THREADS = _core.launch["flat_threads"]
+
 
 class ImageGradient:
-    """The gradient of the coefficients, added up by atomic operations: in an order of chance, or in integers."""
+    """The gradient of the coefficients, added up by atomic operations: in an order of chance, or in integers.
 
-    def __init__(self, call: Call) -> None:
-        xp = namespace()
-        image = call.job["image"][: call.axes]
-        padding = int(call.job["padding"])
+    It is added up in the place of the result, if it is the result.
+    """
+
+    def __init__(self, call: Call, result: Array) -> None:
+        job = call.job
+        image = job["image"][: call.axes]
+        padding = int(job["padding"])
         check_coefficients(image.tolist(), padding)
         padded = (image + 2 * padding).tolist()
         self.compute_dtype = call.compute_dtype
-        self.sum = xp.zeros((call.items * call.channels, *padded), NUMPY_TYPES[self.compute_dtype])
+        is_result = not (padding or has_filter(job)) and call.dtype == call.compute_dtype
+        if is_result:
+            self.sum = result
+            device().clear(device().address(result), result.size * result.dtype.itemsize)
+        else:
+            self.sum = namespace().zeros((call.items * call.channels, *padded), NUMPY_TYPES[self.compute_dtype])
         self.integers: Array | None = None
         self.scale: Array | None = None
         self.adds_integers = is_deterministic()
@@ -45,6 +59,7 @@ class ImageGradient:
         if self.adds_integers:
             kernel = f"add_from_fixed<{C_TYPES[self.compute_dtype]}>"
             launch_flat(kernel, self.sum.size, self.integers, np.int64(self.sum.size), self.scale, self.sum)
+            self.integers = self.scale = None  # as large as the sum, or twice, and the prefilter needs memory too
 
     def _begin(self, values: Array, dtype: int) -> None:
         xp = namespace()
@@ -56,8 +71,10 @@ class ImageGradient:
         exponent = xp.clip(xp.ceil(xp.log2(xp.maximum(size, 1e-300))) + 1, -900, 900)
         self.scale = xp.exp2(-exponent).reshape(1)
 
-    def total(self) -> Array:
-        return self.sum
+    def finish(self, job: Job, result: Array) -> None:
+        """Write the gradient of the image."""
+        if self.sum is not result:
+            source_adjoint(job, self.sum, result)
 
 
 class TransformSums:
@@ -77,18 +94,11 @@ class TransformSums:
         arguments = (*call.cut, np.int64(call.channels), source.array, values, self.rows, self.moments)
         call.launch(kernel, call.section_blocks, *call.transform, *arguments)
 
-    def total(self) -> tuple[Array, Array | None]:
-        return self.call.displacement_gradient(self.rows), None if self.moments is None else self._affine(
-            over_sections(self.moments)
-        )
-
-    def _affine(self, moments: Array) -> Array:
-        xp, axes = namespace(), self.call.axes
-        rows = tuple(range(2, axes + 1))
-        result = xp.empty((self.call.items, axes, axes + 1), np.float64)
-        for k, extent in enumerate(self.call.output[:-1]):
-            index = from_origin(self.call.job, k, extent)
-            result[..., k] = (moments[..., 0] * index.reshape(-1, *(1,) * (axes - 2 - k))).sum(rows)
-        result[..., axes - 1] = moments[..., 1].sum(rows)
-        result[..., axes] = moments[..., 0].sum(rows)
-        return result
+    def finish(self, of_displacement: Array, of_affine: Array | None) -> None:
+        """Write the gradients, (items, axes, points ...) and (items, axes, axes + 1)."""
+        call = self.call
+        call.displacement_gradient(self.rows, of_displacement)
+        if of_affine is not None and of_affine.size:
+            sizes = np.int64(call.sections), np.int64(math.prod(call.output[:-1]))
+            blocks = call.items * call.axes * (call.axes + 1)
+            launch("sum_moments", (blocks,), _SUM_THREADS, call.job, *sizes, self.moments, of_affine)

@@ -1,4 +1,4 @@
-"""Plans: the launches of a call that is small, and like an earlier one, with other arrays.
+"""Plans: the launches of a call like an earlier one, with other arrays.
 
 To plan is to do the same as ever on arrays that only have a shape, on a device that notes launches down.
 """
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..contract import Transform
 from .devices import Grid, Stream, device, launching_on
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 Array = Any  # of CuPy
 
-_MOST_SCRATCH = 1 << 20  # bytes: a plan uses none of its memory twice, which is no matter where there is little of it
 _ALIGNMENT = 256
 _SCRATCH = 0  # the slot of scratch memory, before those of the arrays that are given
 
@@ -33,13 +31,50 @@ class _Pointer(NamedTuple):
     offset: int
 
 
+class _Scratch:
+    """The layout of scratch memory: what is let go of is used again, since launches follow one another."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._free: list[tuple[int, int]] = []  # begin and end, in order
+
+    def take(self, size: int) -> int:
+        """Return the offset of so many bytes: the first that are free, or new ones."""
+        for k, (begin, end) in enumerate(self._free):
+            if end - begin >= size:
+                self._free[k : k + 1] = [(begin + size, end)] if end - begin > size else []
+                return begin
+        begin = self._free.pop()[0] if self._free and self._free[-1][1] == self.size else self.size
+        self.size = begin + size
+        return begin
+
+    def give_back(self, begin: int, size: int) -> None:
+        """Let bytes be used again."""
+        parts: list[tuple[int, int]] = []
+        for part in sorted([*self._free, (begin, begin + size)]):
+            joins = parts and parts[-1][1] == part[0]
+            parts[-1:] = [(parts[-1][0], part[1])] if joins else [*parts[-1:], part]
+        self._free = parts
+
+
+class _Region:
+    """A part of scratch memory, given back when no array is left in it."""
+
+    def __init__(self, scratch: _Scratch, size: int) -> None:
+        self.scratch, self.size = scratch, -(-size // _ALIGNMENT) * _ALIGNMENT
+        self.begin = scratch.take(self.size)
+
+    def __del__(self) -> None:
+        self.scratch.give_back(self.begin, self.size)
+
+
 class _PlannedArray:
     """An array in C order, given or in scratch memory."""
 
     flags = SimpleNamespace(c_contiguous=True)
 
-    def __init__(self, pointer: _Pointer, shape: Shape, dtype: np.dtype[Any]) -> None:
-        self.pointer, self.shape, self.dtype = pointer, shape, dtype
+    def __init__(self, pointer: _Pointer, shape: Shape, dtype: np.dtype[Any], region: _Region | None = None) -> None:
+        self.pointer, self.shape, self.dtype, self._region = pointer, shape, dtype, region
 
     @property
     def ndim(self) -> int:
@@ -50,14 +85,21 @@ class _PlannedArray:
         return math.prod(self.shape)
 
     def reshape(self, *shape: int) -> _PlannedArray:
-        return _PlannedArray(self.pointer, shape, self.dtype)
+        return _PlannedArray(self.pointer, shape, self.dtype, self._region)
 
     def view(self, dtype: Any) -> _PlannedArray:
         """Return the bits as another type of that size."""
-        return _PlannedArray(self.pointer, self.shape, np.dtype(dtype))
+        return _PlannedArray(self.pointer, self.shape, np.dtype(dtype), self._region)
+
+    def __getitem__(self, items: slice) -> _PlannedArray:
+        """Return some items along the first axis."""
+        start, stop, _ = items.indices(self.shape[0])
+        shape = (stop - start, *self.shape[1:])
+        offset = self.pointer.offset + start * math.prod(self.shape[1:]) * self.dtype.itemsize
+        return _PlannedArray(self.pointer._replace(offset=offset), shape, self.dtype, self._region)
 
 
-class _Step(NamedTuple):
+class _Launch(NamedTuple):
     """A launch, and which of its arguments are pointers."""
 
     kernel: str
@@ -68,24 +110,37 @@ class _Step(NamedTuple):
     shared: int
 
 
-class _Recorder:
-    """A device that notes down what it is to do; what lies on a real one already stays there."""
+class _Clearing(NamedTuple):
+    """Memory that becomes zero."""
 
-    def __init__(self) -> None:
-        self.real = device()
-        self.xp: Any = SimpleNamespace(empty=self._empty, ascontiguousarray=lambda array: array)
-        self.scratch = 0
-        self.steps: list[_Step] = []
+    pointer: _Pointer
+    size: int
+
+
+class _Recorder:
+    """A device that notes down what it is to do. Without a stream, it does not depend on any device."""
+
+    def __init__(self, stream: Stream | None) -> None:
+        self.keeps_tables = stream is not None
+        self._stream: Any = stream
+        self.xp: Any = SimpleNamespace(empty=self._empty, zeros=self._zeros, ascontiguousarray=lambda array: array)
+        self.scratch = _Scratch()
+        self.steps: list[_Launch | _Clearing] = []
         self.kept: list[Array] = []  # what the steps read besides, which must not go away
 
     def _empty(self, shape: Shape | int, dtype: Any) -> _PlannedArray:
-        shape = (shape,) if isinstance(shape, int) else shape
-        array = _PlannedArray(_Pointer(_SCRATCH, self.scratch), shape, np.dtype(dtype))
-        self.scratch += -(-array.size * array.dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
+        shape, dtype = (shape,) if isinstance(shape, int) else shape, np.dtype(dtype)
+        region = _Region(self.scratch, math.prod(shape) * dtype.itemsize)
+        return _PlannedArray(_Pointer(_SCRATCH, region.begin), shape, dtype, region)
+
+    def _zeros(self, shape: Shape, dtype: Any) -> _PlannedArray:
+        array = self._empty(shape, dtype)
+        self.clear(array.pointer, array.size * array.dtype.itemsize)
         return array
 
     def stream(self) -> Stream:
-        return self.real.stream()
+        own: Stream = self._stream
+        return own
 
     def holding(self, array: Array) -> AbstractContextManager[Any]:
         return nullcontext()
@@ -94,32 +149,37 @@ class _Recorder:
         if isinstance(array, _PlannedArray):
             return array.pointer
         self.kept.append(array)
-        return self.real.address(array)
+        with launching_on(None):
+            return device().address(array)
 
     def launch(self, kernel: str, grid: Grid, threads: int, arguments: Sequence[Any], shared: int = 0) -> None:
         pointers = tuple((k, value) for k, value in enumerate(arguments) if isinstance(value, _Pointer))
-        self.steps.append(_Step(kernel, grid, threads, tuple(arguments), pointers, shared))
+        self.steps.append(_Launch(kernel, grid, threads, tuple(arguments), pointers, shared))
+
+    def clear(self, address: _Pointer, size: int) -> None:
+        self.steps.append(_Clearing(address, size))
 
 
 class Plan:
     """The launches of a call."""
 
     def __init__(self, recorder: _Recorder) -> None:
-        self.scratch, self.steps, self.kept = recorder.scratch, recorder.steps, recorder.kept
+        self.scratch, self.steps, self.kept = recorder.scratch.size, tuple(recorder.steps), recorder.kept
 
-    def run(self, arrays: Sequence[Array]) -> None:
+    def run(self, arrays: Sequence[Array | None]) -> None:
         """Launch for these arrays, in C order."""
         here = device()
         scratch = here.xp.empty(self.scratch, np.uint8)
-        places = [int(here.address(array)) for array in (scratch, *arrays)]
-        for kernel, grid, threads, arguments, pointers, shared in self.steps:
+        places = [0 if array is None else int(here.address(array)) for array in (scratch, *arrays)]
+        for step in self.steps:
+            if isinstance(step, _Clearing):
+                here.clear(places[step.pointer.slot] + step.pointer.offset, step.size)
+                continue
+            kernel, grid, threads, arguments, pointers, shared = step
             own = list(arguments)
             for k, (slot, offset) in pointers:
                 own[k] = np.uint64(places[slot] + offset)
             here.launch(kernel, grid, threads, own, shared)
-
-
-Sample = Callable[["Job", Sequence[Array], Transform, Sequence[Array]], None]
 
 
 class _Same:
@@ -135,32 +195,22 @@ class _Same:
         return isinstance(other, _Same) and other.job is self.job
 
 
-def plan_of(sample: Sample, job: Job, images: Sequence[Array], transform: Transform, output: Array) -> Plan | None:
-    """Return the plan of sampling images that are all alike; None where it is not small."""
-    affine = None if transform.affine is None else transform.affine.shape
-    image, displacement = images[0], transform.displacement
-    shapes = len(images), image.shape, output.shape, displacement.shape, affine
-    return _planned(sample, _Same(job), *shapes, image.dtype, device().stream())
+Compute = Callable[["Job", Sequence[Array]], None]  # on arrays in C order, some of which may be None
+Kind = tuple["Shape", "np.dtype[Any]"]
+
+
+def run_planned(compute: Compute, job: Job, arrays: Sequence[Array | None]) -> None:
+    """Compute by launches and clearings alone, on arrays in C order, as it was done for others like these."""
+    kinds = tuple([None if array is None else (array.shape, array.dtype) for array in arrays])
+    here = device()
+    plan_of(compute, _Same(job), kinds, here.stream() if here.keeps_tables else None).run(arrays)
 
 
 @lru_cache(maxsize=64)  # each may keep a table
-def _planned(
-    sample: Sample,
-    key: _Same,
-    count: int,
-    image: Shape,
-    output: Shape,
-    displacement: Shape,
-    affine: Shape | None,
-    dtype: np.dtype[Any],
-    stream: Stream,
-) -> Plan | None:
-    floats = np.dtype(np.float64)
-    shapes = [(displacement, floats), *(() if affine is None else ((affine, floats),))]
-    shapes += [(shape, dtype) for shape in (image, output) for _ in range(count)]
-    arrays = [_PlannedArray(_Pointer(slot, 0), *own) for slot, own in enumerate(shapes, 1)]
-    recorder = _Recorder()
+def plan_of(compute: Compute, job: _Same, kinds: Sequence[Kind | None], stream: Stream | None) -> Plan:
+    """Return the plan for arrays of these shapes and dtypes; without a stream, it keeps nothing on a device."""
+    arrays = [None if kind is None else _PlannedArray(_Pointer(slot, 0), *kind) for slot, kind in enumerate(kinds, 1)]
+    recorder = _Recorder(stream)
     with launching_on(recorder):
-        images, outputs = arrays[-2 * count : -count], arrays[-count:]
-        sample(key.job, images, Transform(arrays[0], None if affine is None else arrays[1]), outputs)
-    return Plan(recorder) if recorder.scratch <= _MOST_SCRATCH else None
+        compute(job.job, arrays)
+    return Plan(recorder)
