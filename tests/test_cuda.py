@@ -647,6 +647,32 @@ def test_a_cupy_that_is_too_old(monkeypatch):
         import_cupy("X", "a tensor on cuda:0")
 
 
+def lend_buffers(monkeypatch, bridge):
+    """Let the host stand in for a device of XLA, and return the sizes of what it lends."""
+    lent = []
+    monkeypatch.setattr(bridge, "_place_of", lambda context, output: (np, contextlib.nullcontext()))
+
+    def allocating_in(xp, scratch):
+        lent.extend(xp.asarray(buffer).nbytes for buffer in scratch)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(bridge, "_allocating_in", allocating_in)
+    return lent
+
+
+def test_memory_of_xla_is_scratch_memory(fake):
+    frameworks.get("jax")
+    from elasticnd._bridges import jax as bridge
+
+    buffer = SimpleNamespace(nbytes=1000, data=SimpleNamespace(ptr=512))
+    fake.asarray = lambda array: array
+    with bridge._allocating_in(fake, [buffer]):
+        addresses = [fake.cuda.get_allocator()(size).memory.pointer for size in (100, 1001, 990, 990)]
+    assert addresses == [4096, 4096, 512, 4096]
+    with bridge._allocating_in(fake, []):
+        assert fake.cuda.get_allocator() == fake.allocate
+
+
 def test_buffers_of_xla(monkeypatch, rng):
     """What serves JAX on a device, inside of jit, here on buffers of the CPU."""
     jax = frameworks.get("jax").module
@@ -654,7 +680,15 @@ def test_buffers_of_xla(monkeypatch, rng):
 
     if not bridge.compat.HAS_BUFFER_CALLBACKS:
         pytest.skip("this JAX has no buffer_callback")
-    monkeypatch.setattr(bridge, "_place_of", lambda context, output: (np, contextlib.nullcontext()))
+    lent, planned = lend_buffers(monkeypatch, bridge), []
+    run_planned = cuda.run_planned
+
+    def noting(compute, job, arrays):
+        kinds = [None if array is None else (array.shape, array.dtype) for array in arrays]
+        planned.append((compute, plans._Same(job), kinds, devices.device().stream()))
+        run_planned(compute, job, arrays)
+
+    monkeypatch.setattr(cuda, "run_planned", noting)
     image, points = rng.random((7, 6)), rng.uniform(-1, 1, (2, 3, 2))
     options = _spec.Options(mode="mirror", cval=0.3)
     infos = [bridge.info(jax.numpy.asarray(array)) for array in (image, points)]
@@ -669,6 +703,9 @@ def test_buffers_of_xla(monkeypatch, rng):
         run = jax.jit(partial(bridge._call_on_buffers, operator))
         with host_device.installed():
             ours = [np.asarray(result) for result in run(*flat)]
+            if operator.verb != "displace":
+                plan = plans.plan_of.__wrapped__(*planned.pop())
+                assert plan.scratch <= lent.pop() < plan.scratch + 1024  # tables are kept outside of it
         for one, other in zip(ours, compute.run(operator, spec, operands), strict=True):
             agree(one, other, DOUBLE)
 
@@ -681,7 +718,7 @@ def test_shards_of_a_batch_on_buffers(monkeypatch, rng):
 
     if not bridge.compat.HAS_BUFFER_CALLBACKS or not hasattr(jax, "shard_map") or len(jax.devices()) < 2:
         pytest.skip("this JAX lacks buffer_callback, jax.shard_map, or a second device")
-    monkeypatch.setattr(bridge, "_place_of", lambda context, output: (np, contextlib.nullcontext()))
+    lend_buffers(monkeypatch, bridge)
     monkeypatch.setattr(bridge, "_has_target", lambda operator: False)
     monkeypatch.setattr(bridge, "_call_by_operator", bridge._call_on_buffers)
     device, lock, shapes = host_device.HostDevice(), threading.Lock(), []

@@ -12,7 +12,7 @@ import importlib.util
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType
@@ -37,8 +37,9 @@ from .._autodiff.operators import (
 )
 from .._compat import jax as compat
 from .._compat.jax import ad, batching, mlir
+from .._config import is_deterministic
 from .._engines import generic
-from .._engines.cuda.devices import external_stream, import_cupy
+from .._engines.cuda.devices import allocating_by, external_stream, import_cupy
 from .._errors import reject_type, reject_value
 from .._job import Job, evaluation_job, field_job
 from .._spec import ArrayInfo, DeformSpec, Shape
@@ -387,9 +388,31 @@ def _call_on_buffers(operator: Operator, *flat: Array) -> list[Array]:
     """Apply an operator by the CUDA kernels, which read and write XLA's buffers on XLA's stream."""
     results = _results(operator, flat)
     kinds = [jax.ShapeDtypeStruct(shape, _bits(dtype)) for shape, dtype in results]
+    scratch = _scratch_of(operator, flat)
+    if scratch:  # as one more result, since callbacks can allocate nothing
+        kinds.append(jax.ShapeDtypeStruct((scratch,), np.uint8))
     arrays = [_as_type(array, _bits(array.dtype)) for array in flat]
-    outputs = compat.buffer_callback(partial(_run_on_buffers, operator), kinds)(*arrays)
-    return [_as_type(output, dtype) for output, (_, dtype) in zip(outputs, results, strict=True)]
+    outputs = compat.buffer_callback(partial(_run_on_buffers, operator, len(results)), kinds)(*arrays)
+    return [_as_type(output, dtype) for output, (_, dtype) in zip(outputs, results, strict=False)]
+
+
+def _scratch_of(operator: Operator, flat: Sequence[Array]) -> int:
+    """Return how many bytes of scratch memory a call needs, which XLA shall allocate; 0 where CuPy does."""
+    results = _results(operator, flat)
+    if operator.verb not in ("sample", "sample_adjoint") or operator.tangents or is_deterministic():
+        return 0
+    plan = compute.plan_of(operator.call, operator.homogeneous)
+    if plan.core_axes is not None or any(0 in shape for shape, _ in results):
+        return 0
+    from .._engines import cuda  # noqa: PLC0415 - for those who have a CUDA device
+
+    gradient, image, transform, *_ = unflatten(operator, [(array.shape, _bits(array.dtype)) for array in flat])
+    shapes = [shape for shape, _ in transform]
+    if operator.verb == "sample":
+        return cuda.scratch_of_sample(plan.job, shapes, image, (plan.output_shape, image[1]))
+    is_sloped = operator.wants_transform and operator.call.images[0].order > 0
+    of_image = (results[0][0], gradient[1]) if operator.wants_image else None
+    return cuda.scratch_of_adjoint(plan.job, gradient, image if is_sloped else None, shapes, of_image)
 
 
 def _as_type(array: Array, dtype: FrameworkDType) -> Array:
@@ -402,12 +425,12 @@ def _bits(dtype: FrameworkDType) -> FrameworkDType:
 
 
 def _run_on_buffers(
-    operator: Operator, context: compat.BufferContext, outputs: Sequence[compat.Buffer], *flat: object
+    operator: Operator, results: int, context: compat.BufferContext, outputs: Sequence[compat.Buffer], *flat: object
 ) -> None:
     xp, place = _place_of(context, outputs[0])
-    with place:
+    with place, _allocating_in(xp, outputs[results:]):
         arrays = unflatten(operator, [xp.asarray(buffer) for buffer in flat])
-        targets = [xp.asarray(output) for output in outputs]
+        targets = [xp.asarray(output) for output in outputs[:results]]
         into = targets[0] if operator.verb == "sample" or operator.wants_image else None
         for target, result in zip(targets, compute.run(operator, operator.call, arrays, into), strict=True):
             if result is not target:
@@ -424,6 +447,25 @@ def _place_of(
     import cupy  # noqa: PLC0415 - for those who have a CUDA device
 
     return cupy, _on_stream(cupy, output.__dlpack_device__()[1], context.stream)
+
+
+def _allocating_in(cupy: ArrayNamespace, scratch: Sequence[compat.Buffer]) -> AbstractContextManager[None]:
+    """Return a context in which CuPy takes the scratch memory of a call from a buffer of XLA's, if there is one.
+
+    That is allocated at once, and by far the most of what a call allocates.
+    """
+    if not scratch:
+        return nullcontext()
+    waiting, allocate = [cupy.asarray(scratch[0])], cupy.cuda.get_allocator()
+
+    def lend(size: int) -> tuple[int, object]:
+        if waiting and waiting[0].nbytes // 2 < size <= waiting[0].nbytes:
+            own = waiting.pop()
+            return int(own.data.ptr), own
+        memory = allocate(size)
+        return int(memory.ptr), memory
+
+    return allocating_by(lend)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from .control_grid import extended, grid_coefficients, points_gradient
 from .devices import device, namespace
 from .gradients import ImageGradient, TransformSums
 from .launches import NUMPY_TYPES, contiguous, contiguous_like, copy_back, kernel_axes, launch
-from .plans import run_planned
+from .plans import Kind, run_planned, scratch_of
 from .tangents import partial_derivatives, weighted
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ __all__ = [
     "prefilter_adjoint",
     "sample",
     "sample_adjoint",
+    "scratch_of_adjoint",
+    "scratch_of_sample",
 ]
 
 _EVALUATION_THREADS = _core.launch["evaluation_threads"]
@@ -68,6 +70,16 @@ def sample(job: Job, images: Sequence[Array], transform: Transform, outputs: Seq
         run_planned(_sample_flat, job, (transform.displacement, transform.affine, *images, *outputs))
     else:
         _sample_all(job, images, transform, outputs)
+
+
+def scratch_of_sample(job: Job, transform: Sequence[Shape], image: Kind, output: Kind) -> int:
+    """Return how many bytes `sample` allocates at a time, for one image in C order, without tangents."""
+    return scratch_of(_sample_flat, job, (*_transform_kinds(transform), image, output))
+
+
+def _transform_kinds(transform: Sequence[Shape]) -> tuple[Kind | None, Kind | None]:
+    displacement, *affine = [(shape, np.dtype(np.float64)) for shape in transform]
+    return displacement, affine[0] if affine else None
 
 
 def _sample_flat(job: Job, arrays: Sequence[Array]) -> None:
@@ -127,12 +139,28 @@ def sample_adjoint(
     return sums
 
 
-def _transform_gradients(job: Job, gradient: Array, transform: Transform) -> tuple[Array, Array | None]:
+def scratch_of_adjoint(
+    job: Job, gradient: Kind, image: Kind | None, transform: Sequence[Shape], image_gradient: Kind | None
+) -> int:
+    """Return how many bytes `sample_adjoint` allocates at a time besides its results, as `scratch_of_sample` does."""
+    shapes: list[Shape | None] = [None, None]
+    if image is not None:
+        shapes = [*_gradient_shapes(job, gradient[0])][: len(transform)] + [None] * (2 - len(transform))
+    sums = [None if shape is None else (shape, np.dtype(np.float64)) for shape in shapes]
+    return scratch_of(_adjoint_flat, job, (*_transform_kinds(transform), gradient, image, image_gradient, *sums))
+
+
+def _gradient_shapes(job: Job, output: Shape) -> tuple[Shape, Shape]:
+    """Return the shapes of the gradients of control points and inverse maps, per item."""
     axes = int(job["axes"])
-    items = math.prod(gradient.shape[: int(job["batch_axes"])])
-    of_displacement = empty((items, axes, *job["grid_shape"][:axes].tolist()), np.dtype(np.float64))
-    has_affine = transform.affine is not None
-    return of_displacement, empty((items, axes, axes + 1), np.dtype(np.float64)) if has_affine else None
+    items = math.prod(output[: int(job["batch_axes"])])
+    return (items, axes, *job["grid_shape"][:axes].tolist()), (items, axes, axes + 1)
+
+
+def _transform_gradients(job: Job, gradient: Array, transform: Transform) -> tuple[Array, Array | None]:
+    of_displacement, of_affine = _gradient_shapes(job, gradient.shape)
+    floats = np.dtype(np.float64)
+    return empty(of_displacement, floats), None if transform.affine is None else empty(of_affine, floats)
 
 
 def _adjoint_flat(job: Job, arrays: Sequence[Array]) -> None:

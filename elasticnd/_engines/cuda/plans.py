@@ -206,6 +206,11 @@ def run_planned(compute: Compute, job: Job, arrays: Sequence[Array | None]) -> N
     plan_of(compute, _Same(job), kinds, here.stream() if here.keeps_tables else None).run(arrays)
 
 
+def scratch_of(compute: Compute, job: Job, kinds: Sequence[Kind | None]) -> int:
+    """Return how many bytes `run_planned` needs at most besides arrays of these shapes and dtypes."""
+    return plan_of(compute, _Same(job), tuple(kinds), None).scratch
+
+
 @lru_cache(maxsize=64)  # each may keep a table
 def plan_of(compute: Compute, job: _Same, kinds: Sequence[Kind | None], stream: Stream | None) -> Plan:
     """Return the plan for arrays of these shapes and dtypes; without a stream, it keeps nothing on a device."""
