@@ -307,6 +307,15 @@ def test_gradients_of_axes(axes, rng):
             agree(one, other, DOUBLE)
 
 
+@pytest.mark.parametrize("axes", SHAPES)
+def test_gradients_of_matrices(axes, rng):
+    image, weight = rng.random((2, *SHAPES[axes]))
+    matrix = np.eye(axes, axes + 1) + rng.uniform(-0.1, 0.1, (axes, axes + 1))
+    arguments = (weight, image, rng.uniform(-1, 1, (axes, *[2] * axes)), 1, "mirror")
+    ours = on_cuda(elasticnd.deform_grid_vjp, *arguments, affine=matrix)
+    agree(ours.affine, elasticnd.deform_grid_vjp(*arguments, affine=matrix).affine, 10 * DOUBLE)  # of sums that cancel
+
+
 # An output of other voxels than those of the image, both of them others than those of the frame.
 GRID = _spec.OutputGrid((9, 14), _spec.Frame((16, 12), (0.5, 0.25), (1.7, 0.8)), ((1.2, 0.1, 0.5), (-0.1, 0.8, 0.3)))
 

@@ -66,7 +66,7 @@ def empties(count: int, shape: Shape, dtype: np.dtype[Any]) -> list[Array]:
 
 
 def sample(job: Job, images: Sequence[Array], transform: Transform, outputs: Sequence[Array]) -> None:
-    if not transform.tangents and all(array.flags.c_contiguous for array in (*images, *outputs)):
+    if not transform.tangents and all([array.flags.c_contiguous for array in (*images, *outputs)]):
         run_planned(_sample_flat, job, (transform.displacement, transform.affine, *images, *outputs))
     else:
         _sample_all(job, images, transform, outputs)
