@@ -57,6 +57,8 @@ LARGEST = (
     "invert<3>",
     "grid_coefficients<3>",
     "contract_adjoint",
+    "add_sections",
+    "sum_moments",
 )
 
 
