@@ -172,14 +172,14 @@ class Plan:
         scratch = here.xp.empty(self.scratch, np.uint8)
         places = [0 if array is None else int(here.address(array)) for array in (scratch, *arrays)]
         for step in self.steps:
-            if isinstance(step, _Clearing):
+            if type(step) is _Launch:
+                kernel, grid, threads, arguments, pointers, shared = step
+                own = list(arguments)
+                for k, (slot, offset) in pointers:
+                    own[k] = np.uint64(places[slot] + offset)
+                here.launch(kernel, grid, threads, own, shared)
+            elif isinstance(step, _Clearing):
                 here.clear(places[step.pointer.slot] + step.pointer.offset, step.size)
-                continue
-            kernel, grid, threads, arguments, pointers, shared = step
-            own = list(arguments)
-            for k, (slot, offset) in pointers:
-                own[k] = np.uint64(places[slot] + offset)
-            here.launch(kernel, grid, threads, own, shared)
 
 
 class _Same:
