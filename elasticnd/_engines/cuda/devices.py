@@ -95,7 +95,7 @@ class CupyDevice:
 
     @contextmanager
     def _holding_memory(self, context: AbstractContextManager[Any]) -> Iterator[None]:
-        """Keep all memory that is allocated in the context as long as a part of it is in use: as long as a result is.
+        """Hold all memory that is allocated in the context as long as a part of it is in use: as long as a result is.
 
         A graph writes to it whenever it runs, and whoever runs it keeps the results.
         """
@@ -191,7 +191,7 @@ _own_allocator: ContextVar[Callable[[int], Any] | None] = ContextVar("own_alloca
 
 @contextmanager
 def allocating_by(lend: Callable[[int], tuple[int, object]]) -> Iterator[None]:
-    """Let CuPy take its memory from elsewhere, while in the context.
+    """Make CuPy take its memory from elsewhere, while in the context.
 
     `lend` returns where so many bytes of the current device begin, and an object that holds them.
     """

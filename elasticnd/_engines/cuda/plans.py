@@ -49,7 +49,7 @@ class _Scratch:
         return begin
 
     def give_back(self, begin: int, size: int) -> None:
-        """Let bytes be used again."""
+        """Release bytes, which are used again."""
         parts: list[tuple[int, int]] = []
         for part in sorted([*self._free, (begin, begin + size)]):
             joins = parts and parts[-1][1] == part[0]
