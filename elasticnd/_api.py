@@ -97,7 +97,7 @@ def deform_grid(
     rotate : float, mapping, array_like of shape (n, n) or object with ``as_matrix()``, optional
         Rotation of the content about the centre of the output patch: an angle in degrees (for two deformed axes; from
         the first towards the second), degrees per plane of deformed axes ``{(k, l): degrees}``, applied in this
-        order, a rotation matrix, or a `scipy.spatial.transform.Rotation`.
+        order; a rotation matrix, or a `scipy.spatial.transform.Rotation`.
     zoom : float or sequence of float, optional
         Magnification about the centre of the output patch; one for all deformed axes or one for each. Applied before
         `rotate`; `affine` is applied after it.

@@ -38,7 +38,7 @@ class MovedPoints(NamedTuple):
     converged : array of bool, shape (...)
         Whether the residual is within the tolerance.
     outside : array of bool, shape (...)
-        Whether the point lies outside of the output: below −1/2 or above N − 1/2 along an axis.
+        Whether the point lies outside the output: below −1/2 or above N − 1/2 along an axis.
     folded : array of bool, shape (...)
         Whether the mapping folds there, so that the same content is at other places too.
     """
@@ -62,7 +62,7 @@ class MovedBoxes(NamedTuple):
     converged : array of bool, shape (...)
         Whether all of these converged.
     outside : array of bool, shape (...)
-        Whether a part of the box lies outside of the output: below −1/2 or above N − 1/2 along an axis.
+        Whether a part of the box lies outside the output: below −1/2 or above N − 1/2 along an axis.
     folded : array of bool, shape (...)
         Whether the mapping folds somewhere on the border of the box.
     """

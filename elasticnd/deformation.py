@@ -715,7 +715,7 @@ class Deformation(SpatialMap):
         Newton's method solves ``x(f) = p``, from where the affine map alone would move the point, and where that fails
         from where a table of the map has its nearest entries. Where the mapping folds, up to all of several answers
         look at a point: one outside of folds is preferred. Points whose content is not in the output have their answer
-        outside of the frame, where the displacement goes on mirrored.
+        outside the frame, where the displacement is mirrored.
 
         PyTorch, JAX and TensorFlow differentiate the points, by the implicit function theorem, to second order, with
         respect to `p`, the displacement and the affine map; the others of the results are constants. Points that did
@@ -744,8 +744,8 @@ class Deformation(SpatialMap):
         Parameters
         ----------
         b : array_like of real numbers, shape (..., 2, n), or (B..., ..., 2, n) for batches
-            Lower and upper corners of boxes of the image, in voxels, with ends between the voxels' centres: a box
-            around one voxel goes from −1/2 to +1/2 of it.
+            Lower and upper corners of boxes of the image, in voxels. They lie on the edges of voxels: a box
+            around one voxel extends from −1/2 to +1/2 around its centre.
         tol : float, optional
             As for `move_points`. Default 1e-6.
         clip : bool, optional
@@ -1213,7 +1213,7 @@ class Deformation(SpatialMap):
         transform : SimpleITK.Transform
             An affine transform or another linear one, a B-spline transform of order 3, or a composite of a B-spline
             and linear transforms after it, as those of `to_itk`. The B-spline's cells begin and end on the first and
-            last voxels of the frame, but for more cells around it, and its border coefficients are mirrored.
+            last voxels of the frame, apart from extra cells around it, and its border coefficients are mirrored.
         shape : sequence of int
             Extent of the frame, in voxels.
         to_world : array_like, shape (n + 1, n + 1)

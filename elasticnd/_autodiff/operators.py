@@ -11,8 +11,8 @@ Write ``T(g, x; v_1 ... v_r; u)`` for the sum over the output of ``g`` times the
 
 Besides, there are ``displace``, from a displacement to the field of all voxels, and ``evaluate``, from a
 displacement to all derivatives of one order of the field at given positions, with their transposes
-``displace_adjoint`` and ``evaluate_adjoint``; and searches for positions, ``move_points`` and ``find_extremes``. These
-have no derivatives of their own: those of a root follow from evaluations there.
+``displace_adjoint`` and ``evaluate_adjoint``. There are also searches for positions, ``move_points`` and
+``find_extremes``. These have no derivatives of their own: those of a root follow from evaluations there.
 
 A transform, and so a tangent, is one or two arrays: a displacement, and an affine matrix if there is one. Of the
 matrix, transforms hold the forward map, tangents a change of the inverse map.

@@ -1,7 +1,7 @@
 """The chain rule, for all frameworks: it stands here and nowhere else.
 
 Derivatives of the operators are operators again. Every result, multiplied with its cotangent and summed, is a sum of
-terms ``T(g, x; v_1 ... v_r; u)`` as `operators` describes them; such a term is linear in all but the transform ``u``,
+terms ``T(g, x; v_1 ... v_r; u)`` as `operators` describes them. Such a term is linear in all but the transform ``u``,
 and its derivative in ``u`` is the term with one tangent more. From this follow both modes, to any order.
 """
 

@@ -68,7 +68,7 @@ def real_array(xp: ArrayNamespace, values: NumpyArray) -> Array:
 
 
 def apply(xp: ArrayNamespace, operator: Operator, operands: Operands) -> Sequence[Array]:
-    """Apply an operator of a call. Those of derivatives are not needed: libraries differentiate their operations."""
+    """Apply an operator of a call. Derivatives need none: libraries differentiate their operations."""
     spec = operator.call
     displacement, *affine = operands.transform
     if operator.verb == "displace":

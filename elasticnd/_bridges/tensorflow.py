@@ -122,7 +122,7 @@ class RecordedCall(NamedTuple):
         return self.options.order == LABELS
 
     def spec_of(self, image_shape: Sequence[int], operands: Operands) -> DeformSpec:
-        """Check the call, now that there are arrays."""
+        """Check the call, now that arrays are known."""
         image = ArrayInfo(tuple(map(int, image_shape)), self.dtype)
         affine = eager.info(operands.transform[1]) if self.has_affine else None
         return _check.normalize((image,), eager.info(operands.transform[0]), affine, "X", self.options)

@@ -58,7 +58,7 @@ class RecordedCall(NamedTuple):
         return options_from_text(self.text).order == LABELS if spec is None else spec.votes
 
     def spec_of(self, operands: Operands) -> DeformSpec | EvaluationSpec:
-        """Check the call, now that there are arrays."""
+        """Check the call, now that arrays are known."""
         spec = spec_from_text(self.text)
         if spec is not None:
             return spec

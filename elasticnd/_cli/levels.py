@@ -31,7 +31,7 @@ def _displacement_on_level(
     """Return the control grid of a level, in its voxels; `first` and `level` are the extents of the two.
 
     It has a point for each voxel, which makes it exact, or else so many that what a spline through them adds to the
-    difference is small: the grids of the levels end at different places, so that no fewer would do.
+    difference is small. The grids of the levels end at different places, so fewer points would not do.
     """
     denser = _DENSER
     while denser > 1 and displacement.size * denser ** len(first) > _MOST_NUMBERS:

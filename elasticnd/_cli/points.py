@@ -49,7 +49,7 @@ def run(options: Options) -> None:
             raise CommandError(f"OUT: cannot write {target}: {one_line(error)}") from None
     for name, flags in (
         ("could not be moved exactly", ~moved.converged),
-        ("are outside of the output", moved.outside),
+        ("are outside the output", moved.outside),
         ("are in a fold, so that they are at other places too", moved.folded),
     ):
         _note_rows(target, name, np.flatnonzero(flags) + 1)

@@ -33,7 +33,7 @@ _loaded: dict[bool, Engine] = {}  # none before there is an array for it
 
 
 def engine_of(array: Any) -> Engine:
-    """Return the engine for an array of NumPy or CuPy."""
+    """Return the engine for a NumPy or CuPy array."""
     on_device = is_cupy(array)
     engine = _loaded.get(on_device)
     if engine is None:

@@ -43,8 +43,8 @@ def find_extremes(
     """Search the border of boxes, (..., 2 for each box, n), for the points that go farthest along each axis.
 
     Return, along the last axis: these points as fractions of the box, first that which goes lowest along each axis,
-    then that which goes highest, n numbers each; the largest residual of what was tried first; whether all of it
-    converged, and whether some of it is folded.
+    then that which goes highest, n numbers each. Then follow the largest residual of what was tried first, whether
+    all of it converged, and whether some of it is folded.
     """
     items, n = math.prod(spec.batch), spec.axes
     boxes = corners.reshape(items, -1, 2, n)

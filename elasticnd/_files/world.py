@@ -1,7 +1,7 @@
 """The map of a frame that is somewhere in the world, and the world of ITK.
 
 `to_world` takes a voxel to RAS, in mm, as nibabel's ``affine`` does. ITK's world is LPS: the signs of the first two
-components are the other ones, but for images of two axes, which have no anatomy.
+components are the other ones, except for images of two axes, which have no anatomy.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class FrameMap(NamedTuple):
 
     @property
     def affine(self) -> Floats | None:
-        """The forward affine map, (n, n + 1); None where there is none but for rounding."""
+        """The forward affine map, (n, n + 1); None where there is none up to rounding."""
         n = len(self.shape)
         if np.all(np.abs(self.inverse_map - np.eye(n, n + 1)) * np.append(self.shape, 1) <= _NO_MAP):
             return None

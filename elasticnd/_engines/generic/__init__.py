@@ -88,8 +88,8 @@ def sample_adjoint(
 ) -> tuple[Array | None, Array | None, Array | None]:
     """Compute the gradients of image, control points and inverse map from that of the output of `sample`.
 
-    That of the image has the dtype of `gradient`. The others are there if there is an `image`, that of the map besides
-    only if there is an `affine`; they have the dtype of positions.
+    The gradient of the image has the dtype of `gradient`. The others are there if there is an `image`, that of the
+    map only if there is an `affine`; they have the dtype of positions.
     """
     (options,) = spec.images
     precision = _precision(xp, spec, gradient, points, affine)

@@ -104,7 +104,7 @@ def _grid_matrix(extent: int, frame_start: float, frame_step: float, points: int
 def inverse_of_affine(
     xp: ArrayNamespace, spec: DeformSpec, affine: Array | None, tangent: Array | None, dtype: FrameworkDType
 ) -> Array | None:
-    """Compute the map from output to image but for crop and displacement: [M | t] of each item, or of all."""
+    """Compute the map from output to image without crop and displacement: [M | t] of each item, or of all."""
     matrix = spec.inverse_rotation_zoom
     rotation_zoom = None if matrix is None else xp.asarray(np.array([matrix]), dtype=dtype)
     if affine is None:

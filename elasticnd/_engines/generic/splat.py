@@ -1,7 +1,7 @@
 """Sums into coefficients whose numbers only the device knows, by operations that the standard has.
 
 It has none that adds to elements by their numbers. So voxels are sorted by the first coefficient that they reach, and
-those with the same one are summed in pairs, pairs of pairs, and so on, which no other voxel's value enters: rounding
+those with the same one are summed in pairs, pairs of pairs, and so on. No other voxel's value enters a sum: rounding
 errors, and what is not finite, stay where they belong. The other coefficients of a stencil lie at known distances.
 """
 

@@ -98,7 +98,7 @@ def store(
 
 
 def _copy_all_but(source: Path, target: Path, left_out: Collection[Path]) -> None:
-    """Copy a folder with all that is in it, but for some folders."""
+    """Copy a folder and its contents, except some folders."""
     for parent, folders, files in os.walk(source):
         folders[:] = [name for name in folders if Path(parent, name) not in left_out]
         inside = Path(parent).relative_to(source)

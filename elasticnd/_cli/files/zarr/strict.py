@@ -1,6 +1,6 @@
 """Decoders in place of those that accept chunks that are cut, or followed by other bytes.
 
-The library of Blosc trusts the length that a chunk states, and reads beyond the end of one that is cut. Those of bz2,
+The library of Blosc trusts the length that a chunk states, and reads beyond the end of one that is cut. Those for bz2,
 lzma and zlib ignore what follows their streams.
 """
 
