@@ -142,7 +142,7 @@ def test_points_that_are_no_longer_in_the_image_are_named(tmp_path, capsys):
     assert run(tmp_path / "made.npz", tmp_path / "in.csv", tmp_path / "out.csv") == 0
     out, err = capsys.readouterr()
     assert out == ""
-    note = f"of {tmp_path / 'out.csv'}, 7 points are outside of the output: rows 2, 3, 4, 5, 6, ..."
+    note = f"of {tmp_path / 'out.csv'}, 7 points are outside the output: rows 2, 3, 4, 5, 6, ..."
     assert err == f"elasticnd: note: {note}\n"
     np.testing.assert_allclose(np.array(rows_of(tmp_path / "out.csv")[:2], float), [[5, 5], [-4, -4]], atol=1e-6)
 
