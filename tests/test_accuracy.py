@@ -147,6 +147,18 @@ def test_positions_on_a_long_axis(order, dtype, rng):
     np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("points", [17, 33])
+@pytest.mark.parametrize("order", [1, 3])
+def test_steep_fields(order, points, rng):
+    """Between neighbours the displacement changes by many voxels."""
+    image = rng.random((100, 100, 100), dtype=np.float32)
+    displacement = rng.uniform(-64, 64, (3, points, points, points))
+    crop = (slice(50, 52), slice(None), slice(None))
+    expected = oracle.deform(image, displacement, order, "mirror", crop=crop)
+    got = elasticnd.deform_grid(image, displacement, order, "mirror", crop=crop)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=SINGLE)
+
+
 @pytest.mark.parametrize("value", [-1.5, -0.5, 0.49, 0.5, 1.5, 2.5, 254.5, 255.5, 1e9, -1e9])
 def test_integers_round_half_away_from_zero_and_saturate(value):
     image = np.zeros((3, 3), np.int16)

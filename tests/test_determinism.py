@@ -101,6 +101,20 @@ def test_a_crop_is_a_part_of_the_whole(crop, mode, order, dtype, reach, seed):
     assert bits([cropped]) == bits([whole[part]])
 
 
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("points", [2, 4, 23])  # one cell, a few, and several within eight voxels
+def test_short_rows_are_parts_of_long_ones(points, mode, order, rng):
+    """Rows of fewer than eight voxels are computed in another way than longer ones."""
+    image = rng.random((9, 37)).astype(np.float32)
+    displacement = rng.normal(0, 4, (2, 3, points))
+    whole = elasticnd.deform_grid(image, displacement, order, mode, cval=0.5)
+    for start in range(31):
+        part = slice(2, 8), slice(start, start + 7)
+        cropped = elasticnd.deform_grid(image, displacement, order, mode, cval=0.5, crop=part)
+        assert bits([cropped]) == bits([whole[part]])
+
+
 @pytest.mark.parametrize("order", [1, 3, 5])
 def test_a_patch_of_a_transformed_image_needs_only_its_source_box(order, rng):
     """With an affine map the patch is its own frame; moving the map along with the crop gives the same positions."""

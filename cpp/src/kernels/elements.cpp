@@ -1,7 +1,11 @@
 // Rows of elements in and out of the compute type.
 #include <cstring>
+#if defined(__GNUC__) && defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
 #include "kernels/kernels.hpp"
+#include "kernels/lanes.hpp"
 
 ELASTICND_BEGIN
 
@@ -28,6 +32,33 @@ void store_adjacent(const char* from, int64 count, char* to) {
         store_element<DTYPE>(to + i * size, static_cast<typename Element<DTYPE>::Real>(value));
     }
 }
+
+#if defined(__GNUC__) && defined(__AVX2__)
+// Eight numbers to the integers that `saturate` makes of them, for bytes: numbers between 0 and 255, and NaN for 0.
+inline __m256i saturated_bytes(const char* from) {
+    const __m256 value = load_vector<__m256>(from);
+    const __m256 kept = _mm256_min_ps(_mm256_max_ps(value, _mm256_setzero_ps()), _mm256_set1_ps(255.0f));
+    return _mm256_cvttps_epi32(_mm256_add_ps(kept, _mm256_set1_ps(0.49999997f)));
+}
+
+template <>
+void store_adjacent<dtype_uint8, float>(const char* from, int64 count, char* to) {
+    constexpr int64 together = 32;
+    constexpr int64 bytes = 8 * sizeof(float);
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);  // packing works in halves of vectors
+    int64 i = 0;
+    for (; i + together <= count; i += together) {
+        const char* at = from + i * static_cast<int64>(sizeof(float));
+        const __m256i low = _mm256_packs_epi32(saturated_bytes(at), saturated_bytes(at + bytes));
+        const __m256i high = _mm256_packs_epi32(saturated_bytes(at + 2 * bytes), saturated_bytes(at + 3 * bytes));
+        store_vector(to + i, _mm256_permutevar8x32_epi32(_mm256_packus_epi16(low, high), order));
+    }
+    for (; i < count; ++i) {
+        const auto value = load_vector<float>(from + i * static_cast<int64>(sizeof(float)));
+        store_element<dtype_uint8>(to + i, value);
+    }
+}
+#endif
 
 using Convert = void (*)(const char*, int64, char*);
 

@@ -4,6 +4,8 @@
 #include "kernels/border.hpp"
 #include "kernels/kernels.hpp"
 #include "kernels/lanes.hpp"
+#include "kernels/linear.hpp"
+#include "kernels/located.hpp"
 #include "kernels/stencil.hpp"
 
 ELASTICND_BEGIN
@@ -11,12 +13,17 @@ ELASTICND_BEGIN
 namespace {
 
 // Order 0 moves elements or pixels, whatever they are: no number is formed, so every value survives.
+template <int BYTES, class Offset>
+void copy_offsets(const Offset* offset, int count, const char* source, char* to, int64 to_stride) {
+    int i = 0;
+    for (; i + 4 <= count; i += 4)
+        for (int l = 0; l < 4; ++l) std::memcpy(to + (i + l) * to_stride, source + offset[i + l], BYTES);
+    for (; i < count; ++i) std::memcpy(to + i * to_stride, source + offset[i], BYTES);
+}
+
 template <int BYTES>
 void copy_row(const SampleJob& job, const Row& row, const char* fill, const char* source, char* to, int64 to_stride) {
-    if (row.everywhere && row.inside) {
-        for (int i = 0; i < row.count; ++i) std::memcpy(to + i * to_stride, source + row.offset[i], BYTES);
-        return;
-    }
+    if (row.everywhere && row.inside) return copy_offsets<BYTES>(row.offset, row.count, source, to, to_stride);
     for (int i = 0; i < row.count; ++i) {
         const char* from = fill;
         if (row.everywhere || row.exists[i])
@@ -25,21 +32,33 @@ void copy_row(const SampleJob& job, const Row& row, const char* fill, const char
     }
 }
 
-template <class T, int TAPS, int AXES, class Lines, class AtBorder>
-void gather_row(const SampleJob& job, const Row& row, const WeightRows<T>& weights, const char* source,
-                const Lines& lines, const AtBorder& at_border, T* values) {
-    const int outer = job.geometry.axes - AXES;
+// The sum of one voxel, `weight` being that of its first tap.
+template <class T, int TAPS, int AXES, class Lines>
+struct StencilSum {
+    const char* source;
+    const Lines& lines;
+    int outer;
     int64 stride[max_axes];
-    for (int k = 0; k < job.geometry.axes; ++k) stride[k] = job.source.stride[k];
-    auto sum = [&](int i) ELASTICND_FLAT_LAMBDA {
-        const char* at = source + row.offset[i];
-        const T* weight = &weights[0][0][i];
+
+    StencilSum(const SampleJob& job, const char* given, const Lines& of)
+        : source(given), lines(of), outer(job.geometry.axes - AXES) {
+        for (int k = 0; k < job.geometry.axes; ++k) stride[k] = job.source.stride[k];
+    }
+    ELASTICND_FLAT T operator()(int64 offset, const T* weight, int i) const {
+        const char* at = source + offset;
         if (AXES == max_unrolled_axes && outer > 0) return looped_sum<T, TAPS, AXES>(at, stride, weight, lines, outer);
         fetch_next_lines<TAPS, AXES>(at, stride, i);
         return stencil_sum<T, TAPS, AXES>(at, stride, weight, lines);
-    };
+    }
+};
+
+template <class T, int TAPS, int AXES, class Lines, class AtBorder>
+void gather_row(const SampleJob& job, const Row& row, const WeightRows<T>& weights, const char* source,
+                const Lines& lines, const AtBorder& at_border, T* values) {
+    const StencilSum<T, TAPS, AXES, Lines> sum(job, source, lines);
+    const T* weight = &weights[0][0][0];
     if (row.everywhere && row.inside) {
-        for (int i = 0; i < row.count; ++i) values[i] = sum(i);
+        for (int i = 0; i < row.count; ++i) values[i] = sum(row.offset[i], weight + i, i);
         return;
     }
     const T fill = static_cast<T>(job.geometry.cval);
@@ -47,7 +66,7 @@ void gather_row(const SampleJob& job, const Row& row, const WeightRows<T>& weigh
         if (!row.everywhere && !row.exists[i])
             values[i] = fill;
         else
-            values[i] = row.inside || !row.leaves[i] ? sum(i) : at_border(i);
+            values[i] = row.inside || !row.leaves[i] ? sum(row.offset[i], weight + i, i) : at_border(i);
     }
 }
 
@@ -69,34 +88,87 @@ void gather_image(const SampleJob& job, const Row& row, const WeightRows<T>& wei
         values);
 }
 
-template <class T>
-using GatherRow = void (*)(const SampleJob&, const Row&, const WeightRows<T>&, const char*, T*);
-using CopyRow = void (*)(const SampleJob&, const Row&, const char*, const char*, char*, int64);
+// ---- eight voxels at a time ----------------------------------------------------------------------------------------
+
+// Voxels first to last - 1 of a row.
+template <class T, int TAPS, int AXES, class Lines>
+void gather_located(const SampleJob& job, const Located<T>& row, int first, int last, const WeightRows<T>& weights,
+                    const char* source, const Lines& lines, T* values) {
+    const StencilSum<T, TAPS, AXES, Lines> sum(job, source, lines);
+    const T* weight = &weights[0][0][0];
+    for (int i = first; i < last; ++i) values[i] = sum(row.offset[i], weight + i, i);
+}
+
+template <class T, int ORDER, int AXES>
+void gather_located_coefficients(const SampleJob& job, const Located<T>& row, int first, int last,
+                                 const WeightRows<T>& weights, const char* source, T* values) {
+    const CoefficientLines<T, ORDER + 1> lines;
+    gather_located<T, ORDER + 1, AXES>(job, row, first, last, weights, source, lines, values);
+}
+
+template <class T, int DTYPE, int AXES>
+void gather_located_image(const SampleJob& job, const Located<T>& row, int first, int last,
+                          const WeightRows<T>& weights, const char* source, T* values) {
+    const int64 stride = job.source.stride[AXES - 1];
+#if defined(__GNUC__)
+    if constexpr (sizeof(T) == sizeof(float)) {
+        if (stride == sizeof(typename Element<DTYPE>::Storage))
+            interpolate_located<DTYPE, true, AXES>(job.source.stride, row, first, last, source, values);
+        else
+            interpolate_located<DTYPE, false, AXES>(job.source.stride, row, first, last, source, values);
+        return;
+    }
+#endif
+    const ImageLines<T, 2, DTYPE> lines = {stride};
+    gather_located<T, 2, AXES>(job, row, first, last, weights, source, lines, values);
+}
+
+// ---- choosing ------------------------------------------------------------------------------------------------------
 
 template <class T>
-GatherRow<T> choose_gather(const SampleJob& job) {
-    return with_unrolled_axes(job.geometry.axes, [&](auto axes) -> GatherRow<T> {
+struct GatherKernels {
+    void (*row)(const SampleJob&, const Row&, const WeightRows<T>&, const char*, T*);
+    void (*located)(const SampleJob&, const Located<T>&, int first, int last, const WeightRows<T>&, const char*, T*);
+};
+
+struct CopyKernels {
+    void (*row)(const SampleJob&, const Row&, const char* fill, const char*, char*, int64);
+    void (*located)(const int32* offset, int count, const char*, char*, int64);
+};
+
+template <class T>
+GatherKernels<T> choose_gather(const SampleJob& job) {
+    return with_unrolled_axes(job.geometry.axes, [&](auto axes) -> GatherKernels<T> {
         [[maybe_unused]] constexpr int AXES = decltype(axes)::value;  // GCC 12 overlooks its use in the lambdas
+        [[maybe_unused]] constexpr int FEW = AXES < max_located_axes ? AXES : max_located_axes;
         if (!job.direct)
-            return with_order(job.geometry.order, [](auto order) -> GatherRow<T> {
-                return gather_coefficients<T, decltype(order)::value, AXES>;
+            return with_order(job.geometry.order, [](auto order) -> GatherKernels<T> {
+                constexpr int ORDER = decltype(order)::value;
+                return {gather_coefficients<T, ORDER, AXES>, gather_located_coefficients<T, ORDER, FEW>};
             });
-        return with_dtype(job.source.dtype, [](auto dtype) -> GatherRow<T> {
+        return with_dtype(job.source.dtype, [](auto dtype) -> GatherKernels<T> {
             constexpr int DTYPE = decltype(dtype)::value;
             // Only the element types that are computed in T can come here.
             constexpr bool computed_in_t = sizeof(typename Element<DTYPE>::Real) == sizeof(T);
-            return gather_image<T, (computed_in_t ? DTYPE : own_dtype<T>), AXES>;
+            constexpr int OWN = computed_in_t ? DTYPE : own_dtype<T>;
+            return {gather_image<T, OWN, AXES>, gather_located_image<T, OWN, FEW>};
         });
     });
 }
 
-CopyRow choose_copy(int bytes) {
-    return with_pixel_bytes(bytes, [](auto constant) -> CopyRow { return copy_row<decltype(constant)::value>; });
+CopyKernels choose_copy(int bytes) {
+    return with_pixel_bytes(bytes, [](auto constant) -> CopyKernels {
+        constexpr int BYTES = decltype(constant)::value;
+        return {copy_row<BYTES>, copy_offsets<BYTES, int32>};
+    });
 }
+
+// ---- jobs ----------------------------------------------------------------------------------------------------------
 
 template <class T>
 struct GatherScratch {
     Row row;
+    Located<T> located;
     WeightRows<T> weights;
     T values[row_length];
 };
@@ -105,37 +177,76 @@ template <class T>
 void sample_as(const SampleJob& job, UnitRange units, void* scratch) {
     auto& own = allocate_scratch<GatherScratch<T>>(scratch);
     Walk walk(job, false, scratch, nullptr);
-    const GatherRow<T> gather = choose_gather<T>(job);
+    const Locator locator(job);
+    const GatherKernels<T> gather = choose_gather<T>(job);
     const WeighRow<T> weigh = choose_weigh<T>(job.geometry.order);
-    const int64 to_stride = job.output.stride[job.geometry.axes - 1];
+    const WeighLocated<T> weigh_located = choose_weigh_located<T>(job.geometry.order);
+    // Eight at a time, voxels of an image are weighted on the way.
+    const bool needs_weights = !job.direct || sizeof(T) > sizeof(float);
+    const T fill = static_cast<T>(job.geometry.cval);
+    const int axes = job.geometry.axes;
+    const int64 to_stride = job.output.stride[axes - 1];
     for (int64 unit = units.first; unit < units.last; ++unit) {
         walk.visit(unit, own.row);
-        walk.locate(own.row);
-        weigh(own.row, job.geometry.axes, job.geometry.derivative, own.weights);
+        const bool is_located = locator.locate(walk, own.row, own.located);
+        if (is_located) {
+            if (needs_weights) weigh_located(own.located, axes, own.weights);
+        } else {
+            walk.locate(own.row);
+            weigh(own.row, axes, job.geometry.derivative, own.weights);
+        }
         for (int64 channel = 0; channel < job.channels; ++channel) {
-            gather(job, own.row, own.weights, source_plane(job, own.row.item, channel), own.values);
+            const char* source = source_plane(job, own.row.item, channel);
+            if (is_located) {
+                for_each_part(own.located, [&](int first, int last) {
+                    gather.located(job, own.located, first, last, own.weights, source, own.values);
+                });
+                for_each_missing(own.located, [&](int i) { own.values[i] = fill; });
+            } else {
+                gather.row(job, own.row, own.weights, source, own.values);
+            }
             store_row(own_dtype<T>, reinterpret_cast<const char*>(own.values), own.row.count, job.output.dtype,
                       output_row(job, own.row, channel), to_stride);
         }
     }
 }
 
+struct CopyScratch {
+    Row row;
+    Located<float> located;
+};
+
 void sample_copies(const SampleJob& job, UnitRange units, void* scratch) {
-    auto& row = allocate_scratch<Row>(scratch);
+    auto& own = allocate_scratch<CopyScratch>(scratch);
     Walk walk(job, false, scratch, nullptr);
+    const Locator locator(job);
     const int size = element_size[job.source.dtype];
     const int most = job.as_pixels ? pixel_lanes : 1;
     char fill[pixel_lanes * sizeof(int64)];
     for (int c = 0; c < most; ++c) std::memcpy(fill + c * size, job.cval_element, static_cast<size_t>(size));
-    const CopyRow copy = choose_copy(most * size);
-    const CopyRow copy_rest = choose_copy(static_cast<int>(job.channels % most) * size);
+    const CopyKernels copy = choose_copy(most * size);
+    const CopyKernels copy_rest = choose_copy(static_cast<int>(job.channels % most) * size);
     const int64 to_stride = job.output.stride[job.geometry.axes - 1];
     for (int64 unit = units.first; unit < units.last; ++unit) {
-        walk.visit(unit, row);
-        walk.locate(row);
-        for (int64 channel = 0; channel < job.channels; channel += most)
-            (channel + most <= job.channels ? copy : copy_rest)(job, row, fill, source_plane(job, row.item, channel),
-                                                                output_row(job, row, channel), to_stride);
+        walk.visit(unit, own.row);
+        const bool is_located = locator.locate(walk, own.row, own.located);
+        if (!is_located) walk.locate(own.row);
+        for (int64 channel = 0; channel < job.channels; channel += most) {
+            const int64 channels = minimum<int64>(most, job.channels - channel);
+            const CopyKernels& kernels = channels == most ? copy : copy_rest;
+            const char* source = source_plane(job, own.row.item, channel);
+            char* to = output_row(job, own.row, channel);
+            if (!is_located) {
+                kernels.row(job, own.row, fill, source, to, to_stride);
+                continue;
+            }
+            for_each_part(own.located, [&](int first, int last) {
+                kernels.located(own.located.offset + first, last - first, source, to + first * to_stride, to_stride);
+            });
+            for_each_missing(own.located, [&](int i) {
+                std::memcpy(to + i * to_stride, fill, static_cast<size_t>(channels * size));
+            });
+        }
     }
 }
 

@@ -27,6 +27,26 @@ template <>
 struct VectorOf<double, 8> {
     typedef double type __attribute__((vector_size(64)));
 };
+template <>
+struct VectorOf<int64, 4> {
+    typedef int64 type __attribute__((vector_size(32)));
+};
+template <>
+struct VectorOf<uint64, 4> {
+    typedef uint64 type __attribute__((vector_size(32)));
+};
+template <>
+struct VectorOf<int32, 8> {
+    typedef int32 type __attribute__((vector_size(32)));
+};
+template <>
+struct VectorOf<uint32, 8> {
+    typedef uint32 type __attribute__((vector_size(32)));
+};
+template <>
+struct VectorOf<uint16, 8> {
+    typedef uint16 type __attribute__((vector_size(16)));
+};
 template <class T, int LANES>
 using Vector = typename VectorOf<T, LANES>::type;
 

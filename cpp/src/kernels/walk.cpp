@@ -29,30 +29,30 @@ void fold_row(int mode, double* x, double last, double reach, int count, double*
     }
 }
 
-// What splits the coordinates along one axis into stencils.
-struct Split {
-    double shift;   // knots lie here
-    double before;  // taps before the knot span's
-    double low;     // first tap that the source can have
-    double high;
-    double stride;  // in bytes
-};
+}  // namespace
 
-Split split_of(const SampleJob& job, int axis) {
+KnotAxis knot_axis(const SampleJob& job, int axis) {
     const Geometry& geometry = job.geometry;
+    const int64 last = geometry.image[axis] + 2 * geometry.padding - 1;
     const int64 low = geometry.box_start[axis];
     int64 high = low + geometry.box_extent[axis] - 1 - geometry.order;
     if (ends_at_last_voxel(geometry.order, geometry.mode, geometry.image[axis]))
         high = minimum(high, geometry.image[axis] - 2);
     const int taps_before = geometry.order / 2;
-    return {knot_shift(geometry.order), static_cast<double>(taps_before), static_cast<double>(low),
-            static_cast<double>(high), static_cast<double>(job.source.stride[axis])};
+    return {static_cast<double>(last), knot_shift(geometry.order), static_cast<double>(taps_before),
+            static_cast<double>(low),  static_cast<double>(high),  static_cast<double>(job.source.stride[axis])};
 }
+
+double reach_of(const SampleJob& job) {
+    return job.direct && !blends_across_border(job.geometry.mode) ? 0 : border_reach(job.geometry.order);
+}
+
+namespace {
 
 // Coordinates to first taps and places in the knot span. But for the last voxel of an image that ends there, the clamp
 // never does anything where the source has all taps; it keeps a wrong box from becoming a wrong read.
 template <bool KEEP_FIRST>
-void split_row(const Split& split, int count, double* x, double* first, double* sum) {
+void split_row(const KnotAxis& split, int count, double* x, double* first, double* sum) {
     for (int i = 0; i < count; ++i) {
         const double shifted = x[i] + split.shift;
         const double tap = maximum(split.low, minimum(floor_of_small(shifted) - split.before, split.high));
@@ -115,7 +115,7 @@ Walk::Walk(const SampleJob& job, bool keeps_first, void* scratch, double* grid_g
     : job_(job), geometry_(job.geometry), transposed_(grid_gradient != nullptr) {
     const int axes = geometry_.axes;
     const bool blends = blends_across_border(geometry_.mode);
-    reach_ = job.direct && !blends ? 0 : border_reach(geometry_.order);
+    reach_ = reach_of(job);
     may_leave_ = job.direct && blends;
     for (int k = 0; k < axes; ++k) may_leave_ |= job.direct && geometry_.box_extent[k] <= geometry_.order;
     keeps_first_ = keeps_first || may_leave_;
@@ -144,16 +144,20 @@ void Walk::set_inner_weights(const Row& row) {
     if (job_.inner.cell) {
         stride = geometry_.output[k];
         weight = job_.inner.weight + row.index[k];
-        inner_cell_ = job_.inner.cell + row.index[k];
-        inner_run_ = job_.inner.run + row.index[k];
+        inner_.cell = job_.inner.cell + row.index[k];
+        inner_.run = job_.inner.run + row.index[k];
     } else {
         inner_grid_weights(geometry_, row.index[k], row.count, inner_cell_buffer_, inner_run_buffer_,
                            inner_weight_buffer_, stride);
-        inner_cell_ = inner_cell_buffer_;
-        inner_run_ = inner_run_buffer_;
+        inner_.cell = inner_cell_buffer_;
+        inner_.run = inner_run_buffer_;
     }
-    for (int tap = 0; tap < 4; ++tap) inner_weight_[tap] = weight + tap * stride;
+    for (int tap = 0; tap < 4; ++tap) inner_.weight[tap] = weight + tap * stride;
+    inner_.coefficients = level_[k];
+    inner_.component_size = level_size_[k];
 }
+
+InnerGrid Walk::inner_grid() const { return inner_; }
 
 void Walk::contract(int axis, int64 index) {
     double* weight = weight_[axis];
@@ -216,39 +220,47 @@ void Walk::visit(int64 unit, Row& row) {
 // Calls body(first voxel, last, coefficients) for the runs of a row's voxels that lie in one cell.
 template <class Body>
 void Walk::for_each_run(const Row& row, int component, Body body) const {
-    const int inner = geometry_.axes - 1;
-    const double* grid = level_[inner] + component * level_size_[inner];
+    const double* grid = inner_.coefficients + component * inner_.component_size;
     for (int i = 0; i < row.count;) {
-        const int stop = static_cast<int>(minimum<int64>(row.count, i + inner_run_[i]));
-        body(i, stop, grid + inner_cell_[i]);
+        const int stop = static_cast<int>(minimum<int64>(row.count, i + inner_.run[i]));
+        body(i, stop, grid + inner_.cell[i]);
         i = stop;
     }
 }
 
 void Walk::displacement(const Row& row, int component, double* values) const {
-    const double *w0 = inner_weight_[0], *w1 = inner_weight_[1], *w2 = inner_weight_[2], *w3 = inner_weight_[3];
+    const double *w0 = inner_.weight[0], *w1 = inner_.weight[1], *w2 = inner_.weight[2], *w3 = inner_.weight[3];
     for_each_run(row, component, [&](int first, int last, const double* c) {
         const double c0 = c[0], c1 = c[1], c2 = c[2], c3 = c[3];
         for (int i = first; i < last; ++i) values[i] = ((w0[i] * c0 + w1[i] * c1) + w2[i] * c2) + w3[i] * c3;
     });
 }
 
+PositionLine Walk::position_line(const Row& row, int axis) const {
+    const int inner = geometry_.axes - 1;
+    PositionLine line = {static_cast<double>(geometry_.origin[axis]), axis == inner ? 1.0 : 0.0,
+                         static_cast<double>(geometry_.padding), knot_shift(geometry_.order)};
+    if (job_.inverse_map) {
+        const double* map = job_.inverse_map + row.item * job_.inverse_map_item_size + axis * (geometry_.axes + 1);
+        line.base += map[geometry_.axes];
+        for (int j = 0; j < inner; ++j)
+            line.base += map[j] * static_cast<double>(geometry_.from_origin(j, row.index[j]));
+        line.step = map[inner];
+    } else if (axis != inner) {
+        line.base += static_cast<double>(geometry_.from_origin(axis, row.index[axis]));
+    }
+    return line;
+}
+
 // The coordinates along one axis; tells whether one of them lies outside [0, last].
 bool Walk::find_positions(const Row& row, int axis, double last, double* x) const {
     const int inner = geometry_.axes - 1;
     const double start = static_cast<double>(geometry_.from_origin(inner, row.index[inner]));
-    double base = static_cast<double>(geometry_.origin[axis]);
-    double step = axis == inner ? 1 : 0;
-    if (job_.inverse_map) {
-        const double* line = job_.inverse_map + row.item * job_.inverse_map_item_size + axis * (geometry_.axes + 1);
-        base += line[geometry_.axes];
-        for (int j = 0; j < inner; ++j) base += line[j] * static_cast<double>(geometry_.from_origin(j, row.index[j]));
-        step = line[inner];
-    } else if (axis != inner) {
-        base += static_cast<double>(geometry_.from_origin(axis, row.index[axis]));
-    }
-    const double padding = geometry_.padding;
-    const double *w0 = inner_weight_[0], *w1 = inner_weight_[1], *w2 = inner_weight_[2], *w3 = inner_weight_[3];
+    const PositionLine line = position_line(row, axis);
+    const double base = line.base;
+    const double step = line.step;
+    const double padding = line.padding;
+    const double *w0 = inner_.weight[0], *w1 = inner_.weight[1], *w2 = inner_.weight[2], *w3 = inner_.weight[3];
     using Four = Vector<double, 4>;
     const Four steps = {0, 1, 2, 3};
     const Four one = {1, 1, 1, 1};
@@ -292,15 +304,14 @@ bool Walk::locate(Row& row, const Slab* only) const {
     for (int i = 0; i < count; ++i) row.sum[i] = 0;
     for (int k = 0; k < geometry_.axes; ++k) {
         double* x = row.place[k];
-        const double last = static_cast<double>(geometry_.image[k] + 2 * geometry_.padding - 1);
-        row.folded[k] = find_positions(row, k, last, x);
+        const KnotAxis split = knot_axis(job_, k);
+        row.folded[k] = find_positions(row, k, split.last, x);
         if (row.folded[k]) {
             for (int i = 0; clean && i < count; ++i) row.exists[i] = 1;
             clean = false;
-            fold_row(geometry_.mode, x, last, reach_, count, row.slope[k], row.exists);
+            fold_row(geometry_.mode, x, split.last, reach_, count, row.slope[k], row.exists);
         }
         if (may_leave_) find_leaving(k, row);
-        const Split split = split_of(job_, k);
         if (keeps_first_)
             split_row<true>(split, count, x, row.first[k], row.sum);
         else
@@ -316,7 +327,7 @@ bool Walk::locate(Row& row, const Slab* only) const {
 
 // Direct jobs hold nothing beyond the border. Finds the voxels whose stencil leaves the image.
 void Walk::find_leaving(int axis, Row& row) const {
-    const Split split = split_of(job_, axis);
+    const KnotAxis split = knot_axis(job_, axis);
     if (axis == 0) std::memset(row.leaves, 0, sizeof row.leaves);
     for (int i = 0; i < row.count; ++i) {
         const double tap = floor_of_small(row.place[axis][i] + split.shift) - split.before;
@@ -330,16 +341,16 @@ void Walk::gather_gradient(const Row& row, int component, const T* gradient) {
     const int inner = geometry_.axes - 1;
     double* grid = gradient_[inner] + component * level_size_[inner];
     for (int i = 0; i < row.count;) {
-        const int stop = static_cast<int>(minimum<int64>(row.count, i + inner_run_[i]));
-        double* to = grid + inner_cell_[i];
+        const int stop = static_cast<int>(minimum<int64>(row.count, i + inner_.run[i]));
+        double* to = grid + inner_.cell[i];
         // Four sums for each tap, so that they run side by side.
         double sum[4][4] = {};
         for (; i + 4 <= stop; i += 4)
             for (int tap = 0; tap < 4; ++tap)
                 for (int l = 0; l < 4; ++l)
-                    sum[tap][l] += inner_weight_[tap][i + l] * static_cast<double>(gradient[i + l]);
+                    sum[tap][l] += inner_.weight[tap][i + l] * static_cast<double>(gradient[i + l]);
         for (; i < stop; ++i)
-            for (int tap = 0; tap < 4; ++tap) sum[tap][0] += inner_weight_[tap][i] * static_cast<double>(gradient[i]);
+            for (int tap = 0; tap < 4; ++tap) sum[tap][0] += inner_.weight[tap][i] * static_cast<double>(gradient[i]);
         for (int tap = 0; tap < 4; ++tap) to[tap] += (sum[tap][0] + sum[tap][1]) + (sum[tap][2] + sum[tap][3]);
     }
 }

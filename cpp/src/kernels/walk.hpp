@@ -24,6 +24,37 @@ struct Row {
     double sum[row_length];
 };
 
+// Where the voxels of a row look along one axis, but for the displacement: at base + step * index, of which the padding
+// and the shift to the knots come last.
+struct PositionLine {
+    double base;
+    double step;
+    double padding;
+    double shift;
+};
+
+// How the coordinates along one axis are brought into the image and split into stencils.
+struct KnotAxis {
+    double last;    // of the image, with its padding
+    double shift;   // knots lie here
+    double before;  // taps before the knot span's
+    double low;     // first tap that the source can have
+    double high;
+    double stride;  // in bytes
+};
+KnotAxis knot_axis(const SampleJob& job, int axis);
+// How far beyond the border a coordinate may stay.
+double reach_of(const SampleJob& job);
+
+// The control grid along the innermost axis, for the voxels of a row.
+struct InnerGrid {
+    const int64* cell;
+    const int64* run;  // how many voxels from here on lie in the same cell
+    const double* weight[4];
+    const double* coefficients;  // contracted along all other axes: one component after the other
+    int64 component_size;
+};
+
 // Follows the units of a job. Walking on to a unit contracts the control grid along every axis but the innermost, as
 // far as these indices changed.
 class Walk {
@@ -33,6 +64,8 @@ class Walk {
 
     // Sets `row` to the voxels of a unit; contracts the control grid.
     void visit(int64 unit, Row& row);
+    PositionLine position_line(const Row& row, int axis) const;
+    InnerGrid inner_grid() const;
     // Finds the stencils of a row's voxels. False, and no more than begun, if none of them meets the slab.
     bool locate(Row& row, const Slab* only = nullptr) const;
     // One component of the displacement, for `displace`.
@@ -71,9 +104,7 @@ class Walk {
     int64* inner_cell_buffer_;
     int64* inner_run_buffer_;
     double* inner_weight_buffer_;
-    const int64* inner_cell_;
-    const int64* inner_run_;
-    const double* inner_weight_[4];
+    InnerGrid inner_;
 };
 
 // Weights of the control grid for `count` voxels from output index `first` on, along the innermost axis. run[i] is how
@@ -85,8 +116,8 @@ void inner_grid_weights(const Geometry& geometry, int64 first, int64 count, int6
 template <class T>
 using WeightRows = T[max_axes][max_taps][row_length];
 
-template <class T, int ORDER, int DERIVATIVE>
-void weigh_axis(const double* place, int count, T (*weights)[row_length]) {
+template <class T, int ORDER, int DERIVATIVE, class Place>
+void weigh_axis(const Place* place, int count, T (*weights)[row_length]) {
     for (int i = 0; i < count; ++i) {
         T weight[ORDER + 1];
         spline_weights<ORDER, DERIVATIVE>(static_cast<T>(place[i]), weight);
@@ -94,22 +125,24 @@ void weigh_axis(const double* place, int count, T (*weights)[row_length]) {
     }
 }
 
+template <class T, int ORDER, class Place>
+void weigh_axis(const Place* place, int count, int derivative, T (*weights)[row_length]) {
+    if (derivative == 0)
+        weigh_axis<T, ORDER, 0>(place, count, weights);
+    else if (derivative > ORDER)
+        weigh_axis<T, ORDER, ORDER + 1>(place, count, weights);
+    else
+        with_order(derivative,
+                   [&](auto constant) { weigh_axis<T, ORDER, decltype(constant)::value>(place, count, weights); });
+}
+
 // The weights of every voxel of a row, differentiated `derivative[k]` times along axis k. By the chain rule through the
 // fold, an odd derivative changes its sign where the image is mirrored.
 template <class T, int ORDER>
 void weigh_row(const Row& row, int axes, const int* derivative, WeightRows<T>& weights) {
     for (int k = 0; k < axes; ++k) {
-        if (derivative[k] == 0) {
-            weigh_axis<T, ORDER, 0>(row.place[k], row.count, weights[k]);
-            continue;
-        }
-        if (derivative[k] > ORDER)
-            weigh_axis<T, ORDER, ORDER + 1>(row.place[k], row.count, weights[k]);
-        else
-            with_order(derivative[k], [&](auto constant) {
-                weigh_axis<T, ORDER, decltype(constant)::value>(row.place[k], row.count, weights[k]);
-            });
-        if (!row.folded[k]) continue;
+        weigh_axis<T, ORDER>(row.place[k], row.count, derivative[k], weights[k]);
+        if (derivative[k] == 0 || !row.folded[k]) continue;
         for (int tap = 0; tap <= ORDER; ++tap)
             for (int i = 0; i < row.count; ++i) {
                 const T slope = static_cast<T>(row.slope[k][i]);

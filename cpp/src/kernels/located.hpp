@@ -1,0 +1,83 @@
+// Where the voxels of a row sample the source, eight at a time: the same stencils as those of Walk::locate, bit for
+// bit, in fewer steps, and none of what derivatives need besides.
+#pragma once
+#include "kernels/walk.hpp"
+
+ELASTICND_BEGIN
+
+constexpr int block_length = 8;
+constexpr int max_located_axes = 3;
+
+// In blocks of voxels, of which the last ends where the row ends, so that it may overlap the one before.
+template <class T>
+struct Located {
+    int count;  // voxels
+    int blocks;
+    bool everywhere;                           // every voxel has a position
+    uint8 missing[row_length / block_length];  // a bit for each voxel of a block that has none
+    int32 offset[row_length];                  // of the first tap in the source, in bytes
+    T place[max_located_axes][row_length];     // in the knot span
+
+    int first_of(int block) const { return minimum(block * block_length, count - block_length); }
+};
+
+// One axis of a job. Between two knot spans, a coordinate lies on the image and nothing becomes of it.
+struct LocatedAxis {
+    KnotAxis knots;
+    double reach;
+    int32 lowest;
+    int32 highest;
+    int32 stride;  // in bytes
+};
+
+// What is the same for all rows of a job.
+class Locator {
+   public:
+    explicit Locator(const SampleJob& job);
+
+    // Finds the stencils of the row that `walk` has visited. False, and nothing done, where only Walk::locate can: in
+    // short rows, of many axes, with derivatives, and where stencils leave the source.
+    template <class T>
+    bool locate(const Walk& walk, const Row& row, Located<T>& located) const;
+
+   private:
+    const SampleJob& job_;
+    bool is_possible_ = false;
+    LocatedAxis axis_[max_located_axes];
+    int32 origin_;  // offset of the stencil at knot span 0
+};
+
+// Calls body(first voxel, last, exclusive) for the parts of a row in which there are positions.
+template <class T, class Body>
+inline void for_each_part(const Located<T>& row, Body body) {
+    constexpr uint8 all = 255;
+    for (int block = 0; block < row.blocks; ++block) {
+        const int first = block;
+        while (block < row.blocks && row.missing[block] != all) ++block;
+        if (block > first) body(first * block_length, minimum(block * block_length, row.count));
+    }
+}
+
+// Calls body(voxel) for those without a position.
+template <class T, class Body>
+inline void for_each_missing(const Located<T>& row, Body body) {
+    for (int block = 0; !row.everywhere && block < row.blocks; ++block)
+        for (int l = 0; l < block_length; ++l)
+            if (row.missing[block] >> l & 1) body(row.first_of(block) + l);
+}
+
+template <class T, int ORDER>
+void weigh_located(const Located<T>& row, int axes, WeightRows<T>& weights) {
+    for (int k = 0; k < axes; ++k) weigh_axis<T, ORDER, 0>(row.place[k], row.count, weights[k]);
+}
+
+template <class T>
+using WeighLocated = void (*)(const Located<T>&, int axes, WeightRows<T>&);
+
+template <class T>
+inline WeighLocated<T> choose_weigh_located(int order) {
+    return with_order(order,
+                      [](auto constant) -> WeighLocated<T> { return weigh_located<T, decltype(constant)::value>; });
+}
+
+ELASTICND_END
