@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -221,6 +223,25 @@ def test_save_and_load(name, world, rng, tmp_path):
     assert again.apply(image).tobytes() == deformation.apply(image).tobytes()
     if world is not None:
         np.testing.assert_array_equal(again.to_world, world)
+
+
+REPLAY = """
+import sys
+import numpy as np
+from elasticnd import Deformation
+image = np.load(sys.argv[2])
+sys.stdout.buffer.write(Deformation.load(sys.argv[1]).apply(image).tobytes())
+"""
+
+
+def test_another_process_replays_the_same_bits(rng, tmp_path):
+    deformation = Deformation(rng.normal(size=(2, 3, 4)), SHAPE, rotate=10)
+    image = rng.random(SHAPE)
+    saved = tmp_path / "deformation.npz", tmp_path / "image.npy"
+    deformation.save(saved[0])
+    np.save(saved[1], image)
+    replayed = subprocess.run([sys.executable, "-c", REPLAY, *saved], capture_output=True, check=True).stdout
+    assert replayed == deformation.apply(image).tobytes()
 
 
 def test_what_is_no_deformation_is_refused(tmp_path):
