@@ -547,7 +547,11 @@ class Inverse(CompositeMap):
         >>> elasticnd.Deformation.identity((5, 6)).inverse().source_points([2.0, 3.5])
         array([2. , 3.5])
         """
-        return self.base.move_points(f, _TOLERANCE).points
+        return self._search(f).points
+
+    def _search(self, f: Array) -> MovedPoints:
+        """Search for where output positions look in the image."""
+        return self.base.move_points(f, _TOLERANCE)
 
     def move_points(self, p: Array, tol: float = 1e-6) -> MovedPoints:
         """Move points of the image with its content: to where `base` looks from them, exactly.

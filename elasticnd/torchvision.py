@@ -21,7 +21,8 @@ import torch
 
 from . import _adapters
 from ._adapters.draws import Drawn, RandomDeformation
-from ._adapters.tensors import torch_source, warn_of_lost
+from ._adapters.edges import EDGE, warn_of_lost
+from ._adapters.tensors import torch_source
 from ._errors import reject_type, reject_value
 from ._types import Numbers, NumpyArray, Order
 
@@ -35,7 +36,6 @@ __all__ = ["RandomElasticDeform"]
 _PLANE = (-2, -1)  # of all images, rows and columns are the last axes
 _KEY_POINTS: tuple[type, ...] = (tv_tensors.KeyPoints,) if hasattr(tv_tensors, "KeyPoints") else ()  # from 0.23 on
 _BOXES = ("XYXY", "XYWH", "CXCYWH")  # formats whose boxes stay such boxes
-_EDGE = 0.5  # torchvision counts from the edges of pixels, elasticnd from their centres
 _INDEXED = ("1", "P", "PA")  # modes of Pillow whose numbers are no intensities
 
 
@@ -168,7 +168,7 @@ class RandomElasticDeform(v2.Transform):
         convert, corners = functional.convert_bounding_box_format, tv_tensors.BoundingBoxFormat.XYXY
         xyxy = convert(boxes.as_subclass(torch.Tensor).double(), old_format=boxes.format, new_format=corners)
         moved = drawn.deformation.move_boxes(_as_positions(xyxy.reshape(-1, 2, 2)))
-        warn_of_lost("boxes", moved)
+        warn_of_lost("boxes", moved.residual, moved.converged)
         ends = _from_positions(moved.boxes, drawn).reshape(xyxy.shape)
         results = _like(convert(ends, old_format=corners, new_format=boxes.format), boxes)
         return functional.clamp_bounding_boxes(tv_tensors.wrap(results, like=boxes, canvas_size=drawn.window.shape))
@@ -176,19 +176,19 @@ class RandomElasticDeform(v2.Transform):
     @staticmethod
     def _key_points(points: Any, drawn: Drawn) -> Any:
         moved = drawn.deformation.move_points(_as_positions(points.as_subclass(torch.Tensor)))
-        warn_of_lost("key points", moved)
+        warn_of_lost("key points", moved.residual, moved.converged)
         results = _like(_from_positions(moved.points, drawn), points)
         return tv_tensors.wrap(results, like=points, canvas_size=drawn.window.shape)
 
 
 def _as_positions(xy: torch.Tensor) -> NumpyArray:
     """Return (..., 2) of x and y as rows and columns, in voxels."""
-    return xy.detach().cpu().double().flip(-1).numpy() - _EDGE
+    return xy.detach().cpu().double().flip(-1).numpy() - EDGE
 
 
 def _from_positions(positions: NumpyArray, drawn: Drawn) -> torch.Tensor:
     """Return positions in the frame as x and y in the window."""
-    return torch.from_numpy(positions + (_EDGE - np.array(drawn.window.start))).flip(-1)
+    return torch.from_numpy(positions + (EDGE - np.array(drawn.window.start))).flip(-1)
 
 
 def _like(values: torch.Tensor, given: Any) -> torch.Tensor:
