@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import keras
 import numpy as np
 
 from . import _check
+from ._adapters.keras_boxes import check_format, move_boxes
 from ._api import deform_grid
 from ._compat.keras import keep_arguments
 from ._errors import reject_value
 from ._folds import FoldPolicy
 from ._routes import bridge_of
-from ._types import Array, Numbers, Order
+from ._types import Array, Numbers, NumpyArray, Order
 from .deformation import by_policy
 
 __all__ = ["ElasticDeform"]
@@ -24,6 +25,13 @@ Tensors: TypeAlias = (
 )
 
 _DEFORMED = ("images", "segmentation_masks")  # of a dictionary
+
+
+class _Deformed(NamedTuple):
+    images: list[keras.KerasTensor]
+    displacement: Array
+    frame: Sequence[int | None]  # not all of it may be known in a graph
+    is_single: bool  # whether there was no axis of the batch
 
 
 @keras.saving.register_keras_serializable(package="elasticnd")
@@ -49,12 +57,15 @@ class ElasticDeform(keras.layers.Layer):
         As for `elasticnd.deform_grid`; one for all images, or one for each.
     mask_order : int or "labels", optional
         The order for the ``segmentation_masks`` of a dictionary, unless `order` has one for each. Default ``"labels"``.
+    bounding_box_format : str, optional
+        The format of the ``bounding_boxes`` of a dictionary, one of those of `keras.utils.bounding_boxes`, such as
+        ``"xyxy"`` or ``"rel_xyxy"``. Default None: there are no boxes.
     ndim : int, optional
-        Number of axes to deform. Tensors with another number of them then raise an error. Default None: as many as the
-        tensors have besides batch and channels.
+        Number of axes to deform. A tensor with one axis more is a single image with channels, without an axis of the
+        batch; with two axes more it is a batch. Default None: two, or all but two where there are more than four axes.
     fold : {"ignore", "warn", "raise", "scale"}, optional
-        What is done if a random mapping folds, as for `elasticnd.Deformation.random`. All but "ignore" need values, and
-        raise an error while a program is traced. Default "ignore".
+        What is done if a random mapping folds, as for `elasticnd.Deformation.random`. While JAX or PyTorch traces a
+        program, there are no values, and all but "ignore" raise an error. Default "ignore".
     margin : float, optional
         With ``fold="scale"``, the least ratio of volumes that is left. Default 0.05.
     seed : int, optional
@@ -72,9 +83,13 @@ class ElasticDeform(keras.layers.Layer):
     Called with one tensor, the layer returns one; called with a list, whose tensors are deformed in the same way, a
     list. A dictionary is that of Keras' layers for images: its ``images`` and ``segmentation_masks`` are deformed in
     the same way, the masks with or without an axis of channels; ``labels`` and everything else are kept.
-    ``bounding_boxes`` raise an error. In a pipeline of `tf.data` the layer runs whatever the backend is. On TensorFlow
-    it cannot be compiled by XLA, and says so to
-    Keras.
+
+    ``bounding_boxes`` hold ``boxes`` and their ``labels``. As after Keras' own layers, boxes are of float32 and clipped
+    to the image, and the labels of those that have left it are -1. A box becomes the box around what it holds. Where
+    the mapping folds, there may be no place for it, of which a warning tells; ``fold="scale"`` avoids it.
+
+    In a pipeline of `tf.data` the layer runs whatever the backend is. On TensorFlow it cannot be compiled by XLA, and
+    says so to Keras.
 
     Examples
     --------
@@ -97,6 +112,13 @@ class ElasticDeform(keras.layers.Layer):
     ... }
     >>> sorted(elasticnd.keras.ElasticDeform(sigma=4, seed=0)(sample, training=True))
     ['images', 'labels', 'segmentation_masks']
+
+    Bounding boxes:
+
+    >>> boxes = {"boxes": np.full((8, 1, 4), [8.0, 16, 24, 40]), "labels": np.zeros((8, 1))}
+    >>> layer = elasticnd.keras.ElasticDeform(sigma=2, fold="scale", bounding_box_format="xyxy", seed=0)
+    >>> tuple(layer({"images": images, "bounding_boxes": boxes}, training=True)["bounding_boxes"]["boxes"].shape)
+    (8, 1, 4)
     """
 
     def __init__(
@@ -112,6 +134,7 @@ class ElasticDeform(keras.layers.Layer):
         mode: str | Sequence[str] = "constant",
         cval: Numbers = 0.0,
         mask_order: Order = "labels",
+        bounding_box_format: str | None = None,
         ndim: int | None = None,
         fold: str = "ignore",
         margin: float = 0.05,
@@ -131,6 +154,7 @@ class ElasticDeform(keras.layers.Layer):
         self.ndim = ndim
         self.order, self.mode, self.cval = order, mode, cval
         self.mask_order = mask_order
+        self.bounding_box_format = check_format(bounding_box_format)
         self.fold, self.margin = fold, margin
         self._policy = FoldPolicy.of(fold, margin)
         self.seed = seed
@@ -156,31 +180,44 @@ class ElasticDeform(keras.layers.Layer):
         if isinstance(inputs, dict):
             return self._deform_named(inputs)
         several = isinstance(inputs, (list, tuple))
-        results = self._deform(list(inputs) if several else [inputs], self.order)
+        results = self._deform(list(inputs) if several else [inputs], self.order).images
         return results if several else results[0]
 
-    def _deform_named(self, sample: dict[str, keras.KerasTensor]) -> dict[str, keras.KerasTensor]:
+    def _deform_named(self, sample: dict[str, Any]) -> dict[str, Any]:
         if "images" not in sample:
             reject_value("inputs", f"a dictionary of {', '.join(map(repr, sample))}", "one with 'images'")
-        if "bounding_boxes" in sample:
-            reject_value("inputs", "a dictionary with 'bounding_boxes'", "one without: they would stay where they are")
         keys = [key for key in _DEFORMED if key in sample]
         is_each = isinstance(self.order, (list, tuple))
         orders = cast("Sequence[Order]", self.order if is_each else (self.order, self.mask_order))
-        results = self._deform([sample[key] for key in keys], orders[: len(keys)])
-        return sample | dict(zip(keys, results, strict=True))
+        deformed = self._deform([sample[key] for key in keys], orders[: len(keys)])
+        results = sample | dict(zip(keys, deformed.images, strict=True))
+        if "bounding_boxes" in sample:
+            results["bounding_boxes"] = move_boxes(
+                sample["bounding_boxes"],
+                self.bounding_box_format,
+                deformed.displacement,
+                deformed.frame,
+                is_single=deformed.is_single,
+            )
+        return results
 
-    def _deform(self, tensors: list[keras.KerasTensor], order: Order | Sequence[Order]) -> list[keras.KerasTensor]:
+    def _deform(self, tensors: list[keras.KerasTensor], order: Order | Sequence[Order]) -> _Deformed:
         in_pipeline = _is_of_tensorflow(tensors[0])
         if not in_pipeline:
             tensors = [keras.ops.convert_to_tensor(tensor) for tensor in tensors]
-        axes = [self._axes(tensor, len(tensors[0].shape)) for tensor in tensors]
+        rank = len(tensors[0].shape)
+        is_single = self.axis is None and rank == (self.ndim or max(rank - 2, 2)) + 1
+        if is_single:
+            tensors, rank = [tensor[None] for tensor in tensors], rank + 1
+        axes = [self._axes(tensor, rank) for tensor in tensors]
+        frame = tuple(tensors[0].shape[axis] for axis in axes[0])
         if self.initial is None:
             displacement = self._random_displacement(tensors[0], len(axes[0]), in_pipeline)
-            displacement = by_policy(displacement, [tensors[0].shape[axis] for axis in axes[0]], self._policy)
+            displacement = self._without_folds(displacement, frame)
         else:
             displacement = self.initial if in_pipeline else self.displacement.value
-        return deform_grid(tensors, displacement, order=order, mode=self.mode, cval=self.cval, axis=axes)
+        results = deform_grid(tensors, displacement, order=order, mode=self.mode, cval=self.cval, axis=axes)
+        return _Deformed([one[0] for one in results] if is_single else results, displacement, frame, is_single)
 
     def compute_output_shape(self, input_shape: Sequence[object]) -> Sequence[object]:
         """Return the shapes of the inputs."""
@@ -191,11 +228,8 @@ class ElasticDeform(keras.layers.Layer):
 
     def compute_output_spec(self, inputs: Tensors, training: bool | None = None) -> Tensors:
         """Return the shapes and types of the inputs."""
-        if isinstance(inputs, dict):
-            return {name: keras.KerasTensor(one.shape, one.dtype) for name, one in inputs.items()}
-        if isinstance(inputs, (list, tuple)):
-            return [keras.KerasTensor(one.shape, one.dtype) for one in inputs]
-        return keras.KerasTensor(inputs.shape, inputs.dtype)
+        results = keras.tree.map_structure(lambda one: keras.KerasTensor(one.shape, one.dtype), inputs)
+        return list(results) if isinstance(results, tuple) else results
 
     def _axes(self, tensor: keras.KerasTensor, rank: int) -> tuple[int, ...]:
         """Return the axes to deform of a tensor; masks may lack the axis of channels that images of a rank have."""
@@ -218,6 +252,19 @@ class ElasticDeform(keras.layers.Layer):
         batch = [keras.ops.shape(first)[0]] if self.per_sample else []
         return keras.random.normal((*batch, n, *points), seed=self._random, dtype="float32") * sigma
 
+    def _without_folds(self, displacement: Array, frame: tuple[int, ...]) -> Array:
+        """Return what the policy on folds makes of a random displacement; in a graph of TensorFlow, when it runs."""
+        if self.fold == "ignore" or not hasattr(displacement, "op"):
+            return by_policy(displacement, frame, self._policy)
+        import tensorflow as tf  # noqa: PLC0415 - there are tensors of it
+
+        def call(values: NumpyArray) -> NumpyArray:
+            return np.asarray(by_policy(values, frame, self._policy), values.dtype)
+
+        results = tf.numpy_function(call, [displacement], displacement.dtype, stateful=False)
+        results.set_shape(displacement.shape)
+        return results
+
     def get_config(self) -> dict[str, object]:
         """Return what makes the layer anew."""
         names = (
@@ -230,6 +277,7 @@ class ElasticDeform(keras.layers.Layer):
             "mode",
             "cval",
             "mask_order",
+            "bounding_box_format",
             "ndim",
             "fold",
             "margin",

@@ -66,10 +66,64 @@ def check_dictionaries(rng, images, ids):
     assert random.compute_output_shape({"images": (None, 16, 16, 1)}) == {"images": (None, 16, 16, 1)}
     symbolic = random({"images": keras.Input((16, 16, 1)), "segmentation_masks": keras.Input((16, 16), dtype="uint8")})
     assert symbolic["segmentation_masks"].shape == (None, 16, 16)
-    with pytest.raises(ValueError, match="inputs: got a dictionary with 'bounding_boxes'"):
+    with pytest.raises(ValueError, match="bounding_box_format: got None, expected xyxy or yxyx"):
         layer({**sample, "bounding_boxes": {"boxes": np.zeros((16, 1, 4))}})
     with pytest.raises(ValueError, match="inputs: got a dictionary of 'labels', expected one with 'images'"):
         layer({"labels": images})
+
+
+CANVAS = (96, 128)
+CORNERS = np.array([[30.0, 20, 60, 50], [70, 30, 110, 70], [0, 0, 0, 0]])  # the last one is padding
+FORMATS = {
+    "xyxy": lambda x, y, right, bottom: (x, y, right, bottom),
+    "yxyx": lambda x, y, right, bottom: (y, x, bottom, right),
+    "xywh": lambda x, y, right, bottom: (x, y, right - x, bottom - y),
+    "center_xywh": lambda x, y, right, bottom: ((x + right) / 2, (y + bottom) / 2, right - x, bottom - y),
+    "center_yxhw": lambda x, y, right, bottom: ((y + bottom) / 2, (x + right) / 2, bottom - y, right - x),
+    "rel_xyxy": lambda x, y, right, bottom: (x / 128, y / 96, right / 128, bottom / 96),
+    "rel_yxyx": lambda x, y, right, bottom: (y / 96, x / 128, bottom / 96, right / 128),
+    "rel_xywh": lambda x, y, right, bottom: (x / 128, y / 96, (right - x) / 128, (bottom - y) / 96),
+    "rel_center_xywh": lambda x, y, right, bottom: (
+        *((x + right) / 256, (y + bottom) / 192),
+        *((right - x) / 128, (bottom - y) / 96),
+    ),
+}
+
+
+def in_format(corners, name):
+    """Return boxes, given as corners, in one of the formats of Keras."""
+    return np.stack(FORMATS[name](*np.moveaxis(corners, -1, 0)), -1)
+
+
+def check_boxes(rng):
+    """Check that boxes of every format are those around deformed masks, in batches and alone."""
+    masks = np.zeros((2, *CANVAS, 2), "uint8")
+    for k, (left, top, right, bottom) in enumerate(CORNERS[:2].astype(int)):
+        masks[:, top:bottom, left:right, k] = 1
+    grid = 4 * rng.standard_normal((2, 5, 5))
+    corners, labels = np.stack([CORNERS] * 2), np.array([[3, 4, -1]] * 2)
+    for name in FORMATS:
+        options = {"displacement": grid, "mask_order": 0, "bounding_box_format": name}
+        layer = elasticnd.keras.ElasticDeform(**options)
+        boxes = {"boxes": in_format(corners, name), "labels": labels}
+        whole = layer({"images": masks, "segmentation_masks": masks, "bounding_boxes": boxes})
+        alone = layer({"images": masks[0], "bounding_boxes": {key: one[0] for key, one in boxes.items()}})
+        got = keras.ops.convert_to_numpy(whole["bounding_boxes"]["boxes"])
+        places = [
+            np.nonzero(one) for one in np.moveaxis(keras.ops.convert_to_numpy(whole["segmentation_masks"])[0], -1, 0)
+        ]
+        around = np.array([(x.min(), y.min(), x.max() + 1, y.max() + 1) for y, x in places], float)
+        unit = np.array([128, 96, 128, 96]) if name.startswith("rel_") else np.ones(4)
+        unit = unit[[1, 0, 3, 2]] if name == "rel_yxyx" else unit
+        assert (np.abs(got[0, :2] - in_format(around, name)) * unit).max() <= 1
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(alone["bounding_boxes"]["boxes"]), got[0])
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(whole["bounding_boxes"]["labels"]), labels)
+        assert tuple(alone["images"].shape) == (*CANVAS, 2)
+    far = elasticnd.keras.ElasticDeform(displacement=np.full((2, 1, 1), 60.0), bounding_box_format="xyxy")
+    left = far({"images": masks, "bounding_boxes": {"boxes": corners, "labels": labels}})["bounding_boxes"]
+    assert keras.ops.convert_to_numpy(left["labels"]).tolist() == [[-1, 4, -1]] * 2, "the first has left the image"
+    with pytest.raises(ValueError, match=r"^bounding_box_format: got 'xxyy'"):
+        elasticnd.keras.ElasticDeform(sigma=1, bounding_box_format="xxyy")
 
 
 def main(folder):
@@ -108,12 +162,16 @@ def main(folder):
     assert same.get_config() == layer.get_config()
 
     check_dictionaries(rng, images, ids)
+    check_boxes(rng)
 
     import tensorflow as tf  # only for the pipeline
 
     data = tf.data.Dataset.from_tensor_slices((images, ids)).batch(4)
     data = data.map(lambda *pair: tuple(layer(list(pair), training=True)), num_parallel_calls=2)
     assert [(x.shape.as_list(), y.dtype) for x, y in data] == [([4, 16, 16, 1], tf.uint8)] * 4
+    unfolded = elasticnd.keras.ElasticDeform(sigma=6, points=4, fold="scale", seed=0)
+    single = tf.data.Dataset.from_tensor_slices(images).map(lambda image: unfolded(image, training=True))
+    assert [one.shape.as_list() for one in single] == [[16, 16, 1]] * 16
     named = tf.data.Dataset.from_tensor_slices({"images": images, "segmentation_masks": ids}).batch(4)
     named = named.map(lambda sample: layer(sample, training=True))
     assert [one["segmentation_masks"].dtype for one in named] == [tf.uint8] * 4
@@ -122,8 +180,8 @@ def main(folder):
 
         assert own_module.ElasticDeform is elasticnd.keras.ElasticDeform
 
-    with pytest.raises(ValueError, match=r"tensors: got shape \(16, 16, 1\), expected 4 axes for ndim=2"):
-        elasticnd.keras.ElasticDeform(sigma=1, ndim=2)(images[0], training=True)
+    with pytest.raises(ValueError, match=r"tensors: got shape \(16, 16\), expected 4 axes for ndim=2"):
+        elasticnd.keras.ElasticDeform(sigma=1, ndim=2)(images[0, ..., 0], training=True)
     of_two_axes = elasticnd.keras.ElasticDeform(sigma=1, ndim=2)(images, training=True)
     assert tuple(of_two_axes.shape) == images.shape
 
