@@ -23,11 +23,11 @@ _FORMATS = (
 _PADDING = {"boxes": 0, "labels": -1}  # of ragged tensors, as Keras pads them
 
 
-def check_format(value: Any) -> str | None:
+def check_format(value: str | None) -> str | None:
     """Check the argument `bounding_box_format`."""
     if value is not None and (not isinstance(value, str) or value.lower() not in _FORMATS):
         reject_value("bounding_box_format", repr(value), " or ".join(_FORMATS))
-    return cast("str | None", value)
+    return value
 
 
 def move_boxes(
@@ -62,7 +62,7 @@ def _move(box_format: str, frame: Shape, boxes: dict[str, Array], displacement: 
     corners = convert(boxes["boxes"], source=box_format, target="yxyx")
     moved = convert(_moved(corners, displacement, frame), source="yxyx", target="xyxy")
     clipped = keras.utils.bounding_boxes.clip_to_image_size(boxes | {"boxes": moved}, **size)
-    return clipped | {"boxes": convert(clipped["boxes"], source="xyxy", target=box_format)}
+    return {**clipped, "boxes": convert(clipped["boxes"], source="xyxy", target=box_format)}
 
 
 def _dense(tensor: Any, padding: int) -> Any:
