@@ -116,8 +116,14 @@ class ElasticDeform(keras.layers.Layer):
     Bounding boxes:
 
     >>> boxes = {"boxes": np.full((8, 1, 4), [8.0, 16, 24, 40]), "labels": np.zeros((8, 1))}
-    >>> layer = elasticnd.keras.ElasticDeform(sigma=2, fold="scale", bounding_box_format="xyxy", seed=0)
-    >>> tuple(layer({"images": images, "bounding_boxes": boxes}, training=True)["bounding_boxes"]["boxes"].shape)
+    >>> layer = elasticnd.keras.ElasticDeform(
+    ...     sigma=2, fold="scale", bounding_box_format="xyxy", seed=0
+    ... )
+    >>> tuple(
+    ...     layer({"images": images, "bounding_boxes": boxes}, training=True)["bounding_boxes"][
+    ...         "boxes"
+    ...     ].shape
+    ... )
     (8, 1, 4)
     """
 
