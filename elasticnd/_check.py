@@ -301,6 +301,15 @@ def axes_of_images(axis: object, count: int) -> list[Shape | None]:
     ]
 
 
+def _axes_that_fit(image: Shape, grid: Shape) -> str:
+    """Return the words that suggest the longest axes to a control grid for fewer of them, of images with channels."""
+    n = len(grid) - 1
+    if not 0 < n < len(image) or grid[0] != n:
+        return ""
+    longest = sorted(range(len(image)), key=lambda axis: -image[axis])[:n]
+    return f", such as axis={tuple(sorted(longest))}"
+
+
 def _batch_shape(
     image: ArrayInfo, chosen: Shape | None, displacement: ArrayInfo, name: str, frame_axes: int | None
 ) -> Shape:
@@ -322,7 +331,8 @@ def _batch_shape(
             reject_value(
                 "displacement",
                 f"shape {grid}",
-                f"{rank + 1} axes (one more than {name}, of shape {image.shape}); otherwise pass axis",
+                f"{rank + 1} axes (one more than {name}, of shape {image.shape}); otherwise pass axis"
+                f"{_axes_that_fit(image.shape, grid)}",
             )
         fits = (b for b in range(rank) if grid[b] == rank - b and grid[:b] == image.shape[:b])
         batch_axes = next(fits, 0)

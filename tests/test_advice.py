@@ -36,6 +36,22 @@ def test_numbers_as_a_control_grid():
         elasticnd.deform_grid(IMAGE, [1.0, 2.0])
 
 
+@pytest.mark.parametrize(
+    ("shape", "grid", "advice"),
+    [
+        ((3, 48, 40), (2, 4, 4), ", such as axis=(1, 2)"),
+        ((48, 40, 3), (2, 4, 4), ", such as axis=(0, 1)"),
+        ((8, 3, 48, 40), (2, 4, 4), ", such as axis=(2, 3)"),
+        ((48, 40), (1, 4), ", such as axis=(0,)"),
+        ((3, 48, 40), (3, 4, 4), ""),  # fits no number of axes
+        ((48, 40), (3, 4, 4, 4), ""),
+    ],
+)
+def test_grids_of_images_with_channels(shape, grid, advice):
+    with pytest.raises(ValueError, match=re.escape(f"otherwise pass axis{advice}") + "$"):
+        elasticnd.deform_grid(np.zeros(shape), np.zeros(grid))
+
+
 @pytest.mark.parametrize("angle", [math.pi / 4, -math.pi / 6, np.float32(np.pi / 3), 2 * math.pi])
 def test_radians(angle):
     displacement = np.zeros((2, 2, 2))
