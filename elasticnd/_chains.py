@@ -335,6 +335,11 @@ class Chain(CompositeMap):
     stages : tuple of Deformation and Inverse
         The maps; the first one is applied to the image first.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If `stages` is no tuple, is empty, or holds anything but maps of one frame.
+
     See Also
     --------
     Deformation.then : makes chains.
@@ -489,6 +494,11 @@ class Inverse(CompositeMap):
     ----------
     base : Deformation
         The map that is inverted.
+
+    Raises
+    ------
+    TypeError
+        If `base` is no map.
 
     See Also
     --------

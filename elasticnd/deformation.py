@@ -274,6 +274,12 @@ class Deformation(SpatialMap):
         -------
         Deformation
 
+        Raises
+        ------
+        TypeError, ValueError
+            If `shape` is no sequence of 1 to 8 whole numbers that are not negative, or `to_world` no invertible matrix
+            of shape (n + 1, n + 1); the message names the argument.
+
         Examples
         --------
         >>> import elasticnd
@@ -500,6 +506,11 @@ class Deformation(SpatialMap):
         -------
         array, shape (B..., n, M_0, ..., M_{n-1})
             In voxels.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `crop` is no sequence of n slices with step 1.
 
         Examples
         --------

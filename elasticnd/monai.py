@@ -222,6 +222,11 @@ class RandElasticDeform(_Elastic):
     sigma, points, prob, rotate, zoom, mirror, fold, roi_size, random_center, mode, padding_mode, cval : optional
         As for `RandElasticDeformd`.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has a wrong type or value, which the message names.
+
     Examples
     --------
     >>> import torch

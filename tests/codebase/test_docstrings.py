@@ -116,3 +116,20 @@ def test_public_docstrings_are_complete(name):
     not_asked = NOT_ASKED | (NOT_ASKED_OF_FIELDS if is_field(name) else {})
     errors = [(code, text) for code, text in validate(name)["errors"] if code not in not_asked]
     assert not errors
+
+
+# What takes no argument that could be wrong, and neither computes nor allocates much.
+RAISES_NOTHING = {
+    *("get_num_threads", "is_deterministic", "show_config"),
+    *("Chain.inverse", "Deformation.inverse", "Inverse.inverse"),
+    *("Deformation.bending_energy", "Deformation.refined"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(set(public_names())))
+def test_public_docstrings_say_what_is_raised(name):
+    if is_field(name):
+        return
+    thing = functools.reduce(getattr, name.split(".")[1:], elasticnd)
+    says_so = "\nRaises\n------\n" in inspect.getdoc(thing)
+    assert says_so == (name.removeprefix("elasticnd.") not in RAISES_NOTHING)
