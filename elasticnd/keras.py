@@ -115,15 +115,15 @@ class ElasticDeform(keras.layers.Layer):
 
     Bounding boxes:
 
-    >>> boxes = {"boxes": np.full((8, 1, 4), [8.0, 16, 24, 40]), "labels": np.zeros((8, 1))}
+    >>> boxes = {
+    ...     "boxes": keras.ops.tile([[[8.0, 16, 24, 40]]], (8, 1, 1)),
+    ...     "labels": keras.ops.zeros((8, 1)),
+    ... }
     >>> layer = elasticnd.keras.ElasticDeform(
     ...     sigma=2, fold="scale", bounding_box_format="xyxy", seed=0
     ... )
-    >>> tuple(
-    ...     layer({"images": images, "bounding_boxes": boxes}, training=True)["bounding_boxes"][
-    ...         "boxes"
-    ...     ].shape
-    ... )
+    >>> moved = layer({"images": images, "bounding_boxes": boxes}, training=True)
+    >>> tuple(moved["bounding_boxes"]["boxes"].shape)
     (8, 1, 4)
     """
 

@@ -240,7 +240,8 @@ def test_another_process_replays_the_same_bits(rng, tmp_path):
     saved = tmp_path / "deformation.npz", tmp_path / "image.npy"
     deformation.save(saved[0])
     np.save(saved[1], image)
-    replayed = subprocess.run([sys.executable, "-c", REPLAY, *saved], capture_output=True, check=True).stdout
+    command = [sys.executable, "-c", REPLAY, *saved]  # elsewhere: sources in the current folder would be imported
+    replayed = subprocess.run(command, capture_output=True, check=True, cwd=tmp_path).stdout
     assert replayed == deformation.apply(image).tobytes()
 
 

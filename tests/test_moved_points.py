@@ -189,12 +189,12 @@ TOTALS = {
 }
 
 
-def energy(framework, weight):
+def energy(framework, weight, tol=1e-6):
     weight = framework.array(weight)
     total = TOTALS[framework.name](framework.module)
 
     def function(displacement, matrix, p):
-        points = Deformation(displacement, SHAPE, affine=matrix, rotate=10).move_points(p).points
+        points = Deformation(displacement, SHAPE, affine=matrix, rotate=10).move_points(p, tol).points
         return total(points * points * weight)
 
     return function
@@ -283,9 +283,12 @@ def test_every_mode_in_jax(rng):
     framework = frameworks.get("jax")
     jax = framework.module
     arrays = arrays_of(framework, rng)
-    function = energy(framework, rng.random((6, 2)))
+    weight = rng.random((6, 2))
+    function = energy(framework, weight)
+    # In a program, the step that derivatives come from is added: points differ by less than what was asked for.
+    exact = energy(framework, weight, tol=1e-12)
+    assert abs(jax.jit(exact)(*arrays) - exact(*arrays)) < 1e-9
     argnums = (0, 1, 2)
-    assert abs(jax.jit(function)(*arrays) - function(*arrays)) < 1e-9
     expected = jax.jit(jax.hessian(function, argnums))(*arrays)
     for mode in (
         jax.jacfwd(jax.jacfwd(function, argnums), argnums),

@@ -240,6 +240,7 @@ def test_numbers_reach_the_device_without_waiting(monkeypatch):
     """CUDA copies what lies in pinned memory while the host goes on."""
     pinned = []
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)  # PyTorch for the CPU cannot tell
     like = SimpleNamespace(is_cuda=True, is_cpu=False, is_meta=False, device="meta")
     assert torch_tensors.small_array("displacement", np.ones((2, 3, 3)), like).is_meta
     assert pinned

@@ -191,8 +191,8 @@ void Request::add_tangent(const TangentNumbers& numbers) {
 }
 
 PrefilterRequest::PrefilterRequest(const Job& job, const View& image_view, const View& coefficients_view)
-    : image(image_view, with_checked_box(job.geometry), job.geometry.image, 0),
-      coefficients(coefficients_view, job.geometry, job.geometry.box_extent, 0) {
+    : image(Alike(image_view), with_checked_box(job.geometry), job.geometry.image, 0),
+      coefficients(Alike(coefficients_view), job.geometry, job.geometry.box_extent, 0) {
     if (image.channels != coefficients.channels) reject("image and coefficients differ in their planes");
 }
 

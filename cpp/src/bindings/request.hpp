@@ -40,7 +40,7 @@ struct Alike {
     View first;
     std::vector<char*> data;  // of all of them
 
-    Alike(const View& view) : first(view), data{static_cast<char*>(view.data)} {}
+    explicit Alike(const View& view) : first(view), data{static_cast<char*>(view.data)} {}
 };
 
 // Arrays of one layout as planes over their last axes, each array some channels; keeps the table of offsets that these

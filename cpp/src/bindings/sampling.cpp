@@ -29,8 +29,8 @@ void sample_into(const py::array& record, const std::vector<py::array>& images, 
     for (const py::array& output : outputs) require_writeable(output);
     const Transform transform = transform_of(arrays);
     for (size_t i = 0; i < images.size();) {
-        Alike from = view_of(images[i], job.dtype);
-        Alike to = view_of(outputs[i], job.dtype);
+        Alike from(view_of(images[i], job.dtype));
+        Alike to(view_of(outputs[i], job.dtype));
         for (++i; i < images.size() && is_like(from.first, images[i]) && is_like(to.first, outputs[i]); ++i) {
             add(images[i], from);
             add(outputs[i], to);
@@ -54,7 +54,7 @@ py::array_t<int64> source_voxels(const py::array& record, const Integers& blocks
         transform.control_points.size / std::max<int64>(1, axes * product(geometry.grid_shape, geometry.axes));
     std::copy_n(geometry.output, axes, items.shape + 1);
     job.batch_axes = 1;
-    const Request request(job, nullptr, items, transform);
+    const Request request(job, nullptr, Alike(items), transform);
     const std::vector<int64> outputs(blocks.data(), blocks.data() + blocks.size());
     std::vector<Box> voxels(static_cast<size_t>(blocks.shape(0)));
     compute([&](Executor& executor) { find_source_voxels(request.sampling, outputs, voxels.data(), executor); });
@@ -73,13 +73,13 @@ py::object sample_adjoint_of(const py::array& record, const py::array& gradient,
     const Job job = job_of(record);
     require_derivative(job);
     std::optional<Alike> from;
-    if (image) from = view_of(*image, job.dtype);
-    const Request request(job, from ? &*from : nullptr, view_of(gradient, job.dtype), transform_of(transform));
+    if (image) from.emplace(view_of(*image, job.dtype));
+    const Request request(job, from ? &*from : nullptr, Alike(view_of(gradient, job.dtype)), transform_of(transform));
     Gradients gradients = {};
     std::unique_ptr<PlanesOf> target;
     if (image_gradient) {
         require_writeable(*image_gradient);
-        target = request.planes_of(view_of(*image_gradient, job.dtype));
+        target = request.planes_of(Alike(view_of(*image_gradient, job.dtype)));
         gradients.image = &target->planes;
     }
     py::object of_transform = py::none();
@@ -103,7 +103,7 @@ py::object sample_adjoint_of(const py::array& record, const py::array& gradient,
 void displace_into(const py::array& record, const Doubles& control_points, const py::array& output) {
     require_writeable(output);
     const Job job = job_of(record);
-    const Request request(job, nullptr, view_of(output, job.dtype), {numbers_of(control_points), {}, {}});
+    const Request request(job, nullptr, Alike(view_of(output, job.dtype)), {numbers_of(control_points), {}, {}});
     request.require_channel_per_component();
     compute([&](Executor& executor) { displace(request.sampling, executor); });
 }
@@ -111,7 +111,7 @@ void displace_into(const py::array& record, const Doubles& control_points, const
 void displace_adjoint_into(const py::array& record, const py::array& gradient, Doubles& control_points) {
     require_writeable(control_points);
     const Job job = job_of(record);
-    const Request request(job, nullptr, view_of(gradient, job.dtype), {numbers_of(control_points), {}, {}});
+    const Request request(job, nullptr, Alike(view_of(gradient, job.dtype)), {numbers_of(control_points), {}, {}});
     request.require_channel_per_component();
     double* const to = control_points.mutable_data();
     std::fill_n(to, control_points.size(), 0.0);

@@ -160,9 +160,9 @@ ffi::Error sample_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffers, ffi:
     return guarded([&] {
         const Job job = job_of(words);
         Arguments arguments(buffers);
-        const Alike image = view_of(arguments.next(), job.dtype, axes);
+        const Alike image(view_of(arguments.next(), job.dtype, axes));
         const View output = view_of(result(results, 0), job.dtype, axes);
-        const Request request(job, &image, output, arguments.next_transform(Operands(operands)));
+        const Request request(job, &image, Alike(output), arguments.next_transform(Operands(operands)));
         XlaExecutor executor(pool);
         sample_along(request.sampling, request.tangents, executor);
     });
@@ -179,14 +179,14 @@ ffi::Error sample_adjoint_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffe
         Arguments arguments(buffers);
         const View gradient = view_of(arguments.next(), job.dtype, axes);
         std::optional<Alike> image;
-        if (operands.wants_transform) image = view_of(arguments.next(), job.dtype, axes);
+        if (operands.wants_transform) image.emplace(view_of(arguments.next(), job.dtype, axes));
         const Transform transform = arguments.next_transform(operands);
-        const Request request(job, image ? &*image : nullptr, gradient, transform);
+        const Request request(job, image ? &*image : nullptr, Alike(gradient), transform);
         Gradients gradients = {};
         std::unique_ptr<PlanesOf> target;
         size_t index = 0;
         if (operands.wants_image) {
-            target = request.planes_of(view_of(result(results, index++), job.dtype, axes));
+            target = request.planes_of(Alike(view_of(result(results, index++), job.dtype, axes)));
             gradients.image = &target->planes;
         }
         std::vector<double> points;
@@ -215,7 +215,7 @@ ffi::Error sample_adjoint_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffe
 class Field {
    public:
     Field(const Job& job, Numbers control_points, const ffi::AnyBuffer& buffer)
-        : values_(buffer.element_count()), request_(job, nullptr, view(job, buffer), {control_points, {}, {}}) {
+        : values_(buffer.element_count()), request_(job, nullptr, Alike(view(job, buffer)), {control_points, {}, {}}) {
         request_.require_channel_per_component();
     }
     std::vector<double>& values() { return values_; }

@@ -21,7 +21,8 @@ struct RowAxis {
     double start;        // index of the first voxel
 };
 
-// In how many cells of the control grid the voxels of a block lie: in one, that of the block before, or in up to two.
+// Where the voxels of blocks lie on the control grid: all in one cell, those of a block in up to two that are
+// neighbours, or in any.
 enum Cells { same_cell, two_cells, many_cells };
 
 // Blocks of a row, one behind the other, that are located alike.
