@@ -3,6 +3,9 @@
 import sys
 from pathlib import Path
 
+from docutils.nodes import Text, literal_block
+from sphinx.addnodes import pending_xref
+
 import elasticnd
 
 HERE = Path(__file__).parent
@@ -73,8 +76,24 @@ def support_table():
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
+def unlink_words(app, doctree):
+    """Remove links from the words of a parameter's type that are no types: shape."""
+    for link in list(doctree.findall(pending_xref)):
+        if link["reftype"] == "class" and link["reftarget"].islower():
+            link.replace_self(link.children)
+
+
+def strip_code(app, doctree):
+    """Remove the empty lines at the end of code that a page includes."""
+    for block in doctree.findall(literal_block):
+        block.rawsource = block.astext().rstrip()  # other code is not highlighted
+        block.children = [Text(block.rawsource)]
+
+
 def setup(app):
-    """Write the generated part of the pages."""
+    """Write the generated part of the pages, and mend what Sphinx makes of types."""
+    app.connect("doctree-read", strip_code)
+    app.connect("doctree-read", unlink_words)
     folder = HERE / "_generated"
     folder.mkdir(exist_ok=True)
     (folder / "support.txt").write_text(support_table(), encoding="utf-8")

@@ -104,6 +104,10 @@ def test_code_is_not_too_wide(pages, read):
     assert not [(name, line) for name, line in lines if len(line) > WIDEST]
 
 
+def test_code_is_highlighted(pages):
+    assert not [path.name for path in every(pages) if '"literal-block"' in path.read_text(encoding="utf-8")]
+
+
 def typed(block):
     """Return the lines of a block of code; where there are prompts, what stands behind them."""
     lines = block.splitlines()
@@ -113,6 +117,14 @@ def typed(block):
 def test_titles_differ(pages, read):
     counts = Counter(read(path).title for path in every(pages))
     assert not [title for title, count in counts.items() if count > 1]
+
+
+def test_words_of_types_are_no_links(pages):
+    """Names of types begin with a capital; a word such as shape is no reference to the attribute of that name."""
+    text = "".join(path.read_text(encoding="utf-8") for path in every(pages))
+    linked = set(re.findall(r"<em>([^<]*)</em></a>", text))
+    assert {"Deformation", "FoldBounds"} <= linked
+    assert not [word for word in linked if word.islower()]
 
 
 def test_formulas_are_mathml(pages):

@@ -22,11 +22,8 @@ class Cells(Dataset):
     """Images with their labels, deformed alike whenever they are read."""
 
     def __init__(self, images, labels, deform=True):
-        self.images, self.labels, self.deform = (
-            torch.tensor(images),
-            torch.tensor(labels),
-            deform,
-        )
+        self.images, self.labels = torch.tensor(images), torch.tensor(labels)
+        self.deform = deform
 
     def __len__(self):
         return len(self.images)

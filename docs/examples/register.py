@@ -40,15 +40,18 @@ class Scans(NamedTuple):
     targets: np.ndarray  # where these are in the moving volume
 
 
+def voxels_of(shape):
+    """Return the indices of all voxels, as positions, (..., 3)."""
+    return np.moveaxis(np.indices(shape, float), 0, -1)
+
+
 def make_scans(shape=SHAPE, seed=0):
     """Make a volume of blobs, and another, deformed by a map that is no spline."""
     rng = np.random.default_rng(seed)
     size = np.array(shape) - 1
     count = int(np.prod(shape) / 200)
-    centres, heights = (
-        rng.uniform(0.2, 0.8, (count, 3)) * size,
-        rng.uniform(0.3, 1, count),
-    )
+    centres = rng.uniform(0.2, 0.8, (count, 3)) * size
+    heights = rng.uniform(0.3, 1, count)
     linear = np.eye(3) + rng.normal(0, 0.04, (3, 3))
     shift, phases = rng.normal(0, 1, 3), rng.uniform(0, 2 * np.pi, (3, 3))
 
@@ -62,9 +65,7 @@ def make_scans(shape=SHAPE, seed=0):
         waves = np.sin(np.pi * f[..., np.newaxis, :] / size * 1.5 + phases).prod(-1)
         return (f - size / 2) @ linear.T + size / 2 + shift + 2 * waves
 
-    voxels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).astype(
-        float
-    )
+    voxels = voxels_of(shape)
     fixed, mask = volume_at(true_map(voxels)), np.ones(shape)
     lost = tuple(slice(n // 2, n // 2 + n // 8) for n in shape)
     fixed[lost], mask[lost] = 0, 0
@@ -89,15 +90,13 @@ def library_of(framework):
     if framework == "jax":
         import jax
 
-        jax.config.update(
-            "jax_enable_x64", True
-        )  # line searches want more than seven digits
-        return Library(
-            jax.numpy.asarray,
-            jax.nn.relu,
-            jax.numpy.mean,
-            lambda f: jax.jit(jax.value_and_grad(f)),
-        )
+        # Line searches want more than seven digits.
+        jax.config.update("jax_enable_x64", True)
+
+        def compiled(function):
+            return jax.jit(jax.value_and_grad(function))
+
+        return Library(jax.numpy.asarray, jax.nn.relu, jax.numpy.mean, compiled)
     if framework == "tensorflow":
         import tensorflow as tf
 
@@ -133,13 +132,9 @@ def loss_of(library, scans, grid_shape):
     """Return the loss of an affine map and a control grid, in one array of numbers."""
     shape = scans.fixed.shape
     moving, fixed, mask = map(library.array, scans[:3])
-    identity, about_centre = (
-        library.array(np.eye(3, 4)),
-        library.array(affine_basis(shape)),
-    )
-    every_other = np.stack(
-        np.meshgrid(*(np.arange(0.0, n, 2) for n in shape), indexing="ij"), -1
-    )
+    identity = library.array(np.eye(3, 4))
+    about_centre = library.array(affine_basis(shape))
+    every_other = voxels_of(shape)[::2, ::2, ::2].copy()
 
     def loss(numbers):
         affine = identity + numbers[:12].reshape(3, 4) @ about_centre
@@ -147,13 +142,10 @@ def loss_of(library, scans, grid_shape):
             numbers[12:].reshape(3, *grid_shape), shape, affine=affine
         )
         difference = mask * (deformation.apply(moving) - fixed)
-        folding = library.relu(
-            MARGIN - deformation.jacobian_determinant(every_other, relative=True)
-        )
-        penalty = BENDING * deformation.bending_energy() + FOLDING * library.mean(
-            folding**2
-        )
-        return library.mean(difference**2) + penalty
+        volumes = deformation.jacobian_determinant(every_other, relative=True)
+        bending = BENDING * deformation.bending_energy()
+        folding = FOLDING * library.mean(library.relu(MARGIN - volumes) ** 2)
+        return library.mean(difference**2) + bending + folding
 
     return loss
 
@@ -179,9 +171,8 @@ def minimised(library, scans, grid_shape, numbers, free, steps):
         return UNIT * float(value), UNIT * np.asarray(gradient, np.float64)[free]
 
     options = {"maxiter": steps, "maxcor": 20, "ftol": 1e-8, "gtol": 0}
-    found = minimize(
-        objective, numbers[free], jac=True, method="L-BFGS-B", options=options
-    )
+    start = numbers[free]
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
     numbers[free] = found.x
     return numbers
 
@@ -198,43 +189,30 @@ def register(framework, scans, steps):
     for level in range(LEVELS):
         grid = stages[-1].refined() if level else stages[-1]
         numbers = np.concatenate([numbers[:12], grid.displacement.ravel()])
-        numbers = minimised(
-            library, scans, grid.grid_shape, numbers, slice(12, None), steps
-        )
+        free = slice(12, None)
+        numbers = minimised(library, scans, grid.grid_shape, numbers, free, steps)
         displacement = numbers[12:].reshape(grid.displacement.shape)
-        stages.append(
-            elasticnd.Deformation(displacement, shape, affine=affine, to_world=TO_WORLD)
-        )
+        world = {"affine": affine, "to_world": TO_WORLD}
+        stages.append(elasticnd.Deformation(displacement, shape, **world))
     return stages
 
 
 def errors(deformation, scans):
     """Measure how far from its target each landmark comes to lie, in voxels."""
-    return np.linalg.norm(
-        deformation.source_points(scans.landmarks) - scans.targets, axis=-1
-    )
+    found = deformation.source_points(scans.landmarks)
+    return np.linalg.norm(found - scans.targets, axis=-1)
 
 
 def difference_from_itk(deformation, scans, path):
     """Save the deformation, apply it by SimpleITK, and compare inside the volume."""
     sitk.WriteTransform(deformation.to_itk(), str(path))
     image = itk_image(scans.moving)
-    resampled = sitk.Resample(
-        image,
-        image,
-        sitk.ReadTransform(str(path)),
-        sitk.sitkBSpline3,
-        0.0,
-        sitk.sitkFloat64,
-    )
-    voxels = np.stack(
-        np.meshgrid(*map(np.arange, deformation.shape), indexing="ij"), -1
-    ).astype(float)
-    x = deformation.source_points(voxels)
+    transform = sitk.ReadTransform(str(path))
+    resampled = sitk.Resample(image, image, transform, sitk.sitkBSpline3)
+    theirs, ours = sitk.GetArrayFromImage(resampled).T, deformation.apply(scans.moving)
+    x = deformation.source_points(voxels_of(deformation.shape))
     inside = np.all((x > 1e-6) & (x < np.array(deformation.shape) - 1 - 1e-6), axis=-1)
-    return np.abs(
-        sitk.GetArrayFromImage(resampled).T - deformation.apply(scans.moving)
-    )[inside].max()
+    return np.abs(theirs - ours)[inside].max()
 
 
 def itk_image(array):
@@ -254,10 +232,8 @@ def draw(path, scans, deformation):
 
     middle = scans.fixed.shape[0] // 2
     result = deformation.apply(scans.moving)
-    grey, signed = (
-        {"cmap": "gray", "vmin": 0, "vmax": scans.moving.max()},
-        {"cmap": "RdBu", "vmin": -1, "vmax": 1},
-    )
+    grey = {"cmap": "gray", "vmin": 0, "vmax": scans.moving.max()}
+    signed = {"cmap": "RdBu", "vmin": -1, "vmax": 1}
     panels = [
         ("moving volume", scans.moving, grey),
         ("fixed volume, with a part that is lost", scans.fixed, grey),
@@ -282,11 +258,8 @@ def main(framework, shape=SHAPE, steps=60, folder=".", figure=None):
     began = time.perf_counter()
     stages = register(framework, scans, steps)
     print(f"{framework}: {time.perf_counter() - began:.1f} s")
-    for title, stage in zip(
-        ("before", "affine", *(f"level {k + 1}" for k in range(LEVELS))),
-        stages,
-        strict=True,
-    ):
+    titles = ("before", "affine", *(f"level {k + 1}" for k in range(LEVELS)))
+    for title, stage in zip(titles, stages, strict=True):
         own = errors(stage, scans)
         print(
             f"{title}: landmarks off by {own.max():.3f} voxels at most, "
@@ -294,10 +267,8 @@ def main(framework, shape=SHAPE, steps=60, folder=".", figure=None):
         )
     found = stages[-1]
     print(f"least relative volume: at least {found.fold_bounds().lower:.3f}")
-    path = Path(folder) / "deformation.tfm"
-    print(
-        f"SimpleITK's result differs by {difference_from_itk(found, scans, path):.1e}"
-    )
+    difference = difference_from_itk(found, scans, Path(folder) / "deformation.tfm")
+    print(f"SimpleITK's result differs by {difference:.1e}")
     if figure:
         draw(figure, scans, found)
 

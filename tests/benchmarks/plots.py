@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+STYLE = Path(__file__).parents[2] / "docs" / "pages.mplstyle"  # of all pictures of the pages
+
 Series = dict[str, list[tuple[float, float]]]  # name: (x, nanoseconds per voxel)
 
 
@@ -21,25 +23,26 @@ def series(results: Iterable[dict[str, Any]], key: str) -> Series:
 
 def draw(lines: Series, label: str, path: Path, *, ticks: list[float]) -> None:
     """Draw time per voxel, on a logarithmic scale."""
+    from matplotlib import style
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogFormatter, NullLocator, ScalarFormatter
 
-    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-    axes = figure.subplots()
-    for name, points in lines.items():
-        x, y = zip(*sorted(points), strict=True)
-        ours = name.startswith("elasticnd")
-        axes.plot(x, y, marker="o", markersize=4, linewidth=2 if ours else 1.2, label=name, zorder=2 if ours else 1)
-    axes.set_yscale("log")
-    if max(ticks) > 16:
-        axes.set_xscale("log")
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(ScalarFormatter())
-    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))  # where there are few major ones
-    axes.set_xlabel(label)
-    axes.set_ylabel("nanoseconds per voxel")
-    axes.grid(visible=True, which="major", color="0.9")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.savefig(path, metadata={"Date": None})
+    with style.context(STYLE):
+        figure = Figure(figsize=(6.4, 3.6))
+        axes = figure.subplots()
+        for name, points in lines.items():
+            x, y = zip(*sorted(points), strict=True)
+            ours = name.startswith("elasticnd")
+            axes.plot(x, y, marker="o", markersize=4, linewidth=2 if ours else 1.2, label=name, zorder=2 if ours else 1)
+        axes.set_yscale("log")
+        if max(ticks) > 16:
+            axes.set_xscale("log")
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(ScalarFormatter())
+        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))  # where there are few major ones
+        axes.set_xlabel(label)
+        axes.set_ylabel("nanoseconds per voxel")
+        axes.grid(visible=True, which="major")
+        axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+        figure.savefig(path, metadata={"Date": None})
