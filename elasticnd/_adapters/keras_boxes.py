@@ -59,10 +59,15 @@ def move_boxes(
 def _move(box_format: str, frame: Shape, boxes: dict[str, Array], displacement: Array) -> dict[str, Array]:
     size = dict(zip(("height", "width"), frame, strict=True))
     convert = partial(keras.utils.bounding_boxes.convert_format, **size)
-    corners = convert(boxes["boxes"], source=box_format, target="yxyx")
+    given, absolute = boxes["boxes"], box_format
+    is_by_centres = box_format.lower() == "rel_center_xywh"
+    if is_by_centres:  # which Keras 3.10 converts wrongly: centres are scaled as corners are
+        given, absolute = convert(given, source="rel_xywh", target="xywh"), "center_xywh"
+    corners = convert(given, source=absolute, target="yxyx")
     moved = convert(_moved(corners, displacement, frame), source="yxyx", target="xyxy")
-    clipped = keras.utils.bounding_boxes.clip_to_image_size(boxes | {"boxes": moved}, **size)
-    return {**clipped, "boxes": convert(clipped["boxes"], source="xyxy", target=box_format)}
+    clipped: dict[str, Array] = keras.utils.bounding_boxes.clip_to_image_size(boxes | {"boxes": moved}, **size)
+    results = convert(clipped["boxes"], source="xyxy", target=absolute)
+    return clipped | {"boxes": convert(results, source="xywh", target="rel_xywh") if is_by_centres else results}
 
 
 def _dense(tensor: Any, padding: int) -> Any:
