@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import sys
 import zlib
 from pathlib import Path
 
@@ -54,6 +55,16 @@ def pages(request):
     if folder is None:
         pytest.skip("reads the pages that Sphinx has built: nox -f .ci/noxfile.py -s docs")
     return folder.resolve()
+
+
+@pytest.fixture
+def fake_cupy(monkeypatch):
+    """Let a stand-in be what is imported as CuPy."""
+    from cuda_stubs import FakeCupy
+
+    cupy = FakeCupy()
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    return cupy
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -17,7 +17,7 @@ from jax import export  # noqa: E402 - no attribute of an older jax
 from jax.test_util import check_grads  # noqa: E402
 
 from elasticnd._autodiff.operators import Operands, Operator, flatten  # noqa: E402
-from elasticnd._bridges import jax as bridge  # noqa: E402
+from elasticnd._bridges import jax_arrays, jax_handlers, jax_operations, jax_primitive  # noqa: E402
 from elasticnd._check import normalize  # noqa: E402
 from elasticnd._spec import Options  # noqa: E402
 
@@ -251,7 +251,7 @@ def test_compilations_are_seen(compilations, rng):
 def test_calls_outside_of_programs_do_as_programs_do(way, monkeypatch, rng):
     inputs = arrays(rng)
     at_once = OUTSIDE_OF_PROGRAMS[way](deform_anew(1), *inputs)
-    monkeypatch.setattr(bridge, "_are_at_hand", lambda flat: False)
+    monkeypatch.setattr(jax_arrays, "are_at_hand", lambda flat: False)
     close(at_once, OUTSIDE_OF_PROGRAMS[way](deform_anew(1), *inputs))
 
 
@@ -298,7 +298,7 @@ PLACES = {
 def test_results_outside_of_programs_lie_where_those_of_programs_do(place, mesh, monkeypatch, rng):
     x, d = rng.standard_normal((9, 8)), rng.uniform(-1, 1, (2, 3, 3))
     ours = PLACES[place](jax.devices()[1], x, d)
-    monkeypatch.setattr(bridge, "_are_at_hand", lambda flat: False)
+    monkeypatch.setattr(jax_arrays, "are_at_hand", lambda flat: False)
     theirs = PLACES[place](jax.devices()[1], x, d)
     same(ours, theirs)
     for name in ("dtype", "weak_type", "committed"):
@@ -492,7 +492,7 @@ def test_export(rng):
 
 
 def test_compiled_core_is_used():
-    if not bridge._has_targets():
+    if not jax_handlers.has_handlers():
         pytest.skip("the core was compiled without XLA's headers, or this XLA is older than they are")
     # A function of its own, or JAX may recall what another test traced with another engine.
     function = jax.jit(lambda *arrays: elasticnd.deform_grid(*arrays, mode="mirror"))
@@ -511,7 +511,7 @@ def test_plain_operations_do_the_same(order, mode, tangents, rng):
     """Every operator, by the core and by operations of JAX."""
     x, d, a = arrays(rng, batch=(2,))
     options = Options(order, mode, 0.3, crop=(slice(1, 6), slice(5)), axis=(1, 2), rotate=20, zoom=1.1)
-    infos = map(bridge.info, (x, d, a))
+    infos = map(jax_arrays.info, (x, d, a))
     spec = normalize((next(infos),), next(infos), next(infos), "X", options)
     pairs = tuple(
         (jnp.asarray(rng.standard_normal(d.shape)), jnp.asarray(rng.standard_normal(a.shape))) for _ in range(tangents)
@@ -525,9 +525,8 @@ def test_plain_operations_do_the_same(order, mode, tangents, rng):
         for linear in (False, True):
             operator = Operator(spec, verb, tangents, linear, **wants)
             flat = flatten(operator, Operands(weight, x, (d, a), pairs))
-            for ours, theirs in zip(
-                jax.jit(partial(bridge._by_generic, operator))(*flat), bridge._call(operator, flat), strict=True
-            ):
+            by_operations = jax.jit(partial(jax_operations.by_operations, operator))(*flat)
+            for ours, theirs in zip(by_operations, jax_handlers.call(operator, flat), strict=True):
                 assert ours.dtype == theirs.dtype
                 np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-10 * np.abs(theirs).max())
 
@@ -547,14 +546,14 @@ def test_lowering_for_other_devices(rng):
 @pytest.fixture(params=["custom_vjp", "custom_vjp through Python", "primitive through Python"])
 def another_way(request, monkeypatch):
     if request.param.startswith("custom_vjp"):
-        monkeypatch.setattr(bridge, "_primitive", None)
+        monkeypatch.setattr(jax_primitive, "_primitive", None)
     if request.param.endswith("Python"):
-        monkeypatch.setattr(bridge, "_has_targets", lambda: False)
+        monkeypatch.setattr(jax_handlers, "has_handlers", lambda: False)
     jax.clear_caches()
-    bridge._jitted.cache_clear()
+    jax_primitive._jitted.cache_clear()
     yield request.param
     jax.clear_caches()
-    bridge._jitted.cache_clear()
+    jax_primitive._jitted.cache_clear()
 
 
 def test_other_ways(another_way, rng):
@@ -573,7 +572,7 @@ def test_other_ways(another_way, rng):
 
 
 def test_custom_vjp_refuses_forward_mode(monkeypatch, rng):
-    monkeypatch.setattr(bridge, "_primitive", None)
+    monkeypatch.setattr(jax_primitive, "_primitive", None)
     x, d, a = arrays(rng)
     with pytest.raises(TypeError, match="custom_vjp"):
         jax.jvp(lambda d: function()(x, d, a), (d,), (d,))

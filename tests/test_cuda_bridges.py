@@ -1,0 +1,253 @@
+"""The ways of frameworks to the CUDA kernels, on the host: buffers of XLA, tensors of PyTorch and TensorFlow."""
+
+import contextlib
+import importlib.machinery
+import sys
+import threading
+from functools import partial
+from types import SimpleNamespace
+
+import frameworks
+import host_device
+import ml_dtypes
+import numpy as np
+import pytest
+from cuda_stubs import agree, on_cuda, tolerance
+from tables import DOUBLE, values
+
+import elasticnd
+from elasticnd import _check, _spec
+from elasticnd._autodiff import compute, operators
+from elasticnd._autodiff.operators import Operands, Operator
+from elasticnd._engines import cuda
+from elasticnd._engines.cuda import devices, plans
+
+pytestmark = pytest.mark.skipif(not host_device.COMPILER, reason="no g++ on the path")
+
+
+@pytest.fixture
+def jax_buffers():
+    """Return how JAX calls the CUDA kernels."""
+    frameworks.get("jax")
+    from elasticnd._bridges import jax_buffers
+
+    if not jax_buffers.compat.HAS_BUFFER_CALLBACKS:
+        pytest.skip("this JAX has no buffer_callback")
+    return jax_buffers
+
+
+def lend_buffers(monkeypatch, jax_buffers):
+    """Let the host stand in for a device of XLA, and return the sizes of what it lends."""
+    lent = []
+    monkeypatch.setattr(jax_buffers, "_place_of", lambda context, output: (np, contextlib.nullcontext()))
+
+    def allocating_in(xp, scratch):
+        lent.extend(xp.asarray(buffer).nbytes for buffer in scratch)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(jax_buffers, "_allocating_in", allocating_in)
+    return lent
+
+
+def test_memory_of_xla_is_scratch_memory(jax_buffers, fake_cupy):
+    buffer = SimpleNamespace(nbytes=1000, data=SimpleNamespace(ptr=512))
+    fake_cupy.asarray = lambda array: array
+    with jax_buffers._allocating_in(fake_cupy, [buffer]):
+        addresses = [fake_cupy.cuda.get_allocator()(size).memory.pointer for size in (100, 1001, 990, 990)]
+    assert addresses == [4096, 4096, 512, 4096]
+    with jax_buffers._allocating_in(fake_cupy, []):
+        assert fake_cupy.cuda.get_allocator() == fake_cupy.allocate
+
+
+def test_buffers_of_xla(jax_buffers, monkeypatch, rng):
+    """What serves JAX on a device, inside of jit, here on buffers of the CPU."""
+    jax = frameworks.get("jax").module
+    from elasticnd._bridges import jax_arrays
+
+    lent, planned = lend_buffers(monkeypatch, jax_buffers), []
+    run_planned = cuda.run_planned
+
+    def noting(compute, job, arrays):
+        kinds = [None if array is None else (array.shape, array.dtype) for array in arrays]
+        planned.append((compute, plans._Same(job), kinds, devices.device().stream()))
+        run_planned(compute, job, arrays)
+
+    monkeypatch.setattr(cuda, "run_planned", noting)
+    image, points = rng.random((7, 6)), rng.uniform(-1, 1, (2, 3, 2))
+    options = _spec.Options(mode="mirror", cval=0.3)
+    infos = [jax_arrays.info(jax.numpy.asarray(array)) for array in (image, points)]
+    spec = _check.normalize((infos[0],), infos[1], None, "X", options)
+    for operator in (
+        Operator(spec, "sample"),
+        Operator(spec, "sample_adjoint", wants_image=True, wants_transform=True),
+        Operator(spec, "displace"),
+    ):
+        operands = Operands(image, image, (points,))
+        flat = operators.flatten(operator, operands)
+        run = jax.jit(partial(jax_buffers._call_on_buffers, operator))
+        with host_device.installed():
+            ours = [np.asarray(result) for result in run(*flat)]
+            if operator.verb != "displace":
+                plan = plans.plan_of.__wrapped__(*planned.pop())
+                assert plan.scratch <= lent.pop() < plan.scratch + 1024  # tables are kept outside of it
+        for one, other in zip(ours, compute.run(operator, spec, operands), strict=True):
+            agree(one, other, DOUBLE)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_shards_of_a_batch_on_buffers(jax_buffers, monkeypatch, rng):
+    """By `jax.shard_map` each device computes its own items; a batch that is only sharded is gathered first."""
+    jax = frameworks.get("jax").module
+    if not hasattr(jax, "shard_map") or len(jax.devices()) < 2:
+        pytest.skip("this JAX lacks jax.shard_map, or a second device")
+    from elasticnd._bridges import jax_handlers
+
+    lend_buffers(monkeypatch, jax_buffers)
+    monkeypatch.setattr(jax_handlers, "_has_target", lambda operator: False)
+    monkeypatch.setattr(jax_handlers, "_call_by_operator", jax_buffers._call_on_buffers)
+    device, lock, shapes = host_device.HostDevice(), threading.Lock(), []
+    launch = device.launch
+
+    def launch_alone(kernel, grid, threads, arguments, shared=0):
+        with lock:  # the shim knows one block of threads at a time
+            shapes.append(kernel)
+            launch(kernel, grid, threads, arguments, shared)
+
+    device.launch = launch_alone
+    split = jax.sharding.PartitionSpec("b")
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("b",))
+    images, grids = rng.random((4, 7, 6)), rng.uniform(-1, 1, (4, 2, 3, 2))
+    expected = elasticnd.deform_grid(images, grids, axis=(1, 2), mode="mirror")
+    gradients = elasticnd.deform_grid_vjp(expected, images, grids, axis=(1, 2), mode="mirror")
+
+    def deform(x, d):
+        return elasticnd.deform_grid(x, d, axis=(1, 2), mode="mirror")
+
+    mapped = jax.shard_map(deform, mesh=mesh, in_specs=(split, split), out_specs=split)
+    place = jax.sharding.NamedSharding(mesh, split)
+    arrays = jax.device_put(images, place), jax.device_put(grids, place)
+    jax.clear_caches()
+    with host_device.installed(device):
+        program = jax.jit(mapped)
+        text = program.lower(*arrays).compile().as_text()
+        result = program(*arrays)
+        slopes = jax.jit(jax.grad(lambda x, d: (mapped(x, d) ** 2).sum() / 2, (0, 1)))(*arrays)
+        agree(np.asarray(result), expected, DOUBLE)
+        for one, other in zip(slopes, gradients, strict=False):
+            agree(np.asarray(one), other, DOUBLE)
+    jax.clear_caches()
+    assert "xla_buffer_python_cpu_callback" in text
+    assert "all-gather" not in text
+    assert result.sharding.spec == split
+    assert sum(kernel.startswith("sample<") for kernel in shapes) == 2 * 2  # devices, and calls of the forward pass
+
+
+def test_jax_is_lowered_to_buffers_on_cuda(jax_buffers, monkeypatch):
+    jax = frameworks.get("jax").module
+    traced = jax.jit(elasticnd.deform_grid).trace(jax.numpy.zeros((5, 5)), jax.numpy.zeros((2, 3, 3)))
+    for has_cupy, way in ((True, "xla_buffer_python_gpu_callback"), (False, "gather")):
+        monkeypatch.setattr(jax_buffers, "has_cupy", lambda has_cupy=has_cupy: has_cupy)
+        jax.clear_caches()
+        assert way in traced.lower(lowering_platforms=("cuda",)).as_text()
+
+
+def test_a_cupy_that_cannot_compute_is_left_out_of_jax(jax_buffers, monkeypatch):
+    old = type(sys)("cupy")
+    old.__version__, old.__spec__ = "13.6.0", importlib.machinery.ModuleSpec("cupy", None)
+    old.cuda = SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=lambda: 1))
+    monkeypatch.setitem(sys.modules, "cupy", old)
+    jax_buffers.has_cupy.cache_clear()
+    try:
+        with pytest.warns(RuntimeWarning, match=r"operations of JAX compute .*CuPy is of version 13\.6\.0"):
+            assert not jax_buffers.has_cupy()
+    finally:
+        jax_buffers.has_cupy.cache_clear()
+
+
+def test_jax_exports_operations_for_cuda(jax_buffers, monkeypatch):
+    """A program that calls Python cannot be written to a file; one of JAX's operations can."""
+    jax = frameworks.get("jax").module
+    export = pytest.importorskip("jax.export")
+    monkeypatch.setattr(jax_buffers, "has_cupy", lambda: True)
+    jax.clear_caches()
+    with elasticnd.use_engine("generic"):
+        exported = export.export(jax.jit(elasticnd.deform_grid), platforms=["cuda"])(
+            jax.numpy.zeros((5, 5)), jax.numpy.zeros((2, 3, 3))
+        )
+    assert exported.serialize()
+
+
+def test_kernels_run_on_the_device_of_buffers(jax_buffers, fake_cupy):
+    """XLA calls from threads of its own, in which another device may be current."""
+    output = SimpleNamespace(__dlpack_device__=lambda: (2, 1))
+    _, place = jax_buffers._place_of(SimpleNamespace(stream=99), output)
+    with place:
+        assert fake_cupy.entered == [1, (0, 99)]
+
+
+BRIDGED = [
+    Operator(None, "sample"),
+    Operator(None, "sample_adjoint", wants_image=True),
+    Operator(None, "sample_adjoint", wants_image=True, wants_transform=True),
+    Operator(None, "displace"),
+]
+
+
+def bridged_call(operator, dtype, rng):
+    """A specification, and operands for it in NumPy."""
+    image, points = values(rng, (7, 6), np.dtype(dtype)), rng.uniform(-1, 1, (2, 3, 2))
+    options = _spec.Options(mode="mirror", cval=0.3)
+    shape = _spec.ArrayInfo(image.shape, np.dtype(dtype).name), _spec.ArrayInfo(points.shape, "float64")
+    spec = _check.normalize((shape[0],), shape[1], None, "X", options)
+    return operator._replace(call=spec), operators.flatten(
+        operator._replace(call=spec), Operands(image, image, (points,))
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16], ids=lambda dtype: dtype.__name__)
+@pytest.mark.parametrize("operator", BRIDGED, ids=lambda operator: operator.verb)
+def test_tensors_of_torch(operator, dtype, monkeypatch, rng):
+    """What PyTorch's bridge does with CUDA tensors, here with tensors of the host."""
+    framework = frameworks.get("torch")
+    from elasticnd._bridges import torch_tensors as bridge
+
+    nothing = contextlib.nullcontext
+    monkeypatch.setattr(framework.module.cuda, "device", lambda device: nothing())
+    monkeypatch.setattr(framework.module.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=0))
+    monkeypatch.setattr(bridge, "external_stream", lambda pointer: nothing())
+    monkeypatch.setattr(bridge, "allocating_by", lambda lend: lent.append(lend) or nothing())
+    monkeypatch.setattr(bridge, "_to_cupy", bridge.to_numpy)
+    lent = []
+    operator, flat = bridged_call(operator, dtype, rng)
+    tensors = [framework.array(array) for array in flat]
+    ours = on_cuda(bridge.compute_on_device, operator, operator.call, tensors)
+    for one, other in zip(ours, bridge.compute(operator, tensors), strict=True):
+        agree(framework.to_numpy(one), framework.to_numpy(other), tolerance(dtype))
+    (lend,) = lent
+    pointer, memory = lend(1000)
+    assert memory.data_ptr() == pointer
+    assert memory.nbytes() == 1000
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16], ids=lambda dtype: dtype.__name__)
+@pytest.mark.parametrize("operator", BRIDGED, ids=lambda operator: operator.verb)
+def test_tensors_of_tensorflow(operator, dtype, monkeypatch, rng):
+    framework = frameworks.get("tensorflow")
+    from elasticnd._bridges import tensorflow as bridge
+
+    fake = type(sys)("cupy")
+    fake.from_dlpack, fake.ascontiguousarray = np.from_dlpack, np.ascontiguousarray
+    fake.cuda = type(sys)("cupy.cuda")
+    fake.cuda.Device = lambda number: contextlib.nullcontext()
+    fake.cuda.get_current_stream = lambda: SimpleNamespace(synchronize=lambda: None)
+    monkeypatch.setattr(bridge, "import_cupy", lambda argument, got: fake)
+    monkeypatch.setattr(bridge, "_gpu_of", lambda tensors: "CPU:0")
+    monkeypatch.setattr(bridge, "_number_of", lambda array: 0)
+    monkeypatch.setattr(bridge._Capsule, "__dlpack_device__", lambda self: (1, 0))
+    operator, flat = bridged_call(operator, dtype, rng)
+    tensors = [framework.array(array) for array in flat]
+    dtypes = [like.dtype for like in operators.likes(operator, operators.unflatten(operator, tensors))]
+    ours = on_cuda(bridge._run_on_gpu, operator, dtypes, *tensors)
+    for one, other in zip(ours, compute.run(operator, operator.call, operators.unflatten(operator, flat)), strict=True):
+        agree(framework.to_numpy(one), other.astype(one.dtype.as_numpy_dtype), tolerance(dtype))

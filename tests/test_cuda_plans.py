@@ -1,0 +1,193 @@
+"""Plans of the CUDA engine: calls like earlier ones have the same bits, and take little time and memory."""
+
+import sys
+from functools import partial
+from types import SimpleNamespace
+
+import host_device
+import ml_dtypes
+import numpy as np
+import pytest
+from cuda_stubs import MATRIX, SHAPES, CupyArray, on_cuda, recording_device
+from tables import values
+
+import elasticnd
+from elasticnd import _job, _modes, _recall, _spec
+from elasticnd._bridges import eager
+from elasticnd._engines import cuda
+from elasticnd._engines.cuda import plans
+
+pytestmark = pytest.mark.skipif(not host_device.COMPILER, reason="no g++ on the path")
+
+
+PLANNED = {
+    "order 0": {"order": 0},
+    "order 1": {"order": 1, "mode": "nearest"},
+    "padded": {"order": 3, "mode": "nearest"},
+    "rotated": {"order": 2, "rotate": 30, "mode": "mirror"},
+    "affine": {"order": 3, "affine": MATRIX},
+    "cropped": {"order": 5, "crop": (slice(3, 20), slice(1, 30)), "mode": "wrap"},
+    "large grid": {"order": 1, "points": 70},
+    "two images": {"order": 3, "images": 2},
+}
+
+
+def without_plans(monkeypatch):
+    monkeypatch.setattr(cuda, "run_planned", lambda compute, job, arrays: compute(job, arrays))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8, ml_dtypes.bfloat16], ids=lambda dtype: dtype.__name__)
+@pytest.mark.parametrize("name", PLANNED)
+def test_planned_calls(name, dtype, monkeypatch, rng):
+    """A call by a plan has the bits of one without, and arrays may lie elsewhere."""
+    options = dict(PLANNED[name])
+    points, count = options.pop("points", 4), options.pop("images", 1)
+
+    def call(seed):
+        rng = np.random.default_rng(seed)
+        images = [values(rng, SHAPES[2], np.dtype(dtype)) for _ in range(count)]
+        return elasticnd.deform_grid(images, rng.uniform(-5, 5, (2, points, points)), **options)
+
+    with host_device.installed():
+        planned = [call(seed) for seed in (1, 2, 3)]
+        assert plans.plan_of.cache_info().misses == 1
+        without_plans(monkeypatch)
+        for seed, ours in enumerate(planned, 1):
+            for one, other in zip(ours, call(seed), strict=True):
+                assert one.tobytes() == other.tobytes()
+
+
+PLANNED_GRADIENTS = {**{name: PLANNED[name] for name in ("order 0", "order 1", "padded", "cropped", "large grid")}}
+
+
+PLANNED_GRADIENTS |= {"affine": PLANNED["affine"] | {"mode": "mirror"}, "one point": {"order": 2, "points": 1}}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16], ids=lambda dtype: dtype.__name__)
+@pytest.mark.parametrize("name", PLANNED_GRADIENTS)
+def test_planned_gradients(name, dtype, monkeypatch, rng):
+    options = dict(PLANNED_GRADIENTS[name])
+    points = options.pop("points", 4)
+    shape = elasticnd.deform_grid(np.zeros(SHAPES[2]), np.zeros((2, points, points)), **options).shape
+
+    def call(seed):
+        rng = np.random.default_rng(seed)
+        weight, image = values(rng, shape, np.dtype(dtype)), values(rng, SHAPES[2], np.dtype(dtype))
+        return elasticnd.deform_grid_vjp(weight, image, rng.uniform(-5, 5, (2, points, points)), **options)
+
+    with host_device.installed():
+        planned = [call(seed) for seed in (1, 2, 3)]
+        assert plans.plan_of.cache_info().misses == 1
+        without_plans(monkeypatch)
+        for seed, ours in enumerate(planned, 1):
+            for one, other in zip(ours, call(seed), strict=True):
+                assert (one is None and other is None) or one.tobytes() == other.tobytes()
+
+
+def test_scratch_memory_is_used_again(stubbed):
+    """Three passes of the prefilter need two volumes at a time, and the gradient three."""
+    job = _job.make_job(image=(64,) * 3, grid_shape=(5,) * 3, order=3, mode=_modes.Mode.MIRROR, prefilter=True)
+    volume, doubles = 8 * 64**3, np.dtype(np.float64)
+    displacement, image = ((3, 5, 5, 5), doubles), ((64,) * 3, doubles)
+    plan = plans.plan_of(cuda._sample_flat, plans._Same(job), (displacement, None, image, image), None)
+    assert 2 * volume <= plan.scratch < 2.1 * volume
+    kinds = (displacement, None, image, image, image, displacement, None)
+    plan = plans.plan_of(cuda._adjoint_flat, plans._Same(job), kinds, None)
+    assert 3 * volume <= plan.scratch < 3.4 * volume  # of which a third is for the sums of rows
+
+
+@pytest.mark.parametrize("matrices", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8], ids=lambda dtype: dtype.__name__)
+def test_items_of_a_batch_are_filtered_some_at_a_time(dtype, matrices, monkeypatch, rng):
+    """The bits do not depend on it, and memory is that of those together."""
+    images = values(rng, (2, 3, 2, 20, 30), np.dtype(dtype))
+    grids = rng.uniform(-3, 3, (2, 3, 2, 3, 4))
+    options = {"axis": (3, 4), "mode": "nearest"}
+    if matrices:
+        options["affine"] = MATRIX + rng.uniform(-0.1, 0.1, (2, 3, 1, 1))
+    whole = on_cuda(elasticnd.deform_grid, images, grids, **options)
+    for items in (1, 4):
+        monkeypatch.setattr(cuda, "_BYTES_TOGETHER", items * 2 * 20 * 30 * 4)
+        device, launched = recording_device()
+        with host_device.installed(device):
+            assert elasticnd.deform_grid(images, grids, **options).tobytes() == whole.tobytes()
+        assert sum(kernel.startswith("sample<") for kernel in launched) == -(-6 // items)
+
+
+def test_layout_of_scratch_memory(rng):
+    """Parts that are in use at a time lie apart, and bytes that were given back are used first."""
+    scratch, used = plans._Scratch(), {}
+    for step in range(500):
+        if used and rng.random() < 0.5:
+            begin = list(used)[rng.integers(len(used))]
+            scratch.give_back(begin, used.pop(begin))
+        else:
+            size = int(rng.integers(1, 9))
+            begin = scratch.take(size)
+            assert all(begin + size <= other or other + extent <= begin for other, extent in used.items()), step
+            used[begin] = size
+        assert scratch.size >= sum(used.values())
+    while used:
+        scratch.give_back(*used.popitem())
+    size = scratch.size
+    assert scratch.take(size) == 0
+    assert scratch.size == size
+
+
+@pytest.fixture
+def stubbed(monkeypatch):
+    """Return a device of CuPy that launches nothing."""
+    device = host_device.HostDevice()
+    device.xp = SimpleNamespace(empty=lambda shape, dtype: np.empty(shape, dtype).view(CupyArray))
+    device.launched = []
+    device.launch = lambda kernel, *rest, **options: device.launched.append(kernel)
+    monkeypatch.setattr(_recall, "known_bridge", {np.ndarray: eager, CupyArray: eager}.get)
+    monkeypatch.setattr(_recall, "engine_of", lambda array: cuda)
+    with host_device.installed(device):
+        yield device
+
+
+def small_call(rng):
+    image, displacement = rng.random((16, 16)), rng.uniform(-2, 2, (2, 5, 5))
+    return partial(elasticnd.deform_grid, image.view(CupyArray), displacement.view(CupyArray), mode="mirror")
+
+
+@pytest.mark.quick
+def test_a_small_call_takes_few_steps_on_the_host(stubbed, rng):
+    """Time depends on the machine; the number of functions that are called does not. Without plans it was 250."""
+    call = small_call(rng)
+    assert type(call()) is CupyArray
+    calls = []
+    sys.setprofile(lambda frame, event, what: calls.append(event) if event in ("call", "c_call") else None)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    once = ["grid_coefficients", "filter", "filter", "sample"]
+    assert [kernel.partition("<")[0] for kernel in stubbed.launched] == ["tabulate", *once, *once]
+    assert len(calls) < 110  # it was 100 when this was written
+
+
+@pytest.mark.quick
+def test_a_small_gradient_takes_few_steps_on_the_host(stubbed, rng):
+    """Without plans it was 3800."""
+    stubbed.xp = np
+    arrays = *rng.random((2, 16, 16)), rng.uniform(-2, 2, (2, 5, 5))
+    calls = []
+    for _ in range(2):
+        calls.clear()
+        sys.setprofile(lambda frame, event, what: calls.append(event) if event in ("call", "c_call") else None)
+        try:
+            elasticnd.deform_grid_vjp(*arrays, mode="mirror")
+        finally:
+            sys.setprofile(None)
+    assert len(stubbed.launched) == 1 + 2 * 12
+    assert len(calls) < 450
+
+
+def test_arrays_of_two_devices_are_not_recalled(stubbed, rng):
+    image, displacement = (array.view(CupyArray) for array in (rng.random((16, 16)), rng.uniform(-2, 2, (2, 5, 5))))
+    options = _spec.Options()
+    assert _recall.recall(image, displacement, None, options) is not None
+    displacement.device = SimpleNamespace(id=1)
+    assert _recall.recall(image, displacement, None, options) is None
