@@ -177,7 +177,7 @@ def normalize_points(points: object, ndim: object) -> Shape:
 
 def normalize_sigma(sigma: object, ndim: int) -> tuple[float, ...]:
     """Convert the standard deviations to one per deformed axis, in voxels."""
-    accepted = f"a finite number of voxels that is not negative, or {ndim} of them"
+    accepted = f"a finite, non-negative number of voxels, or {ndim} of them"
     values = as_numbers("sigma", sigma, ndim, accepted)
     if min(values) < 0:
         reject_value("sigma", describe(sigma), accepted)
@@ -276,7 +276,7 @@ def normalize_shape(name: str, shape: object) -> Shape:
 
 def _check_extents(name: str, extents: Shape) -> None:
     if any(extent < 0 for extent in extents):
-        reject_value(name, f"extents {extents}", "extents that are not negative")
+        reject_value(name, f"extents {extents}", "non-negative extents")
     if any(extent > _LONGEST_AXIS for extent in extents):
         reject_value(name, f"extents {extents}", f"extents of at most {_LONGEST_AXIS}")
 
@@ -395,7 +395,7 @@ def normalize_crop(crop: object, extent: Shape) -> Window:
         if step != 1:
             reject_value(name, part, "a slice without a step")
         if stop <= start and length > 0:
-            reject_value(name, part, f"a slice that is not empty, of an axis of {length} voxels")
+            reject_value(name, part, f"a non-empty slice of an axis with {length} voxels")
         starts.append(start)
         lengths.append(max(0, stop - start))
     return Window(tuple(starts), tuple(lengths))

@@ -1,4 +1,4 @@
-"""Whether a deformation folds, proven: bounds of the ratio of volumes, and by how much a field must be reduced."""
+"""Whether a deformation folds, proven: bounds of the volume ratio, and the scale at which nothing folds."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _SCALE_TOLERANCE = 0.005
 
 
 class FoldBounds(NamedTuple):
-    """Bounds of the least ratio of volumes; as `Deformation.fold_bounds` returns them.
+    """Bounds of the smallest volume ratio, as returned by `Deformation.fold_bounds`.
 
     Attributes
     ----------
     lower : float, or array of the batch shape
-        No ratio is less. If it is positive, nothing folds.
+        No ratio is smaller. If it is positive, nothing folds.
     upper : float, or array of the batch shape
-        Somewhere the ratio is at most this. If it is negative, the mapping folds.
+        The smallest ratio is at most this. If it is negative, the mapping folds.
     converged : bool, or array of the batch shape
-        Whether the two differ by no more than the tolerance.
+        Whether the bounds differ by no more than the tolerance.
     """
 
     lower: Any
@@ -45,7 +45,7 @@ class FoldWarning(UserWarning):
     message : str
         What folds, and by how much.
     bounds : FoldBounds or None
-        Bounds of the least ratio of volumes; None where another library has made the message anew.
+        Bounds of the smallest volume ratio; None if another library has recreated the warning.
     """
 
     def __init__(self, message: str, bounds: FoldBounds | None = None) -> None:
@@ -64,7 +64,7 @@ class FoldError(ValueError):
     message : str
         What folds, and by how much.
     bounds : FoldBounds or None
-        Bounds of the least ratio of volumes; None where another library has made the message anew.
+        Bounds of the smallest volume ratio; None if another library has recreated the error.
     """
 
     def __init__(self, message: str, bounds: FoldBounds | None = None) -> None:
@@ -76,7 +76,7 @@ class FoldError(ValueError):
 
 
 class FoldPolicy(NamedTuple):
-    """What is done about folds of random deformations, checked."""
+    """What to do about folds of random deformations, checked."""
 
     fold: str
     margin: float
@@ -89,7 +89,7 @@ class FoldPolicy(NamedTuple):
         return cls(fold, check_number("margin", margin, -np.inf, 1, "a number less than 1"))
 
     def factors(self, grids: ControlGrids) -> Any:
-        """Return what the displacement is to be multiplied with; warn or raise an error where it folds."""
+        """Return the factors for the displacement; warn or raise an error where it folds."""
         if self.fold == "scale":
             return grids.largest_scale(self.margin, _SCALE_TOLERANCE)
         bounds = grids.bounds(_TOLERANCE, Window((0,) * len(grids.shape), grids.shape))
@@ -103,7 +103,7 @@ class FoldPolicy(NamedTuple):
         where = f" in batch items {shortened(str(items))}" if lower.ndim else ""
         does = "folds" if np.any(upper <= 0) else "may fold"
         message = (
-            f"the mapping {does}{where}: its least ratio of volumes lies between {np.min(lower):.3g} and "
+            f"the mapping {does}{where}: its smallest volume ratio lies between {np.min(lower):.3g} and "
             f"{np.min(upper):.3g}. Use a smaller sigma or fewer points, or fold='scale' to reduce the displacement"
         )
         if self.fold == "raise":
@@ -112,7 +112,7 @@ class FoldPolicy(NamedTuple):
 
 
 class ControlGrids(NamedTuple):
-    """Control grids that hold values, in a frame, with the linear parts of their forward affine maps."""
+    """Control grids with values, in a frame, with the linear parts of their forward affine maps."""
 
     points: NumpyArray  # (B..., n, p_0, ...)
     forward: NumpyArray | None  # (n, n) or (B..., n, n)
@@ -137,12 +137,12 @@ class ControlGrids(NamedTuple):
         return job, points, forward
 
     def bounds(self, tolerance: float, window: Window) -> FoldBounds:
-        """Bound the least ratio of volumes in a window."""
+        """Bound the smallest volume ratio in a window."""
         results = _core.fold_bounds(*self._arguments(window), tolerance)
         return FoldBounds(*(self._per_item(result) for result in results))
 
     def largest_scale(self, margin: float, tolerance: float) -> Any:
-        """Find by what the control grids may be multiplied."""
+        """Find the largest factor for the control grids."""
         whole = Window((0,) * len(self.shape), self.shape)
         return self._per_item(_core.largest_scales(*self._arguments(whole), margin, tolerance))
 

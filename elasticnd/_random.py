@@ -29,7 +29,7 @@ def draw_with_numpy(batch: Shape, grid_shape: Shape, scale: _Scale, rng: Seed) -
 
 
 def _generator(rng: Seed) -> np.random.Generator:
-    accepted = "None, a seed that is not negative or a sequence of them, a SeedSequence, a BitGenerator or a Generator"
+    accepted = "None, a non-negative seed or a sequence of them, a SeedSequence, a BitGenerator or a Generator"
     if is_sequence(rng):  # in whose parts NumPy would search for numbers, without end if it holds itself
         rng = as_indices("rng", np.asarray(rng).ravel().tolist() if isinstance(rng, np.ndarray) else rng, accepted)
     try:

@@ -150,7 +150,7 @@ def test_folds(tmp_path, capsys):
     assert run("--fold", "ignore") == (0, "")
     code, error = run("--fold", "warn")
     assert code == 0
-    assert "the mapping folds: its least ratio of volumes lies between -" in error
+    assert "the mapping folds: its smallest volume ratio lies between -" in error
     folded = read(target)
     code, error = run("--fold", "raise")
     assert code == 2

@@ -246,7 +246,7 @@ def crop_and_axis_cases():
                 name,
                 "crop",
                 ValueError,
-                f"a slice that is not empty, of an axis of {IMAGE.shape[k]} voxels",
+                f"a non-empty slice of an axis with {IMAGE.shape[k]} voxels",
                 (at(slice(3, 3)), "slice(3, 3, None)"),
                 (at(slice(0)), "slice(None, 0, None)"),
                 (at(slice(5, 2)), "slice(5, 2, None)"),
@@ -630,7 +630,7 @@ def displacement_cases():
         "dense_displacement",
         "shape",
         ValueError,
-        "not negative",
+        "non-negative",
         ((12, -1), "(12, -1)"),
         ((-5, 10), "(-5, 10)"),
     )
@@ -794,7 +794,7 @@ def gradient_cases():
 
 def random_cases():
     drawing = ("random_displacement", "deform_random_grid")
-    voxels = "a finite number of voxels that is not negative, or 2 of them"
+    voxels = "a finite, non-negative number of voxels, or 2 of them"
     yield from refused(
         drawing,
         "sigma",
@@ -872,8 +872,8 @@ def random_cases():
         ((4.0,), "4.0"),
         (np.array(4), "int64"),
     )
-    yield from refused("random_displacement", "batch_shape", ValueError, "not negative", ((-1,), "(-1,)"))
-    seeds = "None, a seed that is not negative or a sequence of them, a SeedSequence, a BitGenerator or a Generator"
+    yield from refused("random_displacement", "batch_shape", ValueError, "non-negative", ((-1,), "(-1,)"))
+    seeds = "None, a non-negative seed or a sequence of them, a SeedSequence, a BitGenerator or a Generator"
     yield from refused(drawing, "rng", TypeError, seeds, ("seed", "'seed'"), (1.5, "1.5"), ({}, "{}"))
     yield from refused(drawing, "rng", ValueError, seeds, (-1, "-1"))
     leading = "0 to 1 for an image of shape (12, 10)"

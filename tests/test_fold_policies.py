@@ -47,7 +47,7 @@ def test_warn_and_raise(options):
         assert isinstance(caught[0].message, FoldWarning)
         assert caught[0].filename == __file__
         assert caught[0].message.bounds == expected.fold_bounds()
-        assert "the mapping folds: its least ratio of volumes lies between -" in str(caught[0].message)
+        assert "the mapping folds: its smallest volume ratio lies between -" in str(caught[0].message)
         with pytest.raises(FoldError, match=r"the mapping folds: .* or fold='scale'") as raised:
             random(**options, fold="raise")
         assert isinstance(raised.value, ValueError)

@@ -212,7 +212,7 @@ def test_traced_programs_have_no_transform():
     def program(displacement):
         return Deformation(displacement, (5, 6), to_world=np.eye(3)).to_itk()
 
-    with pytest.raises(TypeError, match=r"displacement: got .*, expected an array that holds values"):
+    with pytest.raises(TypeError, match=r"displacement: got .*, expected an array with values"):
         jax.jit(program)(jax.numpy.zeros((2, 3, 3)))
 
 

@@ -120,7 +120,7 @@ class RandomDeformation:
         size_name: str = "size",
     ) -> None:
         self.sigma = AxisRanges.of(
-            "sigma", sigma, 0, "a number that is not negative, a pair of bounds, or one of these for each axis"
+            "sigma", sigma, 0, "a non-negative number, a pair of bounds, or one of these for each axis"
         )
         self.points = points
         self.rotate = plane_ranges(rotate)

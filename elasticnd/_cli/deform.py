@@ -85,7 +85,7 @@ def _with_seed(options: Options) -> Options:
     if options.seed is None:
         return replace(options, seed=secrets.randbelow(2**32), is_fresh=True)
     if options.seed < 0:
-        raise CommandError(f"--seed: got {options.seed}, expected a whole number that is not negative")
+        raise CommandError(f"--seed: got {options.seed}, expected a non-negative whole number")
     return options
 
 
@@ -165,7 +165,7 @@ def _notes_on_folds(deformation: Deformation) -> list[str]:
         return []
     does = "folds" if bounds.upper <= 0 else "may fold"
     return [
-        f"the mapping {does}: its least ratio of volumes lies between {bounds.lower:.3g} and {bounds.upper:.3g}; "
+        f"the mapping {does}: its smallest volume ratio lies between {bounds.lower:.3g} and {bounds.upper:.3g}; "
         f"--fold scale reduces the displacements"
     ]
 
