@@ -26,11 +26,11 @@ class Gradients(NamedTuple):
     Attributes
     ----------
     image : array, or list or tuple of them
-        With respect to the image, or to each of several; None for those whose output has no gradient.
+        With respect to the image, or to each image in a list; None where the output has no gradient.
     displacement : array
         With respect to the displacements of the control points.
     affine : array or None
-        With respect to the affine matrix, if there is one.
+        With respect to the affine matrix; None without one.
     """
 
     image: Array
@@ -60,73 +60,72 @@ def deform_grid(
     Parameters
     ----------
     X : array, or list or tuple of them
-        The image: an array of NumPy, CuPy, JAX, dask, xarray or any library that supports DLPack, or a tensor of
-        PyTorch or TensorFlow. Its dtype is bool, an integer, float16, bfloat16, float32, float64, complex64 or
-        complex128, in any memory layout. Several images have the same extent along their deformed axes. Images are
-        never changed.
+        The image: a NumPy, CuPy, JAX, dask or xarray array, a PyTorch or TensorFlow tensor, or an array of any library
+        that supports DLPack. Its dtype is bool, an integer, float16, bfloat16, float32, float64, complex64 or
+        complex128, in any memory layout. Several images must have the same extent along their deformed axes. Images are
+        never modified.
     displacement : array_like of real numbers, shape (n, p_0, ..., p_{n-1}) or (B..., n, p_0, ..., p_{n-1})
         Displacements of the control points, in voxels: component ``i`` is along the ``i``-th deformed axis. The first
         and last control points of an axis lie on its first and last voxel. With leading batch axes, which must be
         the leading axes of every image, each batch item is deformed independently. If the shape is ambiguous, the
         interpretation with fewer batch axes is used; pass `axis` to decide.
     order : int, 'labels' or sequence of these, optional
-        Order of the spline, 0 to 5; one for all images or one for each. Order 0 copies the nearest voxel and
-        so preserves labels exactly. ``'labels'`` is for label images: of the labels around a position, the one with the
-        largest sum of the weights of order 1 wins, so that outlines stay smooth and no new label appears. Default 3.
+        Order of the spline, 0 to 5; one for all images or one for each. Order 0 copies the nearest voxel and so
+        preserves labels exactly. ``'labels'`` is for label images: among the labels around a position, the one with the
+        largest sum of order-1 weights wins, so outlines stay smooth and no new label appears. Default 3.
     mode : str or sequence of str, optional
         How the image is extended beyond its border, as in `scipy.ndimage.map_coordinates`: ``'constant'``,
         ``'nearest'``, ``'reflect'`` (also ``'grid-mirror'``), ``'mirror'``, ``'wrap'``, ``'grid-constant'`` or
-        ``'grid-wrap'``.
-        Default ``'constant'``.
+        ``'grid-wrap'``. Default ``'constant'``.
     cval : number or sequence of numbers, optional
         The value beyond the border in the modes ``'constant'`` and ``'grid-constant'``. At order ``'labels'`` the dtype
         must hold it exactly. Default 0.
     crop : sequence of slice, optional
-        Compute only this patch of the output; one slice per deformed axis, as in indexing, without a step. The
-        result equals the same patch of the whole output bit for bit, unless `rotate`, `zoom` or `affine` are given,
-        which act about the patch. Default None: everything.
+        Compute only this patch of the output: one slice without a step per deformed axis, as in indexing. The result
+        equals the same patch of the whole output bit for bit, unless `rotate`, `zoom` or `affine` are given, which act
+        about the patch. Default None: the whole output.
     prefilter : bool, optional
-        Whether to compute the spline's coefficients from the image, as orders 2 and above need. With False, the image
-        is taken as coefficients. Default True.
+        Whether to compute the spline's coefficients from the image, as orders 2 and above need. If False, the image
+        already consists of coefficients. Default True.
     axis : int, sequence of int, or one such sequence per image, optional
         The axes to deform; negative ones count from the end. All other axes, such as channels, are deformed
-        identically. Default None: all but the batch axes. For xarray's labelled arrays, names of dimensions work too.
+        identically. Default None: all except the batch axes. Names of dimensions work too for xarray's labelled arrays.
     affine : array_like, shape (n, n + 1) or (n + 1, n + 1), optional
         Affine map of the output patch, mapping the content's source position to its destination, in patch indices;
         optionally with leading batch axes.
     rotate : float, mapping, array_like of shape (n, n) or object with ``as_matrix()``, optional
-        Rotation of the content about the centre of the output patch: an angle in degrees (for two deformed axes; from
-        the first towards the second), degrees per plane of deformed axes ``{(k, l): degrees}``, applied in this
-        order; a rotation matrix, or a `scipy.spatial.transform.Rotation`.
+        Rotation of the content about the centre of the output patch. A number is an angle in degrees, from the first of
+        exactly two deformed axes towards the second. A mapping ``{(k, l): degrees}`` rotates in planes of deformed
+        axes, in this order. A rotation matrix or a `scipy.spatial.transform.Rotation` works too.
     zoom : float or sequence of float, optional
-        Magnification about the centre of the output patch; one for all deformed axes or one for each. Applied before
-        `rotate`; `affine` is applied after it.
+        Magnification about the centre of the output patch; one for all deformed axes or one for each. It is applied
+        before `rotate`, and `affine` after it.
 
     Returns
     -------
     array, or list or tuple of them
-        The deformed images, of the same types and dtypes as the images: a tensor for a tensor. Integers are rounded
-        half away from zero and saturate. Where a position is NaN, the output is NaN, or `cval` in the modes with a
-        constant, for integer images and at order ``'labels'``.
+        The deformed images, with the types and dtypes of the inputs. Integers are rounded half away from zero and
+        saturate. Where a position is NaN, the output is NaN; in the modes with a constant, for integer images and at
+        order ``'labels'``, it is `cval`.
 
     Raises
     ------
     TypeError
-        If an argument is of a kind or dtype that is not accepted.
+        If an argument has an unsupported type or dtype.
     ValueError
-        If an argument has a wrong value or shape.
+        If an argument has an invalid value or shape.
     KeyboardInterrupt
         On Ctrl-C, within a fraction of a second.
 
     See Also
     --------
-    deform_random_grid : the same with random displacements.
-    deform_grid_gradient, deform_grid_vjp : the gradients.
-    dense_displacement : the displacement of every voxel.
+    deform_random_grid : does the same with random displacements.
+    deform_grid_gradient, deform_grid_vjp : compute the gradients.
+    dense_displacement : computes the displacement of every voxel.
 
     Notes
     -----
-    The deformation is that of [1]_ and [2]_; the splines are those of [3]_.
+    The deformation follows [1]_ and [2]_; the splines follow [3]_.
 
     References
     ----------
@@ -189,8 +188,8 @@ def deform_random_grid(
 ) -> Images:
     """Deform an image, or several in the same way, with a grid of random displacements.
 
-    The displacements of the control points are drawn by `random_displacement` from a normal distribution. Several
-    images share one deformation.
+    `random_displacement` draws the displacements of the control points from a normal distribution. Several images share
+    one deformation.
 
     Parameters
     ----------
@@ -201,21 +200,21 @@ def deform_random_grid(
     points : int or sequence of int, optional
         Number of control points, along every deformed axis or along each. Default 3.
     order, mode, cval, crop, prefilter, axis, affine, rotate, zoom
-        As for `deform_grid`.
+        See `deform_grid`.
     rng : None, int, numpy.random.SeedSequence, numpy.random.BitGenerator or numpy.random.Generator, optional
-        Source of randomness: a seed, or a generator, which is advanced. A framework's own generator or key is accepted
-        for its arrays. Default None: a fresh seed, or the framework's global generator.
+        Source of randomness: a seed, or a generator, which is advanced. For a framework's arrays, its own generators
+        and keys are accepted too. Default None: a fresh seed, or the framework's global generator.
     batch_dims : int, optional
-        Number of leading axes of the images that are batch axes, whose items are deformed independently. Default 0.
+        Number of leading batch axes of the images. Batch items are deformed independently. Default 0.
     fold : {"ignore", "warn", "raise", "scale"}, optional
-        What is done if the mapping folds, for each batch item, as for `Deformation.random`. Default "ignore".
+        What to do if the mapping of a batch item folds; see `Deformation.random`. Default "ignore".
     margin : float, optional
-        With ``fold="scale"``, the least ratio of volumes that is left. Default 0.05.
+        With ``fold="scale"``, the smallest volume ratio to keep. Default 0.05.
 
     Returns
     -------
     array, or list or tuple of them
-        The deformed images, of the same types and dtypes as the images.
+        The deformed images, with the types and dtypes of the inputs.
 
     Raises
     ------
@@ -226,12 +225,12 @@ def deform_random_grid(
 
     See Also
     --------
-    deform_grid : the same with given displacements; describes the arguments.
-    random_displacement : the displacements alone.
+    deform_grid : does the same with given displacements; describes the arguments.
+    random_displacement : draws the displacements only.
 
     Notes
     -----
-    Without `axis`, all axes but the batch axes are deformed, including channels and axes of length 1. Along an axis
+    Without `axis`, all axes except the batch axes are deformed, including channels and axes of length 1. Along an axis
     that is short compared with `sigma`, most voxels look beyond the image: an image of shape ``(1, H, W)`` becomes
     `cval` nearly everywhere. Pass ``axis=(1, 2)``, or a `sigma` of 0 for that axis, such as ``(0, 25, 25)``.
 
@@ -264,7 +263,7 @@ def deform_random_grid(
         _check.warn_of_folds(scale, extent, counts)
     displacement = _random.draw(bridge, batch, counts, scale, images[0], rng)
     displacement = by_policy(displacement, extent, policy, affine, rotate, zoom)
-    if axis is None:  # which axes are batch axes is known here, and not left to the shape of the grid
+    if axis is None:  # the batch axes are known here; the shape of the grid may be ambiguous
         axis = [tuple(range(len(batch), len(bridge.info(image).shape))) for image in images]
     deformation = about_patch(displacement, affine, rotate, zoom)
     return deformation.apply(X, order, mode, cval, crop, prefilter, axis)
@@ -285,13 +284,13 @@ def random_displacement(
     Parameters
     ----------
     points : int or sequence of int, optional
-        Number of control points along each deformed axis. A single number means `ndim` equal ones. Default 3.
+        Number of control points along each deformed axis. A single number requires `ndim`. Default 3.
     sigma : float or sequence of float, optional
         Standard deviation, in voxels; one for all deformed axes or one for each. Default 25.
     ndim : int, optional
         Number of deformed axes. Required if `points` is a single number.
     batch_shape : sequence of int, optional
-        Shape of the batch of grids to draw. Default ``()``: a single grid.
+        Batch shape of the grids to draw. Default ``()``: a single grid.
     rng : None, int, numpy.random.SeedSequence, numpy.random.BitGenerator or numpy.random.Generator, optional
         Source of randomness: a seed, or a generator, which is advanced. Default None: a fresh seed.
 
@@ -303,7 +302,7 @@ def random_displacement(
     Raises
     ------
     TypeError, ValueError
-        If an argument has a wrong type or value.
+        If an argument has an invalid type or value.
 
     Examples
     --------
@@ -338,8 +337,8 @@ def dense_displacement(
 def dense_displacement(displacement: Array, shape: Sequence[int], *, crop: Sequence[slice] | None = None) -> Array:
     """Evaluate the displacement at every voxel.
 
-    This is the field that `deform_grid` uses, without affine, rotation and zoom: the cubic B-spline through the control
-    points. Use it to visualise a deformation. It maps output to input, so points do not move with it: see
+    This is the field that `deform_grid` uses, without affine map, rotation and zoom: the cubic B-spline through the
+    control points. Use it to visualise a deformation. It maps output to input, so points do not move with it; see
     `Deformation` for points and folds.
 
     Parameters
@@ -354,13 +353,13 @@ def dense_displacement(displacement: Array, shape: Sequence[int], *, crop: Seque
     Returns
     -------
     array, shape (B..., n, *shape)
-        Displacement of each voxel, in voxels; with `crop`, of the patch. NumPy arrays are of float64; a tensor returns
+        The displacement of each voxel (with `crop`, of the patch), in voxels. NumPy arrays give float64; a tensor gives
         a tensor of its dtype.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is of a wrong kind, value or shape.
+        If an argument has an invalid type, value or shape.
 
     Examples
     --------
@@ -396,12 +395,12 @@ def source_box(
     zoom: Zoom | None = None,
     dtype: DTypeLike = np.float64,
 ) -> tuple[slice, ...]:
-    """Find the part of the image that a patch of the output depends on, before anything is computed.
+    """Find the part of the image that a patch of the output depends on, without computing the patch.
 
     The control points bound the displacement, since a B-spline lies in the convex hull of its coefficients [1]_. The
-    box is enlarged by the spline's support and, for orders 2 and above, by what the prefilter needs: whole blocks and
-    their warm-up. It is never too small, and little larger than necessary where the displacement is smooth. Voxels
-    outside it do not change a single bit of the patch.
+    box is enlarged by the spline's support and, for orders 2 and above, by the blocks and the warm-up of the prefilter.
+    It is never too small, and only slightly too large where the displacement is smooth. Voxels outside it do not change
+    a single bit of the patch.
 
     Parameters
     ----------
@@ -412,15 +411,15 @@ def source_box(
     crop : sequence of slice, optional
         The patch, as for `deform_grid`. Default None: everything.
     order, mode, prefilter, affine, rotate, zoom
-        As for `deform_grid`.
+        See `deform_grid`.
     dtype : dtype or str, optional
         Dtype of the image. The prefilter has a wider margin in double precision (the default).
 
     Returns
     -------
     tuple of slice
-        One for each deformed axis; empty if the patch does not depend on any voxel, as in mode ``'constant'`` if all
-        positions lie outside the image.
+        One slice for each deformed axis. They are empty if the patch depends on no voxel, for example if all positions
+        lie outside the image in mode ``'constant'``.
 
     Raises
     ------
@@ -473,15 +472,15 @@ def deform_grid_gradient(
     rotate: Rotation | None = None,
     zoom: Zoom | None = None,
 ) -> Images:
-    """Compute the gradient of the image from that of the output of `deform_grid`.
+    """Compute the gradient with respect to the image from that with respect to `deform_grid`'s output.
 
-    The output depends linearly on the image; this is the exact transpose of that map, the prefilter included. Pass
-    the arguments that the forward call had.
+    The output is linear in the image; this is the exact transpose of that linear map, including the prefilter. Pass the
+    arguments of the forward call.
 
     Parameters
     ----------
     dY : array of floats or complex numbers, or list or tuple of them
-        Gradient with respect to the output, of the output's shape.
+        Gradient with respect to the output, with the output's shape.
     displacement, order, mode, cval, crop, prefilter, axis
         As in the forward call.
     X_shape : sequence of int, or one per image, optional
@@ -492,7 +491,7 @@ def deform_grid_gradient(
     Returns
     -------
     array, or list or tuple of them
-        Gradient with respect to the image, of the type and dtype of `dY`.
+        Gradient with respect to the image, with the type and dtype of `dY`.
 
     Raises
     ------
@@ -501,7 +500,7 @@ def deform_grid_gradient(
 
     See Also
     --------
-    deform_grid_vjp : also the gradients of control grid and affine matrix.
+    deform_grid_vjp : also computes the gradients of control grid and affine matrix.
 
     Examples
     --------
@@ -550,12 +549,12 @@ def deform_grid_vjp(
     rotate: Rotation | None = None,
     zoom: Zoom | None = None,
 ) -> Gradients:
-    """Compute the gradients of image, control grid and affine matrix from that of the output of `deform_grid`.
+    """Compute the gradients of image, control grid and affine matrix from that of `deform_grid`'s output.
 
     Parameters
     ----------
     dY : array, or list or tuple of them
-        Gradient with respect to the output, of the output's shape. In a list, None for an image whose output does not
+        Gradient with respect to the output, with the output's shape. In a list, None for an image whose output does not
         contribute, such as integer labels.
     X : array, or list or tuple of them
         The image of the forward call.
@@ -565,9 +564,10 @@ def deform_grid_vjp(
     Returns
     -------
     Gradients
-        A named tuple: ``image`` with the shape and dtype of `X` (in a list, None where `dY` is), ``displacement`` and
-        ``affine`` with the shapes and dtypes of these arguments, float64 for integers; ``affine`` is None without one.
-        For complex images, the gradients of the real and imaginary parts are combined into one complex number.
+        A named tuple. ``image`` has the shape and dtype of `X`; in a list, it is None where `dY` is. ``displacement``
+        and ``affine`` have the shapes and dtypes of these arguments, or float64 for integers; ``affine`` is None
+        without an affine matrix. The gradient of a complex image is a complex number that holds the gradients of its
+        real and imaginary parts.
 
     Raises
     ------
@@ -576,9 +576,9 @@ def deform_grid_vjp(
 
     Notes
     -----
-    Order 0 has gradients only with respect to the image: those with respect to positions are zero. At order 1 the
-    slope on a voxel is that towards the next one; on the last voxel, in modes ``'constant'`` and ``'wrap'``, it is the
-    slope from the voxel before. Where the border mode holds a coordinate at the border, or the value is `cval`, the
+    Order 0 has gradients only with respect to the image: those with respect to positions are zero. At order 1, the
+    slope on a voxel is the slope towards the next one; on the last voxel, in modes ``'constant'`` and ``'wrap'``, it is
+    the slope from the voxel before. Where the border mode holds a coordinate at the border, or the value is `cval`, the
     slope is zero.
 
     Examples

@@ -1,4 +1,4 @@
-"""How the core runs: threads and instruction set."""
+"""How the core runs: threads, engines and instruction sets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _settled = False  # whether the default of this process is known
 
 
 def settle_threads() -> None:
-    """Set one thread for calls in workers of PyTorch's data loader, of which there are several. Done once."""
+    """Set one thread for calls in the workers of PyTorch's data loader, since there are several. Done once."""
     global _settled  # noqa: PLW0603 - it is of the process
     if not _settled:
         _settled = True
@@ -61,8 +61,8 @@ def _choose_threads(threads: int) -> None:
 def get_num_threads() -> int:
     """Return how many threads a call may use.
 
-    At first this is the number of processors that the process may run on, 1 in a worker of PyTorch's data loader, or
-    the value of the environment variable ``ELASTICND_NUM_THREADS``. Results do not depend on it.
+    The default is the number of processors available to the process, 1 in a worker of PyTorch's data loader, or the
+    value of the environment variable ``ELASTICND_NUM_THREADS``. Results do not depend on it.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def set_num_threads(threads: int) -> None:
     Raises
     ------
     TypeError, ValueError
-        If `threads` is no positive integer.
+        If `threads` is not a positive integer.
 
     Examples
     --------
@@ -108,7 +108,7 @@ def set_num_threads(threads: int) -> None:
 def num_threads(threads: int) -> Iterator[None]:
     """Set how many threads a call may use, inside a ``with`` block.
 
-    The setting is one for the whole process, not for the thread that enters the block.
+    The setting applies to the whole process, not only to the thread that enters the block.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def num_threads(threads: int) -> Iterator[None]:
     Raises
     ------
     TypeError, ValueError
-        If `threads` is no positive integer.
+        If `threads` is not a positive integer.
 
     Examples
     --------
@@ -137,9 +137,9 @@ def num_threads(threads: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def sharing_threads() -> Iterator[None]:
-    """Limit calls to one thread where the workers of another library, such as dask, share the processors.
+    """Limit calls to one thread where workers of another library, such as dask, share the processors.
 
-    The main thread is no such worker, but in a process that another one started: it has all threads for itself.
+    The main thread is no such worker, except in a process that another one started: it gets all threads.
     """
     is_worker = threading.current_thread() is not threading.main_thread() or parent_process() is not None
     before = _core.keep_to_thread(is_worker)
@@ -154,7 +154,7 @@ _forced_engine: str | None = None
 
 
 def forced_engine() -> str | None:
-    """Name the engine that was asked for, if any."""
+    """Return the name of the requested engine, if any."""
     return _forced_engine
 
 
@@ -166,23 +166,23 @@ def _checked_engine(argument: str, name: str | None) -> str | None:
 
 @contextlib.contextmanager
 def use_engine(name: str | None) -> Iterator[None]:
-    """Choose what computes, inside a ``with`` block. `engine` is an older name.
+    """Choose the engine inside a ``with`` block. `engine` is an older name.
 
-    By default the engine is chosen by the device of each array, see `backend_info`; the environment variable
+    By default, the engine is chosen from the device of each array (see `backend_info`). The environment variable
     ``ELASTICND_ENGINE`` chooses one for the whole process.
 
     Parameters
     ----------
     name : {"cpu", "cuda", "generic", None}
-        ``"generic"`` computes by plain operations of the array's own library, which is slower and takes more memory,
-        but needs nothing else; a library that differentiates finds the derivatives by itself. With ``"cpu"``, the
-        C++ core, and ``"cuda"``, the CUDA kernels, arrays that another engine would compute are refused. None leaves
-        the choice.
+        ``"generic"`` uses plain operations of the array's own library. It is slower and takes more memory, but needs
+        nothing else, and libraries that differentiate find the derivatives themselves. ``"cpu"`` is the C++ core and
+        ``"cuda"`` the CUDA kernels; they raise an error for arrays that another engine would compute. None restores the
+        default choice.
 
     Raises
     ------
     ValueError
-        If there is no such engine.
+        If there is no such engine, or it cannot compute an array.
 
     Examples
     --------
@@ -207,15 +207,15 @@ _deterministic = False
 
 
 def is_deterministic() -> bool:
-    """Return whether gradients of images on CUDA devices are to have the same bits from run to run.
+    """Return whether gradients of images on CUDA devices are bit-reproducible from run to run.
 
-    On the CPU they always have. CUDA devices need `set_deterministic`, or PyTorch's own switch,
+    On the CPU they always are. CUDA devices need `set_deterministic` or PyTorch's own switch,
     ``torch.use_deterministic_algorithms``.
 
     Returns
     -------
     bool
-        Whether `set_deterministic` or PyTorch's switch asks for it.
+        Whether `set_deterministic` or PyTorch's switch requests it.
 
     Examples
     --------
@@ -228,15 +228,15 @@ def is_deterministic() -> bool:
 
 
 def set_deterministic(deterministic: bool) -> None:
-    """Set whether gradients of images on CUDA devices are to have the same bits from run to run.
+    """Set whether gradients of images on CUDA devices are bit-reproducible from run to run.
 
-    They are sums that many threads add to, in an order of chance; with this setting they are computed in integers,
-    which is slower and takes more memory. All else has the same bits anyway.
+    They are sums accumulated by many threads in a nondeterministic order. With this setting they are computed in
+    integers, which is slower and takes more memory. All other results are bit-reproducible anyway.
 
     Parameters
     ----------
     deterministic : bool
-        For the whole process.
+        The setting for the whole process.
 
     Raises
     ------
@@ -260,8 +260,8 @@ def set_deterministic(deterministic: bool) -> None:
 def show_config() -> None:
     """Print the version, the instruction set and the number of threads in use.
 
-    The instruction set is the best that the processor has. The environment variable ``ELASTICND_KERNELS`` set to
-    ``baseline`` forces the one that every processor has. Results are the same on both.
+    By default, the instruction set is the best one that the processor supports. Set the environment variable
+    ``ELASTICND_KERNELS`` to ``baseline`` to use one that every processor supports. Results are the same with both.
 
     Examples
     --------
@@ -277,7 +277,7 @@ def show_config() -> None:
 
 
 def register_with_threadpoolctl() -> None:
-    """Register elasticnd with threadpoolctl, if that is installed, for its limits and its information."""
+    """Register elasticnd with threadpoolctl, if installed, so that it is listed and can be limited."""
     try:
         import threadpoolctl  # noqa: PLC0415 - optional
     except ImportError:

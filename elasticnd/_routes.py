@@ -1,4 +1,4 @@
-"""Which bridge serves an array, by its type."""
+"""Which bridge serves an array, by the array's type."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _dask() -> Bridge:
     return dask
 
 
-# The module of a framework, its type of arrays, and its bridge. Nothing is imported for those who have no such array.
+# The module of a framework, its array type, and its bridge. A bridge is imported only once there is such an array.
 _FRAMEWORKS = (
     ("cupy", "ndarray", _eager),
     ("torch", "Tensor", _torch),
@@ -54,17 +54,17 @@ _FRAMEWORKS = (
     ("dask.array", "Array", _dask),
 )
 _ACCEPTED = (
-    "a dense array of NumPy, CuPy, PyTorch, JAX, TensorFlow, dask, xarray, or a library that keeps to the array API "
+    "a dense array of NumPy, CuPy, PyTorch, JAX, TensorFlow, dask, xarray, or a library that implements the array API "
     "standard"
 )
 
 
-# Those of the types that have come so far.
+# The bridges of the types seen so far.
 _known: dict[type, Bridge] = {np.ndarray: eager}
 
 
 def known_bridge(kind: type) -> Bridge | None:
-    """Return the bridge for a type of arrays, if any have come so far."""
+    """Return the bridge for an array type, if one has been seen so far."""
     return _known.get(kind)
 
 
@@ -84,7 +84,7 @@ def _forced_bridge(argument: str, array: Array, bridge: Bridge, forced: str) -> 
     if forced == "generic":
         if not dlpack.has_namespace(array):
             reject_type(
-                argument, array, "an array of a library that keeps to the array API standard, for engine 'generic'"
+                argument, array, "an array of a library that implements the array API standard, for engine 'generic'"
             )
         return dlpack
     reject_value(argument, f"{describe(array)}, which engine {engine!r} computes ({reason})", f"one for {forced!r}")
@@ -105,7 +105,7 @@ def _find_bridge(argument: str, array: Array) -> Bridge:
 
 
 def common_bridge(names: list[str], arrays: list[Array]) -> Bridge:
-    """Find the one bridge for several images."""
+    """Return the bridge that serves all of several images."""
     bridges = [bridge_of(name, array) for name, array in zip(names, arrays, strict=True)]
     for name, array, bridge in zip(names, arrays, bridges, strict=True):
         if bridge is not bridges[0]:
@@ -117,17 +117,17 @@ def values_of(argument: str, array: Array) -> NumpyArray:
     """Return the values of an array in the host's memory; raise an error where it has none, as in traced programs."""
     values = bridge_of(argument, array).values(array)
     if values is None:
-        reject_type(argument, array, "an array that holds values, not one of a program that is being traced")
+        reject_type(argument, array, "an array with values, not one of a program that is being traced")
     return np.asarray(values)
 
 
 class BackendInfo(NamedTuple):
     """How an array is computed."""
 
-    library: str  # that the array is of
-    bridge: str  # the module in elasticnd that adapts it
-    engine: str  # "cpu": the C++ core; "cuda": the CUDA kernels; "generic": plain operations of the library
-    device: str  # in the words of the library
+    library: str  # of the array
+    bridge: str  # the module of elasticnd that adapts it
+    engine: str  # "cpu" (C++ core), "cuda" (CUDA kernels) or "generic" (plain operations of the library)
+    device: str  # as the library names it
     reason: str
 
 
@@ -142,15 +142,19 @@ def backend_info(X: object) -> BackendInfo:
     Returns
     -------
     BackendInfo
-        A named tuple: ``library``, the module that the array's type is of; ``bridge``, the part of elasticnd that
-        adapts it; ``engine``, one of ``"cpu"`` (the C++ core), ``"cuda"`` (the CUDA kernels) and ``"generic"`` (plain
-        operations of the library); ``device``, in the words of the library, ``"cpu"`` where it has none for it; and
-        ``reason``, of the engine.
+        A named tuple:
+
+        - ``library``: the library of the array;
+        - ``bridge``: the part of elasticnd that adapts it;
+        - ``engine``: ``"cpu"`` (the C++ core), ``"cuda"`` (the CUDA kernels) or ``"generic"`` (plain
+          operations of the library);
+        - ``device``: as the library names it, or ``"cpu"``;
+        - ``reason``: why this engine was chosen.
 
     Raises
     ------
     TypeError
-        If `X` is no array that could be deformed.
+        If `X` is not an array that can be deformed.
 
     Examples
     --------
@@ -172,7 +176,7 @@ which = backend_info
 
 
 def _device(array: Array) -> str:
-    """Name the device of an array; in a program that is being traced, none may be known."""
+    """Return the name of an array's device; in a program that is being traced, there may be none."""
     try:
         return str(getattr(array, "device", None) or "cpu")
     except (AttributeError, RuntimeError, TypeError):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LARGEST_DRAWN = 1200  # pixels per side that the figure gets of a picture
+LARGEST_DRAWN = 1200  # pixels per side to which a picture is reduced for the figure
 
 ABOVE_PANEL = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
 INK = "#22252b"
@@ -78,7 +78,7 @@ def title(ax: Axes, head: str, text: str) -> None:
 
 
 def empty_note(done: Deformed) -> str:
-    """Return a note on how places look that show nothing of the original."""
+    """Return a note on the appearance of places that show nothing of the original."""
     clear = done.picture.ndim == 3 and done.picture.shape[2] in (2, 4)
     black = "Black" if value_range(done.picture)[0] == 0 else "Value 0"
     return f"{'Transparent' if clear else black}: from beyond the border of the original"
@@ -115,7 +115,7 @@ def show_picture(ax: Axes, picture: Array, done: Deformed) -> None:
 
 
 def value_range(picture: Array) -> tuple[float, float]:
-    """Find the values that stand for black and white."""
+    """Return the values drawn as black and white."""
     if picture.dtype == np.uint8:
         return 0, 255
     finite = picture[np.isfinite(picture)]
@@ -123,10 +123,10 @@ def value_range(picture: Array) -> tuple[float, float]:
 
 
 def as_shown(picture: Array, low: float, high: float) -> Floats:
-    """Scale to [0, 1], and bring every picture into one of the forms grey, RGB and RGBA."""
+    """Scale to [0, 1], and convert every picture to grey, RGB or RGBA."""
     shown = (picture.astype(np.float64) - low) / ((high - low) or 1)
     shown = np.clip(np.nan_to_num(shown), 0, 1)
-    if shown.ndim == 3 and shown.shape[2] <= 2:  # grey, and perhaps transparency
+    if shown.ndim == 3 and shown.shape[2] <= 2:  # grey, and perhaps alpha
         shown = np.concatenate([shown[..., :1]] * 3 + [shown[..., 1:]], axis=2)
     return shown
 
@@ -143,7 +143,7 @@ def draw_point(ax: Axes, place: Floats, number: int, grid: Grid) -> None:
 
 
 def draw_bent_grid(ax: Axes, done: Deformed, grid: Grid, view: View) -> None:
-    """Draw the original with the bent lines, along which the result takes its values."""
+    """Draw the original with the bent lines, from which the result takes its values."""
     show_picture(ax, done.picture, done)
     axes.draw_lines(ax, grid.lattice.source, grid)
     axes.draw_folds(ax, grid.lattice, grid.lattice.source)
@@ -170,7 +170,7 @@ def draw_straight_grid(ax: Axes, done: Deformed, grid: Grid, view: View) -> None
 
 
 def view_of(places: Floats, done: Deformed) -> View:
-    """Choose a view that holds the picture and all places, up to half the picture beyond its border."""
+    """Choose a view that contains the picture and all places, up to half the picture beyond its border."""
     limits = []
     for along, length in zip(places, done.shape, strict=True):
         low = min(max(float(along.min()), -0.5 * length), 0.0)
@@ -181,7 +181,7 @@ def view_of(places: Floats, done: Deformed) -> View:
 
 
 def show_view(ax: Axes, view: View) -> None:
-    """Show this part of the plane."""
+    """Limit the axes to this part of the plane."""
     ax.set_xlim(view.left, view.right)
     ax.set_ylim(view.bottom, view.top)
     ax.set_facecolor(OUTSIDE_COLOUR)
@@ -206,9 +206,9 @@ def draw_scale(ax: Axes, ax_of_bar: Axes, done: Deformed, determinant: Floats) -
 
 EXPLANATION = """\
 Every pixel of the result takes its value from another place in
-the original. The displacement says how far away that place is:
-it is drawn at random for the control points, and runs smoothly
-through them.{also}
+the original. The displacement says how far away that place is.
+It is drawn at random at the control points, and interpolated
+smoothly between them.{also}
 
 So what you see {somewhere}, or under a line, in picture 5
 is what lies there, or under the same line, in picture 4."""

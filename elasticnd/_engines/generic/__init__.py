@@ -1,21 +1,25 @@
-"""The deformation in plain array operations, for devices that no other engine serves.
+"""The deformation in plain array operations, for devices that no other engine supports.
 
-All shapes and options are known before any value is, and no value decides what is computed: the function can be traced
-and compiled, and frameworks can differentiate it themselves, in both modes and to any order.
+All shapes and options are known before any value is, and no value decides what is computed. So the function can be
+traced and compiled, and frameworks can differentiate it themselves, in both modes and to any order.
 
-`xp` is a namespace of the array API standard. These of its names are used: the types ``float32``, ``float64``,
-``int32`` and ``int64``; ``abs``, ``asarray``, ``astype``, ``concat``, ``floor``, ``full``, ``matmul``,
-``permute_dims``, ``reshape``, ``stack``, ``sum``, ``take`` (indices of one axis, ``axis=`` given), ``where`` and
-``zeros``; for matrices ``linalg.inv`` or, without the extension, ``argmax``; of arrays ``dtype``, ``shape``, the
-operators and basic indexing. Python numbers join arrays in operators and in ``where``. Of ``asarray``, ``full`` and
-``zeros`` new arrays lie on the device of the others. `sample_adjoint`, for libraries that find no derivatives
-themselves, besides uses ``argsort``, ``bool`` and ``searchsorted``.
+`xp` is a namespace of the array API standard, of which these names are used:
 
-Positions are in double precision where the image, the control points or the matrix are, in single precision elsewhere.
-Then they are rounded to some 6e-8 of the displacement; with a matrix, rotation or zoom, of the position itself. Values
-are off by as much times the slope of the spline. Images are computed in double precision where positions are and the
-core does so too. Products of matrices must be computed in the precision of their factors: where a framework has a
-faster and coarser way, as on TPUs, the caller is to turn it off.
+- the types ``float32``, ``float64``, ``int32`` and ``int64``;
+- ``abs``, ``asarray``, ``astype``, ``concat``, ``floor``, ``full``, ``matmul``, ``permute_dims``, ``reshape``,
+  ``stack``, ``sum``, ``take`` (indices of one axis, with ``axis=``), ``where`` and ``zeros``;
+- for matrices ``linalg.inv`` or, without that extension, ``argmax``;
+- of arrays ``dtype``, ``shape``, the operators and basic indexing.
+
+Operators and ``where`` must accept Python numbers. ``asarray``, ``full`` and ``zeros`` create arrays on the device of
+the others. `sample_adjoint`, for libraries that do not find derivatives themselves, also uses ``argsort``, ``bool`` and
+``searchsorted``.
+
+Positions are in double precision if the image, the control points or the matrix are, and in single precision otherwise.
+They are then rounded to about 6e-8 of the displacement or, with a matrix, rotation or zoom, of the position itself.
+Values are off by that error times the slope of the spline. Images are computed in double precision if positions are and
+the core does so too. Matrix products must be computed in the precision of their factors: where a framework has a faster
+and coarser way, as on TPUs, the caller must turn it off.
 """
 
 from __future__ import annotations
@@ -43,10 +47,10 @@ def sample(
     tangent: Array | None = None,
     homogeneous: bool = False,
 ) -> Array:
-    """Deform one image of real numbers; if `homogeneous`, nothing comes from beyond its border.
+    """Deform one image of real numbers. If `homogeneous`, nothing comes from beyond its border.
 
-    `points` has the shape ``spec.points_shape``, `affine` is the forward map ``[M | t]``, one or one per batch item;
-    `tangent`, of its shape, is added to the inverse map.
+    `points` has the shape ``spec.displacement_shape``. `affine` is the forward map ``[M | t]``, one or one per batch
+    item; `tangent`, of the same shape, is added to the inverse map.
     """
     (options,) = spec.images
     output_shape = spec.output_shape(options)
@@ -55,7 +59,7 @@ def sample(
     precision = _precision(xp, spec, image, points, affine)
     values = axes.in_core_order(xp, spec, options, image)
     if options.votes and options.dtype == "bool":
-        values = xp.astype(values, xp.int32)  # the standard compares no booleans
+        values = xp.astype(values, xp.int32)  # the standard has no comparisons of booleans
     elif options.order > 0 and not options.votes:
         values = xp.astype(values, precision.values)
     reached = _stencils(xp, spec, points, affine, tangent, precision)
@@ -86,10 +90,10 @@ def sample_adjoint(
     *,
     wants_image: bool = True,
 ) -> tuple[Array | None, Array | None, Array | None]:
-    """Compute the gradients of image, control points and inverse map from that of the output of `sample`.
+    """Compute the gradients of image, control points and inverse map from the gradient of `sample`'s output.
 
-    The gradient of the image has the dtype of `gradient`. The others are there if there is an `image`, that of the
-    map only if there is an `affine`; they have the dtype of positions.
+    The gradient of the image has the dtype of `gradient`. The others have the dtype of positions; they are returned
+    only if there is an `image`, and that of the map only if there is an `affine`.
     """
     (options,) = spec.images
     precision = _precision(xp, spec, gradient, points, affine)
@@ -122,7 +126,7 @@ def evaluate(xp: ArrayNamespace, spec: EvaluationSpec, points: Array, positions:
 def move_points(
     xp: ArrayNamespace, spec: MovementSpec, points: Array, inverse_map: Array | None, targets: Array
 ) -> Array:
-    """Search for the positions that look at targets, in the dtype of these."""
+    """Search for the positions that look at targets, in the dtype of the targets."""
     return xp.astype(points_.move_points(xp, spec, points, inverse_map, targets), targets.dtype)
 
 
@@ -180,7 +184,7 @@ def _position_gradient(
     values: Array,
     dtype: FrameworkDType,
 ) -> Array:
-    """Compute the gradient of the positions of the voxels, (items, n, M_0, ...)."""
+    """Compute the gradient with respect to the positions of the voxels, (items, n, M_0, ...)."""
     (options,) = spec.images
     shape = (-1, spec.axes, *spec.window.shape)
     if options.order == 0:  # steps have no slope
@@ -213,7 +217,7 @@ def _as_integers(xp: ArrayNamespace, values: Array, limits: tuple[int, int], dty
     whole = xp.floor(xp.abs(values))
     whole = xp.where(xp.abs(values) - whole >= 0.5, whole + 1, whole)
     whole = xp.where(values < 0, -whole, whole)
-    # The limits themselves may be no floats.
+    # The limits themselves may not be representable as floats.
     above, below = whole >= float(high), whole <= float(low)
     kept = xp.astype(xp.where(above | below, 0.0, whole), dtype)
     kept = xp.where(below, xp.full((), low, dtype=dtype), kept)
