@@ -1,4 +1,4 @@
-"""Maps made of maps: several deformations one after the other, and the inverse of one, each in one resampling."""
+"""Maps composed of other maps: chains of deformations, and inverses, each applied in one resampling."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from .deformation import Deformation
 
 
-_TOLERANCE = 1e-10  # voxels, of inverses: each of Newton's steps doubles the digits, so that it costs little more
+_TOLERANCE = 1e-10  # voxels, for inverses: each Newton step doubles the digits, so this costs little more
 
 
 class SpatialMap(ABC):
-    """A map of the positions of a frame, which can be chained with others of the same frame, and inverted."""
+    """A map of the positions of a frame that can be inverted, and chained with other maps of the frame."""
 
     __slots__ = ()
 
@@ -45,7 +45,7 @@ class SpatialMap(ABC):
     @property
     @abstractmethod
     def batch_shape(self) -> Shape:
-        """Batch axes, which stand in front of every result."""
+        """Shape of the batch axes, which come first in every result."""
 
     @abstractmethod
     def source_points(self, f: Array) -> Array:
@@ -60,7 +60,7 @@ class SpatialMap(ABC):
         """Compute the Jacobian matrix of the map."""
 
     def then(self, other: SpatialMap) -> Chain:
-        """Return the chain of this deformation and another one, which is applied to the result of this one.
+        """Return the chain of this map and another one, which is applied to the result of this one.
 
         The image is resampled once, at ``x(f) = x_self(x_other(f))``.
 
@@ -72,12 +72,12 @@ class SpatialMap(ABC):
         Returns
         -------
         Chain
-            The two, in this order.
+            The two maps, in this order.
 
         Raises
         ------
         TypeError, ValueError
-            If the other is no such map.
+            If `other` is not such a map.
 
         Examples
         --------
@@ -102,9 +102,9 @@ class SpatialMap(ABC):
         return Chain((*_stages(self), *_stages(other)))
 
     def inverse(self) -> SpatialMap:
-        """Return the inverse map, which takes a deformed image back. It is exact where the mapping does not fold.
+        """Return the inverse map, which restores a deformed image. It is exact where the mapping does not fold.
 
-        Nothing is computed before the result is used. Its positions are those of `move_points`.
+        Nothing is computed until the result is used. Positions are found by `move_points`.
 
         Returns
         -------
@@ -124,7 +124,7 @@ class SpatialMap(ABC):
 
 
 class CompositeMap(SpatialMap):
-    """What chains and inverses have in common: all of it follows from where positions look."""
+    """The methods that chains and inverses share, all based on `source_points`."""
 
     __slots__ = ()
 
@@ -144,19 +144,19 @@ class CompositeMap(SpatialMap):
         Parameters
         ----------
         X : array, or list or tuple of them
-            The image, as for `deform_grid`; along its deformed axes it has the extent of the frame.
+            The image, as for `deform_grid`. Along its deformed axes, it has the extent of the frame.
         order, mode, cval : optional
-            As for `deform_grid`.
+            See `deform_grid`.
         crop : sequence of slice, optional
-            Return only this window of the frame; the result equals the same slice of the whole output bit for bit.
+            Compute only this window of the frame; the result equals the same slice of the whole output bit for bit.
             Default None: everything.
         prefilter, axis : optional
-            As for `deform_grid`.
+            See `deform_grid`.
 
         Returns
         -------
         array, or list or tuple of them
-            The deformed images, with the dtypes of the images.
+            The deformed images, with the types and dtypes of the inputs.
 
         Raises
         ------
@@ -165,9 +165,9 @@ class CompositeMap(SpatialMap):
 
         Notes
         -----
-        The positions of all voxels are computed first, in the precision of the maps' arrays: they take the memory of
-        the frame in double precision, several times. Where an inverse found no position, the voxel looks at the best
-        one that was met; `move_points` tells which these are.
+        The positions of all voxels are computed first, in the precision of the maps' arrays. They take several times
+        the memory of the frame in double precision. Where an inverse finds no position, the voxel looks at the best
+        position found; `move_points` reports which voxels these are.
 
         Examples
         --------
@@ -196,7 +196,7 @@ class CompositeMap(SpatialMap):
         Returns
         -------
         array, shape (..., n, n), or (B..., n, n, M_0, ..., M_{n-1}) without `f`
-            The matrices; without unit, as both positions are in voxels.
+            The matrices, without unit, since both positions are in voxels.
 
         Raises
         ------
@@ -216,7 +216,7 @@ class CompositeMap(SpatialMap):
 
     @in_default_state
     def jacobian_determinant(self, f: Array | None = None, crop: Sequence[slice] | None = None) -> Array:
-        """Compute the determinant of the Jacobian matrix: how much the map enlarges volumes, from output to input.
+        """Compute the determinant of the Jacobian matrix, by which the map enlarges volumes from output to input.
 
         Parameters
         ----------
@@ -247,20 +247,20 @@ class CompositeMap(SpatialMap):
 
     @in_default_state
     def fit(self, points: int | Sequence[int]) -> tuple[Deformation, Array]:
-        """Fit an affine map and a control grid: a single `Deformation` that is near to the map.
+        """Fit an affine map and a control grid: a single `Deformation` that approximates the map.
 
         Parameters
         ----------
         points : int or sequence of int
-            Number of control points, along every axis or along each. The map is no spline on a grid, so that something
-            is left, most of it near the border: more points leave less.
+            Number of control points, along every axis or along each. The map is not a spline on a grid, so a residual
+            remains, mostly near the border; more points reduce it.
 
         Returns
         -------
         deformation : Deformation
-            Its displacement is a NumPy array of float64.
+            The fitted deformation; its displacement is a NumPy array of float64.
         rms : float, or numpy.ndarray of the batch shape
-            Root mean square of the lengths of the vectors that are left, in voxels.
+            Root mean square of the lengths of the residual vectors, in voxels.
 
         Raises
         ------
@@ -290,22 +290,22 @@ class CompositeMap(SpatialMap):
 
     @abstractmethod
     def _jacobian_at(self, f: Array) -> Array:
-        """Compute the matrices at positions."""
+        """Compute the Jacobian matrices at positions."""
 
     @abstractmethod
     def _first(self) -> Deformation:
-        """Return a deformation that the map is made of."""
+        """Return one of the deformations of which the map is composed."""
 
     def _voxels(self, crop: Sequence[slice] | None = None) -> NumpyArray:
-        """Return the positions of all voxels, (1..., M_0, ..., n), one axis for each batch axis in front."""
+        """Return the positions of all voxels, (1..., M_0, ..., n), with one leading axis for each batch axis."""
         window = _check.normalize_crop(crop, self.shape)
         ranges = [np.arange(part.start, part.stop, dtype=np.float64) for part in window.slices]
         return np.stack(np.meshgrid(*ranges, indexing="ij"), -1)[(np.newaxis,) * len(self.batch_shape)]
 
     def _displacements(self) -> Array:
-        """Compute how far from itself each voxel looks, (B..., n, N_0, ...): a control grid of a point for each voxel.
+        """Compute the displacement of each voxel, (B..., n, N_0, ...): a control grid with one point per voxel.
 
-        Its spline goes through all of them, so that voxels look where they should, up to rounding.
+        Its spline passes through all points, so that voxels look where they should, up to rounding.
         """
         voxels = self._voxels()
         looks_at = self.source_points(voxels)
@@ -313,7 +313,7 @@ class CompositeMap(SpatialMap):
         return self._axes_last(looks_at - algebra.constant(voxels, looks_at), 1)
 
     def _axes_last(self, values: Array, components: int) -> Array:
-        """Move the axes of voxels behind those of components."""
+        """Move the axes of voxels after those of components."""
         batch, n = len(self.batch_shape), self.ndim
         order = (*range(batch), *range(batch + n, batch + n + components), *range(batch, batch + n))
         return bridge_of("f", values).algebra(values).reordered(values, order)
@@ -321,7 +321,7 @@ class CompositeMap(SpatialMap):
 
 @dataclass(frozen=True)
 class Chain(CompositeMap):
-    """Deformations that are applied one after the other, in one resampling; `Deformation.then` makes them.
+    """A sequence of deformations, applied in one resampling. `Deformation.then` creates chains.
 
     The output voxel ``f`` takes the value of the image at ``x(f) = x_0(x_1(... x_k(f)))``.
 
@@ -338,15 +338,15 @@ class Chain(CompositeMap):
     Raises
     ------
     TypeError, ValueError
-        If `stages` is no tuple, is empty, or holds anything but maps of one frame.
+        If `stages` is not a tuple, is empty, or contains anything but maps of the same frame.
 
     See Also
     --------
-    Deformation.then : makes chains.
+    Deformation.then : creates chains.
 
     Notes
     -----
-    Chains are immutable, are equal if all their stages are, and are pytrees of JAX.
+    Chains are immutable. Two chains are equal if all their stages are. In JAX, chains are pytrees.
 
     Examples
     --------
@@ -376,7 +376,7 @@ class Chain(CompositeMap):
 
     @property
     def batch_shape(self) -> Shape:
-        """Batch axes, which stand in front of every result."""
+        """Shape of the batch axes, which come first in every result."""
         return max((stage.batch_shape for stage in self.stages), key=len)
 
     @in_default_state
@@ -396,7 +396,7 @@ class Chain(CompositeMap):
         Raises
         ------
         TypeError, ValueError
-            If the positions are of a wrong kind or shape.
+            If the positions have an invalid type or shape.
 
         Examples
         --------
@@ -411,20 +411,20 @@ class Chain(CompositeMap):
 
     @in_default_state
     def move_points(self, p: Array, tol: float = 1e-6) -> MovedPoints:
-        """Move points of the image with its content: from input to output, the inverse of `source_points`.
+        """Move points of the image with its content, from input to output: the inverse of `source_points`.
 
         Parameters
         ----------
         p : array_like of real numbers, shape (..., n), or (B..., ..., n) for batches
             Points of the image, in voxels, as for `Deformation.move_points`.
         tol : float, optional
-            How far from its point, in voxels, the position that a stage finds may look. Default 1e-6.
+            The largest residual, in voxels, at which each stage counts a point as found. Default 1e-6.
 
         Returns
         -------
         MovedPoints
-            ``residual`` is the greatest of the stages', ``converged`` whether all of them found the point, ``outside``
-            that of the last one, and ``folded`` whether any of them folds there.
+            ``residual`` is the largest of all stages; ``converged`` says whether all stages found the point;
+            ``outside`` comes from the last stage; ``folded`` says whether any stage folds there.
 
         Raises
         ------
@@ -453,7 +453,7 @@ class Chain(CompositeMap):
         return moved
 
     def inverse(self) -> SpatialMap:
-        """Return the inverse map: the chain of the stages' inverses, in reverse.
+        """Return the inverse map: the inverses of the stages, in reverse order.
 
         Returns
         -------
@@ -483,30 +483,30 @@ class Chain(CompositeMap):
 
 @dataclass(frozen=True)
 class Inverse(CompositeMap):
-    """The inverse of a deformation, by `move_points`; `Deformation.inverse` makes it.
+    """The inverse of a deformation, computed by `move_points`. `Deformation.inverse` creates inverses.
 
     Parameters
     ----------
     base : Deformation
-        The map that is inverted.
+        The map to invert.
 
     Attributes
     ----------
     base : Deformation
-        The map that is inverted.
+        The inverted map.
 
     Raises
     ------
     TypeError
-        If `base` is no map.
+        If `base` is not a map.
 
     See Also
     --------
-    Deformation.inverse : makes inverses.
+    Deformation.inverse : creates inverses.
 
     Notes
     -----
-    Inverses are immutable, are equal if their bases are, and are pytrees of JAX.
+    Inverses are immutable. Two inverses are equal if their bases are. In JAX, inverses are pytrees.
 
     Examples
     --------
@@ -530,11 +530,11 @@ class Inverse(CompositeMap):
 
     @property
     def batch_shape(self) -> Shape:
-        """Batch axes, which stand in front of every result."""
+        """Shape of the batch axes, which come first in every result."""
         return self.base.batch_shape
 
     def source_points(self, f: Array) -> Array:
-        """Compute where output positions look in the image, which are the points that `base` moves there.
+        """Compute where output positions look in the image: at the points that `base` moves there.
 
         Parameters
         ----------
@@ -544,12 +544,12 @@ class Inverse(CompositeMap):
         Returns
         -------
         array, shape (..., n) or (B..., ..., n)
-            Positions in the input, in voxels; the best ones that were met where `base` folds.
+            Positions in the input, in voxels. Where `base` folds, these are the best positions found.
 
         Raises
         ------
         TypeError, ValueError
-            If the positions are of a wrong kind or shape.
+            If the positions have an invalid type or shape.
 
         Examples
         --------
@@ -564,19 +564,20 @@ class Inverse(CompositeMap):
         return self.base.move_points(f, _TOLERANCE)
 
     def move_points(self, p: Array, tol: float = 1e-6) -> MovedPoints:
-        """Move points of the image with its content: to where `base` looks from them, exactly.
+        """Move points of the image with its content, exactly: to where `base` looks from them.
 
         Parameters
         ----------
         p : array_like of real numbers, shape (..., n), or (B..., ..., n) for batches
             Points of the image, in voxels, as for `Deformation.move_points`.
         tol : float, optional
-            Has no effect here, as nothing is searched for. Default 1e-6.
+            Has no effect, because nothing is searched for. Default 1e-6.
 
         Returns
         -------
         MovedPoints
-            All have converged with no residual; ``outside`` and ``folded`` are those of `Deformation.move_points`.
+            All points have converged with zero residual. ``outside`` and ``folded`` have their meaning in
+            `Deformation.move_points`.
 
         Raises
         ------
@@ -598,12 +599,12 @@ class Inverse(CompositeMap):
         return MovedPoints(points, residual, residual <= tolerance, outside, volumes <= 0)
 
     def inverse(self) -> SpatialMap:
-        """Return the map that this is the inverse of.
+        """Return the map of which this is the inverse.
 
         Returns
         -------
         Deformation
-            The base.
+            The inverted map.
 
         Examples
         --------
@@ -645,7 +646,7 @@ _registered = False
 
 
 def _register_with_jax() -> None:
-    """Make chains and inverses pytrees, once JAX has been imported."""
+    """Register chains and inverses as pytrees, once JAX has been imported."""
     global _registered  # noqa: PLW0603 - it is of the process
     tree_util = getattr(sys.modules.get("jax"), "tree_util", None)
     if _registered or tree_util is None:
@@ -658,7 +659,7 @@ def _register_with_jax() -> None:
 
 
 def _unchecked(kind: type[CompositeMap], parts: object) -> CompositeMap:
-    """Make a map of what may stand for its parts while JAX handles a tree."""
+    """Make a map from placeholders for its parts, while JAX handles a tree."""
     made = object.__new__(kind)
     object.__setattr__(made, "stages" if kind is Chain else "base", parts)
     return made

@@ -1,8 +1,8 @@
-"""Points and boxes of the image moved to the output: the map of a deformation, which leads the other way, inverted.
+"""Move points and boxes of the image to the output, by inverting the map of a deformation.
 
 The core finds the positions. Where a framework differentiates, two steps of Newton's method follow, made of
-evaluations: a step from an exact root changes nothing, but its derivative is that of the root, by the implicit function
-theorem. Each step doubles how many orders of derivatives are right: one after the first, three after the second.
+evaluations. A step from an exact root changes nothing, but by the implicit function theorem it has the derivative of
+the root. Each step doubles the orders of derivatives that are right: one after the first, three after the second.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from ._spec import MovementSpec, Shape
 from ._types import Array
 
 _STEPS = 2
-_SINGULAR = 1e-9  # a ratio of volumes that is as good as 0: there are no derivatives
+_SINGULAR = 1e-9  # a volume ratio that is as good as 0: there are no derivatives
 
 
 class MovedPoints(NamedTuple):
-    """Where points of the image go in the output; as `Deformation.move_points` returns it.
+    """Where points of the image go in the output, as returned by `Deformation.move_points`.
 
     Attributes
     ----------
     points : array, shape (..., n)
-        The points in the output, in voxels. Where none was found, the position that looks nearest of those met.
+        The points in the output, in voxels. Where none was found, the best position found.
     residual : array, shape (...)
-        How far from the point its position in the output looks, in voxels. NaN without a position.
+        Distance in voxels between the point and where its position in the output looks. NaN without a position.
     converged : array of bool, shape (...)
         Whether the residual is within the tolerance.
     outside : array of bool, shape (...)
         Whether the point lies outside the output: below −1/2 or above N − 1/2 along an axis.
     folded : array of bool, shape (...)
-        Whether the mapping folds there, so that the same content is at other places too.
+        Whether the mapping folds there, so that the same content also appears elsewhere.
     """
 
     points: Array
@@ -51,18 +51,18 @@ class MovedPoints(NamedTuple):
 
 
 class MovedBoxes(NamedTuple):
-    """Where boxes of the image go in the output; as `Deformation.move_boxes` returns it.
+    """Where boxes of the image go in the output, as returned by `Deformation.move_boxes`.
 
     Attributes
     ----------
     boxes : array, shape (..., 2, n)
-        Lower and upper corners of the boxes around what the boxes become, in voxels.
+        Lower and upper corners of the boxes around the moved boxes, in voxels.
     residual : array, shape (...)
-        The largest residual of the points that were moved, in voxels. NaN where one has no position.
+        The largest residual of the points moved, in voxels. NaN where one has no position.
     converged : array of bool, shape (...)
-        Whether all of these converged.
+        Whether all of these points converged.
     outside : array of bool, shape (...)
-        Whether a part of the box lies outside the output: below −1/2 or above N − 1/2 along an axis.
+        Whether part of the box lies outside the output: below −1/2 or above N − 1/2 along an axis.
     folded : array of bool, shape (...)
         Whether the mapping folds somewhere on the border of the box.
     """
@@ -75,17 +75,17 @@ class MovedBoxes(NamedTuple):
 
 
 def move(at: Positions, inverse_map: Array | None, tolerance: float) -> MovedPoints:
-    """Move the points that `at` holds; the inverse affine map is None for the identity."""
+    """Move the points of `at`; the inverse affine map is None for the identity."""
     return MovedPoints(*_by_values(_move, at, inverse_map, tolerance))
 
 
 def move_boxes(at: Positions, inverse_map: Array | None, tolerance: float, clip: bool) -> MovedBoxes:
-    """Move the boxes whose corners `at` holds."""
+    """Move the boxes whose corners are in `at`."""
     if not at.lead or at.lead[-1] != 2:
         n = at.spec.axes
         leading = "".join(f"{size}, " for size in at.spec.batch)
         shape = (*at.spec.batch, *at.lead, n)
-        reject_value("b", f"shape {shape}", f"({leading}..., 2, {n}), lower and upper corner of each box")
+        reject_value("b", f"shape {shape}", f"({leading}..., 2, {n}), the lower and upper corner of each box")
     return MovedBoxes(*_by_values(partial(_move_boxes, clip), at, inverse_map, tolerance))
 
 
@@ -94,7 +94,7 @@ _Move: TypeAlias = Callable[[Positions, Any, float], _Results]
 
 
 def _by_values(function: _Move, at: Positions, inverse_map: Array | None, tolerance: float) -> _Results:
-    """Call a function, with NumPy arrays where the bridge has them and nobody asks for derivatives."""
+    """Call a function, on NumPy arrays where the bridge has them and no derivatives are needed."""
     other = at.bridge.delegate((at.positions,), (at.points, inverse_map))
     if other is None:
         return function(at, inverse_map, tolerance)
@@ -120,7 +120,7 @@ def _move(at: Positions, inverse_map: Array | None, tolerance: float) -> _Result
 
 
 def _move_boxes(clip: bool, at: Positions, inverse_map: Array | None, tolerance: float) -> _Results:
-    """Move the points of each border that go farthest, which a search without derivatives finds."""
+    """Move the points of each border that go farthest, found by a search without derivatives."""
     n, batch = at.spec.axes, at.spec.batch
     spec = _spec_of(at, inverse_map, tolerance)
     found = calls.search(at.bridge, "find_extremes", spec, at.points, inverse_map, at.positions)
@@ -158,7 +158,7 @@ def _spec_of(at: Positions, inverse_map: Array | None, tolerance: float) -> Move
 
 
 def is_outside(frame: Shape, lower: Array, upper: Array) -> Array:
-    """Return whether points, or boxes with such corners, reach beyond the voxels of a frame."""
+    """Return whether points, or boxes with these corners, reach beyond the voxels of a frame."""
     ends = [extent - 0.5 for extent in frame]
     outside = (lower[..., 0] < -0.5) | (upper[..., 0] > ends[0])
     for k in range(1, len(ends)):
@@ -167,7 +167,7 @@ def is_outside(frame: Shape, lower: Array, upper: Array) -> Array:
 
 
 def _differentiable(at: Positions, inverse_map: Array | None, points: Array, is_regular: Array) -> Array:
-    """Return points whose derivatives are those of roots, and zero for the others."""
+    """Return points with the derivatives of roots, or zero derivatives where not regular."""
     algebra = at.bridge.algebra(points)
     keep, keep_matrix = is_regular[..., None], is_regular[..., None, None]
     unit = algebra.constant(np.eye(at.spec.axes), points)

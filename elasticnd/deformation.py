@@ -1,4 +1,4 @@
-"""A deformation as an object: a map of a frame of voxels, which is applied to images and evaluated at points."""
+"""A deformation as an object: a map of a frame of voxels that deforms images and moves points."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ _Constants: TypeAlias = tuple[_spec.Shape | None, object, object, _spec.Matrix |
 
 
 class Deformation(SpatialMap):
-    """A deformation of a frame: the box of voxels that the deformed axes of an image span.
+    """A deformation of a frame, the box of voxels spanned by the deformed axes of an image.
 
     The output voxel ``f`` takes the value of the image at ``x(f) = T⁻¹(f) + d(f)``, where ``d`` is the cubic B-spline
-    through the displacements of the control points and ``T`` the affine map that `affine`, `rotate` and `zoom` make up.
-    It is independent of images, border modes and crops: a crop is a window of the frame.
+    through the displacements of the control points and ``T`` is the affine map composed of `zoom`, `rotate` and
+    `affine`. It does not depend on images, border modes or crops: a crop is a window of the frame.
 
     Parameters
     ----------
     displacement : array_like of real numbers, shape (n, p_0, ..., p_{n-1}) or (B..., n, p_0, ..., p_{n-1})
         Displacements of the control points, in voxels: component ``i`` is along the ``i``-th deformed axis. With
-        leading batch axes, it holds one deformation for each batch item. NumPy arrays are copied; arrays of other
+        leading batch axes, there is one deformation for each batch item. NumPy arrays are copied; arrays of other
         libraries are kept, so that gradients flow through them.
     shape : sequence of int
         Extent of the frame along its n axes, in voxels.
@@ -58,10 +58,10 @@ class Deformation(SpatialMap):
     rotate : float, mapping, array_like of shape (n, n) or object with ``as_matrix()``, optional
         Rotation of the content about the centre of the frame, in degrees, as for `deform_grid`. Default None.
     zoom : float or sequence of float, optional
-        Magnification about the centre of the frame, done before `rotate`, as `affine` is done after it. Default None.
+        Magnification about the centre of the frame. It is applied before `rotate`, and `affine` after it. Default None.
     to_world : array_like, shape (n + 1, n + 1), optional
-        The frame's index-to-world matrix, in mm, as nibabel's ``affine``. It is kept with the deformation and does not
-        change it. Default None.
+        The frame's index-to-world matrix, in mm, as nibabel's ``affine``. It is stored with the deformation and does
+        not change how voxels are mapped. Default None.
 
     Attributes
     ----------
@@ -75,17 +75,17 @@ class Deformation(SpatialMap):
     Raises
     ------
     TypeError, ValueError
-        If an argument is of a wrong kind, value or shape.
+        If an argument has an invalid type, value or shape.
 
     See Also
     --------
-    deform_grid : applies a control grid to an image directly, with affine maps about the patch.
+    deform_grid : deforms images with a control grid directly, with affine maps about the patch.
 
     Notes
     -----
-    Deformations are immutable. They are equal if they map every position alike: `==` and hash compare the displacement
-    and the composed affine map in double precision, the shape and the world matrix. For JAX, a deformation is a pytree
-    whose leaves are the displacement and the matrix that was given as `affine`.
+    Deformations are immutable. Two of them are equal if they map every position identically: `==` and `hash` compare
+    the displacement and the composed affine map in double precision, the shape and the world matrix. In JAX, a
+    deformation is a pytree whose leaves are the displacement and the matrix passed as `affine`.
 
     Examples
     --------
@@ -102,9 +102,9 @@ class Deformation(SpatialMap):
 
     _displacement: Array
     _affine: Array | None
-    _frame: _spec.Shape | None  # None: that of any image, and the affine map acts about the patch that is computed
-    _rotate: object  # a matrix, once it is checked
-    _zoom: object  # factors, once they are checked
+    _frame: _spec.Shape | None  # None: that of any image; the affine map then acts about the computed patch
+    _rotate: object  # a matrix, once checked
+    _zoom: object  # factors, once checked
     _world: _spec.Matrix | None = None
 
     @in_default_state
@@ -146,7 +146,7 @@ class Deformation(SpatialMap):
 
     @classmethod
     def _of(cls, arrays: tuple[Array, Array | None], constants: _Constants) -> Deformation:
-        """Make one of checked parts, or of what stands for its arrays while a framework traces a program."""
+        """Make a deformation from checked parts, or from placeholders for arrays while a program is traced."""
         made = object.__new__(cls)
         frame, rotate, zoom, world = constants
         made._set(*arrays, frame, rotate, zoom)
@@ -155,11 +155,11 @@ class Deformation(SpatialMap):
         return made
 
     def _parts(self) -> tuple[tuple[Array, Array | None], _Constants]:
-        """Return arrays and constants, of which `_of` makes an equal deformation."""
+        """Return the arrays and constants from which `_of` makes an equal deformation."""
         return (self._displacement, self._affine), (self._frame, self._rotate, self._zoom, self._world)
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{name}: a Deformation cannot be changed; make another one")
+        raise AttributeError(f"{name}: a Deformation is immutable; create a new one")
 
     def __delattr__(self, name: str) -> None:
         self.__setattr__(name, None)
@@ -189,31 +189,30 @@ class Deformation(SpatialMap):
         fold: str = "ignore",
         margin: float = 0.05,
     ) -> Deformation:
-        """Draw a random deformation, as `random_displacement` draws its control grid.
+        """Draw a random deformation, with a control grid as `random_displacement` draws it.
 
         Parameters
         ----------
         shape : sequence of int
             Extent of the frame along its n axes, in voxels.
         sigma : float or sequence of float, optional
-            Standard deviation of the displacements, in voxels or as `unit` says; one for all axes or one for each.
-            Default 25.
+            Standard deviation of the displacements, in the unit `unit`; one for all axes or one for each. Default 25.
         points : int or sequence of int, optional
             Number of control points, along every axis or along each. Default 3.
         batch_shape : sequence of int, optional
-            Draw so many deformations. Default ``()``: one.
+            Batch shape of the deformations to draw. Default ``()``: a single deformation.
         rng : None, int, numpy.random.SeedSequence, numpy.random.BitGenerator or numpy.random.Generator, optional
             Source of randomness: a seed, or a generator, which is advanced. Default None: a fresh seed.
         affine, rotate, zoom, to_world
-            As for `Deformation`.
+            See `Deformation`.
         unit : {"voxels", "mm"}, optional
-            What `sigma` is in. For "mm", the lengths of the voxels' edges come from `to_world`. Default "voxels".
+            Unit of `sigma`. With "mm", `to_world` gives the size of the voxels. Default "voxels".
         fold : {"ignore", "warn", "raise", "scale"}, optional
-            What is done if the mapping folds somewhere in the frame, for each batch item: nothing; a `FoldWarning` or a
-            `FoldError` with the bounds; or the displacement is multiplied by the `largest_scale`. All but "ignore" need
+            What to do if the mapping of a batch item folds somewhere in the frame: nothing; issue a `FoldWarning` or
+            raise a `FoldError` with the bounds; or multiply the displacement by `largest_scale`. All but "ignore" need
             values, and raise an error while a program is traced. Default "ignore".
         margin : float, optional
-            With ``fold="scale"``, the least ratio of volumes that is left. Default 0.05.
+            With ``fold="scale"``, the smallest volume ratio to keep. Default 0.05.
 
         Returns
         -------
@@ -222,7 +221,7 @@ class Deformation(SpatialMap):
         Raises
         ------
         TypeError, ValueError
-            If an argument is of a wrong kind or value.
+            If an argument has an invalid type or value.
         FoldError
             With ``fold="raise"``, if the mapping folds.
 
@@ -241,7 +240,7 @@ class Deformation(SpatialMap):
         ... ).fold_bounds().lower > 0
         True
 
-        By 3 mm, whatever the size of the voxels:
+        A standard deviation of 3 mm, whatever the size of the voxels:
 
         >>> import numpy as np
         >>> to_world = np.diag([1.0, 1.0, 2.5, 1.0])
@@ -261,7 +260,7 @@ class Deformation(SpatialMap):
 
     @classmethod
     def identity(cls, shape: Sequence[int], *, to_world: Array | None = None) -> Deformation:
-        """Return the deformation that moves nothing.
+        """Return the identity, which moves nothing.
 
         Parameters
         ----------
@@ -277,8 +276,8 @@ class Deformation(SpatialMap):
         Raises
         ------
         TypeError, ValueError
-            If `shape` is no sequence of 1 to 8 whole numbers that are not negative, or `to_world` no invertible matrix
-            of shape (n + 1, n + 1); the message names the argument.
+            If `shape` is not a sequence of 1 to 8 non-negative integers, or `to_world` is not an invertible matrix of
+            shape (n + 1, n + 1). The message names the argument.
 
         Examples
         --------
@@ -300,34 +299,34 @@ class Deformation(SpatialMap):
         *,
         to_world: Array | None = None,
     ) -> tuple[Deformation, Array]:
-        """Fit a control grid to given displacements, in least squares.
+        """Fit a control grid to given displacements by least squares.
 
         Parameters
         ----------
         samples : array_like, shape (n, N_0, ..., N_{n-1}) or (B..., n, N_0, ..., N_{n-1}), or tuple of two array_like
-            The displacement of every voxel, or ``(positions, displacements)`` of shapes (m, n) and (m, n) or
-            (B..., m, n). All in voxels.
+            The displacement of every voxel, or a tuple ``(positions, displacements)`` of shapes (m, n) and (m, n) or
+            (B..., m, n). All are in voxels.
         points : int or sequence of int
             Number of control points, along every axis or along each.
         shape : sequence of int
             Extent of the frame, in voxels.
         smooth : float, optional
-            What a unit of bending energy costs, compared with a unit of the mean squared residual. Default 0: none.
+            Weight of the bending energy relative to the mean squared residual. Default 0.
         to_world : array_like, shape (n + 1, n + 1), optional
             The frame's index-to-world matrix.
 
         Returns
         -------
         deformation : Deformation
-            Its displacement is a NumPy array of float64.
+            The fitted deformation; its displacement is a NumPy array of float64.
         rms : float, or numpy.ndarray of the batch shape
-            Root mean square of the lengths of the vectors that are left, in voxels.
+            Root mean square of the lengths of the residual vectors, in voxels.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument is of a wrong kind or shape, holds no values or not finite ones; or, without `smooth`, if
-            the samples do not determine every control point.
+            If an argument has an invalid type or shape, or values that are missing or not finite. Also if, without
+            `smooth`, the samples do not determine every control point.
 
         Examples
         --------
@@ -340,7 +339,7 @@ class Deformation(SpatialMap):
         """
         extent = _check.normalize_frame(shape)
         counts = _check.normalize_points(points, len(extent))
-        weight = check_number("smooth", smooth, -np.finfo(float).tiny, np.inf, "a number that is not negative")
+        weight = check_number("smooth", smooth, -np.finfo(float).tiny, np.inf, "a non-negative number")
         if isinstance(samples, tuple):
             positions, displacements = map(_sample_values, samples)
             _fit.check_samples(positions, displacements, len(extent))
@@ -375,12 +374,12 @@ class Deformation(SpatialMap):
 
     @property
     def batch_shape(self) -> _spec.Shape:
-        """Batch axes, which stand in front of every result."""
+        """Shape of the batch axes, which come first in every result."""
         return tuple(self._displacement.shape[: -self.ndim - 1])
 
     @property
     def affine(self) -> Array:
-        """The forward affine map, rotation and zoom composed in: (n, n + 1), or one for each batch item; else None."""
+        """The forward affine map, rotation and zoom included: (n, n + 1), or one for each batch item; else None."""
         centred = _affine.rotation_zoom(self._rotate, self._zoom, self.shape)
         if self._affine is None:
             return centred
@@ -413,47 +412,46 @@ class Deformation(SpatialMap):
         output_to_world: Array | Sequence[Array] | None = None,
         output_shape: Sequence[int] | Sequence[Sequence[int]] | None = None,
     ) -> Images:
-        """Deform an image, or several in the same way, also of other resolution, position and orientation.
+        """Deform an image, or several in the same way, of any resolution, position and orientation.
 
         Parameters
         ----------
         X : array, or list or tuple of them
-            The image, as for `deform_grid`; along its deformed axes it has the extent of the frame, or any if
+            The image, as for `deform_grid`. Along its deformed axes, it has the extent of the frame, or any extent if
             `to_world` is given.
         order, mode, cval : optional
-            As for `deform_grid`.
+            See `deform_grid`.
         crop : sequence of slice, optional
             Compute only this window of the output; the result equals the same slice of the whole output bit for bit.
             Default None: everything.
         prefilter, axis : optional
-            As for `deform_grid`.
+            See `deform_grid`.
         to_world : array_like of shape (n + 1, n + 1), or sequence of them, optional
-            The image's index-to-world matrix, in mm, as nibabel's ``affine``: one for all images, or one for each, None
-            standing for that of the frame. The frame is where the deformation's own `to_world` says; if it has none,
-            its matrix is that of the first image. Default None: images have the voxels of the frame.
+            The image's index-to-world matrix, in mm, as nibabel's ``affine``: one for all images, or one for each,
+            where None means that of the frame. The deformation's own `to_world` says where the frame lies; without one,
+            the frame has the matrix of the first image. Default None: images have the voxels of the frame.
         output_to_world : array_like of shape (n + 1, n + 1), or sequence of them, optional
-            Index-to-world matrix of the output, likewise. Default None: that of the image.
+            The output's index-to-world matrix, in the same form. Default None: that of the image.
         output_shape : sequence of int, or one for each image, optional
             Extent of the output along the deformed axes. Default None: that of the image.
 
         Returns
         -------
         array, or list or tuple of them
-            The deformed images, with the dtypes of the images.
+            The deformed images, with the types and dtypes of the inputs.
 
         Raises
         ------
         TypeError, ValueError
-            As for `deform_grid`; if an image without `to_world` does not have the shape of the frame; and if a matrix
-            or a shape of the world is of a wrong kind or value.
+            As for `deform_grid`; also if an image without `to_world` does not have the shape of the frame, or if a
+            matrix or an output shape is invalid.
 
         Notes
         -----
         With the index-to-world matrices ``F`` of the frame, ``W`` of the image and ``V`` of the output, an output voxel
         ``o`` takes the value of the image at ``P(T⁻¹(Q o) + d(Q o))`` with ``Q = F⁻¹V`` and ``P = W⁻¹F``, in one
-        resampling. Beyond the frame, the displacement goes on mirrored. Matrices of the world are constants: no
-        gradients flow through them. An output that is oblique to the frame takes longer and the memory of a
-        displacement field.
+        resampling. Beyond the frame, the displacement is mirrored. World matrices are constants: no gradients flow
+        through them. An output that is oblique to the frame takes longer, and needs the memory of a displacement field.
 
         Examples
         --------
@@ -465,7 +463,7 @@ class Deformation(SpatialMap):
         >>> image.shape, labels.dtype
         ((64, 48, 3), dtype('int32'))
 
-        A scan with voxels of 1 mm and its labels with voxels of 2 mm, of which the first begin at one place:
+        A scan with voxels of 1 mm and its labels with voxels of 2 mm, whose first voxels coincide:
 
         >>> scan, labels = np.zeros((64, 48)), np.zeros((32, 24), np.uint8)
         >>> to_world = [np.diag([1, 1, 1]), np.diag([2, 2, 1])]
@@ -505,12 +503,12 @@ class Deformation(SpatialMap):
         Returns
         -------
         array, shape (B..., n, M_0, ..., M_{n-1})
-            In voxels.
+            The displacements, in voxels.
 
         Raises
         ------
         TypeError, ValueError
-            If `crop` is no sequence of n slices with step 1.
+            If `crop` is not a sequence of n slices with step 1.
 
         Examples
         --------
@@ -531,8 +529,8 @@ class Deformation(SpatialMap):
         Parameters
         ----------
         f : array_like of real numbers, shape (..., n), or (B..., ..., n) for batches
-            Positions in the output, in voxels, at voxels or between them. Beyond the frame, the displacement goes on
-            mirrored. With batch axes, these come first; an extent of 1 stands for all items.
+            Positions in the output, in voxels; they may lie between voxels. Beyond the frame, the displacement is
+            mirrored. Batch axes come first; an extent of 1 stands for all items.
 
         Returns
         -------
@@ -542,7 +540,7 @@ class Deformation(SpatialMap):
         Raises
         ------
         TypeError, ValueError
-            If the positions are of a wrong kind or shape.
+            If the positions have an invalid type or shape.
 
         Examples
         --------
@@ -571,12 +569,12 @@ class Deformation(SpatialMap):
         Returns
         -------
         array, shape (..., n, n), or (B..., n, n, M_0, ..., M_{n-1}) without `f`
-            The matrices; without unit, as both positions are in voxels.
+            The matrices, without unit, since both positions are in voxels.
 
         Raises
         ------
         TypeError, ValueError
-            If the positions are of a wrong kind or shape, or both `f` and `crop` are given.
+            If the positions have an invalid type or shape, or if both `f` and `crop` are given.
 
         Examples
         --------
@@ -597,7 +595,7 @@ class Deformation(SpatialMap):
     def jacobian_determinant(
         self, f: Array | None = None, crop: Sequence[slice] | None = None, *, relative: bool = False
     ) -> Array:
-        """Compute the determinant of the Jacobian matrix: how much the map enlarges volumes, from output to input.
+        """Compute the determinant of the Jacobian matrix, by which the map enlarges volumes from output to input.
 
         Where it is zero or negative, the mapping folds.
 
@@ -608,8 +606,8 @@ class Deformation(SpatialMap):
         crop : sequence of slice, optional
             Without `f`, only the voxels of this window. Default None: everything.
         relative : bool, optional
-            Whether to divide by the determinant of the affine map's inverse, so that 1 means no change by the
-            displacement. Default False.
+            Whether to divide by the determinant of the inverse affine map, so that 1 means that the displacement
+            changes no volume. Default False.
 
         Returns
         -------
@@ -672,18 +670,18 @@ class Deformation(SpatialMap):
 
     @in_default_state
     def bending_energy(self) -> Array:
-        """Compute how much the displacement bends: the mean of its squared second derivatives over the frame.
+        """Compute the bending energy: the mean over the frame of the displacement's squared second derivatives.
 
         Returns
         -------
         number or array of the batch shape
             ``1/V ∫ Σ (∂²d_i / ∂f_j ∂f_k)² df`` over all i, j, k, in 1/voxel². It is exact, as the displacement is a
-            polynomial in each cell of the control grid; and differentiable with respect to the displacement, as a
-            penalty of registration. The affine map does not count.
+            polynomial in each cell of the control grid. It is differentiable with respect to the displacement, and so
+            serves as a penalty in registration. The affine map does not contribute.
 
         Examples
         --------
-        Along one axis, between control points that are moved by 0 and a: ``12 a² / (N - 1)⁴``.
+        Along one axis, between control points displaced by 0 and a: ``12 a² / (N - 1)⁴``.
 
         >>> import numpy as np
         >>> import elasticnd
@@ -696,26 +694,25 @@ class Deformation(SpatialMap):
 
     @in_default_state
     def move_points(self, p: Array, tol: float = 1e-6) -> MovedPoints:
-        """Move points of the image with its content: from input to output, the inverse of `source_points`.
+        """Move points of the image with its content, from input to output: the inverse of `source_points`.
 
         Parameters
         ----------
         p : array_like of real numbers, shape (..., n), or (B..., ..., n) for batches
-            Points of the image, in voxels. With batch axes, these come first; an extent of 1 stands for all items.
+            Points of the image, in voxels. Batch axes come first; an extent of 1 stands for all items.
         tol : float, optional
-            How far from a point, in voxels, the position that is found may look. Default 1e-6.
+            The largest residual, in voxels, at which a point counts as found. Default 1e-6.
 
         Returns
         -------
         MovedPoints
-            ``points``, of the shape of `p`, and for each point ``residual``, ``converged``, ``outside`` and ``folded``,
-            of shape (...) or (B..., ...). Where nothing was found, the point is the best that was met, and
-            ``converged`` is False.
+            ``points`` has the shape of `p`; ``residual``, ``converged``, ``outside`` and ``folded`` have shape (...) or
+            (B..., ...). Where the search fails, ``converged`` is False and the point is the best position found.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument is of a wrong kind, value or shape.
+            If an argument has an invalid type, value or shape.
 
         See Also
         --------
@@ -723,14 +720,14 @@ class Deformation(SpatialMap):
 
         Notes
         -----
-        Newton's method solves ``x(f) = p``, from where the affine map alone would move the point, and where that fails
-        from where a table of the map has its nearest entries. Where the mapping folds, up to all of several answers
-        look at a point: one outside of folds is preferred. Points whose content is not in the output have their answer
-        outside the frame, where the displacement is mirrored.
+        Newton's method solves ``x(f) = p``. It starts where the affine map alone would move the point; if that fails,
+        it starts from the nearest entries of a table of the map. Where the mapping folds, several positions look at the
+        same point; one outside folds is preferred. A point whose content is not in the output moves outside the frame,
+        where the displacement is mirrored.
 
-        PyTorch, JAX and TensorFlow differentiate the points, by the implicit function theorem, to second order, with
-        respect to `p`, the displacement and the affine map; the others of the results are constants. Points that did
-        not converge have the gradient 0.
+        PyTorch, JAX and TensorFlow differentiate the points to second order with respect to `p`, the displacement and
+        the affine map, by the implicit function theorem. The other results are constants. Points that did not converge
+        have zero gradients.
 
         Examples
         --------
@@ -750,28 +747,28 @@ class Deformation(SpatialMap):
 
     @in_default_state
     def move_boxes(self, b: Array, tol: float = 1e-6, *, clip: bool = False) -> MovedBoxes:
-        """Move boxes of the image with its content: to the boxes around what they become, from input to output.
+        """Move boxes of the image with its content, from input to output, and return the boxes around the results.
 
         Parameters
         ----------
         b : array_like of real numbers, shape (..., 2, n), or (B..., ..., 2, n) for batches
-            Lower and upper corners of boxes of the image, in voxels. They lie on the edges of voxels: a box
-            around one voxel extends from −1/2 to +1/2 around its centre.
+            Lower and upper corners of boxes of the image, in voxels. Corners lie on the edges of voxels: a box around
+            one voxel extends from −1/2 to +1/2 around its centre.
         tol : float, optional
-            As for `move_points`. Default 1e-6.
+            See `move_points`. Default 1e-6.
         clip : bool, optional
             Whether to clip the boxes to the output, from −1/2 to N − 1/2. Default False.
 
         Returns
         -------
         MovedBoxes
-            ``boxes``, of the shape of `b`, and for each box ``residual``, ``converged``, ``outside`` and ``folded``,
-            of shape (...) or (B..., ...).
+            ``boxes`` has the shape of `b`; ``residual``, ``converged``, ``outside`` and ``folded`` have shape (...) or
+            (B..., ...).
 
         Raises
         ------
         TypeError, ValueError
-            If an argument is of a wrong kind, value or shape.
+            If an argument has an invalid type, value or shape.
 
         See Also
         --------
@@ -779,8 +776,8 @@ class Deformation(SpatialMap):
 
         Notes
         -----
-        The border of each box, its faces in n dimensions, is moved at ten points for each distance of control points,
-        and those points that go farthest are refined: the corners alone can be off by several voxels. Gradients flow
+        The border of each box (in n dimensions, its faces) is moved at ten points for each control-point spacing, and
+        the points that go farthest are refined. Moving the corners alone can be off by several voxels. Gradients flow
         through the points that go farthest.
 
         Examples
@@ -796,7 +793,7 @@ class Deformation(SpatialMap):
         return _points.move_boxes(at, self._inverse_map(at.bridge, at.points), tolerance, clip)
 
     def _at(self, f: Array, argument: str = "f") -> Positions:
-        """Convert positions: to their own framework, or to that of the displacement where they are NumPy's."""
+        """Convert positions to their own framework, or from NumPy to the framework of the displacement."""
         f = _labels.unlabelled(f)
         bridge = _bridge_of_small(argument, f)
         if bridge is eager:
@@ -834,29 +831,30 @@ class Deformation(SpatialMap):
 
     @in_default_state
     def fold_bounds(self, tol: float = 0.01, crop: Sequence[slice] | None = None) -> FoldBounds:
-        """Bound the least ratio of volumes, ``det J / det L``, everywhere in the frame, not at voxels alone.
+        """Bound the smallest volume ratio, ``det J / det L``, everywhere in the frame and not only at voxels.
 
-        ``L`` is the linear part of the inverse affine map, so that 1 means no change by the displacement. A positive
-        lower bound proves that nothing folds.
+        ``L`` is the linear part of the inverse affine map, so that 1 means that the displacement changes no volume. A
+        positive lower bound proves that nothing folds.
 
         Parameters
         ----------
         tol : float, optional
-            How far the two bounds may be apart. Default 0.01.
+            The largest accepted difference between the two bounds. Default 0.01.
         crop : sequence of slice, optional
-            Only this window, between its first and last voxels. Default None: everything.
+            Consider only this window, from its first to its last voxel. Default None: everything.
 
         Returns
         -------
         FoldBounds
             ``lower``, ``upper`` and ``converged``, numbers or arrays of the batch shape. With more than three axes,
-            there is only a lower bound, by a sufficient condition: ``upper`` is infinite and ``converged`` False. All
-            is NaN where a displacement is not finite.
+            there is only a lower bound, by a sufficient condition: ``upper`` is infinite and ``converged`` is False.
+            Bounds are NaN where a displacement is not finite.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument is of a wrong kind or value, or the deformation has no values, as while a program is traced.
+            If an argument has an invalid type or value, or if the deformation has no values because a program is being
+            traced.
 
         Examples
         --------
@@ -874,20 +872,20 @@ class Deformation(SpatialMap):
 
     @in_default_state
     def largest_scale(self, margin: float = 0.05, tol: float = 0.005) -> Array:
-        """Find by how much the displacement may be multiplied, at most by 1, so that nothing folds.
+        """Find the largest factor, at most 1, by which the displacement can be multiplied without folds.
 
         Parameters
         ----------
         margin : float, optional
-            The least ratio of volumes, ``det J / det L``, that is to be left for the result and for all smaller
-            factors. Less than 1. Default 0.05.
+            The smallest volume ratio, ``det J / det L``, that the result and all smaller factors keep. Less than 1.
+            Default 0.05.
         tol : float, optional
-            How much less than the largest factor the result may be, besides being a multiple of 1/1024. Default 0.005.
+            How far below the largest factor the result may be, besides being a multiple of 1/1024. Default 0.005.
 
         Returns
         -------
         float, or numpy.ndarray of the batch shape
-            For `scaled`; 0 where a displacement is not finite.
+            The factor, for `scaled`; 0 where a displacement is not finite.
 
         Raises
         ------
@@ -908,7 +906,7 @@ class Deformation(SpatialMap):
 
     @in_default_state
     def scaled(self, s: float | NumpyArray) -> Deformation:
-        """Return the deformation whose displacement is multiplied by a factor; its affine map stays.
+        """Return the deformation with its displacement multiplied by a factor and its affine map unchanged.
 
         Parameters
         ----------
@@ -918,12 +916,12 @@ class Deformation(SpatialMap):
         Returns
         -------
         Deformation
-            A new one, of the same frame.
+            A new deformation of the same frame.
 
         Raises
         ------
         TypeError, ValueError
-            If the factor is of a wrong kind or shape.
+            If the factor has an invalid type or shape.
 
         Examples
         --------
@@ -950,13 +948,13 @@ class Deformation(SpatialMap):
     def refined(self) -> Deformation:
         """Return the same deformation with a control grid of 2p − 1 points along each axis; one point stays one.
 
-        The field is that of this deformation everywhere, up to rounding: the new knots include those of its spline. A
-        registration refines from coarse to fine.
+        The field is the same everywhere, up to rounding, because the new knots include the old ones. A registration
+        refines its grid in this way, from coarse to fine.
 
         Returns
         -------
         Deformation
-            A new one, of the same frame and affine map.
+            A new deformation with the same frame and affine map.
 
         Examples
         --------
@@ -971,7 +969,7 @@ class Deformation(SpatialMap):
         return Deformation._of((calls.field(bridge, spec, self._displacement), self._affine), constants)
 
     def _by_policy(self, policy: FoldPolicy) -> Deformation:
-        """Return what a policy on folds makes of the deformation."""
+        """Return the deformation after applying a policy on folds."""
         if policy.fold == "ignore" or 0 in self.shape:
             return self
         if bridge_of("displacement", self._displacement).values(self._displacement) is None:
@@ -988,7 +986,7 @@ class Deformation(SpatialMap):
 
     @property
     def _key(self) -> bytes:
-        """What makes two deformations equal."""
+        """The digest that equal deformations share."""
         parts = [np.array(self.shape, np.int64), _values("displacement", self._displacement)]
         affine = self.affine
         parts.append(np.zeros(0) if affine is None else _values("affine", affine))
@@ -1000,11 +998,11 @@ class Deformation(SpatialMap):
         return digest.digest()
 
     def __eq__(self, other: object) -> bool:
-        """Compare what the deformations are, in double precision."""
+        """Compare two deformations in double precision."""
         return self._key == other._key if isinstance(other, Deformation) else NotImplemented
 
     def __hash__(self) -> int:
-        """Hash what the deformation is."""
+        """Hash the deformation."""
         return hash(self._key)
 
     def __repr__(self) -> str:
@@ -1017,17 +1015,17 @@ class Deformation(SpatialMap):
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Save the deformation to an npz file, from which `load` replays the same bits on any machine.
+        """Save the deformation to an npz file; `load` restores the same bits on any machine.
 
         Parameters
         ----------
         path : path-like
-            File to write; an existing one is replaced.
+            File to write; an existing file is overwritten.
 
         Raises
         ------
         TypeError
-            If the deformation has no values, as while a program is traced.
+            If the deformation has no values because a program is being traced.
         OSError
             If the file cannot be written.
 
@@ -1068,7 +1066,7 @@ class Deformation(SpatialMap):
         Raises
         ------
         ValueError
-            If the file is not a deformation, is damaged, or is of a later version.
+            If the file is not a deformation, is damaged, or has a newer format.
         OSError
             If the file cannot be read.
 
@@ -1101,31 +1099,31 @@ class Deformation(SpatialMap):
     def plot(
         self, ax: Drawing | None = None, *, axes: Sequence[int] = (-2, -1), at: float | Sequence[float] | None = None
     ) -> Drawing:
-        """Draw where the lines of the control grid look in the input, by matplotlib.
+        """Draw with matplotlib where the lines of the control grid look in the input.
 
-        Cells are coloured by how the volume of the content changes, ``1 / r``, where ``r`` is the relative Jacobian
-        determinant; folds have a red rim. Arrows are the displacements of control points, affine map included.
+        Colours show how the volume of the content changes, ``1 / r``, where ``r`` is the relative Jacobian determinant.
+        Folds are outlined in red. Arrows are the displacements of the control points, including the affine map.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, optional
             Where to draw. Default None: in a new figure, with a colour bar.
         axes : sequence of two int, optional
-            The axes of the frame that are drawn as rows and columns. Default: the last two.
+            The axes of the frame to draw as rows and columns. Default: the last two.
         at : float or sequence of float, optional
-            Where the drawn plane is along the other axes, in voxels; the picture shows what lies in it, projected.
-            Default None: in the middle.
+            Position of the drawn plane along the other axes, in voxels. The picture projects the map onto this plane.
+            Default None: the middle.
 
         Returns
         -------
         matplotlib.axes.Axes
-            In voxels, rows downwards.
+            The axes drawn in; units are voxels, and rows run downwards.
 
         Raises
         ------
         TypeError, ValueError
-            If the deformation has batch axes, a single axis or displacements that are not finite; if it has no values,
-            as while a program is traced; or if an argument is of a wrong kind or value.
+            If the deformation has batch axes, a single axis, displacements that are not finite, or no values because a
+            program is being traced; or if an argument has an invalid type or value.
         ImportError
             If matplotlib is not installed: ``pip install 'elasticnd[demo]'``.
 
@@ -1144,10 +1142,10 @@ class Deformation(SpatialMap):
         return draw.plot(made, plane, ax)
 
     def _repr_html_(self) -> str | None:
-        """Return a small picture of the grid for notebooks, of the first batch item; None where there is none."""
+        """Return a small picture of the first batch item's grid for notebooks, or None if there is none."""
         try:
             made = self._first_item()
-        except TypeError:  # there are no values, as while a program is traced
+        except TypeError:  # no values while a program is traced
             return None
         picture = svg.picture_of(made)
         return None if picture is None else f"<div>{self!r}<br/>{picture}</div>"
@@ -1169,32 +1167,32 @@ class Deformation(SpatialMap):
     # ---- files of other programs -------------------------------------------------------------------------------------
 
     def to_itk(self) -> Array:
-        """Return the deformation as a transform of ITK, for SimpleITK, ANTs, Slicer and other programs.
+        """Convert the deformation to an ITK transform, for SimpleITK, ANTs, Slicer and other programs.
 
-        It takes world points of the output to those of the input, exactly where the frame is; ITK's B-spline ends one
-        cell of the control grid outside of it, from where on only the affine map is left.
+        The transform maps world points of the output to those of the input, exactly inside the frame. ITK's B-spline
+        ends one cell of the control grid outside the frame; beyond that, only the affine map remains.
 
         Returns
         -------
         SimpleITK.CompositeTransform
-            Of an affine transform and a B-spline transform of order 3, which is applied first, in LPS coordinates, for
-            `SimpleITK.Resample` and `SimpleITK.WriteTransform` (``.tfm``, ``.h5``).
+            An affine transform and a B-spline transform of order 3, which is applied first, in LPS coordinates. Use it
+            with `SimpleITK.Resample` and `SimpleITK.WriteTransform` (``.tfm``, ``.h5``).
 
         Raises
         ------
         TypeError, ValueError
-            If the deformation has no `to_world` matrix, or one with shear; has batch axes, or neither two nor three
-            axes; or has no values, as while a program is traced.
+            If the deformation has no `to_world` matrix or one with shear, has batch axes, does not have two or three
+            axes, or has no values because a program is being traced.
         ImportError
             If SimpleITK is not installed: ``pip install 'elasticnd[medical]'``.
 
         See Also
         --------
-        from_itk : the inverse.
+        from_itk : converts in the opposite direction.
 
         Notes
         -----
-        `to_world` is for the axes in the order that they have in the array. SimpleITK's arrays have theirs in reverse.
+        `to_world` is for the axes in the order of the array. SimpleITK lists the axes in reverse order.
 
         Examples
         --------
@@ -1217,32 +1215,35 @@ class Deformation(SpatialMap):
     def from_itk(
         cls, transform: Array, shape: Sequence[int], to_world: Array, fit: bool | int | Sequence[int] = False
     ) -> Deformation:
-        """Return the deformation of a frame that a transform of ITK is.
+        """Convert an ITK transform to a deformation of a frame.
 
         Parameters
         ----------
         transform : SimpleITK.Transform
-            An affine transform or another linear one, a B-spline transform of order 3, or a composite of a B-spline
-            and linear transforms after it, as those of `to_itk`. The B-spline's cells begin and end on the first and
-            last voxels of the frame, apart from extra cells around it, and its border coefficients are mirrored.
+            An affine or other linear transform, a B-spline transform of order 3, or a composite of a B-spline and
+            linear transforms after it, such as `to_itk` returns. The cells of the B-spline must begin and end on the
+            first and last voxels of the frame, apart from extra cells around it, and its border coefficients must be
+            mirrored.
         shape : sequence of int
             Extent of the frame, in voxels.
         to_world : array_like, shape (n + 1, n + 1)
             The frame's index-to-world matrix, in mm, as nibabel's ``affine``.
         fit : bool, int or sequence of int, optional
-            Whether to fit a control grid to any transform, by where it takes the voxels, and with how many control
-            points; True: as many as its B-spline has in the frame. Default False: only what a control grid can be.
+            Whether to approximate the transform, whatever it is, by a control grid fitted to where it takes the voxels.
+            Numbers give the control points of the grid; True means as many as the B-spline has in the frame. Default
+            False: accept only what a control grid can represent exactly.
 
         Returns
         -------
         Deformation
-            Of as many control points as the B-spline has knots in the frame. It does in the frame what the transform
-            does, or with `fit` about that.
+            A deformation with as many control points as the B-spline has knots in the frame, or as `fit` says. Inside
+            the frame, it equals the transform, or approximates it with `fit`.
 
         Raises
         ------
         TypeError, ValueError
-            If the transform is no such map; the message tells by how many voxels its coefficients differ.
+            If the transform is not such a map. Where its border coefficients differ from mirrored ones, the message
+            says by how much.
         ImportError
             If SimpleITK is not installed: ``pip install 'elasticnd[medical]'``.
 
@@ -1264,21 +1265,21 @@ class Deformation(SpatialMap):
         return cls(found.displacement, extent, affine=found.affine, to_world=to_world)
 
     def to_nifti(self, path: str | os.PathLike[str], kind: str = "nifti") -> None:
-        """Write where each voxel of the frame looks, affine map included, as a displacement field in a NIfTI file.
+        """Write where each voxel of the frame looks, affine map included, to a NIfTI displacement field.
 
         Parameters
         ----------
         path : path-like
-            File to write, ``.nii`` or ``.nii.gz``; an existing one is replaced.
+            File to write, ``.nii`` or ``.nii.gz``; an existing file is overwritten.
         kind : {"nifti", "itk", "spm"}, optional
-            What the vectors are, in mm: displacements in RAS coordinates, displacements in LPS coordinates as ITK and
-            ANTs have them, or positions in RAS coordinates as SPM has them. Default "nifti": displacements in RAS.
+            Meaning of the vectors, in mm: displacements in RAS coordinates, displacements in LPS coordinates as in ITK
+            and ANTs, or positions in RAS coordinates as in SPM. Default "nifti": displacements in RAS.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument is none of these; if the deformation has no `to_world` matrix, for ITK also one with shear;
-            has batch axes or other than three axes; or has no values, as while a program is traced.
+            If an argument is invalid. Also if the deformation has no `to_world` matrix or, for ITK, one with shear; has
+            batch axes; does not have three axes; or has no values because a program is being traced.
         ImportError
             If nibabel is not installed: ``pip install 'elasticnd[medical]'``.
         OSError
@@ -1286,12 +1287,12 @@ class Deformation(SpatialMap):
 
         See Also
         --------
-        to_itk : an exact transform, of a few numbers.
+        to_itk : converts to an exact transform, stored in a few numbers.
 
         Notes
         -----
-        The file holds vectors in double precision, of shape (x, y, z, 1, 3) with intent 1007 (vector). Between voxels,
-        other programs interpolate them linearly.
+        The file holds double-precision vectors of shape (x, y, z, 1, 3) with intent 1007 (vector). Other programs
+        interpolate them linearly between voxels.
 
         Examples
         --------
@@ -1312,7 +1313,7 @@ class Deformation(SpatialMap):
         nifti.write_field(path, kind, frame_map, _values("displacement", self.field()))
 
     def _frame_map(self) -> FrameMap:
-        """Return the deformation in numbers, as files of other programs have it: of one item, in the world."""
+        """Return the numbers that files of other programs hold: of a single item, in the world."""
         self._check_single()
         if self._world is None:
             reject_value("to_world", None, "a deformation whose frame has an index-to-world matrix")
@@ -1324,9 +1325,9 @@ class Deformation(SpatialMap):
 
 
 def about_patch(displacement: Array, affine: Array | None, rotate: object, zoom: object) -> Deformation:
-    """Return a deformation as `deform_grid` has it, for `apply` alone: of any frame, its affine map about the patch.
+    """Return the deformation behind `deform_grid`, for `apply` only: of any frame, its affine map about the patch.
 
-    Nothing is checked before it is applied, and nothing is copied.
+    Nothing is checked before `apply`, and nothing is copied.
     """
     made = object.__new__(Deformation)
     made._set(displacement, affine, None, rotate, zoom)
@@ -1341,7 +1342,7 @@ def by_policy(
     rotate: object = None,
     zoom: object = None,
 ) -> Array:
-    """Return what a policy on folds makes of a random displacement for a frame."""
+    """Apply a policy on folds to a random displacement of a frame."""
     if policy.fold == "ignore":
         return displacement
     drawn = Deformation(displacement, frame, affine=affine, rotate=cast("Any", rotate), zoom=cast("Any", zoom))
@@ -1352,7 +1353,7 @@ _registered = False
 
 
 def _register_with_jax() -> None:
-    """Make deformations pytrees, once JAX has been imported."""
+    """Register deformations as pytrees, once JAX has been imported."""
     global _registered  # noqa: PLW0603 - it is of the process
     tree_util = getattr(sys.modules.get("jax"), "tree_util", None)
     if _registered or tree_util is None:
@@ -1366,12 +1367,12 @@ def _register_with_jax() -> None:
 
 
 def _bridge_of_small(argument: str, value: object) -> Bridge:
-    """Return the bridge of a small array; nested lists are NumPy's."""
+    """Return the bridge of a small array; that of nested lists is NumPy's."""
     return eager if isinstance(value, (list, tuple)) else bridge_of(argument, value)
 
 
 def _kept(bridge: Bridge, argument: str, value: object, like: Array) -> Array:
-    """Return a small array as a deformation keeps it: a read-only copy, if it is NumPy's."""
+    """Return a small array for a deformation to keep: a read-only copy if it is NumPy's."""
     array = bridge.small_array(argument, value, like)
     if not isinstance(array, np.ndarray):
         return array
@@ -1381,7 +1382,7 @@ def _kept(bridge: Bridge, argument: str, value: object, like: Array) -> Array:
 
 
 def _in_voxels(lengths: tuple[float, ...], to_world: Array | None, unit: object) -> tuple[float, ...]:
-    """Convert a length along each axis."""
+    """Convert a length along each axis to voxels."""
     if unit != "mm":
         reject_value("unit", describe(unit), "'voxels' or 'mm'")
     if to_world is None:
@@ -1400,11 +1401,11 @@ def _as_matrix(matrix: Array) -> _spec.Matrix:
 
 
 def _sample_values(samples: Array) -> NumpyArray:
-    """Return the values of displacements or positions that are given as samples."""
+    """Return the values of displacements or positions given as samples."""
     samples = _labels.unlabelled(samples)
     bridge = _bridge_of_small("samples", samples)
     return _values("samples", bridge.small_array("samples", samples, None))
 
 
 def _values(argument: str, array: Array) -> NumpyArray:
-    return np.asarray(values_of(argument, array), np.float64) + 0.0  # minus zero is zero
+    return np.asarray(values_of(argument, array), np.float64) + 0.0  # minus zero becomes zero
