@@ -1,4 +1,4 @@
-"""The public functions under a framework's own name: they make its arrays of whatever they get."""
+"""The public functions for one framework, which convert their input to its arrays."""
 
 from __future__ import annotations
 
@@ -44,6 +44,6 @@ def _converted_one(argument: str, array: object, convert: Convert) -> object:
     try:
         return convert(array)
     except (TypeError, ValueError, RuntimeError) as error:
-        if "memory" in str(error):  # of PyTorch, a RuntimeError too
+        if "memory" in str(error):  # PyTorch also raises a RuntimeError for it
             raise
         reject_type(argument, array, "a dense array or nested lists of numbers")

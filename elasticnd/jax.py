@@ -1,7 +1,7 @@
-"""elasticnd for JAX: the public functions, which make arrays of JAX of whatever they get.
+"""elasticnd for JAX: the public functions, which convert their input to JAX arrays.
 
-The functions of the package itself do the same with arrays of JAX. All work under `jax.jit`, `jax.grad`, `jax.jvp`,
-`jax.vmap` and their like, with respect to image, control grid and affine matrix.
+The functions of the package itself accept JAX arrays too. All work under `jax.jit`, `jax.grad`, `jax.jvp`, `jax.vmap`
+and similar transformations, with respect to image, control grid and affine matrix.
 
 >>> import jax
 >>> import jax.numpy as jnp

@@ -1,8 +1,8 @@
-"""elasticnd for TensorFlow: the public functions, which make tensors of whatever they get, and a layer.
+"""elasticnd for TensorFlow: the public functions, which convert their input to tensors, and a layer.
 
-The functions of the package itself do the same with tensors and variables. All are differentiable with respect to
-image, control grid and affine matrix, in `tf.function` as well; with ``jit_compile=True``, where shapes must be known,
-by plain operations of TensorFlow. `ElasticDeform` is the layer of `elasticnd.keras`.
+The functions of the package itself accept tensors and variables too. All are differentiable with respect to image,
+control grid and affine matrix, also inside `tf.function`. With ``jit_compile=True``, shapes must be known, and plain
+operations of TensorFlow do the computation. `ElasticDeform` is the layer of `elasticnd.keras`.
 
 >>> import tensorflow as tf
 >>> import elasticnd.tf
@@ -28,7 +28,7 @@ deform_grid, deform_random_grid, dense_displacement = _namespaces.functions(tf.c
 
 
 def __getattr__(name: str) -> type:
-    """Import Keras for the layer alone."""
+    """Import Keras only for the layer."""
     if name != "ElasticDeform":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from .keras import ElasticDeform  # noqa: PLC0415

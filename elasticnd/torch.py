@@ -1,7 +1,7 @@
-"""elasticnd for PyTorch: the public functions, which make tensors of whatever they get, and a layer.
+"""elasticnd for PyTorch: the public functions, which convert their input to tensors, and a layer.
 
-The functions of the package itself do the same with tensors. All are differentiable with respect to image, control grid
-and affine matrix, and work under `torch.compile` and `torch.func`.
+The functions of the package itself accept tensors too. All are differentiable with respect to image, control grid and
+affine matrix, and work under `torch.compile` and `torch.func`.
 
 >>> import torch
 >>> import elasticnd.torch
@@ -32,7 +32,7 @@ __all__ = ["ElasticDeform", "deform_grid", "deform_random_grid", "dense_displace
 
 
 def _as_tensor(values: object) -> torch.Tensor:
-    """Return values as a tensor; subclasses of tensors stay what they are."""
+    """Convert values to a tensor; keep subclasses of tensors."""
     return values if isinstance(values, torch.Tensor) else torch.as_tensor(values)
 
 
@@ -40,45 +40,45 @@ deform_grid, deform_random_grid, dense_displacement = _namespaces.functions(_as_
 
 
 class ElasticDeform(torch.nn.Module):
-    """Deform batches of images, with a grid of displacements that is fixed, learnt or random.
+    """Deform batches of images with a fixed, learnable or random grid of displacements.
 
     Parameters
     ----------
     displacement : tensor or array_like, shape (n, p_0, ..., p_{n-1}), optional
-        Displacements of the control points, in voxels, the same for every item of the batch. Either this or `sigma`.
+        Displacements of the control points, in voxels, shared by all batch items. Give either this or `sigma`.
     sigma : float or sequence of float, optional
-        Standard deviation of random displacements, in voxels. Such a layer deforms while training only; it draws
-        from PyTorch's generator.
+        Standard deviation of random displacements, in voxels, drawn from PyTorch's generator. A random layer deforms
+        only during training.
     points : int or sequence of int, optional
         Number of control points of a random grid, along every deformed axis or along each. Default 3.
     learnable : bool, optional
         Whether `displacement` is a parameter. Default False: a buffer.
     per_sample : bool, optional
-        Whether each item of a batch gets a random grid of its own. Default True.
+        Whether each batch item gets its own random grid. Default True.
     axis : sequence of int, optional
-        The axes to deform, counted from the end, such as ``(-2, -1)``. Default None: all but the first two, which
-        are those of batch and channels.
+        The axes to deform, counted from the end, such as ``(-2, -1)``. Default None: all except the first two, batch
+        and channels.
     order, mode, cval : optional
-        As for `elasticnd.deform_grid`; one for all tensors, or one for each.
+        See `elasticnd.deform_grid`; one for all tensors, or one for each.
     ndim : int, optional
-        Number of axes to deform. Tensors with another number of them then raise an error: without it, an image of shape
-        (channels, height, width) counts as a batch of signals. Default None: as many as the tensors have.
+        Number of axes to deform; tensors of another rank then raise an error. Without it, an image of shape (channels,
+        height, width) counts as a batch of signals. Default None: as many as the tensors have.
     fold : {"ignore", "warn", "raise", "scale"}, optional
-        What is done if a random mapping folds, as for `elasticnd.Deformation.random`. All but "ignore" need values, and
+        What to do if a random mapping folds; see `elasticnd.Deformation.random`. All but "ignore" need values, and
         raise an error while a program is traced. Default "ignore".
     margin : float, optional
-        With ``fold="scale"``, the least ratio of volumes that is left. Default 0.05.
+        With ``fold="scale"``, the smallest volume ratio to keep. Default 0.05.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is of a wrong kind or value.
+        If an argument has an invalid type or value.
 
     Notes
     -----
-    Called with one tensor, the layer gives one; called with several, which are deformed alike, a tuple. Tensors are of
-    shape (batch, channels, spatial axes...) and may differ in their channels. Subclasses of tensors, such as those of
-    torchvision, stay what they are.
+    Called with one tensor, the layer returns a tensor; called with several, it deforms them in the same way and returns
+    a tuple. Tensors have shape (batch, channels, spatial axes...) and may differ in their channels. Subclasses of
+    tensors, such as those of torchvision, are preserved.
 
     Examples
     --------
@@ -113,7 +113,7 @@ class ElasticDeform(torch.nn.Module):
     ) -> None:
         super().__init__()
         if (displacement is None) == (sigma is None):
-            reject_value("displacement", f"{displacement!r} with sigma {sigma!r}", "either of them to be given")
+            reject_value("displacement", f"{displacement!r} with sigma {sigma!r}", "exactly one of them")
         if learnable and displacement is None:
             reject_value("learnable", learnable, "a displacement to begin with")
         self.sigma = sigma
@@ -133,7 +133,7 @@ class ElasticDeform(torch.nn.Module):
             self.register_buffer("displacement", torch.as_tensor(displacement).clone())
 
     def forward(self, *tensors: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        """Deform tensors alike."""
+        """Deform tensors in the same way."""
         if not tensors:
             reject_value("tensors", "none", "at least one")
         displacement = self.displacement
@@ -156,7 +156,7 @@ class ElasticDeform(torch.nn.Module):
         batch = (first.shape[0],) if self.per_sample else ()
         points = _check.normalize_points(self.points, n)
         normal = torch.randn((*batch, n, *points), device=first.device)
-        # By numbers of the host: to copy them to the device would be to wait for it.
+        # numbers on the host: copying them to the device would wait for it
         scaled = zip(_check.normalize_sigma(self.sigma, n), normal.unbind(-n - 1), strict=True)
         displacement = torch.stack([sigma * component for sigma, component in scaled], -n - 1)
         frame = [first.shape[axis] for axis in self._axes(first)]
