@@ -482,7 +482,7 @@ WRONG = {
     "no output": (["in.npy", *S], "pairs"),
     "three files": (["in.npy", "out.npy", "in.tif", *S], "3 files"),
     "no sigma": (["in.npy", "out.npy"], "--sigma"),
-    "no such file": (["nowhere.npy", "out.npy", *S], "there is no nowhere.npy"),
+    "no such file": (["nowhere.npy", "out.npy", *S], "nowhere.npy does not exist"),
     "an input of no format": (["text.txt", "out.npy", *S], "text.txt", ".npy"),
     "an output of no format": (["in.npy", "out.bmp", *S], "out.bmp", ".npy"),
     "a folder for input": (["folder.npy", "out.npy", *S], "folder.npy is a folder"),

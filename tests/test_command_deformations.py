@@ -184,7 +184,7 @@ def test_files_that_do_not_say_where_they_are(codes, array, tmp_path, capsys):
     source = volume(tmp_path / "in.nii", array, codes=codes)
     files = [source, tmp_path / "out.nii", *OPTIONS]
     before = contents(tmp_path)
-    words = [f"{source} does not say where its voxels are, which {tmp_path / 'made.tfm'} needs", ".npz"]
+    words = [f"{source} does not say where its voxels are, which {tmp_path / 'made.tfm'} requires", ".npz"]
     assert_fails(capsys, [*files, "--save-deformation", tmp_path / "made.tfm"], "--save-deformation: ", *words)
     assert contents(tmp_path) == before
     assert main(["deform", *map(str, files), "--save-deformation", str(tmp_path / "made.npz")]) == 0
@@ -220,13 +220,13 @@ DRAWN = ["in.nii", "out.nii", *OPTIONS]
 
 # What is prepared beside the volume in.nii, the arguments, and words of the error.
 WRONG = {
-    "sigma": (good, [*MADE, "--sigma", "2"], "--sigma: not expected with --deformation"),
-    "points": (good, [*MADE, "--points", "2"], "--points: not expected with --deformation"),
-    "seed": (good, [*MADE, "--seed", "0"], "--seed: not expected with --deformation"),
-    "rotate": (good, [*MADE, "--rotate", "0,1:2"], "--rotate: not expected with --deformation"),
-    "zoom": (good, [*MADE, "--zoom", "2"], "--zoom: not expected with --deformation"),
+    "sigma": (good, [*MADE, "--sigma", "2"], "--sigma: not accepted with --deformation"),
+    "points": (good, [*MADE, "--points", "2"], "--points: not accepted with --deformation"),
+    "seed": (good, [*MADE, "--seed", "0"], "--seed: not accepted with --deformation"),
+    "rotate": (good, [*MADE, "--rotate", "0,1:2"], "--rotate: not accepted with --deformation"),
+    "zoom": (good, [*MADE, "--zoom", "2"], "--zoom: not accepted with --deformation"),
     "neither": (None, ["in.nii", "out.nii"], "--sigma: got none"),
-    "no file": (None, MADE, "--deformation: there is no file made.npz, expected a deformation of elasticnd"),
+    "no file": (None, MADE, "--deformation: made.npz does not exist, expected an elasticnd deformation"),
     "no format": (None, ["in.nii", "out.nii", "--deformation", "a.txt"], "--deformation: got a.txt, expected a name"),
     "another shape": (lambda: good(shape=(12, 11, 9)), MADE, "shape (12, 11, 9), expected (12, 11, 10)", "in.nii"),
     "fewer axes": (lambda: good(shape=(12, 11)), MADE, "shape (12, 11), expected (12, 11, 10)"),
@@ -238,17 +238,17 @@ WRONG = {
         "NIfTI",
     ),
     "a batch": (lambda: good(batch_shape=(3,)), MADE, "made.npz holds (3,) deformations, expected one"),
-    "a text": (lambda: text("made.npz", "x"), MADE, "--deformation: cannot read made.npz as a deformation"),
+    "a text": (lambda: text("made.npz", "x"), MADE, "--deformation: cannot read made.npz as an elasticnd deformation"),
     "an archive": (lambda: np.savez("made.npz", x=3), MADE, "--deformation: cannot read made.npz"),
     "a text as transform": (
         lambda: text("a.tfm", "x"),
         ["in.nii", "out.nii", "--deformation", "a.tfm"],
-        "--deformation: cannot read a.tfm as a transform of ITK",
+        "--deformation: cannot read a.tfm as an ITK transform",
     ),
     "a text as HDF5": (
         lambda: text("a.h5", "x"),
         ["in.nii", "out.nii", "--deformation", "a.h5"],
-        "--deformation: cannot read a.h5 as a transform of ITK",
+        "--deformation: cannot read a.h5 as an ITK transform",
     ),
     "half a transform": (
         lambda: transform_file("a.tfm", lambda content: content[: len(content) // 2]),
@@ -268,7 +268,7 @@ WRONG = {
     "a volume that is no field": (
         None,
         ["in.nii", "out.nii", "--deformation", "in.nii"],
-        "cannot read in.nii as a displacement field of NIfTI",
+        "cannot read in.nii as a NIfTI displacement field",
         "(x, y, z, 1, 3)",
     ),
     "a transform of an array": (

@@ -155,6 +155,7 @@ def test_folds(tmp_path, capsys):
     code, error = run("--fold", "raise")
     assert code == 2
     assert "the mapping folds" in error
+    assert "--fold scale" in error
     assert run("--fold", "scale") == (0, "")
     scaled = Deformation.random((40, 30), 9, 5, rng=3, fold="scale")
     np.testing.assert_array_equal(read(target), scaled.apply(read(source)))

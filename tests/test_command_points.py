@@ -154,7 +154,7 @@ def text(name, content):
 
 GOOD = ["made.npz", "in.csv", "out.csv"]
 WRONG = {
-    "no deformation": (None, ["no.npz", "in.csv", "out.csv"], "DEFORMATION: there is no file no.npz"),
+    "no deformation": (None, ["no.npz", "in.csv", "out.csv"], "DEFORMATION: no.npz does not exist"),
     "no format": (None, ["made.txt", "in.csv", "out.csv"], "DEFORMATION: got made.txt"),
     "no table": (None, ["made.npz", "no.csv", "out.csv"], "IN: cannot read no.csv"),
     "a table of no format": (None, ["made.npz", "in.txt", "out.csv"], "IN: got in.txt, expected a name that ends in"),
@@ -189,7 +189,7 @@ WRONG = {
     "a frame that is missing": (
         lambda: text("a.tfm", ""),
         ["a.tfm", "in.csv", "out.csv", "--frame", "no.nii"],
-        "--frame: there is no no.nii",
+        "--frame: no.nii does not exist",
     ),
 }
 

@@ -231,7 +231,7 @@ def test_texts_of_later_pages_are_named(tmp_path, capsys):
         for page, text in zip(stack, "abc", strict=True):
             file.write(page, photometric="minisblack", metadata=None, description=text)
     assert deform(tmp_path / "in.tif", tmp_path / "out.tif") == 0
-    assert noted(capsys) == ["ImageDescription of the pages but the first"]
+    assert noted(capsys) == ["ImageDescription of all pages except the first"]
     np.testing.assert_array_equal(read(tmp_path / "out.tif"), expected(stack, None))
 
 

@@ -1,1 +1,1 @@
-"""The command line: its parser is in `main.py`, its commands are in `deform.py` and `demo`, the formats in `files`."""
+"""The command line: `main.py` is the parser, `deform.py`, `points.py` and `demo` the commands, `files` the formats."""

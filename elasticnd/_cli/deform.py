@@ -54,7 +54,7 @@ def run(options: Options) -> None:
     pairs = pairs_of(options.files)
     by_chunks = all(pair.reader is pair.writer is files.zarr for pair in pairs)
     if options.chunks is not None and not by_chunks:
-        raise CommandError("--chunks: expected only where all inputs and outputs are Zarr arrays")
+        raise CommandError("--chunks: not accepted unless all inputs and outputs are Zarr arrays")
     options = _with_seed(options)
     saved = _saved_file(pairs, options)
     with files.staged([*(pair.target for pair in pairs), *saved]) as places:
@@ -78,7 +78,9 @@ def _with_seed(options: Options) -> Options:
     if options.deformation is not None:
         for name in ("sigma", "points", "seed", "rotate", "zoom", "fold"):
             if getattr(options, name) is not None:
-                raise CommandError(f"--{name}: not expected with --deformation, the file says all of a deformation")
+                raise CommandError(
+                    f"--{name}: not accepted with --deformation, whose file specifies the whole deformation"
+                )
         return options
     if options.sigma is None:
         raise CommandError("--sigma: got none, expected the standard deviation of the displacements, or --deformation")
@@ -292,4 +294,5 @@ def _reworded(error: Exception, pairs: Sequence[Pair]) -> str:
         return str(pairs[int(match[1] or 0)].source)
 
     message = re.sub(r"^(axis|cval|mode|order|points|rotate|sigma|zoom)\b", r"--\1", one_line(error))
+    message = message.replace("fold='scale'", "--fold scale")
     return re.sub(r"\bX(?:\[(\d+)\])?(?!\w)", source, message)

@@ -1,4 +1,4 @@
-"""Files of deformations: which format a name stands for, reading for --deformation, writing for --save-deformation."""
+"""Files of deformations: their formats, reading for --deformation, and writing for --save-deformation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Frame(NamedTuple):
 
     source: Path
     shape: Shape
-    to_world: Any  # the index-to-world matrix, where the file says one
+    to_world: Any  # the index-to-world matrix, if the file has one
 
 
 class Format(NamedTuple):
@@ -32,21 +32,21 @@ class Format(NamedTuple):
     name: str  # with an article
     read: Callable[[Path, Frame], Deformation]
     write: Callable[[Path, Deformation], None]
-    is_in_world: bool  # it needs to know where the voxels are
+    is_in_world: bool  # requires a known index-to-world matrix
 
 
 def read(argument: str, path: Path, frame: Frame) -> Deformation:
-    """Read the deformation of an input."""
+    """Read a deformation for an input."""
     deformation = _read(argument, path, frame)
     in_world = deformation.to_world is not None and frame.to_world is not None
     if deformation.shape != frame.shape and not (in_world and deformation.ndim == len(frame.shape)):
-        expected = f"{frame.shape}, the extents of {frame.source} along its deformed axes"
-        raise CommandError(f"{argument}: {path} is of a frame of shape {deformation.shape}, expected {expected}")
+        expected = f"{frame.shape}, the extent of {frame.source} along its deformed axes"
+        raise CommandError(f"{argument}: {path} has a frame of shape {deformation.shape}, expected {expected}")
     return deformation
 
 
 def read_alone(path: Path, volume: str | None) -> Deformation:
-    """Read a deformation that says itself what its frame is, or that has the frame of a volume."""
+    """Read a deformation whose frame is in its file, or is that of a volume."""
     argument = "DEFORMATION"
     if format_of(argument, path) is not _ITK:
         return _read(argument, path, Frame(path, (), None))
@@ -58,12 +58,12 @@ def read_alone(path: Path, volume: str | None) -> Deformation:
 def _read(argument: str, path: Path, frame: Frame) -> Deformation:
     format_ = format_of(argument, path)
     if not path.is_file():
-        raise CommandError(f"{argument}: there is no file {path}, expected {format_.name}")
+        raise CommandError(f"{argument}: {path} does not exist, expected {format_.name}")
     try:
         deformation = format_.read(path, frame)
     except (CommandError, MemoryError):
         raise
-    except Exception as error:  # every library has errors of its own
+    except Exception as error:  # every library has its own errors
         raise CommandError(f"{argument}: cannot read {path} as {format_.name}: {one_line(error)}") from None
     if deformation.batch_shape:
         raise CommandError(f"{argument}: {path} holds {deformation.batch_shape} deformations, expected one")
@@ -71,7 +71,7 @@ def _read(argument: str, path: Path, frame: Frame) -> Deformation:
 
 
 def _frame_of_volume(path: Path) -> Frame:
-    """Return the frame of a volume's first three axes."""
+    """Return the frame that the first three axes of a volume span."""
     try:
         image = files.read(path, files.format_of("IN", path), order=0, keep=False)
     except CommandError as error:
@@ -80,7 +80,7 @@ def _frame_of_volume(path: Path) -> Frame:
 
 
 def write(place: Path, target: Path, source: Path, deformation: Deformation) -> None:
-    """Write the file that will be called `target`; `source` is the input whose frame it is."""
+    """Write the file that will be called `target`; the frame is that of the input `source`."""
     option = "--save-deformation"
     format_ = format_of(option, target)
     if format_.is_in_world:
@@ -94,7 +94,7 @@ def write(place: Path, target: Path, source: Path, deformation: Deformation) -> 
 
 
 def format_of(option: str, path: Path) -> Format:
-    """Return the format by the name."""
+    """Return the format for a file name."""
     for suffix, format_ in FORMATS.items():
         if path.name.lower().endswith(suffix):
             return format_
@@ -104,7 +104,7 @@ def format_of(option: str, path: Path) -> Format:
 def _check_world(option: str, path: Path, source: Path, to_world: object) -> None:
     if to_world is None:
         raise CommandError(
-            f"{option}: {source} does not say where its voxels are, which {path} needs, expected a NIfTI volume "
+            f"{option}: {source} does not say where its voxels are, which {path} requires, expected a NIfTI volume "
             "whose first three axes are deformed, or a name that ends in .npz"
         )
 
@@ -114,9 +114,9 @@ def _read_npz(path: Path, frame: Frame) -> Deformation:
 
 
 def _read_itk(path: Path, frame: Frame) -> Deformation:
-    """Read a transform; what no control grid can be, by where it takes the voxels."""
+    """Read a transform exactly, or fitted to where it takes the voxels if no control grid represents it."""
     _check_world("--deformation", path, frame.source, frame.to_world)
-    with without_errors_of_libraries():  # of HDF5
+    with without_errors_of_libraries():  # from HDF5
         transform = itk.read_transform(path)
     try:
         return _deformation(itk.from_itk(transform, frame.shape, frame.to_world))
@@ -129,7 +129,7 @@ def _write_itk(place: Path, deformation: Deformation) -> None:
 
 
 def _read_nifti(path: Path, frame: Frame) -> Deformation:
-    with logs.caught("nibabel.global"):  # oddities in headers
+    with logs.caught("nibabel.global"):  # odd headers
         return _deformation(nifti.read_field(path))
 
 
@@ -142,7 +142,7 @@ def _deformation(found: FrameMap) -> Deformation:
 
 
 def frame_of(source: Path, shape: Shape, axes: Shape, to_world: Any) -> Frame:
-    """Return the frame of an image's deformed axes; in the world only if these are the first three."""
+    """Return the frame of an image's deformed axes; in the world only if they are the first three."""
     axes = tuple(axis % len(shape) for axis in axes)
     in_world = to_world is not None and sorted(axes) == [0, 1, 2]
     extents = tuple(shape[axis] for axis in axes)
@@ -150,7 +150,7 @@ def frame_of(source: Path, shape: Shape, axes: Shape, to_world: Any) -> Frame:
 
 
 def worlds_of(deformation: Deformation, frames: Sequence[Frame]) -> list[Any] | None:
-    """Return where inputs are, None standing for where the frame is, if some have other voxels than the frame."""
+    """Return the index-to-world matrices of inputs if any differs from the frame; None stands for the frame's."""
     own = frames[0].to_world if deformation.to_world is None else deformation.to_world
     if all(_has_voxels_of(deformation.shape, own, frame) for frame in frames):
         return None
@@ -158,25 +158,25 @@ def worlds_of(deformation: Deformation, frames: Sequence[Frame]) -> list[Any] | 
         if frame.shape != deformation.shape and (own is None or frame.to_world is None):
             raise CommandError(
                 f"IN: {frame.source} has extent {frame.shape} along its deformed axes, expected {deformation.shape}, "
-                f"as {frames[0].source} has, or volumes of NIfTI that say where their voxels are"
+                f"as {frames[0].source} has, or NIfTI volumes that say where their voxels are"
             )
     return [frame.to_world for frame in frames]
 
 
 def _has_voxels_of(shape: Shape, to_world: Any, frame: Frame) -> bool:
-    """Return whether an input has the voxels of a frame; where one is unknown, it has if its shape is the same."""
+    """Return whether an input has the voxels of a frame; if a matrix is unknown, whether the shapes are equal."""
     if to_world is None or frame.to_world is None:
         return frame.shape == shape
     apart = np.abs(np.linalg.inv(to_world) @ frame.to_world - np.eye(len(shape) + 1)) @ [*shape, 1]
     return frame.shape == shape and bool(np.all(apart < _SAME_VOXELS))
 
 
-_SAME_VOXELS = 1e-3  # voxels: what files differ by that say the same in single precision
+_SAME_VOXELS = 1e-3  # voxels: the difference between equal matrices in single precision
 
-_ITK = Format("a transform of ITK", _read_itk, _write_itk, True)
-_NIFTI = Format("a displacement field of NIfTI", _read_nifti, _write_nifti, True)
+_ITK = Format("an ITK transform", _read_itk, _write_itk, True)
+_NIFTI = Format("a NIfTI displacement field", _read_nifti, _write_nifti, True)
 FORMATS = {
-    ".npz": Format("a deformation of elasticnd", _read_npz, lambda place, made: made.save(place), False),
+    ".npz": Format("an elasticnd deformation", _read_npz, lambda place, made: made.save(place), False),
     ".tfm": _ITK,
     ".h5": _ITK,
     ".nii": _NIFTI,

@@ -1,4 +1,4 @@
-"""Libraries that only the command line needs: without them, its error is one line."""
+"""Libraries that only the command line needs; without them, it reports an error in one line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .._errors import CommandError, one_line
 
 
 def need(module: str, extra: str, purpose: str) -> ModuleType:
-    """Import a library, or say which extra brings it."""
+    """Import a library, or report which extra installs it."""
     try:
         return _extras.need(module, extra, purpose)
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""One deformation on the levels of an image: the same image at several resolutions.
+"""Apply one deformation to all levels of an image, which are the same image at several resolutions.
 
 Voxel o of a level lies on voxel factor * o + offset of the first level, along every deformed axis.
 """
@@ -20,7 +20,7 @@ _MOST_NUMBERS = 2**22  # in a control grid
 
 
 def on_level(deformation: Deformation, shape: Sequence[int], factor: Floats, offset: Floats) -> Deformation:
-    """Return the deformation of the first level as one of another level, of this shape, in its voxels."""
+    """Convert the deformation of the first level to the voxels of another level with this shape."""
     displacement = _displacement_on_level(deformation.displacement, deformation.shape, shape, factor, offset)
     return Deformation(displacement, shape, affine=_affine_on_level(deformation.affine, factor, offset))
 
@@ -28,10 +28,10 @@ def on_level(deformation: Deformation, shape: Sequence[int], factor: Floats, off
 def _displacement_on_level(
     displacement: Floats, first: Sequence[int], level: Sequence[int], factor: Floats, offset: Floats
 ) -> Floats:
-    """Return the control grid of a level, in its voxels; `first` and `level` are the extents of the two.
+    """Return the control grid of a level, in its voxels; `first` and `level` are the extents of the two levels.
 
-    It has a point for each voxel, which makes it exact, or else so many that what a spline through them adds to the
-    difference is small. The grids of the levels end at different places, so fewer points would not do.
+    It has a point for each voxel, which makes it exact, or else enough points that the error of a spline through them
+    is small. The grids of the levels end at different places, so fewer points would not do.
     """
     denser = _DENSER
     while denser > 1 and displacement.size * denser ** len(first) > _MOST_NUMBERS:
@@ -47,7 +47,7 @@ def _displacement_on_level(
 
 
 def _sampled(grid: Floats, axis: int, step: float, start: float, count: int) -> Floats:
-    """Evaluate the spline of a control grid along an axis at `count` places from `start` on."""
+    """Evaluate the spline of a control grid along an axis, at `count` places from `start` on."""
     points = grid.shape[axis]
     parts = []
     for first in range(0, count, points):
@@ -57,7 +57,7 @@ def _sampled(grid: Floats, axis: int, step: float, start: float, count: int) -> 
 
 
 def _affine_on_level(affine: Floats | None, factor: Floats, offset: Floats) -> Floats | None:
-    """Return a forward affine map of the first level in voxels of another."""
+    """Convert the forward affine map of the first level to voxels of another."""
     if affine is None:
         return None
     to_first = _homogeneous(np.diag(factor), offset)

@@ -24,41 +24,41 @@ _Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that leaves it to `main` to report errors, in one line."""
+    """A parser whose errors `main` reports, in one line."""
 
     def error(self, message: str) -> NoReturn:
         raise CommandError(f"{message} (see {self.prog} --help)")
 
     def _print_message(self, message: str, file: object = None) -> None:
-        """Print help and version; argparse itself would say nothing if that fails."""
+        """Print help and version; argparse itself would hide a failure to do so."""
         output.say(message, end="")
 
 
 def _list_of(kind: Callable[[str], float]) -> Callable[[str], list[float]]:
-    """Make a type of option values: a number, or several with commas between them."""
+    """Return a type of option values: a number, or several separated by commas."""
 
     def numbers(text: str) -> list[float]:
         try:
             return [kind(part) for part in text.split(",")]
         except ValueError:
             wanted = "whole numbers" if kind is int else "numbers"
-            message = f"got {shortened(text)!r}, expected {wanted} with commas between them"
+            message = f"got {shortened(text)!r}, expected {wanted} separated by commas"
             raise argparse.ArgumentTypeError(message) from None
 
     return numbers
 
 
 def _orders(text: str) -> list[Order]:
-    """Read one order or several: whole numbers, or the word for labels."""
+    """Read one or several orders: whole numbers, or the word for labels."""
     try:
         return [LABELS if part == LABELS else int(part) for part in text.split(",")]
     except ValueError:
-        message = f"got {shortened(text)!r}, expected whole numbers or {LABELS} with commas between them"
+        message = f"got {shortened(text)!r}, expected whole numbers or {LABELS} separated by commas"
         raise argparse.ArgumentTypeError(message) from None
 
 
 def _number(text: str) -> float:
-    """Read a number; a whole one exactly, as those beyond 2**53 are no floats."""
+    """Read a number; whole numbers exactly, since those beyond 2**53 need not be floats."""
     try:
         return int(text)
     except ValueError:
@@ -72,91 +72,92 @@ def _add_deform(commands: _Commands) -> None:
     parser = commands.add_parser(
         "deform",
         help="deform files",
-        description="Deform one image, or several alike, with a grid of random displacements. "
-        f"Files are {', '.join(files.FORMATS)}.",
+        description="Deform an image, or several in the same way, with a grid of random displacements. "
+        f"Accepted files are {', '.join(files.FORMATS)}.",
     )
     parser.add_argument(
         "files",
         nargs="+",
         metavar="IN OUT",
-        help="a file and what becomes of it, which is replaced if it is there; several pairs, such as an image and "
-        "its labels, are deformed alike",
+        help="input and output file; an existing output is overwritten. Several pairs, such as an image and its "
+        "labels, are deformed in the same way",
     )
     parser.add_argument(
         "--sigma",
         type=_list_of(float),
-        help="standard deviation of the displacements, in voxels; one for all axes, or SIGMA,SIGMA,... (needed, but "
-        "with --deformation)",
+        help="standard deviation of the displacements, in voxels; one for all axes, or SIGMA,SIGMA,... (required "
+        "unless --deformation is given)",
     )
     parser.add_argument(
         "--points",
         type=_list_of(int),
-        help="control points along each axis; one number, or POINTS,POINTS,... (default: 4)",
+        help="number of control points along each axis; one number, or POINTS,POINTS,... (default: 4)",
     )
-    parser.add_argument("--seed", type=int, help="seed of the displacements (default: a fresh one, which is printed)")
+    parser.add_argument("--seed", type=int, help="seed of the displacements (default: a fresh seed, which is printed)")
     parser.add_argument(
         "--order",
         type=_orders,
         default=[3],
-        help="order of the spline, 0 to 5, or labels for label images, where the label with most of the voxels around "
-        "wins; ORDER,ORDER,... for each pair of files (default: 3)",
+        help="order of the spline, 0 to 5, or labels for label images, for which the surrounding voxels vote; "
+        "ORDER,ORDER,... for each pair of files (default: 3)",
     )
     parser.add_argument(
         "--mode",
         type=lambda text: text.split(","),
         default=["constant"],
-        help=f"what is beyond the border: {', '.join(MODES)}; MODE,MODE,... for each pair (default: constant)",
+        help=f"how the image is extended beyond its border: {', '.join(MODES)}; MODE,MODE,... for each pair of files "
+        "(default: constant)",
     )
     parser.add_argument(
         "--cval",
         type=_list_of(_number),
         default=[0],
-        help="the value beyond the border in the modes with a constant; CVAL,CVAL,... for each pair (default: 0)",
+        help="value beyond the border in the modes with a constant; CVAL,CVAL,... for each pair of files (default: 0)",
     )
     parser.add_argument(
         "--axis",
         type=_list_of(int),
         metavar="AXIS,AXIS",
-        help="the axes to deform, from 0, or from -1 backwards (default: all but colours, channels and time; of NIfTI "
-        "files the first three)",
+        help="axes to deform; negative ones count from the end (default: the first three axes of NIfTI files, "
+        "otherwise all except colours, channels and time)",
     )
     parser.add_argument(
         "--rotate",
         type=rotation_of,
         action="append",
         metavar="[AXIS,AXIS:]DEGREES",
-        help="rotate as well: by an angle for two axes; for more in the plane of two of the deformed axes, numbered "
-        "from 0, as 1,2:10; again for other planes, one after the other",
+        help="also rotate. For two deformed axes, give an angle; for more, a plane and its angle, such as 1,2:10, "
+        "where deformed axes are numbered from 0. Repeat the option to rotate in several planes, in this order",
     )
-    parser.add_argument("--zoom", type=_list_of(float), help="magnify as well; one factor, or ZOOM,ZOOM,...")
+    parser.add_argument("--zoom", type=_list_of(float), help="also magnify; one factor, or ZOOM,ZOOM,...")
     parser.add_argument(
         "--fold",
         choices=POLICIES,
-        help="what to do if the mapping folds somewhere: nothing, a note, an error, or to reduce the displacements "
-        "until nothing folds (default: ignore)",
+        help="what to do if the mapping folds: ignore it, warn, raise an error, or scale the displacements down until "
+        "nothing folds (default: ignore)",
     )
     parser.add_argument(
         "--deformation",
         metavar="FILE",
-        help=f"deform as this file says instead of at random: {', '.join(deformations.FORMATS)}",
+        help=f"apply the deformation in this file instead of a random one: {', '.join(deformations.FORMATS)}",
     )
     parser.add_argument(
         "--save-deformation",
         metavar="FILE",
-        help="write the deformation as well, to use it again; of NIfTI volumes also for ITK: .tfm, .h5, or a "
-        "displacement field .nii, .nii.gz",
+        help="also save the deformation, for later use (.npz) or, for NIfTI volumes, as an ITK transform (.tfm, .h5) "
+        "or a displacement field (.nii, .nii.gz)",
     )
     parser.add_argument(
         "--chunks",
         type=_list_of(int),
-        help="between Zarr files: how many voxels along each axis to compute at a time; one number, or "
-        "CHUNKS,CHUNKS,... (default: blocks of some four million voxels)",
+        help="between Zarr arrays: how many voxels along each axis to compute at a time; one number, or "
+        "CHUNKS,CHUNKS,... (default: blocks of about four million voxels)",
     )
     parser.add_argument(
         "--progress",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="show the progress where the standard error stream is a terminal (default: yes)",
+        help="show progress if standard error is a terminal (default: yes)",
     )
 
 
@@ -164,68 +165,68 @@ def _add_points(commands: _Commands) -> None:
     parser = commands.add_parser(
         "points",
         help="move points with the content of a deformed image",
-        description="Move points, such as landmarks, from where they are in an image to where they are in the deformed "
-        "one. Columns that are no coordinates are kept as they are.",
+        description="Move points, such as landmarks, from their positions in an image to those in the deformed image. "
+        "Columns that are not coordinates are kept.",
     )
     parser.add_argument(
         "deformation",
         metavar="DEFORMATION",
-        help=f"what was saved by elasticnd deform, or another of {', '.join(deformations.FORMATS)}",
+        help=f"deformation saved by elasticnd deform, or another file of type {', '.join(deformations.FORMATS)}",
     )
     parser.add_argument(
         "source",
         metavar="IN",
-        help="a table of points, .csv, or a list of markups of Slicer, .fcsv; the columns x, y, z or axis-0, axis-1, "
-        "... are coordinates, or else the first ones",
+        help="table of points (.csv) or list of Slicer markups (.fcsv). Columns named x, y, z or axis-0, axis-1, "
+        "... are the coordinates; without such names, the first columns are",
     )
     parser.add_argument(
-        "target", metavar="OUT", help="the same with the moved points, which is replaced if it is there"
+        "target", metavar="OUT", help="the same table with the moved points; an existing file is overwritten"
     )
     parser.add_argument(
         "--coordinates",
         choices=tables.SYSTEMS,
-        help="what the coordinates are: voxels, or mm in RAS or LPS (default: voxels; of .fcsv what the file says)",
+        help="what the coordinates are: voxels, or mm in RAS or LPS (default: voxels, or what an .fcsv file says)",
     )
     parser.add_argument(
         "--frame",
         metavar="VOLUME",
-        help="the NIfTI volume that was deformed, for a transform of ITK",
+        help="the NIfTI volume that was deformed; required for an ITK transform",
     )
 
 
 def _add_demo(commands: _Commands) -> None:
     parser = commands.add_parser(
         "demo",
-        help="deform a picture and draw what happened",
-        description="Deform a picture with a grid of random displacements, and draw one figure: the "
-        "original, the result, the control grid and its bent lines, and where the map folds.",
+        help="deform a picture and draw what happens",
+        description="Deform a picture with a grid of random displacements, and draw a figure of the original, the "
+        "result, the control grid, its bent lines, and where the mapping folds.",
     )
     parser.add_argument(
         "image",
         nargs="?",
         metavar="IMAGE",
-        help="a picture, grey or in colour (default: a photograph of a cat)",
+        help="picture, grey or in colour (default: a photograph of a cat)",
     )
     parser.add_argument(
         "--sigma",
         type=_list_of(float),
-        help="standard deviation of the displacements, in pixels; SIGMA,SIGMA for rows and columns apart "
+        help="standard deviation of the displacements, in pixels; SIGMA,SIGMA for rows and columns "
         f"(default: {demo.RELATIVE_SIGMA * 100:g} %% of the shorter side)",
     )
     parser.add_argument(
         "--points",
         type=_list_of(int),
         default=[4],
-        help="control points along each side; POINTS,POINTS for rows and columns apart (default: 4)",
+        help="number of control points along each side; POINTS,POINTS for rows and columns (default: 4)",
     )
     parser.add_argument("--order", type=int, default=3, help="order of the spline, 0 to 5 (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=35, help="seed of the displacements (default: %(default)s)")
-    parser.add_argument("--rotate", type=float, help="rotate by so many degrees as well")
-    parser.add_argument("--zoom", type=float, help="magnify by this factor as well")
+    parser.add_argument("--rotate", type=float, help="also rotate by this many degrees")
+    parser.add_argument("--zoom", type=float, help="also magnify by this factor")
     parser.add_argument(
         "--out",
         default="elasticnd_demo.png",
-        help="the figure to write: png, pdf, svg, ... (default: %(default)s)",
+        help="figure to write: png, pdf, svg, ... (default: %(default)s)",
     )
 
 
@@ -240,7 +241,7 @@ def _parser() -> _Parser:
 
 
 def _with_negative_values(argv: Sequence[str]) -> list[str]:
-    """Join options with values such as ``-2,-1``, which argparse takes for options otherwise."""
+    """Join options with values such as ``-2,-1``, which argparse would take for options."""
     joined: list[str] = []
     for argument in argv:
         if re.match(r"-[.\d]", argument) and joined and re.fullmatch(r"--\w+", joined[-1]):
@@ -251,12 +252,12 @@ def _with_negative_values(argv: Sequence[str]) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    if argv is None:  # in a process of its own, in which libraries may warn until the very end
+    """Run the command line and return the exit status."""
+    if argv is None:  # in its own process, in which libraries may warn until the very end
         warnings.simplefilter("ignore")
     try:
         with signals.raised(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of libraries: what matters ends in an error
+            warnings.simplefilter("ignore")  # from libraries: what matters ends in an error
             _run(sys.argv[1:] if argv is None else argv)
     except CommandError as error:
         return _failed(str(error))

@@ -1,4 +1,4 @@
-"""The standard output and error streams, which can be closed pipes or on a full disk."""
+"""The standard output and error streams, which may be closed pipes or on a full disk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .._errors import CommandError, one_line, printable
 
 
 def say(text: str, end: str = "\n") -> None:
-    """Print at once, so that an error is one of this command."""
+    """Print at once, so that an error belongs to this command."""
     try:
         print(text, end=end, flush=True)
     except OSError as error:
@@ -20,22 +20,22 @@ def say(text: str, end: str = "\n") -> None:
 
 
 def note(text: str) -> None:
-    """Print a line on the standard error stream about what was done nevertheless."""
+    """Print a note on the standard error stream, about something that did not stop the command."""
     report(f"elasticnd: note: {text}")
 
 
 def report(line: str) -> None:
-    """Print a line on the standard error stream; if that fails, there is nowhere left to say so."""
+    """Print a line on the standard error stream; a failure cannot be reported anywhere."""
     with suppress(OSError):
         print(printable(line), file=sys.stderr)
 
 
 @contextmanager
 def without_errors_of_libraries() -> Iterator[None]:
-    """Silence what compiled libraries print on the standard error stream, past Python."""
+    """Silence what compiled libraries print directly on the standard error stream."""
     try:
         kept = os.dup(2)
-    except OSError:  # it is closed
+    except OSError:  # the stream is closed
         yield
         return
     null = os.open(os.devnull, os.O_WRONLY)
@@ -49,7 +49,7 @@ def without_errors_of_libraries() -> Iterator[None]:
 
 
 def flush() -> None:
-    """Write what was printed otherwise."""
+    """Write buffered output."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -58,7 +58,7 @@ def flush() -> None:
 
 
 def _reject(error: OSError) -> NoReturn:
-    """Raise an error, and keep Python from trying again when it ends, which would report it once more."""
+    """Raise an error, and keep Python from retrying at exit, which would report it again."""
     with suppress(OSError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())

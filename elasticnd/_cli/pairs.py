@@ -1,4 +1,4 @@
-"""Inputs of the command line and what becomes of them; outputs that would destroy something are rejected."""
+"""Pairs of input and output files; outputs that would destroy something are rejected."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Pair(NamedTuple):
-    """An input and what becomes of it."""
+    """An input and its output."""
 
     source: Path
     target: Path
@@ -24,16 +24,16 @@ class Pair(NamedTuple):
 
 
 def pairs_of(files: Sequence[str]) -> list[Pair]:
-    """Pair inputs and outputs, and reject outputs that would destroy something."""
+    """Pair inputs with outputs, and reject outputs that would destroy something."""
     if len(files) % 2:
-        raise CommandError(f"got {len(files)} files, expected pairs: IN OUT [IN OUT ...]")
+        raise CommandError(f"got {len(files)} file{'s' if len(files) > 1 else ''}, expected pairs: IN OUT [IN OUT ...]")
     pairs = [
         Pair(source, target, format_of("IN", source), format_of("OUT", target))
         for source, target in zip(map(Path, files[::2]), _real(files[1::2]), strict=True)
     ]
     for pair in pairs:
         for other in pairs:
-            _reject_overlap(pair.target, other.source, "an input as well")
+            _reject_overlap(pair.target, other.source, "also an input")
     for first, second in combinations(pairs, 2):
         _reject_overlap(first.target, second.target, "named twice")
     for pair in pairs:
@@ -42,29 +42,29 @@ def pairs_of(files: Sequence[str]) -> list[Pair]:
 
 
 def check_output(argument: str, path: str, others: Sequence[str | Path]) -> Path:
-    """Return where to write another output, which is no other file of the call."""
+    """Return the path of another output, which must not be another file of the call."""
     (target,) = _real([path])
     for other in others:
         _reject_overlap(target, Path(other), "another file of this call", argument)
     if os.path.lexists(target) and not target.is_file():
-        raise CommandError(f"{argument}: {target} is no file that could be replaced, expected the name of a file")
+        raise CommandError(f"{argument}: {target} cannot be replaced, expected the name of a file")
     return target
 
 
 def per_pair(argument: str, values: Sequence[T], pairs: Sequence[Pair]) -> list[T]:
-    """Return one value for each pair, of one for all or one for each."""
+    """Return one value for each pair."""
     if len(values) not in (1, len(pairs)):
         raise CommandError(f"{argument}: got {len(values)} values, expected one, or one for each of {len(pairs)} pairs")
     return list(values) * len(pairs) if len(values) == 1 else list(values)
 
 
 def _real(paths: Sequence[str]) -> list[Path]:
-    """Follow links: the file that a link names is replaced, not the link."""
+    """Follow links: the file that a link points to is replaced, not the link."""
     return [Path(os.path.realpath(path)) for path in paths]
 
 
 def _reject_overlap(target: Path, other: Path, what: str, argument: str = "OUT") -> None:
-    """Reject an output that is another file, or a folder around it, or within it."""
+    """Reject an output that equals, contains or lies within another path."""
     real = Path(os.path.realpath(other))
     same = os.path.exists(target) and os.path.exists(real) and os.path.samefile(target, real)
     if same or target == real or target in real.parents or real in target.parents:

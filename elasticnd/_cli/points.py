@@ -17,12 +17,12 @@ from .pairs import check_output
 if TYPE_CHECKING:
     from ..deformation import Deformation
 
-_MOST_NAMED = 5  # rows that a note names
+_MOST_NAMED = 5  # rows that a note lists
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks for."""
+    """The options of the command line."""
 
     deformation: str
     source: str
@@ -32,7 +32,7 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Move the points of a file, and put the output in place when it is written."""
+    """Move the points of a file, and put the output in place once it is written."""
     source = Path(options.source)
     others = [options.deformation, options.source, *([options.frame] if options.frame else [])]
     target = check_output("OUT", options.target, others)
@@ -50,17 +50,17 @@ def run(options: Options) -> None:
     for name, flags in (
         ("could not be moved exactly", ~moved.converged),
         ("are outside the output", moved.outside),
-        ("are in a fold, so that they are at other places too", moved.folded),
+        ("lie in a fold, so they also appear elsewhere", moved.folded),
     ):
         _note_rows(target, name, np.flatnonzero(flags) + 1)
 
 
 def _system(options: Options, table: tables.Table, source: Path) -> str:
-    """Return which coordinates the points have, by the file or else by the option."""
+    """Return the coordinate system of the points: the file's, or else the option's."""
     if table.system is None:
         return options.coordinates or "voxels"
     if options.coordinates not in (None, table.system):
-        raise CommandError(f"--coordinates: got {options.coordinates}, but {source} says that it has {table.system}")
+        raise CommandError(f"--coordinates: got {options.coordinates}, but {source} says {table.system}")
     return table.system
 
 

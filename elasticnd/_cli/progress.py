@@ -1,4 +1,4 @@
-"""Progress on a terminal, by tqdm: of the files that are held in memory, and of the blocks of others."""
+"""Progress on a terminal, by tqdm: of files in memory, and of the blocks of others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .._errors import printable
 
 @contextmanager
 def of_steps(total: int, wanted: bool) -> Iterator[Callable[[str], None]]:
-    """Show how many steps are done; the function that this yields is called with what is done next."""
+    """Show how many steps are done; the yielded function takes the name of the next step."""
     tqdm = _library("tqdm") if wanted else None
     if tqdm is None:
         yield lambda step: None
@@ -29,7 +29,7 @@ def of_steps(total: int, wanted: bool) -> Iterator[Callable[[str], None]]:
 
 
 def of_blocks(wanted: bool) -> AbstractContextManager[object]:
-    """Show how many tasks of dask are done."""
+    """Show how many dask tasks are done."""
     tqdm = _library("tqdm.dask") if wanted else None
     if tqdm is None:
         return nullcontext()
@@ -40,7 +40,7 @@ def of_blocks(wanted: bool) -> AbstractContextManager[object]:
 
 
 def _library(name: str) -> ModuleType | None:
-    """Import tqdm where there is a terminal; None without either."""
+    """Import tqdm for a terminal; None without tqdm or a terminal."""
     if sys.stderr is None or not sys.stderr.isatty():
         return None
     try:

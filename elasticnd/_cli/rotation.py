@@ -1,4 +1,4 @@
-"""The option --rotate: angles, in the planes of two axes where there are more."""
+"""The option --rotate: angles, in planes of two axes if there are more."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from .._errors import CommandError
 
-# Degrees in the plane of two deformed axes; without a plane, in the only one there is.
+# Degrees in the plane of two deformed axes; without a plane, in the only one.
 Rotation: TypeAlias = tuple[tuple[int, int] | None, float]
 
 

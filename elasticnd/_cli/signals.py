@@ -1,4 +1,4 @@
-"""Signals that end the process, such as SIGTERM: raised as exceptions, so that nothing temporary is left behind."""
+"""Signals that end the process, such as SIGTERM, raised as exceptions so that nothing temporary is left behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasat
 
 
 class Terminated(BaseException):
-    """The process was asked to end; as KeyboardInterrupt, no error to be handled on the way."""
+    """The process was asked to end; like KeyboardInterrupt, not an error to be handled on the way."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -22,12 +22,12 @@ class Terminated(BaseException):
 
 @contextmanager
 def raised() -> Iterator[None]:
-    """Raise `Terminated` where a signal would end the process at once."""
+    """Raise `Terminated` when a signal would end the process at once."""
 
     def terminate(number: int, _: FrameType | None) -> None:
         raise Terminated(number)
 
-    # Those that are ignored, as SIGHUP under nohup, remain so.
+    # Ignored signals, such as SIGHUP under nohup, stay ignored.
     chosen = [number for number in _ENDING if _in_main_thread() and signal.getsignal(number) is signal.SIG_DFL]
     for number in chosen:
         signal.signal(number, terminate)
@@ -40,7 +40,7 @@ def raised() -> Iterator[None]:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Defer signals until the end of the block, which must not be left half done."""
+    """Defer signals to the end of a block that must not be left half done."""
     arrived: list[int] = []
     former = {
         number: signal.getsignal(number)
@@ -59,5 +59,5 @@ def held() -> Iterator[None]:
 
 
 def _in_main_thread() -> bool:
-    """Return whether signals arrive here; Python handles them in no other thread."""
+    """Return whether signals arrive in this thread; Python handles them only in the main thread."""
     return threading.current_thread() is threading.main_thread()

@@ -1,4 +1,4 @@
-"""Tables of points: CSV, and the lists of Slicer, .fcsv. All that is no coordinate is kept as it is."""
+"""Tables of points: CSV files and Slicer lists (.fcsv). Everything except coordinates is kept."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Table:
     """The rows of a file, and which columns are coordinates."""
 
     comments: Sequence[str]  # lines before the first row
-    header: Sequence[Sequence[str]]  # at most one row, the names of the columns
+    header: Sequence[Sequence[str]]  # at most one row, the column names
     rows: Sequence[Sequence[str]]
     columns: Sequence[int]
-    system: str | None  # what the coordinates are, if the file says it
+    system: str | None  # coordinate system, if the file names one
     points: Floats  # (rows, n)
 
 
 def check_names(source: Path, target: Path) -> None:
-    """Reject names of other formats, and two that differ in theirs."""
+    """Reject names of other formats, and pairs of different formats."""
     for argument, path in (("IN", source), ("OUT", target)):
         if path.suffix.lower() not in SUFFIXES:
             raise CommandError(f"{argument}: got {path}, expected {_ACCEPTED}")
@@ -42,7 +42,7 @@ def check_names(source: Path, target: Path) -> None:
 
 
 def read(path: Path, n: int) -> Table:
-    """Read the points of a frame with so many axes."""
+    """Read the points of a frame with n axes."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -73,13 +73,13 @@ def write(path: Path, table: Table, points: Floats) -> None:
 
 
 def _names_of(comments: Sequence[str]) -> list[str]:
-    """Return the names of the columns of a list of Slicer."""
+    """Return the column names of a Slicer list."""
     found = re.search(r"^# *columns *= *(.*)$", "".join(comments), re.M)
     return found[1].strip().split(",") if found else ["id", "x", "y", "z"]
 
 
 def _system_of(path: Path, comments: Sequence[str]) -> str:
-    """Return which coordinates a list of Slicer holds."""
+    """Return the coordinate system of a Slicer list."""
     found = re.search(r"^# *CoordinateSystem *= *(\S+)", "".join(comments), re.M)
     name = found[1] if found else "0"
     if name not in _SLICER_SYSTEMS:
@@ -88,7 +88,7 @@ def _system_of(path: Path, comments: Sequence[str]) -> str:
 
 
 def _columns(names: Sequence[str], n: int) -> list[int]:
-    """Choose the columns that are coordinates: by the names of napari, x, y, z, or else the first ones."""
+    """Choose the columns of coordinates: napari's names, x, y, z, or else the first columns."""
     lower = [name.strip().lower() for name in names]
     for wanted in ([f"axis-{k}" for k in range(n)], list("xyz")[:n]):
         if len(wanted) == n and set(wanted) <= set(lower):

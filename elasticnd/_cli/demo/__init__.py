@@ -1,6 +1,6 @@
 """The demo: deform a picture and draw a figure that explains what happened.
 
-Its libraries (matplotlib, imageio, scikit-image) are an extra, so they are imported when they are needed.
+Its libraries (matplotlib, imageio, scikit-image) come with an extra and are imported only when needed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["RELATIVE_SIGMA", "Options", "run"]
 
 
 def run(options: Options) -> None:
-    """Deform, draw, and say what was done."""
+    """Deform, draw, and print a report."""
     figures = need("matplotlib.figure")
     name, picture = load_picture(options.image)
     try:
@@ -50,7 +50,7 @@ def run(options: Options) -> None:
 
 
 def report(options: Options, done: Deformed, determinant: Floats) -> None:
-    """Print what was done."""
+    """Print a report."""
     field = _api.dense_displacement(done.deformation.displacement, at_most(done.shape))
     zoom = 1 if options.zoom is None else options.zoom
     facts = {

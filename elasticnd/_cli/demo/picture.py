@@ -1,4 +1,4 @@
-"""The picture of the demo: how it is read, how it is deformed, and where the map folds."""
+"""The picture of the demo: reading it, deforming it, and finding where the map folds."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .. import extras
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
-RELATIVE_SIGMA = 0.09  # of the shorter side: bends a picture of any size visibly, and folds it here and there
-LARGEST_LATTICE = 1024  # samples per side of the map; the field is smooth, so that more would show nothing new
+RELATIVE_SIGMA = 0.09  # of the shorter side: visibly bends a picture of any size, and folds it here and there
+LARGEST_LATTICE = 1024  # samples per side of the map; the field is smooth, so more would show nothing new
 OTHER_COLOURS = ("CMYK", "YCbCr", "LAB", "HSV")  # Pillow's modes that are read as RGB
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks for."""
+    """The options of the command line."""
 
     image: str | None
     sigma: Sequence[float] | None
@@ -41,7 +41,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Deformed:
-    """A picture, what became of it, and the map between the two."""
+    """A picture, its deformed version, and the map between them."""
 
     name: str
     picture: Array
@@ -76,12 +76,12 @@ def load_picture(path: str | None) -> tuple[str, Array]:
         return "scikit-image's photograph of a cat", need("skimage.data").cat()
     reader = need("imageio.v3")
     if not Path(path).is_file():
-        raise CommandError(f"IMAGE: there is no file {path}")
+        raise CommandError(f"IMAGE: {path} does not exist")
     try:
         mode = reader.immeta(path, plugin="pillow", index=0).get("mode")
         as_rgb = {"mode": "RGB"} if mode in OTHER_COLOURS else {}
         picture = np.asarray(reader.imread(path, plugin="pillow", index=0, rotate=True, **as_rgb))
-    except Exception as error:  # every format has errors of its own
+    except Exception as error:  # every format has its own errors
         raise CommandError(f"IMAGE: cannot read {path} as a picture: {one_line(error)}") from None
     if picture.ndim not in (2, 3) or (picture.ndim == 3 and picture.shape[2] > 4):
         raise CommandError(f"IMAGE: {path} has shape {picture.shape}, expected a grey, RGB or RGBA picture")

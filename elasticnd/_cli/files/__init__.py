@@ -1,4 +1,4 @@
-"""Files of images: which format a name stands for, and reading and writing with errors that name the file."""
+"""Image files: choosing the format by the name, reading and writing, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _ACCEPTED = f"a name that ends in {', '.join(FORMATS)}"
 
 
 def format_of(argument: str, path: Path) -> Format:
-    """Return the format by the name; inputs can be arrays within a Zarr group."""
+    """Return the format for a file name; inputs can be arrays within a Zarr group."""
     for suffix, format_ in FORMATS.items():
         if path.name.lower().endswith(suffix):
             return format_
@@ -54,7 +54,7 @@ def format_of(argument: str, path: Path) -> Format:
 
 
 def check_target(path: Path, format_: Format) -> None:
-    """Reject what an output cannot replace."""
+    """Reject an output path that cannot be replaced."""
     if not os.path.lexists(path):
         return
     if format_ is zarr:
@@ -64,13 +64,13 @@ def check_target(path: Path, format_: Format) -> None:
 
 
 def _kind_of(path: Path) -> str:
-    """Describe what is there and is no file."""
+    """Describe an existing path that is not a file."""
     kinds = {"a folder": Path.is_dir, "a pipe": Path.is_fifo, "a socket": Path.is_socket, "a link": Path.is_symlink}
     return next((kind for kind, holds in kinds.items() if holds(path)), "a device")
 
 
 def check_array(path: Path, format_: Format, image: Image) -> None:
-    """Reject what a format cannot hold."""
+    """Reject an array that a format cannot store."""
     shape, axis = image.array.shape, image.samples.axis
     samples_last = shape if axis is None else (*shape[:axis], *shape[axis + 1 :], shape[axis])
     if not format_.holds(image.array.dtype.name, samples_last):
@@ -78,7 +78,7 @@ def check_array(path: Path, format_: Format, image: Image) -> None:
 
 
 def converted(image: Image, source: Path, target: Path, writer: Format) -> Image:
-    """Return the image of one format as another has it, with the names of what that loses."""
+    """Convert the image of one format to another, and list what is lost."""
     lost = (*image.lost, *image.own, *(name for name in image.common if name not in writer.COMMON))
     image = replace(image, lost=lost)
     if writer is png:
@@ -89,7 +89,7 @@ def converted(image: Image, source: Path, target: Path, writer: Format) -> Image
 
 
 def _lost_of(samples: Samples) -> Iterator[str]:
-    """Name what an array does not say of its numbers; that the last ones are colours or alpha goes without saying."""
+    """List what is lost from the meaning of the samples, except trailing colours or alpha, which are understood."""
     if samples.palette is not None:
         yield "the palette"
     elif samples.inverted:
@@ -99,7 +99,7 @@ def _lost_of(samples: Samples) -> Iterator[str]:
 
 
 def read(path: Path, format_: Format, order: int, keep: bool) -> Image:
-    """Read a file that will be deformed with a spline of this order, and kept in its format or not."""
+    """Read a file that will be deformed with a spline of this order; `keep` says whether the format stays the same."""
     with reading(path, format_):
         image = format_.read(path, order, keep)
     check_read(path, image)
@@ -107,23 +107,23 @@ def read(path: Path, format_: Format, order: int, keep: bool) -> Image:
 
 
 def check_read(path: Path, image: Image) -> None:
-    """Reject what cannot be deformed."""
+    """Reject an image that cannot be deformed."""
     if image.array.dtype.name not in DTYPES:
         raise CommandError(f"IN: {path} holds {image.array.dtype.name}, expected one of {', '.join(DTYPES)}")
 
 
 @contextmanager
 def reading(path: Path, format_: Format) -> Iterator[None]:
-    """Read a file, with an error in one line if that fails."""
+    """Turn errors while reading a file into one-line errors."""
     if not os.path.exists(path):
-        raise CommandError(f"IN: there is no {path}, expected {format_.NAME}")
+        raise CommandError(f"IN: {path} does not exist, expected {format_.NAME}")
     if format_ is not zarr and not os.path.isfile(path):
         raise CommandError(f"IN: {path} is {_kind_of(path)}, expected {format_.NAME}")
     try:
         yield
     except (CommandError, MemoryError):
         raise
-    except Exception as error:  # every library has errors of its own
+    except Exception as error:  # every library has its own errors
         _reject("IN: cannot read", path, format_, error)
 
 

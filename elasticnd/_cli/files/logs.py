@@ -1,4 +1,4 @@
-"""What libraries log: caught, as the command line says all that matters in lines of its own."""
+"""Catch what libraries log, because the command line reports what matters itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def caught(name: str) -> Iterator[list[str]]:
-    """Silence a logger, and collect its warnings and errors in the list."""
+    """Silence a logger, and collect its warnings and errors in a list."""
     logger, collector = logging.getLogger(name), _Collector()
     handlers, propagates = logger.handlers, logger.propagate
     logger.handlers, logger.propagate = [collector], False

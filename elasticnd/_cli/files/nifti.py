@@ -26,7 +26,7 @@ HOLDS = f"one of {', '.join(_DTYPES)} in 1 to 7 axes"
 COMMON: frozenset[str] = frozenset()
 
 _LONGEST_OF_FIRST_VERSION = 2**15 - 1
-_BLOCK = 2**20  # bytes that are decompressed at a time
+_BLOCK = 2**20  # bytes to decompress at a time
 
 
 class _Kept(NamedTuple):
@@ -36,12 +36,12 @@ class _Kept(NamedTuple):
 
 
 def holds(dtype: str, shape: Shape) -> bool:
-    """Return whether a file can hold an array."""
+    """Return whether a file can store an array."""
     return dtype in _DTYPES and 1 <= len(shape) <= 7
 
 
 def read(path: Path, order: int, keep: bool) -> Image:
-    """Read a file: for another NIfTI file the numbers as they are stored, with slope and intercept beside them."""
+    """Read a file; for a NIfTI output, keep the stored numbers with slope and intercept beside them."""
     if path.name.lower().endswith(".gz"):
         _check_compression(path)
     volume = _loaded(path)
@@ -60,13 +60,13 @@ def write(path: Path, image: Image) -> None:
     kept = image.kept or _new(image.array.shape)
     kept.header.set_data_dtype(image.array.dtype)
     volume = kept.kind(image.array, kept.affine, kept.header)
-    # Said outright, so that nibabel stores the numbers as they are instead of scaling them anew.
+    # Set explicitly, so that nibabel stores the numbers unchanged instead of rescaling them.
     volume.header.set_slope_inter(*image.scale)
     volume.to_filename(path)
 
 
 def _check_compression(path: Path) -> None:
-    """Read to the checksum at the end, to which nibabel does not come."""
+    """Read up to the checksum at the end, which nibabel does not reach."""
     with gzip.open(path) as stream:
         while stream.read(_BLOCK):
             pass
@@ -74,7 +74,7 @@ def _check_compression(path: Path) -> None:
 
 def _loaded(path: Path) -> _Volume:
     nibabel = _nibabel()
-    with logs.caught("nibabel.global"):  # oddities in headers, which are kept as they are
+    with logs.caught("nibabel.global"):  # odd headers are kept
         try:
             volume = nibabel.load(path, mmap=False)
         except nibabel.spatialimages.HeaderDataError as error:
@@ -93,7 +93,7 @@ def _loaded(path: Path) -> _Volume:
 
 
 def _world_of(volume: _Volume) -> NumpyArray | None:
-    """Return where the voxels are in RAS, by sform or qform; None if neither says it, or what cannot be."""
+    """Return the RAS matrix of the voxels from sform or qform; None if neither is set or it is invalid."""
     matrix = np.asarray(volume.affine, np.float64)
     said = any(int(volume.header[code]) > 0 for code in ("sform_code", "qform_code"))
     is_valid = said and volume.ndim >= 3 and np.all(np.isfinite(matrix)) and np.linalg.det(matrix) != 0
@@ -101,7 +101,7 @@ def _world_of(volume: _Volume) -> NumpyArray | None:
 
 
 def _said(volume: _Volume) -> Iterator[str]:
-    """Name what a header says that other formats do not."""
+    """List what a header holds that other formats do not."""
     header = volume.header
     if not np.array_equal(volume.affine, np.eye(4)) or any(size != 1 for size in header.get_zooms()):
         yield "affine matrix and voxel size"

@@ -1,4 +1,4 @@
-"""Arrays of NumPy."""
+"""NumPy arrays."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ COMMON: frozenset[str] = frozenset()
 
 
 def holds(dtype: str, shape: Shape) -> bool:
-    """Return whether a file can hold an array."""
+    """Return whether a file can store an array."""
     return dtype in DTYPES
 
 
 def read(path: Path, order: int, keep: bool) -> Image:
     """Read a file."""
-    with path.open("rb") as file:  # not numpy.load, which would look for archives and pickles as well
+    with path.open("rb") as file:  # not numpy.load, which would also look for archives and pickles
         array = np.lib.format.read_array(file, allow_pickle=False)
         if rest := len(file.read()):
             raise ValueError(f"{rest} bytes follow the array, expected none")

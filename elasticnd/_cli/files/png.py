@@ -1,7 +1,7 @@
-"""PNG pictures: grey, in colour, or with a palette, as label maps often are.
+"""PNG pictures: grey, in colour, or with a palette, as label maps often have.
 
-Pillow reads and writes them, as other libraries for pictures give no access to palettes; only colours of 16 bits are
-beyond it. Neither sees the chunks that say more than the pixels: these are read and written here.
+Pillow reads and writes them, since other picture libraries do not give access to palettes; it only lacks colours of 16
+bits. Neither handles the chunks with metadata, so these are read and written here.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ HOLDS = "bool, uint8 or uint16 in 2 axes, or uint8 or uint16 with 2 to 4 samples
 COMMON = frozenset({PROFILE, RESOLUTION})
 
 _BEFORE_PALETTE = ("cICP", "iCCP", "sRGB", "gAMA", "cHRM", "sBIT", "mDCV", "cLLI")
-# What stays true although the pixels change, if the type of the pixels does not.
+# Chunks that stay true when the pixels change, as long as the type of the pixels does not.
 _OF_PIXEL_TYPE = ("sBIT", "bKGD")
 _TRUE_OF_OUTPUT = (*_BEFORE_PALETTE, *_OF_PIXEL_TYPE, "pHYs", "sPLT", "sTER", "oFFs", "pCAL", "sCAL", "eXIf")
 _COMMON_KINDS = {"iCCP": PROFILE, "pHYs": RESOLUTION}
-_PER_METRE = 1  # the unit of resolutions that have one
+_PER_METRE = 1  # the unit of resolutions that have a unit
 
 _GREY, _RGB, _PALETTE, _WITH_ALPHA = 0, 2, 3, 4
 _COLOURS = {_GREY: "grey", _RGB: "RGB", _PALETTE: "palette", 4: "grey", 6: "RGB"}
@@ -41,11 +41,11 @@ _COLOURS = {_GREY: "grey", _RGB: "RGB", _PALETTE: "palette", 4: "grey", 6: "RGB"
 class _Pixels(NamedTuple):
     array: NumpyArray
     samples: Samples
-    transparency: tuple[Chunk, ...] = ()  # beside the array, of which it is then no part
+    transparency: tuple[Chunk, ...] = ()  # kept apart from the array
 
 
 def holds(dtype: str, shape: Shape) -> bool:
-    """Return whether a file can hold an array."""
+    """Return whether a file can store an array."""
     if 0 in shape:
         return False
     if len(shape) == 2:
@@ -54,8 +54,8 @@ def holds(dtype: str, shape: Shape) -> bool:
 
 
 def read(path: Path, order: int, keep: bool) -> Image:
-    """Read a file; where numbers stand for colours, or one colour is transparent, as it is at order 0 alone."""
-    _pillow()  # the file may be fine where the library is lacking
+    """Read a file. Palettes and transparent colours are kept only at order 0."""
+    _pillow()  # the file may be fine even if the library is missing
     header, chunks = png_chunks.parse(path.read_bytes())
     _reject_frames(path, chunks)
     pixels = _pixels(header, chunks, order)
@@ -75,13 +75,13 @@ def read(path: Path, order: int, keep: bool) -> Image:
 
 
 def as_picture(image: Image, source: Path, target: Path) -> Image:
-    """Return the image of another format as grey, RGB or numbers of a palette, or reject it."""
+    """Return the image of another format as grey, RGB or palette numbers, or reject it."""
     samples = image.samples
     extra = f" and {', '.join(samples.extra)}" if samples.extra else ""
     if samples.colour not in (None, *_COLOURS.values()) or samples.extra not in ((), (ALPHA,)):
         raise CommandError(
             f"OUT: got {samples.colour}{extra} of {source} for {target}, expected grey, RGB or a palette, alone or "
-            "with alpha that the colours are not multiplied with"
+            "with alpha that is not premultiplied"
         )
     lost = list(image.lost)
     if samples.palette is not None:
@@ -124,7 +124,7 @@ def _reject_frames(path: Path, chunks: Sequence[Chunk]) -> None:
 
 
 def _pixels(header: Header, chunks: Sequence[Chunk], order: int) -> _Pixels:
-    """Decode the pixels, and turn into colours what cannot be interpolated."""
+    """Decode the pixels, and convert to colours what cannot be interpolated."""
     array = _decoded(header, chunks)
     samples = Samples(
         _COLOURS[header.colour_type],
@@ -144,7 +144,7 @@ def _pixels(header: Header, chunks: Sequence[Chunk], order: int) -> _Pixels:
 
 
 def _decoded(header: Header, chunks: Sequence[Chunk]) -> NumpyArray:
-    # Without the other chunks, lest a library applies what they say.
+    # Without the other chunks, in case a library applies them.
     data = png_chunks.join(chunk for chunk in chunks if chunk.is_critical)
     if header.depth == 16:
         decoded: NumpyArray = _imagecodecs().png_decode(data)
@@ -184,7 +184,7 @@ def _of_palette(array: NumpyArray, palette: NumpyArray, transparency: Chunk | No
 
 
 def _transparent_colour(header: Header, transparency: Chunk) -> NumpyArray | np.unsignedinteger:
-    """Return the colour in numbers of the array, where those of fewer than 8 bits are spread over 8."""
+    """Return the colour in numbers of the array; those of fewer than 8 bits are spread over 8."""
     if len(transparency.content) != (2 if header.colour_type == _GREY else 6):
         raise ValueError(f"it has a transparent colour (tRNS) of {len(transparency.content)} bytes")
     colour: NumpyArray = np.frombuffer(transparency.content, ">u2") & (2**header.depth - 1)
@@ -193,7 +193,7 @@ def _transparent_colour(header: Header, transparency: Chunk) -> NumpyArray | np.
 
 
 def _with_alpha(array: NumpyArray, transparent: NumpyArray | np.unsignedinteger) -> NumpyArray:
-    """Make one colour an alpha of 0, as between it and others there is none that could be transparent."""
+    """Set the alpha of one colour to 0, since no colour between it and others could be transparent."""
     is_transparent = (array == transparent).all(axis=-1) if array.ndim == 3 else array == transparent
     if array.dtype == bool:
         array = array * np.uint8(255)
@@ -202,7 +202,7 @@ def _with_alpha(array: NumpyArray, transparent: NumpyArray | np.unsignedinteger)
 
 
 def _has_same_type(header: Header, pixels: _Pixels) -> bool:
-    """Return whether pixels are written as they were read."""
+    """Return whether pixels are written with the type they were read with."""
     spread = header.colour_type == _GREY and header.depth in (2, 4)
     alpha = bool(header.colour_type & _WITH_ALPHA)
     return not spread and pixels.samples.colour == _COLOURS[header.colour_type] and bool(pixels.samples.extra) == alpha
@@ -237,7 +237,7 @@ def _of_common(image: Image) -> Iterator[Chunk]:
 
 
 def _negative(image: Image, source: Path, target: Path) -> NumpyArray:
-    """Turn numbers of which 0 is white into those of which 0 is black."""
+    """Convert numbers where 0 is white to numbers where 0 is black."""
     if image.array.dtype == bool:
         return np.asarray(~image.array)
     if image.array.dtype.kind != "u":
@@ -246,6 +246,6 @@ def _negative(image: Image, source: Path, target: Path) -> NumpyArray:
     if image.samples.axis is None:
         return np.asarray(largest - image.array)
     negative: NumpyArray = image.array.copy()
-    grey = np.moveaxis(negative, image.samples.axis, 0)[0]  # what follows it is alpha
+    grey = np.moveaxis(negative, image.samples.axis, 0)[0]  # followed by alpha
     grey[...] = largest - grey
     return negative

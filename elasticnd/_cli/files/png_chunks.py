@@ -1,4 +1,4 @@
-"""The chunks of a PNG file: read with the checks that the standard asks for, and written."""
+"""The chunks of a PNG file: writing them, and reading them with the checks that the standard requires."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _ORDERS = (
     ["IHDR", "IDAT", "IEND"],
     ["IHDR", "PLTE", "IDAT", "IEND"],
-)  # of the chunks without which there is no picture
+)  # of the chunks that every picture needs
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # in a pixel, by colour type
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-# Of the seven passes of an interlaced picture: the first column and row, and the steps.
+# The seven passes of an interlaced picture: first column and row, and the steps.
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _WHOLE = ((0, 0, 1, 1),)
 
 
 class Chunk(NamedTuple):
-    """A part of a file: four letters that say what it is, and its bytes."""
+    """A part of a file: its four-letter name and its bytes."""
 
     kind: str
     content: bytes
 
     @property
     def is_critical(self) -> bool:
-        """Whether there is no picture without it."""
+        """Whether there is no picture without this chunk."""
         return self.kind[0].isupper()
 
     @property
     def is_safe_to_copy(self) -> bool:
-        """Whether it stays true for another picture; the standard has the fourth letter say so."""
+        """Whether the chunk stays true for other pixels, which the fourth letter says."""
         return self.kind[3].islower()
 
 
 class Header(NamedTuple):
-    """What the first chunk says."""
+    """The contents of the first chunk."""
 
     width: int
     height: int
@@ -50,7 +50,7 @@ class Header(NamedTuple):
 
     @property
     def size(self) -> int:
-        """The number of bytes of the rows, each with its filter, before compression."""
+        """The number of bytes of the rows and their filters, before compression."""
         bits = self.depth * _SAMPLES[self.colour_type]
         total = 0
         for column, row, step, row_step in _PASSES if self.interlacing else _WHOLE:
@@ -61,7 +61,7 @@ class Header(NamedTuple):
 
 
 def parse(data: bytes) -> tuple[Header, list[Chunk]]:
-    """Return the header and all chunks of a file; raise a ValueError where it breaks the standard."""
+    """Return the header and all chunks of a file; raise a ValueError if it violates the standard."""
     chunks = list(_chunks(data))
     kinds = [chunk.kind for chunk in chunks]
     runs = [kind for kind, _ in groupby(kinds) if kind[0].isupper()]
@@ -79,7 +79,7 @@ def join(chunks: Iterable[Chunk]) -> bytes:
 
 
 def insert(chunks: Sequence[Chunk], before_palette: Iterable[Chunk], behind_palette: Iterable[Chunk]) -> list[Chunk]:
-    """Insert chunks in front of the rows, some of them in front of the palette too."""
+    """Insert chunks before the rows, some of them also before the palette."""
     front = [chunk for chunk in chunks if chunk.kind == "IHDR"]
     palette = [chunk for chunk in chunks if chunk.kind == "PLTE"]
     rest = [chunk for chunk in chunks if chunk.kind not in ("IHDR", "PLTE")]
@@ -92,7 +92,7 @@ def _framed(kind: bytes, content: bytes) -> bytes:
 
 def _chunks(data: bytes) -> Iterator[Chunk]:
     if not data.startswith(_SIGNATURE):
-        raise ValueError("it does not begin as PNG files do")
+        raise ValueError("it does not begin like a PNG file")
     position, kind = len(_SIGNATURE), ""
     while kind != "IEND":
         if position + 12 > len(data):

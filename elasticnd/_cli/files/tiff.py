@@ -1,4 +1,4 @@
-"""TIFF files: pictures and stacks, those of ImageJ and OME among them."""
+"""TIFF files: pictures and stacks, including those of ImageJ and OME."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ _COLOURS = {
     "ICCLAB": "ICCLAB",
     "ITULAB": "ITULAB",
 }
-_EXTRA = {"UNSPECIFIED": "a sample of no said meaning", "ASSOCALPHA": "premultiplied alpha", "UNASSALPHA": ALPHA}
+_EXTRA = {"UNSPECIFIED": "a sample of unspecified meaning", "ASSOCALPHA": "premultiplied alpha", "UNASSALPHA": ALPHA}
 _PHOTOMETRIC = {None: "minisblack", "grey": "minisblack", "RGB": "rgb", "palette": "palette"}
 
 _SHAPE_OF_IMAGEJ = ("ImageJ", "images", "channels", "slices", "frames", "hyperstack")
-_PLACES_OF_IMAGEJ = ("ROI", "Overlays")  # which would be where they were
+_PLACES_OF_IMAGEJ = ("ROI", "Overlays")  # which would stay in their old places
 _PER_METRE = {2: 1 / 0.0254, 3: 100}  # inch, centimetre
 
 
 class _Kept(NamedTuple):
-    options: dict[str, object]  # with which tifffile writes a file like this one
-    lab: DType | None = None  # the type of stored CIELAB
+    options: dict[str, object]  # with which tifffile writes such a file
+    lab: DType | None = None  # type of stored CIELAB
 
 
 def holds(dtype: str, shape: Shape) -> bool:
-    """Return whether a file can hold an array."""
+    """Return whether a file can store an array."""
     return dtype in DTYPES and len(shape) >= 2 and 0 not in shape
 
 
@@ -105,7 +105,7 @@ def _tifffile() -> ModuleType:
 
 
 def _is_colour_picture(shape: Shape, axes: str) -> bool:
-    """Return whether a file that does not say what its axes are holds a picture in colour."""
+    """Return whether a file without named axes holds a colour picture."""
     return len(shape) == 3 and shape[2] in (3, 4) and axes[0] in "IQ"
 
 
@@ -129,13 +129,13 @@ def _is_decoded_jpeg(page: TiffPage) -> bool:
 
 
 def _bits(page: TiffPage, dtype: DType) -> int | None:
-    """Return how many bits a sample has, if fewer than its type."""
+    """Return the number of bits of a sample, if fewer than its type has."""
     packed = dtype.kind == "u" and isinstance(page.bitspersample, int) and page.bitspersample < dtype.itemsize * 8
     return page.bitspersample if packed else None
 
 
 def _can_pack() -> bool:
-    """Return whether samples of other than 8, 16 or 32 bits can be written, as not by older versions of imagecodecs."""
+    """Return whether samples of other than 8, 16 or 32 bits can be written; older versions of imagecodecs cannot."""
     try:
         need("imagecodecs", "files", NAME).packints_encode(np.zeros(8, np.uint8), 4)
     except (AttributeError, NotImplementedError):
@@ -145,7 +145,7 @@ def _can_pack() -> bool:
 
 def _limits(page: TiffPage, kept: _Kept) -> tuple[int, int] | None:
     if kept.lab is not None:
-        return 0, np.iinfo(kept.lab).max // 2  # what lightness, red to green, and yellow to blue have in common
+        return 0, np.iinfo(kept.lab).max // 2  # zero for lightness, red to green, and yellow to blue
     bits = _bits(page, page.dtype)
     return None if bits is None else (0, 2**bits - 1)
 
@@ -156,7 +156,7 @@ def _lost_bits(page: TiffPage) -> Iterator[str]:
 
 
 def _signed_lab(array: NumpyArray, axis: int | None) -> NumpyArray:
-    """Return CIELAB as numbers between which one can interpolate: all samples but the lightness have a sign."""
+    """Return CIELAB as numbers that can be interpolated: all samples except the lightness are signed."""
     half = np.iinfo(array.dtype).max // 2 + 1
     wide = np.moveaxis(array.astype(f"i{2 * array.dtype.itemsize}"), axis or 0, -1)
     wide[..., 1:3] = (wide[..., 1:3] + half) % (2 * half) - half
@@ -164,7 +164,7 @@ def _signed_lab(array: NumpyArray, axis: int | None) -> NumpyArray:
 
 
 def _stored_lab(array: NumpyArray, axis: int | None, dtype: DType) -> NumpyArray:
-    """Return CIELAB as files hold it: the inverse of `_signed_lab`, of numbers that may lie beyond."""
+    """Return CIELAB as files store it: the inverse of `_signed_lab`, with clipping."""
     full = np.iinfo(dtype).max
     half = full // 2 + 1
     samples = np.moveaxis(array, axis or 0, -1).clip(-half, full)
@@ -174,7 +174,7 @@ def _stored_lab(array: NumpyArray, axis: int | None, dtype: DType) -> NumpyArray
     return np.ascontiguousarray(np.moveaxis(samples, -1, axis or 0).astype(dtype))
 
 
-# What a file says beside.
+# Metadata.
 
 
 def _common(page: TiffPage) -> dict[str, object]:
@@ -190,12 +190,12 @@ def _common(page: TiffPage) -> dict[str, object]:
 
 
 def _layout(page: TiffPage, dtype: DType, samples: Samples) -> dict[str, object]:
-    """Return the options that lay out pixels as in this file."""
+    """Return options that lay out pixels as in this file."""
     bits = _bits(page, dtype)
     options = {
         "photometric": "rgb" if _is_decoded_jpeg(page) else page.photometric,
         "compression": page.compression if page.compression in _LOSSLESS and bits is None else None,
-        "byteorder": page.parent.byteorder,  # that of the copied tags
+        "byteorder": page.parent.byteorder,  # the byte order of the copied tags
         "bigtiff": (page.parent.is_bigtiff and not page.parent.is_imagej) or None,
         "resolution": page.resolution,
         "resolutionunit": page.resolutionunit,
@@ -212,7 +212,7 @@ def _layout(page: TiffPage, dtype: DType, samples: Samples) -> dict[str, object]
 
 
 def _padded(palette: NumpyArray, dtype: DType) -> NumpyArray:
-    """Return a palette in the form of a file, which has a colour for every number of the type."""
+    """Return a palette in the form of a file, with a colour for every number of the type."""
     colours = np.zeros((3, 2 ** (8 * dtype.itemsize)), np.uint16)
     colours[:, : len(palette)] = palette.T
     return colours
@@ -221,7 +221,7 @@ def _padded(palette: NumpyArray, dtype: DType) -> NumpyArray:
 def _said(
     file: TiffFile, series: TiffPageSeries, tags: tiff_tags.Tags
 ) -> tuple[dict[str, object], list[str], list[str]]:
-    """Return the options that write what is said, its names, and the names of what is lost."""
+    """Return options that write the metadata, the names of what is kept, and the names of what is lost."""
     axes, page = series.axes, series.keyframe
     description = page.tags.valueof(tiff_tags.DESCRIPTION, "")
     options: dict[str, object] = {"ome": False, "software": False, "extratags": tags.copied, "metadata": None}
@@ -242,13 +242,13 @@ def _said(
         return options | {"description": _encoded(text), "metadata": {**metadata, "axes": axes}}, own, []
     own = ["ImageDescription"] if description else []
     options["description"] = _encoded(description)
-    if series.kind not in ("generic", "uniform"):  # of makers of microscopes, who say it in tags that are not copied
+    if series.kind not in ("generic", "uniform"):  # of microscope makers, who use tags that are not copied
         options["metadata"] = {"axes": axes}
     return options, own, []
 
 
 def _names_of_axes(axes: str) -> Iterator[str]:
-    """Name what axes are called, if there are others than rows, columns, samples and pages."""
+    """Yield the names of axes, unless they are only rows, columns, samples and pages."""
     if not set(axes) <= set("YXSIQ"):
         yield f"names of axes ({axes})"
 
@@ -258,19 +258,19 @@ def _descriptions(page: TiffPage) -> list[str]:
 
 
 def _encoded(text: str | bytes | None) -> bytes | None:
-    """Return a description in bytes, as tifffile takes texts of ASCII alone."""
+    """Encode a description, since tifffile only accepts ASCII strings."""
     return (text.encode() if isinstance(text, str) else text) or None
 
 
 def _escaped(name: str, value: object) -> object:
-    r"""Return a text of the description as ImageJ writes it, where µ is ``\u00B5``."""
-    if name == "Info" or not isinstance(value, str):  # that one has a tag of its own, for all letters
+    r"""Return a value of the description as ImageJ writes it, where µ is ``\u00B5``."""
+    if name == "Info" or not isinstance(value, str):  # which has its own tag, for all letters
         return value
     return "".join(letter if letter.isascii() else f"\\u{ord(letter):04X}" for letter in value)
 
 
 def _rewritten_ome(description: str) -> tuple[bytes, list[str]]:
-    """Return OME's description for a file of its own, in which pages lie in order and regions would not fit."""
+    """Return OME's description for a file of its own, where pages are in order and regions would not fit."""
     root = ElementTree.fromstring(description)  # noqa: S314  (expat limits what entities can do)
     namespace = root.tag[: root.tag.index("}") + 1] if root.tag.startswith("{") else ""
     if namespace:
@@ -293,11 +293,11 @@ def _rewritten_ome(description: str) -> tuple[bytes, list[str]]:
     return rewritten, ["ROI of OME"] if regions else []
 
 
-# What comes from another format.
+# Images of other formats.
 
 
 def _new(path: Path, image: Image) -> dict[str, object]:
-    """Return the options that write an image of another format."""
+    """Return options that write an image of another format."""
     samples = image.samples
     options: dict[str, object] = {"photometric": _PHOTOMETRIC[samples.colour]}
     if samples.axis is not None:

@@ -1,4 +1,4 @@
-"""What is wrong with TIFF files that tifffile reads nevertheless, a part of them or with grey in the gaps."""
+"""Detection of damage in TIFF files that tifffile would partly read, or fill with grey."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from . import logs
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
 
-# Messages of tifffile about files of which it then reads only a part, or fills in zeros.
+# Messages of tifffile about files that it then reads only in part, or fills with zeros.
 _DAMAGE = re.compile("corrupt|failed to|incomplete|incorrect|invalid (page|value)|missing|out of range", re.IGNORECASE)
-# JPEG and JPEG 2000, whose decoders fill in what is missing before this marker at their end.
+# JPEG and JPEG 2000, whose decoders fill in whatever is missing before the marker at their end.
 _WITH_END = (7, 33003, 33004, 33005, 33007, 34712, 34892)
 _END, _LAST_BYTES = b"\xff\xd9", 16
 
 
 @contextmanager
 def raised() -> Iterator[None]:
-    """Turn what tifffile only logs about damaged files into an error."""
+    """Turn what tifffile only logs about damaged files into errors."""
     with logs.caught("tifffile") as messages:
         yield
     for message in messages:
@@ -35,7 +35,7 @@ def check_pages(pages: Sequence[TiffPage], file: TiffFile) -> None:
         if page is None:
             raise ValueError("some of its planes are missing")
         segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
-        # Both are 0 where a file leaves out what is empty.
+        # Both are 0 where a file omits empty parts.
         if len(segments) > 1 and any((offset == 0) != (count == 0) for offset, count in segments):
             raise ValueError("some of its strips or tiles are missing")
         if page.parent.filehandle is file and page.compression in _WITH_END:

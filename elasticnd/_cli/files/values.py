@@ -1,4 +1,4 @@
-"""Values, and the elements that stand for them in files."""
+"""Values, and the elements that represent them in files."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _UNSCALED = (1, 0)
 
 
 def element_of(value: float, image: Image) -> float:
-    """Return the element for a value; raise a ValueError that says which values the elements can stand for."""
+    """Return the element for a value; raise a ValueError that lists the values that elements can represent."""
     if isinstance(value, float) and math.isnan(value):
-        return value  # NaN, which integers cannot hold, as the library says
+        return value  # NaN, which integers cannot hold; the library reports it
     whole = np.dtype(image.array.dtype).kind in "iub"
     least, largest = _limits(image)
     element = value if image.scale == _UNSCALED else _unscaled(value, image.scale)
@@ -27,7 +27,7 @@ def element_of(value: float, image: Image) -> float:
 
 
 def _limits(image: Image) -> tuple[float, float]:
-    """Return the least and the largest element, as numbers of Python that compare with those of any size."""
+    """Return the smallest and the largest element, as Python numbers, which compare with numbers of any size."""
     dtype = np.dtype(image.array.dtype)
     if image.limits is not None:
         return image.limits

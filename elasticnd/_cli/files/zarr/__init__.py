@@ -1,4 +1,4 @@
-"""Zarr arrays, and images of OME-Zarr: read and written whole, or by chunks, for images larger than memory."""
+"""Zarr arrays and OME-Zarr images: read and written whole, or by chunks if they are larger than memory."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ COMMON: frozenset[str] = frozenset()
 
 
 def holds(dtype: str, shape: Shape) -> bool:
-    """Return whether a file can hold an array."""
+    """Return whether a file can store an array."""
     return dtype in DTYPES
 
 
 def read(path: Path, order: int, keep: bool) -> Image:
-    """Read all of an array."""
+    """Read a whole array."""
     array = open_array(path)
     node = existing_node(path)
     axes = space_of(axes_of_array(node), array.ndim)
@@ -49,24 +49,24 @@ def read(path: Path, order: int, keep: bool) -> Image:
 
 
 def write(path: Path, image: Image) -> None:
-    """Write an array whole."""
+    """Write a whole array."""
     if image.kept is None:
         target = create_array(path, image.array.shape, image.array.dtype)
     else:
         target = create_like(path, image.kept)
-    # By another thread, which ends also after an interrupt before the file is removed.
+    # In another thread, which ends before the file is removed, even after an interrupt.
     with ThreadPoolExecutor(1) as pool:
         pool.submit(target.__setitem__, ..., image.array).result()
 
 
 def check_replaceable(path: Path) -> None:
-    """Reject an output that would replace anything but an array."""
+    """Reject an output that would replace anything except an array."""
     try:
         node = read_node(path)
     except CommandError:
         node = None
     if node is None or not node.is_array:
-        raise CommandError(f"OUT: {path} is there and is not a Zarr array, expected a new name or {NAME}")
+        raise CommandError(f"OUT: {path} exists and is not a Zarr array, expected a new name or {NAME}")
     stranger = first_stranger(node)
     if stranger is not None:
         raise CommandError(f"OUT: {path} holds {stranger}, which is not part of the Zarr array, expected a new name")

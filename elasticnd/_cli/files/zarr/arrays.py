@@ -1,4 +1,4 @@
-"""Zarr arrays by the library: opened once their metadata are found harmless, and made like another."""
+"""Zarr arrays by the zarr library: opened once their metadata are found harmless, or created like another array."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAME = "a Zarr array"
 
 
 def existing_node(path: Path) -> Node:
-    """Read what there is at a path, an array or a group."""
+    """Return the existing node at a path, an array or a group."""
     node = read_node(path)
     if node is None:
         raise CommandError(f"IN: {path} is neither a Zarr array nor a Zarr group")
@@ -50,7 +50,7 @@ def create_array(path: Path, shape: tuple[int, ...], dtype: DType) -> Array:
 
 
 def create_like(path: Path, source: Path) -> Array:
-    """Make a new array with the metadata of another, to the letter."""
+    """Make a new array with exactly the metadata of another."""
     path.mkdir(parents=True, exist_ok=True)
     for file in metadata_files(source):
         shutil.copyfile(file, path / file.name)
@@ -73,7 +73,7 @@ def _library() -> ModuleType:
 
 @lru_cache(maxsize=1)
 def _quiet_asyncio() -> None:
-    """Silence asyncio's reports of tasks that the library leaves behind after an error, which itself was raised."""
+    """Silence asyncio's reports of tasks that the library abandons after an error, which is raised itself."""
     logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
-    if not sys.flags.dev_mode:  # those that Python drops when it ends, too
+    if not sys.flags.dev_mode:  # also those that Python drops when it ends
         atexit.register(setattr, sys, "unraisablehook", lambda _: None)

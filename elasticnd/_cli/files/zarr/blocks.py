@@ -1,4 +1,4 @@
-"""Zarr arrays as those of dask, in the blocks that are computed at a time, and their computation."""
+"""Zarr arrays as dask arrays, in the blocks to compute at a time, and their computation."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
     from dask.array import Array as Lazy
     from zarr import Array
 
-# How many voxels are computed at a time if nothing else is asked for: a block of some 160 x 160 x 160.
+# How many voxels to compute at a time by default: a block of about 160 x 160 x 160.
 _VOXELS = 2**22
 
 
 def lazy(array: Array, axes: Sequence[int] | None, chunks: Sequence[int] | None) -> Lazy:
-    """Return an array as one of dask, in the blocks that are computed at a time."""
+    """Return an array as a dask array, in the blocks to compute at a time."""
     blocks = _default_blocks(array) if chunks is None or axes is None else _wanted_blocks(array, axes, chunks)
     return _dask("dask.array").from_array(array, chunks=blocks, name=False)
 
 
 def store(arrays: Sequence[Lazy], targets: Sequence[Array], progress: AbstractContextManager[object]) -> None:
-    """Compute arrays of dask block by block, into arrays of Zarr."""
-    # No two tasks write to one chunk (or shard), so that none needs to wait for another.
+    """Compute dask arrays block by block, and store them in Zarr arrays."""
+    # No two tasks write to the same chunk (or shard), so none needs to wait for another.
     results = [array.rechunk(_whole(target, array.chunksize)) for array, target in zip(arrays, targets, strict=True)]
     pool = ThreadPoolExecutor(_dask("dask.system").CPU_COUNT)
     try:
         with _dask("dask").config.set(scheduler="threads", pool=pool), progress:
             _dask("dask.array").store(results, targets, lock=False)
     finally:
-        with signals.held():  # what is being written is finished before it is removed
+        with signals.held():  # writing ends before anything is removed
             pool.shutdown(cancel_futures=True)
 
 
@@ -48,7 +48,7 @@ def _default_blocks(array: Array) -> Shape:
 
 
 def _wanted_blocks(array: Array, axes: Sequence[int], wanted: Sequence[int]) -> Shape:
-    """Choose blocks of the extents `wanted` along the deformed axes."""
+    """Choose blocks with the extents `wanted` along the deformed axes."""
     if min(wanted) < 1 or len(wanted) not in (1, len(axes)):
         got = ",".join(map(str, wanted))
         raise CommandError(f"--chunks: got {got}, expected a positive number, or {len(axes)}, one per deformed axis")
@@ -61,12 +61,12 @@ def _wanted_blocks(array: Array, axes: Sequence[int], wanted: Sequence[int]) -> 
 
 
 def _whole(array: Array, extents: Sequence[int]) -> Shape:
-    """Enlarge blocks so that each covers whole chunks of a file."""
+    """Enlarge blocks until each covers whole chunks of a file."""
     return tuple(-(-extent // unit) * unit for extent, unit in zip(extents, _unit(array), strict=True))
 
 
 def _unit(array: Array) -> Shape:
-    """Return the extents of what is written at once."""
+    """Return the extents of what is written together."""
     return tuple(max(extent, 1) for extent in array.shards or array.chunks)
 
 

@@ -1,7 +1,7 @@
-"""Which codecs of Zarr are read: those that make data of bytes, and nothing else.
+"""The accepted Zarr codecs: those that only turn bytes into data.
 
-Others can run code that a file brings along, as `pickle` does, or crash on damaged chunks, as `zfpy` does. They are
-found in the metadata, before a chunk is read.
+Others can run code contained in a file, as `pickle` does, or crash on damaged chunks, as `zfpy` does. They are found in
+the metadata before a chunk is read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OF_VERSION = {
 
 
 def check_codecs(node: Node) -> None:
-    """Reject an array with codecs that are not known to make data alone."""
+    """Reject an array with codecs that are not known to be harmless."""
     accepted = _OF_VERSION[node.version]
     for name in _codecs_of_version_2(node.document) if node.version == 2 else _codecs(node.document.get("codecs")):
         if not (isinstance(name, str) and name in accepted):
@@ -45,7 +45,7 @@ def _codecs_of_version_2(document: Mapping[str, object]) -> Iterator[object]:
 
 
 def _codecs(codecs: object) -> Iterator[object]:
-    """Yield the names of codecs, those within shards as well."""
+    """Yield the names of codecs, including those within shards."""
     for codec in codecs if isinstance(codecs, list) else [codecs]:
         if not isinstance(codec, dict):
             yield codec

@@ -1,4 +1,4 @@
-"""What is deformed by chunks: an array, or all levels of an OME-Zarr image and of its labels."""
+"""What is deformed by chunks: an array, or all levels of an OME-Zarr image and its labels."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class OpenLevel:
-    """An array that is deformed, alone or with the others of its image."""
+    """An array to deform, alone or with the other arrays of its image."""
 
     level: Level
-    image: Image  # of dask
+    image: Image  # of a dask array
 
 
 def open_levels(path: Path, axes: Sequence[int] | None, chunks: Sequence[int] | None) -> list[OpenLevel]:
-    """Open an array, or all levels of an image, in the blocks that are computed at a time."""
+    """Open an array, or all levels of an image, in the blocks to compute at a time."""
     node = existing_node(path)
     levels = [Level("", axes_of_array(node))] if node.is_array else levels_with_labels(node)
     if levels is None:
@@ -54,7 +54,7 @@ def open_levels(path: Path, axes: Sequence[int] | None, chunks: Sequence[int] | 
 
 
 def _check_axes(path: Path, level: Level, ndim: int) -> None:
-    """Check that what an image says about its axes is true of an array."""
+    """Check that an array has the axes that its image describes."""
     for numbers in (level.spacing, level.axes if level.path else None):
         if numbers is not None and len(numbers) != ndim:
             raise CommandError(f"IN: {path} describes {len(numbers)} axes, but {level.path} has {ndim}")
@@ -63,9 +63,9 @@ def _check_axes(path: Path, level: Level, ndim: int) -> None:
 def placement(
     first: OpenLevel, axes: Sequence[int], other: OpenLevel, own_axes: Sequence[int]
 ) -> tuple[Floats, Floats]:
-    """Return factor and offset, by which voxel o of a level lies on voxel factor * o + offset of the first.
+    """Return factor and offset: voxel o of a level lies on voxel factor * o + offset of the first level.
 
-    By the metadata, or else by the extents, as if both covered the same part of space.
+    They come from the metadata or else from the extents, as if both levels covered the same part of space.
     """
     spacings = _along(axes, first.level.spacing), _along(own_axes, other.level.spacing)
     origins = _along(axes, first.level.origin), _along(own_axes, other.level.origin)
@@ -86,7 +86,7 @@ def store(
     images: Sequence[Sequence[OpenLevel]],
     progress: AbstractContextManager[object],
 ) -> None:
-    """Compute images block by block, into new arrays, and groups that are otherwise as their sources."""
+    """Compute images block by block, into new arrays, and groups that otherwise equal their sources."""
     arrays, targets = [], []
     for source, place, levels in zip(sources, places, images, strict=True):
         if levels[0].level.path:
@@ -98,7 +98,7 @@ def store(
 
 
 def _copy_all_but(source: Path, target: Path, left_out: Collection[Path]) -> None:
-    """Copy a folder and its contents, except some folders."""
+    """Copy a folder and its contents, except for some folders."""
     for parent, folders, files in os.walk(source):
         folders[:] = [name for name in folders if Path(parent, name) not in left_out]
         inside = Path(parent).relative_to(source)

@@ -1,4 +1,4 @@
-"""The metadata of Zarr arrays and groups, formats 2 and 3, read without the library: before it acts on them."""
+"""Metadata of Zarr arrays and groups (formats 2 and 3), read before the zarr library acts on them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Node:
 
 
 def read_node(path: Path) -> Node | None:
-    """Return what a folder is, None if it is neither an array nor a group."""
+    """Return the node that a folder holds; None if it is neither an array nor a group."""
     document = _document(path / "zarr.json")
     if document is not None:
         _check_format(path, document, 3)
@@ -42,7 +42,7 @@ def read_node(path: Path) -> Node | None:
 
 
 def own_names(node: Node) -> Iterator[str]:
-    """Name what an array says beside its elements that other formats do not."""
+    """List an array's metadata that other formats cannot store."""
     if node.attributes:
         yield "attributes"
     names = node.document.get("dimension_names")
@@ -56,7 +56,7 @@ def metadata_files(path: Path) -> list[Path]:
 
 
 def first_stranger(node: Node) -> str | None:
-    """Return what lies in the folder of an array and is neither its metadata nor one of its chunks, if anything."""
+    """Return an entry of an array's folder that is neither metadata nor a chunk, if there is one."""
     chunk = _chunk_names(node)
     for parent, folders, files in os.walk(node.path):
         links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
@@ -68,12 +68,12 @@ def first_stranger(node: Node) -> str | None:
 
 
 def array_paths(path: Path) -> Iterator[str]:
-    """Yield where arrays are within a group."""
+    """Yield the paths of arrays within a group."""
     for parent, folders, _ in os.walk(path):
         folders.sort()
         node = read_node(Path(parent))
         if node is not None and node.is_array:
-            folders.clear()  # of chunks
+            folders.clear()  # those of chunks
             yield Path(parent).relative_to(path).as_posix()
 
 
@@ -90,7 +90,7 @@ def _chunk_names(node: Node) -> re.Pattern[str]:
 
 
 def _check_format(path: Path, document: dict[str, Any], accepted: int) -> None:
-    """Check the format by which the library would read the metadata, whatever the name of their file."""
+    """Check the format by which the library would read the metadata, whatever their file is called."""
     if document.get("zarr_format") != accepted:
         got = shortened(str(document.get("zarr_format")))
         raise CommandError(f"cannot read {path} as the metadata of Zarr: zarr_format: got {got}, expected {accepted}")

@@ -1,4 +1,4 @@
-"""Images of OME-Zarr: groups whose arrays are one image at several resolutions, with axes and the size of voxels.
+"""OME-Zarr images: groups whose arrays are one image at several resolutions, with axes and voxel sizes.
 
 Versions 0.1 to 0.5, https://ngff.openmicroscopy.org; 0.4 and earlier are Zarr 2, 0.5 is Zarr 3.
 """
@@ -15,22 +15,22 @@ from ...._errors import CommandError
 from .axes import Axis, named_axes
 from .metadata import Node, read_node
 
-_FIVE_AXES = ("t", "c", "z", "y", "x")  # before version 0.3, which had metadata for axes, these and no others
+_FIVE_AXES = ("t", "c", "z", "y", "x")  # before version 0.3, whose metadata do not name the axes
 
 
 @dataclass(frozen=True)
 class Level:
-    """An array of an image: the place of voxel i along an axis is spacing * i + origin, in the unit of the image."""
+    """An array of an image. Voxel i along an axis lies at spacing * i + origin, in the unit of the image."""
 
-    path: str  # within the group; empty for an array by itself
-    axes: Sequence[Axis] | None  # if the file says what they are
-    spacing: tuple[float, ...] | None = None  # of every axis, if the file says it
+    path: str  # within the group; empty for an array on its own
+    axes: Sequence[Axis] | None  # if the file describes them
+    spacing: tuple[float, ...] | None = None  # of every axis, if the file has it
     origin: tuple[float, ...] | None = None
     is_labels: bool = False
 
 
 def levels_of_image(node: Node) -> list[Level] | None:
-    """Return the arrays of the image that a group is, the finest first; None if it is none."""
+    """Return the arrays of an image group, finest first; None if the group is not an image."""
     images = _of_ome(node).get("multiscales")
     if node.is_array or images is None:
         return None
@@ -47,7 +47,7 @@ def levels_of_image(node: Node) -> list[Level] | None:
 
 
 def levels_with_labels(node: Node) -> list[Level] | None:
-    """Return the arrays of an image and then those of its label images, which lie in its group."""
+    """Return the arrays of an image, followed by those of its label images, which lie in its group."""
     levels = levels_of_image(node)
     if levels is None:
         return None
@@ -55,13 +55,13 @@ def levels_with_labels(node: Node) -> list[Level] | None:
         labels = read_node(node.path / path)
         of_labels = None if labels is None else levels_of_image(labels)
         if of_labels is None:
-            raise CommandError(f"cannot read the OME-Zarr metadata of {node.path}: {path} is no image")
+            raise CommandError(f"cannot read the OME-Zarr metadata of {node.path}: {path} is not an image")
         levels += [replace(level, path=f"{path}/{level.path}", is_labels=True) for level in of_labels]
     return levels
 
 
 def _label_groups(node: Node) -> list[str]:
-    """Return where the label images of an image are within its group."""
+    """Return the paths of the label images within an image's group."""
     labels = read_node(node.path / "labels")
     if labels is None:
         return []
@@ -71,18 +71,18 @@ def _label_groups(node: Node) -> list[str]:
 
 
 def axes_of_array(array: Node) -> Sequence[Axis] | None:
-    """Return the axes of an array by the image that it is a level of, or by its own metadata; None if not described."""
+    """Return an array's axes from its image or its own metadata; None if they are not described."""
     level = _level_of_array(array)
     return named_axes(array) if level is None else level.axes
 
 
 def names_around(array: Node) -> tuple[str, ...]:
-    """Name what the image around an array says of it: axes, the size of voxels. An array by itself lacks that."""
+    """List what the group around an array says of it: axes, voxel sizes. An array on its own lacks that."""
     return () if _level_of_array(array) is None else ("metadata of OME",)
 
 
 def _level_of_array(array: Node) -> Level | None:
-    """Return an array as a level of the image in a group around it, if there is one."""
+    """Return an array as a level of the image in its group, if there is one."""
     path = array.path.absolute()
     for folder in path.parents:
         node = read_node(folder)
@@ -103,10 +103,10 @@ def _axes(node: Node, axes: object) -> list[Axis] | None:
         return None
     listed = axes if isinstance(axes, list) else []
     _check(node, listed, "axes", "a list")
-    described = [{"name": axis} if isinstance(axis, str) else axis for axis in listed]  # names alone in version 0.3
+    described = [{"name": axis} if isinstance(axis, str) else axis for axis in listed]  # version 0.3 lists names alone
     for axis in described:
         known = isinstance(axis, dict) and isinstance(axis.get("name"), str)
-        _check(node, known and isinstance(axis.get("type", ""), str), "axes", "objects with the texts name and type")
+        _check(node, known and isinstance(axis.get("type", ""), str), "axes", "objects with the strings name and type")
     return [Axis(axis["name"], axis.get("type")) for axis in described]
 
 
@@ -126,7 +126,7 @@ def _level(node: Node, dataset: dict[str, Any], image: dict[str, Any], axes: lis
 def _placed(
     node: Node, transforms: object, spacing: tuple[float, ...] | None, origin: tuple[float, ...] | None
 ) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """Apply transformations to the place of voxels."""
+    """Apply transformations to the positions of voxels."""
     what = "coordinateTransformations"
     listed = transforms if isinstance(transforms, list) else []
     _check(node, listed is transforms and all(isinstance(one, dict) for one in listed), what, "a list")
@@ -162,7 +162,7 @@ def _numbers(node: Node, numbers: object, what: str) -> tuple[float, ...]:
 
 
 def _inner_path(node: Node, path: object) -> str:
-    """Check that a path does not lead out of the group: outputs are written there."""
+    """Check that a path does not leave the group, because outputs are written there."""
     text = path if isinstance(path, str) else ""
     parts = PurePosixPath(text).parts
     inside = parts and not {"/", ".."} & set(parts) and not {"\\", ":", "\0"} & set(text)
@@ -171,7 +171,7 @@ def _inner_path(node: Node, path: object) -> str:
 
 
 def _of_ome(node: Node) -> dict[str, Any]:
-    """Return the metadata of OME: in version 0.5 they have a key of their own."""
+    """Return the OME metadata, which have their own key in version 0.5."""
     inner = node.attributes.get("ome")
     return inner if isinstance(inner, dict) else node.attributes
 

@@ -1,7 +1,7 @@
-"""Decoders in place of those that accept chunks that are cut, or followed by other bytes.
+"""Decoders that reject chunks that are cut or followed by other bytes, which the codecs' own accept.
 
-The library of Blosc trusts the length that a chunk states, and reads beyond the end of one that is cut. Those for bz2,
-lzma and zlib ignore what follows their streams.
+The Blosc library trusts the length stated by a chunk, and reads past the end of a cut one. Those for bz2, lzma and zlib
+ignore what follows their streams.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from .metadata import Node
 
 Decoder = Callable[[bytes], bytes]
 
-# Four bytes of versions, flags and the size of elements; the lengths of the data, of a block, and of the chunk.
+# Four bytes for versions, flags and the element size; then the lengths of the data, of a block, and of the chunk.
 _BLOSC_HEADER = struct.Struct("<4s3I")
 
 
 def with_strict_codecs(node: Node) -> dict[str, Any]:
-    """Return the metadata of an array for the library, which takes codecs as well as their names."""
+    """Return an array's metadata for the library, with codecs in place of their names."""
     document = dict(node.document)
     if node.version == 3:
         return {**document, "codecs": _strict_codecs(document.get("codecs"))}
@@ -44,7 +44,7 @@ def _strict_of_version_2(codec: object) -> object:
 
 
 def _strict_codecs(codecs: object) -> object:
-    """Replace codecs in a list, and within shards as well."""
+    """Replace codecs in a list, including those within shards."""
     return [_strict_of_version_3(codec) for codec in codecs] if isinstance(codecs, list) else codecs
 
 
@@ -73,7 +73,7 @@ class BytesCodec(BytesBytesCodec):
         return chunk_spec.prototype.buffer.from_bytes(decoded)
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: Any) -> int:
-        """Return the size of an encoded chunk, which the decoded size does not tell."""
+        """Return the size of an encoded chunk, which the decoded size does not determine."""
         raise NotImplementedError
 
 
@@ -86,7 +86,7 @@ class BufferCodec(Codec):
         self.decoder = decoder
 
     def encode(self, buf: Any) -> Any:
-        """Encode nothing: outputs have the codecs of the library."""
+        """Encode nothing: outputs use the library's own codecs."""
         raise NotImplementedError
 
     def decode(self, buf: Any, out: Any = None) -> bytes:
@@ -95,7 +95,7 @@ class BufferCodec(Codec):
 
 
 def _decoder_of(name: str | None, configuration: dict[str, Any]) -> Decoder | None:
-    """Return the decoder for a codec, None if its own is strict."""
+    """Return the strict decoder for a codec; None if the codec itself is strict."""
     if name == "blosc":
         return _decode_blosc
     if name == "bz2":
@@ -125,7 +125,7 @@ def _decode_lzma(configuration: dict[str, Any], data: bytes) -> bytes:
 
 
 def _decode_streams(decompressor: Callable[[], Any], data: bytes) -> bytes:
-    """Decode streams, one after the other, to the end of the data."""
+    """Decode streams one after the other, to the end of the data."""
     decoded: list[bytes] = []
     while data or not decoded:
         stream = decompressor()
