@@ -1,4 +1,4 @@
-"""Rotation, zoom and affine matrices: their meaning.
+"""Rotation, zoom and affine matrices, and how they compose.
 
 All matrices act on patch indices. `[M | t]` of shape (n, n + 1) stands for ``o -> M o + t``.
 """
@@ -17,13 +17,13 @@ from ._types import NumpyArray
 
 Floats = NDArray[np.float64]
 
-_ORTHONORMAL = 1e-6  # a rotation matrix that went through float32 still passes
-_SMALLEST_ZOOM = 1e-300  # its inverse is still a number
+_ORTHONORMAL = 1e-6  # lets pass a rotation matrix that went through float32
+_SMALLEST_ZOOM = 1e-300  # whose inverse is still finite
 _LIKE_RADIANS = 1e-6  # relative: angles may have gone through float32
 
 
 def _cosine_and_sine(degrees: float) -> tuple[float, float]:
-    """Compute both without rounding at multiples of 90 degrees, where they decide which voxels lie inside."""
+    """Compute both without rounding errors at multiples of 90 degrees, where they decide which voxels lie inside."""
     rest = math.remainder(degrees, 360)
     quarters = round(rest / 90)
     angle = math.radians(rest - 90 * quarters)
@@ -42,7 +42,7 @@ def _plane_rotation(n: int, plane: tuple[int, int], degrees: float) -> Floats:
 
 
 def _as_degrees(name: str, value: object, accepted: str) -> float:
-    """Convert an angle; warn if it is such a one as radians are."""
+    """Convert an angle; warn if it looks like radians."""
     degrees = as_number(name, value, accepted)
     twelfths = round(degrees / (math.pi / 12))
     if 0 < abs(twelfths) <= 24 and math.isclose(degrees, twelfths * math.pi / 12, rel_tol=_LIKE_RADIANS):
@@ -51,7 +51,7 @@ def _as_degrees(name: str, value: object, accepted: str) -> float:
 
 
 def checked_plane(plane: object, n: int) -> tuple[int, int]:
-    """Check a plane of two deformed axes; axes counted from the end become those from the front."""
+    """Check a plane of two deformed axes, and count negative axes from the front."""
     accepted = f"two different deformed axes, from 0 to {n - 1}"
     whole = (int, np.integer)
     if not (isinstance(plane, tuple) and len(plane) == 2 and all(isinstance(k, whole) for k in plane)):
@@ -63,7 +63,7 @@ def checked_plane(plane: object, n: int) -> tuple[int, int]:
 
 
 def rotation_matrix(rotate: object, n: int) -> Floats:
-    """Build the rotation that the argument `rotate` of the public functions stands for, (n, n)."""
+    """Build the rotation matrix for the public argument `rotate`, (n, n)."""
     if isinstance(rotate, Mapping):
         matrix = np.eye(n)
         for plane, degrees in rotate.items():
@@ -102,7 +102,7 @@ def rotation_matrix(rotate: object, n: int) -> Floats:
 
 
 def zoom_factors(zoom: object, n: int) -> Floats:
-    """Build the factor of each axis that the argument `zoom` of the public functions stands for."""
+    """Build the zoom factor of each axis for the public argument `zoom`."""
     accepted = f"a finite number other than 0, or {n} of them"
     factors = np.array(as_numbers("zoom", zoom, n, accepted))
     if np.any(np.abs(factors) < _SMALLEST_ZOOM):
@@ -136,7 +136,7 @@ def check_affine_values(affine: NumpyArray, n: int) -> None:
 
 
 def _check_invertible(matrix: Floats) -> None:
-    """Raise an error for maps that the core could not invert, before anything is computed."""
+    """Raise an error for singular matrices, before anything is computed."""
     with np.errstate(over="ignore", invalid="ignore"):
         try:
             linear = np.linalg.inv(matrix[..., :-1])
@@ -144,7 +144,7 @@ def _check_invertible(matrix: Floats) -> None:
         except np.linalg.LinAlgError:
             invertible = False
     if not invertible:
-        reject_value("affine", "a singular matrix", "a matrix that can be inverted")
+        reject_value("affine", "a singular matrix", "an invertible matrix")
 
 
 def rotation_zoom(rotate: object, zoom: object, frame: Sequence[int]) -> Floats | None:
@@ -161,10 +161,10 @@ def rotation_zoom(rotate: object, zoom: object, frame: Sequence[int]) -> Floats 
 
 def world_matrix(to_world: object, n: int, argument: str = "to_world") -> Floats:
     """Check an index-to-world matrix, (n + 1, n + 1)."""
-    accepted = f"an invertible matrix of finite real numbers, of shape {(n + 1, n + 1)}, the last row zeros and a one"
+    accepted = f"an invertible matrix of finite real numbers, shape {(n + 1, n + 1)}, whose last row is zeros and a one"
     try:
         matrix = np.asarray(to_world)
-    except (TypeError, RuntimeError):  # it has no values, or records gradients
+    except (TypeError, RuntimeError):  # no values, or gradients are recorded
         reject_type(argument, to_world, accepted)
     except ValueError:
         reject_value(argument, describe(to_world), accepted)

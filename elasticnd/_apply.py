@@ -1,4 +1,4 @@
-"""From a call's arrays and options to its results: the way that all functions and `Deformation` share."""
+"""From a call's arrays and options to its results: the steps that all functions and `Deformation` share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ._types import Array, Images
 
 
 def as_list(argument: str, X: Array) -> list[Array]:
-    """Return several images, which come in a list or tuple, as a list; anything else is one image."""
+    """Return the images in a list or tuple as a list; anything else is one image."""
     if not isinstance(X, (list, tuple)):
         return [X]
     if not X:
@@ -26,7 +26,7 @@ def as_list(argument: str, X: Array) -> list[Array]:
 
 
 def with_and_without_labels(argument: str, X: Array) -> tuple[list[Array], list[Array]]:
-    """Return images as a list, as they came and without labels."""
+    """Return images as a list, with and without labels."""
     given = as_list(argument, X)
     if len(given) > 1:
         _labels.check_alike(names_of(argument, len(given), X), given)
@@ -34,12 +34,12 @@ def with_and_without_labels(argument: str, X: Array) -> tuple[list[Array], list[
 
 
 def names_of(argument: str, count: int, X: Array) -> list[str]:
-    """Return what each image is called in messages."""
+    """Return the names of images in messages."""
     return [f"{argument}[{i}]" for i in range(count)] if isinstance(X, (list, tuple)) else [argument]
 
 
 def like_input(X: Images, results: list[Array]) -> Images:
-    """Return one result for one image, and a list or tuple for a list or tuple."""
+    """Return one result for one image, or a list or tuple like the input."""
     alike: Array = results[0]
     if isinstance(X, (list, tuple)):
         alike = type(X)(results) if type(X) in (list, tuple) else list(results)
@@ -47,7 +47,7 @@ def like_input(X: Images, results: list[Array]) -> Images:
 
 
 def image_bridge(argument: str, images: list[Array], X: Array) -> Bridge:
-    """Return the bridge that serves all images, checked."""
+    """Check images, and return the bridge that serves all of them."""
     if not isinstance(X, (list, tuple)):
         (image,) = images
         bridge = bridge_of(argument, image)
@@ -71,7 +71,7 @@ def prepare(
 ) -> tuple[_spec.DeformSpec, Array, Array | None]:
     """Check a call; return its specification, and displacement and matrix as arrays of the images' library.
 
-    `shapes` are those of the images, where they are not those of `images`.
+    `shapes` replace the shapes of `images`, if given.
     """
     displacement = bridge.small_array("displacement", displacement, images[0])
     affine = None if affine is None else bridge.small_array("affine", affine, images[0])
@@ -107,7 +107,7 @@ def _deform(X: Images, displacement: Array, affine: Array | None, options: Optio
 def deform_all(
     argument: str, bridge: Bridge, images: list[Array], displacement: Array, affine: Array | None, options: Options
 ) -> list[Array]:
-    """Deform images without labels, now or when a recorded program runs; `argument` is what they are called."""
+    """Deform images without labels, now or when a recorded program runs; messages call them `argument`."""
     if bridge.is_recorded((*images, displacement, affine)):
         return bridge.record(images, displacement, affine, options)
     spec, displacement, affine = prepare(argument, bridge, images, displacement, affine, options)
@@ -115,7 +115,7 @@ def deform_all(
 
 
 def _labelled(images: list[Array], results: list[Array], options: Options) -> list[Array]:
-    """Restore coordinates and attributes; those of the voxels that results are of."""
+    """Restore the coordinates and attributes of the voxels in the results."""
     axes = _check.axes_of_images(options.axis, len(images))
     patches = (_labels.patch_of(image, own, options.crop) for image, own in zip(images, axes, strict=True))
     return list(map(_labels.labelled_like, results, patches))

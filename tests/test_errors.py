@@ -357,7 +357,7 @@ def affine_cases():
         IMAGES_OF,
         "affine",
         ValueError,
-        "can be inverted",
+        "invertible",
         *((matrix, "a singular matrix") for matrix in singular),
     )
     yield from refused(
@@ -401,7 +401,7 @@ def affine_cases():
         "deform_grid",
         "affine",
         ValueError,
-        "can be inverted",
+        "invertible",
         (one_singular, "a singular matrix"),
         X=BATCH,
         displacement=GRIDS,

@@ -275,7 +275,7 @@ def test_generic_engine_on_request(name, rng):
     with elasticnd.use_engine("generic"):
         got = elasticnd.deform_grid(make(image), make(displacement), affine=MATRIX)
         route = elasticnd.backend_info(make(image))
-    assert (route.library, route.engine, route.reason) == (name, "generic", "it was asked for")
+    assert (route.library, route.engine, route.reason) == (name, "generic", "requested by the caller")
     assert type(got) is type(make(image))
     np.testing.assert_allclose(np.asarray(getattr(got, "_array", got)), expected, rtol=0, atol=10 * DOUBLE)
     assert elasticnd.backend_info(make(image)).engine == "cpu"

@@ -186,7 +186,7 @@ def test_generic_engine_on_request(rng):
     expected, gradients = function()(*inputs), gradients_of(function(), inputs)
     with elasticnd.use_engine("generic"):
         route = elasticnd.backend_info(inputs[0])
-        assert (route.library, route.engine, route.reason) == ("tensorflow", "generic", "it was asked for")
+        assert (route.library, route.engine, route.reason) == ("tensorflow", "generic", "requested by the caller")
         np.testing.assert_allclose(function()(*inputs), expected, rtol=0, atol=1e-12)
         for one, other in zip(gradients_of(function(), inputs), gradients, strict=True):
             np.testing.assert_allclose(one, other, rtol=0, atol=1e-11)

@@ -339,7 +339,7 @@ def test_device_without_doubles(foreign, monkeypatch, rng):
 def test_which_engine_on_other_devices(monkeypatch):
     monkeypatch.setattr(torch_tensors, "is_foreign", lambda tensor: tensor.device.type == "meta")
     route = elasticnd.backend_info(torch.zeros(3, device="meta"))
-    assert route == ("torch", "torch", "generic", "meta", "operations of PyTorch, on a device of kind meta")
+    assert route == ("torch", "torch", "generic", "meta", "PyTorch operations, on a device of type meta")
     assert elasticnd.backend_info(torch.zeros(3)).engine == "cpu"
 
 

@@ -18,7 +18,7 @@ LIBRARIES = {
         "asarray",
         lambda array: array.unwrap_numpy(),
         "generic",
-        "only its library reaches the array's memory",
+        "only the array's library can access its memory",
     ),
 }
 MATRIX = np.array([[0.1, 1.1, 0.3], [-0.9, 0.0, 0.2]])

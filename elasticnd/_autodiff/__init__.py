@@ -1,1 +1,1 @@
-"""Derivatives: `operators.py` says what they are made of, `rules.py` how, and `compute.py` runs operators on values."""
+"""Derivatives: `operators.py` has the operators, `rules.py` the chain rule; `compute.py` runs operators on values."""

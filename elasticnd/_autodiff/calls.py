@@ -1,4 +1,4 @@
-"""What the public functions ask of a framework, as applications of operators: written once for all frameworks."""
+"""The calls of the public functions as applications of operators, written once for all frameworks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .framework import Framework, FrameworkOps, ReadValues
 from .operators import Operands, Operator, TransformArrays, image_operators
 from .rules import inverse_map_vjp
 
-Gradients = tuple[list[Array | None], Array, Array | None]  # of images, displacement and affine matrix
+Gradients = tuple[list[Array | None], Array, Array | None]  # with respect to images, displacement and affine matrix
 
 
 def deform(
@@ -35,7 +35,7 @@ def deform(
 def image_vjp(
     framework: Framework, spec: DeformSpec, gradients: Sequence[Array], displacement: Array, affine: Array | None
 ) -> list[Array]:
-    """Compute the gradients of the images from those of the outputs."""
+    """Compute the gradients with respect to the images from those with respect to the outputs."""
     other = framework.delegate(gradients, (displacement, affine))
     if other is not None:
         inner, sources, (displacement, affine) = other
@@ -57,7 +57,7 @@ def vjp(
 ) -> Gradients:
     """Compute the gradients of images, displacement and affine matrix from those of the outputs.
 
-    The gradient of a complex image holds those of its components.
+    The gradient of a complex image combines those of its components.
     """
     other = framework.delegate((*images, *gradients), (displacement, affine))
     if other is not None:
@@ -90,7 +90,7 @@ def vjp(
 
 
 def _with_last_row(ops: FrameworkOps, of_matrix: Array, affine: Array) -> Array:
-    """Add the gradient of a last row (0, ..., 0, 1), which is a constant, where the matrix has one."""
+    """Append the zero gradient of a constant last row (0, ..., 0, 1), if the matrix has one."""
     rows = of_matrix.shape[-2]
     if affine.shape[-2] == rows:
         return of_matrix
@@ -124,14 +124,14 @@ def search(
     inverse_map: Array | None,
     positions: Array,
 ) -> Array:
-    """Search in the output, without derivatives."""
+    """Search for positions in the output, without derivatives."""
     given = (positions, displacement) if inverse_map is None else (positions, displacement, inverse_map)
     positions, *transform = map(framework.algebra(positions).without_gradient, given)
     return framework.apply(Operator(spec, verb), Operands(transform=tuple(transform), positions=positions))[0]
 
 
 def source_box(framework: Framework, spec: DeformSpec, displacement: Array, affine: Array | None) -> tuple[slice, ...]:
-    """Find what of the image is read for the patch, from NumPy arrays."""
+    """Find the part of the image that is read for the patch, from NumPy arrays."""
     transform = transform_of(framework.values, displacement, affine)
     if 0 in spec.window.shape:
         return (slice(0, 0),) * spec.axes
@@ -141,7 +141,7 @@ def source_box(framework: Framework, spec: DeformSpec, displacement: Array, affi
 
 
 def transform_of(read_values: ReadValues, displacement: Array, affine: Array | None) -> TransformArrays:
-    """Return displacement and matrix (..., n, n + 1), the values of which are checked where there are some to read."""
+    """Return displacement and matrix (..., n, n + 1), and check their values if they can be read."""
     if affine is None:
         return (displacement,)
     axes = int(affine.shape[-1]) - 1

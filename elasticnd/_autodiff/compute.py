@@ -1,4 +1,4 @@
-"""Operators on arrays that hold values: the verbs of the engines, and the plans by which these compute."""
+"""Operators on arrays with values: the verbs of the engines, and the plans that these use."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _FLOAT64 = np.dtype(np.float64)
 
 
 def apply(operator: Operator, spec: Any, operands: Operands, into: Array | None = None) -> list[Array]:
-    """Apply an operator. What is image-like goes to `into`, if it is given; gradients of transforms are float64."""
+    """Apply an operator. Image-like results are written to `into` if given; gradients of transforms are float64."""
     if operator.takes_positions:
         return [(_search if operator.verb in SEARCHES else _evaluate)(spec, operator, operands)]
     if operator.verb in ADJOINT:
@@ -48,12 +48,12 @@ def apply(operator: Operator, spec: Any, operands: Operands, into: Array | None 
     return _sample_adjoint(operator, spec, plan, operands, transform, into)
 
 
-# The same, for those whom frameworks call in a floating-point state of their own.
+# The same, for frameworks that call in their own floating-point state.
 run = in_default_state(apply)
 
 
 def _apply_to_complex(operator: Operator, spec: DeformSpec, operands: Operands, into: Array | None) -> list[Array]:
-    """Read and write the components of complex arrays in place."""
+    """Apply an operator to the components of complex arrays, read and written in place."""
     if into is None and (operator.verb == "sample" or operator.wants_image):
         like = operands.image if operator.verb == "sample" else operands.gradient
         into = engine_of(like).empty(result_shapes(operator, spec)[0], _dtypes.native(like.dtype))
@@ -70,7 +70,7 @@ def _components(array: Array) -> tuple[Array, Array]:
 
 
 def sample_all(plan: Plan, images: Sequence[Array], displacement: Array) -> list[Array]:
-    """Deform images that have one plan: what is found out of the transform serves them all."""
+    """Deform images that share a plan, and so all that follows from the transform."""
     return _sample(plan, images, Transform(_as_float64(displacement)), None)
 
 
@@ -96,9 +96,9 @@ def _sample_adjoint(
     results: list[Array] = []
     if operator.wants_image:
         results.append(engine.empty(spec.images[0].shape, _dtypes.native(gradient.dtype)) if into is None else into)
-        if spec.roi is not None:  # of which perhaps not all is reached
+        if spec.roi is not None:  # not all of it may be reached
             results[0][...] = 0
-    # Steps have no slope.
+    # Order 0 has no slope.
     sloped = operator.wants_transform and spec.images[0].order > 0
     gradients: tuple[Floats, Floats | None] | None = None
     if gradient.size and (sloped or (results and results[0].size)):
@@ -122,7 +122,7 @@ def _sample_adjoint(
 
 
 def _summed(per_item: Floats, shape: Shape) -> Floats:
-    """Sum over the items what they share."""
+    """Sum over the items that share an array."""
     if per_item.size == math.prod(shape):
         return per_item.reshape(shape)
     total: Floats = per_item.reshape(-1, *shape).sum(axis=0)
@@ -159,7 +159,7 @@ def _evaluate(spec: EvaluationSpec, operator: Operator, operands: Operands) -> F
 
 
 def _search(spec: MovementSpec, operator: Operator, operands: Operands) -> Floats:
-    """Search on the host, wherever the arrays are: each point takes its own number of steps."""
+    """Search on the host, wherever the arrays are, because each point takes a different number of steps."""
     displacement, *inverse_maps, positions = (
         _on_host(_as_float64(array)) for array in (*operands.transform, operands.positions)
     )
@@ -178,9 +178,9 @@ def _on_host(array: Array) -> Floats:
 
 
 def source_voxels(spec: DeformSpec, blocks: NDArray[np.int64], transform: TransformArrays) -> NDArray[np.int64]:
-    """Find what of the image is read for blocks of the patch: first voxel and extent along each axis.
+    """Find the parts of the image that blocks of the patch read: first voxel and extent along each axis.
 
-    Both are (blocks, axes, 2). Where no voxel matters, the extents are 0.
+    Both arrays are (blocks, axes, 2). The extents are 0 where no voxel is read.
     """
     plan = plan_of(component_specs(spec)[0])
     return cpu.source_voxels(plan.job, blocks, _transform(transform, ()))
@@ -201,24 +201,24 @@ def _as_tangent(tangent: TransformArrays) -> tuple[Floats, Floats | None]:
 
 
 class Plan(NamedTuple):
-    """How an image of real numbers goes through an engine."""
+    """How an engine computes an image of real numbers."""
 
     job: Job
     output_shape: Shape
-    core_axes: Shape | None  # batch, channels, deformed axes; None if the image has them in this order
+    core_axes: Shape | None  # batch, channels, deformed axes; None if the image already has this order
 
     def in_core_order(self, array: Array) -> Array:
-        """Return an image-like array with its axes as engines want them."""
+        """Return an image-like array with its axes in the engine's order."""
         return array if self.core_axes is None else array.transpose(self.core_axes)
 
     def all_in_core_order(self, arrays: Sequence[Array]) -> Sequence[Array]:
-        """Return several of them."""
+        """Return several arrays in this order."""
         return arrays if self.core_axes is None else [array.transpose(self.core_axes) for array in arrays]
 
 
 @lru_cache(maxsize=512)
 def plan_of(spec: DeformSpec, homogeneous: bool = False) -> Plan:
-    """Plan for the one image of a specification."""
+    """Return the plan for the single image of a specification."""
     (image,) = spec.images
     axes = spec.core_axes(image)
     return Plan(job_of(spec, homogeneous), spec.output_shape(image), None if axes == tuple(range(len(axes))) else axes)

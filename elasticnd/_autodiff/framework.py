@@ -1,4 +1,4 @@
-"""What the chain rule and maps of points need of a framework, whose arrays have ``+``, ``-`` and slices."""
+"""What the chain rule and the maps of points require of a framework, whose arrays have ``+``, ``-`` and slicing."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from .operators import Operands, Operator
 
 
 class LinearAlgebra(Protocol):
-    """A framework's operations on matrices, and what brings arrays into shape for them."""
+    """A framework's operations on matrices, and on the shapes and dtypes of arrays."""
 
     def inverse(self, matrices: Array, /) -> Array:
         """Invert matrices."""
 
     def where(self, condition: Array, one: Array, other: Array, /) -> Array:
-        """Choose the elements of one array where a condition holds, else those of the other."""
+        """Choose elements of `one` where a condition holds, and of `other` elsewhere."""
 
     def without_gradient(self, array: Array, /) -> Array:
-        """Return the same values, as a constant of differentiation."""
+        """Return the same values as a constant for differentiation."""
 
     def zeros_like(self, array: Array, /) -> Array:
-        """Make zeros."""
+        """Return zeros of the same shape and dtype."""
 
     def determinant(self, matrices: Array, /) -> Array:
-        """Compute the determinants of (..., n, n)."""
+        """Compute the determinants of matrices, (..., n, n)."""
 
     def product(self, left: Array, right: Array, /) -> Array:
-        """Multiply matrices, in no less than their own precision."""
+        """Multiply matrices in at least their own precision."""
 
     def transposed(self, matrices: Array, /) -> Array:
         """Swap the last two axes."""
@@ -38,7 +38,7 @@ class LinearAlgebra(Protocol):
         """Concatenate along an axis."""
 
     def constant(self, values: Array, like: Array, /) -> Array:
-        """Make an array of the kind and dtype of `like`."""
+        """Return values as an array of the library and dtype of `like`."""
 
     def converted(self, array: Array, like: Array, /) -> Array:
         """Convert to the dtype of `like`."""
@@ -50,14 +50,14 @@ class LinearAlgebra(Protocol):
         """Permute the axes of an array."""
 
     def broadcast(self, array: Array, shape: Shape, /) -> Array:
-        """Repeat an array along axes of extent 1, or new ones before the others."""
+        """Repeat an array along axes of extent 1, or along new leading axes."""
 
 
 class FrameworkOps(LinearAlgebra, Protocol):
-    """What the chain rule needs besides."""
+    """The further operations that the chain rule requires."""
 
     def apply(self, operator: Operator, operands: Operands, /) -> Sequence[Array]:
-        """Apply an operator, differentiably; one result for each that it has."""
+        """Apply an operator, differentiably; return a sequence of results."""
 
     def summed(self, array: Array, axes: Shape, /) -> Array:
         """Sum over some axes."""
@@ -69,27 +69,27 @@ class ReadValues(Protocol):
     def __call__(self, array: Array, /, *, wait: bool = True) -> NumpyArray | None:
         """Return the values of an array in the host's memory; None while it is traced.
 
-        Without `wait`, None also where a device would have to be waited for.
+        Without `wait`, also return None if that would mean waiting for a device.
         """
 
 
 class Framework(Protocol):
-    """What the calls of the public functions need of a framework."""
+    """What the calls of the public functions require of a framework."""
 
     def apply(self, operator: Operator, operands: Operands, /) -> Sequence[Array]:
-        """Apply an operator, differentiably; one result for each that it has.
+        """Apply an operator, differentiably; return a sequence of results.
 
-        Gradients of displacement and matrix are float64, or of the dtypes of these.
+        Gradients with respect to displacement and matrix have their dtypes, or float64.
         """
 
     def delegate(self, images: Sequence[Array], others: Sequence[Array], /) -> Delegated | None:
-        """Return another framework that computes, and images and other arrays as it takes them; None if none does.
+        """Return a framework that computes instead, with images and other arrays converted for it; None without one.
 
         Gradients of outputs count as images. Some arrays may be None.
         """
 
     def restored(self, result: Array, image: Array, /) -> Array:
-        """Return a result of another framework as an array of the library of `image`."""
+        """Convert a result of another framework to the library of `image`."""
 
     def algebra(self, array: Array, /) -> FrameworkOps:
         """Return the operations of an array's library."""

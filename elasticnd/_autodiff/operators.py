@@ -1,21 +1,21 @@
-"""The operators that every derivative of the deformation is made of: their operands, and the shapes of their results.
+"""The operators from which every derivative of the deformation is composed: their operands and result shapes.
 
-Write ``T(g, x; v_1 ... v_r; u)`` for the sum over the output of ``g`` times the derivative, along tangents
-``v_1 ... v_r``, of the spline of the image ``x`` at the positions of the transform ``u``. It is linear in ``g``, in
-``x`` and in each tangent. An operator is what ``T`` is multiplied with in one of its slots:
+Write ``T(g, x; v_1 ... v_r; u)`` for the sum over the output of ``g`` times the derivative, along tangents ``v_1 ...
+v_r``, of the spline of the image ``x`` at the positions of the transform ``u``. It is linear in ``g``, in ``x`` and in
+each tangent. The operators are the coefficients of ``T`` in its linear slots:
 
 ``sample``
-    in ``g``: the image's values, or their derivative along the tangents
+    in ``g``: the values of the image, or their derivative along the tangents
 ``sample_adjoint``
-    in ``x``: the gradient of the image; in one tangent more: that of the transform; one of these or both
+    in ``x``: the gradient of the image; in a further tangent: the gradient of the transform; either or both
 
-Besides, there are ``displace``, from a displacement to the field of all voxels, and ``evaluate``, from a
-displacement to all derivatives of one order of the field at given positions, with their transposes
-``displace_adjoint`` and ``evaluate_adjoint``. There are also searches for positions, ``move_points`` and
-``find_extremes``. These have no derivatives of their own: those of a root follow from evaluations there.
+Further operators are ``displace``, from a displacement to the field of all voxels, and ``evaluate``, from a
+displacement to all derivatives of one order of the field at given positions, with their transposes ``displace_adjoint``
+and ``evaluate_adjoint``. The searches ``move_points`` and ``find_extremes`` have no derivatives of their own: those of
+a root follow from evaluations there.
 
-A transform, and so a tangent, is one or two arrays: a displacement, and an affine matrix if there is one. Of the
-matrix, transforms hold the forward map, tangents a change of the inverse map.
+A transform, and so a tangent, is one or two arrays: a displacement, and an affine matrix if there is one. Transforms
+hold the forward matrix, tangents a change of the inverse map.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ ADJOINT = {"displace": "displace_adjoint", "displace_adjoint": "displace"}
 EVALUATION = {
     "evaluate": "evaluate_adjoint",
     "evaluate_adjoint": "evaluate",
-}  # each with its transpose in the displacement
+}  # with their transposes in the displacement
 SEARCHES = (
     "move_points",
     "find_extremes",
-)  # without derivatives; of a `MovementSpec`, and with the inverse map in their transforms
+)  # no derivatives; called with a `MovementSpec`, and the inverse map in their transforms
 
 
 class Operator(NamedTuple):
     """One of the operators, for one image. A complex image is two real components under the same transform."""
 
-    # A specification, or, where shapes are not known yet, what will make one: with the properties
-    # `has_affine` and `inverse_rotation_zoom_linear` too.
+    # A specification or, while shapes are unknown, an object that will make one. It also has the properties
+    # `has_affine` and `inverse_rotation_zoom_linear`.
     call: Any
     verb: str
     tangents: int = 0
-    homogeneous: bool = False  # in the image: nothing comes from beyond its border
-    wants_image: bool = False  # results of `sample_adjoint`: the gradient of the image ...
+    homogeneous: bool = False  # the image: nothing comes from beyond its border
+    wants_image: bool = False  # whether `sample_adjoint` returns the gradient of the image ...
     wants_transform: bool = False  # ... and the gradients of displacement and inverse map
-    order: int = 0  # of the derivatives that an evaluation is of; its `call` is a `EvaluationSpec`
+    order: int = 0  # of the derivatives of an evaluation; its `call` is an `EvaluationSpec`
 
     @property
     def takes_gradient(self) -> bool:
@@ -73,22 +73,22 @@ class Operator(NamedTuple):
         return 2 if self.call.has_affine else 1
 
     def with_tangents(self, tangents: int) -> Operator:
-        """Return the operator with so many tangents more."""
+        """Return the operator with this many more tangents."""
         return self._replace(tangents=self.tangents + tangents)
 
 
 class Operands(NamedTuple):
-    """The arrays that an operator takes."""
+    """The operands of an operator."""
 
-    gradient: Any = None  # of the output
+    gradient: Any = None  # with respect to the output
     image: Any = None
     transform: TransformArrays = ()
     tangents: tuple[TransformArrays, ...] = ()
-    positions: Any = None  # of an evaluation
+    positions: Any = None  # for an evaluation
 
 
 def flatten(operator: Operator, operands: Operands) -> list[Any]:
-    """Return the operands that the operator takes, or one thing for each, one after the other."""
+    """Return the operands of the operator, or one object for each, as a flat list."""
     flat = [operands.gradient] if operator.takes_gradient else []
     if operator.takes_image:
         flat.append(operands.image)
@@ -100,7 +100,7 @@ def flatten(operator: Operator, operands: Operands) -> list[Any]:
 
 
 def unflatten(operator: Operator, flat: Sequence[Any]) -> Operands:
-    """Return the operands that `flatten` has put one after the other."""
+    """Invert `flatten`."""
     rest = list(flat)
     gradient = rest.pop(0) if operator.takes_gradient else None
     image = rest.pop(0) if operator.takes_image else None
@@ -130,7 +130,7 @@ def result_shapes(operator: Operator, spec: Any) -> list[Shape]:
 
 
 def likes(operator: Operator, operands: Operands) -> list[Any]:
-    """Return, for each result, an operand of the same dtype."""
+    """Return an operand of the same dtype for each result."""
     if operator.verb == "sample_adjoint":
         transform = operands.transform if operator.wants_transform else ()
         return [operands.gradient, *transform] if operator.wants_image else list(transform)
@@ -157,7 +157,7 @@ def image_operators(
 
 @lru_cache(maxsize=256)
 def component_specs(spec: DeformSpec) -> tuple[DeformSpec, ...]:
-    """Return the specifications of the components of an image: the real and the imaginary one, or a real image."""
+    """Return the specifications of the real and imaginary components of an image, or of a real image."""
     (image,) = spec.images
     return tuple(spec.only(image.real_component(k)) for k in range(2 if image.is_complex else 1))
 
@@ -171,7 +171,7 @@ def apply_by_component(
 ) -> list[Any]:
     """Apply an operator of a complex image to its real (0) and its imaginary (1) component.
 
-    `components` splits a complex array into two real ones, of which `complex_of` makes one again.
+    `components` splits a complex array into two real ones; `complex_of` combines them.
     """
     gradients = components(operands.gradient) if operator.takes_gradient else (None, None)
     images = components(operands.image) if operator.takes_image else (None, None)

@@ -1,8 +1,8 @@
-"""The chain rule, for all frameworks: it stands here and nowhere else.
+"""The chain rule, implemented once for all frameworks.
 
-Derivatives of the operators are operators again. Every result, multiplied with its cotangent and summed, is a sum of
-terms ``T(g, x; v_1 ... v_r; u)`` as `operators` describes them. Such a term is linear in all but the transform ``u``,
-and its derivative in ``u`` is the term with one tangent more. From this follow both modes, to any order.
+Derivatives of operators are operators again. The sum of every result times its cotangent consists of terms ``T(g, x;
+v_1 ... v_r; u)`` as defined in `operators`. Such a term is linear in everything except the transform ``u``, and its
+derivative in ``u`` is the term with one more tangent. Both modes follow from this, to any order.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .operators import ADJOINT, EVALUATION, SEARCHES, Operands, Operator, Transf
 
 
 class _Term(NamedTuple):
-    """``T(gradient, image; tangents; transform)``, with the operator whose `call` and `homogeneous` describe it."""
+    """``T(gradient, image; tangents; transform)``, and the operator with its `call` and `homogeneous`."""
 
     operator: Operator
     gradient: Array
@@ -32,7 +32,7 @@ def vjp(
 ) -> Operands:
     """Compute the gradients of the operands from the cotangents of the results.
 
-    A cotangent may be None; so is the gradient of an operand that is not `needed` or that no result depends on.
+    A cotangent may be None. The gradient is None for operands that are not `needed`, or on which no result depends.
     """
     if operator.verb in SEARCHES:
         return Operands(transform=(None,) * operator.transform_size)
@@ -143,7 +143,7 @@ def _count_results(operator: Operator) -> int:
 
 # ---- evaluations -----------------------------------------------------------------------------------------------------
 #
-# Of order r, an evaluation E_r(c, f) is linear in the displacement c, and dE_r / df = E_(r+1).
+# An evaluation E_r(c, f) of order r is linear in the displacement c, and dE_r / df = E_(r+1).
 
 
 def _evaluation_vjp(
@@ -189,13 +189,13 @@ def _evaluation_jvp(ops: FrameworkOps, operator: Operator, operands: Operands, t
 
 
 def _contracted(ops: FrameworkOps, gradient: Array, slopes: Array, leading: int) -> Array:
-    """Multiply with `slopes`, which have one axis more, and sum over all axes between the leading ones and that one."""
+    """Multiply by `slopes`, which have an extra last axis, and sum over the axes between the leading ones and that."""
     product = ops.reshaped(gradient, (*gradient.shape, 1)) * slopes
     return ops.summed(product, tuple(range(leading, len(slopes.shape) - 1)))
 
 
 def _aligned(ops: FrameworkOps, tangent: Array, slopes: Array) -> Array:
-    """Reshape a tangent, (..., axes), so that its last axis lies along that of `slopes`, (..., more axes, axes)."""
+    """Reshape a tangent, (..., axes), so that its last axis aligns with that of `slopes`, (..., more axes, axes)."""
     *lead, axes = tangent.shape
     return ops.reshaped(tangent, (*lead, *(1,) * (len(slopes.shape) - len(tangent.shape)), axes))
 
@@ -220,7 +220,7 @@ def _evaluation_mapped(
 def _to_inverse(
     ops: FrameworkOps, operator: Operator, transform: TransformArrays, tangents: TransformArrays
 ) -> TransformArrays:
-    """Convert a tangent of a transform: from one of the forward map to one of the inverse map."""
+    """Convert a tangent of the forward map to a tangent of the inverse map, within a transform."""
     filled = _filled(ops, tangents, transform)
     if operator.transform_size == 1 or tangents[1] is None:
         return filled
@@ -230,7 +230,7 @@ def _to_inverse(
 def _from_inverse(
     ops: FrameworkOps, operator: Operator, transform: TransformArrays, gradients: TransformArrays
 ) -> TransformArrays:
-    """Transpose `_to_inverse`."""
+    """Apply the transpose of `_to_inverse`."""
     if operator.transform_size == 1:
         return gradients
     return gradients[0], inverse_map_vjp(ops, transform[1], _inverse_rotation_zoom_linear(operator), gradients[1])
@@ -269,7 +269,7 @@ def _inverses(algebra: LinearAlgebra, matrix: Array, after: Matrix | None) -> tu
 def apply_mapped(
     ops: FrameworkOps, operator: Operator, size: int, operands: Operands, mapped: Operands
 ) -> Sequence[Array]:
-    """Apply an operator along the first axis, of `size`, of the operands that are `mapped`; results have it too."""
+    """Apply an operator along a leading axis of extent `size` of the `mapped` operands; results have it too."""
     spec: DeformSpec = operator.call
     if operator.verb in ADJOINT:
         return ops.apply(operator._replace(call=spec.with_batch_axis(size)), operands)
@@ -281,7 +281,7 @@ def apply_mapped(
 
     affines = (arrays[1] for arrays in (mapped.transform, *mapped.tangents) if len(arrays) > 1)
     own_affine = spec.has_affine and (spec.affine_batched or operator.wants_transform or any(affines))
-    # Batch axes that the affine matrix lacked, and gets now.
+    # Batch axes that the affine matrix lacked, and receives now.
     inner = spec.batch if own_affine and not spec.affine_batched else ()
 
     def led(array: Array, is_mapped: bool, inner: Shape = ()) -> Array:

@@ -1,6 +1,6 @@
-"""Operators by a library's own operations, as the array API standard names them: by the generic engine.
+"""Operators on arrays of the array API standard, computed by the generic engine.
 
-This serves the bridges whose arrays no other engine reads, and gives all of them the operations of the chain rule.
+This serves the bridges whose arrays no other engine can read, and provides the operations of the chain rule for all.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from .._types import Array, ArrayNamespace, FrameworkDType, NumpyArray
 
 
 class Namespace:
-    """The operations of a library; new arrays lie on one device."""
+    """The operations of a library; new arrays are created on one device."""
 
     def __init__(self, names: ArrayNamespace, device: object) -> None:
         self._names = names
         self._device = device
 
     def __getattr__(self, name: str) -> Any:
-        """Return what is no new array."""
+        """Return any other function or attribute of the library."""
         return getattr(self._names, name)
 
     def _made(self, maker: str, *arguments: Array, dtype: FrameworkDType) -> Array:
@@ -35,22 +35,22 @@ class Namespace:
         return getattr(self._names, maker)(*arguments, dtype=dtype, **place)
 
     def asarray(self, values: Array, *, dtype: FrameworkDType = None) -> Array:
-        """Make an array of a NumPy array or of nested lists."""
+        """Convert a NumPy array or nested lists to an array."""
         return self._made("asarray", values, dtype=dtype)
 
     def full(self, shape: Sequence[int], value: object, *, dtype: FrameworkDType) -> Array:
-        """Make an array of one value."""
+        """Return an array filled with one value."""
         return self._made("full", shape, value, dtype=dtype)
 
     def take(self, array: Array, indices: Array, *, axis: int) -> Array:
         """Return elements along an axis, by indices of any integer type."""
         try:
             return self._names.take(array, indices, axis=axis)
-        except TypeError:  # the library has only indices of 64 bits
+        except TypeError:  # the library only accepts 64-bit indices
             return self._names.take(array, self._names.astype(indices, self._names.int64), axis=axis)
 
     def zeros(self, shape: Sequence[int], *, dtype: FrameworkDType) -> Array:
-        """Make an array of zeros."""
+        """Return an array of zeros."""
         return self._made("zeros", shape, dtype=dtype)
 
 
@@ -60,15 +60,15 @@ def namespace_of(array: Array) -> Namespace:
 
 
 def real_array(xp: ArrayNamespace, values: NumpyArray) -> Array:
-    """Make an array of the widest floats that the device has."""
+    """Convert to an array of the widest floats that the device supports."""
     try:
         return xp.asarray(values.astype(np.float64))
-    except (TypeError, RuntimeError):  # it has none of 64 bits
+    except (TypeError, RuntimeError):  # it does not support 64 bits
         return xp.asarray(values.astype(np.float32))
 
 
 def apply(xp: ArrayNamespace, operator: Operator, operands: Operands) -> Sequence[Array]:
-    """Apply an operator of a call. Derivatives need none: libraries differentiate their operations."""
+    """Apply an operator of a call. It has no derivative rules, since libraries differentiate their own operations."""
     spec = operator.call
     displacement, *affine = operands.transform
     if operator.verb == "displace":
@@ -102,17 +102,17 @@ def apply(xp: ArrayNamespace, operator: Operator, operands: Operands) -> Sequenc
 
 
 def _find_extremes(xp: ArrayNamespace, operator: Operator, operands: Operands) -> Array:
-    """Search on the host, by the core."""
+    """Search on the host, with the core."""
     try:
         flat = [np.asarray(array.cpu() if hasattr(array, "cpu") else array) for array in flatten(operator, operands)]
     except (TypeError, ValueError, NotImplementedError, RuntimeError):
-        reject_type("b", operands.positions, "boxes that hold values, for engine 'generic'")
+        reject_type("b", operands.positions, "boxes with values, for engine 'generic'")
     (found,) = compute.run(operator, operator.call, unflatten(operator, flat))
     return xp.asarray(found, dtype=operands.positions.dtype)
 
 
 class FrameworkOps:
-    """What the chain rule needs of a library, by the names of the standard."""
+    """The operations that the chain rule requires, by their names in the standard."""
 
     def __init__(self, xp: ArrayNamespace, apply: Callable[[Operator, Operands], Sequence[Array]]) -> None:
         self.xp = xp
@@ -134,11 +134,11 @@ class FrameworkOps:
         return self.xp.linalg.det(matrices)
 
     def without_gradient(self, array: Array) -> Array:
-        """Return a constant of differentiation; of PyTorch's, where the generic engine serves it, and of JAX's too."""
+        """Return a constant for differentiation, also for PyTorch on the generic engine and for JAX."""
         if array_api_compat.is_torch_array(array):
             return array.detach()
         if array_api_compat.is_jax_array(array):
-            from jax.lax import stop_gradient  # noqa: PLC0415 - for those who have it
+            from jax.lax import stop_gradient  # noqa: PLC0415 - optional
 
             return stop_gradient(array)
         return getattr(self.xp, "stop_gradient", lambda constant: constant)(array)
@@ -148,11 +148,11 @@ class FrameworkOps:
         return self.xp.concat([left, right], axis=axis)
 
     def constant(self, values: Array, like: Array) -> Array:
-        """Make an array of the dtype of `like`."""
+        """Return values as an array of the dtype of `like`."""
         return self.xp.asarray(values, dtype=like.dtype)
 
     def converted(self, array: Array, like: Array) -> Array:
-        """Convert to the dtype of `like`, and a NumPy array to its library."""
+        """Convert to the dtype of `like`, and a NumPy array also to its library."""
         if isinstance(array, np.ndarray) and type(array) is not type(like):
             return self.xp.asarray(array, dtype=like.dtype)
         return array if array.dtype == like.dtype else self.xp.astype(array, like.dtype)

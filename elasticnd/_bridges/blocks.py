@@ -1,7 +1,7 @@
-"""A call cut into blocks: which part of the image each block of the output is made of, and its computation.
+"""A call divided into blocks: the part of the image that each output block reads, and its computation.
 
-The part is known from the control grid alone, before anything is computed. The core computes a block of an output, from
-a part of an image, as it computes the whole, bit for bit.
+The part follows from the control grid alone, before anything is computed. From a part of the image, the core computes a
+block of the output bit for bit as it computes the whole.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Slices = tuple[slice, ...]
 
 @dataclass(frozen=True)
 class Call:
-    """What all blocks of a call share: it is for one image."""
+    """What all blocks of a call share; the call is for one image."""
 
     spec: DeformSpec
     transform: TransformArrays
@@ -38,7 +38,7 @@ class Call:
     chunks: Chunks  # of the image
 
     def bounds(self) -> list[list[int]]:
-        """Return where the image's chunks begin, along each deformed axis, and where the last one ends."""
+        """Return where the image's chunks begin along each deformed axis, and where the last one ends."""
         return [_starts(self.chunks[axis]) for axis in self.spec.images[0].axes]
 
     def transform_of(self, items: Slices) -> TransformArrays:
@@ -55,18 +55,18 @@ class Block:
     shape: Shape
     items: Slices  # of the batch
     window: Window  # of the frame
-    roi: Window  # what is read of the image
-    chunks: Window  # of the image that are read: number of the first and count, along each deformed axis
+    roi: Window  # part of the image that is read
+    chunks: Window  # chunks of the image that are read: index of the first and count, along each deformed axis
 
     @property
     def reads_nothing(self) -> bool:
-        """Whether no voxel of the image matters."""
+        """Whether no voxel of the image is read."""
         return self.roi.shape[0] == 0
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Where a part of an image and one of its chunks meet."""
+    """Where a part of an image overlaps one of its chunks."""
 
     in_part: Slices
     in_chunk: Slices
@@ -76,7 +76,7 @@ class Overlap:
 
 
 def output_chunks(spec: DeformSpec, chunks: Chunks) -> Chunks:
-    """Cut the patch as the image is cut there; of other voxels than the image's, by its largest chunk."""
+    """Divide the patch as the image is divided there; with other voxels than the image's, by its largest chunk."""
     result = list(chunks)
     for axis, start, extent in zip(spec.images[0].axes, *spec.window, strict=True):
         if spec.frame is not None:
@@ -89,7 +89,7 @@ def output_chunks(spec: DeformSpec, chunks: Chunks) -> Chunks:
 
 
 def image_chunks(spec: DeformSpec, chunks: Chunks) -> Chunks:
-    """Cut the image as its patch is cut, with one chunk before and after it: `output_chunks` undoes it."""
+    """Divide the image like its patch, with one chunk before and after it: the inverse of `output_chunks`."""
     result = list(chunks)
     sizes = zip(spec.images[0].axes, *spec.window, spec.extent, strict=True)
     for axis, start, length, extent in sizes:
@@ -98,10 +98,10 @@ def image_chunks(spec: DeformSpec, chunks: Chunks) -> Chunks:
 
 
 def cut(call: Call, chunks: Chunks) -> Iterator[tuple[Shape, Block]]:
-    """Yield the index and the description of each block of the output, as `chunks` cut it."""
+    """Yield the index and the description of each output block, divided by `chunks`."""
     (options,) = call.spec.images
     starts = list(map(_starts, chunks))
-    others = [k for k in range(len(chunks)) if k not in options.axes]  # the batch axes, and then channels
+    others = [k for k in range(len(chunks)) if k not in options.axes]  # the batch axes, then channels
     order = (*others, *options.axes)
     places = [order.index(k) for k in range(len(chunks))]
     deformed = _numbers(chunks, options.axes)
@@ -111,7 +111,7 @@ def cut(call: Call, chunks: Chunks) -> Iterator[tuple[Shape, Block]]:
     offset = np.array([(start, 0) for start in call.spec.window.start])
     windows = [_window(block + offset) for block in outputs]
     batch_axes = len(call.spec.batch)
-    sources: dict[Shape, list[tuple[Window, Window]]] = {}  # which all channels share
+    sources: dict[Shape, list[tuple[Window, Window]]] = {}  # shared by all channels
     for number in _numbers(chunks, others):
         of_batch = number[:batch_axes]
         items = tuple(slice(starts[k][n], starts[k][n + 1]) for k, n in enumerate(of_batch))
@@ -134,7 +134,7 @@ def _numbers(chunks: Chunks, axes: Sequence[int]) -> list[Shape]:
 
 
 def _find_sources(call: Call, outputs: NDArray[np.int64], items: Slices) -> list[tuple[Window, Window]]:
-    """Find what each block of the patch reads of the image, for some batch items: voxels, and chunks."""
+    """Find the voxels and chunks of the image that each block of the patch reads, for some batch items."""
     voxels = compute.source_voxels(call.spec, outputs, call.transform_of(items))
     chunks = np.empty_like(voxels)
     for axis, bounds in enumerate(call.bounds()):
@@ -151,7 +151,7 @@ def _window(box: NDArray[np.int64]) -> Window:
 
 
 def chunks_read(call: Call, index: Shape, block: Block) -> list[Shape]:
-    """Return the indices of the image's chunks that a block reads, in C order of the deformed axes."""
+    """Return the indices of the image chunks that a block reads, in C order of the deformed axes."""
     ranges = [range(first, first + count) for first, count in zip(*block.chunks, strict=True)]
     numbers = []
     for along in itertools.product(*ranges):
@@ -163,7 +163,7 @@ def chunks_read(call: Call, index: Shape, block: Block) -> list[Shape]:
 
 
 def overlaps(call: Call, block: Block) -> list[Overlap]:
-    """Return where the part of the image that a block reads meets each of the chunks that `chunks_read` returns."""
+    """Return where the part of the image that a block reads overlaps the chunks of `chunks_read`."""
     along = []
     for bounds, start, extent, first, count in zip(call.bounds(), *block.roi, *block.chunks, strict=True):
         own = []
@@ -190,7 +190,7 @@ class StoredArray(Protocol):
         """Read a part."""
 
 
-# Where a block's image comes from: the chunks that it reads, or a stored array.
+# The source of a block's image: the chunks that it reads, or a stored array.
 Source: TypeAlias = list[Array] | StoredArray
 
 
@@ -207,7 +207,7 @@ def deform(call: Call, block: Block, source: Source) -> Array:
 
 @in_default_state
 def adjoint(call: Call, block: Block, gradient: Array, source: Source | None) -> list[Array]:
-    """Compute the gradient of what a block reads and, with a source, those of displacement and inverse map."""
+    """Compute the gradient of the part that a block reads and, with a source, those of displacement and inverse map."""
     spec = _spec_of(call, block)
     operator = Operator(spec, "sample_adjoint", wants_image=True, wants_transform=source is not None)
     image = None if source is None else _read(call, block, spec, source)
@@ -217,21 +217,21 @@ def adjoint(call: Call, block: Block, gradient: Array, source: Source | None) ->
 
 @in_default_state
 def converted(array: Array, dtype: DType) -> Array:
-    """Convert to a dtype; to infinity what that cannot hold."""
+    """Convert to a dtype; values that it cannot hold become infinite."""
     return array.astype(dtype, copy=False)
 
 
 @in_default_state
 def sum_parts(shape: Shape, dtype: DType, overlaps: list[Overlap], gradients: list[list[Array]]) -> Array:
-    """Sum what the gradients of parts of an image have in one of its chunks."""
-    total: Array = np.zeros(shape, np.float32 if dtype.itemsize < 4 else dtype)  # types of 16 bits lose small summands
+    """Sum the gradients of parts of an image over one of its chunks."""
+    total: Array = np.zeros(shape, np.float32 if dtype.itemsize < 4 else dtype)  # 16-bit types lose small summands
     for overlap, (of_part, *_) in zip(overlaps, gradients, strict=True):
         total[overlap.in_chunk] += of_part[overlap.in_part]
     return total.astype(dtype, copy=False)
 
 
 def fill_value(call: Call) -> np.generic:
-    """Return the value where there is no position, rounded as the core does it."""
+    """Return the value where there is no position, rounded as in the core."""
     spec = call.spec
     native = _dtypes.native(call.dtype)
     if spec.images[0].is_complex:
@@ -252,7 +252,7 @@ def _spec_of(call: Call, block: Block) -> DeformSpec:
 
 
 def _read(call: Call, block: Block, spec: DeformSpec, source: Source) -> Array:
-    """Read the part of the image that a block needs. Chunks are let go as soon as they are copied."""
+    """Read the part of the image that a block needs. Each chunk is released once it is copied."""
     shape = spec.images[0].shape
     if not isinstance(source, list):
         return _checked(call, np.asarray(source[_place(call, block)]), shape)
@@ -268,16 +268,16 @@ def _read(call: Call, block: Block, spec: DeformSpec, source: Source) -> Array:
 
 
 def _checked(call: Call, array: Array, shape: Shape) -> Array:
-    """Check that an array is what the lazy array promised."""
+    """Check that an array has the dtype and shape that the lazy array promised."""
     if array.dtype != call.dtype or array.shape != shape:
-        promised = f"{call.dtype} and {shape}, as the dask array says"
-        reject_value("X", f"blocks of {array.dtype}, of which {array.shape} are there", promised)
+        promised = f"{call.dtype} and {shape}, as declared by the dask array"
+        reject_value("X", f"blocks of {array.dtype} and shape {array.shape}", promised)
     return array
 
 
 def _place(call: Call, block: Block) -> Slices:
-    """Return where in the image the part lies that a block reads."""
-    # Along the axes that are not deformed, output and image are the same.
+    """Return the slices of the image that a block reads."""
+    # Output and image are the same along the axes that are not deformed.
     place = [slice(start, start + extent) for start, extent in zip(block.start, block.shape, strict=True)]
     for axis, part in zip(call.spec.images[0].axes, block.roi.slices, strict=True):
         place[axis] = part

@@ -1,4 +1,4 @@
-"""What every bridge has: the functions that the package calls on arrays, whatever their framework."""
+"""What every bridge provides: the functions that the package calls on arrays of any framework."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .._types import Array, Seed
 
 
 class Bridge(Framework, Protocol):
-    """A framework's way to the engines; a bridge is a module. It computes nothing itself.
+    """A framework's way to the engines. A bridge is a module, and does no numerical work itself.
 
-    Its functions get arrays that `check` has passed. Control grids and matrices are what `small_array` has made.
+    Its functions receive arrays that `check` has accepted, and control grids and matrices from `small_array`.
     """
 
     @property
@@ -21,35 +21,35 @@ class Bridge(Framework, Protocol):
         """The name of the module."""
 
     def info(self, array: Array, /) -> ArrayInfo:
-        """Return shape and dtype, without a look at the values, so that tracers pass."""
+        """Return shape and dtype without reading values, so that tracers are accepted."""
 
     def engine_name(self, array: Array, /) -> tuple[str, str]:
         """Return the name of the engine that computes, and the reason."""
 
     def check(self, argument: str, image: Array, first: Array, /) -> None:
-        """Check that an image can be taken, and goes with the first one of the call."""
+        """Check that an image is supported, and compatible with the first one of the call."""
 
     def small_array(self, argument: str, value: object, like: Array | None = None, /) -> Array:
-        """Return a control grid or a matrix as an array that goes with the image `like`.
+        """Convert a control grid or a matrix to an array that is compatible with the image `like`.
 
-        It is an array of the framework, of NumPy, or nested lists of numbers; integers become floats.
+        The value is an array of the framework or of NumPy, or nested lists of numbers; integers become floats.
         """
 
     def standard_normal(self, shape: Shape, batch_axes: int, like: Array, rng: Seed, /) -> Array | None:
-        """Draw numbers from the framework's generator `rng`; return None if that is a seed for NumPy.
+        """Draw numbers from the framework's generator `rng`; return None if it is a seed for NumPy.
 
-        They are for the image `like`, with which they share so many batch axes. A `rng` of None stands for the
-        generator that the framework itself would take.
+        They are for the image `like`, and share its first `batch_axes` axes. A `rng` of None stands for the framework's
+        default generator.
         """
 
     def is_recorded(self, arrays: Sequence[object], /) -> bool:
-        """Return whether a call is recorded and checked when it runs, since shapes are not known yet."""
+        """Return whether a call is recorded, and checked only when it runs, because shapes are unknown."""
 
     def record(self, images: Sequence[Array], displacement: object, affine: object, options: Options, /) -> list[Array]:
         """Record a call."""
 
 
-# ---- for bridges that compute themselves, and whose arrays always have their shapes ----------------------------------
+# ---- for bridges that compute themselves, and whose arrays always have known shapes ----------------------------------
 
 
 def delegate(images: Sequence[Array], others: Sequence[Array]) -> None:
@@ -57,7 +57,7 @@ def delegate(images: Sequence[Array], others: Sequence[Array]) -> None:
 
 
 def restored(result: Array, image: Array) -> Array:
-    """Return a result as it is."""
+    """Return the result unchanged."""
     return result
 
 
@@ -67,5 +67,5 @@ def is_recorded(arrays: Sequence[object]) -> bool:
 
 
 def record(images: Sequence[Array], displacement: object, affine: object, options: Options) -> list[Array]:
-    """Raise an error, as no call is recorded."""
+    """Raise an error, since no call is recorded."""
     raise NotImplementedError("every call is checked at once")

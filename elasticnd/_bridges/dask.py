@@ -1,4 +1,4 @@
-"""The bridge for dask: lazy results, every block of which names the blocks of the image that it reads, and no more."""
+"""The bridge for dask: lazy results, each block of which depends only on the image blocks that it reads."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from . import blocks, contract, eager
 from .array_api import FrameworkOps
 from .blocks import Call, Chunks
 
-Lazy: TypeAlias = Array  # of dask, whose own annotations are not complete
+Lazy: TypeAlias = Array  # a dask array; dask's own annotations are incomplete
 Graph: TypeAlias = dict[Key, object]
 
 _TERMS = 16  # gradients of the control grid that one task adds
@@ -35,7 +35,7 @@ is_recorded = contract.is_recorded
 record = contract.record
 delegate = contract.delegate
 restored = contract.restored
-values = eager.values  # of NumPy arrays: they decide what is read
+values = eager.values  # NumPy values, which decide what is read
 
 
 def info(array: Lazy) -> ArrayInfo:
@@ -50,15 +50,17 @@ def check(argument: str, image: Lazy, first: Lazy) -> None:
     """Check that blocks are NumPy arrays without masks, and that their extents are known."""
     meta = compat.meta_of(image)
     if not isinstance(meta, np.ndarray) or isinstance(meta, np.ma.MaskedArray):
-        reject_type(argument, image, f"one of NumPy arrays without a mask, not of {type(meta).__name__}")
+        reject_type(
+            argument, image, f"a dask array whose chunks are NumPy arrays without masks, not {type(meta).__name__}"
+        )
     if any(math.isnan(extent) for extent in image.shape):
         reject_value(argument, f"shape {image.shape}", "an array whose shape is known: call compute_chunk_sizes()")
 
 
 def small_array(argument: str, value: object, like: Lazy | None = None) -> Array:
-    """Return a control grid or a matrix as a NumPy array, from one or from nested lists of numbers."""
+    """Convert a control grid or a matrix to a NumPy array, from a NumPy array or nested lists of numbers."""
     if isinstance(value, da.Array):
-        reject_type(argument, value, "a NumPy array, for it decides what is read: call compute() on it")
+        reject_type(argument, value, "a NumPy array, since it decides what is read: call compute() on it")
     return eager.small_array(argument, value)
 
 
@@ -67,7 +69,7 @@ def standard_normal(shape: Shape, batch_axes: int, like: Lazy, rng: Seed) -> Non
 
 
 def apply(operator: Operator, operands: Operands) -> Sequence[Array]:
-    """Apply an operator: of images, once it is asked for."""
+    """Apply an operator; results with images are computed on demand."""
     if operator.verb == "sample":
         return [_deformed(operator.call, operands.image, operands.transform)]
     if operator.verb == "sample_adjoint":
@@ -83,7 +85,7 @@ class _Ops(FrameworkOps):
     """Operations on NumPy arrays and lazy ones."""
 
     def zeros_like(self, array: Array) -> Lazy:
-        """Make zeros."""
+        """Return zeros of the same shape and dtype."""
         return da.zeros(array.shape, dtype=array.dtype)
 
     def converted(self, array: Array, like: Array) -> Array:
@@ -103,7 +105,7 @@ class _Ops(FrameworkOps):
         return matrices.swapaxes(-1, -2)
 
     def joined(self, left: Array, right: Array, axis: int = -1) -> Lazy:
-        """Concatenate along an axis, which is not cut into chunks."""
+        """Concatenate along an axis that is not divided into chunks."""
         whole: Lazy = da.concatenate([left, right], axis).rechunk({axis: -1})
         return whole
 
@@ -140,16 +142,16 @@ def _keys(image: Lazy, numbers: list[Shape]) -> list[object]:
 
 
 def _stored(image: Lazy) -> str | None:
-    """Return the key of the stored array of which `dask.array.from_array` made an image, if it did.
+    """Return the key of the stored array from which `dask.array.from_array` made an image, if it did.
 
-    Then each block reads its own part of it. Whole chunks, read once for all blocks around, would wait in memory for
-    the last of these: of a large image, for a long time.
+    Each block then reads its own part of the stored array. Whole chunks, read once for all blocks around them, would
+    stay in memory until the last of these blocks: for a large image, a long time.
     """
     return compat.stored_array_key(image)
 
 
 def _with_layer(name: str, graph: Graph, sources: Sequence[Lazy]) -> HighLevelGraph:
-    """Add a layer of tasks that need those of some arrays, or the stored arrays behind them."""
+    """Add a layer of tasks that depend on those of some arrays, or on the stored arrays behind them."""
     layers = HighLevelGraph.from_collections(name, graph, dependencies=sources)
     stored = {original for original in map(_stored, sources) if original}
     return HighLevelGraph(layers.layers, {**layers.dependencies, name: layers.dependencies[name] | stored})
@@ -164,7 +166,7 @@ def _copied(transform: TransformArrays) -> TransformArrays:
 
 
 def _adjoint(spec: DeformSpec, gradient: Lazy, image: Lazy | None, transform: TransformArrays) -> list[Lazy]:
-    """Compute the gradient of the image and, if that is given, those of displacement and inverse map."""
+    """Compute the gradient of the image and, if an image is given, those of displacement and inverse map."""
     image_chunks = blocks.image_chunks(spec, gradient.chunks) if image is None else image.chunks
     chunks = blocks.output_chunks(spec, image_chunks)
     sources = [gradient.rechunk(chunks)] if image is None else [gradient.rechunk(chunks), image]
@@ -173,10 +175,10 @@ def _adjoint(spec: DeformSpec, gradient: Lazy, image: Lazy | None, transform: Tr
     token = tokenize("gradients", *(source.name for source in sources), spec, call.transform)
     name, shared = f"adjoint-{token}", f"deformation-{token}"
     graph: Graph = {shared: call}
-    met: dict[Shape, list[tuple[blocks.Overlap, Key]]] = {}  # for each chunk of the image, what of it was read
+    met: dict[Shape, list[tuple[blocks.Overlap, Key]]] = {}  # for each chunk of the image, the parts that were read
     of_items: dict[Shape, list[Key]] = {}
     for index, block in () if 0 in spec.output_shape(spec.images[0]) else blocks.cut(call, chunks):
-        if block.reads_nothing:  # and so, nothing depends on how far outside it lies
+        if block.reads_nothing:  # so nothing depends on how far outside it lies
             continue
         key: Key = (name, *index)
         numbers = blocks.chunks_read(call, index, block)
@@ -211,7 +213,7 @@ def _summed(
     of_items: dict[Shape, list[Key]],
     slot: int,
 ) -> Lazy:
-    """Sum the gradients of displacement or inverse map over the blocks, for each chunk of batch items by itself."""
+    """Sum the gradients of displacement or inverse map over the blocks, separately for each chunk of batch items."""
     rest = like.ndim - len(batch)
     graph: Graph = {}
     for number in itertools.product(*(range(len(sizes)) for sizes in batch)):
@@ -231,7 +233,7 @@ def _summed(
 
 
 def _next_layer(layers: HighLevelGraph, after: str, name: str, graph: Graph, chunks: Chunks, dtype: DType) -> Lazy:
-    """Make an array of a layer of tasks that need only those of another one."""
+    """Return an array for a layer of tasks that only depend on another layer."""
     together = HighLevelGraph({**layers.layers, name: graph}, {**layers.dependencies, name: {after}})
     return _array(together, name, chunks, dtype)
 

@@ -1,7 +1,7 @@
-"""The bridge for libraries that nothing here knows by name.
+"""The bridge for any other library.
 
-Where their arrays lie in the host's memory, the core reads it by DLPack; elsewhere the library's own operations do all,
-as far as it keeps to the array API standard.
+If its arrays are in the host's memory, the core reads them by DLPack; otherwise the library's own operations compute,
+as far as it implements the array API standard.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from .._spec import ArrayInfo, Shape
 from .._types import Array, ArrayNamespace, NumpyArray, Seed
 from . import array_api, contract, eager
 
-_HOST = 1  # as DLPack numbers devices
+_HOST = 1  # DLPack's number of the device
 
 is_recorded = contract.is_recorded
 record = contract.record
 
 
 def takes(array: Array) -> bool:
-    """Return whether an array is one of such a library."""
+    """Return whether an array belongs to such a library."""
     if isinstance(array, np.generic) or not (hasattr(array, "shape") and hasattr(array, "dtype")):
         return False
-    if hasattr(array, "todense"):  # a sparse array, which may have operations of the standard, but not enough of them
+    if hasattr(array, "todense"):  # sparse arrays may have operations of the standard, but too few
         return False
     return _is_on_host(array) or hasattr(array, "__array_namespace__")
 
@@ -47,10 +47,10 @@ def has_namespace(array: Array) -> bool:
 
 def engine_name(array: Array) -> tuple[str, str]:
     if forced_engine() == "generic":
-        return "generic", "it was asked for"
+        return "generic", "requested by the caller"
     if _is_on_host(array):
         return "cpu", "the core reads the array's memory by DLPack"
-    return "generic", "only its library reaches the array's memory"
+    return "generic", "only the array's library can access its memory"
 
 
 def info(array: Array) -> ArrayInfo:
@@ -64,11 +64,11 @@ def check(argument: str, image: Array, first: Array) -> None:
     if type(image) is not type(first):
         reject_type(argument, image, f"an array of the same library as the first image, {type(first).__module__}")
     if _device(image) != _device(first):
-        reject_value(argument, f"an array on {_device(image)}", f"one on {_device(first)}, as the first image")
+        reject_value(argument, f"an array on {_device(image)}", f"one on {_device(first)}, like the first image")
 
 
 def small_array(argument: str, value: object, like: Array | None = None) -> Array:
-    """Return a control grid or a matrix as an array, from one of the image's library or NumPy or from nested lists."""
+    """Convert a control grid or a matrix to an array; it may be of the image's library, of NumPy, or nested lists."""
     if like is not None and type(value) is not type(like):
         if not isinstance(value, (np.ndarray, list, tuple)):
             library = type(like).__module__.partition(".")[0]
@@ -96,7 +96,7 @@ def delegate(images: Sequence[Array], others: Sequence[Array]) -> Delegated | No
 
 
 def restored(result: Array, image: Array) -> Array:
-    """Return a result of NumPy as an array of the library of `image`, in the same memory where that can be had."""
+    """Convert a NumPy result to the library of `image`, in the same memory if possible."""
     if not isinstance(result, np.ndarray) or isinstance(image, np.ndarray):
         return result
     xp = _namespace(image)
@@ -126,7 +126,7 @@ def values(array: Array, *, wait: bool = True) -> NumpyArray | None:
 
 
 def _is_on_host(array: Array) -> bool:
-    """Return whether the core can read an array, and may."""
+    """Return whether the core can read an array, and is allowed to."""
     if forced_engine() == "generic":
         return False
     if isinstance(array, np.ndarray):
@@ -147,10 +147,10 @@ def _to_numpy(array: Array) -> Array:
 
 
 def _bfloat16_to_numpy(array: Array) -> Array:
-    """Return the memory of an array of a type that NumPy does not know: as bits, which ml_dtypes reads."""
+    """Return the memory of a bfloat16 array, which NumPy does not support, as bits for ml_dtypes."""
     if importlib.util.find_spec("ml_dtypes") is None:
-        reject_type("X", array, "an array of another type: those of bfloat16 need the package ml_dtypes")
-    from ml_dtypes import bfloat16  # noqa: PLC0415 - for those who have it
+        reject_type("X", array, "an array of another dtype: bfloat16 requires the package ml_dtypes")
+    from ml_dtypes import bfloat16  # noqa: PLC0415 - optional
 
     return np.from_dlpack(array.view(_namespace(array).uint16)).view(bfloat16)
 

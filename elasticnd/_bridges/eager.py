@@ -1,4 +1,4 @@
-"""The bridge for arrays that hold their values and record no gradients: NumPy and CuPy."""
+"""The bridge for arrays that hold values and record no gradients: NumPy and CuPy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def info(array: Array) -> ArrayInfo:
 
 
 def small_array(argument: str, value: object, like: Array | None = None) -> Array:
-    """Return a control grid or a matrix as an array. NumPy arrays and nested lists go with any image."""
+    """Convert a control grid or a matrix to an array. NumPy arrays and nested lists go with any image."""
     if type(value) is np.ndarray and (like is None or type(like) is np.ndarray):
         return _with_floats(value)
     if is_cupy(value if like is None else like):
@@ -41,7 +41,7 @@ def small_array(argument: str, value: object, like: Array | None = None) -> Arra
         return _with_floats(np.asarray(value))
     except ValueError:
         reject_value(argument, "nested lists of different lengths", "an array or nested lists of numbers")
-    except (TypeError, RuntimeError):  # of a library whose arrays are in the lists
+    except (TypeError, RuntimeError):  # lists of arrays of other libraries
         reject_type(argument, value, "a NumPy array or nested lists of numbers")
 
 
@@ -74,7 +74,7 @@ def engine_name(array: Array) -> tuple[str, str]:
 
 
 def check(argument: str, image: Array, first: Array) -> None:
-    """Check that all images are of NumPy, or all of CuPy and on one device."""
+    """Check that all images are NumPy arrays, or all are CuPy arrays on one device."""
     if is_cupy(image) != is_cupy(first):
         reject_value(argument, describe(image), f"an array of the same library as the first image, {describe(first)}")
     if is_cupy(image) and image.device != first.device:
@@ -82,7 +82,7 @@ def check(argument: str, image: Array, first: Array) -> None:
 
 
 def standard_normal(shape: Shape, batch_axes: int, like: Array, rng: Seed) -> Array | None:
-    """Draw from a generator of CuPy."""
+    """Draw from a CuPy generator."""
     if is_cupy(like) and isinstance(rng, engine_of(like).namespace().random.Generator):
         return rng.standard_normal(shape)
     return None
@@ -109,7 +109,7 @@ class _Ops(FrameworkOps):
         return array.astype(_dtypes.native(like.dtype), copy=False)
 
 
-_ops: dict[bool, FrameworkOps] = {}  # of NumPy and of CuPy, once there are arrays of them
+_ops: dict[bool, FrameworkOps] = {}  # for NumPy and CuPy, once there are such arrays
 
 
 def values(array: Array, *, wait: bool = True) -> NumpyArray | None:

@@ -1,6 +1,6 @@
-"""The bridge for TensorFlow: functions with gradients of their own, around calls into NumPy.
+"""The bridge for TensorFlow: functions with their own gradients, around calls to NumPy.
 
-XLA cannot compile such calls: in functions that it compiles, operations of TensorFlow do all, derivatives included.
+XLA cannot compile such calls. In functions compiled by XLA, TensorFlow operations compute everything, with derivatives.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from .array_api import FrameworkOps
 
 _ALIGNMENT = 64  # bytes
 
-# What cannot call into Python names the node: XLA, of a function that was traced before an outer function was to be
-# compiled, and another process, of a SavedModel.
+# The node has this name for messages of what cannot call Python: XLA, if a function was traced before an outer function
+# was compiled, and another process, for a SavedModel.
 _NODE = "elasticnd_calls_Python__for_XLA_or_SavedModel_trace_it_with_elasticnd.engine_generic"
 
 
@@ -37,19 +37,19 @@ restored = contract.restored
 
 
 def info(tensor: tf.Tensor) -> ArrayInfo:
-    """Return shape and dtype; an extent that is not known counts as 1."""
+    """Return shape and dtype; an unknown extent counts as 1."""
     return ArrayInfo(tuple(extent or (1 if extent is None else 0) for extent in tensor.shape), tensor.dtype.name)
 
 
 def engine_name(tensor: tf.Tensor) -> tuple[str, str]:
     if _uses_generic():
-        return "generic", "it was asked for" if forced_engine() else "operations of TensorFlow, which XLA compiles"
+        return "generic", "requested by the caller" if forced_engine() else "TensorFlow operations, which XLA compiles"
     device = getattr(tensor, "device", "") or "a graph"
     return ("cuda" if "GPU" in device else "cpu"), f"a tensor on {device}"
 
 
 def _uses_generic() -> bool:
-    """Return whether operations of TensorFlow are to compute."""
+    """Return whether TensorFlow operations are to compute."""
     return forced_engine() == "generic" or compat.is_compiled_by_xla()
 
 
@@ -60,19 +60,19 @@ def check(argument: str, image: tf.Tensor, first: tf.Tensor) -> None:
 
 
 def is_recorded(arrays: Sequence[Array]) -> bool:
-    """Return whether shapes are not known yet."""
+    """Return whether shapes are unknown."""
     return not all(array.shape.is_fully_defined() for array in arrays if isinstance(array, (tf.Tensor, tf.Variable)))
 
 
 def small_array(argument: str, value: object, like: tf.Tensor | None = None) -> tf.Tensor:
-    """Return a control grid or a matrix as a tensor, from one, a variable, a NumPy array or nested lists of numbers."""
+    """Convert a control grid or a matrix to a tensor, from a tensor, a variable, a NumPy array or nested lists."""
     if isinstance(value, (tf.Tensor, tf.Variable)):
         tensor = tf.convert_to_tensor(value)
         if tensor.dtype.is_integer:
             return tf.cast(tensor, tf.float64)
         return tf.cast(tensor, tf.float32) if tensor.dtype in (tf.float16, tf.bfloat16) else tensor
     if not isinstance(value, (np.ndarray, list, tuple)):
-        reject_type(argument, value, "a tensor of TensorFlow, a NumPy array or nested lists of numbers")
+        reject_type(argument, value, "a TensorFlow tensor, a NumPy array or nested lists of numbers")
     if isinstance(value, (list, tuple)) and any(isinstance(part, (tf.Tensor, tf.Variable)) for part in value):
         return small_array(argument, tf.stack(value))
     array = eager.small_array(argument, value)
@@ -80,7 +80,7 @@ def small_array(argument: str, value: object, like: tf.Tensor | None = None) -> 
 
 
 def standard_normal(shape: Shape, batch_axes: int, like: tf.Tensor, rng: Seed) -> tf.Tensor | None:
-    """Draw from TensorFlow's generators. In a graph, extents of batch axes may be known to the image alone."""
+    """Draw from TensorFlow's generators. In a graph, only the image may know the extents of batch axes."""
     extents = tf.concat([tf.shape(like)[:batch_axes], shape[batch_axes:]], 0)
     if rng is None:
         return tf.random.normal(extents, dtype=tf.float64)
@@ -107,13 +107,13 @@ def values(tensor: tf.Tensor, *, wait: bool = True) -> NumpyArray | None:
 
 
 class RecordedCall(NamedTuple):
-    """A call whose shapes are not known: the options of one image."""
+    """A call with unknown shapes: the options of one image."""
 
     options: Options
     has_affine: bool
     inverse_rotation_zoom_linear: NumpyArray | None
     dtype: str
-    shape: tf.TensorShape  # of the image, as far as it is known
+    shape: tf.TensorShape  # of the image, as far as known
     image_shape: tf.Tensor  # the same at run time
 
     @property
@@ -122,7 +122,7 @@ class RecordedCall(NamedTuple):
         return self.options.order == LABELS
 
     def spec_of(self, image_shape: Sequence[int], operands: Operands) -> DeformSpec:
-        """Check the call, now that arrays are known."""
+        """Check the call, once arrays are known."""
         image = ArrayInfo(tuple(map(int, image_shape)), self.dtype)
         affine = eager.info(operands.transform[1]) if self.has_affine else None
         return _check.normalize((image,), eager.info(operands.transform[0]), affine, "X", self.options)
@@ -154,17 +154,17 @@ def record(images: Sequence[tf.Tensor], displacement: Array, affine: Array, opti
 
 
 def apply(operator: Operator, operands: Operands) -> Sequence[tf.Tensor]:
-    """Apply an operator, to variables too; differentiably, by its own rules or by those of TensorFlow's operations."""
+    """Apply an operator, also to variables; differentiably, by its own rules or those of TensorFlow's operations."""
     operands = unflatten(operator, list(map(tf.convert_to_tensor, flatten(operator, operands))))
     if not _uses_generic():
         return _apply(operator, operands)
-    # There is nothing in there for AutoGraph to rewrite.
+    # There is nothing here for AutoGraph to rewrite.
     by_operations = tf.autograph.experimental.do_not_convert(array_api.apply)
     return _without_derivatives(operator, by_operations(tensorflow_namespace, operator, operands))
 
 
 def _without_derivatives(operator: Operator, results: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
-    """Return results, cut off from what they are made of where they have no derivatives: labels by votes."""
+    """Return results without a gradient where they have no derivatives: labels by votes."""
     return list(map(tf.stop_gradient, results)) if operator.call.votes else results
 
 
@@ -174,7 +174,7 @@ def _apply(operator: Operator, operands: Operands) -> Sequence[tf.Tensor]:
     @tf.custom_gradient
     def function(*flat: tf.Tensor) -> tuple[list[tf.Tensor], Callable[..., list[tf.Tensor | None]]]:
         def vjp(*cotangents: Array) -> list[tf.Tensor | None]:
-            cotangents = tuple(map(tf.convert_to_tensor, cotangents))  # of `tf.gather`, they are rows alone
+            cotangents = tuple(map(tf.convert_to_tensor, cotangents))  # those of `tf.gather` may be slices of rows
             own = unflatten(operator, flat)
             needed = unflatten(operator, [tensor.dtype.is_floating or tensor.dtype.is_complex for tensor in flat])
             return flatten(operator, rules.vjp(_OPS, operator, own, cotangents, needed))
@@ -197,7 +197,7 @@ def _compute(operator: Operator, flat: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     late = isinstance(call, RecordedCall)
     shapes = _known_shapes(operator, likes) if late else operators.result_shapes(operator, call)
     arguments = [*flat, call.image_shape] if late else list(flat)
-    if _has_gpu():  # a function of tensors leaves them where they are
+    if _has_gpu():  # a function of tensors leaves them in place
         results = tf.py_function(partial(_run_eagerly, operator, dtypes), arguments, dtypes, name=_NODE)
     else:
         results = tf.numpy_function(partial(_run, operator), arguments, dtypes, stateful=False, name=_NODE)
@@ -207,7 +207,7 @@ def _compute(operator: Operator, flat: Sequence[tf.Tensor]) -> list[tf.Tensor]:
 
 
 def _known_shapes(operator: Operator, likes: Sequence[tf.Tensor]) -> list[tf.TensorShape | list[None] | None]:
-    """Return the shapes of the results of a call that runs later, as far as they are known."""
+    """Return the result shapes of a call that runs later, as far as known."""
     call: RecordedCall = operator.call
     if operator.verb == "sample":
         crop = call.options.crop
@@ -247,7 +247,7 @@ def _gpu_of(tensors: Sequence[tf.Tensor]) -> str | None:
 
 
 def _run_on_gpu(operator: Operator, dtypes: Sequence[Array], *tensors: tf.Tensor) -> list[tf.Tensor]:
-    """Apply an operator by the CUDA kernels. TensorFlow does not tell its streams, so each waits for the other."""
+    """Apply an operator by the CUDA kernels. TensorFlow hides its streams, so each side waits for the other."""
     cupy = import_cupy("X", "a tensor on a GPU")
     late = [tensors[-1].numpy()] if isinstance(operator.call, RecordedCall) else []
     gpu = _gpu_of(tensors)
@@ -269,7 +269,7 @@ def _number_of(array: Array) -> int:
 
 
 class _Capsule:
-    """A tensor by the protocol of DLPack, as CuPy asks for it."""
+    """A tensor with the DLPack protocol that CuPy requires."""
 
     def __init__(self, tensor: tf.Tensor) -> None:
         self.tensor = tensor
@@ -282,13 +282,13 @@ class _Capsule:
 
 
 def _bits(tensor: tf.Tensor) -> tf.Tensor:
-    """Return a tensor on the current device, as a type that CuPy has; TensorFlow keeps int32 in the host's memory."""
+    """Return a tensor on the current device, in a type that CuPy has; TensorFlow keeps int32 in the host's memory."""
     bits = {tf.bfloat16: tf.uint16, tf.int32: tf.uint32}.get(tensor.dtype)
     return tf.identity(tensor) if bits is None else tf.bitcast(tensor, bits)
 
 
 def _from_numpy(array: NumpyArray, dtype: FrameworkDType) -> tf.Tensor:
-    # TensorFlow's kernels need aligned memory, which large outputs have: only these are taken over as they are.
+    # TensorFlow's kernels need aligned memory, which only large outputs have: only these are used without a copy.
     if dtype == tf.bool or array.nbytes == 0 or array.ctypes.data % _ALIGNMENT:
         return tf.convert_to_tensor(array)
     if dtype == tf.bfloat16:

@@ -1,4 +1,4 @@
-"""TensorFlow's operations under the names of the array API standard, as far as the generic engine uses them."""
+"""TensorFlow operations under the names of the array API standard, as far as the generic engine uses them."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ zeros_like = tf.zeros_like
 
 
 def argsort(x: tf.Tensor) -> tf.Tensor:
-    """Sort; equal elements stay in order."""
+    """Return the indices that sort an array; equal elements keep their order."""
     return tf.argsort(x, stable=True)
 
 
 def asarray(values: tf.Tensor, *, dtype: tf.Tensor = None) -> tf.Tensor:
-    """Make a constant."""
+    """Return a constant tensor."""
     return tf.constant(np.asarray(values), dtype)
 
 
 def concat(arrays: Sequence[tf.Tensor], *, axis: int = 0) -> tf.Tensor:
-    """Join along an axis."""
+    """Join arrays along an axis."""
     return tf.concat(arrays, axis)
 
 
 def full(shape: Shape, value: tf.Tensor, *, dtype: tf.Tensor) -> tf.Tensor:
-    """Repeat a value."""
+    """Return an array filled with one value."""
     return tf.fill(shape, tf.constant(value, dtype))
 
 
 def searchsorted(x1: tf.Tensor, x2: tf.Tensor, *, side: str) -> tf.Tensor:
-    """Find places in sorted elements."""
+    """Find the insertion points in sorted elements."""
     return tf.searchsorted(x1, x2, side=side)
 
 
@@ -62,7 +62,7 @@ def sum(x: tf.Tensor, *, axis: int | Sequence[int]) -> tf.Tensor:
 
 
 def where(condition: tf.Tensor, x1: tf.Tensor, x2: tf.Tensor) -> tf.Tensor:
-    """Choose; a number takes the dtype of the other."""
+    """Choose between elements; a number takes the dtype of the other argument."""
     if tf.is_tensor(x1):
         return tf.where(condition, x1, tf.cast(x2, x1.dtype))
     return tf.where(condition, tf.cast(x1, x2.dtype), x2)

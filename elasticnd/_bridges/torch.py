@@ -1,7 +1,7 @@
-"""The bridge for PyTorch: an autograd function where tensors hold values, an operator of the dispatcher where not.
+"""The bridge for PyTorch: an autograd function for tensors with values, otherwise an operator of the dispatcher.
 
-The function is quick, and needs little of PyTorch; the operator serves compilers, tracers and `torch.func`. On devices
-that neither the core nor the CUDA kernels know, operations of PyTorch do all, derivatives included.
+The function is fast and relies on little of PyTorch; the operator serves compilers, tracers and `torch.func`. On
+devices that neither the core nor the CUDA kernels support, PyTorch operations compute everything, with derivatives.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ small_array = tensors.small_array
 
 def engine_name(tensor: Tensor) -> tuple[str, str]:
     if tensors.is_foreign(tensor):
-        return "generic", f"operations of PyTorch, on a device of kind {tensor.device.type}"
+        return "generic", f"PyTorch operations, on a device of type {tensor.device.type}"
     return ("cuda" if tensor.is_cuda else "cpu"), f"a tensor on {tensor.device}"
 
 
 def standard_normal(shape: Shape, batch_axes: int, like: Tensor, rng: Seed) -> Tensor | None:
-    """Draw from PyTorch's generators, onto the device of the image."""
+    """Draw from PyTorch's generators, on the device of the image."""
     if rng is not None and not isinstance(rng, torch.Generator):
         return None
-    if tensors.is_foreign(like):  # which may have no float64, and a generator of its own
+    if tensors.is_foreign(like):  # it may lack float64 and have its own generator
         drawn = torch.randn(shape, generator=rng, device="cpu" if rng is None else rng.device)
         return array_api.real_array(tensors.operations_on(like), drawn.cpu().numpy())
     device = like.device if rng is None else rng.device
@@ -44,7 +44,7 @@ def standard_normal(shape: Shape, batch_axes: int, like: Tensor, rng: Seed) -> T
 
 
 def delegate(images: Sequence[Tensor | None], others: Sequence[Tensor | None]) -> Delegated | None:
-    """Return NumPy arrays for ordinary tensors in the host's memory, of which nobody asks for derivatives.
+    """Return NumPy arrays for ordinary tensors in the host's memory that need no derivatives.
 
     Without images, results have the dtype of a tensor, which `apply` knows.
     """
@@ -78,7 +78,7 @@ def values(tensor: Tensor, *, wait: bool = True) -> NumpyArray | None:
 
 
 def is_recorded(arrays: Sequence[object]) -> bool:
-    """Return whether a call is being recorded, to run later, perhaps with other shapes."""
+    """Return whether a call is being recorded to run later, perhaps with other shapes."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return True
     return any(isinstance(array, Tensor) and _has_symbols(array) for array in arrays)
@@ -89,7 +89,7 @@ def _has_symbols(tensor: Tensor) -> bool:
 
 
 def record(images: Sequence[Tensor], displacement: object, affine: object, options: Options) -> list[Tensor]:
-    """Record a call, or let it run between two programs."""
+    """Record a call, or run it between two programs."""
     from . import torch_operator  # noqa: PLC0415 - see there
 
     torch_operator.check_recorder()
@@ -114,7 +114,7 @@ def _deform(images: Sequence[Tensor], displacement: object, affine: object, opti
 
 
 def apply(operator: Operator, operands: Operands) -> Sequence[Tensor]:
-    """Apply an operator, differentiably. Results like the image, or its gradient, are of the class of that."""
+    """Apply an operator, differentiably. Image-like results have the class of the image or of its gradient."""
     if torch.compiler.is_dynamo_compiling() and operator.verb != "evaluate":
         from . import torch_operator  # noqa: PLC0415 - see there
 
@@ -142,7 +142,7 @@ def _apply_to_tensors(operator: Operator, operands: Operands) -> Sequence[Tensor
 
 
 def _apply(operator: Operator, operands: Operands) -> Sequence[Tensor]:
-    """Apply an operator to tensors on devices that the engines know."""
+    """Apply an operator to tensors on devices that the engines support."""
     flat = flatten(operator, operands)
     if tensors.needs_dispatcher(flat):
         from . import torch_operator  # noqa: PLC0415 - see there

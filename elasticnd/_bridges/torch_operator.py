@@ -1,7 +1,7 @@
-"""The operator of PyTorch's dispatcher, for tensors without values and for programs that are recorded.
+"""The dispatcher's operator, for tensors without values and for recorded programs.
 
-It has rules for reverse and forward mode and for `vmap`, so that every transform and every tracer sees one operator,
-whose derivatives are the same operator again. It is defined when it is first needed: this imports much of PyTorch.
+It has rules for reverse mode, forward mode and `vmap`, so every transform and every tracer sees one operator, whose
+derivatives are the same operator again. It is defined on first use, because this imports much of PyTorch.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ Result = TypeVar("Result")
 
 
 class RecordedCall(NamedTuple):
-    """A call that runs later, as a text that can stand in a program and in a file."""
+    """A call that runs later, as a string that can be part of a program or a file."""
 
     text: str  # options, or a specification
     has_affine: bool
-    deformed_axes: int  # known where there is an affine matrix
-    image_shape: tuple[int, ...] = ()  # of an image that is not among the operands, and so not known otherwise
+    deformed_axes: int  # known if there is an affine matrix
+    image_shape: tuple[int, ...] = ()  # of an image that is not an operand, and so otherwise unknown
 
     @property
     def inverse_rotation_zoom_linear(self) -> Sequence[Sequence[float]] | None:
@@ -58,7 +58,7 @@ class RecordedCall(NamedTuple):
         return options_from_text(self.text).order == LABELS if spec is None else spec.votes
 
     def spec_of(self, operands: Operands) -> DeformSpec | EvaluationSpec:
-        """Check the call, now that arrays are known."""
+        """Check the call, once arrays are known."""
         spec = spec_from_text(self.text)
         if spec is not None:
             return spec
@@ -69,7 +69,7 @@ class RecordedCall(NamedTuple):
         return _check.normalize((image,), displacement, affine, "X", options_from_text(self.text))
 
     def output_shape(self) -> Sequence[int]:
-        """Return the shape of the output; extents may be symbols."""
+        """Return the shape of the output; extents may be symbolic."""
         spec = spec_from_text(self.text)
         if isinstance(spec, DeformSpec):
             return spec.output_shape(spec.images[0])
@@ -78,7 +78,7 @@ class RecordedCall(NamedTuple):
 
 @lru_cache(maxsize=256)
 def program_of(operator: Operator) -> str:
-    """Return an operator as a text, which stands in programs."""
+    """Return an operator as a string for programs."""
     call = operator.call
     if isinstance(call, (DeformSpec, EvaluationSpec)):
         call = RecordedCall(text_of_spec(call), call.has_affine, call.axes)
@@ -104,22 +104,22 @@ def apply(operator: Operator, flat: Sequence[Tensor]) -> Sequence[Tensor]:
     call = operator.call
     if isinstance(call, (DeformSpec, EvaluationSpec)):
         shape = call.images[0].shape if call.images else ()
-    else:  # without the shape, which may be of symbols, it serves as a key
+    else:  # without the shape, which may be symbolic, it serves as a key
         shape, operator = call.image_shape, operator._replace(call=call._replace(image_shape=()))
     results: list[Tensor] = OPERATOR(list(flat), [] if operator.takes_image else list(shape), program_of(operator))
     return results
 
 
 def check_recorder() -> None:
-    """Check that nothing runs inside of a recorder that would lose values there without a word."""
-    if torch.compiler.is_dynamo_compiling():  # it has refused by itself what it cannot record
+    """Check that no recorder around the call would silently lose values."""
+    if torch.compiler.is_dynamo_compiling():  # it rejects what it cannot record
         return
     is_early = compat.is_recorded_before_dispatch()
     if compat.is_in_func_transform():
         if torch.jit.is_tracing():
-            _refuse("torch.jit.trace", "the transforms of torch.func: use torch.compile or make_fx")
+            _refuse("torch.jit.trace", "transforms of torch.func: use torch.compile or make_fx")
         if is_early and not compat.is_exported():
-            _refuse("make_fx(pre_dispatch=True)", "the transforms of torch.func: use make_fx without pre_dispatch")
+            _refuse("make_fx(pre_dispatch=True)", "transforms of torch.func: use make_fx without pre_dispatch")
     if (torch.jit.is_tracing() or is_early) and compat.are_saved_tensors_replaced():
         recorder = "torch.jit.trace" if torch.jit.is_tracing() else "make_fx(pre_dispatch=True) or torch.export"
         _refuse(recorder, "torch.utils.checkpoint, or other hooks of saved tensors: leave them out")
@@ -164,15 +164,15 @@ def record(images: Sequence[Tensor], displacement: object, affine: object, optio
 
 @torch.compiler.disable
 def between_programs(function: Callable[..., Result], *arguments: object) -> Result:
-    """Call a function that is not recorded: the program that a compiler makes ends before it.
+    """Call a function outside recorded programs: a compiler ends its program before the call.
 
-    A compiler would take the NumPy arrays in there for tensors, and cannot unwrap subclasses of tensors.
+    A compiler would mistake NumPy arrays for tensors, and cannot unwrap subclasses of tensors.
     """
     return function(*arguments)
 
 
 def _specialised(option: object) -> object:
-    """Make numbers, which a compiler may take for inputs that vary, part of the program."""
+    """Make numbers, which a compiler may treat as varying inputs, part of the program."""
     if isinstance(option, float):
         return math.ldexp(*math.frexp(option))
     if isinstance(option, int) and not isinstance(option, bool):
@@ -190,7 +190,7 @@ def _sample_program(index: int, images: int, has_affine: bool, axes: int, *optio
 
 _NAME = "elasticnd::apply"
 _SCHEMA = "apply(Tensor[] tensors, SymInt[] image_shape, str program) -> Tensor[]"
-# It is traced as it stands, and takes any layout.
+# It is traced as is, and accepts any layout.
 _TAGS = tuple(getattr(torch.Tag, name) for name in ("pt2_compliant_tag", "flexible_layout") if hasattr(torch.Tag, name))
 
 _library = torch.library.Library("elasticnd", "FRAGMENT")
@@ -204,7 +204,7 @@ def _on_values(tensors: Sequence[Tensor], image_shape: Sequence[int], program: s
 
 
 def _without_values(tensors: Sequence[Tensor], image_shape: Sequence[int], program: str) -> list[Tensor]:
-    """Make results of the right shapes; C-ordered, as those with values are."""
+    """Return results of the right shapes, in C order like those with values."""
     operator = _operator_of(program, image_shape, tensors)
     operands = unflatten(operator, tensors)
     if operator.verb == "sample":
@@ -217,14 +217,14 @@ def _without_values(tensors: Sequence[Tensor], image_shape: Sequence[int], progr
 
 
 class _Differentiable(compat.SingleLevelFunction):
-    """The operator at one level of transforms: what is below autograd goes on through the dispatcher."""
+    """The operator at one level of transforms; below autograd, it goes on through the dispatcher."""
 
     @staticmethod
     def forward(
         ctx: Context, keys: compat.DispatchKeySet, image_shape: Sequence[int], program: str, *tensors: Tensor
     ) -> tuple[Tensor, ...]:
         remember(ctx, _operator_of(program, image_shape, tensors), tensors)
-        # Functions turn derivatives off, but other levels may want theirs.
+        # Functions turn derivatives off, but other levels may need them.
         with torch.enable_grad(), compat.set_forward_mode_enabled(True), compat.AutoDispatchBelowAutograd():
             results = OPERATOR.redispatch(compat.below_autograd(keys), list(tensors), image_shape, program)
         return without_derivatives(ctx, results)

@@ -1,4 +1,4 @@
-"""The chain rule in terms of PyTorch: what `rules` needs, and derivatives of an operator for autograd functions."""
+"""The chain rule for PyTorch: the operations that `rules` requires, and an operator's derivatives for autograd."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .torch_tensors import moved, operations_on
 
 
 class FrameworkOps:
-    """What the chain rule needs of PyTorch."""
+    """The operations that the chain rule requires."""
 
     def __init__(self, apply: Callable[[Operator, Operands], Sequence[Tensor]]) -> None:
         self.apply = apply
@@ -38,9 +38,9 @@ class FrameworkOps:
 
     @staticmethod
     def inverse(matrices: Tensor) -> Tensor:
-        """Invert matrices, without a look at the values, for which devices would have to be waited for."""
+        """Invert matrices without reading values, since that would wait for the device."""
         if torch.jit.is_tracing() or compat.is_recorded_before_dispatch():
-            # These recorders lose results that autograd keeps for derivatives, as it does for those of PyTorch.
+            # These recorders lose results that autograd keeps for derivatives, even PyTorch's own.
             recorded: Tensor = eliminated(operations_on(matrices), matrices)
             return recorded
         inverse: Tensor = torch.linalg.inv_ex(matrices).inverse
@@ -48,9 +48,9 @@ class FrameworkOps:
 
     @staticmethod
     def product(left: Tensor, right: Tensor) -> Tensor:
-        """Multiply matrices; not as coarsely as `torch.autocast` would, which leaves doubles as they are.
+        """Multiply matrices in full precision: `torch.autocast` leaves doubles unchanged.
 
-        It cannot be turned off here: transforms of `torch.func` keep it on.
+        It cannot be turned off here, because transforms of `torch.func` keep it on.
         """
         if not _autocasts(left):
             return left @ right
@@ -77,7 +77,7 @@ def _autocasts(tensor: Tensor) -> bool:
 
 
 class Context(Protocol):
-    """What an autograd function keeps for its derivatives."""
+    """What an autograd function stores for its derivatives."""
 
     operator: Operator
     saved_tensors: tuple[Tensor, ...]
@@ -93,7 +93,7 @@ class Context(Protocol):
         """Set which outputs have no derivatives."""
 
     def set_materialize_grads(self, value: bool) -> None:
-        """Set whether gradients that are zero come as zeros, else as None."""
+        """Set whether zero gradients are passed as zeros or as None."""
 
 
 def remember(ctx: Context, operator: Operator, flat: Sequence[Tensor]) -> None:
@@ -105,7 +105,7 @@ def remember(ctx: Context, operator: Operator, flat: Sequence[Tensor]) -> None:
 
 
 def without_derivatives(ctx: Context, results: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Return the results of a forward pass, marked where they have no derivatives: labels by votes."""
+    """Return the results of a forward pass, marked if they have no derivatives: labels by votes."""
     if ctx.operator.call.votes:
         ctx.mark_non_differentiable(*results)
     return tuple(results)

@@ -1,4 +1,4 @@
-"""Tensors of PyTorch: what the engines can take, and operators applied to tensors that hold their values."""
+"""PyTorch tensors: which ones the engines accept, and operators applied to tensors with values."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from . import array_api, eager
 
 
 def info(tensor: Tensor) -> ArrayInfo:
-    """Return shape and dtype. Extents that are symbols become numbers."""
+    """Return shape and dtype. Symbolic extents become numbers."""
     shape = compat.shape_of(tensor)
     try:
         return _info(shape, tensor.dtype)
-    except TypeError:  # symbols have no hash
+    except TypeError:  # symbols are not hashable
         return _info(torch.Size(map(int, shape)), tensor.dtype)
 
 
@@ -43,13 +43,13 @@ def name_of(dtype: torch.dtype) -> str:
 
 
 def is_foreign(tensor: Tensor) -> bool:
-    """Return whether a tensor is on a device that only PyTorch knows. On `meta`, there are no values to compute."""
+    """Return whether a tensor is on a device that only PyTorch supports; not `meta`, which has no values."""
     return not (tensor.is_cpu or tensor.is_cuda or tensor.is_meta)
 
 
 def operations_on(tensor: Tensor) -> array_api.Namespace:
-    """Return the operations of PyTorch, on the device of a tensor."""
-    from array_api_compat import torch as names  # noqa: PLC0415 - for those who have such a device
+    """Return the operations of PyTorch on the device of a tensor."""
+    from array_api_compat import torch as names  # noqa: PLC0415 - only for such a device
 
     return array_api.Namespace(names, tensor.device)
 
@@ -58,36 +58,36 @@ def operations_on(tensor: Tensor) -> array_api.Namespace:
 
 
 def check(argument: str, image: Tensor, first: Tensor) -> None:
-    """Check that the engines can take an image."""
+    """Check that the engines accept an image."""
     _check_dense(argument, image)
     if not is_basic(image):
         _check_is_image(argument, image)
     if image.is_cpu and first.is_cpu:
         return
     if image.device != first.device:
-        reject_value(argument, f"a tensor on {image.device}", f"one on {first.device}, as the first image")
+        reject_value(argument, f"a tensor on {image.device}", f"one on {first.device}, like the first image")
     if image.is_cuda:
         import_cupy(argument, f"a tensor on {image.device}")
 
 
 def _check_dense(argument: str, tensor: Tensor) -> None:
-    if tensor.is_nested:  # its shape cannot be asked for
+    if tensor.is_nested:  # it has no shape
         raise TypeError(f"{argument}: got a nested tensor, expected a dense tensor, or several of them in a list")
     if tensor.layout is not torch.strided or tensor.is_quantized:
         reject_type(argument, tensor, "a dense tensor")
 
 
 def _check_is_image(argument: str, image: Tensor) -> None:
-    """Check that a tensor of torchvision holds voxels, not coordinates."""
+    """Check that a torchvision tensor holds voxels, not coordinates."""
     kinds = sys.modules.get("torchvision.tv_tensors")
     for name in ("BoundingBoxes", "KeyPoints"):
         kind = getattr(kinds, name, None)
         if kind is not None and isinstance(image, kind):
-            reject_type(argument, image, "an image or a mask: these are coordinates")
+            reject_type(argument, image, "an image or a mask, not coordinates")
 
 
 def small_array(argument: str, value: object, like: Tensor | None = None) -> Tensor:
-    """Return a control grid or a matrix as a tensor, from a tensor, a NumPy array or nested lists of numbers."""
+    """Convert a control grid or a matrix to a tensor: a tensor, a NumPy array or nested lists of numbers."""
     if isinstance(value, Tensor):
         _check_dense(argument, value)
         if like is not None and value.device != like.device:
@@ -101,7 +101,7 @@ def small_array(argument: str, value: object, like: Tensor | None = None) -> Ten
         reject_type(argument, value, "a torch.Tensor, a NumPy array or nested lists of numbers")
     array = eager.small_array(argument, value)
     if array.dtype.kind not in "iuf":
-        return torch.zeros(array.shape, dtype=torch.bool)  # refused by its type, as everywhere
+        return torch.zeros(array.shape, dtype=torch.bool)  # its dtype is rejected later
     if like is not None and is_foreign(like):
         return array_api.real_array(operations_on(like), array)
     tensor = torch.as_tensor(array.astype(np.float64))
@@ -109,11 +109,11 @@ def small_array(argument: str, value: object, like: Tensor | None = None) -> Ten
 
 
 def moved(tensor: Tensor, like: Tensor) -> Tensor:
-    """Return a tensor of the host on the device of another one; the host does not wait for a CUDA device."""
+    """Move a tensor from the host to the device of another one, without waiting for a CUDA device."""
     if like.is_cuda and not torch.compiler.is_compiling():
         if torch.cuda.is_current_stream_capturing():
             raise RuntimeError(CAPTURED_COPY)
-        tensor = tensor.pin_memory()  # a copy of other memory would wait
+        tensor = tensor.pin_memory()  # copying other memory would wait
     return tensor.to(like.device, non_blocking=True)
 
 
@@ -128,17 +128,17 @@ def _widest_float(tensor: Tensor) -> torch.dtype:
 
 
 def is_basic(tensor: Tensor) -> bool:
-    """Return whether a tensor is of no subclass that has to be unwrapped."""
+    """Return whether a tensor needs no unwrapping, unlike some subclasses."""
     return type(tensor) is Tensor or type(tensor) is Parameter
 
 
 def _has_own_operators(kind: type) -> bool:
-    """Return whether a subclass of tensors sees the operators of the dispatcher: what it holds is its own affair."""
+    """Return whether a subclass of tensors sees the dispatcher's operators, and so handles them itself."""
     return bool(kind.__torch_dispatch__ != Tensor.__torch_dispatch__)  # type: ignore[attr-defined]
 
 
 def unwrapped(tensor: Tensor) -> Tensor:
-    """Return the tensor inside of a subclass that does not see the operators of the dispatcher."""
+    """Return the tensor inside a subclass that does not see the dispatcher's operators."""
     if is_basic(tensor) or _has_own_operators(type(tensor)):
         return tensor
     with compat.DisableTorchFunctionSubclass():
@@ -147,9 +147,9 @@ def unwrapped(tensor: Tensor) -> Tensor:
 
 
 def wrapped_like(result: Tensor, tensor: Tensor) -> Tensor:
-    """Return a result as an instance of the class of a tensor, with the attributes that instances of it carry.
+    """Convert a result to the class of a tensor, with the attributes that its instances carry.
 
-    As with PyTorch's own functions, what came of a `Parameter` is none.
+    As with PyTorch's own functions, a result computed from a `Parameter` is not a `Parameter`.
     """
     kind = type(tensor)
     is_parameter_like = kind.__torch_function__ == Parameter.__torch_function__
@@ -167,7 +167,7 @@ def wrapped_like(result: Tensor, tensor: Tensor) -> Tensor:
 def needs_dispatcher(tensors: Sequence[Tensor]) -> bool:
     """Return whether an operator must go through the dispatcher: for tensors without values, or while it is observed.
 
-    The type of a tensor alone does not tell: while a program is recorded, tensors may be ordinary ones.
+    The type of a tensor is not enough: tensors may be ordinary ones while a program is recorded.
     """
     return compat.is_observed() or not all(map(_holds_values, tensors))
 
@@ -177,19 +177,19 @@ def _holds_values(tensor: Tensor) -> bool:
 
 
 def are_like_numpy(tensors: Sequence[Tensor]) -> bool:
-    """Return whether NumPy has arrays like all tensors."""
+    """Return whether NumPy arrays can stand in for all tensors."""
     return all(tensor.is_cpu and is_basic(tensor) and tensor.dtype != torch.bfloat16 for tensor in tensors)
 
 
 def needs_derivatives(tensors: Sequence[Tensor]) -> bool:
-    """Return whether derivatives may be asked for of what is computed from tensors."""
+    """Return whether derivatives may be needed of what is computed from tensors."""
     if compat.is_in_forward_mode():
         return True
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 def compute(operator: Operator, flat: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Apply an operator to tensors that hold values. Results are C-ordered."""
+    """Apply an operator to tensors with values. Results are C-ordered."""
     call = operator.call
     operands = unflatten(operator, flat)
     spec = call if isinstance(call, (DeformSpec, EvaluationSpec)) else call.spec_of(operands)
@@ -206,7 +206,7 @@ def compute_on_device(
 ) -> tuple[Tensor, ...]:
     """Apply an operator by the CUDA kernels, which read and write tensors on the current stream of their device.
 
-    Their scratch memory comes from PyTorch too: into the pool of a CUDA graph, while one is captured.
+    Their scratch memory also comes from PyTorch: while a CUDA graph is captured, from its pool.
     """
     likes = operators.likes(operator, unflatten(operator, flat))
     shapes = operators.result_shapes(operator, spec)
@@ -217,7 +217,7 @@ def compute_on_device(
             torch.empty(shape, dtype=like.dtype, device=device) for shape, like in zip(shapes, likes, strict=True)
         ]
         arrays = unflatten(operator, [_to_cupy(tensor) for tensor in flat])
-        # What is like an image is written in place; gradients of transforms are float64, and small.
+        # Image-like results are written in place; gradients of transforms are float64, and small.
         into = _to_cupy(outputs[0]) if operator.verb == "sample" or operator.wants_image else None
         results = compute_operator.run(operator, spec, arrays, into)
         for output, result in zip(outputs, results, strict=True):
@@ -227,7 +227,7 @@ def compute_on_device(
 
 
 def _lend(device: torch.device, size: int) -> tuple[int, object]:
-    """Allocate memory of PyTorch's: where it begins, and what holds it."""
+    """Allocate PyTorch memory; return its address, and the object that holds it."""
     memory = torch.UntypedStorage(size, device=device)
     return memory.data_ptr(), memory
 
@@ -236,7 +236,7 @@ def _to_cupy(tensor: Tensor) -> Array:
     import cupy  # noqa: PLC0415
 
     tensor = tensor.detach().resolve_neg().resolve_conj()
-    # The engine takes the bits of bfloat16.
+    # The engine works on the bits of bfloat16.
     return cupy.from_dlpack(tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor)
 
 
@@ -244,9 +244,9 @@ def to_numpy(tensor: Tensor) -> NumpyArray:
     """Return the memory of a tensor as a NumPy array."""
     try:
         return tensor.numpy()
-    except (RuntimeError, TypeError):  # it records gradients, is a lazy conjugate, or is of a type that NumPy has not
+    except (RuntimeError, TypeError):  # it records gradients, is a lazy conjugate, or has a type that NumPy lacks
         tensor = tensor.detach().resolve_neg().resolve_conj()
-        # The engine takes the bits of bfloat16.
+        # The engine works on the bits of bfloat16.
         array: NumpyArray = (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
         return array
 
