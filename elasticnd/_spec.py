@@ -182,6 +182,14 @@ class DeformSpec:
         batch = image_shape[: len(self.batch)]
         return replace(self, images=(replace(image, shape=image_shape),), batch=batch, window=window, roi=roi)
 
+    def for_batch(self, batch: Shape) -> DeformSpec:
+        """Return the specification of so many batch items."""
+        if batch == self.batch:
+            return self
+        count = len(batch)
+        images = tuple(replace(image, shape=(*batch, *image.shape[count:])) for image in self.images)
+        return replace(self, images=images, batch=batch)
+
     def with_batch_axis(self, size: int, affine_batched: bool = False) -> DeformSpec:
         """Return the same with one more batch axis before the others."""
         images = tuple(image.with_leading_axis(size) for image in self.images)
@@ -246,6 +254,10 @@ class EvaluationSpec:
     def values_shape(self, order: int) -> Shape:
         """Return the shape of the derivatives of an order."""
         return (*self.batch, self.count, self.axes, *(self.axes,) * order)
+
+    def for_batch(self, batch: Shape) -> EvaluationSpec:
+        """Return the specification of so many batch items."""
+        return replace(self, batch=batch)
 
     def with_batch_axis(self, size: int, affine_batched: bool = False) -> EvaluationSpec:
         """Return the specification with one batch axis more before the others."""

@@ -94,52 +94,66 @@ def test_buffers_of_xla(jax_buffers, monkeypatch, rng):
             agree(one, other, DOUBLE)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_shards_of_a_batch_on_buffers(jax_buffers, monkeypatch, rng):
-    """By `jax.shard_map` each device computes its own items; a batch that is only sharded is gathered first."""
+@contextlib.contextmanager
+def lowered_to_buffers(jax_buffers, monkeypatch):
+    """Let programs of JAX for the host call the kernels as those for a CUDA device do; return which are launched."""
     jax = frameworks.get("jax").module
-    if not hasattr(jax, "shard_map") or len(jax.devices()) < 2:
-        pytest.skip("this JAX lacks jax.shard_map, or a second device")
-    from elasticnd._bridges import jax_handlers
+    from elasticnd._bridges import jax_handlers, jax_primitive
 
     lend_buffers(monkeypatch, jax_buffers)
-    monkeypatch.setattr(jax_handlers, "_has_target", lambda operator: False)
-    monkeypatch.setattr(jax_handlers, "_call_by_operator", jax_buffers._call_on_buffers)
-    device, lock, shapes = host_device.HostDevice(), threading.Lock(), []
+    monkeypatch.setattr(jax_buffers, "has_cupy", lambda: True)
+    device, lock, launched = host_device.HostDevice(), threading.Lock(), []
     launch = device.launch
 
     def launch_alone(kernel, grid, threads, arguments, shared=0):
         with lock:  # the shim knows one block of threads at a time
-            shapes.append(kernel)
+            launched.append(kernel)
             launch(kernel, grid, threads, arguments, shared)
 
     device.launch = launch_alone
-    split = jax.sharding.PartitionSpec("b")
-    mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("b",))
-    images, grids = rng.random((4, 7, 6)), rng.uniform(-1, 1, (4, 2, 3, 2))
-    expected = elasticnd.deform_grid(images, grids, axis=(1, 2), mode="mirror")
-    gradients = elasticnd.deform_grid_vjp(expected, images, grids, axis=(1, 2), mode="mirror")
-
-    def deform(x, d):
-        return elasticnd.deform_grid(x, d, axis=(1, 2), mode="mirror")
-
-    mapped = jax.shard_map(deform, mesh=mesh, in_specs=(split, split), out_specs=split)
-    place = jax.sharding.NamedSharding(mesh, split)
-    arrays = jax.device_put(images, place), jax.device_put(grids, place)
+    register = partial(jax_primitive.mlir.register_lowering, jax_primitive._primitive, platform="cpu")
+    register(jax_buffers.lower)
     jax.clear_caches()
     with host_device.installed(device):
-        program = jax.jit(mapped)
-        text = program.lower(*arrays).compile().as_text()
-        result = program(*arrays)
-        slopes = jax.jit(jax.grad(lambda x, d: (mapped(x, d) ** 2).sum() / 2, (0, 1)))(*arrays)
-        agree(np.asarray(result), expected, DOUBLE)
-        for one, other in zip(slopes, gradients, strict=False):
-            agree(np.asarray(one), other, DOUBLE)
+        yield launched
+    register(jax_handlers.lower)
     jax.clear_caches()
-    assert "xla_buffer_python_cpu_callback" in text
-    assert "all-gather" not in text
-    assert result.sharding.spec == split
-    assert sum(kernel.startswith("sample<") for kernel in shapes) == 2 * 2  # devices, and calls of the forward pass
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("dtype", [np.float64, ml_dtypes.bfloat16], ids=lambda dtype: dtype.__name__)
+@pytest.mark.parametrize("is_mapped", [False, True])
+def test_sharded_batches_on_buffers(is_mapped, dtype, jax_buffers, monkeypatch, rng):
+    """Each device computes its own items, by `jax.shard_map` or by what XLA is told."""
+    jax = frameworks.get("jax").module
+    if not hasattr(jax, "shard_map") or len(jax.devices()) < 2:
+        pytest.skip("this JAX lacks jax.shard_map, or a second device")
+    split = jax.sharding.PartitionSpec("b")
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("b",))
+    images, grids = values(rng, (4, 7, 6, 3), np.dtype(dtype)), rng.uniform(-1, 1, (4, 2, 3, 2))
+    options = {"axis": (1, 2), "mode": "mirror"}
+
+    def deform(x, d):
+        return elasticnd.deform_grid(x, d, **options)
+
+    def slopes(x, d):
+        return jax.grad(lambda x, d: deform(x, d).astype(float).sum(), (0, 1))(x, d)
+
+    place = jax.sharding.NamedSharding(mesh, split)
+    arrays = jax.device_put(images, place), jax.device_put(grids, place)
+    expected = deform(images, grids)
+    gradients = elasticnd.deform_grid_vjp(np.ones_like(images), images, grids, **options)[:2]
+    with lowered_to_buffers(jax_buffers, monkeypatch) as launched:
+        for function, outputs, own in ((deform, split, [expected]), (slopes, (split, split), gradients)):
+            mapped = jax.shard_map(function, mesh=mesh, in_specs=(split, split), out_specs=outputs)
+            program = jax.jit(mapped if is_mapped else function)
+            text = program.lower(*arrays).compile().as_text()
+            assert "xla_buffer_python_cpu_callback" in text
+            assert "all-gather" not in text
+            for result, other in zip(jax.tree.leaves(program(*arrays)), own, strict=True):
+                assert result.sharding.spec == split
+                agree(np.asarray(result), other, tolerance(dtype))
+    assert sum(kernel.startswith("splat_transform<") for kernel in launched) == 2  # devices
 
 
 def test_jax_is_lowered_to_buffers_on_cuda(jax_buffers, monkeypatch):

@@ -22,14 +22,20 @@ from .._config import is_deterministic
 from .._engines.cuda.devices import allocating_by, external_stream, import_cupy
 from .._types import ArrayNamespace, FrameworkDType
 from . import jax_arrays as arrays_of
-from . import jax_operations
+from . import jax_operations, jax_sharding
 from .jax_arrays import Array
 
 
 def lower(context: compat.LoweringContext, *flat: object, operator: Operator) -> object:
     if not has_cupy():
         return jax_operations.lower(context, *flat, operator=operator)
-    return mlir.lower_fun(partial(_call_on_buffers, operator), multiple_results=True)(context, *flat)
+    # Of what XLA divides, it would have to know the scratch memory of each part.
+    is_divided = bool(operator.call.batch) and jax_sharding.CAN_DIVIDE and compat.device_count(context) > 1
+    call = partial(_call_on_buffers, operator, lends_scratch=not is_divided)
+    results = mlir.lower_fun(call, multiple_results=True)(context, *flat)
+    if is_divided:
+        jax_sharding.divide(results, operator, context)
+    return results
 
 
 @lru_cache(maxsize=1)
@@ -45,11 +51,11 @@ def has_cupy() -> bool:
     return True
 
 
-def _call_on_buffers(operator: Operator, *flat: Array) -> list[Array]:
+def _call_on_buffers(operator: Operator, *flat: Array, lends_scratch: bool = True) -> list[Array]:
     """Apply an operator by the CUDA kernels, which read and write XLA's buffers on XLA's stream."""
     results = arrays_of.results_of(operator, flat)
     kinds = [jax.ShapeDtypeStruct(shape, _bits(dtype)) for shape, dtype in results]
-    scratch = _scratch_of(operator, flat)
+    scratch = _scratch_of(operator, flat) if lends_scratch else 0
     if scratch:  # as one more result, since callbacks can allocate nothing
         kinds.append(jax.ShapeDtypeStruct((scratch,), np.uint8))
     arrays = [_as_type(array, _bits(array.dtype)) for array in flat]
@@ -90,10 +96,14 @@ def _run_on_buffers(
 ) -> None:
     xp, place = _place_of(context, outputs[0])
     with place, _allocating_in(xp, outputs[results:]):
-        arrays = unflatten(operator, [xp.asarray(buffer) for buffer in flat])
+        given = [xp.asarray(buffer) for buffer in flat]
+        spec = operator.call.for_batch(
+            given[0].shape[: len(operator.call.batch)]
+        )  # of the part of a batch that is here
+        arrays = unflatten(operator, given)
         targets = [xp.asarray(output) for output in outputs[:results]]
         into = targets[0] if operator.verb == "sample" or operator.wants_image else None
-        for target, result in zip(targets, compute.run(operator, operator.call, arrays, into), strict=True):
+        for target, result in zip(targets, compute.run(operator, spec, arrays, into), strict=True):
             if result is not target:
                 target[...] = result
 

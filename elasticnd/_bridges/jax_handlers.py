@@ -18,6 +18,7 @@ from .._compat import jax as compat
 from .._compat.jax import mlir
 from .._job import Job, evaluation_job, field_job
 from . import jax_arrays as arrays_of
+from . import jax_sharding
 from .jax_arrays import Array
 
 
@@ -35,7 +36,7 @@ def call(operator: Operator, flat: Sequence[Array]) -> list[Array]:
 def lower(context: compat.LoweringContext, *flat: object, operator: Operator) -> object:
     if not _has_target(operator):
         return mlir.lower_fun(partial(_call_by_operator, operator), multiple_results=True)(context, *flat)
-    extra = _partition(operator, context)
+    extra = jax_sharding.attributes(operator, context)
     lowering = jax.ffi.ffi_lowering(_target_of(operator), extra_attributes=extra)
     return lowering(context, *flat, **_attributes(operator))
 
@@ -60,8 +61,7 @@ def has_handlers() -> bool:
         return False
     for name, capsule in targets.items():
         jax.ffi.register_ffi_target(name, capsule, platform="cpu")
-        if hasattr(jax.ffi, "register_ffi_target_as_batch_partitionable"):
-            jax.ffi.register_ffi_target_as_batch_partitionable(name)
+        jax_sharding.register(name)
     return True
 
 
@@ -93,40 +93,3 @@ def _attributes(operator: Operator) -> dict[str, Any]:
 
 def _words(job: Job) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.frombuffer(job.tobytes(), np.int64)
-
-
-# ---- many devices ----------------------------------------------------------------------------------------------------
-
-
-def _partition(operator: Operator, context: compat.LoweringContext) -> dict[str, object] | None:
-    """Return what tells XLA that batch items are independent, so that sharded batches stay where they are."""
-    batch = len(operator.call.batch)
-    if not batch or not hasattr(jax.ffi, "register_ffi_target_as_batch_partitionable"):
-        return None
-    count = batch
-    names = [_factor(k) for k in range(batch)]
-    sizes = dict(zip(names, operator.call.batch, strict=True))
-    texts = []
-    for aval in (*context.avals_in, *context.avals_out):
-        own = list(names)
-        for extent in aval.shape[batch:]:
-            own.append(_factor(count))
-            sizes[own[-1]] = extent
-            count += 1
-        texts.append(f"[{', '.join(own)}]")
-    inputs = len(context.avals_in)
-    rest = [name for name in sizes if name not in names]
-    rule = (
-        f"#sdy.op_sharding_rule<({', '.join(texts[:inputs])})->({', '.join(texts[inputs:])}) "
-        f"{{{', '.join(f'{name}={size}' for name, size in sizes.items())}}} "
-        f"need_replication={{{', '.join(rest)}}}, custom>"
-    )
-    return {
-        "mhlo.frontend_attributes": mlir.ir.DictAttr.get({"num_batch_dims": mlir.ir.StringAttr.get(str(batch))}),
-        "sdy.sharding_rule": mlir.ir.Attribute.parse(rule),
-    }
-
-
-def _factor(index: int) -> str:
-    """Return the name of an axis, as Shardy has them: i, j, ... z, z_1, z_2, ..."""
-    return chr(ord("i") + index) if index < 18 else f"z_{index - 17}"

@@ -32,6 +32,7 @@ class LoweringContext(Protocol):
 
     avals_in: Sequence[jax.ShapeDtypeStruct]
     avals_out: Sequence[jax.ShapeDtypeStruct]
+    module_context: Any
 
 
 class BufferContext(Protocol):
@@ -70,6 +71,11 @@ def is_in_mesh() -> bool:
     """Return whether a mesh is set, on whose devices results will lie."""
     mesh = getattr(jax.sharding, "get_abstract_mesh", None)
     return mesh is not None and not mesh().empty
+
+
+def device_count(context: LoweringContext) -> int:
+    """Return among how many devices XLA divides what is lowered; 1 in `jax.shard_map`, and where JAX does not tell."""
+    return int(getattr(getattr(context.module_context, "axis_context", None), "num_devices", 1))
 
 
 def vary_alike(arrays: Sequence[jax.Array]) -> Sequence[jax.Array]:
