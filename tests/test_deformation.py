@@ -205,6 +205,20 @@ def test_equality_and_copies(name, rng):
     assert deformation != 3
 
 
+class Subclass(Deformation):
+    """A class that users derive; not within a function, so that it can be pickled."""
+
+
+def test_subclasses_stay_what_they_are():
+    deformation = Subclass.random((12, 14), sigma=1, rng=0, affine=np.eye(2, 3))
+    results = deformation.scaled(0.5), deformation.refined(), Subclass.identity((3, 4)), copy.deepcopy(deformation)
+    assert {type(result) for result in results} == {Subclass}
+    again = pickle.loads(pickle.dumps(deformation))  # noqa: S301 - our own bytes
+    assert type(again) is Subclass
+    assert again == deformation
+    assert repr(deformation).startswith("Subclass(")
+
+
 def test_minus_zero_is_zero():
     zeros = np.zeros((2, 3, 3))
     assert Deformation(zeros, SHAPE) == Deformation(-zeros, SHAPE)

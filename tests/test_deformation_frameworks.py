@@ -148,17 +148,22 @@ def test_vmap_in_jax_and_torch(rng):
         np.testing.assert_allclose(framework.to_numpy(shared)[0], expected[0], rtol=0, atol=1e-13)
 
 
-def test_a_pytree_of_jax(rng):
+class Subclass(Deformation):
+    """A class that users derive."""
+
+
+@pytest.mark.parametrize("cls", [Deformation, Subclass])
+def test_a_pytree_of_jax(cls, rng):
     framework = frameworks.get("jax")
     jax = framework.module
     displacement, matrix, f = arrays_of(framework, rng)
-    deformation = Deformation(displacement, SHAPE, affine=matrix, zoom=1.1)
+    deformation = cls(displacement, SHAPE, affine=matrix, zoom=1.1)
     assert len(jax.tree_util.tree_leaves(deformation)) == 2
     expected = deformation.source_points(f)
     compiled = jax.jit(lambda deformation, f: deformation.source_points(f))
     np.testing.assert_allclose(compiled(deformation, f), expected, rtol=0, atol=1e-13)
     gradient = jax.grad(lambda deformation: deformation.source_points(f).sum())(deformation)
-    assert isinstance(gradient, Deformation)
+    assert type(gradient) is cls
     assert gradient.displacement.shape == displacement.shape
     same = jax.tree_util.tree_map(lambda leaf: leaf, deformation)
     assert same == deformation

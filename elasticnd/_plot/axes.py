@@ -14,7 +14,7 @@ from .lattice import Grid, Lattice, Plane, cell_means, grid_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..deformation import Deformation
+    from .._deformation.evaluation import Evaluation
 
 ROWS_COLOUR = "#ffd60a"
 COLUMNS_COLOUR = "#00e5ff"
@@ -25,7 +25,7 @@ _OCTAVES = 2  # of volume that colours tell apart, on both sides of 1
 _MARGIN = 0.05  # of the extent, around what is drawn
 
 
-def plot(deformation: Deformation, plane: Plane, ax: Axes | None) -> Axes:
+def plot(deformation: Evaluation, plane: Plane, ax: Axes | None) -> Axes:
     """Draw one picture in input coordinates, with a colour bar if it is a new figure."""
     is_new = ax is None
     if ax is None:

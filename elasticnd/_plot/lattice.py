@@ -12,7 +12,7 @@ from .._errors import reject_value
 from .._types import Floats
 
 if TYPE_CHECKING:
-    from ..deformation import Deformation
+    from .._deformation.evaluation import Evaluation
 
 _MOST_LINES = 33  # along one axis: of grids with more control points, so many lines are drawn, spread evenly
 _MOST_NUMBERED = 6  # control points per side that leave room for finer lines between them
@@ -80,7 +80,7 @@ def plane_of(shape: Sequence[int], axes: object, at: object) -> Plane:
     return Plane((rows, columns), tuple(position))
 
 
-def lattice_of(deformation: Deformation, plane: Plane, extent: Sequence[int], *, relative: bool = False) -> Lattice:
+def lattice_of(deformation: Evaluation, plane: Plane, extent: Sequence[int], *, relative: bool = False) -> Lattice:
     """Evaluate the map at so many positions from the first voxels to the last; `relative` asks for r."""
     lengths = [deformation.shape[axis] for axis in plane.axes]
     ranges = [np.linspace(0, length - 1, count) for length, count in zip(lengths, extent, strict=True)]
@@ -93,7 +93,7 @@ def lattice_of(deformation: Deformation, plane: Plane, extent: Sequence[int], *,
 
 
 def grid_of(
-    deformation: Deformation,
+    deformation: Evaluation,
     plane: Plane,
     *,
     relative: bool = False,

@@ -11,7 +11,7 @@ from .._types import Floats
 from .lattice import Grid, cell_means, grid_of, plane_of
 
 if TYPE_CHECKING:
-    from ..deformation import Deformation
+    from .._deformation.evaluation import Evaluation
 
 _LONGER_SIDE = 240  # pixels
 _SHORTEST_SIDE = 24
@@ -21,7 +21,7 @@ _SAMPLES = 8
 _LINE, _FINE_LINE, _BORDER, _FOLD = "#1f6fb5", "#a9c8e4", "#8a8f98", "#e5004f"
 
 
-def picture_of(deformation: Deformation) -> str | None:
+def picture_of(deformation: Evaluation) -> str | None:
     """Draw where the lines of the control grid look in the input; None where there is nothing to draw."""
     if deformation.ndim == 1:
         return None

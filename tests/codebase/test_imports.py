@@ -20,6 +20,7 @@ LAYERS = (
     ("_namespaces",),
     ("_api",),
     ("deformation",),
+    ("_deformation",),
     ("_world",),
     ("_chains",),
     ("_apply",),
