@@ -1,4 +1,4 @@
-"""All validation of shapes, types and options: it makes the specifications of `_spec`, or raises an error."""
+"""Validation of all shapes, types and options: it returns the specifications of `_spec`, or raises an error."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ._limits import LABELS, MAX_AXES, MAX_ORDER
 from ._modes import MODES, Mode
 from ._spec import ArrayInfo, DeformSpec, ImageSpec, Options, Shape, Window
 
-_LONGEST_AXIS = 2**48  # leaves room for all arithmetic on positions and offsets
+_LONGEST_AXIS = 2**48  # leaves room for all computations on positions and offsets
 
 
 def normalize(
     images: tuple[ArrayInfo, ...], displacement: ArrayInfo, affine: ArrayInfo | None, name: str, options: Options
 ) -> DeformSpec:
-    """Check a call and bring it into one form; `name` is what the images are called there.
+    """Check a call and return its specification; messages call the images `name`.
 
-    A call like one before gets the specification of that one, where the options are such that equal ones are alike.
+    Equal options of the same types reuse the specification of an earlier call.
     """
     return (_normalize_cached if is_cacheable(options) else _normalize)(images, displacement, affine, name, *options)
 
@@ -33,7 +33,7 @@ _CACHEABLE = frozenset((type(None), bool, int, float, str))
 
 
 def is_cacheable(options: Options) -> bool:
-    """Check whether equal options of equal types are alike."""
+    """Return whether equal options are interchangeable."""
     return _CACHEABLE.issuperset(map(type, options)) or all(map(_is_cacheable, options))
 
 
@@ -99,7 +99,7 @@ def _normalize(
 def _normalize_image(
     name: str, image: ArrayInfo, axes: Shape, order: object, mode: object, cval: object, prefilter: bool
 ) -> ImageSpec:
-    """Convert one image and its own options to one form."""
+    """Convert one image and its own options to their normal form."""
     number, votes = _normalize_order(order)
     if votes and image.dtype in _dtypes.COMPLEX_COMPONENTS:
         raise TypeError(f"{name}: got dtype {image.dtype}, expected real numbers for order {LABELS!r}")
@@ -109,12 +109,12 @@ def _normalize_image(
     return ImageSpec(image.shape, image.dtype, axes, number, _normalize_mode(mode), value, prefilter, votes)
 
 
-# True and 1 are equal, but not the same order: `typed` keeps them apart, where they are arguments by themselves.
+# True and 1 are equal, but only 1 is an order: `typed` distinguishes them as separate arguments.
 _normalize_cached = lru_cache(maxsize=256, typed=True)(_normalize)
 
 
 def options_of_image(options: Options, index: int, count: int) -> Options:
-    """Return the options of one of several images."""
+    """Return the options for one of several images."""
     return options._replace(
         order=_per_image("order", options.order, count)[index],
         mode=_per_image("mode", options.mode, count)[index],
@@ -124,7 +124,7 @@ def options_of_image(options: Options, index: int, count: int) -> Options:
 
 
 def normalize_field(displacement: ArrayInfo, shape: object, crop: object) -> DeformSpec:
-    """Check a call that asks for the displacement alone."""
+    """Check a call for the displacement only."""
     check_real("displacement", displacement)
     extent = normalize_frame(shape)
     batch = displacement.shape[: max(0, len(displacement.shape) - 1 - len(extent))]
@@ -168,7 +168,7 @@ def normalize_points(points: object, ndim: object) -> Shape:
     else:
         count = as_index("points", points, accepted)
         if ndim is None:
-            reject_value("points", count, "a sequence, one number per deformed axis, where ndim is not given")
+            reject_value("points", count, "a sequence with one number per deformed axis, since ndim is not given")
         counts = (count,) * ndim
     if not counts or min(counts) < 1:
         reject_value("points", counts, accepted)
@@ -185,7 +185,7 @@ def normalize_sigma(sigma: object, ndim: int) -> tuple[float, ...]:
 
 
 def warn_of_folds(sigma: tuple[float, ...], extent: Shape, grid_shape: Shape) -> None:
-    """Warn if random displacements exceed the spacing of control points: the mapping folds nearly everywhere."""
+    """Warn if random displacements exceed the spacing of control points: the mapping then folds nearly everywhere."""
     for axis, (scale, voxels, count) in enumerate(zip(sigma, extent, grid_shape, strict=True)):
         spacing = (voxels - 1) / max(count - 1, 1)
         if count > 1 and scale > spacing:
@@ -198,7 +198,7 @@ def warn_of_folds(sigma: tuple[float, ...], extent: Shape, grid_shape: Shape) ->
 
 
 def normalize_layer_axis(axis: object, ndim: object) -> Shape | None:
-    """Convert the axes that a layer deforms to axes counted from the end, for tensors of any rank."""
+    """Convert the axes that a layer deforms to axes counted from the end, which suit tensors of any rank."""
     if ndim is not None and not 1 <= as_index("ndim", ndim, "a number of deformed axes") <= MAX_AXES:
         reject_value("ndim", ndim, f"1 to {MAX_AXES} deformed axes")
     if axis is None:
@@ -208,12 +208,12 @@ def normalize_layer_axis(axis: object, ndim: object) -> Shape | None:
     if not axes or max(axes) >= 0:
         reject_value("axis", axes, accepted)
     if ndim is not None and len(axes) != ndim:
-        reject_value("axis", axes, f"{ndim} axes, as ndim says")
+        reject_value("axis", axes, f"{ndim} axes, to match ndim")
     return axes
 
 
 def check_layer_rank(shape: Shape, ndim: int | None, axes: str) -> None:
-    """Check that an image of a layer has batch and channels besides `ndim` axes to deform."""
+    """Check that an image of a layer has batch and channel axes besides the `ndim` deformed axes."""
     if ndim is not None and len(shape) != ndim + 2:
         reject_value("tensors", f"shape {shape}", f"{ndim + 2} axes for ndim={ndim}: {axes}")
 
@@ -230,7 +230,7 @@ def normalize_image_shapes(shape: object, count: int) -> list[Shape]:
 
 
 def normalize_dtype(dtype: object) -> str:
-    """Return the name of a dtype of images."""
+    """Return the name of an image dtype."""
     try:
         name = dtype if dtype in _dtypes.SUPPORTED else _dtypes.name_of(np.dtype(cast("DTypeLike", dtype)))
     except TypeError:
@@ -241,7 +241,7 @@ def normalize_dtype(dtype: object) -> str:
 
 
 def check_gradient(name: str, image: ImageSpec, gradient: ArrayInfo, expected: Shape) -> None:
-    """Check that a gradient can belong to the output of an image."""
+    """Check that a gradient matches the output of an image."""
     if image.votes:
         reject_value(name, f"a gradient for order {LABELS!r}", "another order: labels have no gradient")
     if not _dtypes.is_inexact(image.dtype):
@@ -282,7 +282,7 @@ def _check_extents(name: str, extents: Shape) -> None:
 
 
 def axes_of_images(axis: object, count: int) -> list[Shape | None]:
-    """Return one tuple of axes per image, or None for all; still with negative axes."""
+    """Return one tuple of axes per image, or None for all axes; negative axes are kept."""
     accepted = "None, an axis, a sequence of axes, or one such sequence per image"
     if axis is None:
         return [None] * count
@@ -302,7 +302,7 @@ def axes_of_images(axis: object, count: int) -> list[Shape | None]:
 
 
 def _axes_that_fit(image: Shape, grid: Shape) -> str:
-    """Return the words that suggest the longest axes to a control grid for fewer of them, of images with channels."""
+    """Return a suggestion to pass the longest axes, for a control grid with fewer axes than the image."""
     n = len(grid) - 1
     if not 0 < n < len(image) or grid[0] != n:
         return ""
@@ -313,7 +313,7 @@ def _axes_that_fit(image: Shape, grid: Shape) -> str:
 def _batch_shape(
     image: ArrayInfo, chosen: Shape | None, displacement: ArrayInfo, name: str, frame_axes: int | None
 ) -> Shape:
-    """Return the batch axes of the displacement: all but those of its frame, or the fewest with which it fits."""
+    """Return the batch axes of the displacement: those before its frame, or else the fewest with which it fits."""
     grid = displacement.shape
     if chosen is not None:
         batch_axes = len(grid) - 1 - len(chosen)
@@ -345,10 +345,10 @@ def _batch_shape(
 
 
 def image_axes(name: str, image: ArrayInfo, chosen: Shape | None, batch: Shape) -> Shape:
-    """Return the axes of an image that are deformed."""
+    """Return the deformed axes of an image."""
     rank = len(image.shape)
     if image.shape[: len(batch)] != batch:
-        reject_value(name, f"shape {image.shape}", f"the batch axes {batch} first")
+        reject_value(name, f"shape {image.shape}", f"leading batch axes {batch}")
     if chosen is None:
         axes = tuple(range(len(batch), rank))
     else:
@@ -375,7 +375,7 @@ def _grid_points(displacement: ArrayInfo, batch: Shape, extent: Shape) -> Shape:
 
 
 def normalize_crop(crop: object, extent: Shape) -> Window:
-    """Return the window that slices of the deformed axes are."""
+    """Convert slices of the deformed axes to a window."""
     if crop is None:
         return Window((0,) * len(extent), extent)
     accepted = f"{len(extent)} slices, one per deformed axis"
@@ -410,7 +410,7 @@ def _per_image(name: str, value: object, count: int) -> list[object]:
 
 
 def _normalize_order(order: object) -> tuple[int, bool]:
-    """Return the order of the spline, and whether labels are elected by its weights."""
+    """Return the order of the spline, and whether labels vote with its weights."""
     accepted = f"an integer from 0 to {MAX_ORDER} or {LABELS!r}"
     if isinstance(order, str):
         if order != LABELS:
@@ -437,7 +437,7 @@ def _normalize_cval(cval: object, dtype: str) -> int | float | tuple[float, floa
     if isinstance(cval, (bool, np.bool_)):
         cval = int(cval)
     if limits is not None:
-        if isinstance(cval, (int, np.integer)):  # a double might not hold it
+        if isinstance(cval, (int, np.integer)):  # a double might not hold it exactly
             return _dtypes.saturate(int(cval), limits)
         number = as_real("cval", cval, "a real number")
         if math.isnan(number):
@@ -450,8 +450,8 @@ def _normalize_cval(cval: object, dtype: str) -> int | float | tuple[float, floa
 
 
 def _check_label(cval: object, dtype: str) -> None:
-    """Check that a type has a label exactly: it must not become another one."""
-    is_integer = isinstance(cval, (int, np.integer, np.bool_))  # a double might not hold it
+    """Check that a dtype holds a label exactly, so that it does not become another one."""
+    is_integer = isinstance(cval, (int, np.integer, np.bool_))  # a double might not hold it exactly
     label = int(cast("int", cval)) if is_integer else as_real("cval", cval, "a number")
     if not _dtypes.holds(label, dtype):
         reject_value("cval", label, f"a label that {dtype} can hold exactly")

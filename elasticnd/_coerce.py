@@ -1,4 +1,4 @@
-"""Single numbers and short sequences of them, as people write them, checked and made plain Python."""
+"""Check single numbers and short sequences of numbers, and convert them to plain Python."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ._types import Array
 
 
 def is_sequence(value: object) -> TypeGuard[Sequence[object]]:
-    """Return whether a value is a list of things: not a string, not an array without axes."""
+    """Return whether a value is a sequence of things: not a string, and not an array without axes."""
     if isinstance(value, np.ndarray):
         return value.ndim > 0
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
 
 
 def as_index(name: str, value: object, accepted: str) -> int:
-    """Convert a whole number; an array without axes holds one."""
+    """Convert a whole number; it may be an array without axes."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if isinstance(value, (bool, np.bool_)):
@@ -65,7 +65,7 @@ def as_real(name: str, value: object, accepted: str) -> float:
 
 
 def check_constant(name: str, value: object) -> None:
-    """Check that no framework differentiates with respect to a value: a number made of it has no derivative."""
+    """Check that no framework differentiates a value: a number converted from it would lose the derivative."""
     if isinstance(value, (int, float)):
         return
     is_differentiated = _DIFFERENTIATED.get(type(value).__module__.partition(".")[0])
@@ -73,7 +73,7 @@ def check_constant(name: str, value: object) -> None:
         reject_value(
             name,
             f"{describe(value)}, which is differentiated or traced",
-            "a constant: only the image, displacement and affine have derivatives. Pass an affine matrix instead",
+            "a constant: only image, displacement and affine are differentiated; pass an affine matrix instead",
         )
 
 
@@ -89,12 +89,12 @@ def _is_tracer(array: Array) -> bool:
 
 
 def _is_watched(tensor: Array) -> bool:
-    from ._compat.tensorflow import is_differentiated  # noqa: PLC0415 - there is a tensor of it
+    from ._compat.tensorflow import is_differentiated  # noqa: PLC0415 - the value is a tensor
 
     return is_differentiated(tensor)
 
 
-# By the module of a value's type.
+# By the module of the value's type.
 _DIFFERENTIATED: dict[str, Callable[[object], bool]] = {
     "torch": _requires_grad,
     "jax": _is_tracer,
@@ -104,7 +104,7 @@ _DIFFERENTIATED: dict[str, Callable[[object], bool]] = {
 
 
 def as_numbers(name: str, value: object, count: int, accepted: str) -> tuple[float, ...]:
-    """Convert `count` finite numbers, or one that stands for all."""
+    """Convert `count` finite numbers, or a single one that stands for all."""
     if not is_sequence(value):
         return (as_number(name, value, accepted),) * count
     if any(map(is_sequence, value)):

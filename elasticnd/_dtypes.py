@@ -1,4 +1,4 @@
-"""The element types of images: their names, their numbers in the core, and how they are computed."""
+"""The element types of images: their names, their numbers in the core, and the types they are computed in."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _WIDE = ("int32", "uint32", "int64", "uint64", "float64")
 
 @lru_cache(maxsize=64)
 def name_of(dtype: DType) -> str:
-    """Name a NumPy dtype; a dtype works its name out anew each time it is asked."""
+    """Return the name of a NumPy dtype, cached because NumPy rebuilds it for each request."""
     return dtype.name
 
 
@@ -46,7 +46,7 @@ def native(dtype: DType) -> DType:
 
 
 def element(value: float | np.floating[Any], name: str) -> bytes:
-    """Return the bytes of an element; those of infinity for a value that the type cannot hold."""
+    """Return the bytes of an element; infinity stands for values that the type cannot hold."""
     with np.errstate(over="ignore"):
         if name != "bfloat16":
             return np.asarray(value).astype(name).tobytes()
@@ -54,12 +54,12 @@ def element(value: float | np.floating[Any], name: str) -> bytes:
     if np.isnan(number):
         return np.uint16(0x7FC0).tobytes()
     bits = int(number.view(np.uint32))
-    # The upper half of a float32, rounded to nearest, ties to even.
+    # The upper half of a float32, rounded to nearest, with ties to even.
     return np.uint16((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).tobytes()
 
 
 def holds(value: float, name: str) -> bool:
-    """Check whether a real type has a value exactly."""
+    """Check whether a real type holds a value exactly."""
     limits = integer_limits(name)
     is_nan = isinstance(value, float) and math.isnan(value)
     if limits is not None:
@@ -71,18 +71,18 @@ def holds(value: float, name: str) -> bool:
 
 
 def real_component(name: str) -> str:
-    """Name the type of the real numbers that elements consist of."""
+    """Return the name of the type of the real numbers that make up elements."""
     return COMPLEX_COMPONENTS.get(name, name)
 
 
-# How much the prefilter can magnify an image, along each axis: the product of (1 + |z|) / (1 - |z|) over its poles.
+# How much the prefilter can amplify an image along each axis: the product of (1 + |z|) / (1 - |z|) over its poles.
 _GAIN = (1.0, 1.0, 1.42, 1.74, 2.19, 2.75)
-# Rounding in float32 adds errors of about 1e-7 of what is summed. Up to this gain they stay below 5e-6 of the image.
+# Float32 rounding adds errors of about 1e-7 of the summed values. Up to this gain they stay below 5e-6 of the image.
 _LARGEST_SINGLE_GAIN = 25.0
 
 
 def compute_dtype(name: str, order: int, axes: int) -> str:
-    """Return the name of the type in which an image is computed: float32 or float64."""
+    """Return the name of the type an image is computed in: float32 or float64."""
     single = real_component(name) not in _WIDE and _GAIN[order] ** axes <= _LARGEST_SINGLE_GAIN
     return "float32" if single else "float64"
 
@@ -93,12 +93,12 @@ def is_inexact(name: str) -> bool:
 
 
 def is_real_number(name: str) -> bool:
-    """Return whether a type holds numbers for a control grid or a matrix; types longer than float64 do too."""
+    """Return whether a type holds the numbers of a control grid or a matrix; types longer than float64 do too."""
     return name != "bool" and (name in CODES or name.startswith(("float", "longdouble")))
 
 
 def integer_limits(name: str) -> tuple[int, int] | None:
-    """Return the least and the greatest value of an integer type or bool; None for other types."""
+    """Return the smallest and the largest value of an integer type or bool; None for other types."""
     if name == "bool":
         return 0, 1
     if "int" not in name:
@@ -108,7 +108,7 @@ def integer_limits(name: str) -> tuple[int, int] | None:
 
 
 def saturate(value: float, limits: tuple[int, int]) -> int:
-    """Round half away from zero and bring into the limits, as the core does with every integer output."""
+    """Round half away from zero and clip to the limits, as the core does for every integer output."""
     low, high = limits
     if isinstance(value, float):
         if math.isinf(value):

@@ -1,4 +1,4 @@
-"""How much a displacement bends: exactly, from its control points."""
+"""The bending energy of a displacement, computed exactly from its control points."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ def bending_energy(ops: FrameworkOps, displacement: Array, extent: Shape) -> Arr
                 matrix = mean_products(extent[k], grid_shape[k], order)
                 product = along_axis(ops, product, rank - n + k, matrix)
             energy = ops.summed(displacement * product, tuple(range(rank - n - 1, rank)))
-            energy = energy if i == j else 2 * energy  # the mixed derivative counts in both orders
+            energy = energy if i == j else 2 * energy  # a mixed derivative counts in both orders
             total = energy if total is None else total + energy
     return total

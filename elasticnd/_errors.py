@@ -1,4 +1,4 @@
-"""The one form of an error message: the argument, what came, and what is accepted."""
+"""The form of error messages: the argument, what it got, and what is accepted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PACKAGE = os.path.dirname(__file__) + os.sep
 
 
 def describe(value: object) -> str:
-    """Describe a value in a few words: arrays by type, dtype and shape, others by their text."""
+    """Describe a value briefly: arrays by type, dtype and shape, other values by their text."""
     shape = _shape_of(value)
     dtype = getattr(value, "dtype", None)
     kind = type(value)
@@ -29,7 +29,7 @@ def describe(value: object) -> str:
 
 
 def _shape_of(value: object) -> tuple[object, ...] | None:
-    """Return the shape, or None without one: shapes of sparse, ragged and nested tensors may raise any error."""
+    """Return the shape, or None without one; shapes of sparse, ragged and nested tensors may raise any error."""
     try:
         return tuple(value.shape)  # type: ignore[attr-defined]
     except Exception:
@@ -37,24 +37,24 @@ def _shape_of(value: object) -> tuple[object, ...] | None:
 
 
 def reject_value(argument: str, got: object, accepted: str) -> NoReturn:
-    """Raise a ValueError: the type is right, the value is not."""
+    """Raise a ValueError: the type is right, but the value is not."""
     raise ValueError(f"{argument}: got {shortened(str(got), 200)}, expected {accepted}")
 
 
 def reject_type(argument: str, got: object, accepted: str) -> NoReturn:
-    """Raise a TypeError: no value of this type could be right."""
+    """Raise a TypeError: no value of this type can be right."""
     raise TypeError(f"{argument}: got {describe(got)}, expected {accepted}")
 
 
 def suggest(**names: str) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
-    """Return a decorator whose functions raise, for arguments of other libraries, an error with elasticnd's name."""
+    """Return a decorator that suggests elasticnd's names for arguments that other libraries call differently."""
 
     def decorate(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
         @wraps(function)
         def call(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
             if not names.keys().isdisjoint(options):
                 wrong = next(name for name in options if name in names)
-                raise TypeError(f"{wrong}: no argument of {function.__name__}; use {names[wrong]}")
+                raise TypeError(f"{wrong}: not an argument of {function.__name__}; use {names[wrong]}")
             return function(*arguments, **options)
 
         return call
@@ -63,27 +63,27 @@ def suggest(**names: str) -> Callable[[Callable[Arguments, Result]], Callable[Ar
 
 
 def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
-    """Issue a warning that points to the line from which the package was called."""
+    """Issue a warning that points to the line that called the package."""
     frames = [frame.f_code.co_filename for frame, _ in traceback.walk_stack(inspect.currentframe())]
     own = [level for level, filename in enumerate(frames) if filename.startswith(_PACKAGE)]
-    # TensorFlow runs code that it has rewritten, of which no frame is the package's.
+    # TensorFlow runs rewritten code, whose frames are not the package's.
     warnings.warn(message, category, stacklevel=own[-1] + 2 if own else 2)
 
 
 def shortened(text: str, longest: int = 60) -> str:
-    """Return what a message repeats of a text, with dots where that is not all."""
+    """Shorten a text for a message; an ellipsis marks an omission."""
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 class CommandError(Exception):
-    """The command line asks for what cannot be done; the message says why in one line."""
+    """The command line was asked for something impossible; the message gives the reason in one line."""
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of another library's error on one line."""
+    """Return the message of another library's error, on one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def printable(text: str) -> str:
-    """Escape what is no letter, so that a name with a newline stays in its line and none moves the cursor."""
+    """Escape unprintable characters, so that a name with a newline stays on its line and none moves the cursor."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -1,4 +1,4 @@
-"""Control grids fitted to displacements in least squares: to a field on all voxels, or to scattered samples."""
+"""Least-squares fits of control grids to displacements: of all voxels, or of scattered samples."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ._spec import Shape
 from ._splines import basis, mean_products
 from ._types import NumpyArray
 
-_ROWS = 4096  # of a design matrix that are held at a time, or as many as it has columns
+_ROWS = 4096  # of a design matrix to hold at a time, or as many as it has columns
 
 
 class Fit(NamedTuple):
-    """Displacements of control points, and what is left."""
+    """Displacements of control points, and the residual."""
 
     displacement: NumpyArray  # (B..., n, p_0, ...)
-    rms: NumpyArray  # of the length of the remaining vectors, per batch item
+    rms: NumpyArray  # root mean square length of the residual vectors, per batch item
 
 
 def check_field(field: NumpyArray, shape: Shape) -> None:
@@ -38,7 +38,7 @@ def check_samples(positions: NumpyArray, displacements: NumpyArray, n: int) -> N
         reject_value("samples[0]", f"shape {positions.shape}", f"(m, {n}): positions in the frame")
     if displacements.shape[-2:] != positions.shape:
         reject_value(
-            "samples[1]", f"shape {displacements.shape}", f"(..., {len(positions)}, {n}), as there are positions"
+            "samples[1]", f"shape {displacements.shape}", f"(..., {len(positions)}, {n}), to match the positions"
         )
     _check_values(positions)
     _check_values(displacements)
@@ -112,7 +112,7 @@ def _kronecker(matrices: Sequence[NumpyArray]) -> NumpyArray:
 
 
 def _along_axes(matrices: Sequence[NumpyArray], values: NumpyArray) -> NumpyArray:
-    """Multiply the last axes of an array with a matrix each."""
+    """Multiply each of the last axes of an array by its matrix."""
     for axis, matrix in enumerate(matrices, start=-len(matrices)):
         values = np.moveaxis(np.tensordot(values, matrix, axes=(axis, 1)), -1, axis)
     return np.ascontiguousarray(values)
@@ -124,7 +124,7 @@ def _flat(values: NumpyArray, n: int) -> NumpyArray:
 
 
 def _design(positions: NumpyArray, grid_shape: Shape, shape: Shape) -> Iterator[NumpyArray]:
-    """Yield the rows of the matrix from control values to values at positions, some at a time."""
+    """Yield the rows of the matrix from control values to values at positions, a few at a time."""
     at_a_time = max(_ROWS, math.prod(grid_shape))
     for first in range(0, len(positions), at_a_time):
         some = positions[first : first + at_a_time]
@@ -136,7 +136,7 @@ def _design(positions: NumpyArray, grid_shape: Shape, shape: Shape) -> Iterator[
 
 
 def _triangular(design: Iterator[NumpyArray], right: NumpyArray) -> tuple[NumpyArray, NumpyArray]:
-    """Reduce a least-squares problem to one of as many rows as unknowns, some rows at a time."""
+    """Reduce a least-squares problem to as many rows as unknowns, processing a few rows at a time."""
     triangle, reduced = np.empty((0, 0)), right[:0]
     for rows in design:
         own, right = right[: len(rows)], right[len(rows) :]
@@ -159,5 +159,5 @@ def _check_counts(grid_shape: Shape, shape: Shape) -> None:
     for axis, (count, extent) in enumerate(zip(grid_shape, shape, strict=True)):
         if count > extent:
             reject_value(
-                "points", f"{count} along axis {axis} of {extent} voxels", "no more than voxels, or smooth > 0"
+                "points", f"{count} along axis {axis} of {extent} voxels", "at most as many as voxels, or smooth > 0"
             )

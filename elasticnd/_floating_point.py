@@ -1,4 +1,4 @@
-"""The floating-point state in which everything is computed, whatever the caller has set."""
+"""The floating-point state in which everything is computed, whatever state the caller has set."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _DEFAULT = _core.default_floating_point_state()
 
 
 def in_default_state(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Run a function with rounding to nearest, tiny numbers as they are, and no floating-point errors of NumPy.
+    """Run a function with rounding to nearest, subnormal numbers, and no floating-point errors from NumPy.
 
-    The state of the caller is that of one thread: results would depend on which thread computes what.
+    The caller's state belongs to one thread: results would depend on which thread computes what.
     """
     quietly = np.errstate(all="ignore")(function)
 
@@ -41,6 +41,6 @@ def in_default_state(function: Callable[Arguments, Result]) -> Callable[Argument
 
 
 def is_recorded() -> bool:
-    """Check whether PyTorch's compiler reads the code: what it records is computed later."""
+    """Return whether PyTorch's compiler is tracing the code, to compute it later."""
     torch = sys.modules.get("torch")
     return torch is not None and hasattr(torch, "compiler") and bool(torch.compiler.is_compiling())

@@ -1,4 +1,4 @@
-"""What the core needs to know of a call for one image: one struct, laid out as cpp/include/elasticnd/job.hpp has it."""
+"""A call for one image as the core takes it: a struct with the layout of cpp/include/elasticnd/job.hpp."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def make_job(
 ) -> Job:
     """Return the job of one image; the box is the whole image with its padding.
 
-    Where no image is read, as for the displacement alone, most of them mean nothing. Without `output`, it is the image;
-    without `frame`, the output voxels are those of the image, and it spans them.
+    Without an image, as for the displacement alone, most arguments have no meaning. Without `output`, the output is the
+    whole image. Without `frame`, the output voxels are those of the image, and the frame spans them.
     """
     axes = len(image)
     padding = padding_of(order, mode, prefilter)
@@ -116,10 +116,10 @@ def make_job(
 
 
 def job_of(spec: DeformSpec, homogeneous: bool) -> Job:
-    """Return the job of a specification's image; if `homogeneous`, nothing comes from beyond the border."""
+    """Return the job for a specification's image; if `homogeneous`, nothing comes from beyond the border."""
     (image,) = spec.images
     border_value = 0 if homogeneous else cast("float", image.cval)
-    # Where there is no position: NaN in the modes that have no constant, where the type has it and means a number.
+    # The value where there is no position: NaN in modes without a constant, if the type has it and holds numbers.
     has_constant = image.votes or image.mode.traits.has_constant or not _dtypes.is_inexact(image.dtype)
     return make_job(
         image=spec.extent,
@@ -144,7 +144,7 @@ def job_of(spec: DeformSpec, homogeneous: bool) -> Job:
 
 @lru_cache(maxsize=64)
 def field_job(spec: DeformSpec) -> Job:
-    """Return the job of computing the displacement of every voxel."""
+    """Return the job for the displacement of every voxel."""
     return make_job(
         image=spec.extent,
         grid_shape=spec.grid_shape,
@@ -157,13 +157,13 @@ def field_job(spec: DeformSpec) -> Job:
 
 @lru_cache(maxsize=64)
 def evaluation_job(spec: EvaluationSpec, order: int) -> Job:
-    """Return the job of computing derivatives of one order of the displacement at positions."""
+    """Return the job for the derivatives of one order of the displacement at positions."""
     nowhere = (0,) * spec.axes
     return make_job(image=spec.extent, grid_shape=spec.grid_shape, output=nowhere, evaluation_order=order)
 
 
 def with_derivative(job: Job, derivative: Sequence[int]) -> Job:
-    """Copy a job for the spline differentiated so often along each axis; nothing comes from outside then."""
+    """Return a job for the spline differentiated this many times along each axis; nothing then comes from outside."""
     derived = job.copy()
     derived["derivative"][: len(derivative)] = derivative
     derived["cval"] = 0.0

@@ -1,4 +1,4 @@
-"""Labelled arrays of xarray: a call removes the labels of its arrays, and restores them on its results."""
+"""Labelled arrays of xarray: calls remove the labels of their arrays, and restore them on the results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Labelled = Any  # a DataArray
 
 
 def is_labelled(array: Array) -> bool:
-    """Return whether an array is one of xarray, which nobody has who has not imported it."""
+    """Return whether an array is an xarray DataArray, which requires xarray to be imported."""
     if type(array) is np.ndarray:
         return False
     xarray = sys.modules.get("xarray")
@@ -23,17 +23,17 @@ def is_labelled(array: Array) -> bool:
 
 
 def unlabelled(array: Array) -> Array:
-    """Return what a labelled array holds; anything else as it is."""
+    """Return the data of a labelled array; return anything else as it is."""
     return array.data if is_labelled(array) else array
 
 
 def unlabelled_beside(image: Array, array: Array) -> Array:
-    """Return what a labelled array holds that goes with a labelled image; labels go with no other image."""
+    """Return the data of an array that is labelled like its image; labels are not accepted beside other images."""
     return unlabelled(array) if is_labelled(image) else array
 
 
 def check_alike(names: Sequence[str], arrays: Sequence[Array]) -> None:
-    """Check that all arrays are labelled, or none."""
+    """Check that all arrays are labelled, or none is."""
     first = is_labelled(arrays[0])
     for name, array in zip(names[1:], arrays[1:], strict=True):
         if is_labelled(array) != first:
@@ -41,7 +41,7 @@ def check_alike(names: Sequence[str], arrays: Sequence[Array]) -> None:
 
 
 def axis_numbers(images: Sequence[Array], axis: Axes | None) -> Axes | None:
-    """Replace the names of dimensions by their numbers: in one sequence for all images, or in one for each."""
+    """Replace dimension names by axis numbers, in one sequence for all images or in one for each."""
     if not isinstance(axis, (str, list, tuple)) or not is_labelled(images[0]):
         return axis
     if isinstance(axis, str):
@@ -72,7 +72,7 @@ def patch_of(image: Labelled, axes: Sequence[int] | None, crop: Sequence[slice] 
 
 
 def labelled_elsewhere(result: Array, image: Labelled, axes: Sequence[int], patch: Labelled | None) -> Labelled:
-    """Return a result with the labels of a patch; without one, of the image except along some axes."""
+    """Return a result with the labels of a patch; without one, those of the image except along some axes."""
     if patch is not None:
         return labelled_like(result, patch)
     moved = {image.dims[axis] for axis in axes}
@@ -81,6 +81,6 @@ def labelled_elsewhere(result: Array, image: Labelled, axes: Sequence[int], patc
 
 
 def labelled_like(result: Array, array: Array) -> Array:
-    """Return a result with the labels of an array, if that has some and they fit."""
+    """Return a result with the labels of an array, if it has labels and they fit."""
     fits = is_labelled(array) and result is not None and result.shape == array.shape
     return array.copy(data=result) if fits else result

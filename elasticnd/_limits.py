@@ -1,4 +1,4 @@
-"""What the engines are made for: so many axes, such orders, and so many coefficients at a time."""
+"""Limits of the engines: on axes, orders, and coefficients in memory."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 MAX_AXES = 8
 MAX_ORDER = 5
-LABELS: Final = "labels"  # the order of label images: votes by the weights of order 1
-MOST_COEFFICIENTS = 2**26  # of an image that is mostly border, where an engine holds all of them
+LABELS: Final = "labels"  # the order of label images: votes with the weights of order 1
+MOST_COEFFICIENTS = 2**26  # of an image that is mostly border, if an engine holds all of them
 
 
 def check_coefficients(extents: Sequence[int], padding: int) -> None:
-    """Raise a ValueError where small extents along many axes become too many coefficients to hold them all.
+    """Raise a ValueError if small extents along many axes would become too many coefficients to hold.
 
-    `padding` of them continue the image at each end of every axis. The CPU engine holds those that are read.
+    `padding` of them extend each end of every axis. The CPU engine only holds those that are read.
     """
     count = math.prod(extent + 2 * padding for extent in extents)
     if count > MOST_COEFFICIENTS and count > 64 * math.prod(extents):
         reject_value(
             "X",
-            f"{tuple(extents)} deformed voxels, which the border mode continues to {count} spline coefficients",
-            f"at most {MOST_COEFFICIENTS}, except for NumPy arrays: another mode, a lower order, fewer axes",
+            f"{tuple(extents)} deformed voxels, which the border mode extends to {count} spline coefficients",
+            f"at most {MOST_COEFFICIENTS}, except for NumPy arrays: use another mode, a lower order or fewer axes",
         )

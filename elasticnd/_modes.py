@@ -1,4 +1,4 @@
-"""The border modes and what each of them does: the only place that tells one mode from another."""
+"""The border modes and what each of them does: the only place that distinguishes modes."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from dataclasses import dataclass
 
 
 class Continuation(enum.IntEnum):
-    """How something goes on beyond the border, numbered as in cpp/include/elasticnd/boundary.hpp."""
+    """How something is extended beyond the border, numbered as in cpp/include/elasticnd/boundary.hpp."""
 
     NOTHING = 0
     NEAREST = 1
     REFLECTED = 2  # about the edge of the last voxel
     MIRRORED = 3  # about its centre
     PERIODIC = 4
-    SHORT_PERIODIC = 5  # by a period that is one voxel short, as in SciPy
+    SHORT_PERIODIC = 5  # with a period that is one voxel short, as in SciPy
 
 
 @dataclass(frozen=True)
 class ModeTraits:
-    """What a border mode does, as in cpp/include/elasticnd/boundary.hpp; a test compares the two."""
+    """The traits of a border mode, as in cpp/include/elasticnd/boundary.hpp; a test compares the two."""
 
-    coordinates: Continuation  # where a position beyond the border is taken to; NOTHING: it has no value
-    coefficients: Continuation  # which one stands for a tap of a stencil; NOTHING: the constant does
-    samples: Continuation  # under the prefilter
-    pads: bool = False  # continued by `PADDING` before it is filtered
-    has_constant: bool = False  # far beyond the border lies the constant
+    coordinates: Continuation  # maps a position beyond the border; NOTHING: it has no value
+    coefficients: Continuation  # replaces a tap beyond the border; NOTHING: by the constant
+    samples: Continuation  # of the samples under the prefilter
+    pads: bool = False  # extended by `PADDING` before filtering
+    has_constant: bool = False  # the constant lies far beyond the border
     ends_at_last_voxel: bool = False  # at order 1
 
 
@@ -42,7 +42,7 @@ class Mode(enum.IntEnum):
 
     @property
     def traits(self) -> ModeTraits:
-        """What the mode does."""
+        """The traits of the mode."""
         return _TRAITS[self]
 
 
@@ -68,9 +68,9 @@ MODES = {
     "grid-wrap": Mode.GRID_WRAP,
 }
 
-PADDING = 12  # of modes that pad, whose prefilter has no exact start at the border
+PADDING = 12  # of modes that pad, because their prefilter has no exact start at the border
 
 
 def padding_of(order: int, mode: Mode, prefilter: bool) -> int:
-    """Count the voxels by which the image is continued on each side before it is filtered, as SciPy does."""
+    """Return the number of voxels by which each side of the image is padded before filtering, as in SciPy."""
     return PADDING if prefilter and order > 1 and mode.traits.pads else 0

@@ -16,18 +16,18 @@ from ._types import Array
 
 
 class Positions(NamedTuple):
-    """Positions on the control grids of a deformation, in one framework."""
+    """Positions on the control grids of a deformation, all in one framework."""
 
     bridge: Bridge
     spec: EvaluationSpec
     points: Array  # displacements of the control points
     positions: Array  # (B..., count, n)
     lead: Shape  # shape of the positions, without batch axes and components
-    window: Window = Window((), ())  # whose voxels they are
+    window: Window = Window((), ())  # the window of these voxels
 
     @classmethod
     def of(cls, frame: Shape, bridge: Bridge, points: Array, positions: Array, argument: str = "f") -> Positions:
-        """Check an argument of positions, (B..., ..., n), and reshape them to one axis for all of a batch item."""
+        """Check an argument of positions, (B..., ..., n), and flatten the positions of each batch item."""
         n = len(frame)
         *batch_axes, _ = (int(extent) for extent in points.shape[:-n])
         batch = tuple(batch_axes)
@@ -53,7 +53,7 @@ class Positions(NamedTuple):
         return calls.evaluate(self.bridge, self.spec, order, self.points, self.positions)
 
     def mapped(self, inverse_map: Array | None) -> Array:
-        """Compute where they look, under an inverse affine map and the displacement."""
+        """Compute where the positions look, under an inverse affine map and the displacement."""
         moved = self.evaluate(0)
         if inverse_map is None:
             return self.positions + moved
@@ -62,11 +62,11 @@ class Positions(NamedTuple):
         return turned + algebra.transposed(inverse_map[..., -1:]) + moved
 
     def reshaped(self, values: Array, tail: Shape) -> Array:
-        """Reshape values to the shape in which the positions came, with as many axes more."""
+        """Reshape values to the shape of the original positions, with further axes `tail`."""
         shape = (*self.spec.batch, *self.lead, self.spec.axes, *tail)
         return self.bridge.algebra(values).reshaped(values, shape)
 
 
 def determinant(algebra: LinearAlgebra, matrices: Array) -> Array:
-    """Compute determinants of (..., n, n): of up to three axes by their formula."""
+    """Compute the determinants of (..., n, n), by formula for up to three axes."""
     return by_formula(entries_of(matrices)) if matrices.shape[-1] <= MOST_ROWS else algebra.determinant(matrices)

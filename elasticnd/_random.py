@@ -14,7 +14,7 @@ _Scale = tuple[float, ...]  # standard deviation of each component, in voxels
 
 
 def draw(bridge: Bridge, batch: Shape, grid_shape: Shape, scale: _Scale, like: Array, rng: Seed) -> Array:
-    """Draw displacements, (batch..., n, p_0, ...), for the image `like`: from its framework's generators or a seed."""
+    """Draw displacements, (batch..., n, p_0, ...), for the image `like`, with its framework's generators or a seed."""
     normal = bridge.standard_normal((*batch, len(grid_shape), *grid_shape), len(batch), like, rng)
     if normal is None:
         return draw_with_numpy(batch, grid_shape, scale, rng)
@@ -30,7 +30,7 @@ def draw_with_numpy(batch: Shape, grid_shape: Shape, scale: _Scale, rng: Seed) -
 
 def _generator(rng: Seed) -> np.random.Generator:
     accepted = "None, a non-negative seed or a sequence of them, a SeedSequence, a BitGenerator or a Generator"
-    if is_sequence(rng):  # in whose parts NumPy would search for numbers, without end if it holds itself
+    if is_sequence(rng):  # NumPy would search it for numbers, without end if it contains itself
         rng = as_indices("rng", np.asarray(rng).ravel().tolist() if isinstance(rng, np.ndarray) else rng, accepted)
     try:
         return np.random.default_rng(rng)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Calls that are like an earlier one: its checks and its plan serve again."""
+"""Repeated calls: the checks and the plan of an earlier call are reused."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _GRID_DTYPES = (_FLOAT64, np.dtype(np.float32))
 
 
 def recall(X: Array, displacement: Array, affine: Array | None, options: Options) -> list[Array] | None:
-    """Deform arrays of one shape and dtype by their plan; None where the call needs more than that.
+    """Deform arrays of one shape and dtype by a plan; return None for calls that need more.
 
-    Of this is made what small images are done by: no object is built, and nothing is looked at but shapes, dtypes and
-    options, which are the key to the plan.
+    Small images depend on this being fast: no object is built, and only the shapes, dtypes and options are read, which
+    are the key to the plan.
     """
     if affine is not None or forced_engine() is not None or not _check.is_cacheable(options):
         return None
@@ -50,7 +50,7 @@ def recall(X: Array, displacement: Array, affine: Array | None, options: Options
 
 
 def _bridge_of_all(images: Sequence[Array], options: Options) -> Bridge | None:
-    """Return the bridge, if NumPy or CuPy may compute and all images are of one type and have the same options."""
+    """Return the bridge, if NumPy or CuPy may compute and all images share one type and one set of options."""
     if not images:
         return None
     kind = type(images[0])
@@ -61,19 +61,19 @@ def _bridge_of_all(images: Sequence[Array], options: Options) -> Bridge | None:
         return None
     if len(images) == 1:
         return bridge
-    if tuple in (type(options.order), type(options.mode), type(options.cval)):  # one for each image
+    if tuple in (type(options.order), type(options.mode), type(options.cval)):  # one value for each image
         return None
     return bridge if {kind}.issuperset(map(type, images)) else None
 
 
 def _are_alike(images: Sequence[Array]) -> bool:
-    """Return whether all images have one shape and dtype."""
+    """Return whether all images have the same shape and dtype."""
     shape, dtype = images[0].shape, images[0].dtype
     return all([image.shape == shape and image.dtype == dtype for image in images])
 
 
 def _by_values(bridge: Bridge, images: Sequence[Array], displacement: Array, options: Options) -> list[Array] | None:
-    """Deform arrays of a framework as the NumPy arrays that they are, where it has no part in the call."""
+    """Deform arrays of a framework as NumPy arrays, if the framework has no part in the call."""
     other = bridge.delegate(images, (bridge.small_array("displacement", displacement, images[0]),))
     if other is None:
         return None
@@ -83,10 +83,10 @@ def _by_values(bridge: Bridge, images: Sequence[Array], displacement: Array, opt
 
 
 def _by_plan(images: Sequence[Array], displacement: Array, options: Options) -> list[Array] | None:
-    """Deform arrays of NumPy, or of CuPy."""
+    """Deform NumPy or CuPy arrays."""
     if displacement.dtype not in _GRID_DTYPES:
         return None
-    # Of doubles, nothing is computed in the floating-point state of the caller.
+    # Nothing in double precision is computed in the floating-point state of the caller.
     sample_all = compute.sample_all if displacement.dtype == _FLOAT64 else _sample_all_quietly
     name = "X[0]" if len(images) > 1 else "X"
     plan = _plan(images[0].shape, images[0].dtype, displacement.shape, displacement.dtype, name, *options)
@@ -107,7 +107,7 @@ _sample_all_quietly = in_default_state(compute.sample_all)
 def _plan(
     shape: Shape, dtype: DType, grid_shape: Shape, grid_dtype: DType, name: str, *options: Any
 ) -> compute.Plan | None:
-    """Return the plan of a call, checked; None if its images are not of real numbers in native order."""
+    """Return the checked plan of a call; None if its images are not real numbers in native byte order."""
     image = ArrayInfo(shape, _dtypes.name_of(dtype))
     spec = _check.normalize((image,), ArrayInfo(grid_shape, grid_dtype.name), None, name, Options(*options))
     if spec.images[0].is_complex or not dtype.isnative or dtype.kind == "V":

@@ -1,4 +1,4 @@
-"""Options and specifications as texts, which can stand in a recorded program and in a file."""
+"""Options and specifications as strings, for recorded programs and files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ._types import Array
 
 
 def text_of_options(options: Options) -> str:
-    """Write the options of one image."""
+    """Convert the options of one image to a string."""
     rotate = options.rotate
     if isinstance(rotate, Mapping):
         rotate = {"planes": [[list(plane), float(degrees)] for plane, degrees in rotate.items()]}
@@ -26,13 +26,13 @@ def text_of_options(options: Options) -> str:
 
 
 def _jsonable(value: Array) -> object:
-    """Return what stands for an array or a complex number."""
+    """Return a JSON-compatible form of an array or a complex number."""
     return {"complex": [value.real, value.imag]} if isinstance(value, complex) else value.tolist()
 
 
 @lru_cache(maxsize=256)
 def options_from_text(text: str) -> Options:
-    """Return the options of which `text_of_options` made a text."""
+    """Invert `text_of_options`."""
     fields = json.loads(text)
     if fields["crop"] is not None:
         fields["crop"] = tuple(slice(*part) for part in fields["crop"])
@@ -52,14 +52,14 @@ _AT_POINTS = {"evaluation_spec": EvaluationSpec, "movement_spec": MovementSpec}
 
 
 def text_of_spec(spec: DeformSpec | EvaluationSpec) -> str:
-    """Write a specification."""
+    """Convert a specification to a string."""
     name = next((name for name, kind in _AT_POINTS.items() if type(spec) is kind), "spec")
     return json.dumps({name: dataclasses.asdict(spec)})
 
 
 @lru_cache(maxsize=256)
 def spec_from_text(text: str) -> DeformSpec | EvaluationSpec | None:
-    """Return the specification of which `text_of_spec` made a text; None for the text of options."""
+    """Invert `text_of_spec`; return None for a string of options."""
     document = json.loads(text)
     for name, kind in _AT_POINTS.items():
         if name in document:

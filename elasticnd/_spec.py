@@ -1,7 +1,7 @@
-"""What a call asks for: frozen, hashable specifications, which `_check` makes.
+"""Specifications of calls: frozen and hashable, built by `_check`.
 
-They consist of shapes, dtypes and options alone, never of values: so they serve arrays that have no values yet, and as
-keys.
+They consist of shapes, dtypes and options alone, never of values. So they also serve as keys, and for arrays that have
+no values yet.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ Matrix = tuple[tuple[float, ...], ...]
 
 
 class Frame(NamedTuple):
-    """Where output voxels lie in the frame that control points span, where they are not its own."""
+    """Where output voxels lie in the frame that the control points span, if they are not the frame's own voxels."""
 
     extent: Shape
-    start: tuple[float, ...]  # index of the frame at output voxel 0
+    start: tuple[float, ...]  # position in the frame of output voxel 0
     step: tuple[float, ...]  # from one output voxel to the next: positive, so that all lie in the frame
 
 
 class OutputGrid(NamedTuple):
-    """The voxels of the output, where they are not those of the image."""
+    """The voxels of the output, if they are not those of the image."""
 
     shape: Shape
     frame: Frame
-    inverse_map: Matrix | None  # to voxels of the image, without displacement, or what follows the inverse of `affine`
+    inverse_map: Matrix | None  # to image voxels, without displacement; it may follow the inverse of `affine`
 
 
 class Options(NamedTuple):
-    """What a call says besides its arrays, as the caller has said it."""
+    """The options of a call besides its arrays, as given by the caller."""
 
     order: object = 3
     mode: object = "constant"
@@ -49,21 +49,21 @@ class Options(NamedTuple):
     axis: Axes | None = None
     rotate: object = None
     zoom: object = None
-    # The extents that the deformed axes must have; affine map, rotation and zoom then act about this frame. None: they
-    # have any, and the maps act about the patch.
+    # The extents that the deformed axes must have; affine map, rotation and zoom then act about this frame. None: any
+    # extents, and the maps act about the patch.
     frame: Shape | None = None
-    # Instead of rotation, zoom and frame.
+    # Replaces rotation, zoom and frame.
     output_grid: OutputGrid | None = None
 
     def inverse_rotation_zoom(self, output: Shape) -> Floats | None:
-        """Return the part of the map from output to image that is constant, [M | t], for an output of some extent."""
+        """Return the constant part of the map from output to image, [M | t], for an output of this extent."""
         if self.output_grid is None:
             return inverse_rotation_zoom(self.rotate, self.zoom, output)
         matrix = self.output_grid.inverse_map
         return None if matrix is None else np.array(matrix)
 
     def cropped(self, shape: Shape) -> Shape:
-        """Return the shape of the output, of an image whose extents may be symbols."""
+        """Return the shape of the output for an image whose extents may be symbolic."""
         grid = self.output_grid
         whole: Sequence[object] | None = self.crop if grid is None else grid.shape
         if whole is None:
@@ -80,7 +80,7 @@ class Options(NamedTuple):
 
 
 class ArrayInfo(NamedTuple):
-    """Shape and dtype of an array, by whatever library."""
+    """Shape and dtype of an array of any library."""
 
     shape: Shape
     dtype: str
@@ -95,9 +95,9 @@ class ImageSpec:
     axes: Shape  # deformed axes, in the order of the displacement's components
     order: int
     mode: Mode
-    cval: int | float | tuple[float, float]  # of complex images, both parts
+    cval: int | float | tuple[float, float]  # of complex images, both components
     prefilter: bool
-    votes: bool = False  # of labels, the one with most of the weights of order 1 wins
+    votes: bool = False  # labels: the one with the largest sum of order-1 weights wins
 
     @property
     def is_complex(self) -> bool:
@@ -105,52 +105,52 @@ class ImageSpec:
         return self.dtype in _dtypes.COMPLEX_COMPONENTS
 
     def with_leading_axis(self, size: int) -> ImageSpec:
-        """Return the same with an axis that is not deformed before the others."""
+        """Return the specification with an additional leading axis that is not deformed."""
         return replace(self, shape=(size, *self.shape), axes=tuple(axis + 1 for axis in self.axes))
 
     def real_component(self, part: int) -> ImageSpec:
-        """Describe the real (0) or imaginary (1) part of a complex image; a real image is its own part 0."""
+        """Return the specification of the real (0) or imaginary (1) component; a real image is its own component 0."""
         if not isinstance(self.cval, tuple):
             return self
         return replace(self, dtype=_dtypes.COMPLEX_COMPONENTS[self.dtype], cval=self.cval[part])
 
 
 class Window(NamedTuple):
-    """A part of the box of voxels that the deformed axes span."""
+    """A part of the box of voxels spanned by the deformed axes."""
 
     start: Shape  # first voxel
     shape: Shape
 
     @property
     def slices(self) -> tuple[slice, ...]:
-        """The part as slices of the deformed axes."""
+        """The window as slices of the deformed axes."""
         return tuple(slice(start, start + extent) for start, extent in zip(self.start, self.shape, strict=True))
 
 
 @dataclass(frozen=True)
 class DeformSpec:
-    """One call."""
+    """The specification of a call for deformed images."""
 
     images: tuple[ImageSpec, ...]
     batch: Shape
     extent: Shape  # of the images along their deformed axes
     grid_shape: Shape
-    window: Window  # what is computed
+    window: Window  # the part that is computed
     origin: Shape  # output voxel from which affine maps count
     has_affine: bool
     affine_batched: bool
     inverse_rotation_zoom: Matrix | None
-    roi: Window | None = None  # what there is of the images; None: all
-    frame: Frame | None = None  # that control points span; None: all voxels of the images
+    roi: Window | None = None  # the part of the images in memory; None: all
+    frame: Frame | None = None  # spanned by the control points; None: all voxels of the images
 
     def __hash__(self) -> int:
-        """Hash the fields, once: every call looks something up by its specification."""
+        """Hash the fields, once, because every call looks something up by its specification."""
         return self._hash
 
     @cached_property
     def _hash(self) -> int:
         fields = (self.images, self.batch, self.extent, self.grid_shape, self.window, self.origin, self.roi)
-        return hash((*fields, self.frame, self.inverse_rotation_zoom))  # else random rotations would all have one
+        return hash((*fields, self.frame, self.inverse_rotation_zoom))  # without it, random rotations would all collide
 
     def __getstate__(self) -> dict[str, object]:
         """Return the state without the hash, which differs between processes."""
@@ -158,12 +158,12 @@ class DeformSpec:
 
     @property
     def votes(self) -> bool:
-        """Whether it is for labels, whose output has no derivatives."""
+        """Whether the call is for labels, whose output has no derivatives."""
         return any(image.votes for image in self.images)
 
     @property
     def axes(self) -> int:
-        """Count the deformed axes."""
+        """The number of deformed axes."""
         return len(self.extent)
 
     @property
@@ -177,7 +177,7 @@ class DeformSpec:
         return replace(self, images=(image,))
 
     def for_window(self, window: Window, roi: Window, image_shape: Shape) -> DeformSpec:
-        """Return the specification of a part of a call; of the image, `roi` is there, an array of `image_shape`."""
+        """Return the specification of a part of a call, with `roi` of the image in an array of `image_shape`."""
         (image,) = self.images
         batch = image_shape[: len(self.batch)]
         return replace(self, images=(replace(image, shape=image_shape),), batch=batch, window=window, roi=roi)
@@ -191,16 +191,16 @@ class DeformSpec:
         return replace(self, images=images, batch=batch)
 
     def with_batch_axis(self, size: int, affine_batched: bool = False) -> DeformSpec:
-        """Return the same with one more batch axis before the others."""
+        """Return the specification with an additional leading batch axis."""
         images = tuple(image.with_leading_axis(size) for image in self.images)
         return replace(self, images=images, batch=(size, *self.batch), affine_batched=affine_batched)
 
     def with_batched_affine(self) -> DeformSpec:
-        """Return the same with an affine matrix for every batch item."""
+        """Return the specification with an affine matrix for every batch item."""
         return replace(self, affine_batched=True)
 
     def with_channel_axis(self, size: int) -> DeformSpec:
-        """Return the same with an axis that is not deformed before those of the images; without batch axes only."""
+        """Return the specification with an additional leading channel axis; only without batch axes."""
         return replace(self, images=tuple(image.with_leading_axis(size) for image in self.images))
 
     @property
@@ -210,7 +210,7 @@ class DeformSpec:
 
     @property
     def field_shape(self) -> Shape:
-        """The shape of the displacement of each voxel."""
+        """The shape of the displacement of every voxel."""
         return (*self.batch, self.axes, *self.window.shape)
 
     def output_shape(self, image: ImageSpec) -> Shape:
@@ -221,14 +221,14 @@ class DeformSpec:
         return tuple(shape)
 
     def core_axes(self, image: ImageSpec) -> Shape:
-        """Order the axes of an image as kernels want them: batch, channels, deformed."""
+        """Return the axes of an image in the order of the kernels: batch, channels, deformed."""
         others = [k for k in range(len(image.shape)) if k not in image.axes]
         return (*others, *image.axes)
 
 
 @dataclass(frozen=True)
 class EvaluationSpec:
-    """An evaluation of control grids at positions, as many for each batch item."""
+    """An evaluation of control grids at positions, equally many for each batch item."""
 
     batch: Shape
     extent: Shape  # of the frame
@@ -260,20 +260,20 @@ class EvaluationSpec:
         return replace(self, batch=batch)
 
     def with_batch_axis(self, size: int, affine_batched: bool = False) -> EvaluationSpec:
-        """Return the specification with one batch axis more before the others."""
+        """Return the specification with an additional leading batch axis."""
         return replace(self, batch=(size, *self.batch))
 
 
 @dataclass(frozen=True)
 class MovementSpec(EvaluationSpec):
-    """A search in the output for points of the image, or for what boxes become; boxes are two points each."""
+    """A search in the output for points or boxes of the image; a box counts as two points."""
 
     tolerance: float
-    has_affine: bool = False  # the map from output to image, beside the displacement
+    has_affine: bool = False  # in the map from output to image, besides the displacement
     affine_batched: bool = False
 
     def found_shape(self, verb: str) -> Shape:
-        """Return the shape of what a search finds, as `searches.py` has it."""
+        """Return the shape of what a search finds; see `searches.py`."""
         if verb == "move_points":
             return (*self.batch, self.count, self.axes + 3)
         return (*self.batch, self.count // 2, 2 * self.axes * self.axes + 3)
@@ -283,5 +283,5 @@ class MovementSpec(EvaluationSpec):
         return replace(self, affine_batched=True)
 
     def with_batch_axis(self, size: int, affine_batched: bool = False) -> MovementSpec:
-        """Return the specification with one batch axis more before the others."""
+        """Return the specification with an additional leading batch axis."""
         return replace(self, batch=(size, *self.batch), affine_batched=self.affine_batched or affine_batched)

@@ -1,4 +1,4 @@
-"""The control grid along one axis as a matrix: from displacements of control points to derivatives at positions."""
+"""The control grid along one axis as a matrix, from displacements of control points to derivatives at positions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ._bridges import eager
 from ._spec import EvaluationSpec
 from ._types import Array, NumpyArray
 
-_QUADRATURE = 4  # Gauss points of a cell: exact for products of two cubic polynomials
+_QUADRATURE = 4  # Gauss points per cell: exact for products of two cubic polynomials
 
 
 @lru_cache(maxsize=64)
@@ -23,7 +23,7 @@ def derivatives_at_voxels(extent: int, count: int, start: int, stop: int, order:
 
 @lru_cache(maxsize=64)
 def mean_products(extent: int, count: int, order: int) -> NumpyArray:
-    """Return the matrix of means of products of derivatives along one axis, exactly, for all control points."""
+    """Return the matrix of exact means of products of derivatives along one axis, for all control points."""
     if extent == 1:
         positions, weights = np.zeros(1), np.ones(1)
     else:
@@ -39,7 +39,7 @@ def mean_products(extent: int, count: int, order: int) -> NumpyArray:
 
 def basis(extent: int, count: int, positions: NumpyArray, order: int = 0) -> NumpyArray:
     """Evaluate the splines through one control point of 1 and others of 0: (positions, control points)."""
-    # One item of a batch for each control point.
+    # One batch item for each control point.
     spec = EvaluationSpec((count,), (extent,), (count,), len(positions))
     units = np.eye(count)[:, None]
     values = calls.evaluate(eager, spec, order, units, np.broadcast_to(positions[:, None], (count, len(positions), 1)))
@@ -48,7 +48,7 @@ def basis(extent: int, count: int, positions: NumpyArray, order: int = 0) -> Num
 
 
 def along_axis(ops: FrameworkOps, array: Array, axis: int, matrix: NumpyArray) -> Array:
-    """Multiply with a matrix along an axis."""
+    """Multiply by a matrix along an axis."""
     shape = tuple(int(extent) for extent in array.shape)
     last = len(shape) - 1
     swapped = list(range(len(shape)))

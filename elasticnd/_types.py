@@ -1,4 +1,4 @@
-"""Names of types that signatures of several files share."""
+"""Types that the signatures of several files share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DType: TypeAlias = np.dtype[Any]
 NumpyArray: TypeAlias = NDArray[Any]
 Floats: TypeAlias = NDArray[np.float64]
 
-# An array, or a list or tuple of arrays: results come as the images do.
+# An array, or a list or tuple of arrays: results have the form of the images.
 Images = TypeVar("Images")
 ArrayT = TypeVar("ArrayT")
 
@@ -25,4 +25,4 @@ Numbers: TypeAlias = complex | Sequence[complex]
 Axes: TypeAlias = int | str | Sequence[int] | Sequence[str] | Sequence[Sequence[int]] | Sequence[Sequence[str]]
 Rotation: TypeAlias = float | Mapping[tuple[int, int], float] | Array  # an array, or an object with `as_matrix`
 Zoom: TypeAlias = float | Sequence[float]
-Seed: TypeAlias = object  # whatever NumPy or the images' framework makes a generator of
+Seed: TypeAlias = object  # whatever NumPy or the images' framework accepts as a seed or generator

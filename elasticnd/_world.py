@@ -1,12 +1,13 @@
-"""Images and outputs whose voxels are not those of a deformation's frame, by index-to-world matrices.
+"""Images and outputs with other voxels than a deformation's frame, by index-to-world matrices.
 
-With the matrices F of the frame, W of the image and V of the output, the output voxel o looks at the image's voxel
+With the matrices F of the frame, W of the image and V of the output, the output voxel o looks at the image voxel
 
     x(o) = P (T⁻¹(Q o) + d(Q o)),   Q = F⁻¹ V,   P = W⁻¹ F,
 
-which is one deformation again, done in one resampling: its affine map is made of P, T⁻¹ and Q, and its displacement is
-that of the control points, mapped by P's linear part. Where Q does not mix axes, it stays a control grid, mirrored as
-often as the output reaches beyond the frame; else there is a control point for each output voxel.
+This is a single deformation again, applied in one resampling. Its affine map is composed of P, T⁻¹ and Q; its
+displacement is that of the control points, mapped by P's linear part. If Q does not mix axes, the displacement stays a
+control grid, mirrored as often as the output reaches beyond the frame; otherwise there is a control point for each
+output voxel.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from ._routes import bridge_of
 from ._spec import ArrayInfo, Frame, Matrix, Options, OutputGrid, Shape
 from ._types import Array, Floats, Images, NumpyArray
 
-_SAME = 1e-9  # voxels: what is no distance on the control grid
+_SAME = 1e-9  # voxels: no distance at all on the control grid
 
 
 class DeformationParts(NamedTuple):
-    """A deformation: the parts of which it is made."""
+    """The parts of a deformation."""
 
     displacement: Array
     affine: Array | None
@@ -42,7 +43,7 @@ class DeformationParts(NamedTuple):
 
 
 class Worlds(NamedTuple):
-    """Where images and outputs lie, as the caller has said it."""
+    """Where images and outputs lie, as given by the caller."""
 
     to_world: object
     output_to_world: object
@@ -50,7 +51,7 @@ class Worlds(NamedTuple):
 
 
 class _Grids(NamedTuple):
-    """One image's index-to-world matrices, and the shape of its output."""
+    """The index-to-world matrices of one image, and the shape of its output."""
 
     frame: Floats
     image: Floats
@@ -58,14 +59,14 @@ class _Grids(NamedTuple):
     shape: Shape
 
     def are_frame(self, shape: Shape, extent: Shape) -> bool:
-        """Return whether image and output are on the frame's voxels, of some shape."""
+        """Return whether image and output have the voxels of a frame of this shape."""
         is_same = np.array_equal(self.image, self.frame) and np.array_equal(self.output, self.frame)
         return is_same and self.shape == shape == extent
 
 
 @in_default_state
 def apply(deformation: DeformationParts, X: Images, options: Options, worlds: Worlds) -> Images:
-    """Deform images that lie anywhere in the world; of the options, those of rotation, zoom and frame are left out."""
+    """Deform images anywhere in the world, ignoring the options for rotation, zoom and frame."""
     given, images = _apply.with_and_without_labels("X", X)
     bridge = _apply.image_bridge("X", images, X)
     names = _apply.names_of("X", len(images), X)
@@ -103,10 +104,10 @@ def _deformed_axes(deformation: DeformationParts, name: str, image: ArrayInfo, c
     batch = tuple(int(size) for size in deformation.displacement.shape[: -n - 1])
     axes = _check.image_axes(name, image, chosen, batch)
     if len(axes) != n:
-        expected = f"{n} deformed axes, as the deformation has; otherwise pass axis"
+        expected = f"{n} deformed axes, like the deformation; otherwise pass axis"
         reject_value(name, f"shape {image.shape} with {len(axes)} axes to deform", expected)
     if any(image.shape[axis] == 0 for axis in axes):
-        reject_value(name, f"shape {image.shape}", "an image that has voxels")
+        reject_value(name, f"shape {image.shape}", "an image with voxels")
     return axes
 
 
@@ -160,7 +161,7 @@ def _rank(value: object) -> int:
 
 
 def _shapes(value: object, count: int, n: int) -> list[Shape | None]:
-    """Check shapes of outputs: one for all images, or one or None for each."""
+    """Check the shapes of outputs: one for all images, or one or None for each."""
     if value is None:
         return [None] * count
     is_for_each = is_sequence(value) and all(one is None or is_sequence(one) for one in value)
@@ -181,7 +182,7 @@ def _shapes(value: object, count: int, n: int) -> list[Shape | None]:
 
 
 def _relative(to: Floats, of: Floats) -> Floats:
-    """Return the map from one grid's voxels to those of another, (n + 1, n + 1): exactly the identity for one grid."""
+    """Return the map from one grid's voxels to another's, (n + 1, n + 1); exactly the identity for equal grids."""
     identity = np.eye(len(to))
     if np.array_equal(to, of):
         return identity
@@ -191,7 +192,7 @@ def _relative(to: Floats, of: Floats) -> Floats:
 
 
 def _affine_on(deformation: DeformationParts, grids: _Grids) -> tuple[Array | None, Matrix | None]:
-    """Return the affine map that the core is to invert, and the constant one that follows the inverse."""
+    """Return the affine map that the core inverts, and the constant map that follows the inverse."""
     n = len(deformation.shape)
     identity = np.eye(n + 1)
     centred = _affine.inverse_rotation_zoom(deformation.rotate, deformation.zoom, deformation.shape)
@@ -213,7 +214,7 @@ def _affine_on(deformation: DeformationParts, grids: _Grids) -> tuple[Array | No
 
 
 def _as_matrix(matrix: Floats) -> Matrix | None:
-    """Return [M | t] as a constant; None for the identity."""
+    """Convert [M | t] to a constant; return None for the identity."""
     if np.array_equal(matrix, np.eye(len(matrix))):
         return None
     return tuple(map(tuple, matrix[:-1].tolist()))
@@ -223,16 +224,16 @@ def _as_matrix(matrix: Floats) -> Matrix | None:
 
 
 class _Line(NamedTuple):
-    """How output voxels of one axis lie on the control grid along an axis of the frame."""
+    """How the output voxels along one axis lie on the control grid along an axis of the frame."""
 
-    points: NumpyArray  # control points of the frame, mirrored as often as the output reaches beyond
+    points: NumpyArray  # control points of the frame, mirrored as often as the output reaches beyond it
     extent: int
     start: float
     step: float
 
 
 def _displacement_on(deformation: DeformationParts, grids: _Grids) -> tuple[Array, Frame]:
-    """Return displacements of control points, in voxels of the image, and where the output lies among them."""
+    """Return the displacements of control points, in voxels of the image, and where the output lies among them."""
     n = len(deformation.shape)
     to_frame = _relative(grids.frame, grids.output)
     to_image = _relative(grids.image, grids.frame)[:n, :n]
@@ -254,9 +255,9 @@ def _displacement_on(deformation: DeformationParts, grids: _Grids) -> tuple[Arra
 
 
 def _axes_along(to_frame: Floats, shape: Shape, counts: Shape, output: Shape) -> Shape | None:
-    """Return for each axis of the output the frame's axis along which it leads; None if it leads along several.
+    """Return the axis of the frame along which each output axis runs; None if one runs along several.
 
-    Axes of the frame along which the displacement does not vary go with those that are left.
+    Axes of the frame without a change of displacement are assigned to the remaining output axes.
     """
     n = len(shape)
     distances = np.abs(to_frame[:n, :n]) * np.maximum(np.array(output) - 1, 1)
@@ -269,7 +270,7 @@ def _axes_along(to_frame: Floats, shape: Shape, counts: Shape, output: Shape) ->
 
 
 def _line(start: float, step: float, extent: int, count: int, output: int) -> _Line:
-    """Return the control points between which so many output voxels lie, of an axis of the frame."""
+    """Return the control points between which the output voxels of an axis of the frame lie."""
     if extent == 1 or count == 1:
         return _Line(np.zeros(1, np.int64), output, 0.0, 1.0)
     last = extent - 1
@@ -286,7 +287,7 @@ def _line(start: float, step: float, extent: int, count: int, output: int) -> _L
 
 
 def _chosen(bridge: Bridge, displacement: Array, points: list[NumpyArray], along: Shape) -> Array:
-    """Return some control points along each axis, and the axes in the order of the output's."""
+    """Select control points along each axis, and return them with the axes in the order of the output's."""
     n = len(along)
     algebra = bridge.algebra(displacement)
     lead = len(displacement.shape) - n

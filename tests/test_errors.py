@@ -715,7 +715,7 @@ def image_cases():
         "deform_grid",
         "X",
         ValueError,
-        "the batch axes (4,) first",
+        "leading batch axes (4,)",
         ([BATCH, BATCH[:3]], "(3, 12, 10)"),
         named="X[1]",
         displacement=GRIDS,
@@ -724,7 +724,7 @@ def image_cases():
         "deform_random_grid",
         "X",
         ValueError,
-        "the batch axes (4,) first",
+        "leading batch axes (4,)",
         ([BATCH, BATCH[:3]], "(3, 12, 10)"),
         named="X[1]",
         batch_dims=1,
@@ -847,7 +847,7 @@ def random_cases():
         ([3], "(3,)"),
         ([3] * 3, "(3, 3, 3)"),
     )
-    yield from refused("random_displacement", "points", ValueError, "where ndim is not given", (3, "3"), ndim=None)
+    yield from refused("random_displacement", "points", ValueError, "since ndim is not given", (3, "3"), ndim=None)
     yield from refused("random_displacement", "points", ValueError, counts, ([], "()"), ndim=None)
     yield from refused("random_displacement", "ndim", ValueError, "", (0, "0"), (-2, "-2"))
     yield from refused(

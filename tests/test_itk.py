@@ -327,7 +327,7 @@ def rejected():
         "affine first": (sitk.CompositeTransform([good, affine]), "with BSplineTransform in it"),
         "two splines": (sitk.CompositeTransform([good, good]), "with BSplineTransform in it"),
         "field": (sitk.DisplacementFieldTransform(2), "with DisplacementFieldTransform in it"),
-        "volume": (sitk.AffineTransform(3), "one of 3 dimensions, expected one of 2"),
+        "volume": (sitk.AffineTransform(3), "3 dimensions, expected 2"),
     }
 
 
@@ -398,8 +398,8 @@ def test_fields_and_compositions_are_fitted(rng):
 @pytest.mark.parametrize(
     ("fit", "error", "message"),
     [
-        (True, ValueError, "fit: got True for a transform that begins with no B-spline, expected the number of"),
-        (0, ValueError, "fit: got 0, expected True, or a number of control points from 1"),
+        (True, ValueError, "fit: got True for a transform that does not begin with a B-spline, expected the number of"),
+        (0, ValueError, "fit: got 0, expected True, or numbers of control points"),
         (10, ValueError, "fit: got 10, expected"),
         ((3, 3, 3), ValueError, r"fit: got \(3, 3, 3\), expected"),
         (2.5, TypeError, "fit: got 2.5"),
@@ -413,7 +413,7 @@ def test_how_many_control_points_are_fitted(fit, error, message):
 
 
 def test_other_objects_are_no_transforms():
-    with pytest.raises(TypeError, match=r"transform: got 3 .*, expected a transform of SimpleITK"):
+    with pytest.raises(TypeError, match=r"transform: got 3 .*, expected a SimpleITK transform"):
         Deformation.from_itk(3, (9, 10), np.eye(3))
 
 

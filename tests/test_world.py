@@ -276,7 +276,7 @@ def test_images_that_do_not_fit():
         deformation.apply([np.zeros((9, 8)), np.zeros((7, 6))], to_world=[EYE, None])
     with pytest.raises(ValueError, match=r"X: got shape \(9, 8, 3\) with 3 axes to deform, expected 2 .*axis"):
         deformation.apply(np.zeros((9, 8, 3)), to_world=EYE)
-    with pytest.raises(ValueError, match=r"X\[1\]: got shape \(0, 3\), expected an image that has voxels"):
+    with pytest.raises(ValueError, match=r"X\[1\]: got shape \(0, 3\), expected an image with voxels"):
         deformation.apply([np.zeros((9, 8)), np.zeros((0, 3))], to_world=EYE)
 
 

@@ -1,4 +1,4 @@
-"""Names of frameworks that their documentation does not promise, one file per framework and all of them.
+"""Names that frameworks do not document as stable, in one file per framework.
 
-A new version of a framework may drop such a name; `tests/test_compat.py` then says which one. No other module uses any.
+A new version of a framework may drop such a name; `tests/test_compat.py` then reports it. No other module uses any.
 """

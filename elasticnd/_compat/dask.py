@@ -1,22 +1,22 @@
-"""The private names of dask that the package uses, all of them."""
+"""All private names of dask that the package uses."""
 
 from __future__ import annotations
 
 import dask.array as da
 
-# What the tasks of `dask.array.from_array` call to read a part of a stored array.
+# Called by the tasks of `dask.array.from_array` to read part of a stored array.
 _GETTERS = (da.core.getter, da.core.getter_nofancy, da.core.getter_inline)
 
 
 def meta_of(array: da.Array) -> object:
-    """Return an empty array of the type that blocks have."""
+    """Return an empty array of the type of the blocks."""
     return array._meta
 
 
 def stored_array_key(array: da.Array) -> str | None:
-    """Return the key of the stored array that `dask.array.from_array` made an array of, where any part can be read.
+    """Return the key of the stored array behind a result of `dask.array.from_array`, if any part of it can be read.
 
-    None if the array was made otherwise, or if reading needs a lock.
+    Return None if the array was made in another way, or if reading requires a lock.
     """
     original = f"original-{array.name}"
     layers = array.dask.layers

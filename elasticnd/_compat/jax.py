@@ -1,4 +1,4 @@
-"""The names of JAX that may change without notice, or that not every version has: all that the package uses."""
+"""All names of JAX that the package uses and that may change without notice, or that some versions lack."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import jax
 from jax import lax
 
-try:  # what a primitive with rules of its own is made of
+try:  # the parts of a primitive with its own rules
     from jax.extend.core import Primitive
     from jax.interpreters import ad, batching, mlir
 except ImportError:  # pragma: no cover - an older or newer JAX
@@ -28,7 +28,7 @@ __all__ = ["Primitive", "ad", "batching", "buffer_callback", "mlir"]
 
 
 class LoweringContext(Protocol):
-    """What JAX tells a rule that lowers a primitive."""
+    """The information that JAX passes to a lowering rule."""
 
     avals_in: Sequence[jax.ShapeDtypeStruct]
     avals_out: Sequence[jax.ShapeDtypeStruct]
@@ -36,13 +36,13 @@ class LoweringContext(Protocol):
 
 
 class BufferContext(Protocol):
-    """What JAX tells a callback on buffers."""
+    """The information that JAX passes to a callback on buffers."""
 
     stream: int
 
 
 class Buffer(Protocol):
-    """An array of XLA, for such a callback."""
+    """An XLA array, in such a callback."""
 
     def __dlpack_device__(self) -> tuple[int, int]: ...
 
@@ -52,18 +52,18 @@ HAS_BUFFER_CALLBACKS = buffer_callback is not None
 
 
 def is_outside_programs() -> bool:
-    """Return whether no program is being traced and nothing differentiated; False where JAX does not tell."""
+    """Return whether no program is being traced and nothing is differentiated; False if JAX does not say."""
     return trace_state_clean is not None and bool(trace_state_clean())
 
 
 def result_type(operand: Any, shape: tuple[int, ...], dtype: object) -> Any:
-    """Return the abstract value of a result that varies over the same axes of a mesh as an operand."""
+    """Return the abstract value of a result that varies over the same mesh axes as an operand."""
     sharding = operand.sharding.update(spec=(None,) * len(shape))
     return operand.update(shape=shape, dtype=dtype, weak_type=False, sharding=sharding)
 
 
 def zero_tangent(output: Any) -> Any:
-    """Return the symbol for a tangent of an output that is zero."""
+    """Return the symbolic zero for a tangent of an output."""
     return ad.Zero(output.aval.to_tangent_aval())
 
 
@@ -79,7 +79,7 @@ def device_count(context: LoweringContext) -> int:
 
 
 def vary_alike(arrays: Sequence[jax.Array]) -> Sequence[jax.Array]:
-    """Return arrays that, in `jax.shard_map`, vary over all axes of the mesh that one of them varies over."""
+    """Return arrays that, in `jax.shard_map`, vary over every mesh axis that any of them varies over."""
     if not hasattr(jax, "typeof"):
         return arrays
     axes = [_varying_axes(jax.typeof(array)) for array in arrays]

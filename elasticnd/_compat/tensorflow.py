@@ -1,4 +1,4 @@
-"""The private names of TensorFlow that the package uses, all of them."""
+"""All private names of TensorFlow that the package uses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tensorflow.python import pywrap_tfe
 
 
 def is_compiled_by_xla() -> bool:
-    """Return whether a function is being traced for XLA. TensorFlow marks its graph, or one around it."""
+    """Return whether a function is being traced for XLA. TensorFlow marks its graph, or an enclosing one."""
     graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
     while graph is not None:
         context = graph._get_control_flow_context()

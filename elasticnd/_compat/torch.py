@@ -1,4 +1,4 @@
-"""The private names of PyTorch that the package uses, all of them."""
+"""All private names of PyTorch that the package uses."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torch.autograd.function import _SingleLevelFunction
 
 # Whether a transform of `torch.func` is running: it wraps tensors without changing their type.
 is_in_func_transform = torch._C._are_functorch_transforms_active
-# How many modes such as those of `make_fx` and `FakeTensorMode` see every operator of the dispatcher.
+# How many modes, such as those of `make_fx` and `FakeTensorMode`, see every operator of the dispatcher.
 _count_dispatch_modes = torch._C._len_torch_dispatch_stack
 _is_key_included = torch._C._dispatch_tls_is_dispatch_key_included
 _PRE_DISPATCH = torch._C.DispatchKey.PreDispatch
-# What `torch.utils.checkpoint` keeps tensors for derivatives by.
+# How `torch.utils.checkpoint` stores tensors for derivatives.
 _saved_tensors_hooks = torch._C._autograd._top_saved_tensors_default_hooks
 # The recorder of `make_fx`.
 _dispatch_mode = torch._C._get_dispatch_mode
 _PROXY = torch._C._TorchDispatchModeKey.PROXY
-# The recorder of `torch.jit.trace`, for which extents are tensors.
+# The recorder of `torch.jit.trace`, which represents extents by tensors.
 _tracing_state = torch._C._get_tracing_state
 _set_tracing_state = torch._C._set_tracing_state
 
-# Subclasses of tensors are plain tensors inside of this context, which "Extending PyTorch" describes.
+# In this context, subclasses of tensors act as plain tensors; "Extending PyTorch" describes it.
 DisableTorchFunctionSubclass = torch._C.DisableTorchFunctionSubclass
 
-# What a kernel for autograd in Python is made of; `torch.library.custom_op` makes its own so, without forward mode.
+# The parts of an autograd kernel in Python, as `torch.library.custom_op` makes it, but without forward mode.
 AutoDispatchBelowAutograd = torch._C._AutoDispatchBelowAutograd
 DispatchKeySet: TypeAlias = torch._C.DispatchKeySet
 _AFTER_AUTOGRAD = torch._C._after_autograd_keyset
@@ -46,22 +46,22 @@ def is_observed() -> bool:
 
 
 def is_recorded_before_dispatch() -> bool:
-    """Return whether `make_fx(pre_dispatch=True)` or `torch.export` records what comes before autograd."""
+    """Return whether `make_fx(pre_dispatch=True)` or `torch.export` records operators before autograd."""
     return bool(_is_key_included(_PRE_DISPATCH))
 
 
 def is_exported() -> bool:
-    """Return whether `torch.export` records, which has operators for the levels of transforms."""
+    """Return whether `torch.export` records; it has operators for the levels of transforms."""
     return bool(torch.compiler.is_exporting())
 
 
 def are_saved_tensors_replaced() -> bool:
-    """Return whether hooks, such as those of `torch.utils.checkpoint`, replace the tensors that derivatives need."""
+    """Return whether hooks, such as those of `torch.utils.checkpoint`, replace the tensors needed for derivatives."""
     return _saved_tensors_hooks(True) is not None
 
 
 def is_recorder_nested() -> bool:
-    """Return whether a recorder of `make_fx` runs inside of another recorder, which does not see what it records."""
+    """Return whether a `make_fx` recorder runs inside another recorder, which does not see what it records."""
     mode = _dispatch_mode(_PROXY)
     if mode is None:
         return False
@@ -70,7 +70,7 @@ def is_recorder_nested() -> bool:
 
 
 def shape_of(tensor: torch.Tensor) -> torch.Size:
-    """Return the shape of a tensor; where `torch.jit.trace` records, as numbers and not as what it records."""
+    """Return the shape of a tensor, as numbers even if `torch.jit.trace` records."""
     state = _tracing_state()
     if state is None:
         return tensor.shape
@@ -82,7 +82,7 @@ def shape_of(tensor: torch.Tensor) -> torch.Size:
 
 
 def below_autograd(keys: DispatchKeySet) -> DispatchKeySet:
-    """Return those of some keys of the dispatcher that come after autograd."""
+    """Return those of the given dispatcher keys that come after autograd."""
     below: DispatchKeySet = keys & _AFTER_AUTOGRAD
     return below
 
@@ -93,8 +93,8 @@ def is_in_forward_mode() -> bool:
 
 
 def allow_single_level_functions() -> AbstractContextManager[None]:
-    """Return the context in which `SingleLevelFunction` may be applied inside of transforms of `torch.func`."""
-    from torch._functorch.utils import enable_single_level_autograd_function  # noqa: PLC0415 - imports much
+    """Return a context in which `SingleLevelFunction` may be applied inside transforms of `torch.func`."""
+    from torch._functorch.utils import enable_single_level_autograd_function  # noqa: PLC0415 - a large import
 
     context: AbstractContextManager[None] = enable_single_level_autograd_function()
     return context

@@ -1,4 +1,4 @@
-"""Engines, which compute on one kind of device each: `contract.py` says what every engine has."""
+"""Engines, each of which computes on one kind of device; `contract.py` defines what every engine provides."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Engine", "Floats", "Transform", "engine_of", "is_cupy"]
 
 
 def is_cupy(array: Any) -> bool:
-    """Check whether an array is one of CuPy."""
+    """Return whether an array is a CuPy array."""
     return type(array) is not np.ndarray and array_api_compat.is_cupy_array(array)
 
 
@@ -29,7 +29,7 @@ def _cuda() -> Engine:
     return cuda
 
 
-_loaded: dict[bool, Engine] = {}  # none before there is an array for it
+_loaded: dict[bool, Engine] = {}  # empty until there is an array for an engine
 
 
 def engine_of(array: Any) -> Engine:

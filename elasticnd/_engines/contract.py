@@ -1,4 +1,4 @@
-"""What every engine has, and what its verbs take besides arrays."""
+"""What every engine provides, and what its verbs take besides arrays."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ Floats = NDArray[np.float64]
 
 
 class Transform(NamedTuple):
-    """Where the voxels go, and tangents along which that can change."""
+    """Where voxels go, and tangents along which that changes."""
 
     displacement: Array  # of the control points
     affine: Array | None = None  # forward map of the output patch; the engine inverts it
-    # Of the displacement and, with an affine, of the inverse map.
+    # Tangents of the displacement and, with an affine matrix, of the inverse map.
     tangents: tuple[tuple[Array, Array | None], ...] = ()
 
 
 class Engine(Protocol):
-    """The same few verbs on one kind of device; an engine is a module. It knows no framework and no chain rule.
+    """The same few verbs on one kind of device. An engine is a module; it knows no framework and no chain rule.
 
-    Each verb is linear in its first array. Image-like arrays come with their axes in the order batch, channels,
-    deformed; a `Job` says the rest.
+    Each verb is linear in its first array. The axes of image-like arrays are in the order batch, channels, deformed; a
+    `Job` holds everything else.
     """
 
     def namespace(self) -> Any:
@@ -44,12 +44,12 @@ class Engine(Protocol):
         """Allocate an output."""
 
     def empties(self, count: int, shape: Shape, dtype: np.dtype[Any], /) -> list[Array]:
-        """Allocate several outputs, each with memory of its own."""
+        """Allocate several outputs with separate memory."""
 
     def sample(self, job: Job, images: Sequence[Array], transform: Transform, outputs: Sequence[Array], /) -> None:
         """Write the values of each image's spline at the deformed positions to its output; order 0 copies elements.
 
-        With tangents in the transform, write their derivative along these.
+        With tangents in the transform, write the derivative along them.
         """
 
     def sample_adjoint(
@@ -57,28 +57,28 @@ class Engine(Protocol):
     ) -> tuple[Array, Array | None] | None:
         """Apply the transpose of `sample` in its image, and compute the gradients of ``<gradient, sample>``.
 
-        Write the gradient of the image to `image_gradient`, if there is one; of a part of an image, of what `sample`
-        reads. With an image, return those of the control points and, if there is an affine, of its inverse map, per
-        batch item.
+        Write the gradient of the image to `image_gradient`, if given; for part of an image, only of the voxels that
+        `sample` reads. With an image, return the gradients of the control points and, with an affine matrix, of its
+        inverse map, per batch item.
         """
 
     def displace(self, job: Job, displacement: Array, output: Array, /) -> None:
         """Write the displacement of each voxel to `output`, (batch..., axes, voxels...)."""
 
     def displace_adjoint(self, job: Job, gradient: Array, output: Array, /) -> None:
-        """Write the transpose of `displace`, applied to the gradient, to `output`."""
+        """Apply the transpose of `displace` to the gradient, and write it to `output`."""
 
     def evaluate(self, job: Job, displacement: Array, positions: Array, /) -> Array:
-        """Return all derivatives of the job's order of the displacement at positions.
+        """Return all derivatives of the displacement at positions, of the job's order.
 
-        From (items, axes, points...) and (items, count, axes) to (items, count, axes, axes ** order).
+        Shapes: (items, axes, points...) and (items, count, axes) to (items, count, axes, axes ** order).
         """
 
     def evaluate_adjoint(self, job: Job, gradient: Array, positions: Array, /) -> Array:
         """Apply the transpose of `evaluate` in the displacement."""
 
     def prefilter(self, job: Job, image: Array, /) -> Array:
-        """Compute the coefficients inside the job's box, in the dtype of the computation: a step of `sample`."""
+        """Compute the coefficients inside the job's box, in the compute dtype: one step of `sample`."""
 
     def prefilter_adjoint(self, job: Job, coefficients: Array, output: Array, /) -> None:
-        """Write the transpose of `prefilter` to `output`."""
+        """Apply the transpose of `prefilter`, and write it to `output`."""

@@ -23,8 +23,8 @@ Array = NDArray[Any]
 
 _COMPUTE_DTYPES = {_dtypes.CODES[name]: name for name in ("float32", "float64")}
 _NO_CONTEXT = nullcontext()
-_ALIGNMENT = 64  # bytes: what other libraries ask of memory that they take over without a copy ...
-_WORTH_ALIGNING = 65536  # ... which for less is no gain
+_ALIGNMENT = 64  # bytes: the alignment at which other libraries adopt memory without a copy ...
+_WORTH_ALIGNING = 65536  # ... which is not worthwhile for less memory than this
 
 
 def namespace() -> ModuleType:
@@ -36,7 +36,7 @@ def holding(array: Array) -> AbstractContextManager[Any]:
 
 
 def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
-    """Allocate an output: C-ordered, and aligned if it is large."""
+    """Allocate an output: C-ordered, and aligned if large."""
     (array,) = empties(1, shape, dtype)
     return array
 
@@ -73,9 +73,9 @@ def sample_adjoint(
 
 
 def source_voxels(job: Job, blocks: Array, transform: Transform) -> Array:
-    """Find first voxel and extent, along each axis, of what `sample` reads for blocks of the output.
+    """Find the first voxel and the extent along each axis of what `sample` reads for blocks of the output.
 
-    So the blocks are given and the result comes, (blocks, axes, 2). Where nothing is read, the extents are 0.
+    Blocks and result have shape (blocks, axes, 2). Where nothing is read, the extents are 0.
     """
     return _core.source_voxels(job, blocks, transform)
 
@@ -101,9 +101,9 @@ def evaluate_adjoint(job: Job, gradient: Floats, positions: Floats) -> Floats:
 def move_points(
     job: Job, displacement: Floats, inverse_map: Floats | None, targets: Floats, tolerance: float
 ) -> tuple[Floats, Floats, Floats]:
-    """Search for the positions, (items, count, axes), that look at targets of the same shape.
+    """Search for the positions that look at targets, (items, count, axes).
 
-    Return them with how far from the targets they look, and the ratios of volumes there.
+    Return them with the distances from where they look to the targets, and the volume ratios there.
     """
     settle_threads()
     return _core.move_points(job, displacement, inverse_map, targets, tolerance)
@@ -122,13 +122,13 @@ def prefilter_adjoint(job: Job, coefficients: Array, output: Array) -> None:
 
 
 def _all_raw(arrays: Sequence[Array]) -> Sequence[Array]:
-    """Return arrays of one dtype as `_raw` returns each."""
+    """Return arrays of one dtype, each converted by `_raw`."""
     dtype = arrays[0].dtype
     return arrays if dtype.isnative and dtype.kind != "V" else list(map(_raw, arrays))
 
 
 def _raw(array: Array) -> Array:
-    """Return an array in native byte order; elements of types that NumPy lacks, as their bits."""
+    """Return an array in native byte order; elements of types that NumPy lacks become their bits."""
     dtype = array.dtype
     if not dtype.isnative:
         array = array.astype(dtype.newbyteorder("="))

@@ -1,4 +1,4 @@
-"""Searches in the output for what is known of the image, on the host: results have no derivatives."""
+"""Searches in the output for points and boxes of the image, on the host; the results have no derivatives."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .._types import NumpyArray
 from . import cpu
 from .contract import Floats
 
-_SAMPLES_PER_CELL = 10  # of the border of a box, for each distance of control points
+_SAMPLES_PER_CELL = 10  # of the border of a box, per control-point spacing
 _FEWEST_SAMPLES = 5  # along an edge
 _REFINEMENTS = 10
 _POINTS_TOGETHER = 200_000
@@ -21,7 +21,7 @@ _POINTS_TOGETHER = 200_000
 def move_points(
     job: Job, spec: MovementSpec, displacement: Floats, inverse_map: Floats | None, targets: Floats
 ) -> Floats:
-    """Search for points: position, residual, ratio of volumes, and whether it converged, along the last axis."""
+    """Search for points: return position, residual, volume ratio, and whether it converged, along the last axis."""
     items, n = math.prod(spec.batch), spec.axes
     found, residual, ratio = cpu.move_points(
         job,
@@ -42,9 +42,9 @@ def find_extremes(
 ) -> Floats:
     """Search the border of boxes, (..., 2 for each box, n), for the points that go farthest along each axis.
 
-    Return, along the last axis: these points as fractions of the box, first that which goes lowest along each axis,
-    then that which goes highest, n numbers each. Then follow the largest residual of what was tried first, whether
-    all of it converged, and whether some of it is folded.
+    Return, along the last axis, these points as fractions of the box: first the lowest along each axis, then the
+    highest, with n numbers each. The largest residual of the first attempt follows, and whether all of it converged,
+    and whether some of it is folded.
     """
     items, n = math.prod(spec.batch), spec.axes
     boxes = corners.reshape(items, -1, 2, n)
@@ -57,7 +57,7 @@ def find_extremes(
 
 
 class _Extremes:
-    """The search for the extremes of boxes, from samples of their border."""
+    """The search for the extremes of boxes, based on samples of their borders."""
 
     def __init__(
         self, job: Job, spec: MovementSpec, displacement: Floats, inverse_map: Floats | None, border: Floats
@@ -81,7 +81,7 @@ class _Extremes:
         return np.concatenate([places.reshape(*boxes.shape[:2], -1), np.stack(worst, -1)], -1)
 
     def _refined(self, places: Floats, low: Floats, extent: Floats) -> Floats:
-        """Search along the faces that places lie on, by steps that are halved."""
+        """Search along the faces on which places lie, with step sizes that are halved."""
         n = self._n
         steps = np.concatenate([np.zeros((1, n)), np.eye(n), -np.eye(n)]) * _spacing(self._border)
         sign = np.array([1.0, -1.0]).reshape(2, 1, 1)
@@ -102,14 +102,14 @@ class _Extremes:
 
 
 def _border(spec: MovementSpec, boxes: Floats) -> Floats:
-    """Return points on the border of a unit box, as many as the largest of the boxes needs, (count, n)."""
+    """Return points on the border of a unit box, as many as the largest box needs, (count, n)."""
     cells = [(count - 1) / max(extent - 1, 1) for count, extent in zip(spec.grid_shape, spec.extent, strict=True)]
     extents = np.abs(boxes[:, :, 1] - boxes[:, :, 0]).reshape(-1, spec.axes)
     largest = np.where(np.isfinite(extents), extents, 0).max(0, initial=0)
     samples = np.minimum(largest, spec.extent) * cells * _SAMPLES_PER_CELL
     lines = [np.linspace(0, 1, max(_FEWEST_SAMPLES, math.ceil(count) + 1)) for count in samples]
     faces = []
-    for axis in range(spec.axes):  # the two faces across each axis, without those of the axes before
+    for axis in range(spec.axes):  # the two faces across each axis, without those of earlier axes
         own = [line[1:-1] if k < axis else line for k, line in enumerate(lines)]
         own[axis] = np.array([0.0, 1.0])
         faces.append(np.stack(np.meshgrid(*own, indexing="ij"), -1).reshape(-1, spec.axes))
@@ -118,7 +118,7 @@ def _border(spec: MovementSpec, boxes: Floats) -> Floats:
 
 
 def _spacing(border: Floats) -> Floats:
-    """Return the distance of neighbouring points along each axis."""
+    """Return the distance between neighbouring points along each axis."""
     spacing: NumpyArray = np.array([1 / (len(np.unique(border[:, k])) - 1) for k in range(border.shape[1])])
     return spacing
 

@@ -1,1 +1,1 @@
-"""Deformations as other programs have them: transforms of ITK, displacement fields of NIfTI."""
+"""Deformations in the formats of other programs: ITK transforms and NIfTI displacement fields."""

@@ -1,7 +1,7 @@
-"""Transforms of ITK, by SimpleITK: the map of a frame as a B-spline with an affine transform after it, and back.
+"""ITK transforms, by SimpleITK: conversion between a frame's map and a B-spline followed by an affine transform.
 
-x = L f + t + d(f) = L (f + L⁻¹ d(f)) + t: the B-spline moves a point by L⁻¹ d first. ITK's displacements are in mm,
-along the axes of its world; its coefficients are those of the grid's spline, not the values at control points.
+x = L f + t + d(f) = L (f + L⁻¹ d(f)) + t, so the B-spline first moves a point by L⁻¹ d. ITK's displacements are in mm,
+along the axes of its world. Its coefficients are those of the grid's spline, not the values at control points.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from .._spec import Shape
 from .._types import Array, Floats
 from .world import FrameMap, ItkGrid, itk_grid
 
-_GUARD = 1  # cells around the grid: ITK moves no point that is outside of its domain by as little as rounding
-_EXACT = 1e-6  # voxels: what is left by transforms of ITK in single precision
+_GUARD = 1  # cells around the grid: ITK does not move points outside its domain, even by rounding
+_EXACT = 1e-6  # voxels: the error of single-precision ITK transforms
 _WITH_FIT = ", or fit=True for an approximation"
 
 
 def to_itk(frame_map: FrameMap) -> Array:
-    """Return the composite of a B-spline, which is applied first, and an affine transform."""
+    """Return the composite of a B-spline transform, which is applied first, and an affine transform."""
     n = len(frame_map.shape)
     sitk = _simple_itk("to_itk")
     _check_axes("shape", n)
@@ -42,14 +42,14 @@ def to_itk(frame_map: FrameMap) -> Array:
 
 
 def from_itk(transform: Array, shape: Shape, to_world: Floats, fit: object = False) -> FrameMap:
-    """Return the map of a frame that a transform is: exactly, or a control grid that is fitted to it."""
+    """Convert a transform to the map of a frame: exactly, or by fitting a control grid."""
     n = len(shape)
     sitk = _simple_itk("from_itk")
     _check_axes("shape", n)
     if not isinstance(transform, sitk.Transform):
-        reject_type("transform", transform, "a transform of SimpleITK")
+        reject_type("transform", transform, "a SimpleITK transform")
     if transform.GetDimension() != n:
-        reject_value("transform", f"one of {transform.GetDimension()} dimensions", f"one of {n}, as shape has")
+        reject_value("transform", f"{transform.GetDimension()} dimensions", f"{n}, to match shape")
     grid = itk_grid(to_world)
     if fit is not False:
         return _fitted(sitk, transform, shape, to_world, fit)
@@ -66,7 +66,7 @@ def from_itk(transform: Array, shape: Shape, to_world: Floats, fit: object = Fal
 
 
 def _fitted(sitk: Any, transform: Array, shape: Shape, to_world: Floats, fit: object) -> FrameMap:
-    """Fit a control grid to where a transform takes the voxels; the affine maps after a B-spline stay what they are."""
+    """Fit a control grid to where a transform takes the voxels; affine maps after a B-spline are kept."""
     grid = itk_grid(to_world)
     spline, steps = _spline_and_others(sitk, transform)
     counts = _counts(spline, shape, grid, fit)
@@ -81,16 +81,16 @@ def _fitted(sitk: Any, transform: Array, shape: Shape, to_world: Floats, fit: ob
 
 
 def _counts(spline: Array | None, shape: Shape, grid: ItkGrid, fit: object) -> Shape:
-    """Return how many control points to fit: as many as asked for, or as the B-spline has in the frame."""
+    """Return the number of control points to fit: as requested, or as the B-spline has in the frame."""
     n = len(shape)
-    accepted = "True, or a number of control points from 1 to that of voxels, for all axes or for each"
+    accepted = "True, or numbers of control points, at least 1 and at most the number of voxels"
     if fit is not True:
         counts = as_indices("fit", fit, accepted) if is_sequence(fit) else (as_index("fit", fit, accepted),) * n
         if len(counts) != n or any(not 1 <= count <= extent for count, extent in zip(counts, shape, strict=True)):
             reject_value("fit", fit, accepted)
         return counts
     if spline is None:
-        reject_value("fit", "True for a transform that begins with no B-spline", "the number of control points")
+        reject_value("fit", "True for a transform that does not begin with a B-spline", "the number of control points")
     image = spline.GetCoefficientImages()[0]
     cells = np.linalg.inv(grid.step) @ np.reshape(image.GetDirection(), (n, n)) * np.array(image.GetSpacing())
     per_voxel = np.abs(np.linalg.inv(cells)).max(axis=0)
@@ -99,14 +99,14 @@ def _counts(spline: Array | None, shape: Shape, grid: ItkGrid, fit: object) -> S
 
 
 def _spline_and_others(sitk: Any, transform: Array) -> tuple[Array | None, list[Array]]:
-    """Return the B-spline that a transform begins with, if it does, and the transforms after it."""
+    """Return the B-spline that a transform begins with, if any, and the transforms after it."""
     steps = list(_in_order(sitk, transform))
     spline = steps.pop(0) if steps and isinstance(steps[0], sitk.BSplineTransform) else None
     return spline, steps
 
 
 def field_of(transform: Array, shape: Shape, to_world: Floats) -> FrameMap:
-    """Return where a transform takes each voxel of a frame, as a map with a control point on each."""
+    """Return where a transform takes each voxel of a frame, as a map with one control point per voxel."""
     sitk = _simple_itk("from_itk")
     grid = itk_grid(to_world)
     size, origin, spacing = list(shape), grid.origin.tolist(), grid.spacing.tolist()
@@ -127,7 +127,7 @@ def read_transform(path: str | os.PathLike[str]) -> Array:
 
 
 def _check_text(path: str | os.PathLike[str]) -> None:
-    """Reject a text that was cut: ITK takes a transform without its last lines for one that moves nothing."""
+    """Reject a truncated text file: ITK reads a transform without its last lines as one that moves nothing."""
     with open(path, "rb") as file:
         content = file.read()
     kinds = re.findall(rb"^Transform: *(\w+)", content, re.M)
@@ -148,7 +148,7 @@ def _simple_itk(method: str) -> Any:
 
 def _check_axes(argument: str, n: int) -> None:
     if n not in (2, 3):
-        reject_value(argument, f"{n} axes", "2 or 3, as ITK's transforms have")
+        reject_value(argument, f"{n} axes", "2 or 3, as in ITK's transforms")
 
 
 # ---- to ITK ----------------------------------------------------------------------------------------------------------
@@ -167,14 +167,14 @@ def _spline_transform(sitk: Any, frame_map: FrameMap, grid: ItkGrid) -> Array:
     coefficients = np.tensordot(grid.step @ np.linalg.inv(frame_map.linear), coefficients, axes=1)
     cells = np.array(coefficients.shape[1:]) - 3
     inner = cells - 2 * _GUARD
-    # Of an axis with one voxel, any cell will do: only its first control point counts.
+    # For an axis with one voxel, any cell will do: only its first control point matters.
     cell = np.maximum(np.array(frame_map.shape) - 1, 1) / inner
     transform = sitk.BSplineTransform(len(cells), 3)
     transform.SetTransformDomainMeshSize(cells.tolist())
     transform.SetTransformDomainOrigin(grid.world(-_GUARD * cell).tolist())
     transform.SetTransformDomainPhysicalDimensions((cells * cell * grid.spacing).tolist())
     transform.SetTransformDomainDirection(grid.axes.ravel().tolist())
-    # One component after the other, the first axis fastest.
+    # Component by component, the first axis fastest.
     transform.SetParameters(np.concatenate([part.ravel(order="F") for part in coefficients]).tolist())
     return transform
 
@@ -188,7 +188,7 @@ def _grid_coefficients(displacement: Floats) -> Floats:
 
 
 def _with_border(coefficients: Floats, width: int) -> Floats:
-    """Continue coefficients, mirrored, on both sides; an axis with one control point becomes a cell."""
+    """Mirror coefficients beyond both ends; an axis with one control point becomes a cell."""
     for axis, count in enumerate(coefficients.shape[1:], start=1):
         if count == 1:
             coefficients = np.repeat(coefficients, 2, axis=axis)
@@ -199,7 +199,7 @@ def _with_border(coefficients: Floats, width: int) -> Floats:
 
 
 def _in_order(sitk: Any, transform: Array) -> Iterator[Array]:
-    """Yield the transforms that a composite is made of, that which is applied first before the others."""
+    """Yield the transforms of a composite in the order in which they are applied."""
     transform = transform.Downcast()
     if not isinstance(transform, sitk.CompositeTransform):
         yield transform
@@ -209,7 +209,7 @@ def _in_order(sitk: Any, transform: Array) -> Iterator[Array]:
 
 
 def _inverse_map(steps: Sequence[Array], shape: Shape, grid: ItkGrid) -> Floats:
-    """Return the linear transforms as one map of voxels, [L | t], by where they take corners of the frame."""
+    """Combine the linear transforms into one map of voxels, [L | t], from where they take corners of the frame."""
     far = np.diag(np.maximum(np.array(shape) - 1.0, 1))
     corners = np.concatenate([np.zeros((1, len(shape))), far])
     points = grid.world(corners)
@@ -221,15 +221,15 @@ def _inverse_map(steps: Sequence[Array], shape: Shape, grid: ItkGrid) -> Floats:
 
 
 class _Coefficients(NamedTuple):
-    """Coefficients of a B-spline transform on a grid along the axes of the frame."""
+    """Coefficients of a B-spline transform, on a grid along the axes of the frame."""
 
     values: Floats  # (n, ...), mm
-    start: Floats  # where the first one is, in voxels
+    start: Floats  # position of the first one, in voxels
     cell: Floats  # from one to the next, in voxels
 
 
 def _displacement(sitk: Any, transform: Array, shape: Shape, grid: ItkGrid, linear: Floats) -> Floats:
-    """Return the displacements of control points that make up a B-spline transform."""
+    """Return the displacements of the control points that represent a B-spline transform."""
     if transform.GetOrder() != 3:
         reject_value("transform", f"a B-spline of order {transform.GetOrder()}", f"one of order 3{_WITH_FIT}")
     found = _along_the_axes(sitk, transform, grid)
@@ -247,7 +247,7 @@ def _along_the_axes(sitk: Any, transform: Array, grid: ItkGrid) -> _Coefficients
     origin, spacing = np.array(images[0].GetOrigin()), np.array(images[0].GetSpacing())
     steps = np.linalg.solve(grid.step, np.reshape(images[0].GetDirection(), (n, n)) * spacing)
     start = grid.voxels(origin)
-    order = np.argmax(np.abs(steps), axis=1)  # for each axis of the frame that of the coefficients
+    order = np.argmax(np.abs(steps), axis=1)  # for each axis of the frame, the axis of the coefficients
     cell = steps[np.arange(n), order]
     other = steps.copy()
     other[np.arange(n), order] = 0
@@ -274,13 +274,13 @@ def _at_control_points(coefficients: Floats, axis: int, extent: int, start: floa
     if count > 1:
         _check_mirrored(window, axis)
     if count == 2 and np.array_equal(window[1], window[2]):
-        count = 1  # as one control point is written
+        count = 1  # how one control point is written
     values = (window[:-2] + 4 * window[1:-1] + window[2:])[:count] / 6
     return np.moveaxis(values, 0, 1 + axis)
 
 
 def _check_mirrored(window: Floats, axis: int) -> None:
-    """Reject coefficients that no control grid has: it is continued by mirroring."""
+    """Reject coefficients that no control grid has, because a grid is continued by mirroring."""
     residual = max(np.abs(window[0] - window[2]).max(), np.abs(window[-1] - window[-3]).max())
     if residual > _EXACT:
         got = (

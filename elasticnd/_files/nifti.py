@@ -18,9 +18,9 @@ _SUFFIXES = (".nii", ".nii.gz")
 
 
 class Kind(NamedTuple):
-    """What the vectors of a file are."""
+    """What the vectors of a file mean."""
 
-    intent_name: str  # by which those are told apart that intent codes do not
+    intent_name: str  # distinguishes what intent codes do not
     is_position: bool  # else a displacement
     to_ras: Floats
 
@@ -28,20 +28,20 @@ class Kind(NamedTuple):
 KINDS = {
     "nifti": Kind("RAS", False, np.eye(3)),
     "itk": Kind("LPS", False, lps(3)),
-    "spm": Kind("Mapping", True, np.eye(3)),  # the name that SPM gives
+    "spm": Kind("Mapping", True, np.eye(3)),  # SPM's name
 }
 
 
 def write_field(path: str | os.PathLike[str], kind: str, frame_map: FrameMap, field: Floats) -> None:
-    """Write where voxels look; `field` is the displacement of each, in voxels."""
+    """Write where voxels look; `field` is the displacement of each voxel, in voxels."""
     if not isinstance(kind, str) or kind not in KINDS:
         reject_value("kind", repr(kind), f"one of {', '.join(map(repr, KINDS))}")
     if not os.fspath(path).lower().endswith(_SUFFIXES):
         reject_value("path", repr(os.fspath(path)), f"a name that ends in {' or '.join(_SUFFIXES)}")
     if len(frame_map.shape) != 3:
-        reject_value("shape", f"{len(frame_map.shape)} axes", "3, as displacement fields of NIfTI have")
+        reject_value("shape", f"{len(frame_map.shape)} axes", "3, as in NIfTI displacement fields")
     if kind == "itk":
-        itk_grid(frame_map.to_world)  # it has no shear
+        itk_grid(frame_map.to_world)  # which raises an error for shear
     nibabel = need("nibabel", "medical", "Deformation.to_nifti")
     voxels = np.stack(np.meshgrid(*map(np.arange, frame_map.shape), indexing="ij"), -1, dtype=np.float64)
     x = voxels @ frame_map.linear.T + frame_map.translation + np.moveaxis(field, 0, -1)
@@ -54,9 +54,9 @@ def write_field(path: str | os.PathLike[str], kind: str, frame_map: FrameMap, fi
 
 
 def read_field(path: str | os.PathLike[str]) -> FrameMap:
-    """Read where voxels look, as a map with a control point on each voxel.
+    """Read where voxels look, as a map with one control point per voxel.
 
-    Vectors without a name of `KINDS` are displacements in LPS coordinates, as ITK and ANTs write them.
+    Vectors without a name in `KINDS` are displacements in LPS coordinates, as ITK and ANTs write them.
     """
     nibabel = need("nibabel", "medical", "a displacement field")
     image = nibabel.load(path)

@@ -1,7 +1,7 @@
-"""The map of a frame that is somewhere in the world, and the world of ITK.
+"""The map of a frame that has a place in the world, and ITK's world.
 
-`to_world` takes a voxel to RAS, in mm, as nibabel's ``affine`` does. ITK's world is LPS: the signs of the first two
-components are the other ones, except for images of two axes, which have no anatomy.
+`to_world` takes voxels to RAS, in mm, like nibabel's ``affine``. ITK's world is LPS: the first two components have the
+opposite sign, except for images of two axes, which have no anatomy.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from .._spec import Shape
 from .._types import Floats
 
 _ORTHOGONAL = 1e-6  # of axes whose directions went through float32
-_NO_MAP = 1e-10  # voxels: what is left of no affine map at all in coordinates of the world
+_NO_MAP = 1e-10  # voxels: the error of an identity that went through world coordinates
 
 
 class FrameMap(NamedTuple):
-    """What a deformation does: x(f) = L f + t + d(f), in voxels of a frame that lies somewhere in the world."""
+    """The map of a deformation, x(f) = L f + t + d(f), in voxels of a frame that has a place in the world."""
 
     displacement: Floats  # of the control points, (n, p_0, ...)
     inverse_map: Floats  # [L | t], (n, n + 1)
@@ -33,7 +33,7 @@ class FrameMap(NamedTuple):
 
     @property
     def affine(self) -> Floats | None:
-        """The forward affine map, (n, n + 1); None where there is none up to rounding."""
+        """The forward affine map, (n, n + 1); None if it is the identity up to rounding."""
         n = len(self.shape)
         if np.all(np.abs(self.inverse_map - np.eye(n, n + 1)) * np.append(self.shape, 1) <= _NO_MAP):
             return None
@@ -47,11 +47,11 @@ class FrameMap(NamedTuple):
 
 
 class ItkGrid(NamedTuple):
-    """Voxels as ITK places them in its world."""
+    """The voxels in ITK's description."""
 
     origin: Floats
     spacing: Floats
-    axes: Floats  # unit vectors along the axes of the array, in columns: what ITK calls the direction
+    axes: Floats  # unit vectors along the array's axes, in columns: ITK's direction
 
     @property
     def step(self) -> Floats:
@@ -73,7 +73,7 @@ def lps(n: int) -> Floats:
 
 
 def itk_grid(to_world: Floats) -> ItkGrid:
-    """Return where ITK has the voxels; it has no sheared ones."""
+    """Return ITK's description of the voxels, which cannot have shear."""
     n = len(to_world) - 1
     matrix = lps(n) @ to_world[:n]
     spacing = np.linalg.norm(matrix[:, :n], axis=0)

@@ -1,1 +1,1 @@
-"""Pictures of a deformation: what its lines are, drawn by matplotlib or, for notebooks, as SVG without it."""
+"""Pictures of a deformation: its grid lines, drawn with matplotlib or, for notebooks, as SVG without it."""

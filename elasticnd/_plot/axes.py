@@ -1,4 +1,4 @@
-"""Drawing by matplotlib: the bent lines of the control grid, its arrows, how volumes change, and folds."""
+"""Drawing with matplotlib: the bent lines of the control grid, its arrows, changes of volume, and folds."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ COLUMNS_COLOUR = "#00e5ff"
 FOLD_COLOUR = "#e5004f"
 OUTSIDE_COLOUR = "#e9e6df"
 
-_OCTAVES = 2  # of volume that colours tell apart, on both sides of 1
-_MARGIN = 0.05  # of the extent, around what is drawn
+_OCTAVES = 2  # of volume that colours distinguish, on both sides of 1
+_MARGIN = 0.05  # of the extent, around the drawing
 
 
 def plot(deformation: Evaluation, plane: Plane, ax: Axes | None) -> Axes:
-    """Draw one picture in input coordinates, with a colour bar if it is a new figure."""
+    """Draw a picture in input coordinates, with a colour bar if it is a new figure."""
     is_new = ax is None
     if ax is None:
         ax = need("matplotlib.pyplot", "demo", "Deformation.plot").subplots(layout="constrained")[1]
@@ -50,19 +50,19 @@ def plot(deformation: Evaluation, plane: Plane, ax: Axes | None) -> Axes:
 
 
 def octaves(volume: Floats) -> Floats:
-    """Convert ratios of volume for colours: logarithms, masked where there are none."""
+    """Convert volume ratios to colour values: logarithms, masked where undefined."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.ma.masked_invalid(-np.log2(volume))
 
 
 def draw_volumes(ax: Axes, lattice: Lattice) -> Any:
-    """Colour the bent cells of a lattice by how much the volumes in them change."""
+    """Colour the bent cells of a lattice by the change of their volume."""
     limits = {"vmin": -_OCTAVES, "vmax": _OCTAVES}
     return ax.pcolormesh(*lattice.source[::-1], octaves(cell_means(lattice.volume)), cmap="BrBG", **limits, zorder=1)
 
 
 def add_bar(bar: Any) -> None:
-    """Label a colour bar of octaves by ratios."""
+    """Label a colour bar of octaves with ratios."""
     ticks = range(-_OCTAVES, _OCTAVES + 1)
     bar.set_ticks(list(ticks), labels=[f"× {2**tick}" if tick >= 0 else f"/ {2**-tick}" for tick in ticks])
     bar.set_label("volume of the content")
@@ -75,7 +75,7 @@ def draw_frame(ax: Axes, rows: int, columns: int) -> None:
 
 
 def draw_lines(ax: Axes, where: Floats, grid: Grid) -> None:
-    """Draw the lines of the control grid at the places that a lattice gives them."""
+    """Draw the lines of the control grid at the places of a lattice."""
     lines = grid.lines
     width = min(2.0, 12 / max(len(own.control) for own in lines))
     for axis, colour in enumerate((ROWS_COLOUR, COLUMNS_COLOUR)):
@@ -90,7 +90,7 @@ def draw_lines(ax: Axes, where: Floats, grid: Grid) -> None:
 
 
 def draw_folds(ax: Axes, lattice: Lattice, where: Floats) -> None:
-    """Draw the rim of the folded areas at the places that a lattice gives them."""
+    """Draw the outlines of the folded areas at the places of a lattice."""
     if lattice.volume.min() <= 0 < lattice.volume.max():
         ax.contour(where[1], where[0], lattice.volume, levels=[0], colors=[FOLD_COLOUR], linewidths=2.5, zorder=3)
 
@@ -103,7 +103,7 @@ def draw_point(ax: Axes, place: Floats, grid: Grid) -> None:
 
 
 def draw_arrow(ax: Axes, start: Floats, stop: Floats, grid: Grid, shrink: float) -> None:
-    """Draw a displacement: white, with a dark rim to be seen on every ground; it ends so many points before its end."""
+    """Draw a displacement as a white arrow, with a dark outline that shows on any background and a shortened end."""
     if not grid.is_coarse:
         ax.plot([start[1], stop[1]], [start[0], stop[0]], color="white", lw=0.8, zorder=4)
         return
@@ -121,7 +121,7 @@ def draw_arrow(ax: Axes, start: Floats, stop: Floats, grid: Grid, shrink: float)
 
 
 def _show_all(ax: Axes, where: Floats, rows: int, columns: int) -> None:
-    """Set the limits to what is drawn, rows downwards."""
+    """Set the limits to what is drawn, with rows downwards."""
     limits = []
     for places, extent in zip(where, (rows, columns), strict=True):
         margin = _MARGIN * extent + 0.5

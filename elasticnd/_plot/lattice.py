@@ -1,4 +1,4 @@
-"""The map of a deformation on a lattice of positions in a plane, and the lines of its control grid in that."""
+"""The map of a deformation on a lattice of positions in a plane, and the lines of its control grid."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .._types import Floats
 if TYPE_CHECKING:
     from .._deformation.evaluation import Evaluation
 
-_MOST_LINES = 33  # along one axis: of grids with more control points, so many lines are drawn, spread evenly
+_MOST_LINES = 33  # along one axis: of larger control grids, this many lines are drawn, evenly spread
 _MOST_NUMBERED = 6  # control points per side that leave room for finer lines between them
-_SAMPLES = 24  # along one axis, in cells: about four times as many, as the field is smooth
+_SAMPLES = 24  # along one axis, in cells, or up to about four times as many: the field is smooth
 _PER_CELL = 4
 
 
@@ -28,10 +28,10 @@ class Plane(NamedTuple):
 
 
 class Lattice(NamedTuple):
-    """Where positions in a plane, spread evenly, take their values from, as rows and columns."""
+    """Evenly spread positions in a plane, and where they take their values from, as rows and columns."""
 
     at: Floats  # (2, rows, columns)
-    source: Floats  # the same shape
+    source: Floats  # of the same shape
     volume: Floats  # det J, or r, (rows, columns): zero or negative where the mapping folds
 
 
@@ -43,19 +43,19 @@ class Lines(NamedTuple):
 
 
 def cell_means(volume: Floats) -> Floats:
-    """Average the corners of each cell of a lattice."""
+    """Compute the mean of the corners of each cell of a lattice."""
     return (volume[1:, 1:] + volume[:-1, 1:] + volume[1:, :-1] + volume[:-1, :-1]) / 4
 
 
 class Grid(NamedTuple):
-    """A lattice that holds the lines of the control grid."""
+    """A lattice that contains the lines of the control grid."""
 
     lattice: Lattice
     lines: tuple[Lines, Lines]
     is_coarse: bool  # whether there is room for finer lines between those of the control grid
 
     def points(self) -> Iterator[tuple[Floats, Floats]]:
-        """Yield, for each crossing of lines, where it is and where it takes its value from."""
+        """Yield each crossing of lines, and where it takes its value from."""
         for i in self.lines[0].control:
             for j in self.lines[1].control:
                 yield self.lattice.at[:, i, j], self.lattice.source[:, i, j]
@@ -81,7 +81,7 @@ def plane_of(shape: Sequence[int], axes: object, at: object) -> Plane:
 
 
 def lattice_of(deformation: Evaluation, plane: Plane, extent: Sequence[int], *, relative: bool = False) -> Lattice:
-    """Evaluate the map at so many positions from the first voxels to the last; `relative` asks for r."""
+    """Evaluate the map at evenly spread positions from the first voxels to the last; `relative` requests r."""
     lengths = [deformation.shape[axis] for axis in plane.axes]
     ranges = [np.linspace(0, length - 1, count) for length, count in zip(lengths, extent, strict=True)]
     at = np.stack(np.meshgrid(*ranges, indexing="ij"))
@@ -100,7 +100,7 @@ def grid_of(
     most_lines: int = _MOST_LINES,
     samples: int = _SAMPLES,
 ) -> Grid:
-    """Evaluate the map on a lattice that holds every control point, and find the lines in it."""
+    """Evaluate the map on a lattice that contains every control point, and find the lines in it."""
     counts = [deformation.grid_shape[axis] for axis in plane.axes]
     is_coarse = max(counts) <= _MOST_NUMBERED
     extent, lines = [], []
@@ -108,7 +108,7 @@ def grid_of(
         cells = max(min(count, most_lines) - 1, 1)
         per_cell = _PER_CELL * max(1, samples // cells)
         extent.append(cells * per_cell + 1)
-        # A single control point has no place of its own: its displacement holds everywhere.
+        # A single control point has no place of its own: its displacement applies everywhere.
         control = list(range(0, extent[-1], per_cell)) if count > 1 else [per_cell // 2]
         fine = range(0, extent[-1], per_cell // _PER_CELL) if is_coarse else range(0)
         lines.append(Lines(control, [k for k in fine if k not in control]))

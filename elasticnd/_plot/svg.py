@@ -1,4 +1,4 @@
-"""The small picture of a deformation that notebooks show: the bent lines of its grid, as SVG."""
+"""The small SVG picture of a deformation that notebooks show: the bent lines of its grid."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LINE, _FINE_LINE, _BORDER, _FOLD = "#1f6fb5", "#a9c8e4", "#8a8f98", "#e5004f"
 
 
 def picture_of(deformation: Evaluation) -> str | None:
-    """Draw where the lines of the control grid look in the input; None where there is nothing to draw."""
+    """Draw where the lines of the control grid look in the input; return None if there is nothing to draw."""
     if deformation.ndim == 1:
         return None
     grid = grid_of(
@@ -42,7 +42,7 @@ def picture_of(deformation: Evaluation) -> str | None:
     scale = (size - 2 * _INSET) / (high - low)
 
     def drawn(points: Floats) -> str:
-        """Write points, (..., rows and columns), as pixels along columns and rows."""
+        """Format points, (..., rows and columns), as pixels along columns and rows."""
         pixels = (points - low) * scale + _INSET
         return " ".join(f"{x:.1f},{y:.1f}" for y, x in pixels.tolist())
 
@@ -66,7 +66,7 @@ def _lines(grid: Grid, fine: bool) -> Iterator[Floats]:
 
 
 def _folded_cells(grid: Grid) -> Iterator[Floats]:
-    """Yield the corners of the cells of the lattice that are folded, where they look."""
+    """Yield the corners of the folded lattice cells, where they look."""
     source = grid.lattice.source
     for i, j in np.argwhere(cell_means(grid.lattice.volume) <= 0).tolist():
         yield source[:, [i, i, i + 1, i + 1], [j, j + 1, j + 1, j]].T

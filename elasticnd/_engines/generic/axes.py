@@ -1,4 +1,4 @@
-"""The order of axes, and linear maps along one axis whose numbers are known beforehand, each with its transpose."""
+"""The order of axes, and constant linear maps along one axis, each with its transpose."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def in_core_order(xp: ArrayNamespace, spec: DeformSpec, options: ImageSpec, imag
 
 
 def in_image_order(xp: ArrayNamespace, options: ImageSpec, values: Array, shape: Shape, batch_axes: int) -> Array:
-    """Invert `in_core_order`, for an image or an output of this shape."""
+    """Invert `in_core_order` for an image or an output of this shape."""
     axes = _core_axes(options, batch_axes)
     ordered = xp.reshape(values, tuple(shape[axis] for axis in axes))
     return xp.permute_dims(ordered, tuple(axes.index(axis) for axis in range(len(axes))))
 
 
 def next_axis_last(xp: ArrayNamespace, array: Array) -> Array:
-    """Move the first deformed axis behind the others: after all of them had their turn, the order is as before."""
+    """Move the first deformed axis behind the others; once all axes have had their turn, the order is restored."""
     return xp.permute_dims(array, (0, 1, *range(3, len(array.shape)), 2))
 
 
@@ -52,14 +52,14 @@ class AxisMap(Protocol):
     """A map of the last axis of an array."""
 
     def apply(self, xp: ArrayNamespace, array: Array) -> Array:
-        """Map an array."""
+        """Apply the map to an array."""
 
     def transposed(self, xp: ArrayNamespace, array: Array) -> Array:
-        """Map a gradient of the result back; constants that `apply` puts in have none."""
+        """Apply the transpose to a gradient of the result; constants that `apply` inserts have no gradient."""
 
 
 class Taken(NamedTuple):
-    """Elements of the axis by their numbers."""
+    """Selected elements of the axis, by index."""
 
     places: Indices
     extent: int  # of the axis
@@ -69,7 +69,7 @@ class Taken(NamedTuple):
         return _taken(xp, array, self.places)
 
     def transposed(self, xp: ArrayNamespace, array: Array) -> Array:
-        """Sum what was taken from one element; in rounds, each with one summand more of those that have more."""
+        """Sum the gradients of the copies of each element, in rounds: each adds one copy of those that have more."""
         order = np.argsort(self.places, kind="stable")
         counts = np.bincount(self.places, minlength=self.extent)
         starts = np.cumsum(counts) - counts
@@ -83,7 +83,7 @@ class Taken(NamedTuple):
 
 
 class Surrounded(NamedTuple):
-    """The axis with a constant before and behind it."""
+    """The axis with a constant before and after it."""
 
     width: int
     value: float
@@ -98,18 +98,18 @@ class Surrounded(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """A matrix for each of the blocks that the axis consists of, the same for all."""
+    """One matrix for each of the blocks that make up the axis."""
 
     matrix: Floats
     blocks: int
     length: int  # of the result, which may end within the last block
 
     def apply(self, xp: ArrayNamespace, array: Array) -> Array:
-        """Multiply each block."""
+        """Multiply each block by the matrix."""
         return self._multiplied(xp, array, self.matrix)[..., : self.length]
 
     def transposed(self, xp: ArrayNamespace, array: Array) -> Array:
-        """Multiply each block with the transposed matrix."""
+        """Multiply each block by the transposed matrix."""
         rest = self.blocks * self.matrix.shape[1] - self.length
         return self._multiplied(xp, surrounded(xp, array, 0, rest, 0.0), self.matrix.T)
 
@@ -121,25 +121,25 @@ class Blocks(NamedTuple):
 
 
 class Multiplied(NamedTuple):
-    """A matrix for the whole axis, and what is added to the product."""
+    """A matrix for the whole axis, and a vector added to the product."""
 
     matrix: Floats
     added: Floats | None = None
 
     def apply(self, xp: ArrayNamespace, array: Array) -> Array:
-        """Multiply the axis."""
+        """Multiply the axis by the matrix."""
         product = xp.matmul(array, xp.asarray(self.matrix, dtype=array.dtype))
         return product if self.added is None else product + xp.asarray(self.added, dtype=array.dtype)
 
     def transposed(self, xp: ArrayNamespace, array: Array) -> Array:
-        """Multiply with the transposed matrix."""
+        """Multiply by the transposed matrix."""
         return xp.matmul(array, xp.asarray(self.matrix.T, dtype=array.dtype))
 
 
 def composed(maps: Sequence[AxisMap], extent: int, added: float = 0.0) -> Multiplied:
-    """Return maps of an axis as one matrix: what lies between them, which can be many times longer, is not made.
+    """Combine maps of an axis into one matrix, which avoids their intermediate results: these can be far longer.
 
-    `added` stands for the constants that the maps put in.
+    `added` stands for the constants that the maps insert.
     """
     values: Floats = np.concatenate([np.eye(extent), np.zeros((1, extent))])
     for step in maps:
@@ -153,7 +153,7 @@ def _taken(xp: ArrayNamespace, array: Array, index: Indices) -> Array:
 
 
 def surrounded(xp: ArrayNamespace, array: Array, before: int, behind: int, value: float) -> Array:
-    """Pad the last axis with `value`, so many times at each end."""
+    """Pad the last axis with `value` at each end."""
     lead = tuple(array.shape[:-1])
     borders = [xp.full((*lead, width), value, dtype=array.dtype) for width in (before, behind)]
     return xp.concat([borders[0], array, borders[1]], axis=-1)

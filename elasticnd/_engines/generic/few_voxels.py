@@ -1,7 +1,7 @@
-"""The gradient of images of few voxels, whose coefficients are many more, without these.
+"""The gradient of an image with few voxels and far more coefficients, computed without the coefficients.
 
-A weight of a voxel of the output is a product over the axes. So what turns an axis of the image into coefficients can
-be transposed for the weights along it, for each voxel: they become weights of the image's own voxels.
+The weight of an output voxel is a product over the axes. So the map from an axis of the image to coefficients can be
+transposed for the weights along that axis, separately for each voxel: they become weights of the image's own voxels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .stencils import Stencils
 def is_worth(image: ImageSpec, output: Sequence[int]) -> bool:
     """Return whether the weights of all voxels are fewer than the coefficients of an item.
 
-    At orders 0 and 1 stencils are small; there, what is not finite stays with the voxels that it reaches.
+    At orders 0 and 1 stencils are small, and non-finite values stay with the voxels that they reach.
     """
     extents, box = deformed(image), box_of(image)
     if image.order < 2 or len(extents) < 2:
@@ -50,12 +50,12 @@ def image_gradient(xp: ArrayNamespace, image: ImageSpec, stencils: Stencils, val
 
 
 def _split(extents: Sequence[int]) -> int:
-    """Return before which axis the products of the extents on both sides are least."""
+    """Return the axis before which to split, so that the products of the extents on both sides are smallest."""
     return min(range(1, len(extents)), key=lambda k: math.prod(extents[:k]) + math.prod(extents[k:]))
 
 
 def _coefficient_weights(xp: ArrayNamespace, first: Array, weights: Array, width: int) -> Array:
-    """Return the weights of all coefficients along an axis, (voxels, width), from those that are reached."""
+    """Expand the weights of the reached coefficients along an axis to all coefficients, (voxels, width)."""
     tap_of_coefficient = xp.asarray(np.arange(width), dtype=first.dtype) - first[:, None]
     of_taps = [xp.where(tap_of_coefficient == tap, weights[tap, ...][:, None], 0.0) for tap in range(weights.shape[0])]
     return sum(of_taps[1:], start=of_taps[0])

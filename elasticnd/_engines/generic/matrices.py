@@ -1,4 +1,4 @@
-"""Inverses and determinants of small matrices: the standard has them in an extension, which a library may lack."""
+"""Inverses and determinants of small matrices, which the standard has only in an optional extension."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import numpy as np
 from ..._types import ArrayNamespace
 from .axes import Array
 
-MOST_ROWS = 3  # of matrices whose determinant is computed by its formula
+MOST_ROWS = 3  # of matrices whose determinant is computed by a formula
 
 
 def inverse(xp: ArrayNamespace, matrices: Array) -> Array:
-    """Invert matrices, (..., n, n). Those without an inverse are refused by the extension, else give no numbers."""
+    """Invert matrices, (..., n, n). The extension rejects singular ones; otherwise, they give non-finite numbers."""
     return xp.linalg.inv(matrices) if hasattr(xp, "linalg") else eliminated(xp, matrices)
 
 
 def eliminated(xp: ArrayNamespace, matrices: Array) -> Array:
-    """Turn [M | 1] into [1 | M^-1], a column after the other."""
+    """Turn [M | 1] into [1 | M^-1], column by column."""
     n = matrices.shape[-1]
     unit = xp.zeros(matrices.shape, dtype=matrices.dtype) + xp.asarray(np.eye(n), dtype=matrices.dtype)
     rows = xp.concat([matrices, unit], axis=-1)
     numbers = xp.asarray(np.arange(n))
     for k in range(n):
-        # The pivot is the largest number left in the column; its row and row k change places.
+        # The pivot is the largest remaining number in the column; its row is swapped with row k.
         pivot = xp.argmax(xp.abs(rows[..., k:, k]), axis=-1, keepdims=True) + k
         is_pivot = (numbers == pivot)[..., None]
         pivot_row = xp.sum(xp.where(is_pivot, rows, 0.0), axis=-2, keepdims=True)
@@ -38,7 +38,7 @@ def determinant(xp: ArrayNamespace, matrices: Array) -> Array:
 
 
 def entries_of(matrices: Array) -> list[list[Array]]:
-    """Return the rows of entries of matrices, (..., n, n)."""
+    """Return the entries of matrices, (..., n, n), as rows of arrays."""
     n = matrices.shape[-1]
     return [[matrices[..., i, j] for j in range(n)] for i in range(n)]
 

@@ -1,4 +1,4 @@
-"""The map of a deformation inverted at points: by damped steps of Newton's method, as many for each point."""
+"""Invert the map of a deformation at points, by a fixed number of damped Newton steps for each point."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from .evaluation import evaluate
 from .matrices import determinant, inverse
 
 _STEPS = 12
-_SINGULAR = 1e-9  # a ratio of volumes below which the Jacobian gives no step
+_SINGULAR = 1e-9  # a volume ratio below which the Jacobian gives no step
 
 
 class _State(NamedTuple):
-    """Positions, and what is found there; all have the axes (batch..., count, n, n), extents may be 1."""
+    """Positions and the map there, with the axes (batch..., count, n, n); extents may be 1."""
 
     position: Array
-    difference: Array  # of where it looks, to where it shall
-    size: Array  # of the difference, squared
+    difference: Array  # from where it looks to the target
+    size: Array  # squared norm of the difference
     jacobian: Array
 
 
 def move_points(
     xp: ArrayNamespace, spec: MovementSpec, points: Array, inverse_map: Array | None, targets: Array
 ) -> Array:
-    """Return position, residual, ratio of volumes, and whether it converged: (batch..., count, n + 3).
+    """Return position, residual, volume ratio, and whether it converged: (batch..., count, n + 3).
 
-    No value decides how many steps are taken: those that do not come nearer are halved, and change nothing.
+    No value decides how many steps are taken: steps that bring no improvement are halved, and change nothing.
     """
-    dtype = xp.asarray(np.zeros(())).dtype  # the widest floats that there are
+    dtype = xp.asarray(np.zeros(())).dtype  # the widest floats available
     points, targets = xp.astype(points, dtype), xp.astype(targets, dtype)
     n = spec.axes
     affine = np.eye(n, n + 1) if inverse_map is None else inverse_map
@@ -66,7 +66,7 @@ def move_points(
 
 
 def _shortened(xp: ArrayNamespace, spec: MovementSpec, step: Array) -> Array:
-    """Shorten steps so that none is longer than the distance of control points along any axis."""
+    """Shorten steps so that none is longer than the control-point spacing along any axis."""
     longest = 1 + 0 * step[..., :1, :]
     for k, (extent, count) in enumerate(zip(spec.extent, spec.grid_shape, strict=True)):
         cells = xp.abs(step[..., k : k + 1, :]) * ((count - 1) / max(extent - 1, 1))

@@ -1,4 +1,4 @@
-"""Where the voxels of the output lie in the image, and how gradients of that go back to what says so."""
+"""Where the voxels of the output lie in the image, and the gradients of that."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .axes import Array, Floats, next_axis_last
 from .matrices import inverse
 from .splines import filtered, folded, spline_weights
 
-Position = tuple[Any, Array]  # a voxel and a displacement from there
+Position = tuple[Any, Array]  # a voxel and a displacement from it
 
 _GRID_ORDER = 3  # of the spline through the displacements of the control points
 
@@ -26,7 +26,7 @@ def positions(
 ) -> list[Position]:
     """Compute where the voxels of the output lie in the image, along each axis.
 
-    As a voxel and a displacement from there, (items, M_0, ...): their sum would lose what single precision can tell.
+    Each position is a voxel and a displacement from it, (items, M_0, ...): their sum would lose accuracy in float32.
     """
     moved = field(xp, spec, points, dtype)
     displacements = [moved[:, k, ...] for k in range(spec.axes)]
@@ -40,7 +40,7 @@ def positions(
 
 
 def _voxels(xp: ArrayNamespace, spec: DeformSpec, dtype: FrameworkDType) -> list[Array]:
-    """Count the voxels along each axis from the origin, in shapes that broadcast to the output."""
+    """Return the indices of the voxels along each axis from the origin, in shapes that broadcast to the output."""
     return [
         xp.reshape(xp.asarray(np.arange(extent) + start, dtype=dtype), (-1, *(1,) * (spec.axes - 1 - k)))
         for k, (extent, start) in enumerate(zip(spec.window.shape, _from_origin(spec), strict=True))
@@ -61,7 +61,7 @@ def field(xp: ArrayNamespace, spec: DeformSpec, points: Array, dtype: FrameworkD
 
 
 def field_adjoint(xp: ArrayNamespace, spec: DeformSpec, gradient: Array) -> Array:
-    """Transpose `field`: give the gradient of the control points, in their shape."""
+    """Apply the transpose of `field`: return the gradient of the control points, in their shape."""
     gradient = _multiplied(xp, gradient, [matrix.T for matrix in _grid_matrices(spec)])
     return xp.reshape(gradient, spec.displacement_shape)
 
@@ -81,7 +81,7 @@ def _grid_matrices(spec: DeformSpec) -> list[Floats]:
 @lru_cache(maxsize=64)
 def _grid_matrix(extent: int, frame_start: float, frame_step: float, points: int, start: int, output: int) -> Floats:
     """Return the matrix from the control values of one axis to the displacements of its voxels, (points, output)."""
-    if points == 1:  # moves every voxel alike, and by its value exactly
+    if points == 1:  # moves every voxel equally, and by its exact value
         return np.ones((1, output))
     voxels = frame_start + frame_step * np.arange(start, start + output)
     places = voxels * (points - 1) / max(extent - 1, 1)
@@ -94,7 +94,7 @@ def _grid_matrix(extent: int, frame_start: float, frame_step: float, points: int
     for step in filtered(np.arange(points), points, Continuation.MIRRORED, _GRID_ORDER):
         values = step.apply(array_namespace(values), values)
     values = values @ weights
-    values /= values.sum(axis=0)  # a constant grid moves every voxel alike but for the rounding of its sum
+    values /= values.sum(axis=0)  # makes a constant grid move every voxel equally, up to the rounding of its sum
     return values
 
 
@@ -104,7 +104,7 @@ def _grid_matrix(extent: int, frame_start: float, frame_step: float, points: int
 def inverse_of_affine(
     xp: ArrayNamespace, spec: DeformSpec, affine: Array | None, tangent: Array | None, dtype: FrameworkDType
 ) -> Array | None:
-    """Compute the map from output to image without crop and displacement: [M | t] of each item, or of all."""
+    """Compute the map from output to image without crop and displacement: [M | t] of each item, or of all items."""
     matrix = spec.inverse_rotation_zoom
     rotation_zoom = None if matrix is None else xp.asarray(np.array([matrix]), dtype=dtype)
     if affine is None:

@@ -1,8 +1,9 @@
-"""Sums into coefficients whose numbers only the device knows, by operations that the standard has.
+"""Sums into coefficients whose indices only the device knows, by operations of the standard.
 
-It has none that adds to elements by their numbers. So voxels are sorted by the first coefficient that they reach, and
-those with the same one are summed in pairs, pairs of pairs, and so on. No other voxel's value enters a sum: rounding
-errors, and what is not finite, stay where they belong. The other coefficients of a stencil lie at known distances.
+The standard has no operation that adds to elements by index. So voxels are sorted by the first coefficient that they
+reach, and those with the same one are summed in pairs, pairs of pairs, and so on. No other voxel's value enters a sum,
+so rounding errors and non-finite values stay where they belong. The other coefficients of a stencil lie at known
+distances.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from .stencils import GATHERED_AXES, Stencils
 
 
 def splat_stencils(xp: ArrayNamespace, stencils: Stencils, values: Array) -> Array:
-    """Transpose `stencil_sum`: from (channels, voxels) to the coefficients, (channels, all of them)."""
+    """Apply the transpose of `stencil_sum`: from (channels, voxels) to all coefficients, (channels, coefficients)."""
     order = xp.argsort(stencils.offset)
     groups = _groups(xp, xp.take(stencils.offset, order, axis=0), stencils.size)
     weights = [xp.take(weight, order, axis=1) for weight in stencils.weights(xp)]
@@ -43,7 +44,7 @@ def _spread(
 
 
 def _shifted(xp: ArrayNamespace, array: Array, step: int) -> Array:
-    """Move the elements of the last axis up; the last ones, which nothing reaches, fall out."""
+    """Shift the elements of the last axis up; the last ones, which nothing reaches, are dropped."""
     return surrounded(xp, array[..., : array.shape[-1] - step], step, 0, 0.0)
 
 
@@ -51,10 +52,10 @@ def _shifted(xp: ArrayNamespace, array: Array, step: int) -> Array:
 
 
 class _Groups(NamedTuple):
-    """Sorted elements in groups with the same number."""
+    """Sorted elements, in groups with equal index."""
 
     begins: Array  # whether a group begins at an element
-    last: Array  # element of each group that there could be
+    last: Array  # the last element of each possible group
     exists: Array  # whether there is such a group
 
 
@@ -76,7 +77,7 @@ def _summed(xp: ArrayNamespace, values: Array, groups: _Groups) -> Array:
 
 
 def _running_sums(xp: ArrayNamespace, values: Array, begins: Array) -> Array:
-    """Sum each element with those before it in its group: by sums of pairs, and of pairs of these, and so on."""
+    """Add to each element those before it in its group: by sums of pairs, pairs of pairs, and so on."""
     count = values.shape[-1]
     if count == 1:
         return values

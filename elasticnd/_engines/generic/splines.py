@@ -1,4 +1,4 @@
-"""Splines: their weights, their coefficients, and how these go on beyond the border."""
+"""Splines: their weights, their coefficients, and the continuation of these beyond the border."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def spline_weights(order: int, place: Any) -> list[Array]:
 
 
 def spline_derivatives(order: int, place: Any, times: int) -> list[Array]:
-    """Differentiate `spline_weights` so often: differences of the weights of one order less."""
+    """Differentiate `spline_weights` this many times: by differences of the weights of a lower order."""
     if times == 0:
         return [weight + 0 * place for weight in spline_weights(order, place)]
     if times > order:
@@ -38,14 +38,14 @@ def spline_derivatives(order: int, place: Any, times: int) -> list[Array]:
 
 
 def knot_shift(order: int) -> float:
-    """Return where knots lie: on the voxels for odd orders, between them for even ones."""
+    """Return the offset of knots from voxels: 0 for odd orders, 1/2 for even ones."""
     return 0.0 if order % 2 else 0.5
 
 
 # ---- filter ----------------------------------------------------------------------------------------------------------
 
 _BLOCK = 128  # coefficients that are computed together
-_MARGIN = 48  # samples beyond the block that they depend on: farther ones count for less than 1e-17
+_MARGIN = 48  # samples beyond the block that they depend on; farther ones contribute less than 1e-17
 
 
 def _block_filter(order: int, block: int) -> Floats:
@@ -61,9 +61,9 @@ def _block_filter(order: int, block: int) -> Floats:
 
 
 def filtered(source: Indices, extent: int, continuation: Continuation, order: int) -> list[AxisMap]:
-    """Turn the samples ``source`` of an axis into coefficients; `continuation` says how they go on.
+    """Return the maps from the samples ``source`` of an axis to coefficients, for a continuation of the samples.
 
-    By blocks with their surroundings, so that the work grows with the length and not with its square.
+    They work in blocks with margins, so that the cost grows with the length and not with its square.
     """
     blocks = -(-len(source) // _BLOCK)
     block = -(-len(source) // blocks)
@@ -88,12 +88,12 @@ def folded(index: Indices, extent: int, continuation: Continuation) -> Indices:
 
 
 def border_reach(order: int) -> int:
-    """Count the voxels beyond the border from which on no coefficient of the image is in reach."""
+    """Return the number of voxels beyond the border after which no coefficient of the image is in reach."""
     return order // 2 + 1
 
 
 def border_width(order: int) -> int:
-    """Count the coefficients beyond the border that a stencil at a folded position can reach."""
+    """Return the number of coefficients beyond the border that a stencil at a folded position can reach."""
     return order // 2 + border_reach(order)
 
 
@@ -101,14 +101,14 @@ def border_width(order: int) -> int:
 
 
 def _coefficient_maps(image: ImageSpec, extent: int, border_value: float) -> list[AxisMap]:
-    """Return the maps that turn an axis of the image into coefficients, with those beyond the border."""
+    """Return the maps from an axis of the image to coefficients, including those beyond the border."""
     padded = extent + 2 * padding_of(image.order, image.mode, image.prefilter)
     if padded > _BLOCK or not image.prefilter or image.order < 2:
         return [*_padding_and_filter(image, extent, border_value), _continuation(image, padded, border_value)]
     maps, continuation = _padding_and_filter(image, extent, 1.0), _continuation(image, padded, border_value)
     if isinstance(continuation, Taken):
         return [composed([*maps, continuation], extent, border_value)]
-    return [composed(maps, extent, border_value), continuation]  # the constant stays what it is beside NaN
+    return [composed(maps, extent, border_value), continuation]  # the constant is unaffected by NaN
 
 
 def _padding_and_filter(image: ImageSpec, extent: int, border_value: float) -> list[AxisMap]:
@@ -144,14 +144,14 @@ def coefficients(xp: ArrayNamespace, image: ImageSpec, values: Array, border_val
 
 
 def coefficients_adjoint(xp: ArrayNamespace, image: ImageSpec, gradient: Array) -> Array:
-    """Transpose `coefficients`. The maps of different axes can change places."""
+    """Apply the transpose of `coefficients`. The maps of different axes commute."""
     for extent in deformed(image):
         gradient = axis_coefficients_adjoint(xp, image, extent, next_axis_last(xp, gradient))
     return gradient
 
 
 def axis_coefficients_adjoint(xp: ArrayNamespace, image: ImageSpec, extent: int, gradient: Array) -> Array:
-    """Transpose what `coefficients` does along one axis, the last one of `gradient`."""
+    """Apply the transpose of `coefficients` along one axis, the last one of `gradient`."""
     for step in reversed(_coefficient_maps(image, extent, 0.0)):
         gradient = step.transposed(xp, gradient)
     return gradient

@@ -1,4 +1,4 @@
-"""Which coefficients a position reaches: borders of positions, and weighted sums."""
+"""The coefficients that a position reaches: folding of positions at the border, and weighted sums."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from .splines import border_reach, border_width, box_of, knot_shift, spline_deri
 
 
 def _clamped(xp: ArrayNamespace, x: Array, low: float, high: float) -> Array:
-    """Clamp to the limits; with slope 1 on them, which minimum and maximum do not promise."""
+    """Clamp to the limits, with slope 1 on them, which minimum and maximum do not guarantee."""
     return xp.where(x < low, low, xp.where(x > high, high, x))
 
 
 def _border_tolerance(xp: ArrayNamespace, last: int, dtype: FrameworkDType) -> float:
-    """Compute how far beyond the border a position counts as on it: farther than rounding takes it."""
+    """Compute how far beyond the border a position still counts as on it: more than rounding errors."""
     return 1e-9 if dtype == xp.float64 else 2.0**-21 * (last + 1)
 
 
 def _ends_at_last_voxel(order: int, mode: Mode, last: int) -> bool:
-    """Check whether the image ends at its last voxel, so that the slope there is that from the voxel before."""
+    """Return whether the image ends at its last voxel, whose slope is then the slope from the voxel before."""
     return order == 1 and mode.traits.ends_at_last_voxel and last > 0
 
 
 def _fold(xp: ArrayNamespace, x: Array, last: int, reach: int, mode: Mode) -> tuple[Array, Array]:
-    """Return the sign and the shift that take positions into [0, last] or near it: sign * x + shift."""
+    """Return the sign and the shift that bring positions into or near [0, last]: sign * x + shift."""
     continuation = mode.traits.coordinates
     if continuation == Continuation.NEAREST:
         below, above = xp.astype(x < -reach, x.dtype), xp.astype(x > last + reach, x.dtype)
@@ -57,13 +57,13 @@ def _fold(xp: ArrayNamespace, x: Array, last: int, reach: int, mode: Mode) -> tu
 
 
 class _Reached(NamedTuple):
-    """What positions along one axis reach."""
+    """The coefficients that positions along one axis reach."""
 
-    first: Array  # coefficient that counts, of those with the border
+    first: Array  # coefficient of the stencil, counted with those beyond the border
     place: Array  # in the knot span
     exists: Array  # whether there is a position
-    slope: Array  # of the place, by the position
-    nearest: Array  # coefficient from which the position is not farther than half a voxel; None where nobody asks
+    slope: Array  # derivative of the place by the position
+    nearest: Array  # coefficient at most half a voxel from the position; None unless requested
 
 
 def _reached(
@@ -72,7 +72,7 @@ def _reached(
     voxel, moved = position
     last = extent - 1
     width = border_width(order)
-    # Beyond this, numbers have no fraction, and a folded position means nothing.
+    # Beyond this, numbers have no fraction, and a folded position is meaningless.
     far = 2.0**52 if moved.dtype == xp.float64 else 2.0**23
     x = voxel + moved
     clamps = mode.traits.coordinates == Continuation.NEAREST
@@ -85,7 +85,7 @@ def _reached(
     sign, shift = _fold(xp, voxel + moved, last, border_reach(order), mode)
     nearest = None
     if order == 0 or asks_nearest:
-        # A tie is one of the rounded sum, so that rounding errors of the displacement do not decide it.
+        # Ties are those of the rounded sum, so that rounding errors of the displacement do not decide them.
         nearest = xp.floor(sign * (voxel + moved) + shift + knot_shift(0))
     if order == 0:
         first, place = nearest, moved
@@ -93,8 +93,8 @@ def _reached(
         knot = sign * moved + knot_shift(order)
         steps = xp.floor(knot)
         first, place = sign * voxel + shift + steps - order // 2, knot - steps
-    # The last position that reaches the coefficients is the end of their last knot span, not the start of one more.
-    # Besides, rounding errors of far positions must not lead beyond them.
+    # The last position that reaches the coefficients is the end of their last knot span, not the start of another one.
+    # Also, rounding errors of far positions must not lead beyond them.
     lowest, highest = (0, last - 1) if _ends_at_last_voxel(order, mode, last) else (-width, last + width - order)
     kept = _clamped(xp, first, lowest, highest)
     if asks_nearest:
@@ -106,20 +106,20 @@ def _reached(
 
 
 class Stencils(NamedTuple):
-    """What each voxel of the output reaches, (voxels of all items)."""
+    """The coefficients that each voxel of the output reaches, (voxels of all items)."""
 
     order: int
-    firsts: list[Array]  # number of the first coefficient along each axis
-    offset: Array  # of the first coefficient, in all of them
+    firsts: list[Array]  # index of the first coefficient along each axis
+    offset: Array  # index of the first coefficient, among all
     strides: list[int]  # from one coefficient to the next, along each axis
-    size: int  # count of all coefficients
-    places: list[Array]  # in the knot span, along each axis; none for order 0, which multiplies nothing
-    slopes: list[Array]  # of the places, by the positions
+    size: int  # number of all coefficients
+    places: list[Array]  # in the knot span, along each axis; none for order 0, which has no weights
+    slopes: list[Array]  # derivatives of the places by the positions
     exists: Array  # whether there is a position
-    nearest: Array  # of the nearest coefficient, in all of them; None but for votes
+    nearest: Array  # index of the nearest coefficient, among all; None except for votes
 
     def weights(self, xp: ArrayNamespace, sloped_axis: int | None = None) -> list[Array]:
-        """Compute the weights of the coefficients, (taps, voxels) for each axis; of one axis, their derivatives."""
+        """Compute the weights of the coefficients, (taps, voxels) for each axis; for one axis, their derivatives."""
         return [
             xp.stack(spline_derivatives(self.order, place, int(axis == sloped_axis)))
             for axis, place in enumerate(self.places)
@@ -154,13 +154,13 @@ def stencils(
     return Stencils(image.order, firsts, flat, strides, size, places, slopes, everywhere, of_nearest)
 
 
-GATHERED_AXES = 2  # at one go: more would take more memory, fewer make programs that are slow to compile
+GATHERED_AXES = 2  # together: more would take more memory, fewer make programs that compile slowly
 
 
 def stencil_sum(
     xp: ArrayNamespace, flat: Array, offset: Array, weights: Sequence[Array], strides: Sequence[int]
 ) -> Array:
-    """Sum the weighted coefficients under each voxel's stencil; `weights` are (taps, voxels) for each axis left."""
+    """Sum the weighted coefficients under each voxel's stencil; `weights` are (taps, voxels) per remaining axis."""
     if len(weights) > GATHERED_AXES:
         total = 0
         for tap in range(weights[0].shape[0]):

@@ -12,9 +12,9 @@ _TIE = 2.0**-16  # sums that differ by no more are tied, so that rounding does n
 
 
 def winners(xp: ArrayNamespace, flat: Array, reached: Stencils, is_float: bool) -> Array:
-    """Return the label of each voxel, (channels, voxels): among tied ones that of the nearest voxel, else the smallest.
+    """Return the label of each voxel, (channels, voxels): among tied labels the nearest voxel's, else the smallest.
 
-    `flat` are the labels with those beyond the border, (channels, all else).
+    `flat` has the labels, including those beyond the border, (channels, all other axes).
     """
     labels, weights = [], []
     for taps in itertools.product((0, 1), repeat=len(reached.strides)):
@@ -37,7 +37,7 @@ def winners(xp: ArrayNamespace, flat: Array, reached: Stencils, is_float: bool) 
     largest = own
     for one in votes:
         largest = xp.where(one > largest, one, largest)
-    winner, is_chosen = nearest, largest < 0  # nobody yet
+    winner, is_chosen = nearest, largest < 0  # no winner yet
     for label, one in zip(labels, votes, strict=True):
         is_better = (largest - one <= _TIE) & (~is_chosen | _is_less(label, winner, is_float))
         winner, is_chosen = xp.where(is_better, label, winner), is_chosen | is_better
@@ -45,12 +45,12 @@ def winners(xp: ArrayNamespace, flat: Array, reached: Stencils, is_float: bool) 
 
 
 def _is_same(label: Array, other: Array, is_float: bool) -> Array:
-    """Compare labels: all that is no number is one label."""
+    """Return whether labels are equal; all NaN are one label."""
     same = label == other
     return same | ((label != label) & (other != other)) if is_float else same  # noqa: PLR0124
 
 
 def _is_less(label: Array, other: Array, is_float: bool) -> Array:
-    """Compare labels: what is no number is the largest."""
+    """Return whether labels are less than others; NaN is the largest label."""
     less = label < other
     return less | ((label == label) & (other != other)) if is_float else less  # noqa: PLR0124
