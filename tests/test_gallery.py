@@ -14,6 +14,7 @@ pytest.importorskip("skimage", reason="scikit-image is not installed")
 DOCS = Path(__file__).parent.parent / "docs"
 IMAGES = DOCS / "images"
 SCRIPTS = sorted((DOCS / "gallery").glob("*.py"))
+LARGEST = 100_000  # bytes
 LIGHT, DARK = "#ffffff", "#131416"  # the backgrounds of the pages
 READABLE = 3.8  # the ratio of contrast of colours on both; 4.6 is the largest that both can have
 # Of thumbnails, in levels of 255. Panels of matplotlib 3.8 and 3.11 are a pixel apart, which makes up to 1.8; other
@@ -56,7 +57,11 @@ def test_every_picture_is_shown():
     assert {path.name for path in IMAGES.iterdir()} == set(re.findall(r"\(images/([\w.]+)\)", text))
 
 
-@pytest.mark.parametrize("path", sorted(IMAGES.glob("*.png")), ids=lambda path: path.stem)
+def test_pictures_are_small():
+    assert not {path.name: path.stat().st_size for path in IMAGES.iterdir() if path.stat().st_size > LARGEST}
+
+
+@pytest.mark.parametrize("path", [*sorted(IMAGES.glob("*.png")), IMAGES / "demo.webp"], ids=lambda path: path.stem)
 def test_pictures_have_no_background(path):
     alpha = pixels(path)[..., 3]
     assert (alpha[:2] == 0).mean() > 0.3

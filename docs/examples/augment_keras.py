@@ -15,14 +15,14 @@ import elasticnd.keras
 
 
 def deformation(seed):
-    """Make the layer: order 3 for the intensities of images, order 0 for labels."""
+    """Make the layer: order 3 for the image, order 0 for its labels."""
     return elasticnd.keras.ElasticDeform(
         sigma=3, points=5, order=(3, 0), mode="nearest", seed=seed
     )
 
 
 def pipeline(images, labels, deform):
-    """Read batches, and deform each anew if there is a layer for it."""
+    """Read batches, and deform each of them if there is a layer."""
     data = (
         tf.data.Dataset.from_tensor_slices((images, labels))
         .shuffle(len(images), seed=0)
@@ -38,7 +38,7 @@ def pipeline(images, labels, deform):
 
 
 def small_unet(width=8):
-    """Go down twice and up again."""
+    """Return a U-Net with two levels."""
 
     def convolutions(x, channels):
         for _ in range(2):
@@ -61,7 +61,7 @@ def small_unet(width=8):
 
 
 class Segmenter(keras.Model):
-    """Segment images; while training, perhaps deform them and their labels before."""
+    """Segment images; in training, deform them and their labels first, if asked to."""
 
     def __init__(self, deform):
         super().__init__()
@@ -70,7 +70,7 @@ class Segmenter(keras.Model):
         self.entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
     def call(self, pair, training=False):
-        """Give a score for each class, and add the loss to the model's."""
+        """Return a score for each class, and add the loss."""
         images, labels = pair["images"], pair["labels"]
         if self.deform is not None:
             images, labels = self.deform([images, labels], training=training)
@@ -80,7 +80,7 @@ class Segmenter(keras.Model):
 
 
 def dice(scores, labels):
-    """Average the overlap of cells and of rings: 1 is perfect."""
+    """Return the mean overlap of cells and of rings; 1 is perfect."""
     found = scores.argmax(axis=-1)[..., None]
     pairs = [(found == kind, labels == kind) for kind in range(1, CLASSES)]
     return float(
@@ -94,7 +94,7 @@ def dice(scores, labels):
 
 
 def main(place="pipeline", epochs=12, seed=0):
-    """Train with the deformation in the pipeline or the model; print how it went."""
+    """Train, deforming in the pipeline or the model, and print the results."""
     keras.utils.set_random_seed(seed)
     rng = np.random.default_rng(seed)
     images, labels, unseen, truth = (

@@ -19,7 +19,7 @@ GRID = {"sigma": 3, "points": 5, "mode": "nearest"}
 
 
 class Cells(Dataset):
-    """Images with their labels, deformed alike whenever they are read."""
+    """Images with their labels, deformed together each time they are read."""
 
     def __init__(self, images, labels, deform=True):
         self.images, self.labels = torch.tensor(images), torch.tensor(labels)
@@ -31,14 +31,14 @@ class Cells(Dataset):
     def __getitem__(self, index):
         pair = [self.images[index], self.labels[index]]
         if self.deform:
-            # The spline of order 3 is for intensities; order 0 copies labels.
+            # Order 3 is for the image; order 0 copies labels.
             pair = elasticnd.deform_random_grid(pair, order=[3, 0], **GRID)
         image, label = pair
         return image[None], label[None]
 
 
 def loader(dataset, seed):
-    """Read batches in two worker processes, which draw grids from PyTorch's seeds."""
+    """Read batches in two worker processes, whose grids come from PyTorch's seeds."""
     generator = torch.Generator().manual_seed(seed)
     return DataLoader(
         dataset,
@@ -63,7 +63,7 @@ def convolutions(channels_in, channels):
 
 
 class SmallUNet(nn.Module):
-    """Go down twice and up again."""
+    """A U-Net with two levels."""
 
     def __init__(self, width=8):
         super().__init__()
@@ -77,7 +77,7 @@ class SmallUNet(nn.Module):
         self.head = nn.Conv2d(width, CLASSES, 1)
 
     def forward(self, x):
-        """Give a score for each class."""
+        """Return a score for each class."""
         skips = []
         for block in self.down:
             skips.append(block(x))
@@ -90,7 +90,7 @@ class SmallUNet(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """Segment images; while training, perhaps deform them and their labels before."""
+    """Segment images; in training, deform them and their labels first, if asked to."""
 
     def __init__(self, deform):
         super().__init__()
@@ -100,14 +100,14 @@ class Segmenter(nn.Module):
         self.network = SmallUNet()
 
     def forward(self, images, labels):
-        """Give scores, and the labels that belong to them."""
+        """Return scores, and the labels that belong to them."""
         if self.deform is not None:
             images, labels = self.deform(images, labels)
         return self.network(images), labels
 
 
 def dice(scores, labels):
-    """Average the overlap of cells and of rings: 1 is perfect."""
+    """Return the mean overlap of cells and of rings; 1 is perfect."""
     found = scores.argmax(dim=1, keepdim=True)
     overlaps = []
     for kind in range(1, CLASSES):
@@ -119,7 +119,7 @@ def dice(scores, labels):
 
 
 def train(model, batches, epochs):
-    """Train a model; return the loss of each epoch and the labels that were seen."""
+    """Train a model; return the loss of each epoch and the labels seen."""
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     losses, seen = [], set()
     for _ in range(epochs):
@@ -137,7 +137,7 @@ def train(model, batches, epochs):
 
 
 def score(model, images, labels):
-    """Measure the overlap on images that are not deformed."""
+    """Measure the overlap on undeformed images."""
     model.eval()
     with torch.no_grad():
         scores, labels = model(
@@ -148,7 +148,7 @@ def score(model, images, labels):
 
 
 def main(place="loader", epochs=30, seed=0):
-    """Train with the deformation in the loader or the model; print how well it went."""
+    """Train, deforming in the loader or the model, and print the results."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     (images, labels), unseen = draw(16, rng), draw(32, rng)

@@ -1,8 +1,8 @@
-"""A transform of Albumentations 2, which draws from the generator of the pipeline."""
+"""A transform for Albumentations 2 that uses the pipeline's random generator."""
 
 import os
 
-# Otherwise it asks a server for its newest version.
+# Otherwise, it asks a server for its latest version.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations

@@ -1,4 +1,4 @@
-"""A transform of grain, which hands over a generator of NumPy for each element."""
+"""A transform for grain, which passes a NumPy generator for each element."""
 
 import grain
 import numpy as np

@@ -1,4 +1,4 @@
-"""A pipeline of tf.data, which draws from TensorFlow's generator."""
+"""A pipeline of tf.data that uses TensorFlow's random generator."""
 
 import tensorflow as tf
 

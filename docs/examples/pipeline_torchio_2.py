@@ -1,4 +1,4 @@
-"""A transform of TorchIO 2, whose history records the seed of each grid."""
+"""A transform for TorchIO 2, whose history records the seed of each grid."""
 
 import torch
 import torchio

@@ -17,36 +17,36 @@ from scipy.optimize import minimize
 import elasticnd
 
 SHAPE = (48, 44, 40)
-LEVELS = 3  # of control grids, from 3 points along each axis on
+LEVELS = 3  # of control grids, starting with 3 points along each axis
 MARGIN = 0.2  # relative volumes below this are penalised
-BENDING = 1e-3  # the weight of the bending energy beside the mean squared difference
+BENDING = 1e-3  # weight of the bending energy relative to the mean squared difference
 FOLDING = 1.0
-LANDMARKS = 40  # the middles of the brightest blobs
-UNIT = 1e4  # the mean square is small; L-BFGS-B wants numbers near one
+LANDMARKS = 40  # the centres of the brightest blobs
+UNIT = 1e4  # the mean square is small; L-BFGS-B needs numbers near one
 
-# Where the volumes are in the world, in mm.
+# The index-to-world matrix of the volumes, in mm.
 TO_WORLD = np.array(
     [[1.9, -0.5, 0, -40], [0.5, 1.9, 0, -60], [0, 0, 2.5, 20], [0, 0, 0, 1]]
 )
 
 
 class Scans(NamedTuple):
-    """What is to be registered, and what is known of it."""
+    """The volumes to register, and what is known about them."""
 
     moving: np.ndarray
     fixed: np.ndarray
-    mask: np.ndarray  # of the fixed volume: 0 where it is not to be trusted
+    mask: np.ndarray  # of the fixed volume: 0 where it is missing
     landmarks: np.ndarray  # in the fixed volume, in voxels
-    targets: np.ndarray  # where these are in the moving volume
+    targets: np.ndarray  # their positions in the moving volume
 
 
 def voxels_of(shape):
-    """Return the indices of all voxels, as positions, (..., 3)."""
+    """Return the positions of all voxels, (..., 3)."""
     return np.moveaxis(np.indices(shape, float), 0, -1)
 
 
 def make_scans(shape=SHAPE, seed=0):
-    """Make a volume of blobs, and another, deformed by a map that is no spline."""
+    """Make a volume of blobs, and one deformed by a map that is not a spline."""
     rng = np.random.default_rng(seed)
     size = np.array(shape) - 1
     count = int(np.prod(shape) / 200)
@@ -71,13 +71,13 @@ def make_scans(shape=SHAPE, seed=0):
     fixed[lost], mask[lost] = 0, 0
     targets = centres[np.argsort(-heights)[:LANDMARKS]]
     landmarks = targets
-    for _ in range(50):  # where the map takes to them: it is near the identity
+    for _ in range(50):  # solve for them: the map is close to the identity
         landmarks = landmarks + targets - true_map(landmarks)
     return Scans(volume_at(voxels), fixed, mask, landmarks, targets)
 
 
 class Library(NamedTuple):
-    """What the loss needs of a framework, by its own names."""
+    """The functions of a framework that the loss needs."""
 
     array: object
     relu: object
@@ -90,7 +90,7 @@ def library_of(framework):
     if framework == "jax":
         import jax
 
-        # Line searches want more than seven digits.
+        # Line searches need more than seven digits.
         jax.config.update("jax_enable_x64", True)
 
         def compiled(function):
@@ -100,7 +100,7 @@ def library_of(framework):
     if framework == "tensorflow":
         import tensorflow as tf
 
-        # For methods of tensors such as reshape.
+        # This gives tensors methods such as reshape.
         tf.experimental.numpy.experimental_enable_numpy_behavior()
 
         def with_tape(function):
@@ -129,7 +129,7 @@ def library_of(framework):
 
 
 def loss_of(library, scans, grid_shape):
-    """Return the loss of an affine map and a control grid, in one array of numbers."""
+    """Return the loss as a function of one array: an affine map and a control grid."""
     shape = scans.fixed.shape
     moving, fixed, mask = map(library.array, scans[:3])
     identity = library.array(np.eye(3, 4))
@@ -151,7 +151,7 @@ def loss_of(library, scans, grid_shape):
 
 
 def affine_basis(shape):
-    """Return the matrix that makes numbers (3, 4) an affine map about the centre.
+    """Return the matrix that turns numbers (3, 4) into an affine map about the centre.
 
     Each number moves the border by a voxel.
     """
@@ -161,7 +161,7 @@ def affine_basis(shape):
 
 
 def minimised(library, scans, grid_shape, numbers, free, steps):
-    """Minimise the loss over the numbers in the slice `free`, by the L-BFGS method."""
+    """Minimise the loss over the numbers in the slice `free` with L-BFGS."""
     value_and_gradient = library.value_and_gradient(loss_of(library, scans, grid_shape))
     numbers = numbers.copy()
 
@@ -198,13 +198,13 @@ def register(framework, scans, steps):
 
 
 def errors(deformation, scans):
-    """Measure how far from its target each landmark comes to lie, in voxels."""
+    """Return the distance of each moved landmark from its target, in voxels."""
     found = deformation.source_points(scans.landmarks)
     return np.linalg.norm(found - scans.targets, axis=-1)
 
 
 def difference_from_itk(deformation, scans, path):
-    """Save the deformation, apply it by SimpleITK, and compare inside the volume."""
+    """Save the deformation, apply it with SimpleITK, and compare inside the volume."""
     sitk.WriteTransform(deformation.to_itk(), str(path))
     image = itk_image(scans.moving)
     transform = sitk.ReadTransform(str(path))
@@ -216,7 +216,7 @@ def difference_from_itk(deformation, scans, path):
 
 
 def itk_image(array):
-    """Return a volume of ITK, with LPS for its world and axes in reverse."""
+    """Return an ITK volume, in LPS coordinates and with reversed axes."""
     matrix = np.diag([-1, -1, 1]) @ TO_WORLD[:3]
     spacing = np.linalg.norm(matrix[:, :3], axis=0)
     image = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
@@ -253,7 +253,7 @@ def draw(path, scans, deformation):
 
 
 def main(framework, shape=SHAPE, steps=60, folder=".", figure=None):
-    """Register in a framework, and print how exactly."""
+    """Register in a framework, and print the errors."""
     scans = make_scans(shape)
     began = time.perf_counter()
     stages = register(framework, scans, steps)

@@ -1,4 +1,4 @@
-"""The border modes: a picture, shrunk so that what lies beyond its border shows."""
+"""The border modes: a picture, shrunk to show what lies beyond its border."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,7 +11,7 @@ height, width, _ = picture.shape
 modes = ["constant", "grid-constant", "nearest", "reflect"]
 modes += ["grid-mirror", "mirror", "wrap", "grid-wrap"]
 zoom = 0.36
-nothing = np.zeros((2, 1, 1))  # no displacement: zoomed alone
+nothing = np.zeros((2, 1, 1))  # no displacement, only the zoom
 
 figure, panels = plt.subplots(2, 4, figsize=(8, 3.4))
 for panel, mode in zip(panels.flat, modes, strict=True):

@@ -9,7 +9,7 @@ volume = deformation.jacobian_determinant()
 
 figure, (lines, values) = plt.subplots(1, 2)
 deformation.plot(lines)
-lines.set_title("where the grid looks in the image")
+lines.set_title("the control grid in the image")
 
 shown = values.imshow(volume, cmap="BrBG_r", vmin=0, vmax=2)
 values.contour(volume, levels=[0], colors=["#e5004f"], linewidths=2.5)

@@ -1,4 +1,4 @@
-"""Landmarks and bounding boxes: they go where the content of the image goes."""
+"""Landmarks and bounding boxes: they move with the content of the image."""
 
 from itertools import pairwise
 

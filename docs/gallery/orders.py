@@ -8,9 +8,8 @@ import elasticnd
 rows, columns = np.indices((12, 12))
 distance = np.hypot(rows - 5, columns - 6)
 detail = (abs(distance - 4) < 0.7) + 0.8 * (distance < 1)
-enlarged = np.diag(
-    [1 / 16, 1 / 16, 1]
-)  # from pixels of the output to those of the input
+# From pixels of the output to those of the input.
+enlarged = np.diag([1 / 16, 1 / 16, 1])
 nothing = elasticnd.Deformation.identity(detail.shape, to_world=np.eye(3))
 
 figure, panels = plt.subplots(1, 5, figsize=(10, 2.4))

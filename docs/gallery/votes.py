@@ -8,7 +8,7 @@ import elasticnd
 
 
 def shapes_at(rows, columns):
-    """Return two functions of the position, negative inside of a disc and of a ring."""
+    """Return two functions of the position, negative inside a disc and a ring."""
     disc = np.hypot(rows - 14, columns - 14) - 8.3
     ring = abs(np.hypot(rows - 33, columns - 34) - 8) - 2.4
     return disc, ring

@@ -1,4 +1,4 @@
-"""Millimetres: one deformation of two scans whose voxels differ in size and place."""
+"""Voxel sizes: one deformation, in mm, of two scans with different voxels."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,7 +14,7 @@ scans = {
 
 
 def to_world(voxel, start):
-    """Return the index-to-world matrix for voxels of a size, and where they start."""
+    """Return the matrix from voxels to mm; the first voxel is at `start`."""
     matrix = np.diag([*voxel, 1.0])
     matrix[:2, 2] = start
     return matrix
