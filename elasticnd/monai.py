@@ -204,7 +204,7 @@ class RandElasticDeformd(_Elastic, MapTransform):
         if not present:
             return sample
         keys, *options = zip(*present, strict=True)
-        images = [convert_to_tensor(sample[key], track_meta=get_track_meta()) for key in keys]
+        images = [_as_tensor(sample[key]) for key in keys]
         shape = _spatial_shape(dict(zip(keys, images, strict=True)))
         return sample | dict(zip(keys, self._deform(images, self.randomize(shape), *options), strict=True))
 
@@ -263,7 +263,7 @@ class RandElasticDeform(_Elastic):
 
     def __call__(self, img: Any, randomize: bool = True) -> Any:
         """Deform an image of shape (channels, spatial axes...); without `randomize`, as the one before."""
-        image = convert_to_tensor(img, track_meta=get_track_meta())
+        image = _as_tensor(img)
         shape = _spatial_shape({"img": image})
         drawn = self.randomize(shape) if randomize else self._drawn
         if drawn is None:
@@ -273,6 +273,12 @@ class RandElasticDeform(_Elastic):
     def inverse(self, data: Any) -> Any:
         """Return an image as before its last deformation, by its record; voxels outside a patch become `cval`."""
         return self._undone(data)
+
+
+def _as_tensor(image: Any) -> torch.Tensor:
+    """Return an image as a tensor, with the metadata that it has; MONAI's operations are slow on a tensor with some."""
+    tensor: torch.Tensor = image if isinstance(image, MetaTensor) else convert_to_tensor(image, track_meta=False)
+    return tensor
 
 
 def _spatial_shape(images: Mapping[Hashable, Any]) -> tuple[int, ...]:
