@@ -10,12 +10,13 @@ import numpy as np
 
 from . import _check
 from ._adapters.keras_boxes import check_format, move_boxes
+from ._adapters.tensorflow_tensors import compute_with_numpy, is_of_tensorflow
 from ._api import deform_grid
 from ._compat.keras import keep_arguments
 from ._errors import reject_value
 from ._folds import FoldPolicy
 from ._routes import bridge_of
-from ._types import Array, Numbers, NumpyArray, Order
+from ._types import Array, Numbers, Order
 from .deformation import by_policy
 
 __all__ = ["ElasticDeform"]
@@ -208,7 +209,7 @@ class ElasticDeform(keras.layers.Layer):
         return results
 
     def _deform(self, tensors: list[keras.KerasTensor], order: Order | Sequence[Order]) -> _Deformed:
-        in_pipeline = _is_of_tensorflow(tensors[0])
+        in_pipeline = keras.backend.backend() != "tensorflow" and is_of_tensorflow(tensors[0])
         if not in_pipeline:
             tensors = [keras.ops.convert_to_tensor(tensor) for tensor in tensors]
         rank = len(tensors[0].shape)
@@ -262,14 +263,7 @@ class ElasticDeform(keras.layers.Layer):
         """Return what the policy on folds makes of a random displacement; in a graph of TensorFlow, when it runs."""
         if self.fold == "ignore" or not hasattr(displacement, "op"):
             return by_policy(displacement, frame, self._policy)
-        import tensorflow as tf  # noqa: PLC0415 - there are tensors of it
-
-        def call(values: NumpyArray) -> NumpyArray:
-            return np.asarray(by_policy(values, frame, self._policy), values.dtype)
-
-        results = tf.numpy_function(call, [displacement], displacement.dtype, stateful=False)
-        results.set_shape(displacement.shape)
-        return results
+        return compute_with_numpy(lambda values: by_policy(values, frame, self._policy), displacement)
 
     def get_config(self) -> dict[str, object]:
         """Return what makes the layer anew."""
@@ -292,8 +286,3 @@ class ElasticDeform(keras.layers.Layer):
         own = {name: getattr(self, name) for name in names}
         displacement = None if self.initial is None else self.initial.tolist()
         return super().get_config() | own | {"displacement": displacement}
-
-
-def _is_of_tensorflow(tensor: keras.KerasTensor) -> bool:
-    """Return whether a tensor is TensorFlow's while Keras runs on another backend."""
-    return keras.backend.backend() != "tensorflow" and type(tensor).__module__.partition(".")[0] == "tensorflow"

@@ -12,9 +12,10 @@ import numpy as np
 from .._errors import reject_type, reject_value
 from .._routes import bridge_of
 from .._spec import Shape
-from .._types import Array, NumpyArray
+from .._types import Array
 from ..deformation import Deformation
 from .edges import EDGE, warn_of_lost
+from .tensorflow_tensors import compute_with_numpy, is_of_tensorflow
 
 _FORMATS = (
     *("xyxy", "yxyx", "xywh", "center_xywh", "center_yxhw"),
@@ -48,7 +49,7 @@ def move_boxes(
         accepted = f"({'' if is_single else 'batch, '}boxes, 4)"
         reject_value("inputs['bounding_boxes']['boxes']", f"shape {shape}", accepted)
     move = partial(_move, box_format, cast("Shape", tuple(frame)))
-    if _is_of_tensorflow(dense["boxes"]) and keras.backend.backend() != "tensorflow":
+    if is_of_tensorflow(dense["boxes"]) and keras.backend.backend() != "tensorflow":
         import tensorflow as tf  # noqa: PLC0415 - there are tensors of it
 
         # In a graph, Keras computes with TensorFlow whatever its backend is.
@@ -77,25 +78,12 @@ def _dense(tensor: Any, padding: int) -> Any:
     return np.asarray(tensor) if isinstance(tensor, (list, tuple)) else tensor
 
 
-def _is_of_tensorflow(tensor: Any) -> bool:
-    return type(tensor).__module__.partition(".")[0] == "tensorflow"
-
-
 def _moved(corners: Array, displacement: Array, frame: Shape) -> Array:
     """Move boxes of lower and upper rows and columns, from edge to edge."""
-    if not _is_of_tensorflow(corners):
-        return _deformed(frame, corners, displacement)
-    import tensorflow as tf  # noqa: PLC0415 - there are tensors of it
-
-    # How many images and boxes there are may be known only when a graph runs.
-    call = partial(_values_deformed, frame)
-    results = tf.numpy_function(call, [corners, displacement], corners.dtype, stateful=False)
-    results.set_shape(corners.shape)
-    return results
-
-
-def _values_deformed(frame: Shape, corners: NumpyArray, displacement: NumpyArray) -> NumpyArray:
-    return np.asarray(_deformed(frame, corners, displacement), corners.dtype)
+    move = partial(_deformed, frame)
+    if not is_of_tensorflow(corners):
+        return move(corners, displacement)
+    return compute_with_numpy(move, corners, displacement)  # how many there are may be known only when a graph runs
 
 
 def _deformed(frame: Shape, corners: Array, displacement: Array) -> Array:
