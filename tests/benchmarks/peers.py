@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import strengths
 from works import Data
 
 import elasticnd
@@ -245,11 +246,12 @@ def _monai(data: Data, threads: int) -> Call | None:
     sample = {"image": torch.from_numpy(_channels_first(data).astype(np.float32))}
     if _augmentation(data):
         sample["label"] = torch.from_numpy(data.labels)[None]
-    field: dict[str, Any] = {"sigma_range": (5, 5), "magnitude_range": (50, 50)}
-    if axes == 2:
-        spacing = tuple(extent / (data.work.points - 1) for extent in data.work.shape)
-        field = {"spacing": spacing, "magnitude_range": (5, 5)}
-    deform = (transforms.Rand2DElasticd if axes == 2 else transforms.Rand3DElasticd)(
+    make, field = (
+        (transforms.Rand2DElasticd, strengths.MONAI_2D)
+        if axes == 2
+        else (transforms.Rand3DElasticd, strengths.MONAI_3D)
+    )
+    deform = make(
         keys=list(sample), prob=1.0, mode=["bilinear", "nearest"][: len(sample)], padding_mode="reflection", **field
     )
 
@@ -266,7 +268,7 @@ def _torchio(data: Data, threads: int) -> Call | None:
         return None
     if not (_is_volume(data) or (_is_linear(data) and len(data.work.shape) == 3)):
         return None
-    deform = torchio.RandomElasticDeformation(num_control_points=max(5, data.work.points), max_displacement=7.5)
+    deform = torchio.RandomElasticDeformation(**strengths.TORCHIO)
     images = {"image": torchio.ScalarImage(tensor=torch.from_numpy(data.image)[None])}
     if _augmentation(data):
         images["label"] = torchio.LabelMap(tensor=torch.from_numpy(data.labels)[None])
@@ -307,7 +309,7 @@ def _torchvision(data: Data, threads: int) -> Call | None:
         return None
     tensors = installed("torchvision.tv_tensors")
     sample = tensors.Image(torch.from_numpy(_channels_first(data))), tensors.Mask(torch.from_numpy(data.labels))
-    deform = transforms.ElasticTransform()
+    deform = transforms.ElasticTransform(**strengths.TORCHVISION)
 
     def call() -> object:
         torch.set_num_threads(threads)
@@ -334,7 +336,7 @@ def _in_monai(data: Data, threads: int) -> Call | None:
     work = data.work
     sample = {"image": torch.from_numpy(_channels_first(data)), "label": torch.from_numpy(data.labels)[None]}
     deform = adapter.RandElasticDeformd(
-        list(sample), sigma=5, points=work.points, prob=1, mode=[work.order, 0], padding_mode=work.mode
+        list(sample), **strengths.ELASTICND, prob=1, mode=[work.order, 0], padding_mode=work.mode
     )
     return _with_threads(deform, threads, sample)
 
@@ -348,7 +350,7 @@ def _in_torchio(data: Data, threads: int) -> Call | None:
         image=torchio.ScalarImage(tensor=torch.from_numpy(data.image)[None]),
         label=torchio.LabelMap(tensor=torch.from_numpy(data.labels)[None]),
     )
-    deform = adapter.RandomElasticGrid(sigma=5, points=work.points, order=work.order, label_order=0, mode=work.mode)
+    deform = adapter.RandomElasticGrid(**strengths.ELASTICND, order=work.order, label_order=0, mode=work.mode)
     return _with_threads(deform, threads, subject)
 
 
@@ -358,7 +360,7 @@ def _in_torchvision(data: Data, threads: int) -> Call | None:
         return None
     work, tensors = data.work, installed("torchvision.tv_tensors")
     sample = tensors.Image(torch.from_numpy(_channels_first(data))), tensors.Mask(torch.from_numpy(data.labels))
-    deform = adapter.RandomElasticDeform(5, work.points, order=work.order, mask_order=0, mode=work.mode)
+    deform = adapter.RandomElasticDeform(**strengths.ELASTICND, order=work.order, mask_order=0, mode=work.mode)
     return _with_threads(deform, threads, *sample)
 
 
