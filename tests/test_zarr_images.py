@@ -144,6 +144,30 @@ def test_groups_of_an_image_and_of_its_labels(labelled, tmp_path):
     )
 
 
+def test_every_level_of_a_label_image_is_deformed_by_votes(tmp_path):
+    """Equal to the largest of the one-hot images at order 1; no level has a label that its input lacks."""
+    names = np.array([0, 7, 1000, 60000], "u2")
+    coarse = np.random.default_rng(1).integers(0, 4, (5, 6))
+    levels = [np.kron(coarse, np.ones((8 // factor,) * 2, int)) for factor in (1, 2, 4)]
+    transforms = [[{"type": "scale", "scale": [f, f]}] for f in (1, 2, 4)]
+    hot_transforms = [[{"type": "scale", "scale": [1, f, f]}] for f in (1, 2, 4)]
+    hot = [np.moveaxis(np.eye(4)[level], -1, 0) for level in levels]
+    make_group(tmp_path / "in.zarr", "0.5", described("yx"), [names[level] for level in levels], transforms=transforms)
+    make_group(tmp_path / "hot.zarr", "0.5", described("cyx"), hot, transforms=hot_transforms)
+    assert deform(tmp_path / "in.zarr", tmp_path / "out.zarr", "--order", "labels", "--mode", "nearest") == 0
+    assert deform(tmp_path / "hot.zarr", tmp_path / "sums.zarr", "--order", "1", "--mode", "nearest") == 0
+    for k, level in enumerate(levels):
+        result, sums = (
+            zarr.open_array(str(tmp_path / name / str(k)), mode="r")[...] for name in ("out.zarr", "sums.zarr")
+        )
+        second, first = np.sort(sums, axis=0)[-2:]
+        is_clear = first - second > 2**-15  # sums that are closer may be tied
+        np.testing.assert_array_equal(result[is_clear], names[sums.argmax(axis=0)][is_clear])
+        assert is_clear.mean() > 0.9
+        assert set(np.unique(result)) <= set(np.unique(names[level]))
+        assert (result != names[level]).any()
+
+
 def damaged_group(folder, **changes):
     """A group whose metadata are changed."""
     group = make_group(folder / "in.zarr", "0.5", described("yx"), [random_array("f4", 20, 24)])
