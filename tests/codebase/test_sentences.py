@@ -28,7 +28,7 @@ BANNED = {
 
 
 def pages():
-    return [ROOT / "README.md", *(path for path in sorted((ROOT / "docs").glob("*.md")) if path.name != "changelog.md")]
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def paragraphs_of_page(text):
