@@ -135,7 +135,7 @@ def sample_adjoint(
     if is_planned and all(array is None or array.flags.c_contiguous for array in arrays):
         run_planned(_adjoint_flat, job, (transform.displacement, transform.affine, *arrays))
     else:
-        _adjoint(job, transform, *arrays)
+        _adjoint(job, transform, *arrays, in_integers=is_deterministic())
     return sums
 
 
@@ -165,7 +165,7 @@ def _transform_gradients(job: Job, gradient: Array, transform: Transform) -> tup
 
 def _adjoint_flat(job: Job, arrays: Sequence[Array]) -> None:
     displacement, affine, *rest = arrays
-    _adjoint(job, Transform(displacement, affine), *rest)
+    _adjoint(job, Transform(displacement, affine), *rest, in_integers=False)
 
 
 def _adjoint(
@@ -176,11 +176,13 @@ def _adjoint(
     image_gradient: Array | None,
     of_displacement: Array | None,
     of_affine: Array | None,
+    *,
+    in_integers: bool,
 ) -> None:
     call = Call.of(job, gradient.shape, transform)
     source = None if image is None else source_of(job, image)
     result = None if image_gradient is None else contiguous_like(image_gradient)
-    target = None if result is None else ImageGradient(call, result)
+    target = None if result is None else ImageGradient(call, result, in_integers)
     sums = None if source is None else TransformSums(call, transform.affine is not None)
     for derived, values, code in weighted(call, gradient, transform):
         own = call.with_job(derived)

@@ -59,6 +59,13 @@ def _samples(job: Job) -> Continuation:
     return Mode(int(job["mode"])).traits.samples
 
 
+def passes_of(job: Job) -> int:
+    """Return how many passes the prefilter takes: one along each axis that is longer than one sample."""
+    axes = int(job["axes"])
+    extents = job["image"][:axes] + 2 * int(job["padding"])
+    return int((extents > 1).sum()) if has_filter(job) else 0
+
+
 def filtered(
     source: Source,
     compute_dtype: int,
@@ -67,31 +74,38 @@ def filtered(
     samples: Continuation,
     *,
     transposed: bool = False,
+    overwrites: bool = False,
     into: Array | None = None,
 ) -> Array:
     """Filter along the last axes, of these extents; the array itself where none is longer than one sample.
 
-    The last pass writes to `into`, if it is given.
+    The last pass writes to `into`, if it is given, from which one pass alone cannot read. Passes take turns with two
+    places for what is between them: `into`, and that of the source if it `overwrites` it, are among these.
     """
     planes = source.array.size // max(1, math.prod(extents))
     passes = [axis for axis, extent in enumerate(extents) if extent > 1 and source.array.size]
-    for axis in passes:
+    spare: Array | None = None
+    for turn, axis in enumerate(passes):
         extent = extents[axis]
         outer, inner = planes * math.prod(extents[:axis]), math.prod(extents[axis + 1 :])
-        is_last = into is not None and axis == passes[-1]
-        to = into if is_last else namespace().empty(source.array.shape, NUMPY_TYPES[compute_dtype])
+        is_turn_of_result = into is not None and source.array is not into and (len(passes) - turn) % 2 == 1
+        to: Array = into if is_turn_of_result else spare
+        if to is None:
+            to = namespace().empty(source.array.shape, NUMPY_TYPES[compute_dtype])
         blocks = -(-outer * inner // _FILTER_LINES) * -(-extent // _FILTER_LENGTH)
         # Whether neighbours in memory lie along the axis, or almost.
         switches = ", ".join(str(switch).lower() for switch in (transposed, inner < _FEWEST_ACROSS))
         kernel = f"filter<{source.dtype}, {C_TYPES[compute_dtype]}, {order}, {switches}>"
         sizes = (np.int64(outer), np.int64(extent), np.int64(inner))
         launch(kernel, (blocks,), _FILTER_LINES, np.int32(samples), *sizes, source.array, to)
+        if (turn or overwrites) and source.array is not into:
+            spare = source.array
         source = Source(to, compute_dtype)
     return source.array
 
 
-def source_adjoint(job: Job, coefficients: Array, output: Array) -> None:
-    """Apply the transpose of `source_of`."""
+def source_adjoint(job: Job, coefficients: Array, output: Array, *, overwrites: bool = False) -> None:
+    """Apply the transpose of `source_of`; if it `overwrites` the coefficients, it takes less memory."""
     axes = int(job["axes"])
     dtype, compute_dtype = int(job["dtype"]), int(job["compute_dtype"])
     extents: Shape = tuple(job["image"][:axes].tolist())
@@ -102,7 +116,9 @@ def source_adjoint(job: Job, coefficients: Array, output: Array) -> None:
         # Where nothing is left to do, the last pass writes the result.
         into = output if not padding and compute_dtype == dtype else None
         order = int(job["order"])
-        coefficients = filtered(source, compute_dtype, padded, order, _samples(job), transposed=True, into=into)
+        coefficients = filtered(
+            source, compute_dtype, padded, order, _samples(job), transposed=True, overwrites=overwrites, into=into
+        )
         if coefficients is output:
             return
     lead = coefficients.shape[: coefficients.ndim - axes]

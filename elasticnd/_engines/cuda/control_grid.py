@@ -71,8 +71,8 @@ def points_gradient(field: Array, points: Shape, into: Array | None = None) -> A
         outer = math.prod((*lead, *points[:axis]))
         launch_flat("fold_grid", to.size, np.int64(outer), np.int64(extent), np.int64(math.prod(rest)), field, to)
         field = to
-    source = Source(field, FLOAT64)
-    return filtered(source, FLOAT64, points, _GRID_ORDER, Continuation.MIRRORED, transposed=True, into=into)
+    source, samples = Source(field, FLOAT64), Continuation.MIRRORED
+    return filtered(source, FLOAT64, points, _GRID_ORDER, samples, transposed=True, overwrites=True, into=into)
 
 
 def _rows_of(job: Job) -> tuple[Frame, Shape, Window]:

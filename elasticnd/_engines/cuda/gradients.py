@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import _core
-from ..._config import is_deterministic
 from ..._limits import check_coefficients
 from .call import Call
-from .coefficients import Source, has_filter, loaded, source_adjoint
+from .coefficients import Source, loaded, passes_of, source_adjoint
 from .devices import device, namespace
 from .launches import C_TYPES, FLOAT64, NUMPY_TYPES, launch, launch_flat
 
@@ -26,55 +25,55 @@ _SUM_THREADS = _core.launch["flat_threads"]
 class ImageGradient:
     """The gradient of the coefficients, added up by atomic operations: in an order of chance, or in integers.
 
-    It is added up in the place of the result, if it is the result.
+    It is added up in the place of the result where the passes of the prefilter can begin there, and where that leaves
+    less besides: integers are gone when these passes need memory.
     """
 
-    def __init__(self, call: Call, result: Array) -> None:
+    def __init__(self, call: Call, result: Array, in_integers: bool) -> None:
         job = call.job
         image = job["image"][: call.axes]
         padding = int(job["padding"])
         check_coefficients(image.tolist(), padding)
-        padded = (image + 2 * padding).tolist()
-        self.compute_dtype = call.compute_dtype
-        is_result = not (padding or has_filter(job)) and call.dtype == call.compute_dtype
-        if is_result:
+        self.compute_dtype, self.adds_integers = call.compute_dtype, in_integers
+        passes = passes_of(job)
+        has_its_values = not padding and call.dtype == call.compute_dtype
+        if has_its_values and (passes != 1 if in_integers else passes % 2 == 0):
             self.sum = result
             device().clear(device().address(result), result.size * result.dtype.itemsize)
         else:
-            self.sum = namespace().zeros((call.items * call.channels, *padded), NUMPY_TYPES[self.compute_dtype])
-        self.integers: Array | None = None
-        self.scale: Array | None = None
-        self.adds_integers = is_deterministic()
+            shape = (call.items * call.channels, *(image + 2 * padding).tolist())
+            self.sum = namespace().zeros(shape, NUMPY_TYPES[self.compute_dtype])
 
     def add(self, call: Call, values: Array, dtype: int) -> None:
         """Add the gradient of one output."""
-        if self.adds_integers:
-            self._begin(values, dtype)
         kernel = (
             f"splat_image<{dtype}, {C_TYPES[self.compute_dtype]}, {call.order}, {call.kernel_axes}, "
             f"{str(call.is_derived).lower()}, {str(self.adds_integers).lower()}>"
         )
-        target = (self.sum, self.integers, np.int64(self.sum.size), self.scale)
-        call.launch(kernel, call.blocks, *call.transform, *call.planes, values, *target)
+        size, integers, scale = np.int64(self.sum.size), None, None
+        if self.adds_integers:
+            scale = _scale_of(values, dtype, self.compute_dtype)
+            limbs = 2 if self.compute_dtype == FLOAT64 else 1
+            integers = namespace().zeros((limbs, self.sum.size), np.dtype(np.uint64))
+        call.launch(kernel, call.blocks, *call.transform, *call.planes, values, self.sum, integers, size, scale)
         if self.adds_integers:
             kernel = f"add_from_fixed<{C_TYPES[self.compute_dtype]}>"
-            launch_flat(kernel, self.sum.size, self.integers, np.int64(self.sum.size), self.scale, self.sum)
-            self.integers = self.scale = None  # as large as the sum, or twice, and the prefilter needs memory too
-
-    def _begin(self, values: Array, dtype: int) -> None:
-        xp = namespace()
-        limbs = 2 if self.compute_dtype == FLOAT64 else 1
-        self.integers = xp.zeros((limbs, self.sum.size), np.uint64)
-        numbers = loaded(values, dtype, self.compute_dtype)
-        size = xp.where(xp.isfinite(numbers), xp.abs(numbers), 0).max().astype(np.float64)
-        # A power of two, so that scaling rounds nothing; derivatives of splines can pass their coefficients by 2^6.
-        exponent = xp.clip(xp.ceil(xp.log2(xp.maximum(size, 1e-300))) + 1, -900, 900)
-        self.scale = xp.exp2(-exponent).reshape(1)
+            launch_flat(kernel, self.sum.size, integers, size, scale, self.sum)
 
     def finish(self, job: Job, result: Array) -> None:
         """Write the gradient of the image."""
-        if self.sum is not result:
-            source_adjoint(job, self.sum, result)
+        if self.sum is not result or passes_of(job):
+            source_adjoint(job, self.sum, result, overwrites=True)
+
+
+def _scale_of(values: Array, dtype: int, compute_dtype: int) -> Array:
+    """Return what gradients are multiplied with for sums in integers: a power of two, so that it rounds nothing."""
+    xp = namespace()
+    numbers = loaded(values, dtype, compute_dtype)
+    size = xp.where(xp.isfinite(numbers), xp.abs(numbers), 0).max().astype(np.float64)
+    # Derivatives of splines can pass their coefficients by 2^6.
+    exponent = xp.clip(xp.ceil(xp.log2(xp.maximum(size, 1e-300))) + 1, -900, 900)
+    return xp.exp2(-exponent).reshape(1)
 
 
 class TransformSums:
