@@ -250,8 +250,9 @@ def test_tensors_of_tensorflow(operator, dtype, monkeypatch, rng):
     framework = frameworks.get("tensorflow")
     from elasticnd._bridges import tensorflow as bridge
 
-    fake = type(sys)("cupy")
+    lent, fake = [], type(sys)("cupy")
     fake.from_dlpack, fake.ascontiguousarray = np.from_dlpack, np.ascontiguousarray
+    monkeypatch.setattr(bridge, "allocating_by", lambda lend: lent.append(lend) or contextlib.nullcontext())
     fake.cuda = type(sys)("cupy.cuda")
     fake.cuda.Device = lambda number: contextlib.nullcontext()
     fake.cuda.get_current_stream = lambda: SimpleNamespace(synchronize=lambda: None)
@@ -265,3 +266,9 @@ def test_tensors_of_tensorflow(operator, dtype, monkeypatch, rng):
     ours = on_cuda(bridge._run_on_gpu, operator, dtypes, *tensors)
     for one, other in zip(ours, compute.run(operator, operator.call, operators.unflatten(operator, flat)), strict=True):
         agree(framework.to_numpy(one), other.astype(one.dtype.as_numpy_dtype), tolerance(dtype))
+    (lend,) = lent
+    fake.from_dlpack = lambda tensor: SimpleNamespace(data=SimpleNamespace(ptr=np.from_dlpack(tensor).ctypes.data))
+    pointer, memory = lend(1001)
+    assert np.from_dlpack(memory).ctypes.data == pointer
+    assert np.from_dlpack(memory).nbytes == 1008
+    assert lend.args[-1][-1] is memory  # which is held, even if nobody else does

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from .._autodiff import calls, compute, operators, rules
 from .._autodiff.operators import Operands, Operator, flatten, unflatten
 from .._compat import tensorflow as compat
 from .._config import forced_engine
-from .._engines.cuda.devices import import_cupy
+from .._engines.cuda.devices import allocating_by, import_cupy
 from .._errors import reject_type, reject_value
 from .._limits import LABELS
 from .._spec import ArrayInfo, DeformSpec, Options, Shape
@@ -255,13 +256,23 @@ def _run_on_gpu(operator: Operator, dtypes: Sequence[Array], *tensors: tf.Tensor
         own = [_bits(tensor) for tensor in (tensors[:-1] if late else tensors)]
     tf.test.experimental.sync_devices()
     arrays = [cupy.from_dlpack(_Capsule(tensor)) for tensor in own]
-    with cupy.cuda.Device(_number_of(arrays[0])):
+    held: list[tf.Tensor] = []  # until the device is done
+    with cupy.cuda.Device(_number_of(arrays[0])), allocating_by(partial(_lend, cupy, gpu, held)):
         results = _run(operator, *arrays, *late)
         cupy.cuda.get_current_stream().synchronize()
     outputs = [tf.experimental.dlpack.from_dlpack(cupy.ascontiguousarray(result).__dlpack__()) for result in results]
     with tf.device(gpu):
         typed = zip(outputs, dtypes, strict=True)
         return [one if one.dtype == dtype else tf.bitcast(one, dtype) for one, dtype in typed]
+
+
+def _lend(cupy: ModuleType, gpu: str | None, held: list[tf.Tensor], size: int) -> tuple[int, object]:
+    """Allocate memory of TensorFlow's: where it begins, and what holds it."""
+    words = -(-size // 8)  # extents have 32 bits
+    with tf.device(gpu):
+        held.append(tf.raw_ops.Empty(shape=[words], dtype=tf.float64))
+    tf.test.experimental.sync_devices()  # it may be memory that TensorFlow has released, but not yet finished with
+    return int(cupy.from_dlpack(_Capsule(held[-1])).data.ptr), held[-1]
 
 
 def _number_of(array: Array) -> int:
