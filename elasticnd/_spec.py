@@ -220,6 +220,14 @@ class DeformSpec:
             shape[axis] = extent
         return tuple(shape)
 
+    def in_core_order(self) -> DeformSpec:
+        """Return the specification for images whose axes are ordered so."""
+        images = []
+        for image in self.images:
+            shape = tuple(image.shape[axis] for axis in self.core_axes(image))
+            images.append(replace(image, shape=shape, axes=tuple(range(len(shape) - self.axes, len(shape)))))
+        return replace(self, images=tuple(images))
+
     def core_axes(self, image: ImageSpec) -> Shape:
         """Return the axes of an image in the order of the kernels: batch, channels, deformed."""
         others = [k for k in range(len(image.shape)) if k not in image.axes]

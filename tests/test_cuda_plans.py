@@ -17,6 +17,7 @@ from elasticnd import _job, _modes, _recall, _spec
 from elasticnd._bridges import eager
 from elasticnd._engines import cuda
 from elasticnd._engines.cuda import plans
+from elasticnd._engines.cuda import scratch as scratch_memory
 
 pytestmark = pytest.mark.skipif(not host_device.COMPILER, reason="no g++ on the path")
 
@@ -140,9 +141,20 @@ def test_items_of_a_batch_are_filtered_some_at_a_time(dtype, matrices, monkeypat
         assert sum(kernel.startswith("sample<") for kernel in launched) == -(-6 // items)
 
 
+def test_memory_is_lent_while_there_is_some():
+    lend = scratch_memory.lender(4096, 1000, "buffer", lambda size: (0, "more"))
+    first, second = lend(300), lend(488)
+    assert [first[0], second[0]] == [4096, 4096 + 512]
+    assert second[1][1] == "buffer"
+    assert lend(1) == (0, "more")
+    assert lend(2000) == (0, "more")
+    del first
+    assert lend(500)[0] == 4096
+
+
 def test_layout_of_scratch_memory(rng):
     """Parts that are in use at a time lie apart, and bytes that were given back are used first."""
-    scratch, used = plans._Scratch(), {}
+    scratch, used = scratch_memory.Scratch(), {}
     for step in range(500):
         if used and rng.random() < 0.5:
             begin = list(used)[rng.integers(len(used))]

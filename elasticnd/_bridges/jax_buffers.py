@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -15,15 +16,20 @@ import numpy as np
 from jax import lax
 
 from .._autodiff import compute
-from .._autodiff.operators import Operator, unflatten
+from .._autodiff.operators import ADJOINT, SEARCHES, Operator, flatten, unflatten
 from .._compat import jax as compat
 from .._compat.jax import mlir
 from .._config import is_deterministic
 from .._engines.cuda.devices import allocating_by, external_stream, import_cupy
+from .._engines.cuda.scratch import ALIGNMENT, lender
+from .._job import evaluation_job, field_job
+from .._spec import Shape
 from .._types import ArrayNamespace, FrameworkDType
 from . import jax_arrays as arrays_of
 from . import jax_operations, jax_sharding
 from .jax_arrays import Array
+
+_DOUBLE = 8  # bytes
 
 
 def lower(context: compat.LoweringContext, *flat: object, operator: Operator) -> object:
@@ -34,7 +40,7 @@ def lower(context: compat.LoweringContext, *flat: object, operator: Operator) ->
     call = partial(_call_on_buffers, operator, lends_scratch=not is_divided)
     results = mlir.lower_fun(call, multiple_results=True)(context, *flat)
     if is_divided:
-        jax_sharding.divide(results, operator, context)
+        jax_sharding.divide(results, operator)
     return results
 
 
@@ -52,7 +58,24 @@ def has_cupy() -> bool:
 
 
 def _call_on_buffers(operator: Operator, *flat: Array, lends_scratch: bool = True) -> list[Array]:
-    """Apply an operator by the CUDA kernels, which read and write XLA's buffers on XLA's stream."""
+    """Apply an operator by the CUDA kernels, which read and write XLA's buffers on XLA's stream.
+
+    XLA orders the axes of images as the kernels want them, in its own memory.
+    """
+    spec, operands = operator.call, unflatten(operator, flat)
+    has_image = not (operator.takes_positions or operator.verb in ADJOINT)
+    order = compute.plan_of(spec).core_axes if has_image else None
+    if order is None:
+        return _call_in_order(operator, flat, lends_scratch)
+    gradient, image = (None if array is None else array.transpose(order) for array in operands[:2])
+    own = operator._replace(call=spec.in_core_order())
+    results = _call_in_order(own, flatten(own, operands._replace(gradient=gradient, image=image)), lends_scratch)
+    if operator.verb == "sample" or operator.wants_image:
+        results[0] = results[0].transpose(np.argsort(order))
+    return results
+
+
+def _call_in_order(operator: Operator, flat: Sequence[Array], lends_scratch: bool) -> list[Array]:
     results = arrays_of.results_of(operator, flat)
     kinds = [jax.ShapeDtypeStruct(shape, _bits(dtype)) for shape, dtype in results]
     scratch = _scratch_of(operator, flat) if lends_scratch else 0
@@ -63,22 +86,44 @@ def _call_on_buffers(operator: Operator, *flat: Array, lends_scratch: bool = Tru
     return [_as_type(output, dtype) for output, (_, dtype) in zip(outputs, results, strict=False)]
 
 
+# ---- scratch memory --------------------------------------------------------------------------------------------------
+
+
 def _scratch_of(operator: Operator, flat: Sequence[Array]) -> int:
-    """Return how many bytes of scratch memory a call needs, which XLA shall allocate; 0 where CuPy does."""
-    results = arrays_of.results_of(operator, flat)
-    if operator.verb not in ("sample", "sample_adjoint") or operator.tangents or is_deterministic():
+    """Return how many bytes of scratch memory a call needs, which XLA shall allocate; 0 where CuPy does.
+
+    That is for calls along tangents and sums in integers, which take operations of CuPy, and for searches, which are
+    done on the host.
+    """
+    results = [shape for shape, _ in arrays_of.results_of(operator, flat)]
+    in_integers = operator.wants_image and is_deterministic()
+    if operator.tangents or in_integers or operator.verb in SEARCHES or any(0 in shape for shape in results):
         return 0
-    plan = compute.plan_of(operator.call, operator.homogeneous)
-    if plan.core_axes is not None or any(0 in shape for shape, _ in results):
-        return 0
+    doubles = flat if operator.takes_positions or operator.verb in ADJOINT else unflatten(operator, flat).transform
+    copies = [array.shape for array in doubles if array.dtype.itemsize < _DOUBLE]
+    own = results[1:] if operator.verb == "sample" or operator.wants_image else results
+    besides = sum(_DOUBLE * math.prod(shape) + ALIGNMENT for shape in (*copies, *own))
+    return besides + _planned_scratch(operator, flat, results)
+
+
+def _planned_scratch(operator: Operator, flat: Sequence[Array], results: Sequence[Shape]) -> int:
+    """Return how many bytes the engine needs for a call in core order, besides arrays in its own types and results."""
     from .._engines import cuda  # noqa: PLC0415 - for those who have a CUDA device
 
-    gradient, image, transform, *_ = unflatten(operator, [(array.shape, _bits(array.dtype)) for array in flat])
+    spec, verb = operator.call, operator.verb
+    if operator.takes_positions:
+        job = evaluation_job(spec, operator.order)
+        return cuda.scratch_of_evaluation(job, verb, math.prod(spec.batch), spec.count)
+    if verb in ADJOINT:
+        return cuda.scratch_of_field(field_job(spec), verb, flat[0].shape, results[0])
+    kinds = [(array.shape, _bits(array.dtype)) for array in flat]
+    gradient, image, transform, *_ = unflatten(operator, kinds)
     shapes = [shape for shape, _ in transform]
-    if operator.verb == "sample":
+    plan = compute.plan_of(spec, operator.homogeneous)
+    if verb == "sample":
         return cuda.scratch_of_sample(plan.job, shapes, image, (plan.output_shape, image[1]))
-    is_sloped = operator.wants_transform and operator.call.images[0].order > 0
-    of_image = (results[0][0], gradient[1]) if operator.wants_image else None
+    is_sloped = operator.wants_transform and spec.images[0].order > 0
+    of_image = (results[0], gradient[1]) if operator.wants_image else None
     return cuda.scratch_of_adjoint(plan.job, gradient, image if is_sloped else None, shapes, of_image)
 
 
@@ -121,22 +166,16 @@ def _place_of(
 
 
 def _allocating_in(cupy: ArrayNamespace, scratch: Sequence[compat.Buffer]) -> AbstractContextManager[None]:
-    """Return a context in which CuPy takes the scratch memory of a call from a buffer of XLA's, if there is one.
-
-    That is allocated at once, and by far the most of what a call allocates.
-    """
+    """Return a context in which CuPy takes the memory of a call from a buffer of XLA's, as far as there is one."""
     if not scratch:
         return nullcontext()
-    waiting, allocate = [cupy.asarray(scratch[0])], cupy.cuda.get_allocator()
+    buffer, allocate = cupy.asarray(scratch[0]), cupy.cuda.get_allocator()
 
-    def lend(size: int) -> tuple[int, object]:
-        if waiting and waiting[0].nbytes // 2 < size <= waiting[0].nbytes:
-            own = waiting.pop()
-            return int(own.data.ptr), own
+    def more(size: int) -> tuple[int, object]:
         memory = allocate(size)
         return int(memory.ptr), memory
 
-    return allocating_by(lend)
+    return allocating_by(lender(int(buffer.data.ptr), int(buffer.nbytes), buffer, more))
 
 
 @contextmanager

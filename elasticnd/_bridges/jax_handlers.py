@@ -36,7 +36,8 @@ def call(operator: Operator, flat: Sequence[Array]) -> list[Array]:
 def lower(context: compat.LoweringContext, *flat: object, operator: Operator) -> object:
     if not _has_target(operator):
         return mlir.lower_fun(partial(_call_by_operator, operator), multiple_results=True)(context, *flat)
-    extra = jax_sharding.attributes(operator, context)
+    given, results = ([aval.shape for aval in avals] for avals in (context.avals_in, context.avals_out))
+    extra = jax_sharding.attributes(operator, given, results)
     lowering = jax.ffi.ffi_lowering(_target_of(operator), extra_attributes=extra)
     return lowering(context, *flat, **_attributes(operator))
 

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 
 from .._autodiff.operators import Operator
-from .._compat import jax as compat
 from .._compat.jax import mlir
+from .._spec import Shape
 
 CAN_DIVIDE = hasattr(jax, "ffi") and hasattr(jax.ffi, "register_ffi_target_as_batch_partitionable")
 
@@ -22,8 +22,8 @@ def register(target: str) -> None:
         jax.ffi.register_ffi_target_as_batch_partitionable(target)
 
 
-def attributes(operator: Operator, context: compat.LoweringContext) -> dict[str, Any]:
-    """Return what tells XLA so of a call: all operands and results begin with the batch axes."""
+def attributes(operator: Operator, given: Sequence[Shape], results: Sequence[Shape]) -> dict[str, Any]:
+    """Return what tells XLA so of a call: all operands and results, of these shapes, begin with the batch axes."""
     batch = len(operator.call.batch)
     if not batch or not CAN_DIVIDE:
         return {}
@@ -31,14 +31,14 @@ def attributes(operator: Operator, context: compat.LoweringContext) -> dict[str,
     names = [_factor(k) for k in range(batch)]
     sizes = dict(zip(names, operator.call.batch, strict=True))
     texts = []
-    for aval in (*context.avals_in, *context.avals_out):
+    for shape in (*given, *results):
         own = list(names)
-        for extent in aval.shape[batch:]:
+        for extent in shape[batch:]:
             own.append(_factor(count))
             sizes[own[-1]] = extent
             count += 1
         texts.append(f"[{', '.join(own)}]")
-    inputs = len(context.avals_in)
+    inputs = len(given)
     rest = [name for name in sizes if name not in names]
     rule = (
         f"#sdy.op_sharding_rule<({', '.join(texts[:inputs])})->({', '.join(texts[inputs:])}) "
@@ -56,11 +56,15 @@ def _factor(index: int) -> str:
     return chr(ord("i") + index) if index < 18 else f"z_{index - 17}"
 
 
-def divide(results: Sequence[Any], operator: Operator, context: compat.LoweringContext) -> None:
+def divide(results: Sequence[Any], operator: Operator) -> None:
     """Mark the call of another target that computes these results, so that XLA divides it."""
     call = results[0].owner
-    while call.name != "stablehlo.custom_call":  # the results are its bits, as another type
+    while call.name != "stablehlo.custom_call":  # the results are its own in another order, or its bits
         call = call.operands[0].owner
     register(mlir.ir.StringAttr(call.attributes["call_target_name"]).value)
-    for name, value in attributes(operator, context).items():
+    for name, value in attributes(operator, _shapes(call.operands), _shapes(call.results)).items():
         call.attributes[name] = value
+
+
+def _shapes(values: Sequence[Any]) -> list[Shape]:
+    return [tuple(mlir.ir.RankedTensorType(value.type).shape) for value in values]

@@ -17,13 +17,13 @@ from ... import _core
 from ..._config import is_deterministic
 from ..._job import Job
 from ..contract import Transform
-from .call import LARGEST_SUMS, Call
+from .call import LARGEST_SUMS, Call, over_sections
 from .coefficients import has_filter, loaded, source_adjoint, source_of, store
 from .control_grid import extended, grid_coefficients, points_gradient
 from .devices import device, namespace
 from .gradients import ImageGradient, TransformSums
 from .launches import NUMPY_TYPES, contiguous, contiguous_like, copy_back, kernel_axes, launch
-from .plans import Kind, run_planned, scratch_of
+from .plans import Compute, Kind, run_planned, scratch_of
 from .tangents import partial_derivatives, weighted
 
 if TYPE_CHECKING:
@@ -45,12 +45,15 @@ __all__ = [
     "sample",
     "sample_adjoint",
     "scratch_of_adjoint",
+    "scratch_of_evaluation",
+    "scratch_of_field",
     "scratch_of_sample",
 ]
 
 _EVALUATION_THREADS = _core.launch["evaluation_threads"]
 _BYTES_TOGETHER = 1 << 24  # of coefficients: two passes of the prefilter stay in the cache of a large device
 _EVALUATION_PARTS = 512  # of the sums of an adjoint
+_FLOAT64 = np.dtype(np.float64)
 
 
 def holding(array: Array) -> AbstractContextManager[Any]:
@@ -66,10 +69,18 @@ def empties(count: int, shape: Shape, dtype: np.dtype[Any]) -> list[Array]:
 
 
 def sample(job: Job, images: Sequence[Array], transform: Transform, outputs: Sequence[Array]) -> None:
-    if not transform.tangents and all([array.flags.c_contiguous for array in (*images, *outputs)]):
-        run_planned(_sample_flat, job, (transform.displacement, transform.affine, *images, *outputs))
-    else:
+    if transform.tangents:
         _sample_all(job, images, transform, outputs)
+    else:
+        _run(_sample_flat, job, (transform.displacement, transform.affine, *images, *outputs))
+
+
+def _run(flat: Compute, job: Job, arrays: Sequence[Array | None]) -> None:
+    """Compute by a plan, if all arrays are in C order."""
+    if all([array is None or array.flags.c_contiguous for array in arrays]):
+        run_planned(flat, job, arrays)
+    else:
+        flat(job, arrays)
 
 
 def scratch_of_sample(job: Job, transform: Sequence[Shape], image: Kind, output: Kind) -> int:
@@ -78,7 +89,7 @@ def scratch_of_sample(job: Job, transform: Sequence[Shape], image: Kind, output:
 
 
 def _transform_kinds(transform: Sequence[Shape]) -> tuple[Kind | None, Kind | None]:
-    displacement, *affine = [(shape, np.dtype(np.float64)) for shape in transform]
+    displacement, *affine = [(shape, _FLOAT64) for shape in transform]
     return displacement, affine[0] if affine else None
 
 
@@ -131,22 +142,21 @@ def sample_adjoint(
 ) -> tuple[Array, Array | None] | None:
     sums = None if image is None else _transform_gradients(job, gradient, transform)
     arrays = (gradient, image, image_gradient, *(sums or (None, None)))
-    is_planned = not transform.tangents and not is_deterministic()
-    if is_planned and all(array is None or array.flags.c_contiguous for array in arrays):
-        run_planned(_adjoint_flat, job, (transform.displacement, transform.affine, *arrays))
-    else:
+    if transform.tangents or is_deterministic():
         _adjoint(job, transform, *arrays, in_integers=is_deterministic())
+    else:
+        _run(_adjoint_flat, job, (transform.displacement, transform.affine, *arrays))
     return sums
 
 
 def scratch_of_adjoint(
     job: Job, gradient: Kind, image: Kind | None, transform: Sequence[Shape], image_gradient: Kind | None
 ) -> int:
-    """Return how many bytes `sample_adjoint` allocates at a time besides its results, as `scratch_of_sample` does."""
+    """Return how many bytes `sample_adjoint` allocates at a time besides its results, if it adds up floats."""
     shapes: list[Shape | None] = [None, None]
     if image is not None:
         shapes = [*_gradient_shapes(job, gradient[0])][: len(transform)] + [None] * (2 - len(transform))
-    sums = [None if shape is None else (shape, np.dtype(np.float64)) for shape in shapes]
+    sums = [None if shape is None else (shape, _FLOAT64) for shape in shapes]
     return scratch_of(_adjoint_flat, job, (*_transform_kinds(transform), gradient, image, image_gradient, *sums))
 
 
@@ -159,8 +169,7 @@ def _gradient_shapes(job: Job, output: Shape) -> tuple[Shape, Shape]:
 
 def _transform_gradients(job: Job, gradient: Array, transform: Transform) -> tuple[Array, Array | None]:
     of_displacement, of_affine = _gradient_shapes(job, gradient.shape)
-    floats = np.dtype(np.float64)
-    return empty(of_displacement, floats), None if transform.affine is None else empty(of_affine, floats)
+    return empty(of_displacement, _FLOAT64), None if transform.affine is None else empty(of_affine, _FLOAT64)
 
 
 def _adjoint_flat(job: Job, arrays: Sequence[Array]) -> None:
@@ -199,6 +208,11 @@ def _adjoint(
 
 
 def displace(job: Job, displacement: Array, output: Array) -> None:
+    _run(_displace_flat, job, (displacement, output))
+
+
+def _displace_flat(job: Job, arrays: Sequence[Array]) -> None:
+    displacement, output = arrays
     call = Call.of_field(job, displacement, output.shape)
     target = contiguous_like(output)
     call.displace(target)
@@ -206,39 +220,58 @@ def displace(job: Job, displacement: Array, output: Array) -> None:
 
 
 def displace_adjoint(job: Job, gradient: Array, output: Array) -> None:
+    _run(_displace_adjoint_flat, job, (gradient, output))
+
+
+def _displace_adjoint_flat(job: Job, arrays: Sequence[Array]) -> None:
+    gradient, output = arrays
     call = Call.of_field(job, None, gradient.shape)
     rows = call.rows()
-    call.launch(
-        f"displace_adjoint<{call.kernel_axes}>",
-        call.section_blocks,
-        *call.tables,
-        *call.cut,
-        contiguous(gradient),
-        rows,
-    )
+    kernel = f"displace_adjoint<{call.kernel_axes}>"
+    call.launch(kernel, call.section_blocks, *call.tables, *call.cut, contiguous(gradient), rows)
     target = contiguous_like(output)
     call.displacement_gradient(rows, target)
     copy_back(target, output)
 
 
+def scratch_of_field(job: Job, verb: str, given: Shape, output: Shape) -> int:
+    """Return how many bytes `displace` or `displace_adjoint` allocates at a time, for arrays in C order."""
+    flat = _displace_flat if verb == "displace" else _displace_adjoint_flat
+    return scratch_of(flat, job, ((given, _FLOAT64), (output, _FLOAT64)))
+
+
 def evaluate(job: Job, displacement: Array, positions: Array) -> Array:
     items, count, axes = positions.shape
-    derivatives = axes ** int(job["evaluation_order"])
-    values = namespace().empty((items, count, axes, derivatives), np.float64)
+    values = empty((items, count, axes, axes ** int(job["evaluation_order"])), _FLOAT64)
     if values.size:
-        field = grid_coefficients(displacement, job, items)
-        sizes = np.int64(items * count), np.int64(count), np.int64(derivatives)
-        kernel = f"evaluate<{kernel_axes(axes)}>"
-        blocks = -(-items * count // _EVALUATION_THREADS)
-        launch(kernel, (blocks,), _EVALUATION_THREADS, job, *sizes, field, contiguous(positions), values)
+        _run(_evaluate_flat, job, (displacement, positions, values))
     return values
 
 
+def _evaluate_flat(job: Job, arrays: Sequence[Array]) -> None:
+    displacement, positions, values = arrays
+    items, count, axes, derivatives = values.shape
+    field = grid_coefficients(displacement, job, items)
+    sizes = np.int64(items * count), np.int64(count), np.int64(derivatives)
+    kernel = f"evaluate<{kernel_axes(axes)}>"
+    blocks = -(-items * count // _EVALUATION_THREADS)
+    launch(kernel, (blocks,), _EVALUATION_THREADS, job, *sizes, field, contiguous(positions), values)
+
+
 def evaluate_adjoint(job: Job, gradient: Array, positions: Array) -> Array:
-    items, count, axes = positions.shape
-    points = tuple(job["grid_shape"][:axes].tolist())
+    items, _, axes = positions.shape
+    shape = (items, axes, *job["grid_shape"][:axes].tolist())
     if not gradient.size:
-        return namespace().zeros((items, axes, *points), np.float64)
+        return namespace().zeros(shape, np.float64)
+    result = empty(shape, _FLOAT64)
+    _run(_evaluate_adjoint_flat, job, (gradient, positions, result))
+    return result
+
+
+def _evaluate_adjoint_flat(job: Job, arrays: Sequence[Array]) -> None:
+    gradient, positions, result = arrays
+    items, count, axes = positions.shape
+    points = result.shape[2:]
     widths = tuple(map(extended, points))
     # As many parts as there are to be sums, which do not depend on the device.
     parts = max(1, min(_EVALUATION_PARTS, LARGEST_SUMS // (axes * math.prod(widths))))
@@ -249,7 +282,17 @@ def evaluate_adjoint(job: Job, gradient: Array, positions: Array) -> Array:
     kernel = f"evaluate_adjoint<{kernel_axes(axes)}>"
     arguments = (*sizes, contiguous(gradient), contiguous(positions), sums)
     launch(kernel, (items * parts,), _EVALUATION_THREADS, job, *arguments)
-    return points_gradient(sums.sum(axis=1), points)
+    points_gradient(over_sections(sums), points, result)
+
+
+def scratch_of_evaluation(job: Job, verb: str, items: int, count: int) -> int:
+    """Return how many bytes `evaluate` or `evaluate_adjoint` allocates at a time besides its result."""
+    axes = int(job["axes"])
+    displacement = (items, axes, *job["grid_shape"][:axes].tolist())
+    values, positions = (items, count, axes, axes ** int(job["evaluation_order"])), (items, count, axes)
+    shapes = (displacement, positions, values) if verb == "evaluate" else (values, positions, displacement)
+    flat = _evaluate_flat if verb == "evaluate" else _evaluate_adjoint_flat
+    return scratch_of(flat, job, [(shape, _FLOAT64) for shape in shapes])
 
 
 def prefilter(job: Job, image: Array) -> Array:

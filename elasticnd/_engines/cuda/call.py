@@ -161,7 +161,7 @@ class Call:
 
     def displacement_gradient(self, rows: Array, into: Array) -> None:
         """Convert these sums into the gradient of the control points, (items, axes, points ...)."""
-        rows = self._over_sections(rows)
+        rows = over_sections(rows)
         for axis in range(self.axes - 2, -1, -1):
             outer = self.items * self.axes * math.prod(self.output[:axis])
             inner = math.prod(map(extended, self.grid_shape[axis + 1 :]))
@@ -172,15 +172,16 @@ class Call:
             rows = to
         points_gradient(rows, self.grid_shape, into)
 
-    def _over_sections(self, rows: Array) -> Array:
-        """Add up what sections of rows have summed."""
-        shape = (rows.shape[0], *rows.shape[2:])
-        if self.sections == 1:
-            return rows.reshape(*shape)
-        total = namespace().empty(shape, np.float64)
-        sizes = np.int64(self.items), np.int64(self.sections), np.int64(math.prod(shape[1:]))
-        launch_flat("add_sections", total.size, *sizes, rows, total)
-        return total
+
+def over_sections(sums: Array) -> Array:
+    """Add up what sections have summed, (items, sections, ...)."""
+    items, sections, *rest = sums.shape
+    if sections == 1:
+        return sums.reshape(items, *rest)
+    total = namespace().empty((items, *rest), np.float64)
+    sizes = np.int64(items), np.int64(sections), np.int64(math.prod(rest))
+    launch_flat("add_sections", total.size, *sizes, sums, total)
+    return total
 
 
 def voxel_kernel_axes(job: Job, planes: int) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .devices import Grid, Stream, device, launching_on
+from .scratch import Region, Scratch
 
 if TYPE_CHECKING:
     from ..._job import Job
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 Array = Any  # of CuPy
 
-_ALIGNMENT = 256
 _SCRATCH = 0  # the slot of scratch memory, before those of the arrays that are given
 
 
@@ -31,49 +31,12 @@ class _Pointer(NamedTuple):
     offset: int
 
 
-class _Scratch:
-    """The layout of scratch memory: what is let go of is used again, since launches follow one another."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self._free: list[tuple[int, int]] = []  # begin and end, in order
-
-    def take(self, size: int) -> int:
-        """Return the offset of so many bytes: the first that are free, or new ones."""
-        for k, (begin, end) in enumerate(self._free):
-            if end - begin >= size:
-                self._free[k : k + 1] = [(begin + size, end)] if end - begin > size else []
-                return begin
-        begin = self._free.pop()[0] if self._free and self._free[-1][1] == self.size else self.size
-        self.size = begin + size
-        return begin
-
-    def give_back(self, begin: int, size: int) -> None:
-        """Release bytes, which are used again."""
-        parts: list[tuple[int, int]] = []
-        for part in sorted([*self._free, (begin, begin + size)]):
-            joins = parts and parts[-1][1] == part[0]
-            parts[-1:] = [(parts[-1][0], part[1])] if joins else [*parts[-1:], part]
-        self._free = parts
-
-
-class _Region:
-    """A part of scratch memory, given back when no array is left in it."""
-
-    def __init__(self, scratch: _Scratch, size: int) -> None:
-        self.scratch, self.size = scratch, -(-size // _ALIGNMENT) * _ALIGNMENT
-        self.begin = scratch.take(self.size)
-
-    def __del__(self) -> None:
-        self.scratch.give_back(self.begin, self.size)
-
-
 class _PlannedArray:
     """An array in C order, given or in scratch memory."""
 
     flags = SimpleNamespace(c_contiguous=True)
 
-    def __init__(self, pointer: _Pointer, shape: Shape, dtype: np.dtype[Any], region: _Region | None = None) -> None:
+    def __init__(self, pointer: _Pointer, shape: Shape, dtype: np.dtype[Any], region: Region | None = None) -> None:
         self.pointer, self.shape, self.dtype, self._region = pointer, shape, dtype, region
 
     @property
@@ -124,13 +87,13 @@ class _Recorder:
         self.keeps_tables = stream is not None
         self._stream: Any = stream
         self.xp: Any = SimpleNamespace(empty=self._empty, zeros=self._zeros, ascontiguousarray=lambda array: array)
-        self.scratch = _Scratch()
+        self.scratch = Scratch()
         self.steps: list[_Launch | _Clearing] = []
         self.kept: list[Array] = []  # what the steps read besides, which must not go away
 
     def _empty(self, shape: Shape | int, dtype: Any) -> _PlannedArray:
         shape, dtype = (shape,) if isinstance(shape, int) else shape, np.dtype(dtype)
-        region = _Region(self.scratch, math.prod(shape) * dtype.itemsize)
+        region = Region(self.scratch, math.prod(shape) * dtype.itemsize)
         return _PlannedArray(_Pointer(_SCRATCH, region.begin), shape, dtype, region)
 
     def _zeros(self, shape: Shape, dtype: Any) -> _PlannedArray:
