@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import os
 import sys
 import zlib
 from pathlib import Path
@@ -65,6 +66,27 @@ def fake_cupy(monkeypatch):
     cupy = FakeCupy()
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     return cupy
+
+
+@pytest.fixture(params=["cupy", "torch", "jax"])
+def library(request):
+    """Return how to use a library on a CUDA device."""
+    import gpu_support
+
+    return getattr(gpu_support, f"{request.param}_library")()
+
+
+@pytest.fixture
+def sound_device():
+    """End the process after an error that all later calls would repeat: pytest-xdist starts another one."""
+    yield
+    import cupy
+
+    try:
+        cupy.cuda.runtime.deviceSynchronize()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        print(f"the device is lost: {error}", file=sys.stderr, flush=True)
+        os._exit(70)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -72,11 +72,11 @@ while IFS= read -r rung; do
 done <<<"$rungs"
 
 suite=("$python" -m pytest -p no:cacheprovider -W default)
-step "tests" 150 "${suite[@]}" -q -n 8 --timeout 60 --junitxml "$out/tests.xml" test_gpu.py
+step "tests" 150 "${suite[@]}" -q -n 8 --timeout 60 --junitxml "$out/tests.xml" test_gpu_*.py
 step "kernels" 40 "$python" first_light.py kernels "$out/kernels.csv"
 # Pools of memory hide what the checkers look for.
 export ELASTICND_WITHOUT_POOLS=1 PYTORCH_NO_CUDA_MEMORY_CACHING=1
-part=(-q -x -p no:xdist -k "cupy and (mirror-3 or axes or gradients or batches)" test_gpu.py)
+part=(-q -x -p no:xdist -k "cupy and (mirror-3 or axes or gradients or batches)" test_gpu_values.py)
 for check in memcheck:60 racecheck:30 initcheck:20 synccheck:15; do
   step "${check%:*}" "${check#*:}" compute-sanitizer --tool "${check%:*}" --target-processes all --error-exitcode 9 \
     "${suite[@]}" "${part[@]}"

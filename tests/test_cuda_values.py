@@ -1,7 +1,7 @@
 """Values by the CUDA kernels, compiled for the host: a part of their instances against the core.
 
 All of the tests of accuracy and gradients run on them by ``pytest --engine cuda-host``; the instances are compiled for
-devices in test_nvrtc.py, and run on one in test_gpu.py.
+devices in test_nvrtc.py, and run on one in test_gpu_*.py.
 """
 
 import host_device
