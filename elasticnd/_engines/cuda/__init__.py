@@ -23,7 +23,7 @@ from .control_grid import extended, grid_coefficients, points_gradient
 from .devices import device, namespace
 from .gradients import ImageGradient, TransformSums
 from .launches import NUMPY_TYPES, contiguous, contiguous_like, copy_back, kernel_axes, launch
-from .plans import Compute, Kind, run_planned, scratch_of
+from .plans import Kind, run_planned, scratch_of
 from .tangents import partial_derivatives, weighted
 
 if TYPE_CHECKING:
@@ -72,15 +72,7 @@ def sample(job: Job, images: Sequence[Array], transform: Transform, outputs: Seq
     if transform.tangents:
         _sample_all(job, images, transform, outputs)
     else:
-        _run(_sample_flat, job, (transform.displacement, transform.affine, *images, *outputs))
-
-
-def _run(flat: Compute, job: Job, arrays: Sequence[Array | None]) -> None:
-    """Compute by a plan, if all arrays are in C order."""
-    if all([array is None or array.flags.c_contiguous for array in arrays]):
-        run_planned(flat, job, arrays)
-    else:
-        flat(job, arrays)
+        run_planned(_sample_flat, job, (transform.displacement, transform.affine, *images, *outputs))
 
 
 def scratch_of_sample(job: Job, transform: Sequence[Shape], image: Kind, output: Kind) -> int:
@@ -145,7 +137,7 @@ def sample_adjoint(
     if transform.tangents or is_deterministic():
         _adjoint(job, transform, *arrays, in_integers=is_deterministic())
     else:
-        _run(_adjoint_flat, job, (transform.displacement, transform.affine, *arrays))
+        run_planned(_adjoint_flat, job, (transform.displacement, transform.affine, *arrays))
     return sums
 
 
@@ -208,7 +200,7 @@ def _adjoint(
 
 
 def displace(job: Job, displacement: Array, output: Array) -> None:
-    _run(_displace_flat, job, (displacement, output))
+    run_planned(_displace_flat, job, (displacement, output))
 
 
 def _displace_flat(job: Job, arrays: Sequence[Array]) -> None:
@@ -220,7 +212,7 @@ def _displace_flat(job: Job, arrays: Sequence[Array]) -> None:
 
 
 def displace_adjoint(job: Job, gradient: Array, output: Array) -> None:
-    _run(_displace_adjoint_flat, job, (gradient, output))
+    run_planned(_displace_adjoint_flat, job, (gradient, output))
 
 
 def _displace_adjoint_flat(job: Job, arrays: Sequence[Array]) -> None:
@@ -244,7 +236,7 @@ def evaluate(job: Job, displacement: Array, positions: Array) -> Array:
     items, count, axes = positions.shape
     values = empty((items, count, axes, axes ** int(job["evaluation_order"])), _FLOAT64)
     if values.size:
-        _run(_evaluate_flat, job, (displacement, positions, values))
+        run_planned(_evaluate_flat, job, (displacement, positions, values))
     return values
 
 
@@ -264,7 +256,7 @@ def evaluate_adjoint(job: Job, gradient: Array, positions: Array) -> Array:
     if not gradient.size:
         return namespace().zeros(shape, np.float64)
     result = empty(shape, _FLOAT64)
-    _run(_evaluate_adjoint_flat, job, (gradient, positions, result))
+    run_planned(_evaluate_adjoint_flat, job, (gradient, positions, result))
     return result
 
 

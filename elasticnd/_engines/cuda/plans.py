@@ -163,7 +163,10 @@ Kind = tuple["Shape", "np.dtype[Any]"]
 
 
 def run_planned(compute: Compute, job: Job, arrays: Sequence[Array | None]) -> None:
-    """Compute by launches and clearings alone, on arrays in C order, as it was done for others like these."""
+    """Compute by launches and clearings alone, as it was done for arrays like these; anew if one is not in C order."""
+    if not all([array is None or array.flags.c_contiguous for array in arrays]):
+        compute(job, arrays)
+        return
     kinds = tuple([None if array is None else (array.shape, array.dtype) for array in arrays])
     here = device()
     plan_of(compute, _Same(job), kinds, here.stream() if here.keeps_tables else None).run(arrays)
