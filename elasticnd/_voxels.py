@@ -1,4 +1,4 @@
-"""Jacobians of all voxels: by products with a matrix along each axis, which are quicker than positions one by one."""
+"""Determinants of the Jacobian at all voxels: by the core for NumPy arrays, by products with matrices for others."""
 
 from __future__ import annotations
 
@@ -8,46 +8,58 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from . import _core
 from ._autodiff.framework import FrameworkOps
+from ._config import settle_threads
 from ._engines.generic.matrices import MOST_ROWS, by_formula
+from ._job import make_job
 from ._spec import Shape, Window
 from ._splines import along_axis, derivatives_at_voxels
 from ._types import Array, NumpyArray
 
 _MOST_POINTS = 64  # along an axis: of more, most of a matrix is zero
-_VOXELS_TOGETHER = 16384  # of NumPy arrays: what comes in between stays in the cache
 
 
-def can_multiply(displacement: Array, extent: Shape, grid_shape: Shape) -> bool:
-    """Return whether products with matrices are the way for a grid.
+def are_together(displacement: Array, extent: Shape, grid_shape: Shape) -> bool:
+    """Return whether all voxels are computed together, which is faster than positions one by one.
 
-    Not for tensors of PyTorch, whose compiler would trace how the matrices are made.
+    PyTorch tensors are not, since PyTorch's compiler would trace how the matrices are made.
     """
+    if len(extent) > MOST_ROWS:
+        return False
     torch = sys.modules.get("torch")
     is_tensor = torch is not None and isinstance(displacement, getattr(torch, "Tensor", ()))
-    return not is_tensor and len(extent) <= MOST_ROWS and max(grid_shape) <= _MOST_POINTS
+    return isinstance(displacement, np.ndarray) or (not is_tensor and max(grid_shape) <= _MOST_POINTS)
 
 
 def determinants(ops: FrameworkOps, displacement: Array, extent: Shape, window: Window, linear: Array | None) -> Array:
-    """Compute the determinants of the Jacobian, (B..., M_0, ...); `linear` is of the affine map, if there is one."""
+    """Compute the determinants of the Jacobian, (B..., M_0, ...), where `linear` belongs to the inverse affine map."""
+    if isinstance(displacement, np.ndarray):
+        return _by_core(displacement, extent, window, linear)
     grid_shape = tuple(int(count) for count in displacement.shape[-len(extent) :])
     matrices = [
         [derivatives_at_voxels(size, count, start, start + length, order) for order in range(2)]
         for size, count, start, length in zip(extent, grid_shape, window.start, window.shape, strict=True)
     ]
-    if not isinstance(displacement, np.ndarray):
-        return _determinants(ops, displacement, matrices, linear)
-    batch = displacement.shape[: -len(extent) - 1]
-    result = np.empty((*batch, *window.shape))
-    together = max(1, _VOXELS_TOGETHER // max(1, math.prod(batch) * math.prod(window.shape[1:])))
-    for first in range(0, window.shape[0], together):
-        rows = slice(first, first + together)
-        some = [[matrix[rows] for matrix in matrices[0]], *matrices[1:]]
-        result[(*(slice(None),) * len(batch), rows)] = _determinants(ops, displacement, some, linear)
+    return _by_matrices(ops, displacement, matrices, linear)
+
+
+def _by_core(displacement: NumpyArray, extent: Shape, window: Window, linear: NumpyArray | None) -> NumpyArray:
+    n = len(extent)
+    batch, grid_shape = displacement.shape[: -n - 1], displacement.shape[-n:]
+    result_shape = (*batch, *window.shape)
+    if 0 in result_shape:
+        return np.empty(result_shape)
+    job = make_job(image=extent, grid_shape=grid_shape, start=window.start, output=window.shape)
+    points = np.asarray(displacement, np.float64).reshape(math.prod(batch), n, *grid_shape)
+    if linear is not None:
+        linear = np.asarray(linear if linear.ndim == 2 else np.broadcast_to(linear, (*batch, n, n)), np.float64)
+    settle_threads()
+    result: NumpyArray = _core.determinants(job, points, linear).reshape(result_shape)
     return result
 
 
-def _determinants(
+def _by_matrices(
     ops: FrameworkOps, displacement: Array, matrices: Sequence[Sequence[NumpyArray]], linear: Array | None
 ) -> Array:
     n = len(matrices)

@@ -10,11 +10,9 @@ int main(int count, char** names) {
     struct {
         const char* name;
         void (*run)();
-    } const tests[] = {{"values", test::test_values},
-                       {"transposes", test::test_transposes},
-                       {"prefilter", test::test_prefilter},
-                       {"parts", test::test_parts},
-                       {"inside", test::test_everything_stays_inside},
+    } const tests[] = {{"values", test::test_values},         {"determinants", test::test_determinants},
+                       {"transposes", test::test_transposes}, {"prefilter", test::test_prefilter},
+                       {"parts", test::test_parts},           {"inside", test::test_everything_stays_inside},
                        {"threads", test::test_threads}};
     for (const std::string& kernels : available_kernels()) {
         choose_kernels(kernels);

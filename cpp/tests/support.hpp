@@ -143,6 +143,7 @@ class Serial : public Executor {
 };
 
 void test_values();
+void test_determinants();
 void test_transposes();
 void test_prefilter();
 void test_parts();

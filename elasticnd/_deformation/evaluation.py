@@ -186,7 +186,7 @@ class Evaluation(Parts):
         >>> float(elasticnd.Deformation.identity((5, 6)).jacobian_determinant([0.0, 0.0]))
         1.0
         """
-        if f is None and _voxels.can_multiply(self._displacement, self.shape, self.grid_shape):
+        if f is None and _voxels.are_together(self._displacement, self.shape, self.grid_shape):
             return self._determinant_of_voxels(crop, relative)
         matrices, at = self._jacobian(f, crop)
         algebra = at.bridge.algebra(matrices)

@@ -1,8 +1,9 @@
-// What a deformation does to space: points moved from input to output, folds.
+// What a deformation does to space: points moved from input to output, volumes, folds.
 #include <cmath>
 
 #include "bindings/arrays.hpp"
 #include "bindings/bindings.hpp"
+#include "core/determinants.hpp"
 #include "core/folds.hpp"
 #include "core/move_points.hpp"
 
@@ -72,6 +73,26 @@ py::tuple fold_bounds(const py::array& job, const Doubles& control_points, const
     return py::make_tuple(lower, upper, converged);
 }
 
+Doubles determinants(const py::array& record, const Doubles& control_points, const std::optional<Doubles>& linear) {
+    const Geometry geometry = job_of(record).geometry;
+    const int axes = geometry.axes;
+    if (axes > most_axes_of_determinants) reject("there are too many axes");
+    const int64 map_size = int64(axes) * axes;
+    const int64 items = control_points.ndim() > 0 ? control_points.shape(0) : 0;
+    if (control_points.size() != items * axes * product(geometry.grid_shape, axes))
+        reject("the control grid has a wrong size");
+    const bool is_one = linear && linear->size() == map_size;
+    if (linear && !is_one && linear->size() != items * map_size) reject("the affine has a wrong size");
+    std::vector<int64> shape(geometry.output, geometry.output + axes);
+    shape.insert(shape.begin(), items);
+    Doubles results(shape);
+    double* to = results.mutable_data();
+    const DeterminantQuery query = {geometry, items, control_points.data(), linear ? linear->data() : nullptr,
+                                    is_one ? 0 : map_size};
+    compute([&](Executor& executor) { compute_determinants(query, to, executor); });
+    return results;
+}
+
 Doubles largest_scales(const py::array& job, const Doubles& control_points, const std::optional<Doubles>& forward,
                        double margin, double tolerance) {
     const FoldQuery query = fold_query(job, control_points, forward, tolerance);
@@ -85,6 +106,8 @@ Doubles largest_scales(const py::array& job, const Doubles& control_points, cons
 }  // namespace
 
 void bind_geometry(py::module_& module) {
+    module.def("determinants", determinants, Guard(), py::arg("job"), py::arg("control_points"), py::arg("linear"),
+               "Returns the determinants of the Jacobian at the voxels of the window, (items, extents ...).");
     module.def("fold_bounds", fold_bounds, Guard(), py::arg("job"), py::arg("control_points"), py::arg("forward"),
                py::arg("tolerance"),
                "Returns bounds of the least ratio of volumes in the window, (items) each, and whether they are close.");

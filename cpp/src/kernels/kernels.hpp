@@ -19,6 +19,8 @@ void evaluate_adjoint(const EvaluationJob& job, UnitRange some, const double* gr
 void map_points(const MapJob& job, UnitRange some, const double* coefficients, const double* positions, double* places,
                 double* ratios);
 void solve_points(const MapJob& job, const PointsToSolve& points, UnitRange some, const double* coefficients);
+int64 determinant_scratch(const DeterminantJob& job);
+void determinants(const DeterminantJob& job, UnitRange rows, void* scratch);
 void filter_rows(const RowFilterJob& job, const char* const* image, char* const* coefficients, int count,
                  void* scratch);
 void filter(const FilterJob& job, const int64* line, int count, void* scratch);

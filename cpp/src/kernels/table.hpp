@@ -143,6 +143,25 @@ struct PointsToSolve {
     bool damped;            // in smaller steps: converges less often, but always to something near
 };
 
+// Voxels of a row that lie in the same cell of the control grid.
+struct CellRun {
+    int64 cell;
+    int64 first;
+    int64 count;
+};
+
+// The determinants of the Jacobian of one item, of up to three axes, at the voxels of a window of the frame.
+struct DeterminantJob {
+    Geometry geometry;
+    GridCoefficients grid;
+    double linear[3][3];     // of the inverse affine map
+    double cells_per_voxel;  // of the control grid along the innermost axis; 0 where the field is constant
+    const double* place;     // of each voxel of a row in its cell; some more can be read
+    const CellRun* runs;     // of a row
+    int64 run_count;
+    double* determinants;  // (extents of the window ...)
+};
+
 // Components of a control point that lie side by side, those that are none being zero.
 inline int evaluation_lanes(int axes) { return axes <= 4 ? 4 : 8; }
 
@@ -167,6 +186,9 @@ struct Kernels {
     void (*map_points)(const MapJob&, UnitRange, const double* coefficients, const double* positions, double* places,
                        double* ratios);
     void (*solve_points)(const MapJob&, const PointsToSolve&, UnitRange, const double* coefficients);
+    // Fills some rows of the window.
+    int64 (*determinant_scratch)(const DeterminantJob&);
+    void (*determinants)(const DeterminantJob&, UnitRange rows, void* scratch);
     // Bytes of scratch for both kinds of filters.
     int64 (*filter_scratch)();
     // `image[r]` is the first sample of a row, or null where all lies in a constant padding; `coefficients[r]` the

@@ -1,0 +1,20 @@
+// The determinant of the Jacobian at every voxel of a window.
+#pragma once
+#include "core/core.hpp"
+
+namespace elasticnd {
+
+constexpr int most_axes_of_determinants = 3;
+
+struct DeterminantQuery {
+    Geometry geometry;  // of axes, extents, control points and the window
+    int64 items;
+    const double* control_points;  // their displacements, (items, axes, points ...)
+    const double* linear;          // of the inverse affine maps, (items or 1, axes, axes); null for the identity
+    int64 linear_item_size;
+};
+
+// Fills `determinants`, (items, extents of the window ...).
+void compute_determinants(const DeterminantQuery& query, double* determinants, Executor& executor);
+
+}  // namespace elasticnd
