@@ -140,9 +140,9 @@ def test_the_same_on_every_number_of_threads_and_instruction_set(order, rng):
         ({"order": -1}, "order of derivatives"),
         ({"order": 65}, "order of derivatives"),
         ({"order": 40}, "order of derivatives"),
-        ({"control_points": np.zeros((1, 2, 3, 3))}, "control grid has a wrong size"),
-        ({"positions": np.zeros((1, 5, 3))}, "positions have a wrong shape"),
-        ({"positions": np.zeros((2, 5, 2))}, "control grid has a wrong size"),
+        ({"control_points": np.zeros((1, 2, 3, 3))}, "control grid has the wrong size"),
+        ({"positions": np.zeros((1, 5, 3))}, "positions have the wrong shape"),
+        ({"positions": np.zeros((2, 5, 2))}, "control grid has the wrong size"),
     ],
 )
 def test_refusals(change, message):

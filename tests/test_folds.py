@@ -161,8 +161,8 @@ def test_items_have_bounds_of_their_own(rng):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"grids": np.zeros((1, 2, 3, 4))}, "control grid has a wrong size"),
-        ({"forward": np.zeros((3, 2, 2))}, "affine has a wrong size"),
+        ({"grids": np.zeros((1, 2, 3, 4))}, "control grid has the wrong size"),
+        ({"forward": np.zeros((3, 2, 2))}, "affine has the wrong size"),
         ({"output": (0, 9)}, "window is empty"),
         ({"tolerance": 0.0}, "tolerance"),
         ({"tolerance": np.nan}, "tolerance"),

@@ -30,7 +30,7 @@ BAD = [
     ("image", 9, "lacks voxels"),
     ("grid_shape", 0, "control points out of range"),
     ("grid_shape", FAR, "control points out of range"),
-    ("grid_shape", 4, "control grid has a wrong size"),
+    ("grid_shape", 4, "control grid has the wrong size"),
     ("start", -1, "first voxel out of range"),
     ("start", FAR, "first voxel out of range"),
     ("output", -1, "output extent out of range"),
@@ -39,16 +39,16 @@ BAD = [
     ("origin", FAR, "origin out of range"),
     ("frame", 0, "frame extent out of range"),
     ("frame", FAR, "frame extent out of range"),
-    ("frame", 5, "output outside of the frame"),
-    ("frame_start", -1.0, "output outside of the frame"),
-    ("frame_start", 1.0, "output outside of the frame"),
-    ("frame_start", np.nan, "output outside of the frame"),
-    ("frame_start", -np.inf, "output outside of the frame"),
+    ("frame", 5, "output outside the frame"),
+    ("frame_start", -1.0, "output outside the frame"),
+    ("frame_start", 1.0, "output outside the frame"),
+    ("frame_start", np.nan, "output outside the frame"),
+    ("frame_start", -np.inf, "output outside the frame"),
     ("frame_step", 0.0, "step in the frame out of range"),
     ("frame_step", -1.0, "step in the frame out of range"),
     ("frame_step", np.nan, "step in the frame out of range"),
     ("frame_step", 1e300, "step in the frame out of range"),
-    ("frame_step", 1.5, "output outside of the frame"),
+    ("frame_step", 1.5, "output outside the frame"),
     ("batch_axes", -1, "too few axes"),
     ("batch_axes", 1, "too few axes"),
     ("dtype", -1, "dtype out of range"),
@@ -152,11 +152,11 @@ def test_other_bytes(job):
 @pytest.mark.parametrize(
     ("transform", "message"),
     [
-        ((np.zeros((2, 3, 4)), None, ()), "control grid has a wrong size"),
-        ((np.zeros((2, 3, 3)), np.zeros(5), ()), "affine has a wrong size"),
-        ((np.zeros((2, 3, 3)), np.zeros((2, 2, 3)), ()), "affine has a wrong size"),
-        ((np.zeros((2, 3, 3)), None, [(np.zeros(4), None)]), "tangent has a wrong size"),
-        ((np.zeros((2, 3, 3)), None, [(np.zeros((2, 3, 3)), np.zeros(5))]), "tangent has a wrong size"),
+        ((np.zeros((2, 3, 4)), None, ()), "control grid has the wrong size"),
+        ((np.zeros((2, 3, 3)), np.zeros(5), ()), "affine has the wrong size"),
+        ((np.zeros((2, 3, 3)), np.zeros((2, 2, 3)), ()), "affine has the wrong size"),
+        ((np.zeros((2, 3, 3)), None, [(np.zeros(4), None)]), "tangent has the wrong size"),
+        ((np.zeros((2, 3, 3)), None, [(np.zeros((2, 3, 3)), np.zeros(5))]), "tangent has the wrong size"),
     ],
 )
 def test_transforms_of_a_wrong_size(transform, message):
@@ -176,7 +176,7 @@ def test_outputs_are_checked():
     field = make_job(image=SHAPE, grid_shape=(3, 3))
     with pytest.raises(ValueError, match="one channel per axis"):
         _core.displace(field, grid, np.zeros((3, *SHAPE)))
-    with pytest.raises(ValueError, match="control grid has a wrong size"):
+    with pytest.raises(ValueError, match="control grid has the wrong size"):
         _core.displace_adjoint(field, np.zeros((2, *SHAPE)), np.zeros((2, 3, 2)))
     with pytest.raises(TypeError):
         _core.displace_adjoint(field, np.zeros((2, *SHAPE)), np.zeros((2, 3, 3), np.float32))

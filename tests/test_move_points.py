@@ -181,10 +181,10 @@ def test_the_same_on_every_number_of_threads_and_instruction_set(rng):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"grids": np.zeros((1, 2, 3, 3))}, "control grid has a wrong size"),
-        ({"targets": np.zeros((1, 5, 3))}, "points have a wrong shape"),
-        ({"targets": np.zeros((5, 2))}, "points have a wrong shape"),
-        ({"maps": np.zeros((3, 2, 3))}, "inverse map has a wrong size"),
+        ({"grids": np.zeros((1, 2, 3, 3))}, "control grid has the wrong size"),
+        ({"targets": np.zeros((1, 5, 3))}, "points have the wrong shape"),
+        ({"targets": np.zeros((5, 2))}, "points have the wrong shape"),
+        ({"maps": np.zeros((3, 2, 3))}, "inverse map has the wrong size"),
         ({"maps": np.zeros((1, 2, 3))}, "singular matrix"),
         ({"maps": np.full((1, 2, 3), np.nan)}, "singular matrix"),
         ({"tolerance": 0.0}, "tolerance"),

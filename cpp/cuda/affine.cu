@@ -1,12 +1,12 @@
-// The affine maps, made ready for the kernels that visit voxels.
+// The affine maps, prepared for the kernels that visit voxels.
 #include "../include/elasticnd/affine.hpp"
 #include "tile.cuh"
 
 ELASTICND_BEGIN
 
-// The maps from output index to image index: the inverses of `forward`, and then that of rotation and zoom, if any.
-// Without `forward`, that of rotation and zoom.
-// Matrices of many axes lie in shared memory, two for each thread.
+// The maps from output index to image index: the inverses of `forward`, each followed by that of rotation and zoom, if
+// any. Without `forward`, only the inverse of rotation and zoom. Matrices of many axes lie in shared memory, two for
+// each thread.
 template <int AXES>
 __global__ void invert(const __grid_constant__ Job job, int64 count, const double* forward, double* inverse_maps) {
     const int axes = axes_of<AXES>(job.geometry);

@@ -1,11 +1,11 @@
-// The coefficients of the control grid, by one launch where it is small.
+// The coefficients of a small control grid, computed in one launch.
 #include "../include/elasticnd/prefilter.hpp"
 #include "control.cuh"
 
 ELASTICND_BEGIN
 
-// One more on every side, mirrored: (planes, points ...) to (planes, points + 2 ...). A block computes a plane, axis
-// after axis.
+// With an extra one on every side, mirrored: (planes, points ...) to (planes, points + 2 ...). A block computes a
+// plane, axis by axis.
 template <int AXES>
 __global__ void __launch_bounds__(filter_threads)
     grid_coefficients(const __grid_constant__ Job job, const double* points, double* field) {
@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(filter_threads)
     }
     ELASTICND_ROLLED
     for (int axis = 0; axis < axes; ++axis) {
-        // Axes before this one have their border by now, those behind it not yet.
+        // Axes before this one already have their border; those after it do not yet.
         const int length = static_cast<int>(g.grid_shape[axis]);
         const int width = static_cast<int>(extended_points(length));
         const int rows = length + 2 * margin;

@@ -1,5 +1,5 @@
-// The control grid, evaluated for the voxels of a tile: contracted along every axis but the innermost, its coefficients
-// are kept for each row in shared memory, and no displacement is ever stored.
+// The control grid, evaluated for the voxels of a tile. It is contracted along every axis except the innermost, and its
+// coefficients are kept in shared memory for each row, so no displacement is ever stored.
 #pragma once
 #include "../include/elasticnd/grid.hpp"
 #include "tile.cuh"
@@ -8,20 +8,22 @@ ELASTICND_BEGIN
 
 // Where the voxels of a call go.
 struct Transform {
-    const double* field;    // coefficients of the control grid, one more on every side: (items, axes, points + 2 ...)
-    const double* weights;  // of the control grid for each output index, axis after axis: (outputs, 4)
-    const int64* cells;     // (outputs)
+    const double*
+        field;  // coefficients of the control grid, with an extra one on every side: (items, axes, points + 2 ...)
+    const double* weights;       // of the control grid for each output index, axis by axis: (outputs, 4)
+    const int64* cells;          // (outputs)
     const double* inverse_maps;  // from output index to image index, (items or 1, axes, axes + 1); null for none
     int64 map_size;              // from one item's map to the next
 };
 
-// Coefficients of an axis of the control grid, with one more on every side; the stencil of four takes four at least.
+// Coefficients of an axis of the control grid, with an extra one on every side; the stencil of four needs at least
+// four.
 template <class Index>
 __device__ Index extended_points(Index points) {
     return points + 2 > 4 ? points + 2 : 4;
 }
 
-// One rounding on a device, so that the same numbers give the same bits wherever they are computed.
+// A single rounding on the device, so that the same numbers give the same bits wherever they are computed.
 __device__ inline double multiply_add(double a, double b, double c) {
 #if defined(ELASTICND_CUDA)
     return __fma_rn(a, b, c);
@@ -30,7 +32,7 @@ __device__ inline double multiply_add(double a, double b, double c) {
 #endif
 }
 
-// The cell of an output index along an axis, and its weights. With two and three axes there always are tables of them.
+// The cell of an output index along an axis, and its weights. Two and three axes always have tables of them.
 template <int AXES>
 __device__ typename IndexOf<AXES>::Type find_cell(const Geometry& g, const Transform& transform, int axis,
                                                   typename IndexOf<AXES>::Type index, double* weight) {
@@ -45,7 +47,7 @@ __device__ typename IndexOf<AXES>::Type find_cell(const Geometry& g, const Trans
     return static_cast<Index>(transform.cells[index]);
 }
 
-// Sums over LEFT axes of the grid, from the outermost on.
+// Sums over the first LEFT axes of the grid.
 template <int LEFT>
 struct Contraction {
     template <class Index>
@@ -67,7 +69,7 @@ struct Contraction<0> {
     }
 };
 
-// The same for a number of axes that is known late.
+// The same for a number of axes known only at run time.
 __device__ inline double contract_many(int left, const double* at, const int64* stride, const double (*weight)[4]) {
     double total = 0;
     for (int tap = 0; tap < 1 << (2 * left); ++tap) {
@@ -120,10 +122,10 @@ class GridRow {
     double weight_[most][4];
 };
 
-// The displacement of this thread's voxel. Called by all threads of the block; those without a voxel get none.
+// The displacement of this thread's voxel. All threads of the block must call it; those without a voxel get none.
 //
-// The coefficients of a row pass through shared memory, `window` of them at a time: once, unless the grid is as fine
-// as the image.
+// The coefficients of a row pass through shared memory, `window` of them at a time. There is one pass, unless the grid
+// is as fine as the image.
 template <int AXES>
 __device__ void find_displacement(const Geometry& g, const Transform& transform, const Place<AXES>& place,
                                   double* displacement) {
@@ -142,7 +144,7 @@ __device__ void find_displacement(const Geometry& g, const Transform& transform,
     } else {
         __shared__ double windows[Own::rows * Own::most_axes * Own::window];
         double* const window = windows + place.own_row * axes * Own::window;
-        constexpr int cells = Own::window - 3;  // whose four coefficients a window holds
+        constexpr int cells = Own::window - 3;  // cells whose four coefficients a window contains
         Index held = find_cell<AXES>(g, transform, inner, place.first, weight);
         const Index last = find_cell<AXES>(g, transform, inner, place.first + place.count(g) - 1, weight);
         ELASTICND_ROLLED

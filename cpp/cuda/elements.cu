@@ -1,4 +1,4 @@
-// Elements of images in and out of the type of the arithmetic, and the padding of some border modes.
+// Conversion of image elements to and from the compute type, and the padding of some border modes.
 #include "../include/elasticnd/boundary.hpp"
 #include "tile.cuh"
 
@@ -10,7 +10,7 @@ __global__ void load(int64 size, const typename Element<SOURCE>::Storage* from, 
     if (i < size) to[i] = static_cast<T>(Element<SOURCE>::load(from[i]));
 }
 
-// Elements in the type of the arithmetic, continued by the padding: by the voxel at the border, or by `beyond`.
+// Elements in the compute type, padded with the voxel at the border or with `border_value`.
 template <int SOURCE, class T>
 __global__ void pad(Job job, int64 planes, const typename Element<SOURCE>::Storage* from, T* to) {
     const Geometry& g = job.geometry;
@@ -33,7 +33,7 @@ __global__ void pad(Job job, int64 planes, const typename Element<SOURCE>::Stora
         inside ? static_cast<T>(Element<SOURCE>::load(from[rest * stride + offset])) : static_cast<T>(g.border_value);
 }
 
-// The transpose of the padding, along one axis: (outer, extent + 2 padding, inner) to (outer, extent, inner).
+// The transpose of the padding along one axis: (outer, extent + 2 padding, inner) to (outer, extent, inner).
 template <class T>
 __global__ void pad_adjoint(int mode, int padding, int64 outer, int64 extent, int64 inner, const T* from, T* to) {
     int64 rest = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;

@@ -3,13 +3,13 @@
 
 ELASTICND_BEGIN
 
-// A position on the control grid of its item.
+// A position on the control grid of its batch item.
 template <int AXES>
 struct OnGrid {
     static constexpr int most = Tile<AXES>::most_axes;
     GridPosition axis[most];
     int64 stride[most];
-    int64 first;  // coefficient of the first tap, in one component
+    int64 first;  // coefficient of the first tap, within one component
     int64 size;   // of one component
     bool exists;
 
@@ -23,7 +23,8 @@ struct OnGrid {
             exists &= axis[k].exists;
         }
     }
-    // The weights along each axis for the derivative of this number: digits to the base of the axes say along which.
+    // The weights along each axis for derivative `number`: its digits, to the base of the number of axes, name the
+    // axes.
     __device__ void weigh(const Geometry& g, int order, int64 number, double (*weight)[4]) const {
         const int axes = axes_of<AXES>(g);
         ELASTICND_UNROLLED
@@ -37,7 +38,7 @@ struct OnGrid {
     }
 };
 
-// (items, count, axes, axes ^ order), a thread for each position.
+// (items, count, axes, axes ^ order), one thread for each position.
 template <int AXES>
 __global__ void evaluate(const __grid_constant__ Job job, int64 size, int64 count, int64 derivatives,
                          const double* field, const double* positions, double* values) {
@@ -64,8 +65,8 @@ __global__ void evaluate(const __grid_constant__ Job job, int64 size, int64 coun
     }
 }
 
-// Adds to sums shaped like the coefficients, one for each block, so that they do not depend on the order of threads: a
-// block takes its positions one after the other, and each of its threads some of their taps.
+// Adds to one sum per block, shaped like the coefficients, so that the results do not depend on the order of threads. A
+// block processes its positions one after the other; each of its threads handles some of their taps.
 template <int AXES>
 __global__ void evaluate_adjoint(const __grid_constant__ Job job, int64 count, int64 together, int64 derivatives,
                                  const double* gradient, const double* positions, double* sums) {

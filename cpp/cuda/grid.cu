@@ -1,9 +1,9 @@
-// Tables and sums of the control grid, axis after axis.
+// Tables and sums of the control grid, axis by axis.
 #include "control.cuh"
 
 ELASTICND_BEGIN
 
-// One coefficient more on every side of each axis, mirrored: (planes, points ...) to (planes, points + 2 ...).
+// Adds a mirrored coefficient on every side of each axis: (planes, points ...) to (planes, points + 2 ...).
 __global__ void extend_grid(Job job, int64 planes, const double* from, double* to) {
     const Geometry& g = job.geometry;
     int64 rest = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -34,7 +34,7 @@ __global__ void fold_grid(int64 outer, int64 points, int64 inner, const double* 
     to[at] = sum;
 }
 
-// Sums over an axis of the output what its voxels add: (outer, outputs, inner) to (outer, points + 2, inner).
+// Sums what the voxels along an axis of the output add: (outer, outputs, inner) to (outer, points + 2, inner).
 __global__ void contract_adjoint(Job job, const double* weights, const int64* cells, int axis, int64 outer, int64 inner,
                                  const double* from, double* to) {
     const Geometry& g = job.geometry;
@@ -48,7 +48,8 @@ __global__ void contract_adjoint(Job job, const double* weights, const int64* ce
     from += rest / width * g.output[axis] * inner + i;
     const Transform transform = {nullptr, weights, cells, nullptr, 0};
     double weight[4];
-    // Cells grow along the axis: those of interest, q - 3 to q, lie together. The first of them by bisection.
+    // Cells increase along the axis, so the relevant ones, q - 3 to q, are contiguous. Bisection finds the first of
+    // them.
     int64 low = 0;
     int64 high = g.output[axis];
     while (low < high) {
@@ -67,7 +68,7 @@ __global__ void contract_adjoint(Job job, const double* weights, const int64* ce
     to[at] = sum;
 }
 
-// Adds up what sections of rows have summed: (outer, sections, inner) to (outer, inner).
+// Adds up the sums of sections of rows: (outer, sections, inner) to (outer, inner).
 __global__ void add_sections(int64 outer, int64 sections, int64 inner, const double* from, double* to) {
     const int64 at = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (at >= outer * inner) return;
@@ -77,15 +78,15 @@ __global__ void add_sections(int64 outer, int64 sections, int64 inner, const dou
     to[at] = sum;
 }
 
-// The gradients of the inverse maps, (items, axes, axes + 1), of what rows have summed for them, (items, sections,
-// axes, rows, 2): the sum of the values, and that of the values times their innermost index. A block computes a number.
+// The gradients of the inverse maps, (items, axes, axes + 1), from the moments of rows, (items, sections, axes, rows,
+// 2): the sum of the values, and the sum of the values times their innermost index. A block computes one number.
 __global__ void sum_moments(Job job, int64 sections, int64 rows, const double* moments, double* gradient) {
     const Geometry& g = job.geometry;
     __shared__ double sums[flat_threads];
     const int column = static_cast<int>(blockIdx.x % (g.axes + 1));
     const int64 line = blockIdx.x / (g.axes + 1);
     const int64 item = line / g.axes, component = line % g.axes;
-    int64 inner = 1;  // rows from one index along the axis of this column to the next
+    int64 inner = 1;  // rows between consecutive indices along the axis of this column
     for (int k = column + 1; k < g.axes - 1; ++k) inner *= g.output[k];
     double sum = 0;
     for (int64 section = 0; section < sections; ++section) {
@@ -105,7 +106,7 @@ __global__ void sum_moments(Job job, int64 sections, int64 rows, const double* m
     if (threadIdx.x == 0) gradient[blockIdx.x] = sums[0];
 }
 
-// The cell of the control grid and its weights for each output index, axis after axis.
+// The cell of the control grid and its weights for each output index, axis by axis.
 __global__ void tabulate(Job job, int64 size, double* weights, int64* cells) {
     const Geometry& g = job.geometry;
     const int64 number = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;

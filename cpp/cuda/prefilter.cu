@@ -1,13 +1,13 @@
-// The prefilter and its transpose: a warp filters a block of 32 lines, each thread one of them, in shared memory.
+// The prefilter and its transpose: a warp filters a block of 32 lines in shared memory, one line per thread.
 #include "../include/elasticnd/prefilter.hpp"
 #include "tile.cuh"
 
 ELASTICND_BEGIN
 
-constexpr int rows_at_a_time = 8;  // that a thread loads before it goes on
+constexpr int rows_at_a_time = 8;  // that a thread loads before it uses them
 
-// Calls load(row) for `count` rows from `first` on, in steps of STEP, and then use(row, what was loaded), some rows at
-// a time, so that the loads wait together.
+// Calls load(row) for `count` rows from `first` on, in steps of STEP, and then use(row, loaded value). A few rows are
+// loaded at a time, so that their latencies overlap.
 template <class T, int STEP, class Load, class Use>
 __device__ void stream(int first, int count, const Load& load, const Use& use) {
     T loaded[rows_at_a_time];
@@ -31,7 +31,7 @@ __device__ void stream(int first, int count, const Load& load, const Use& use) {
 template <class T, int ORDER, int POLE>
 struct Recursion {
     static constexpr double pole = spline_poles(ORDER).pole[POLE];
-    static constexpr int memory = warm_up<T>(pole);  // rows after which it has forgotten where it started
+    static constexpr int memory = warm_up<T>(pole);  // rows after which the recursion has forgotten its start
     static constexpr T z = static_cast<T>(pole);
     static constexpr T gain = POLE == 0 ? static_cast<T>(prefilter_gain(ORDER)) : T(1);
     static constexpr T steady = static_cast<T>(1 / (1 - pole));
@@ -44,18 +44,18 @@ struct Recursion {
     __device__ T backward(T sample) { return carried = (carried - sample) * z; }
 };
 
-// Filters along one axis: `from` and `to` are (outer, extent, inner), apart from each other. If ALONG, neighbours in
-// memory lie along the axis, or almost: a warp then loads and stores line by line, else row by row. With mirrored ends
-// the filter F is symmetric only between the weights 1/2, 1, ..., 1, 1/2 of the samples: its transpose is D F / D.
+// Filters along one axis: `from` and `to` are (outer, extent, inner) and do not overlap. With ALONG, neighbours in
+// memory lie along the axis, or nearly so, and a warp loads and stores line by line; otherwise, row by row. With
+// mirrored ends, the filter F is symmetric only with the sample weights 1/2, 1, ..., 1, 1/2: its transpose is D F / D.
 template <int SOURCE, class T, int ORDER, bool TRANSPOSED, bool ALONG>
 __global__ void __launch_bounds__(filter_lines) filter(int extension, int64 outer, int64 extent, int64 inner,
                                                        const typename Element<SOURCE>::Storage* from, T* to) {
     constexpr int poles = spline_poles(ORDER).count, margin = block_margin<T>(ORDER);
     using OuterPole = Recursion<T, ORDER, 0>;
     using InnerPole = Recursion<T, ORDER, poles - 1>;
-    // Rows of the tile that the way back of the first pole does not come to need not be held.
+    // Rows of the tile that the backward pass of the first pole does not reach need not be held.
     constexpr int unheld = OuterPole::memory, first_held = ALONG ? 0 : unheld;
-    constexpr int stride = ALONG ? filter_lines + 1 : filter_lines;  // odd, where warps go along rows and columns
+    constexpr int stride = ALONG ? filter_lines + 1 : filter_lines;  // odd, to avoid bank conflicts in columns
     __shared__ T memory[(margin + filter_length + margin - first_held) * stride];
     __shared__ int64 starts[ALONG ? filter_lines : 1];
     const auto tile = [&](int row, int line) -> T& { return memory[(row - first_held) * stride + line]; };
@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(filter_lines) filter(int extension, int64 oute
     const int length = static_cast<int>(minimum<int64>(extent - start, filter_length));
     const int lines = static_cast<int>(minimum<int64>(outer * inner - first_line, filter_lines));
     const int rows = margin + length + margin;
-    // Without a line, a thread computes the last one and does not store it.
+    // A thread without a line computes the last line, but does not store it.
     const int64 number = first_line + minimum(lane, lines - 1);
     const int64 line_start = inner == 1 ? number * extent : number / inner * extent * inner + number % inner;
 
@@ -118,7 +118,7 @@ __global__ void __launch_bounds__(filter_lines) filter(int extension, int64 oute
     }
     outer_pole.turn_round();
 
-    // Back, and the other pole likewise. What comes last goes to memory, line by line by way of the tile.
+    // The backward pass, and then the other pole. The final result goes to memory, line by line through the tile.
     T* last = to + line_start + (start + length - 1) * inner;
     const auto store = [&](int row, T value) {
         if constexpr (ALONG) {

@@ -1,10 +1,10 @@
-// Sampling: each thread computes one voxel of the output, in all its channels.
+// Sampling: each thread computes one voxel of the output in all its channels.
 #include "../include/elasticnd/votes.hpp"
 #include "stencil.cuh"
 
 ELASTICND_BEGIN
 
-// What a thread reads and writes, in all channels: planes of coefficients, and a voxel of planes of the output.
+// What a thread reads and writes in all channels: planes of coefficients, and one voxel in each plane of the output.
 template <int AXES, class Source, class Target>
 struct Channels {
     using Index = typename IndexOf<AXES>::Type;
@@ -12,7 +12,7 @@ struct Channels {
     Target* target;
     Index count;
 
-    // target = value(source), channel after channel.
+    // target = value(source), channel by channel.
     template <class Value>
     __device__ void compute(const Geometry& g, const Value& value) const {
         const int64 coefficients = Strides<AXES>(g).plane, voxels = Place<AXES>::voxels(g);
@@ -34,7 +34,7 @@ __device__ Channels<AXES, Source, Target> channels_of(const Geometry& g, const P
     return {source + planes * Strides<AXES>(g).plane, target + planes * place.voxels(g) + place.voxel(g), count};
 }
 
-// SOURCE is the element type of the coefficients, or of the image itself; TARGET that of the output.
+// SOURCE is the element type of the coefficients, or of the image itself; TARGET is the element type of the output.
 template <int SOURCE, int TARGET, class T, int ORDER, int AXES, bool DERIVED>
 struct Sampling {
     using Source = typename Element<SOURCE>::Storage;
@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(tile_threads,
     Own::compute_folded(g, position, own);
 }
 
-// The element nearest to a position; `fill` where there is none.
+// The element nearest to a position; `fill` without a position.
 template <class Storage, int AXES>
 __device__ ELASTICND_APART void copy_folded(const Geometry& g, Position<AXES> position, Storage fill,
                                             Channels<AXES, Storage, Storage> channels) {
@@ -109,7 +109,7 @@ __device__ ELASTICND_APART void copy_folded(const Geometry& g, Position<AXES> po
     channels.compute(g, [&](const Storage* plane) { return exists ? plane[offset] : fill; });
 }
 
-// Order 0 copies elements, whatever they are, so that every value survives.
+// Order 0 copies elements bit by bit, so that every value survives.
 template <class Storage, int AXES>
 __global__ void __launch_bounds__(tile_threads, (tile_blocks<double, AXES>(1)))
     copy(const __grid_constant__ Job job, const double* field, const double* weights, const int64* cells,
@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(tile_threads, (tile_blocks<double, AXES>(1)))
     copy_folded(g, position, fill, own);
 }
 
-// The label that the voxels under a stencil of order 1 elect.
+// The label that wins the votes of the voxels under a stencil of order 1.
 template <int DTYPE, int AXES>
 class Election {
    public:
@@ -181,7 +181,7 @@ class Election {
     }
     TapWeights<AXES> weights_;
     Label border_value_;
-    int64 along_[Tile<AXES>::most_axes][2];  // offsets of the taps; no_index where the constant stands for one
+    int64 along_[Tile<AXES>::most_axes][2];  // offsets of the taps; no_index where the constant replaces a tap
 };
 
 template <int DTYPE, int AXES>
@@ -195,7 +195,7 @@ __device__ ELASTICND_APART void elect_folded(const Geometry& g, Position<AXES> p
         channels.compute(g, [&](const Bits<DTYPE>*) { return border_value; });
 }
 
-// Labels by votes.
+// Labels, by votes.
 template <int DTYPE, int AXES>
 __global__ void __launch_bounds__(tile_threads,
                                   (tile_blocks<double, AXES>(2,

@@ -3,7 +3,7 @@
 
 ELASTICND_BEGIN
 
-// An addition to memory of the device: a function that is called has lost sight of what its pointers point to.
+// An addition to global memory: in a function that is called, the compiler no longer knows where pointers point.
 template <class T>
 __device__ void atomic_add(T* address, T value) {
 #if defined(ELASTICND_CUDA)
@@ -12,8 +12,8 @@ __device__ void atomic_add(T* address, T value) {
     atomicAdd(address, value);
 }
 
-// Sums in integers, which come out the same in any order: multiples of 2^-26 of the largest gradient, and for doubles
-// multiples of 2^-57 besides. There is room for 2^37 of them.
+// Sums in integers, which are the same in any order: multiples of 2^-26 of the largest gradient and, for doubles,
+// further multiples of 2^-57. There is room for 2^37 terms.
 constexpr double coarse_step = 67108864.0;  // 2^26
 constexpr double fine_step = 2147483648.0;  // 2^31
 __device__ inline void add_fixed(uint64* coarse, uint64* fine, double scaled) {
@@ -24,8 +24,8 @@ __device__ inline void add_fixed(uint64* coarse, uint64* fine, double scaled) {
     atomic_add(fine, static_cast<uint64>(static_cast<int64>(rest)));
 }
 
-// The gradient of the coefficients, from a plane on. If FIXED, `target` takes what is not finite alone, and the rest
-// goes to integers, in units of 1 / *scale: `size` of them, and for doubles as many more.
+// The gradient of the coefficients, from a plane on. With FIXED, `target` takes only non-finite values; the rest goes
+// to integers in units of 1 / *scale: `size` of them, and for doubles twice as many.
 template <class T, bool FIXED>
 struct Sums {
     T* target;
@@ -62,7 +62,7 @@ struct Splatting {
     Sums<T, FIXED> sums;      // of this item
     Index channels;
 
-    // Calls visit(value, sums), channel after channel.
+    // Calls visit(value, sums), channel by channel.
     template <class Visit>
     __device__ void spread(const Geometry& g, const Visit& visit) const {
         const int64 coefficients = Strides<AXES>(g).plane, voxels = Place<AXES>::voxels(g);
@@ -129,7 +129,7 @@ __global__ void __launch_bounds__(tile_threads, (tile_blocks<T, AXES>(ORDER + 1,
     Own::spread_folded(g, position, own);
 }
 
-// Integer sums back to numbers.
+// Converts integer sums back to numbers.
 template <class T>
 __global__ void add_from_fixed(const uint64* integers, int64 size, const double* scale, T* target) {
     const int64 i = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -141,7 +141,7 @@ __global__ void add_from_fixed(const uint64* integers, int64 size, const double*
 
 // ---- the transform --------------------------------------------------------------------------------------------------
 
-// What the voxels of a chunk of a tile's rows add, in shared memory until each coefficient has been summed.
+// What the voxels of a chunk of a tile's rows add, held in shared memory until each coefficient has been summed.
 template <int AXES>
 struct Contributions {
     double value[Tile<AXES>::most_axes][tile_threads];
@@ -149,12 +149,12 @@ struct Contributions {
     typename IndexOf<AXES>::Type cell[Tile<AXES>::inner];
 };
 
-// The voxels of its rows that a block walks along: one of `sections`, which have sums of their own.
+// The voxels along the rows of a block: one of `sections`, each of which has its own sums.
 template <int AXES>
 struct Section {
     using Index = typename Place<AXES>::Index;
     Index begin, end;
-    int64 sums;  // number of its sums, among those of all items
+    int64 sums;  // index of its sums, among those of all items
     __device__ Section(const Geometry& g, const Place<AXES>& place, int64 sections, int64 length) {
         const Index number = place.first / Tile<AXES>::inner;
         const int64 start = number * length;
@@ -165,10 +165,10 @@ struct Section {
     }
 };
 
-// Adds what a chunk adds to the sums of its rows: no two blocks share these, so nothing depends on their order.
-// `rows` is (items, sections, axes, outputs but the innermost, points + 2); `moments` (items, sections, axes, rows, 2)
-// holds, for the affine map, the sum of the values and that of the values times their index. Called by all threads of
-// the block.
+// Adds the contribution of a chunk to the sums of its rows. No two blocks share a sum, so nothing depends on their
+// order. `rows` is (items, sections, axes, outputs except the innermost, points + 2). `moments`, (items, sections,
+// axes, rows, 2), holds, for the affine map, the sum of the values and the sum of the values times their index. All
+// threads of the block must call it.
 template <int AXES>
 __device__ void sum_chunk(const Geometry& g, const Transform& transform, const Place<AXES>& place, int64 sums,
                           Contributions<AXES>& contributions, double* rows, double* moments) {
@@ -209,8 +209,8 @@ __device__ void sum_chunk(const Geometry& g, const Transform& transform, const P
     __syncthreads();
 }
 
-// What a thread adds to the gradient of the transform: the products of its voxel's slopes and gradient, summed over
-// all channels.
+// What a thread adds to the gradient of the transform: the products of its voxel's slopes and gradient, summed over all
+// channels.
 template <int SOURCE, int GRADIENT, class T, int ORDER, int AXES, bool DERIVED>
 struct SlopeProducts {
     using Index = typename IndexOf<AXES>::Type;
@@ -219,7 +219,7 @@ struct SlopeProducts {
     static constexpr int most = Tile<AXES>::most_axes;
     const Source* source;      // of this item
     const Gradient* gradient;  // of this voxel
-    double* sums;              // of each axis, most of all `tile_threads` apart
+    double* sums;              // one for each axis, usually `tile_threads` apart
     Index channels;
 
     template <class FindSlopes>
@@ -274,7 +274,7 @@ struct SlopeProducts {
     }
 };
 
-// The gradient of the transform, in sums of rows. A block walks along the rows of its tile, or a section of them.
+// The gradient of the transform, in sums of rows. A block walks along the rows of its tile, or along a section of them.
 template <int SOURCE, int GRADIENT, class T, int ORDER, int AXES, bool DERIVED>
 __global__ void __launch_bounds__(tile_threads, (tile_blocks<T, AXES>(2 * (ORDER + 1), registers_of_slopes)))
     splat_transform(const __grid_constant__ Job job, const double* field, const double* weights, const int64* cells,
@@ -312,7 +312,7 @@ __global__ void __launch_bounds__(tile_threads, (tile_blocks<T, AXES>(2 * (ORDER
     }
 }
 
-// The same for the gradient of a field of displacements, (items, axes, outputs).
+// The same for the gradient of a displacement field, (items, axes, outputs).
 template <int AXES>
 __global__ void __launch_bounds__(tile_threads, (tile_blocks<double, AXES>(1)))
     displace_adjoint(const __grid_constant__ Job job, const double* weights, const int64* cells, int64 sections,

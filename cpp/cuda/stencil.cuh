@@ -1,8 +1,8 @@
 // From displacements to the stencils of the image's spline, and sums over their taps.
 //
-// Voxels whose stencil lies inside of the image take a short way, unrolled. All others first go through the border
-// mode, in functions that are called (ELASTICND_APART) and in rolled loops: they are few, and neither registers nor
-// instructions of the short way are to be spent on them.
+// Voxels whose stencil lies inside the image take a short, unrolled path. All others first apply the border mode, in
+// functions that are called (ELASTICND_APART) and in rolled loops: they are few, and must not cost registers or
+// instructions of the short path.
 #pragma once
 #include "../include/elasticnd/boundary.hpp"
 #include "../include/elasticnd/spline.hpp"
@@ -54,7 +54,7 @@ __device__ void add_origin(const Geometry& g, const Transform& transform, const 
     for (int k = 0; k < axes; ++k) x[k] = base[k] + displacement[k] + g.padding;
 }
 
-// The largest integer up to x; some negative number where there is none in 32 bits.
+// The largest integer up to x; some negative number if it does not fit in 32 bits.
 __device__ inline int floor_to_int(double x) {
 #if defined(ELASTICND_CUDA)
     return __double2int_rd(x);  // saturates; NaN becomes the lowest number
@@ -63,7 +63,7 @@ __device__ inline int floor_to_int(double x) {
 #endif
 }
 
-// The stencil at a position, if it lies inside.
+// The stencil at a position, if it lies inside the image.
 template <int ORDER, int AXES, class T>
 __device__ bool find_inside(const Geometry& g, const Position<AXES>& position, Stencil<AXES, T>& stencil) {
     stencil.exists = true;
@@ -73,10 +73,10 @@ __device__ bool find_inside(const Geometry& g, const Position<AXES>& position, S
         const double x = position.x[k];
         const double shifted = ORDER % 2 ? x : x + knot_shift(ORDER);
         const int knot = floor_to_int(shifted);
-        const unsigned first = static_cast<unsigned>(knot) - ORDER / 2;  // where it is negative, a large number
+        const unsigned first = static_cast<unsigned>(knot) - ORDER / 2;  // if negative, it becomes a large number
         const int taken = coefficients_of<AXES>(g, k) - ORDER;
         stencil.inside &= first < static_cast<unsigned>(maximum(taken, 0));
-        // The only order whose stencil may lie inside of positions that do not.
+        // The only order whose stencil can lie inside the image when its position does not.
         if (ORDER == 0) stencil.inside &= x >= 0 && x <= static_cast<double>(taken - 1);
         stencil.first[k] = static_cast<int>(first);
         stencil.place[k] = static_cast<T>(shifted - static_cast<double>(knot));
@@ -85,7 +85,7 @@ __device__ bool find_inside(const Geometry& g, const Position<AXES>& position, S
     return stencil.inside;
 }
 
-// The same anywhere: the border mode takes positions into the image, and then to coefficients.
+// The same for any position: the border mode maps positions into the image, and then to coefficients.
 template <int ORDER, int AXES, class T>
 __device__ void find_folded(const Geometry& g, const Position<AXES>& position, Stencil<AXES, T>& stencil) {
     using Index = typename IndexOf<AXES>::Type;
@@ -113,7 +113,7 @@ __device__ void find_folded(const Geometry& g, const Position<AXES>& position, S
     }
 }
 
-// The position of this thread's voxel. False for threads that have none; called by all threads of the block.
+// The position of this thread's voxel; false for threads without a voxel. All threads of the block must call it.
 template <int AXES>
 __device__ bool find_position(const Geometry& g, const Transform& transform, const Place<AXES>& place,
                               Position<AXES>& position) {
@@ -126,7 +126,7 @@ __device__ bool find_position(const Geometry& g, const Transform& transform, con
 
 // ---- weights --------------------------------------------------------------------------------------------------------
 
-// The weights along an axis, differentiated `derivative` times: by the chain rule through the fold, an odd derivative
+// The weights along an axis, differentiated `derivative` times. By the chain rule for the folding, an odd derivative
 // changes its sign where the image is mirrored.
 template <int ORDER, class T>
 __device__ void weigh(T s, T slope, int derivative, T* weight) {
@@ -145,7 +145,7 @@ __device__ void weigh(T s, T slope, int derivative, T* weight) {
     for (int tap = 0; tap <= ORDER; ++tap) weight[tap] *= factor;
 }
 
-// The weights of a voxel's stencil along each axis: what the call asks for, and differentiated `more` times besides.
+// The weights of a voxel's stencil along each axis, with the derivatives of the call and `more` further ones.
 template <int ORDER, int AXES, class T, bool DERIVED>
 __device__ void weigh_stencil(const Geometry& g, const Stencil<AXES, T>& stencil, T (*weight)[ORDER + 1]) {
     ELASTICND_UNROLLED
@@ -156,7 +156,7 @@ __device__ void weigh_stencil(const Geometry& g, const Stencil<AXES, T>& stencil
             spline_weights<ORDER, 0>(stencil.place[k], weight[k]);
 }
 
-// The weight of a tap along an axis, and where it is to be differentiated, its slope.
+// The weight of a tap along an axis or, along the differentiated axis, its slope.
 template <int ORDER, int AXES, class T>
 struct Weights {
     static constexpr int taps = AXES ? ORDER + 1 : 0;
@@ -168,7 +168,7 @@ struct SlopeWeights {
     static constexpr int taps = AXES ? ORDER + 1 : 0;
     const T (*weight)[ORDER + 1];
     const T (*derived)[ORDER + 1];
-    int differentiated;  // axis
+    int differentiated;  // the differentiated axis
     __device__ T operator()(int axis, int tap) const {
         const T own = pick<taps>(weight[axis], tap), slope = pick<taps>(derived[axis], tap);
         return axis == differentiated ? slope : own;
@@ -201,7 +201,7 @@ struct Strides {
         value[0] = stride;
         plane = int64(stride) * coefficients_of<AXES>(g, 0);
     }
-    // The offset of the first tap of a stencil inside.
+    // The offset of the first tap of a stencil inside the image.
     template <class T>
     __device__ int64 first(const Stencil<AXES, T>& stencil) const {
         int64 offset = 0;
@@ -211,13 +211,12 @@ struct Strides {
     }
 };
 
-// Unrolled are the loops over the inner axes with so many taps together: a longer text gains nothing, and is compiled
-// for long.
+// Loops over inner axes are unrolled up to this many taps in total: longer code gains nothing, and compiles slowly.
 constexpr int most_unrolled = 64;
 constexpr int fewer_unrolled = 16;  // where registers would run out
 ELASTICND_INLINE constexpr int taps_of(int axes, int taps) { return axes == 0 ? 1 : taps * taps_of(axes - 1, taps); }
 
-// Calls body(offset of a tap in the plane, its weight) for the taps of a stencil inside.
+// Calls body(offset of a tap in the plane, its weight) for the taps of a stencil inside the image.
 template <int LEFT, int TAPS, class T, int MOST = most_unrolled>
 struct Taps {
     template <class Index, class Body>
@@ -238,8 +237,8 @@ struct Taps<0, TAPS, T, MOST> {
     }
 };
 
-// Calls body(offset of a tap in the plane, its weight, whether there is such a coefficient) for the taps of a stencil
-// that may leave the image, one after the other. weight(axis, tap) is the weight along an axis.
+// Calls body(offset of a tap in the plane, its weight, whether the coefficient exists) for the taps of a stencil that
+// may leave the image, one after the other. weight(axis, tap) is the weight along an axis.
 template <int ORDER, int AXES, class T>
 class FoldedTaps {
    public:
@@ -283,7 +282,7 @@ class FoldedTaps {
     int index_[AXES * (ORDER + 1)];  // along each axis; no_index where there is no coefficient
 };
 
-// The same for a number of axes that is known late.
+// The same for a number of axes known only at run time.
 template <int ORDER, class T>
 class FoldedTaps<ORDER, 0, T> {
    public:
@@ -319,7 +318,7 @@ class FoldedTaps<ORDER, 0, T> {
 
 // ---- sums -----------------------------------------------------------------------------------------------------------
 
-// The sum of the weighted coefficients under a stencil inside, axis within axis: fewest operations.
+// The sum of the weighted coefficients under a stencil inside the image, axis within axis, with the fewest operations.
 template <int LEFT, int TAPS, int DTYPE, class T>
 struct InnerSum {
     using Storage = typename Element<DTYPE>::Storage;
@@ -342,7 +341,7 @@ struct InnerSum<0, TAPS, DTYPE, T> {
     }
 };
 
-// The sum, and its slope along each axis, where `derived` takes the place of `weight`: each coefficient is read once.
+// The sum and its slope along each axis, with `derived` in place of `weight`: each coefficient is read once.
 template <int LEFT, int TAPS, int DTYPE, class T>
 struct InnerSlopes {
     using Storage = typename Element<DTYPE>::Storage;
@@ -353,7 +352,7 @@ struct InnerSlopes {
         ELASTICND_UNROLLED
         for (int k = 0; k < LEFT; ++k) slopes[k] = T(0);
         repeat<TAPS, (taps_of(LEFT, TAPS) <= fewer_unrolled)>([&](int tap) {
-            T inner_slopes[LEFT];  // one more than there are
+            T inner_slopes[LEFT];  // one more than needed
             const T inner =
                 InnerSlopes<LEFT - 1, TAPS, DTYPE, T>::of(from, stride + 1, weight + 1, derived + 1, inner_slopes);
             const T own = pick<TAPS>(weight[0], tap);
@@ -375,12 +374,11 @@ struct InnerSlopes<0, TAPS, DTYPE, T> {
     }
 };
 
-// The sum under a stencil that may leave the image; the constant of the border mode stands for coefficients that are
-// not there.
+// The sum under a stencil that may leave the image; the constant of the border mode replaces missing coefficients.
 template <int DTYPE, int ORDER, int AXES, class T, class Weight>
 __device__ T sum_folded(const Geometry& g, const FoldedTaps<ORDER, AXES, T>& taps, const Weight& weight,
                         const typename Element<DTYPE>::Storage* plane) {
-    double total = 0;  // of up to 6^8 terms, one after the other
+    double total = 0;  // of up to 6^8 terms, in sequence
     const T border_value = static_cast<T>(g.border_value);
     taps.visit(weight, [&](int64 offset, T product, bool exists) {
         total += product * (exists ? static_cast<T>(Element<DTYPE>::load(plane[offset])) : border_value);

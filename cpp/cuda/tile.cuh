@@ -1,9 +1,9 @@
 // From blocks of threads to voxels.
 //
-// A block works on a tile of the output: 32 voxels of the innermost axis in eight rows that lie together, one for each
-// warp, or 256 voxels of a single axis. Kernels are compiled for one, two and three axes, whose number is then a
-// constant: all loops over axes are unrolled, and what belongs to an axis lies in registers. For more axes, and for
-// extents that 32 bits do not hold, there are the kernels for zero axes.
+// A block works on a tile of the output: 32 voxels of the innermost axis in eight adjacent rows, one for each warp, or
+// 256 voxels of a single axis. Kernels are compiled for one, two and three axes as a constant number: all loops over
+// axes are unrolled, and per-axis values stay in registers. The kernels for zero axes serve more axes, and extents that
+// exceed 32 bits.
 #pragma once
 #include "../include/elasticnd/dtypes.hpp"
 #include "../include/elasticnd/job.hpp"
@@ -11,7 +11,7 @@
 
 ELASTICND_BEGIN
 
-// As many numbers as the launch asks for.
+// As many numbers as the launch requests.
 template <class T>
 __device__ T* dynamic_shared() {
 #if defined(ELASTICND_CUDA)
@@ -24,8 +24,8 @@ __device__ T* dynamic_shared() {
 
 __device__ inline int64 ceil_of(int64 a, int64 b) { return (a + b - 1) / b; }
 
-// An index along an axis, a stride, or the number of a row: all but the number of a voxel, of which a plane may have
-// more than 32 bits count. The engine chooses the kernels for zero axes where it must.
+// An index along an axis, a stride, or the number of a row. The number of a voxel may need more than 32 bits within a
+// plane; for such indices, the engine chooses the kernels for zero axes.
 template <int AXES>
 struct IndexOf {
     using Type = int;
@@ -41,8 +41,8 @@ __device__ int axes_of(const Geometry& g) {
     return g.axes;
 }
 
-// Reads and writes an array at an index of a rolled loop, by comparisons: an index that is not known to the compiler
-// would move the array from registers to memory. COUNT 0 is for arrays that lie there anyway.
+// Reads and writes an array at an index of a rolled loop by comparisons, because an index unknown to the compiler would
+// move the array from registers to memory. COUNT 0 is for arrays that are in memory anyway.
 template <int COUNT, class T>
 __device__ T pick(const T* values, int k) {
     if constexpr (COUNT == 0) return values[k];
@@ -75,7 +75,7 @@ __device__ void repeat(const Body& body) {
     }
 }
 
-// The voxels that a block, and a thread of it, works on.
+// The voxels of a block, and of a thread in it.
 template <int AXES>
 class Place {
    public:
@@ -83,7 +83,7 @@ class Place {
     using Index = typename IndexOf<AXES>::Type;
     static constexpr int most = Own::most_axes;
 
-    // `tiles` counts the tiles of a row that have a block of their own; 1 where a block walks along its rows.
+    // `tiles` is the number of tiles of a row that have their own block; 1 if a block walks along its rows.
     __device__ Place(const Geometry& g, int64 tiles)
         : lane(static_cast<int>(threadIdx.x % Own::inner)), own_row(static_cast<int>(threadIdx.x / Own::inner)) {
         if constexpr (AXES != 0) {
@@ -99,7 +99,7 @@ class Place {
             const int64 tile = block % tiles;
             block /= tiles;
             const int inner = g.axes - 1;
-            // With fewer axes than rows lie along, the others have nothing to do.
+            // Rows beyond those that the axes provide have nothing to do.
             active_row = own_row < (inner > 1 ? Own::rows : inner == 1 ? Own::second : 1);
             for (int k = inner - 1; k >= 0; --k) {
                 const int step = k == inner - 1 ? Own::second : k == inner - 2 ? Own::third : 1;
@@ -119,12 +119,12 @@ class Place {
         index[inner] = start + lane;
         active = active_row && index[inner] < static_cast<Index>(g.output[inner]);
     }
-    // The voxels of the tile's rows.
+    // The number of voxels in the tile's rows.
     __device__ int count(const Geometry& g) const {
         const Index left = static_cast<Index>(g.output[axes_of<AXES>(g) - 1]) - first;
         return left < Own::inner ? static_cast<int>(left) : Own::inner;
     }
-    // The rows of a plane of the output, and its voxels.
+    // The number of rows of a plane of the output, and of its voxels.
     __device__ static Index rows(const Geometry& g) {
         Index count = 1;
         ELASTICND_UNROLLED
@@ -134,7 +134,7 @@ class Place {
     __device__ static int64 voxels(const Geometry& g) {
         return int64(rows(g)) * static_cast<Index>(g.output[axes_of<AXES>(g) - 1]);
     }
-    // The number of this thread's row in its plane, and of its voxel.
+    // The index of this thread's row in its plane, and of its voxel.
     __device__ Index row(const Geometry& g) const {
         Index number = 0;
         ELASTICND_UNROLLED
@@ -155,7 +155,7 @@ class Place {
     bool active;
 
    private:
-    // The index along an outer axis. For a row beyond the output it is that of the last one.
+    // The index along an outer axis. A row beyond the output has that of the last row.
     __device__ void settle(const Geometry& g, int axis, Index own) {
         const Index output = static_cast<Index>(g.output[axis]);
         active_row &= own < output;
@@ -163,7 +163,7 @@ class Place {
     }
 };
 
-// Makes the threads of a row see what the others have written to shared memory.
+// Makes what the threads of a row write to shared memory visible to each other.
 template <int AXES>
 __device__ void synchronize_row() {
     if constexpr (AXES == 1)

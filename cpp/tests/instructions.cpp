@@ -1,4 +1,4 @@
-// Runs one kernel on a small volume, for callgrind to count its instructions: those of `measured`. See
+// Runs one kernel on a small volume, so that callgrind can count the instructions in `measured`. See
 // tests/test_instructions.py.
 #include <cstring>
 #include <functional>
@@ -11,13 +11,13 @@
 #define APART
 #endif
 
-// A name that callgrind can be told.
+// A name to pass to callgrind.
 extern "C" APART void measured(const std::function<void()>& run) { run(); }
 
 namespace {
 using namespace elasticnd;
 
-// Images in two dimensions, with their channels last: from the image to the result.
+// Two-dimensional images with their channels last, from the image to the result.
 struct Picture {
     const char* kernel;
     int dtype;

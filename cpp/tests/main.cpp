@@ -1,5 +1,4 @@
-// Runs the tests whose names are given, or all of them, with every set of kernels that this processor can
-// run.
+// Runs the named tests, or all tests, with every set of kernels that this processor can run.
 #include <algorithm>
 #include <cstring>
 

@@ -1,5 +1,4 @@
-// What the tests of the core share: checks, arrays of exactly the size that they need, and the steps of a
-// deformation.
+// Shared by the tests of the core: checks, arrays of exactly the required size, and the steps of a deformation.
 #pragma once
 #include <cmath>
 #include <cstdio>
@@ -37,7 +36,7 @@ constexpr int item_sizes[dtype_count] = {1, 1, 1, 2, 2, 4, 4, 8, 8, 2, 2, 4, 8};
 class Random {
    public:
     explicit Random(unsigned seed) : engine_(seed) {}
-    // From `low` to `high`, both included.
+    // From `low` to `high`, inclusive.
     int64 integer(int64 low, int64 high) {
         return low + static_cast<int64>(engine_() % static_cast<unsigned>(high - low + 1));
     }
@@ -61,14 +60,14 @@ int64 size_of(const Shape& shape);
 
 enum Layout { layout_c, layout_fortran, layout_reversed, layout_unaligned, layout_channels_last, layout_count };
 
-// (items, channels, extents...): memory of the size of the elements and no more, so that a sanitizer sees the
-// first byte beyond.
+// (items, channels, extents...): memory of exactly the size of the elements, so that a sanitizer detects the first byte
+// beyond it.
 class Array {
    public:
     Array(int64 items, int64 channels, const Shape& extent, int dtype, Layout layout = layout_c);
 
     void fill(Random& random, double low, double high);
-    // One step beyond each kind of limit: any bits are a legal element.
+    // One step beyond each kind of limit; any bits are a valid element.
     void fill_bits(Random& random);
     double value(int64 index) const;  // of the element `index` in C order
     void set(int64 index, double value);
@@ -102,7 +101,7 @@ struct Case {
     const double* affine = nullptr;
 };
 
-// Up to so many voxels along each of `axes` axes, and a patch of them.
+// At most this many voxels along each of `axes` axes, and a patch of them.
 Case random_patch(Random& random, const int64* longest, int axes, int order, int mode);
 
 Geometry geometry_of(const Case& given);
@@ -120,11 +119,11 @@ Array coefficients_of(const Geometry& geometry, bool filtered, int64 planes, con
 // Without an image, the output stands in for it.
 SampleRequest request_of(const Case& given, const Doubles& points, const Array* image, const Array& output);
 
-// The deformed image, of the type of the image.
+// The deformed image, with the type of the image.
 Array deform(const Case& given, const Doubles& points, const Array& image, Executor& executor,
              Layout layout = layout_c);
 
-// What `sample_adjoint` makes of the gradient of the output.
+// The results of `sample_adjoint` for the gradient of the output.
 struct AdjointResults {
     Array image;
     Doubles points;

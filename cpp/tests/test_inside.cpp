@@ -1,5 +1,5 @@
-// Every combination that reads and writes memory in its own way, with displacements that no one would want:
-// nothing is compared, the sanitizers watch.
+// Every combination that accesses memory in its own way, with absurd displacements: nothing is compared, the sanitizers
+// watch.
 #include <limits>
 
 #include "support.hpp"

@@ -1,5 +1,5 @@
-// A block of the output from the part of the image that it is said to read: bit for bit what the whole gives, and the
-// transpose of that.
+// A block of the output, computed from the part of the image that it should read, equals the whole bit for bit; and so
+// does its transpose.
 #include "support.hpp"
 
 namespace elasticnd {
@@ -15,7 +15,7 @@ Case random_case(Random& random, int axes, int order, int mode) {
     return given;
 }
 
-// What lies at `first` of an array over `extent`, in memory of its own.
+// The part at `first` of an array over `extent`, in separate memory.
 Array part_of(const Array& whole, const Shape& extent, int64 planes, const int64* first, const int64* part_extent,
               int dtype, int64 items, Layout layout) {
     const Shape shape(part_extent, part_extent + extent.size());

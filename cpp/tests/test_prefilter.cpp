@@ -1,4 +1,4 @@
-// The prefilter around the ends of its blocks: a box has the bits of the whole, on any number of lines.
+// The prefilter around the ends of its blocks: a box has the bits of the whole, for any number of lines.
 #include "support.hpp"
 
 namespace elasticnd {

@@ -1,5 +1,4 @@
-// Threads: the same bits for any number of them, errors and interrupts that arrive, a pool that survives a
-// fork.
+// Threads: the same bits for any number of them, errors and interrupts that arrive, and a pool that survives a fork.
 #include <atomic>
 #include <chrono>
 #include <mutex>
@@ -35,7 +34,7 @@ Results compute(const Case& given, int threads) {
 }
 
 void test_same_bits() {
-    // Large enough that every step has tasks to share.
+    // Large enough that every step has tasks to distribute.
     const std::vector<Shape> shapes = {{140'001}, {363, 371}, {31, 40, 53}};
     struct {
         int order;
@@ -103,7 +102,7 @@ void test_interrupts_arrive() {
     CHECK(thrown && runs < 10'000, "%d tasks ran", runs.load());
 }
 
-// Runs beside a run and inside one do without the workers.
+// Runs beside or inside another run do without the workers.
 void test_runs_at_once() {
     set_threads(3);
     std::atomic<int> runs{0};
@@ -142,7 +141,7 @@ void test_fork() {
     CHECK(runs_all_tasks(), "the pool does not run after the fork");
 }
 
-// The check for an interrupt in a run may wait for a lock that the thread that forks holds: Python's is one.
+// The check for an interrupt in a run may wait for a lock that the forking thread holds, such as Python's.
 void test_fork_beside_a_run() {
     set_threads(3);
     std::mutex lock;

@@ -1,4 +1,4 @@
-// <G x, y> = <x, G^T y> for every verb, and the gradient for the control grid against differences.
+// <G x, y> = <x, G^T y> for every verb, and the gradient of the control grid against finite differences.
 #include "support.hpp"
 
 namespace elasticnd {
@@ -90,7 +90,7 @@ void test_transposes() {
         for (int order = 0; order <= max_order; ++order)
             for (int mode = 0; mode < mode_count; ++mode)
                 for (const int dtype : {dtype_float32, dtype_float64}) {
-                    if (axes > 4 && (order + mode + dtype) % 4) continue;  // as slow as many
+                    if (axes > 4 && (order + mode + dtype) % 4) continue;  // as slow as many others
                     const Case given = random_case(random, axes, order, mode);
                     test_sample_and_adjoint(random, given, dtype, executor);
                     if (order > 1 && given.filtered) test_prefilter_and_adjoint(random, given, dtype, executor);

@@ -1,4 +1,4 @@
-// Values against direct formulas: linear interpolation, interpolation of the samples, patches of a whole.
+// Values against direct formulas: linear interpolation, interpolation of the samples, and patches of a whole.
 #include <cmath>
 
 #include "support.hpp"
@@ -9,7 +9,7 @@ namespace {
 
 constexpr double outside = 0.375;
 
-// The signal of each mode, continued without end, at an integer place.
+// The signal of each mode, extended without end, at an integer position.
 double continued(const Doubles& signal, int64 at, int mode) {
     const int64 extent = static_cast<int64>(signal.size());
     const bool inside = at >= 0 && at < extent;
@@ -64,7 +64,7 @@ void test_linear_interpolation() {
             }
 }
 
-// The spline runs through the samples, so that a deformation by nothing changes nothing.
+// The spline passes through the samples, so a zero deformation changes nothing.
 void test_identity() {
     Random random(2);
     Serial serial;
@@ -99,7 +99,7 @@ void test_identity() {
                 }
 }
 
-// A patch computes coefficients in a box only, and has the bits of the whole.
+// A patch computes coefficients only in a box, and has the bits of the whole.
 void test_patches() {
     Random random(3);
     Serial serial;
@@ -154,7 +154,7 @@ void test_floor() {
     CHECK(std::isnan(common::floor_of(std::nan(""))) && common::floor_of(-INFINITY) == -INFINITY, "floor of no number");
 }
 
-// The channels of a pixel are computed together where they lie side by side, to the bits that each has alone.
+// Adjacent channels of a pixel are computed together, with the bits that each has alone.
 void test_channels_side_by_side() {
     Random random(9);
     PoolExecutor executor({});

@@ -1,4 +1,4 @@
-// Arrays of Python as the core's requests take them, and calls of the core without the GIL.
+// Conversion of Python arrays for the core's requests, and calls of the core without the GIL.
 #include "bindings/arrays.hpp"
 
 #include <algorithm>
@@ -18,7 +18,7 @@ Job job_of(const py::array& record) {
 
 View view_of(const py::array& array, int dtype) {
     if (dtype < 0 || dtype >= dtype_count || array.itemsize() != element_size[dtype])
-        reject("an array has a wrong type");
+        reject("an array has the wrong type");
     View view;
     if (array.ndim() > static_cast<py::ssize_t>(std::size(view.shape))) reject("an array has too many axes");
     view.data = const_cast<void*>(array.data());
@@ -51,8 +51,8 @@ Doubles zeros(std::vector<py::ssize_t> shape) {
 
 namespace {
 
-// Signals reach Python on its main thread alone. The others must not ask for the GIL in the middle of a run: while
-// the process ends, they would never come back.
+// Signals reach Python only on its main thread. Other threads must not ask for the GIL during a run: if the process is
+// ending, they would never return.
 unsigned long main_thread = 0;
 
 }  // namespace
@@ -70,7 +70,7 @@ void compute(const std::function<void(Executor&)>& body) {
             return PyErr_CheckSignals() != 0;
         };
     std::exception_ptr error;
-    // Not by a destructor: where the process has ended meanwhile, Python 3.13 and older unwind the thread from within
+    // Not by a destructor: if the process has ended meanwhile, Python 3.13 and older unwind the thread from within
     // PyEval_RestoreThread, which a destructor would turn into an abort.
     PyThreadState* const state = PyEval_SaveThread();
     try {

@@ -1,4 +1,4 @@
-// Arrays of Python as the core's requests take them, and calls of the core without the GIL.
+// Conversion of Python arrays for the core's requests, and calls of the core without the GIL.
 #pragma once
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -31,7 +31,7 @@ View view_of(const py::array& array, int dtype);
 Numbers numbers_of(const Doubles& array);
 Numbers numbers_of(const std::optional<Doubles>& array);
 
-// Control points, forward affine maps, and pairs of changes of these, as elasticnd/_engines/contract.py has them.
+// Control points, forward affine maps, and pairs of tangents of these, as in elasticnd/_engines/contract.py.
 using TransformArrays =
     std::tuple<Doubles, std::optional<Doubles>, std::vector<std::pair<Doubles, std::optional<Doubles>>>>;
 
@@ -44,7 +44,7 @@ Doubles zeros(std::vector<py::ssize_t> shape);
 // Runs `body(executor)` without the GIL. Ctrl-C ends it between two tasks.
 void compute(const std::function<void(Executor&)>& body);
 
-// For `compute`: the thread that signals reach.
+// For `compute`: the thread that receives signals.
 void remember_main_thread();
 
 }  // namespace elasticnd

@@ -10,13 +10,13 @@ namespace {
 
 EvaluationRequest evaluation_of(const py::array& record, const Doubles& positions) {
     const Job job = job_of(record);
-    if (positions.ndim() != 3 || positions.shape(2) != job.geometry.axes) reject("positions have a wrong shape");
+    if (positions.ndim() != 3 || positions.shape(2) != job.geometry.axes) reject("positions have the wrong shape");
     return EvaluationRequest(job, positions.shape(0), numbers_of(positions));
 }
 
 Doubles evaluate_at(const py::array& job, const Doubles& control_points, const Doubles& positions) {
     const EvaluationRequest request = evaluation_of(job, positions);
-    if (control_points.size() != request.control_points) reject("the control grid has a wrong size");
+    if (control_points.size() != request.control_points) reject("the control grid has the wrong size");
     Doubles values({positions.shape(0), positions.shape(1), positions.shape(2), py::ssize_t(request.derivatives)});
     double* to = values.mutable_data();
     compute([&](Executor& executor) { evaluate(request.evaluation, control_points.data(), to, executor); });
@@ -25,7 +25,7 @@ Doubles evaluate_at(const py::array& job, const Doubles& control_points, const D
 
 Doubles evaluate_adjoint_at(const py::array& job, const Doubles& gradient, const Doubles& positions) {
     const EvaluationRequest request = evaluation_of(job, positions);
-    if (gradient.size() != positions.size() * request.derivatives) reject("the gradient has a wrong size");
+    if (gradient.size() != positions.size() * request.derivatives) reject("the gradient has the wrong size");
     const Geometry& grid = request.evaluation.job.geometry;
     std::vector<py::ssize_t> shape = {positions.shape(0), grid.axes};
     shape.insert(shape.end(), grid.grid_shape, grid.grid_shape + grid.axes);
@@ -39,10 +39,10 @@ Doubles evaluate_adjoint_at(const py::array& job, const Doubles& gradient, const
 
 void bind_evaluation(py::module_& module) {
     module.def("evaluate", evaluate_at, Guard(), py::arg("job"), py::arg("control_points"), py::arg("positions"),
-               "Returns all derivatives of the job's order of the displacement at positions: (items, count, axes, axes "
+               "Return all derivatives of the job's order of the displacement at positions: (items, count, axes, axes "
                "^ order).");
     module.def("evaluate_adjoint", evaluate_adjoint_at, Guard(), py::arg("job"), py::arg("gradient"),
-               py::arg("positions"), "Returns the transpose of evaluate, applied to the gradient.");
+               py::arg("positions"), "Apply the transpose of evaluate to the gradient.");
 }
 
 }  // namespace elasticnd

@@ -10,11 +10,11 @@
 namespace elasticnd {
 namespace {
 
-// The size of an item's map, or 0 if there is one map for all.
+// The size of an item's map, or 0 if all items share one map.
 int64 map_step(const Geometry& geometry, int64 items, const std::optional<Doubles>& inverse_map) {
     const int64 size = int64(geometry.axes) * (geometry.axes + 1);
     if (!inverse_map || inverse_map->size() == size) return 0;
-    if (inverse_map->size() != items * size) reject("the inverse map has a wrong size");
+    if (inverse_map->size() != items * size) reject("the inverse map has the wrong size");
     return size;
 }
 
@@ -22,10 +22,10 @@ py::tuple move_points_to(const py::array& record, const Doubles& control_points,
                          const std::optional<Doubles>& inverse_map, const Doubles& targets, double tolerance) {
     const Job job = job_of(record);
     const Geometry& geometry = job.geometry;
-    if (targets.ndim() != 3 || targets.shape(2) != geometry.axes) reject("points have a wrong shape");
+    if (targets.ndim() != 3 || targets.shape(2) != geometry.axes) reject("points have the wrong shape");
     const EvaluationRequest request(job, targets.shape(0), numbers_of(targets));
-    if (control_points.size() != request.control_points) reject("the control grid has a wrong size");
-    if (!(tolerance > 0) || std::isinf(tolerance)) reject("the tolerance is no positive number");
+    if (control_points.size() != request.control_points) reject("the control grid has the wrong size");
+    if (!(tolerance > 0) || std::isinf(tolerance)) reject("the tolerance is not a positive number");
     const int64 step = map_step(geometry, targets.shape(0), inverse_map);
     Doubles positions({targets.shape(0), targets.shape(1), targets.shape(2)});
     Doubles residuals({targets.shape(0), targets.shape(1)});
@@ -49,12 +49,12 @@ FoldQuery fold_query(const py::array& record, const Doubles& control_points, con
     const int64 size = geometry.axes * product(geometry.grid_shape, geometry.axes);
     const int64 map_size = int64(geometry.axes) * geometry.axes;
     const int64 items = control_points.ndim() > 0 ? control_points.shape(0) : 0;
-    if (control_points.size() != items * size) reject("the control grid has a wrong size");
+    if (control_points.size() != items * size) reject("the control grid has the wrong size");
     if (product(geometry.output, geometry.axes) == 0) reject("the window is empty");
-    if (!(tolerance > 0)) reject("the tolerance is no positive number");
+    if (!(tolerance > 0)) reject("the tolerance is not a positive number");
     if (!forward) return {geometry, items, control_points.data(), nullptr, 0, tolerance};
     const bool is_one = forward->size() == map_size;
-    if (!is_one && forward->size() != items * map_size) reject("the affine has a wrong size");
+    if (!is_one && forward->size() != items * map_size) reject("the affine has the wrong size");
     return {geometry, items, control_points.data(), forward->data(), is_one ? 0 : map_size, tolerance};
 }
 
@@ -96,7 +96,7 @@ Doubles determinants(const py::array& record, const Doubles& control_points, con
 Doubles largest_scales(const py::array& job, const Doubles& control_points, const std::optional<Doubles>& forward,
                        double margin, double tolerance) {
     const FoldQuery query = fold_query(job, control_points, forward, tolerance);
-    if (!(margin < 1)) reject("the margin is not below 1");
+    if (!(margin < 1)) reject("the margin is not less than 1");
     Doubles scales(query.items);
     double* to = scales.mutable_data();
     compute([&](Executor& executor) { find_largest_scales(query, margin, to, executor); });
@@ -110,14 +110,14 @@ void bind_geometry(py::module_& module) {
                "Returns the determinants of the Jacobian at the voxels of the window, (items, extents ...).");
     module.def("fold_bounds", fold_bounds, Guard(), py::arg("job"), py::arg("control_points"), py::arg("forward"),
                py::arg("tolerance"),
-               "Returns bounds of the least ratio of volumes in the window, (items) each, and whether they are close.");
+               "Return bounds of the smallest volume ratio in the window, (items) each, and whether they converged.");
     module.def("largest_scales", largest_scales, Guard(), py::arg("job"), py::arg("control_points"), py::arg("forward"),
                py::arg("margin"), py::arg("tolerance"),
-               "Returns by which the control grids may be multiplied, (items), so that the ratio keeps a margin.");
+               "Return the largest factors for the control grids, (items), with which the ratio keeps a margin.");
     module.def("move_points", move_points_to, Guard(), py::arg("job"), py::arg("control_points"),
                py::arg("inverse_map"), py::arg("targets"), py::arg("tolerance"),
-               "Returns where points go, (items, count, axes), how far from them these positions look, and the ratios "
-               "of volumes there.");
+               "Return where points go, (items, count, axes), how far from them these positions look, and the volume "
+               "ratios there.");
 }
 
 }  // namespace elasticnd

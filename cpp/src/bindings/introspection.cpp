@@ -1,4 +1,4 @@
-// What the core is: versions, limits, numbers that Python shares, and its settings.
+// Information on the core: versions, limits, numbers shared with Python, and settings.
 #include <cstddef>
 #include <string>
 
@@ -35,7 +35,7 @@ py::list traits() {
     return all;
 }
 
-// What a block of threads works on, for so many axes.
+// The region that a block of threads works on, for this number of axes.
 template <int AXES>
 py::tuple tile() {
     using Tile = common::Tile<AXES>;
@@ -86,29 +86,31 @@ void bind_introspection(py::module_& module) {
             return compute_dtype == dtype_float64 ? common::block_margin<double>(order)
                                                   : common::block_margin<float>(order);
         },
-        py::arg("order"), py::arg("compute_dtype"), "Samples beyond a block of coefficients that these depend on.");
+        py::arg("order"), py::arg("compute_dtype"),
+        "Return how many samples beyond a block its coefficients depend on.");
     module.attr("launch") = launch();
     module.attr("tiles") = py::make_tuple(tile<0>(), tile<1>(), tile<2>(), tile<3>());
-    module.def("job_layout", job_layout, "Size of Job, and offset and size of each of its fields.");
-    module.def("get_num_threads", get_threads, "How many threads a call may use.");
-    module.def("set_num_threads", set_threads, py::arg("threads"), "Sets how many threads a call may use.");
+    module.def("job_layout", job_layout, "Return the size of Job, and the offset and size of each field.");
+    module.def("get_num_threads", get_threads, "Return how many threads a call may use.");
+    module.def("set_num_threads", set_threads, py::arg("threads"), "Set how many threads a call may use.");
     module.def("keep_to_thread", keep_to_thread, py::arg("keep"),
-               "Sets whether calls from this thread keep to it; returns what was set before.");
-    module.def("kernels", [] { return std::string(active_kernels().name); }, "The instruction set in use.");
-    module.def("available_kernels", available_kernels, "The instruction sets that this processor can run.");
+               "Set whether calls from this thread use only this thread; return the previous setting.");
+    module.def("kernels", [] { return std::string(active_kernels().name); }, "Return the instruction set in use.");
+    module.def("available_kernels", available_kernels, "Return the instruction sets that this processor can run.");
     module.def(
         "choose_kernels",
         [](const std::string& name) {
-            if (!choose_kernels(name)) reject("no such kernels here: " + name);
+            if (!choose_kernels(name)) reject("unknown or unsupported kernels: " + name);
         },
-        py::arg("name"), "Chooses an instruction set by its name.");
-    module.def("floating_point_state", floating_point_state, "How this thread rounds, as the processor has it.");
+        py::arg("name"), "Choose an instruction set by its name.");
+    module.def("floating_point_state", floating_point_state, "Return the floating-point state of this thread.");
     module.def("default_floating_point_state", default_floating_point_state,
-               "The state that results are defined by: to nearest, and tiny numbers are no zeros.");
-    module.def("set_floating_point_state", set_floating_point_state, py::arg("state"), "Sets how this thread rounds.");
+               "Return the state that defines results: rounding to nearest, with subnormal numbers.");
+    module.def("set_floating_point_state", set_floating_point_state, py::arg("state"),
+               "Set the floating-point state of this thread.");
     module.attr("xla_version") = py::make_tuple(xla_version[0], xla_version[1]);
     module.def("xla_targets", xla_targets,
-               "The handlers for XLA by their names; none if compiled without its headers.");
+               "Return the handlers for XLA by name; empty if compiled without its headers.");
 }
 
 }  // namespace elasticnd

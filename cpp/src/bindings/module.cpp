@@ -1,4 +1,4 @@
-// The Python module: one per process, whose functions the other files of this folder define.
+// The Python module, one per process, with the functions defined in the other files of this folder.
 #include <pybind11/pybind11.h>
 
 #include "bindings/arrays.hpp"
@@ -17,11 +17,10 @@ bool in_main_interpreter() { return PyInterpreterState_Get() == PyInterpreterSta
 
 }  // namespace
 
-// By this threadpoolctl knows the library.
+// threadpoolctl recognises the library by this function.
 extern "C" PYBIND11_EXPORT int elasticnd_get_num_threads() { return get_threads(); }
 
-// The entry point of pybind11 waits for the GIL of the main interpreter, which is why a subinterpreter must not get
-// there.
+// pybind11's entry point waits for the GIL of the main interpreter, so a subinterpreter must not reach it.
 #define PyInit__core init_in_main_interpreter
 PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
     if (!in_main_interpreter()) throw py::import_error(one_interpreter);  // Python 3.13 enters from the main one

@@ -1,4 +1,4 @@
-// The coefficients of images as arrays of their own, and the transpose.
+// The coefficients of images as separate arrays, and the transpose.
 #include "bindings/arrays.hpp"
 #include "bindings/bindings.hpp"
 
@@ -27,9 +27,9 @@ void prefilter_adjoint_into(const py::array& record, const py::array& coefficien
 
 void bind_prefilter(py::module_& module) {
     module.def("prefilter", prefilter_into, Guard(), py::arg("job"), py::arg("image"), py::arg("coefficients"),
-               "Fills the coefficients, those in the job's box, from the image.");
+               "Compute the coefficients in the job's box from the image.");
     module.def("prefilter_adjoint", prefilter_adjoint_into, Guard(), py::arg("job"), py::arg("coefficients"),
-               py::arg("image"), "Fills the image with the transpose of prefilter applied to the coefficients.");
+               py::arg("image"), "Apply the transpose of prefilter to the coefficients, and write it to the image.");
 }
 
 }  // namespace elasticnd

@@ -1,4 +1,4 @@
-// The checks of calls from outside.
+// Checks of calls from outside.
 #include "bindings/request.hpp"
 
 #include <algorithm>
@@ -17,7 +17,7 @@ namespace {
 
 constexpr int64 longest = int64(1) << 48;
 
-// Output voxels must lie in the frame: the control grid ends there.
+// Output voxels must lie in the frame, because the control grid ends there.
 void check_frame(const Geometry& geometry, int axis) {
     if (geometry.frame[axis] < 1 || geometry.frame[axis] > longest) reject("frame extent out of range");
     const double last = static_cast<double>(geometry.frame[axis] - 1);
@@ -27,7 +27,7 @@ void check_frame(const Geometry& geometry, int axis) {
     constexpr double rounding = 1e-3;
     if (!(geometry.in_frame(axis, 0) >= -rounding &&
           geometry.in_frame(axis, geometry.output[axis] - 1) <= last + rounding))
-        reject("output outside of the frame");
+        reject("output outside the frame");
 }
 
 void check_geometry(const Geometry& geometry) {
@@ -47,7 +47,7 @@ void check_geometry(const Geometry& geometry) {
     }
 }
 
-// Integers of 32 bits and more, and doubles, are computed in doubles; the others in either type.
+// Integers of at least 32 bits and doubles are computed in doubles; all others in either type.
 void check_dtypes(const Job& job) {
     if (job.dtype < 0 || job.dtype >= dtype_count) reject("dtype out of range");
     const bool wide = (job.dtype >= dtype_int32 && job.dtype <= dtype_uint64) || job.dtype == dtype_float64;
@@ -55,7 +55,7 @@ void check_dtypes(const Job& job) {
         reject("the compute dtype is too narrow for the image");
 }
 
-// Only a filter pads an image, and not by more than SciPy does.
+// Only a filter pads an image, and by no more than SciPy does.
 void check_padding(const Job& job) {
     const Geometry& geometry = job.geometry;
     const bool pads = mode_traits(geometry.mode).pads && job.filtered && geometry.order > 1;
@@ -67,7 +67,7 @@ void check_roi(const Job& job) {
         const int64 start = job.roi.start[k];
         const int64 extent = job.roi.extent[k];
         if (start < 0 || extent < 0 || start > job.geometry.image[k] || extent > job.geometry.image[k] - start)
-            reject("a part of an image lies outside of it");
+            reject("a part of an image lies outside it");
     }
 }
 
@@ -85,7 +85,7 @@ Geometry with_checked_box(Geometry geometry) {
 }  // namespace
 
 Job checked_job(const void* bytes, int64 size) {
-    if (size != static_cast<int64>(sizeof(Job))) reject("a job has a wrong size");
+    if (size != static_cast<int64>(sizeof(Job))) reject("a job has the wrong size");
     Job job;
     std::memcpy(&job, bytes, sizeof job);
     check_geometry(job.geometry);
@@ -105,7 +105,7 @@ PlanesOf::PlanesOf(const Alike& arrays, const Geometry& geometry, const int64* e
     const int lead = view.ndim - geometry.axes;
     if (lead < batch_axes || batch_axes < 0) reject("an array has too few axes");
     for (int k = 0; k < geometry.axes; ++k) {
-        if (view.shape[lead + k] != extent[k]) reject("an array has a wrong shape");
+        if (view.shape[lead + k] != extent[k]) reject("an array has the wrong shape");
         planes.stride[k] = view.stride[lead + k];
     }
     offset_.push_back(0);
@@ -167,14 +167,14 @@ void Request::require_channel_per_component() const {
 void Request::set_transform(const Transform& transform) {
     control_points_size_ = output_.items * geometry().axes;
     for (int k = 0; k < geometry().axes; ++k) control_points_size_ *= geometry().grid_shape[k];
-    if (transform.control_points.size != control_points_size_) reject("the control grid has a wrong size");
+    if (transform.control_points.size != control_points_size_) reject("the control grid has the wrong size");
     sampling.control_points = transform.control_points.data;
     sampling.inverse_map = nullptr;
     sampling.inverse_map_item_size = 0;
     const bool has_affine = transform.affine.data != nullptr;
     const int64 maps = has_affine ? transform.affine.size / map_size() : 1;
     if (has_affine && (transform.affine.size != maps * map_size() || (maps != 1 && maps != output_.items)))
-        reject("the affine has a wrong size");
+        reject("the affine has the wrong size");
     const double* const after = sampling.job.rotates ? sampling.job.inverse_rotation_zoom : nullptr;
     if (!has_affine && !after) return;
     inverse_ = inverse_maps(geometry().axes, maps, transform.affine.data, after);
@@ -183,10 +183,10 @@ void Request::set_transform(const Transform& transform) {
 }
 
 void Request::add_tangent(const TangentNumbers& numbers) {
-    if (numbers.control_points.size != control_points_size_) reject("a tangent has a wrong size");
+    if (numbers.control_points.size != control_points_size_) reject("a tangent has the wrong size");
     const bool one = numbers.affine.size == map_size();
     if (numbers.affine.data && !one && numbers.affine.size != map_size() * output_.items)
-        reject("a tangent has a wrong size");
+        reject("a tangent has the wrong size");
     tangents.push_back({numbers.control_points.data, numbers.affine.data, one ? 0 : map_size()});
 }
 
@@ -205,7 +205,7 @@ EvaluationRequest::EvaluationRequest(const Job& job, int64 items, const Numbers&
         accepted = (derivatives *= job.geometry.axes) <= most_derivatives;
     if (!accepted) reject("the order of derivatives is out of range");
     const int64 one = items * job.geometry.axes;
-    if (one == 0 ? positions.size != 0 : positions.size % one != 0) reject("positions have a wrong size");
+    if (one == 0 ? positions.size != 0 : positions.size % one != 0) reject("positions have the wrong size");
     evaluation = {job, items, one == 0 ? 0 : positions.size / one, positions.data};
 }
 

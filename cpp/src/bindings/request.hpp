@@ -1,5 +1,5 @@
-// A call from outside, checked and brought into the form that the core works on. Whatever comes, the core then reads
-// and writes inside of the arrays.
+// A call from outside, checked and converted to the core's form. After these checks, the core never accesses memory
+// outside the arrays.
 #pragma once
 #include <memory>
 #include <string>
@@ -14,7 +14,7 @@ namespace elasticnd {
 // Throws std::invalid_argument.
 [[noreturn]] void reject(const std::string& what);
 
-// An array of any strides, its axes in the order batch, channels, deformed.
+// An array with any strides, whose axes are in the order batch, channels, deformed.
 struct View {
     void* data;
     int dtype;
@@ -25,26 +25,26 @@ struct View {
 
 // An array in C order.
 struct Numbers {
-    const double* data;  // null: none
+    const double* data;  // null: no array
     int64 size;
 };
 
-// A job from outside: its numbers in their ranges.
+// A job from outside, with its numbers checked.
 Job checked_job(const void* bytes, int64 size);
 
-// Throws if a job is of votes, which have no derivative.
+// Throws if a job has votes, which have no derivative.
 void require_derivative(const Job& job);
 
-// Arrays that differ in nothing but where they lie.
+// Arrays that differ only in their address.
 struct Alike {
     View first;
-    std::vector<char*> data;  // of all of them
+    std::vector<char*> data;  // of all arrays
 
     explicit Alike(const View& view) : first(view), data{static_cast<char*>(view.data)} {}
 };
 
-// Arrays of one layout as planes over their last axes, each array some channels; keeps the table of offsets that these
-// point to.
+// Arrays of one layout as planes over their last axes, each array being some channels; holds the table of offsets to
+// which these point.
 class PlanesOf {
    public:
     PlanesOf(const Alike& arrays, const Geometry& geometry, const int64* extent, int batch_axes);
@@ -57,23 +57,23 @@ class PlanesOf {
     std::vector<int64> offset_;
 };
 
-// One way in which control points, and with an affine the inverse maps, can change.
+// A tangent of the control points and, with an affine matrix, of the inverse maps.
 struct TangentNumbers {
     Numbers control_points;
     Numbers affine;
 };
 
-// Where the voxels go, besides what the job says.
+// Where voxels go, besides the numbers of the job.
 struct Transform {
     Numbers control_points;                // their displacements
-    Numbers affine;                        // forward maps of the output patch: one, or one for each item
+    Numbers affine;                        // forward maps of the output patch: one, or one per item
     std::vector<TangentNumbers> tangents;  // along which sampling is differentiated
 };
 
-// A job with its arrays, and what their pointers point to.
+// A job with its arrays, and the memory to which its pointers point.
 class Request {
    public:
-    // Several images go with as many outputs. Without an image, the output stands in for it: nothing reads it then.
+    // Several images need equally many outputs. Without an image, the output stands in for it, and is not read.
     Request(const Job& job, const Alike* images, const Alike& outputs, const Transform& transform);
     Request(const Request&) = delete;
 
@@ -107,8 +107,8 @@ struct PrefilterRequest {
 struct EvaluationRequest {
     EvaluationRequest(const Job& job, int64 items, const Numbers& positions);
     Evaluation evaluation;
-    int64 derivatives = 1;  // of the order, for each component
-    int64 control_points;   // numbers in the control grids
+    int64 derivatives = 1;  // of this order, for each component
+    int64 control_points;   // number count of the control grids
 };
 
 }  // namespace elasticnd

@@ -1,4 +1,4 @@
-// Sampling, the displacement of every voxel, their transposes, and what they read.
+// Sampling, the displacement of every voxel, their transposes, and the voxels that they read.
 #include <algorithm>
 #include <memory>
 #include <optional>
@@ -10,7 +10,7 @@
 namespace elasticnd {
 namespace {
 
-// Whether an array differs from another one in nothing but where it lies.
+// Whether two arrays differ only in their address.
 bool is_like(const View& view, const py::array& array) {
     return array.itemsize() == element_size[view.dtype] && array.ndim() == view.ndim &&
            std::equal(view.shape, view.shape + view.ndim, array.shape()) &&
@@ -21,7 +21,7 @@ void add(const py::array& array, Alike& alike) {
     alike.data.push_back(static_cast<char*>(const_cast<void*>(array.data())));
 }
 
-// Images that lie in memory alike go as one: what is found out of the transform serves them all.
+// Images with the same layout are sampled together, because the results of the transform serve all of them.
 void sample_into(const py::array& record, const std::vector<py::array>& images, const TransformArrays& arrays,
                  const std::vector<py::array>& outputs) {
     const Job job = job_of(record);
@@ -40,12 +40,12 @@ void sample_into(const py::array& record, const std::vector<py::array>& images, 
     }
 }
 
-// First voxel and extent of what each block of the output reads: (blocks, axes, 2), as the blocks come.
+// First voxel and extent of what each block of the output reads: (blocks, axes, 2), in the order of the blocks.
 py::array_t<int64> source_voxels(const py::array& record, const Integers& blocks, const TransformArrays& arrays) {
     Job job = job_of(record);
     const Geometry& geometry = job.geometry;
     const int64 axes = geometry.axes;
-    if (blocks.ndim() != 3 || blocks.shape(1) != axes || blocks.shape(2) != 2) reject("blocks have a wrong shape");
+    if (blocks.ndim() != 3 || blocks.shape(1) != axes || blocks.shape(2) != 2) reject("blocks have the wrong shape");
     for (int64 i = 0; i < blocks.size(); ++i)
         if (blocks.data()[i] < i % 2 || blocks.data()[i] > int64(1) << 48) reject("a block is out of range");
     const Transform transform = transform_of(arrays);
@@ -122,20 +122,21 @@ void displace_adjoint_into(const py::array& record, const py::array& gradient, D
 
 void bind_sampling(py::module_& module) {
     module.def("sample", sample_into, Guard(), py::arg("job"), py::arg("images"), py::arg("transform"),
-               py::arg("outputs"), "Fills the outputs with the deformed images, all of one job.");
+               py::arg("outputs"), "Write the deformed images, all of one job, to the outputs.");
     module.def("source_voxels", source_voxels, Guard(), py::arg("job"), py::arg("blocks"), py::arg("transform"),
-               "Returns what of the image is read for each of some blocks of the output, as first voxel and extent "
-               "along each axis.");
-    module.def("sample_adjoint", sample_adjoint_of, Guard(), py::arg("job"), py::arg("gradient"),
-               py::arg("image").none(true), py::arg("transform"), py::arg("image_gradient").none(true),
-               "Applies the adjoint of sample to the gradient of the output: fills image_gradient, and with an image "
-               "returns the gradients of the control points and, if there is one, per batch item of the inverse of the "
-               "affine map. Of a part of an image, what is not read keeps its gradient.");
+               "Return which part of the image is read for each block of the output, as first voxel and extent along "
+               "each axis.");
+    module.def(
+        "sample_adjoint", sample_adjoint_of, Guard(), py::arg("job"), py::arg("gradient"), py::arg("image").none(true),
+        py::arg("transform"), py::arg("image_gradient").none(true),
+        "Apply the adjoint of sample to the gradient of the output: write image_gradient and, with an image, return "
+        "the gradients of the control points and, with an affine, of its inverse map, per batch item. In a part of an "
+        "image, voxels that are not read keep their gradient.");
     module.def("displace", displace_into, Guard(), py::arg("job"), py::arg("control_points"), py::arg("output"),
-               "Fills the output with the displacement of each voxel.");
+               "Write the displacement of each voxel to the output.");
     module.def("displace_adjoint", displace_adjoint_into, Guard(), py::arg("job"), py::arg("gradient"),
                py::arg("control_points").noconvert(),
-               "Fills the control points with the transpose of displace, applied to the gradient.");
+               "Apply the transpose of displace to the gradient, and write it to the control points.");
 }
 
 }  // namespace elasticnd

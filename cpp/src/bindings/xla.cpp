@@ -1,4 +1,4 @@
-// The handlers for XLA: arrays and numbers of a call as the core's requests take them.
+// The handlers for XLA, which convert arrays and numbers of a call for the core's requests.
 #include "bindings/xla.hpp"
 
 #if defined(ELASTICND_XLA)
@@ -46,10 +46,10 @@ using Words = ffi::Span<const int64_t>;
 // The bytes of a job, in words.
 Job job_of(Words words) { return checked_job(words.begin(), static_cast<int64>(words.size() * sizeof(int64_t))); }
 
-// Which arrays come and go with a call, as elasticnd/_bridges/jax.py tells.
+// The arrays of a call, as listed by the bridge for JAX.
 struct Operands {
     explicit Operands(Words words) {
-        if (words.size() != 4) reject("operands have a wrong size");
+        if (words.size() != 4) reject("operands have the wrong size");
         has_affine = words[0] != 0;
         tangents = words[1];
         wants_image = words[2] != 0;
@@ -61,15 +61,15 @@ struct Operands {
     bool wants_transform;
 };
 
-// A view of an image, whose `axes` come in the order batch, channels, deformed.
+// A view of an image, whose `axes` are in the order batch, channels, deformed.
 View view_of(const ffi::AnyBuffer& buffer, int dtype, Words axes) {
     const auto extent = buffer.dimensions();
     View view;
     view.ndim = static_cast<int>(extent.size());
-    if (axes.size() != extent.size() || extent.size() > 64) reject("an array has a wrong number of axes");
+    if (axes.size() != extent.size() || extent.size() > 64) reject("an array has the wrong number of axes");
     view.data = buffer.untyped_data();
     view.dtype = dtype_of(buffer.element_type());
-    if (view.dtype != dtype) reject("an array has a wrong type");
+    if (view.dtype != dtype) reject("an array has the wrong type");
     int64 stride[64];
     int64 step = element_size[view.dtype];
     for (int k = view.ndim - 1; k >= 0; --k) {
@@ -85,7 +85,7 @@ View view_of(const ffi::AnyBuffer& buffer, int dtype, Words axes) {
     return view;
 }
 
-// The arguments of a handler one after the other.
+// The arguments of a handler, in sequence.
 class Arguments {
    public:
     explicit Arguments(ffi::RemainingArgs& buffers) : buffers_(buffers) {}
@@ -96,7 +96,7 @@ class Arguments {
     }
     // A small array, in double precision.
     Numbers next_numbers() { return next_both().second; }
-    // The same beside its buffer, which knows the shape.
+    // The same with its buffer, which has the shape.
     std::pair<ffi::AnyBuffer, Numbers> next_both() {
         const ffi::AnyBuffer buffer = next();
         const int dtype = dtype_of(buffer.element_type());
@@ -121,7 +121,7 @@ class Arguments {
    private:
     ffi::RemainingArgs& buffers_;
     size_t index_ = 0;
-    std::vector<std::vector<double>> kept_;  // a vector that is moved leaves its numbers where they are
+    std::vector<std::vector<double>> kept_;  // moving a vector keeps its numbers in place
 };
 
 ffi::AnyBuffer result(ffi::RemainingRets& buffers, size_t index) {
@@ -169,7 +169,7 @@ ffi::Error sample_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffers, ffi:
 }
 
 // Arrays: gradient of the output, image if the transform is wanted, control points, affine, tangents. Results: the
-// gradients of the image, of the control points and of the inverse of the affine, as far as they are wanted.
+// requested gradients of the image, of the control points and of the inverse of the affine.
 ffi::Error sample_adjoint_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffers, ffi::RemainingRets results,
                                   Words words, Words axes, Words numbers) {
     return guarded([&] {
@@ -211,7 +211,7 @@ ffi::Error sample_adjoint_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffe
     });
 }
 
-// The field and its transpose work on doubles: these are copies of arrays of other types.
+// The field and its transpose use doubles: these are copies of arrays of other types.
 class Field {
    public:
     Field(const Job& job, Numbers control_points, const ffi::AnyBuffer& buffer)
@@ -254,7 +254,7 @@ ffi::Error displace_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffers, ff
     });
 }
 
-// Array: gradient of the field. Result: that of the control points.
+// Array: gradient of the field. Result: gradient of the control points.
 ffi::Error displace_adjoint_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffers, ffi::RemainingRets results,
                                     Words words) {
     return guarded([&] {
@@ -277,7 +277,7 @@ ffi::Error displace_adjoint_handler(ffi::ThreadPool pool, ffi::RemainingArgs buf
 EvaluationRequest evaluation_of(Words words, const ffi::AnyBuffer& buffer, const Numbers& positions) {
     const Job job = job_of(words);
     const auto extent = buffer.dimensions();
-    if (extent.size() < 2 || extent[extent.size() - 1] != job.geometry.axes) reject("positions have a wrong shape");
+    if (extent.size() < 2 || extent[extent.size() - 1] != job.geometry.axes) reject("positions have the wrong shape");
     int64 items = 1;
     for (size_t k = 0; k + 2 < extent.size(); ++k) items *= extent[k];
     return EvaluationRequest(job, items, positions);
@@ -292,16 +292,16 @@ ffi::Error evaluate_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffers, ff
         const Numbers points = arguments.next_numbers();
         const ffi::AnyBuffer output = result(results, 0);
         std::vector<double> values(output.element_count());
-        if (points.size != request.control_points) reject("the control grid has a wrong size");
+        if (points.size != request.control_points) reject("the control grid has the wrong size");
         if (static_cast<int64>(values.size()) != positions.size * request.derivatives)
-            reject("a result has a wrong size");
+            reject("a result has the wrong size");
         XlaExecutor executor(pool);
         evaluate(request.evaluation, points.data, values.data(), executor);
         store(values.data(), output);
     });
 }
 
-// Arrays: gradient of the derivatives, positions. Result: the gradient of the points.
+// Arrays: gradient of the derivatives, positions. Result: gradient of the control points.
 ffi::Error evaluate_adjoint_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffers, ffi::RemainingRets results,
                                     Words words) {
     return guarded([&] {
@@ -311,15 +311,15 @@ ffi::Error evaluate_adjoint_handler(ffi::ThreadPool pool, ffi::RemainingArgs buf
         const EvaluationRequest request = evaluation_of(words, buffer, positions);
         const ffi::AnyBuffer output = result(results, 0);
         std::vector<double> points(output.element_count());
-        if (static_cast<int64>(points.size()) != request.control_points) reject("the control grid has a wrong size");
-        if (gradient.size != positions.size * request.derivatives) reject("the gradient has a wrong size");
+        if (static_cast<int64>(points.size()) != request.control_points) reject("the control grid has the wrong size");
+        if (gradient.size != positions.size * request.derivatives) reject("the gradient has the wrong size");
         XlaExecutor executor(pool);
         evaluate_adjoint(request.evaluation, gradient.data, points.data(), executor);
         store(points.data(), output);
     });
 }
 
-// What the bindings of all handlers begin with.
+// The common beginning of the bindings of all handlers.
 auto with_job() { return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets().Attr<Words>("job"); }
 auto with_image() { return with_job().Attr<Words>("axes").Attr<Words>("operands"); }
 

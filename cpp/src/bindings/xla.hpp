@@ -1,4 +1,4 @@
-// Handlers by which XLA calls the core, through its foreign function interface.
+// Handlers through which XLA calls the core, by its foreign function interface.
 #pragma once
 
 namespace elasticnd {
@@ -8,9 +8,9 @@ struct XlaHandler {
     void* function;
 };
 
-// Ends with a null name. Empty where the headers of the interface were missing when this was compiled.
+// Ends with a null name. Empty if the interface's headers were missing at compilation.
 extern const XlaHandler xla_handlers[];
-// The interface's version, major and minor: an older XLA cannot run the handlers.
+// The interface's major and minor version; an older XLA cannot run the handlers.
 extern const int xla_version[2];
 
 }  // namespace elasticnd

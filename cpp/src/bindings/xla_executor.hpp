@@ -1,4 +1,4 @@
-// Tasks on the threads of XLA.
+// Tasks on XLA's threads.
 #pragma once
 #include <xla/ffi/api/ffi.h>
 
@@ -15,8 +15,8 @@
 
 namespace elasticnd {
 
-// One parallel run on threads that have other things to do as well. Helpers that come late find no task left, and
-// touch nothing but this.
+// One parallel run on threads that also have other work. Helpers that arrive late find no task left, and access nothing
+// but this.
 class SharedRun {
    public:
     SharedRun(int64 count, const std::function<void(int64)>& task) : count_(count), task_(task) {}
@@ -53,8 +53,8 @@ class SharedRun {
     std::exception_ptr error_;
 };
 
-// XLA's threads. The handler itself runs on one of them, so all may be taken by handlers that wait: the calling thread
-// takes part, and waits for no task that nobody has begun.
+// XLA's threads. The handler itself runs on one of them, so handlers that wait may occupy all of them. The calling
+// thread therefore takes part, and never waits for a task that has not begun.
 class XlaExecutor : public Executor {
    public:
     explicit XlaExecutor(xla::ffi::ThreadPool& pool)

@@ -11,12 +11,12 @@ namespace elasticnd {
 namespace {
 
 constexpr int64 partial_sums = 64;                 // parts of a sum over all voxels ...
-constexpr int64 largest_partial_sums = 8'000'000;  // ... whose grids have at most so many numbers
-constexpr int64 slabs_per_thread = 1;              // more share out the work better, but meet more voxels twice
+constexpr int64 largest_partial_sums = 8'000'000;  // ... whose grids have at most this many numbers
+constexpr int64 slabs_per_thread = 1;              // more would balance the work better, but visit more voxels twice
 
-// Units that lie together along the first axis, and the coefficients that they reach there. What a group adds to the
-// gradient of the grid is summed apart, and the groups then in their order; how many there are depends on the sizes
-// alone, so that the sum is the same for any number of threads.
+// Units that are adjacent along the first axis, and the coefficients that they reach there. The contributions of a
+// group to the gradient of the grid are summed separately, and then the groups in order. Their number depends only on
+// the sizes, so the sum is the same for any number of threads.
 struct Group {
     UnitRange units;
     Slab reach;
@@ -49,7 +49,7 @@ std::vector<Group> make_groups(const Prepared& prepared, bool find_reach) {
 
 using SplatKernel = void (*)(const SampleJob&, UnitRange, const SplatTargets&, void*);
 
-// Adds to the image's gradient, inside of slabs, and to that of the grid and the affine map.
+// Adds to the image's gradient, inside slabs, and to those of the grid and the affine map.
 void splat_rows(const Prepared& prepared, SplatKernel kernel, const Planes* image, double* points, double* affine,
                 Executor& executor) {
     const Geometry& geometry = prepared.job.geometry;
@@ -107,8 +107,8 @@ void splat_rows(const Prepared& prepared, SplatKernel kernel, const Planes* imag
 // The gradients of one item.
 void item_adjoint(const SampleRequest& one, const Gradients& gradients, const ControlGrid& grid, Executor& executor);
 
-// Where the coefficients are many more than the voxels: as many at a time as the memory has room for, so that the
-// gradient of the image is a sum over parts of the output.
+// If coefficients far outnumber voxels, only as many are held as memory has room for, so the gradient of the image is a
+// sum over parts of the output.
 void halves_adjoint(const SampleRequest& one, const Gradients& gradients, const ControlGrid& grid, Executor& executor) {
     std::unique_ptr<ImageSum> image;
     if (gradients.image) image = std::make_unique<ImageSum>(one);
@@ -139,7 +139,7 @@ void item_adjoint(const SampleRequest& one, const Gradients& gradients, const Co
     }
     for_channels(one, boxed, false, [&](int64 first, const SampleRequest& some) {
         Prepared prepared(some, grid);
-        // Both of one layout: where a stencil lies is found once.
+        // Both have the same layout: the place of a stencil is found once.
         const auto use = filtered ? Coefficients::for_adjoint : Coefficients::unfiltered;
         auto make = [&] {
             return std::make_unique<Coefficients>(boxed, some.job.compute_dtype, some.channels, Coefficients::spaced,

@@ -18,7 +18,7 @@ std::vector<double> inverse_maps(int axes, int64 count, const double* forward, c
             throw std::invalid_argument("affine: got NaN or infinite values, expected finite values");
         common::invert_map(axes, map, inverse);
         if (!common::is_finite(axes, inverse))
-            throw std::invalid_argument("affine: got a singular matrix, expected a matrix that can be inverted");
+            throw std::invalid_argument("affine: got a singular matrix, expected an invertible matrix");
         common::store_composed(axes, inverse, rotation_zoom, maps.data() + i * size);
     }
     return maps;

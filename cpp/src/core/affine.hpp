@@ -6,8 +6,8 @@
 
 namespace elasticnd {
 
-// The maps from output index to image index: first the inverse of `forward`, then `rotation_zoom`. Either may be null,
-// not both; `forward` holds `count` maps. Throws std::invalid_argument where a map has no inverse.
+// The maps from output index to image index: first the inverse of `forward`, then `rotation_zoom`. One of them may be
+// null. `forward` holds `count` maps. Throws std::invalid_argument if a map has no inverse.
 std::vector<double> inverse_maps(int axes, int64 count, const double* forward, const double* rotation_zoom);
 
 }  // namespace elasticnd

@@ -12,8 +12,8 @@ namespace elasticnd {
 namespace {
 
 constexpr int64 samples_per_task = 65'536;
-constexpr int64 samples_per_part = 1'048'576;  // of a long line, between two looks for an interrupt; whole blocks
-constexpr int64 worth_a_thread = 131'072;      // samples: some 50 microseconds
+constexpr int64 samples_per_part = 1'048'576;  // of a long line, between two checks for an interrupt; whole blocks
+constexpr int64 worth_a_thread = 131'072;      // samples: about 50 microseconds
 
 // Runs body(first, last) over parts of `count` things of `samples` samples each.
 template <class Body>
@@ -31,8 +31,8 @@ void in_parts(int64 count, int64 samples, Executor& executor, Body body) {
 
 // ---- lines ----------------------------------------------------------------------------------------------------------
 
-// Calls body(lines, how many, scratch) for groups of lines along `axis`; the other axes run over `lines`. Where it can
-// be, the lines of a group are neighbours along the innermost of these.
+// Calls body(lines, count, scratch) for groups of lines along `axis`; the other axes run over `lines`. If possible, the
+// lines of a group are neighbours along the innermost of these.
 template <class Body>
 void Coefficients::for_each_group(int axis, const Ranges& lines, int64 first_plane, int64 last_plane,
                                   Executor& executor, Body body) {
@@ -44,7 +44,7 @@ void Coefficients::for_each_group(int axis, const Ranges& lines, int64 first_pla
     int64 total = (last_plane - first_plane) * lanes_;
     for (int o = 0; o < others; ++o) total *= lines[other[o]].extent();
     int64 run = total;  // lines that may share a group
-    int64 step = 0;     // between these, where all are alike
+    int64 step = 0;     // between these lines, if evenly spaced
     if (others > 0) {
         const int nearest = other[others - 1];
         const int64 side_by_side = lines[nearest].extent() * lanes_;
@@ -86,7 +86,7 @@ void Coefficients::filter_in_parts(int axis, bool transposed, const int64* line,
     job.extent = extent(axis);
     job.padding = geometry_.padding;
     job.constant = common::holds_constant(geometry_.mode);
-    // Here an index is one of the whole axis.
+    // Here, an index refers to the whole axis.
     Range held = filtered_[axis];
     if (transposed && geometry_.padding > 0)
         held = {std::max<int64>(0, done_[axis].start), std::min(extent(axis), done_[axis].stop)};
@@ -145,13 +145,13 @@ void Coefficients::fold_lines(int axis, const int64* line, int count) {
     }
 }
 
-// Those along an axis that the transposed filter reaches, as indices of the padded axis.
+// Voxels along an axis that the transposed filter reaches, as indices of the padded axis.
 Range Coefficients::reached_voxels(int axis) const {
     return {std::max<int64>(geometry_.padding, reached_[axis].start),
             std::min(geometry_.padding + geometry_.image[axis], reached_[axis].stop)};
 }
 
-// One index along all axes but the two innermost; returns the plane.
+// One index along all axes except the two innermost; returns the plane.
 int64 Coefficients::slice_of(const Ranges& all, int64 index, Ranges& slice) const {
     for (int k = axes_ - 1; k >= 0; --k) {
         slice[k] = all[k];
@@ -173,7 +173,7 @@ void Coefficients::compute(const Planes& image, Executor& executor) {
     const Ranges& ready = continues_last_ ? needed_ : done_;  // once an axis is filtered
     lines[inner] = ready[inner];
 
-    // Rows of pixels where channels lie side by side, else all planes alike.
+    // Rows of pixels if channels lie side by side; otherwise, all planes separately.
     const bool side_by_side = lie_side_by_side(image, channels_);
     const int64 together = side_by_side ? pixel_lanes : axes_ < 3 ? channels_ : 1;
     const int64 groups = (channels_ + together - 1) / together;
@@ -182,7 +182,7 @@ void Coefficients::compute(const Planes& image, Executor& executor) {
         for (int64 g = 0; g < groups; ++g) compute_rows(image, rows, group(g), side_by_side, executor);
         if (inner > 0) compute_lines(inner - 1, lines, 0, count_, executor);
     } else {
-        // The two innermost axes at one go, while a slice is in the cache.
+        // The two innermost axes together, while a slice is in the cache.
         int64 slices = groups;
         for (int k = 0; k < inner - 1; ++k) slices *= rows[k].extent();
         in_parts(slices, rows[inner].extent() * rows[inner - 1].extent(), executor, [&](int64 from, int64 to) {
@@ -211,7 +211,7 @@ Range Coefficients::planes_of(Range channels) const {
     return {channels.start / lanes_, (channels.stop + lanes_ - 1) / lanes_};
 }
 
-// Rows of pixels of so many channels, where these lie side by side; else of each of these channels.
+// Rows of pixels of these channels, if the channels lie side by side; otherwise, rows of each channel.
 void Coefficients::compute_rows(const Planes& image, const Ranges& rows, Range channels, bool side_by_side,
                                 Executor& executor) {
     const int inner = axes_ - 1;
@@ -236,7 +236,7 @@ void Coefficients::compute_rows(const Planes& image, const Ranges& rows, Range c
     const int64 length = needed_[inner].extent() * job.channels;
     const int64 block = block_length(dtype_);
     if (count == 1 && length > 2 * samples_per_task) {
-        // One long row: blocks are shared out instead.
+        // One long row: its blocks are distributed instead.
         const int64 first_block = job.wanted_start / block;
         const int64 blocks = (job.wanted_stop - 1) / block + 1 - first_block;
         in_parts(blocks, block, executor, [&](int64 from, int64 to) {
@@ -255,7 +255,7 @@ void Coefficients::compute_rows(const Planes& image, const Ranges& rows, Range c
     }
 }
 
-// What continues a row, which begins there with its first channel.
+// Continues a row that begins here with its first channel.
 void Coefficients::continue_row(int64 line, int channels) {
     int64 lines[pixel_lanes];
     const int count = lanes_ > 1 ? lanes_ : channels;
@@ -263,7 +263,7 @@ void Coefficients::continue_row(int64 line, int channels) {
     continue_lines(axes_ - 1, lines, count);
 }
 
-// Rows first_row to last_row - 1, counted from `channel` on; and what continues them, if it is asked for.
+// Rows first_row to last_row - 1, counted from `channel` on; also their continuation, if requested.
 void Coefficients::compute_rows_part(const RowFilterJob& job, const Planes& image, const Ranges& rows, int64 channel,
                                      int64 first_row, int64 last_row, bool continued) {
     const int inner = axes_ - 1;
@@ -323,7 +323,7 @@ void Coefficients::overwrite_border(Executor& executor) {
     }
 }
 
-// Sets what the box holds at some indices of an axis to the value beyond the border.
+// Sets the box, at some indices of an axis, to the value beyond the border.
 void Coefficients::overwrite(int axis, Range indices, Executor& executor) {
     if (indices.start >= indices.stop) return;
     const double wide = geometry_.border_value;

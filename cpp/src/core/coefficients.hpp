@@ -10,28 +10,28 @@
 
 namespace elasticnd {
 
-// The geometry with a box of all coefficients, and of those beyond the border.
+// The geometry with a box of all coefficients, including those beyond the border.
 Geometry with_whole_box(Geometry geometry);
 
-// Coefficients in the geometry's box, of several planes, float32 or float64. The innermost axis is contiguous; behind
+// Coefficients in the geometry's box, of several planes, in float32 or float64. The innermost axis is contiguous; after
 // the last coefficient there is room to read a stencil's vector.
 class Coefficients {
    public:
     enum Layout {
-        spaced,    // rows begin where vectors and caches like it
+        spaced,    // rows begin where vectors and caches prefer
         packed,    // C order without gaps
-        as_pixels  // spaced, with pixel_lanes planes side by side: those that are none hold anything. To be computed
-                   // only
+        as_pixels  // spaced, with pixel_lanes adjacent planes; unused ones hold arbitrary values. Only for
+                   // computation
     };
-    // The adjoint needs memory for all that the transposed filter reaches. If unfiltered, the samples are
-    // taken for coefficients.
+    // The adjoint needs memory for everything that the transposed filter reaches. If unfiltered, the samples are the
+    // coefficients.
     enum Use { computed, for_adjoint, unfiltered };
     Coefficients(const Geometry& geometry, int dtype, int64 planes, Layout layout, Use use);
 
     // Computes the coefficients of `image`, one plane each.
     void compute(const Planes& image, Executor& executor);
 
-    // The transpose: adds what lies beyond the border to the coefficients that it continues, filters these and writes
+    // The transpose: adds what lies beyond the border to the coefficients that it continues, filters these, and writes
     // the voxels that it reaches, voxels_under_box, to `image`.
     void compute_adjoint(const Planes& image, Executor& executor);
 
@@ -74,13 +74,13 @@ class Coefficients {
     int axes_;
     int dtype_;
     int64 item_;      // bytes of a coefficient
-    int lanes_;       // numbers for each voxel, of as many planes
+    int lanes_;       // numbers per voxel, one for each plane
     int64 channels_;  // planes of the image
-    int64 count_;     // ... which lie in so many
-    // Most of the box continues the rest of it, which is then filtered alone: the filter of a copy is a copy.
+    int64 count_;     // ... which occupy this many
+    // Most of the box continues the rest of it, so only the rest is filtered: the filter of a copy is a copy.
     bool continues_last_;
     bool filtered_axis_[max_axes];
-    // A coefficient of the box that lies beyond the border, and the one that it repeats.
+    // A coefficient of the box beyond the border, and the one that it repeats.
     struct Continued {
         int64 outer;
         int64 from;
@@ -88,17 +88,17 @@ class Coefficients {
     static constexpr int most_continued = 2 * (2 * max_order + 1);
     int continued_count_[max_axes];
     Continued continued_[max_axes][most_continued];
-    Ranges needed_;           // coefficients of the axis from which all of the box can be made
-    Ranges filtered_;         // samples that the filter reads to compute them, as far as they are distinct
+    Ranges needed_;           // coefficients of the axis from which the whole box can be made
+    Ranges filtered_;         // distinct samples that the filter reads to compute them
     Ranges reached_;          // samples that its transpose reaches
     Ranges done_;             // what an axis holds once it is filtered and continued
-    Ranges held_;             // all that is in memory
+    Ranges held_;             // everything in memory
     int64 shift_[max_axes];   // how far from its own place a sample is held
     int64 stride_[max_axes];  // in elements
     int64 plane_stride_;
     int64 size_;
     std::unique_ptr<Memory> memory_;
-    char* origin_;  // coefficient (0, 0, ...) of plane 0, which need not be held
+    char* origin_;  // coefficient (0, 0, ...) of plane 0, which need not be in memory
     std::vector<int64> offset_;
     Planes planes_;
 };

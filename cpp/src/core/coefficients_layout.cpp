@@ -1,4 +1,4 @@
-// Which coefficients are held, and where in memory each of them lies.
+// Which coefficients are held, and where each of them lies in memory.
 #include <algorithm>
 
 #include "core/coefficients.hpp"
@@ -41,7 +41,7 @@ Coefficients::Coefficients(const Geometry& geometry, int dtype, int64 planes, La
         if (filtered_axis_[k] && (k < axes_ - 1 || use == for_adjoint))
             filtered = filtered_samples(geometry, k, needed, dtype);
         reached_[k] = filtered;
-        // A periodic filter whose transpose meets an end goes on at the other one.
+        // A periodic filter whose transpose reaches one end continues at the other.
         if (use == for_adjoint && mode_traits(geometry.mode).samples == continued_periodic) {
             const Range met = filtered_samples(geometry, k, filtered, dtype);
             if (filtered_axis_[k] && met.extent() == extent(k)) filtered = met;
@@ -51,9 +51,9 @@ Coefficients::Coefficients(const Geometry& geometry, int dtype, int64 planes, La
         place_samples(k, filtered);
     }
 
-    constexpr int64 readable = 16;  // elements behind the last one
-    constexpr int64 row_gap = 2;    // elements between rows, that the vectors of a stencil may read and write
-    const int64 line = 64 / item_;  // elements in a line of the cache
+    constexpr int64 readable = 16;  // elements after the last one
+    constexpr int64 row_gap = 2;    // elements between rows that the vectors of a stencil may read and write
+    const int64 line = 64 / item_;  // elements in a cache line
     double size = static_cast<double>(lanes_ * item_);
     int64 step = lanes_;
     for (int k = axes_ - 1; k >= 0; --k) {
@@ -63,12 +63,12 @@ Coefficients::Coefficients(const Geometry& geometry, int dtype, int64 planes, La
         step *= held_[k].extent();
         if (layout == packed || k == 0) continue;
         if (k == axes_ - 1) step = continues_last_ ? step + row_gap : (step + row_gap + line - 1) / line * line;
-        if (step * item_ % 1024 == 0) step += line;  // neighbours at such distances crowd the same sets of a cache
+        if (step * item_ % 1024 == 0) step += line;  // neighbours at such distances compete for the same cache sets
     }
     plane_stride_ = step;
     if (size * static_cast<double>(count_) > 4e18) throw OutOfMemory(size * static_cast<double>(count_));
     size_ = plane_stride_ * count_ * item_;
-    // The first sample of an axis begins a line of the cache.
+    // The first sample of an axis begins a cache line.
     const int64 lead = layout == packed ? 0 : (-held_[axes_ - 1].start * lanes_ % line + line) % line;
     memory_ = std::make_unique<Memory>(static_cast<size_t>(size_ + (readable + 2 * 64 / item_) * item_));
     int64 origin = lead;
@@ -85,9 +85,9 @@ Coefficients::Coefficients(const Geometry& geometry, int dtype, int64 planes, La
     planes_.offset = offset_.data();
 }
 
-// Where samples and coefficients of an axis lie. The padding is not in memory before the filter makes coefficients of
-// it, and if the filter has read a line before it writes, the two can share one place: with many axes, the extent of
-// each counts.
+// Where samples and coefficients of an axis lie. The padding is not in memory until the filter turns it into
+// coefficients, and a filter that reads a line before it writes can use the same memory for both: with many axes, the
+// extent of each matters.
 void Coefficients::place_samples(int axis, Range samples) {
     const Range& done = done_[axis];
     shift_[axis] = 0;

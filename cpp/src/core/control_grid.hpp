@@ -8,7 +8,7 @@
 
 namespace elasticnd {
 
-// The coefficients of one item: cubic, mirrored at the ends, one more on every side.
+// The coefficients of one item: cubic, mirrored at the ends, with an extra one on every side.
 class ControlGrid {
    public:
     ControlGrid(const Geometry& geometry, const double* control_points, Executor& executor);
@@ -16,8 +16,8 @@ class ControlGrid {
     const GridCoefficients& coefficients() const { return grid_coefficients_; }
 
    private:
-    static constexpr int64 most_small = 512;  // coefficients that are computed by matrices
-    static constexpr int64 readable = 16;     // numbers behind the last one, for the vectors of a stencil
+    static constexpr int64 most_small = 512;  // coefficients computed by matrices
+    static constexpr int64 readable = 16;     // numbers after the last one, for the vectors of a stencil
     void multiply_by_matrices(const Geometry& geometry, const double* control_points);
 
     std::unique_ptr<Coefficients> large_;
@@ -25,8 +25,8 @@ class ControlGrid {
     GridCoefficients grid_coefficients_;
 };
 
-// Adds the transpose of ControlGrid, applied to a sum of gradients of its coefficients, to the gradient of the points.
-// The sums, each shaped like the coefficients, are added in their order.
+// Adds the transpose of ControlGrid, applied to a sum of gradients of its coefficients, to the gradient of the control
+// points. The sums, each shaped like the coefficients, are added in order.
 void add_points_gradient(const Geometry& geometry, const std::vector<double>& sums, double* points, Executor& executor);
 
 }  // namespace elasticnd

@@ -1,4 +1,4 @@
-// The core as plain C++: what the Python module and the C++ tests call.
+// The core in plain C++, as called by the Python module and the C++ tests.
 #pragma once
 #include <string>
 #include <vector>
@@ -11,13 +11,13 @@
 
 namespace elasticnd {
 
-// Chooses the kernels: by the processor, or the baseline where `name` asks for it.
+// Chooses the kernels for the processor, or the baseline if `name` requests it.
 const Kernels& active_kernels();
 bool choose_kernels(const std::string& name);
 std::vector<std::string> available_kernels();
 
-// A job with its arrays. Images are arrays of planes, (items, channels) of them, each over the deformed axes; strides
-// are in bytes. Of the image, it is enough to have what the output is made of, the job's region of interest; its data
+// A job with its arrays. Images are arrays of planes, (items, channels), each over the deformed axes; strides are in
+// bytes. Only the part of the image that the output needs, the job's region of interest, must be in memory; its data
 // begin where voxel (0, 0, ...) is or would be.
 struct SampleRequest {
     Job job;
@@ -40,10 +40,10 @@ inline int64 product(const int64* extent, int axes) {
     return size;
 }
 
-// Whether there are several channels, whose elements lie one behind the other in each voxel.
+// Whether there are several channels, whose elements are adjacent in each voxel.
 bool lie_side_by_side(const Planes& image, int64 channels);
 
-// Fills `output` with the spline of `image` at the positions. Throws std::invalid_argument if `roi` is too little.
+// Fills `output` with the spline of `image` at the positions. Throws std::invalid_argument if `roi` is too small.
 void sample(const SampleRequest& request, Executor& executor);
 
 // Fills `output`, float64, with the displacement of each voxel; a channel is a component.
@@ -52,15 +52,15 @@ void displace(const SampleRequest& request, Executor& executor);
 // The transpose of `displace`, applied to `output`: adds to `points`, (items, axes, points...).
 void displace_adjoint(const SampleRequest& request, double* points, Executor& executor);
 
-// The transposes of `sample`, applied to `output`. What is null is left out.
+// The transposes of `sample`, applied to `output`. Null gradients are not computed.
 struct Gradients {
-    const Planes* image;  // filled; of a part of the image, if anything, the voxels that `sample` reads
+    const Planes* image;  // filled; for a part of the image, only the voxels that `sample` reads
     double* points;       // (items, axes, points...), added to
-    double* affine;       // (items, axes, axes + 1), added to; only with those of the points
+    double* affine;       // (items, axes, axes + 1), added to; only with the gradient of the points
 };
 void sample_adjoint(const SampleRequest& request, const Gradients& gradients, Executor& executor);
 
-// The coefficients in the geometry's box, of `planes` images, as an array of their own; and the transpose.
+// The coefficients in the geometry's box, of `planes` images, as a separate array; and the transpose.
 void prefilter(const Job& job, int64 planes, const Planes& image, const Planes& coefficients, Executor& executor);
 void prefilter_adjoint(const Job& job, int64 planes, const Planes& coefficients, const Planes& image,
                        Executor& executor);
@@ -75,13 +75,13 @@ struct SourceBox : Box {
     bool nowhere;  // of one voxel: its position is NaN
 };
 
-// A box that holds every coefficient which `sample` reads for a part of the output; tight where the field is smooth.
-// For one item; for image and output that are not empty.
+// A box that contains every coefficient that `sample` reads for a part of the output; tight where the field is smooth.
+// For one item, and for an image and output that are not empty.
 SourceBox find_source_box(const Geometry& geometry, const OutputPart& part, const GridCoefficients& grid,
                           const double* inverse_map);
 
-// For blocks of the output, the voxels that `sample` reads, for all items together; none where all lies outside.
-// `blocks` has (blocks, axes, 2) numbers: first voxel, counted from that of the geometry, and extent.
+// For blocks of the output, the voxels that `sample` reads, for all items together; none if all lie outside. `blocks`
+// has (blocks, axes, 2) numbers: first voxel, counted from that of the geometry, and extent.
 void find_source_voxels(const SampleRequest& request, const std::vector<int64>& blocks, Box* voxels,
                         Executor& executor);
 

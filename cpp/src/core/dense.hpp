@@ -1,4 +1,4 @@
-// Arrays of the core's own over the voxels of a box, in C order, and sums of them.
+// Internal arrays over the voxels of a box, in C order, and sums of them.
 #pragma once
 #include <algorithm>
 #include <vector>
@@ -15,7 +15,7 @@ void for_parts(int64 size, Executor& executor, Body body) {
     executor.run((size + part - 1) / part, [&](int64 i) { body(i * part, std::min(part, size - i * part)); });
 }
 
-// Numbers of an own array over the output voxels, one plane behind the other.
+// Numbers of an internal array over the output voxels, plane by plane.
 class Dense {
    public:
     Dense(const Geometry& geometry, int64 planes, int dtype)
@@ -67,8 +67,7 @@ void for_each_row(const Geometry& geometry, const Planes& planes, int64 channel,
     });
 }
 
-// One item's gradients of the voxels that are held, of several parts of a computation: summed in the type of the
-// arithmetic.
+// The gradients of one item's voxels in memory, from several parts of a computation, summed in the compute type.
 class ImageSum {
    public:
     explicit ImageSum(const SampleRequest& one)
@@ -81,7 +80,7 @@ class ImageSum {
         target_ = part_.planes();
         target_.data -= start_of(target_);
     }
-    // A gradient to be added, of zeros at first.
+    // A gradient to be added, initially zero.
     const Planes& new_part() {
         clear(part_);
         return target_;

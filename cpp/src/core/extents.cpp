@@ -1,4 +1,4 @@
-// What of an image a request reads, and how large that is.
+// The part of an image that a request reads, and its size.
 #include "core/extents.hpp"
 
 #include <algorithm>
@@ -66,7 +66,7 @@ void require_in_roi(const SampleRequest& request, const Box& voxels) {
 
 namespace {
 
-constexpr double largest_box = int64(1) << 27;  // bytes of their coefficients that are held at a time, if need be
+constexpr double largest_box = int64(1) << 27;  // bytes of their coefficients that are held at a time, if necessary
 
 }  // namespace
 

@@ -1,4 +1,4 @@
-// What of an image a request reads, and how large that is.
+// The part of an image that a request reads, and its size.
 #pragma once
 #include <array>
 
@@ -9,7 +9,7 @@ namespace elasticnd {
 // All voxels of the output.
 OutputPart whole_output(const Geometry& geometry);
 
-// Whether stencils lie on the image itself, which needs no coefficients.
+// Whether stencils lie on the image itself, without coefficients.
 bool samples_image_itself(const SampleRequest& request);
 
 // Whether the channels of a pixel are sampled together.
@@ -25,10 +25,10 @@ bool has_whole_image(const SampleRequest& request);
 
 Geometry with_box(Geometry geometry, const Box& box);
 
-// A box of no more than a stencil, where none is read.
+// A box no larger than a stencil, for requests that read nothing.
 Geometry with_least_box(Geometry geometry);
 
-// The voxels from which a box of coefficients is had.
+// The voxels from which a box of coefficients is computed.
 Box voxels_read(const SampleRequest& request, const SourceBox& box);
 
 // Throws std::invalid_argument if some of these voxels are not in the region of interest.
@@ -36,9 +36,9 @@ void require_in_roi(const SampleRequest& request, const Box& voxels);
 
 // ---- images of few voxels -------------------------------------------------------------------------------------------
 
-constexpr double mostly_border = 16;  // times as many coefficients as voxels: they are not held all
+constexpr double mostly_border = 16;  // times as many coefficients as voxels: they are not all held
 
-// The number of elements, in floating point, for it can pass 2^63.
+// The number of elements, in floating point because it can exceed 2^63.
 double size_of(const int64* extent, int axes);
 
 // Whether most coefficients would lie beyond the border or in the padding. Along one axis these are few; with many
@@ -51,8 +51,8 @@ bool is_worth_halving(const SampleRequest& one, const Geometry& boxed);
 // The two halves of the output, along its longest axis.
 std::array<SampleRequest, 2> halves_of(const SampleRequest& one);
 
-// The box again whole along axes of several blocks of the prefilter. Of these, the transpose of the filter reaches some
-// voxels or not as the box has it, though with no more than rounding errors: of a whole image, always all.
+// Widens the box to the whole axis, if it has several blocks of the prefilter. Otherwise, the box would decide which
+// voxels the transposed filter reaches, though only with rounding errors; in a whole image, it reaches all.
 void widen_long_axes(Box& box, const Geometry& whole);
 
 }  // namespace elasticnd

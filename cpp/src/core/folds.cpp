@@ -1,8 +1,8 @@
-// Guaranteed bounds of det J / det L: in each cell of the control grid it is a polynomial, which is subdivided where
+// Guaranteed bounds of det J / det L. In each cell of the control grid it is a polynomial, which is subdivided where
 // its Bernstein coefficients do not decide.
 //
-// With A = L^-1 dd/df, the ratio for the field times s is det(I + sA) = 1 + s e_1 + ... + s^n e_n. Each e_k, a sum of
-// principal minors, is of degree 3n - 1 along every axis.
+// With A = L^-1 dd/df, the ratio for the field times s is det(I + sA) = 1 + s e_1 + ... + s^n e_n. Each e_k is a sum of
+// principal minors, and has degree 3n - 1 along every axis.
 #include "core/folds.hpp"
 
 #include <algorithm>
@@ -18,12 +18,12 @@ namespace elasticnd {
 namespace {
 
 constexpr double rounding = std::numeric_limits<double>::epsilon();
-constexpr double operations = 300;    // one after the other, in each of which a coefficient is rounded, at most
+constexpr double operations = 300;    // at most, in sequence, each of which rounds a coefficient
 constexpr double open_numbers = 4e6;  // in polynomials that wait for subdivision: 32 MB
 constexpr int64 most_subdivisions = 20'000;
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
-// The coefficients of L^-1 d, and the part of the control grid's cells that the window covers.
+// The coefficients of L^-1 d, and the cells of the control grid that the window covers.
 class Field {
    public:
     Field(const Geometry& geometry, const double* control_points, const double* forward, Executor& executor)
@@ -63,9 +63,9 @@ class Field {
     int64 component_size;
     int64 extent[max_axes];
     int64 stride[max_axes];
-    double scale[max_axes];      // cells per voxel; 0 where the field is constant along an axis
+    double scale[max_axes];      // cells per voxel; 0 if the field is constant along an axis
     double error[max_axes];      // of each component, from rounding
-    int64 first_cell[max_axes];  // that the window touches
+    int64 first_cell[max_axes];  // touched by the window
     int64 last_cell[max_axes];
     double low[max_axes];  // of the window, in cells
     double high[max_axes];
@@ -86,7 +86,7 @@ class Field {
     }
 };
 
-// The largest derivative of a component along an axis in the cells of the window, or more: B-splines are no larger than
+// An upper bound of the derivative of a component along an axis in the cells of the window: B-splines are bounded by
 // their coefficients.
 double Field::largest_change(int component, int axis) const {
     if (scale[axis] == 0) return 0;
@@ -157,7 +157,7 @@ void set_slope(const Field& field, int axis, const Bernstein& component, Bernste
             slope.value[at++] = 3 * field.scale[axis] * (component.value[from + stride] - component.value[from]);
 }
 
-// The polynomials e_1 ... e_n of a cell, cut to the window.
+// The polynomials e_1 ... e_n of a cell, restricted to the window.
 class Cell {
    public:
     Cell(const Field& field, const int64* cell) : axes_(field.axes) {
@@ -185,7 +185,7 @@ class Cell {
         }
     }
 
-    // The sum of the principal minors of so many rows.
+    // The sum of the principal minors with this many rows.
     void set_invariant(int rows, Bernstein& sum) const {
         int extent[most_variables] = {1, 1, 1};
         for (int k = 0; k < axes_; ++k) extent[k] = 3 * axes_;
@@ -236,7 +236,7 @@ class Cell {
     Bernstein slope_[most_variables][most_variables];
 };
 
-// A part of a cell: its polynomials, one after the other, and what they allow at least.
+// A part of a cell: its polynomials in sequence, and a lower bound of the measure.
 struct Part {
     double least;
     std::unique_ptr<double[]> values;
@@ -245,8 +245,8 @@ struct IsLess {
     bool operator()(const Part& left, const Part& right) const { return left.least > right.least; }
 };
 
-// Finds the least value over all parts, where `Measure` has, for one set of polynomials' coefficients, most(index,
-// limit) at an index, which at a corner is a value that is taken.
+// Finds the smallest value over all parts. For the coefficients of a set of polynomials, `Measure` has most(index,
+// limit); at a corner, it is a value that is attained.
 template <class Measure>
 class Search {
    public:
@@ -329,7 +329,7 @@ struct Factor {
         const double falls = std::min(e[0], 0.0) + most * (std::min(e[1], 0.0) + most * std::min(e[2], 0.0));
         if (1 - margin + most * falls >= 0) return most;
         auto value = [&](double s) { return 1 - margin + s * (e[0] + s * (e[1] + s * e[2])); };
-        // Between the places where it turns, it is monotonous.
+        // It is monotonic between its turning points.
         double stops[4] = {0, most, most, most};
         const double half = e[1] * e[1] - 3 * e[0] * e[2];
         if (half > 0) {
@@ -358,7 +358,7 @@ bool is_finite(const Field& field) {
     return sum == 0;
 }
 
-// Of a matrix, for each row: the sum of the largest absolute values of its entries.
+// For each row of a matrix, the sum of the largest absolute values of its entries.
 std::vector<double> row_sums(const Field& field) {
     std::vector<double> sums(static_cast<size_t>(field.axes), 0.0);
     for (int i = 0; i < field.axes; ++i)
@@ -366,8 +366,8 @@ std::vector<double> row_sums(const Field& field) {
     return sums;
 }
 
-// Of a matrix I + sA with dominant diagonal, the determinant is at least the product of what the rows leave of it
-// (Ostrowski); of any, it is at least minus the product of the rows' sums.
+// The determinant of a matrix I + sA with dominant diagonal is at least the product of what the rows leave of it
+// (Ostrowski); that of any matrix is at least minus the product of the rows' sums.
 double least_of_dominant(const std::vector<double>& sums, double s) {
     double least = 1, size = 1;
     bool is_dominant = true;
@@ -436,7 +436,7 @@ double largest_scale(const Field& field, double margin, double tolerance, Execut
     return std::min(search.lower, search.upper);
 }
 
-// Calls body(item, its field, executor); items side by side.
+// Calls body(item, its field, executor), with items in parallel.
 template <class Body>
 void for_fields(const FoldQuery& query, Executor& executor, Body body) {
     const int axes = query.geometry.axes;
@@ -457,7 +457,7 @@ void bound_folds(const FoldQuery& query, FoldBounds* bounds, Executor& executor)
 }
 
 void find_largest_scales(const FoldQuery& query, double margin, double* scales, Executor& executor) {
-    constexpr double steps = 1024;  // a scale in few bits changes numbers by no rounding of its own
+    constexpr double steps = 1024;  // a scale with few bits, by which multiplication does not round
     for_fields(query, executor, [&](int64 item, const Field& field, Executor& own) {
         scales[item] = std::floor(largest_scale(field, margin, query.tolerance, own) * steps) / steps;
     });

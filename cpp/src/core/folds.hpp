@@ -1,12 +1,12 @@
-// Whether the map of a deformation folds: guaranteed bounds of det J / det L, not at voxels alone but everywhere in a
-// window.
+// Whether the map of a deformation folds: guaranteed bounds of det J / det L everywhere in a window, not only at
+// voxels.
 #pragma once
 #include "core/core.hpp"
 
 namespace elasticnd {
 
 struct FoldQuery {
-    Geometry geometry;  // of axes, extents, control points and the window, which must not be empty
+    Geometry geometry;  // axes, extents, control points and the window, which must not be empty
     int64 items;
     const double* control_points;  // their displacements, (items, axes, points ...)
     const double* forward;         // linear parts of the affine maps, (items or 1, axes, axes); null for the identity
@@ -14,8 +14,8 @@ struct FoldQuery {
     double tolerance;
 };
 
-// The least ratio lies between `lower` and `upper`. They differ by more than the tolerance if that took too long, or
-// with more than three axes, where `upper` is infinite; then `converged` is false.
+// The smallest ratio lies between `lower` and `upper`. They differ by more than the tolerance if the search took too
+// long, or with more than three axes, for which `upper` is infinite; `converged` is then false.
 struct FoldBounds {
     double lower;
     double upper;
@@ -24,8 +24,8 @@ struct FoldBounds {
 
 void bound_folds(const FoldQuery& query, FoldBounds* bounds, Executor& executor);
 
-// The largest factor up to 1, or somewhat less, by whose every part from 0 on the field can be multiplied so that the
-// ratio is nowhere less than `margin`, which is below 1.
+// The largest factor up to 1, or slightly less, such that the field times any factor from 0 up to it keeps the ratio at
+// or above `margin`, which is less than 1.
 void find_largest_scales(const FoldQuery& query, double margin, double* scales, Executor& executor);
 
 }  // namespace elasticnd

@@ -1,4 +1,4 @@
-// The map of one item of a deformation, as the kernels for single positions take it.
+// The map of one item of a deformation, in the form of the kernels for single positions.
 #include "core/grid_map.hpp"
 
 #include <algorithm>
@@ -85,7 +85,7 @@ MapJob map_job(const Geometry& geometry, const double* inverse_map) {
         for (int k = 0; k < axes; ++k) inverse.value[k][k] = 1;
     common::invert_map(axes, inverse, forward);
     if (!common::is_finite(axes, inverse) || !common::is_finite(axes, forward))
-        throw std::invalid_argument("affine: got a singular matrix, expected a matrix that can be inverted");
+        throw std::invalid_argument("affine: got a singular matrix, expected an invertible matrix");
     job.forward_determinant = determinant(axes, forward);
     for (int k = 0; k < axes; ++k) {
         std::copy_n(inverse.value[k], axes + 1, job.inverse[k]);

@@ -1,4 +1,4 @@
-// The map of one item of a deformation, as the kernels for single positions take it.
+// The map of one item of a deformation, in the form of the kernels for single positions.
 #pragma once
 #include <vector>
 
@@ -6,14 +6,14 @@
 
 namespace elasticnd {
 
-// Where the coefficients of a position lie: those of a control point side by side.
+// Where the coefficients of a position lie; those of a control point are adjacent.
 EvaluationJob evaluation_job(const Geometry& geometry, int order);
 
-// The coefficients with the components of a control point side by side, as the kernels take them, and back.
+// The coefficients with the components of a control point side by side, as the kernels need them, and the inverse.
 std::vector<double> interleaved(const GridCoefficients& grid, int axes);
 std::vector<double> separated(const std::vector<double>& together, int axes);
 
-// The map of one item; `inverse_map` null for the identity. Throws std::invalid_argument if it has no inverse.
+// The map of one item; `inverse_map` is null for the identity. Throws std::invalid_argument if it has no inverse.
 MapJob map_job(const Geometry& geometry, const double* inverse_map);
 
 }  // namespace elasticnd

@@ -1,4 +1,4 @@
-// The map of a deformation inverted at points: by Newton's method, and once more from a table where that fails.
+// The map of a deformation inverted at points, by Newton's method and, where that fails, starting from a table.
 #include "core/move_points.hpp"
 
 #include <algorithm>
@@ -11,11 +11,11 @@
 namespace elasticnd {
 namespace {
 
-constexpr int64 points_together = 256;  // in a task: some 100 microseconds
+constexpr int64 points_together = 256;  // in a task: about 100 microseconds
 constexpr int64 retries_together = 16;
 constexpr int64 most_entries = 2'000'000;  // of a table
 constexpr int samples_per_cell = 4;
-constexpr double border_cells = 1;  // that the table goes on beyond the frame
+constexpr double border_cells = 1;  // by which the table extends beyond the frame
 constexpr int most_starts = 8;      // entries of the table from which a point is tried
 
 template <class Body>
@@ -26,7 +26,7 @@ void for_parts(int64 count, int64 together, Executor& executor, Body body) {
 
 double infinity() { return std::numeric_limits<double>::infinity(); }
 
-// Where positions of a lattice over the frame, and a little beyond it, look.
+// Where positions of a lattice over the frame, and slightly beyond it, look.
 class Table {
    public:
     Table(const MapJob& job, const std::vector<double>& coefficients, Executor& executor)
@@ -45,8 +45,8 @@ class Table {
         set_largest(coefficients);
     }
 
-    // The entries near which a position that looks at `target` can lie: those where the distance has a minimum among
-    // the neighbours along the axes, the nearest first. They are numbers of the lattice.
+    // The entries near which a position that looks at `target` can lie: local minima of the distance among neighbours
+    // along the axes, nearest first. They are indices into the lattice.
     void find_starts(const double* target, std::vector<int64>& starts) const {
         starts.clear();
         if (size_ == 0) return;
@@ -77,7 +77,7 @@ class Table {
     }
 
    private:
-    // False if it would be too large.
+    // False if the table would be too large.
     bool set_lattice(int per_cell) {
         double size = 1;
         for (int k = axes_ - 1; k >= 0; --k) {
@@ -96,7 +96,7 @@ class Table {
         return true;
     }
 
-    // The field is nowhere larger than its coefficients; so are positions, seen from the affine map's.
+    // The field is bounded by its coefficients, and so is the distance of positions from those of the affine map.
     void set_largest(const std::vector<double>& coefficients) {
         const int lanes = evaluation_lanes(axes_);
         double component[max_axes] = {};
@@ -154,14 +154,14 @@ class Table {
     std::vector<double> ratios_;
 };
 
-// Of one item.
+// For one item.
 class Solver {
    public:
     Solver(const MapJob& job, const std::vector<double>& coefficients, const PointsToSolve& points, int64 count)
         : job_(job), coefficients_(coefficients), points_(points), count_(count), axes_(job.grid.axes) {}
 
-    // Whole steps from where the affine map alone moves a point reach nearly all; in folds, some starts of the table
-    // reach the rest. What is then left ends as near as damped steps come.
+    // Full steps from where the affine map alone moves a point reach nearly all points; in folds, starts from the table
+    // reach more. For the rest, damped steps come as close as they can.
     void solve(Executor& executor) {
         for_parts(count_, points_together, executor, [&](UnitRange some) {
             for (int64 i = some.first; i < some.last; ++i) start_at_affine(i, points_.positions + i * axes_);
@@ -224,7 +224,7 @@ class Solver {
         points_.ratios[i] = ratio;
     }
 
-    // Answers outside of folds before those within; else what is nearer.
+    // Answers outside folds precede those inside; otherwise, the nearer one is better.
     bool is_better(double residual, double ratio, int64 i) const {
         const bool solves = has_converged(residual), solved = has_converged(points_.residuals[i]);
         if (solves != solved) return solves;

@@ -1,4 +1,4 @@
-// Coefficients as arrays of their own, outside of a deformation.
+// Coefficients as separate arrays, without a deformation.
 #include <cstring>
 
 #include "core/core.hpp"
@@ -26,7 +26,7 @@ void copy_box(const Geometry& geometry, int64 planes, const Planes& from, const 
     }
 }
 
-// Coefficients of a whole box, from where a smaller one begins.
+// Coefficients of a whole box, from the start of a smaller one.
 Planes at_box(const Coefficients& coefficients, const Geometry& whole, const Geometry& geometry) {
     Planes planes = coefficients.planes();
     for (int k = 0; k < geometry.axes; ++k)

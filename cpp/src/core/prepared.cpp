@@ -1,4 +1,4 @@
-// A request of one item, made ready for the kernels that visit its voxels.
+// A request for one item, prepared for the kernels that visit its voxels.
 #include "core/prepared.hpp"
 
 #include <algorithm>
@@ -26,14 +26,14 @@ Prepared::Prepared(const SampleRequest& one, const ControlGrid& grid) {
     job.cval_element = reinterpret_cast<const char*>(cval_element_);
     const int inner = one.job.geometry.axes - 1;
     const int64 extent = one.job.geometry.output[inner];
-    // Rows in even parts, of whole vectors.
+    // Rows in equal parts, of whole vectors.
     const int64 parts = std::max<int64>(1, (extent + row_length - 1) / row_length);
     constexpr int64 vector = 8;
     job.unit_length = std::max(vector, ((extent + parts - 1) / parts + vector - 1) / vector * vector);
     job.row_units = (extent + job.unit_length - 1) / job.unit_length;
     outer = product(one.job.geometry.output, inner);
     units = outer * job.row_units;
-    // A table of the inner weights pays where many rows share it.
+    // A table of the inner weights pays off if many rows share it.
     job.inner = {nullptr, nullptr, nullptr};
     if (outer > 4 && extent <= longest_table) {
         cell_.resize(static_cast<size_t>(extent));

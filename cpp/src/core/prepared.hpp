@@ -1,4 +1,4 @@
-// A request of one item, made ready for the kernels that visit its voxels.
+// A request for one item, prepared for the kernels that visit its voxels.
 #pragma once
 #include <vector>
 
@@ -8,7 +8,7 @@
 
 namespace elasticnd {
 
-// A job for one item, by the item's grid.
+// A job for one item, with the item's grid.
 class Prepared {
    public:
     Prepared(const SampleRequest& one, const ControlGrid& grid);
@@ -22,7 +22,7 @@ class Prepared {
     // The source is the image.
     void set_image(const SampleRequest& one);
 
-    // A rough count of the operations that so many units take. In floating point, for it can pass 2^63.
+    // A rough count of the operations for this many units, in floating point because it can exceed 2^63.
     double cost(int64 of_units) const;
 
     Prepared(const Prepared&) = delete;

@@ -1,4 +1,4 @@
-// What of an image a box of coefficients is made of: borders, padding, blocks of the prefilter and their warm-up.
+// The part of an image behind a box of coefficients: borders, padding, blocks of the prefilter and their warm-up.
 #include "core/reach.hpp"
 
 #include <algorithm>
@@ -33,7 +33,7 @@ Range needed_coefficients(const Geometry& geometry, int axis) {
     };
     for (int64 i = box.start; i < std::min<int64>(0, box.stop); ++i) add_continued(i);
     for (int64 i = std::max(extent, box.start); i < box.stop; ++i) add_continued(i);
-    if (needed.start >= needed.stop) needed = {0, 1};  // all lies beyond the border
+    if (needed.start >= needed.stop) needed = {0, 1};  // all lie beyond the border
     return needed;
 }
 
@@ -46,17 +46,17 @@ Range filtered_samples(const Geometry& geometry, int axis, Range coefficients, i
     const int64 extent = padded_extent(geometry, axis);
     Range samples = {coefficients.start / block * block - margin,
                      (coefficients.stop + block - 1) / block * block + margin};
-    // A periodic filter that meets an end needs the other one.
+    // A periodic filter that reaches one end needs the other.
     if (mode_traits(geometry.mode).samples == continued_periodic && (samples.start < 0 || samples.stop > extent))
         samples = {0, extent};
     samples = {std::max<int64>(samples.start, 0), std::min(samples.stop, extent)};
-    // What is in the padding stands for the voxel at the border.
+    // Samples in the padding stand for the voxel at the border.
     return {std::min(samples.start, geometry.padding + geometry.image[axis] - 1),
             std::max<int64>(samples.stop, geometry.padding + 1)};
 }
 
 Range distinct_samples(const Geometry& geometry, int axis, Range samples) {
-    // A constant beyond the border is one sample more on either side.
+    // A constant beyond the border is an additional sample on either side.
     const int64 constants = geometry.padding > 0 && common::holds_constant(geometry.mode) ? 1 : 0;
     const int64 first = geometry.padding - constants;
     const int64 stop = geometry.padding + geometry.image[axis] + constants;
@@ -79,7 +79,8 @@ Box voxels_in_box(const Geometry& geometry) {
     Box voxels = {};
     for (int k = 0; k < geometry.axes; ++k) {
         const Range needed = needed_coefficients(geometry, k);
-        // A stencil on the last voxel is moved inwards: as many as it has taps are held, if there are so many.
+        // A stencil on the last voxel is moved inwards, so as many coefficients as it has taps are held, if there are
+        // so many.
         const int64 extent = geometry.image[k];
         voxels.start[k] = std::min(needed.start, std::max<int64>(0, extent - 1 - geometry.order));
         const int64 least = std::min(extent, voxels.start[k] + geometry.order + 1);

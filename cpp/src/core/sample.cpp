@@ -1,4 +1,4 @@
-// Sampling and the displacement of every voxel: the coefficients that they need, and their work in tasks.
+// Sampling and the displacement of every voxel: the required coefficients, and the division of the work into tasks.
 #include "core/control_grid.hpp"
 #include "core/prepared.hpp"
 #include "core/tasks.hpp"
@@ -28,7 +28,7 @@ void sample_coefficients(const SampleRequest& one, const ControlGrid& grid, Exec
     }
     for_channels(one, boxed, are_sampled_as_pixels(one), [&](int64, const SampleRequest& some) {
         Prepared prepared(some, grid);
-        // Where all lies outside, no coefficient is read.
+        // If all positions lie outside, no coefficient is read.
         const Geometry held = outside ? with_least_box(boxed) : boxed;
         const auto use = is_filtered(some) ? Coefficients::computed : Coefficients::unfiltered;
         const auto layout = are_sampled_as_pixels(some) ? Coefficients::as_pixels : Coefficients::spaced;

@@ -1,6 +1,6 @@
-// Which coefficients an output patch can reach, before any position is computed: inside a cell of the control grid a
-// cubic B-spline lies between the smallest and the largest of the coefficients that it blends; closer bounds where it
-// pays.
+// The coefficients that an output patch can reach, before any position is computed. Inside a cell of the control grid,
+// a cubic B-spline lies between the smallest and the largest of the coefficients that it blends; tighter bounds are
+// used where they pay off.
 #include <algorithm>
 #include <cmath>
 
@@ -35,8 +35,8 @@ struct Cells {
     int64 first;
     int64 count;
     double width;        // of a cell, in voxels of the frame
-    double frame_start;  // index of the frame at output voxel 0 ...
-    double frame_step;   // ... and from one to the next
+    double frame_start;  // position in the frame of output voxel 0 ...
+    double frame_step;   // ... and the step from one voxel to the next
     Interval voxels;
 
     Cells(const Geometry& geometry, int axis, int64 first_voxel, int64 last_voxel)
@@ -55,12 +55,12 @@ struct Cells {
     int64 cell(double voxel, int64 points) const {
         return std::clamp<int64>(static_cast<int64>(in_frame(voxel) / width), 0, points - 2);
     }
-    // Takes all cells for one.
+    // Treats all cells as one.
     void merge() {
         count = 1;
         width = INFINITY;
     }
-    // The voxels in the cell `index` after the first, a little more than these.
+    // The voxels in cell `index`, counted from the first, with a small margin.
     Interval within(int64 index) const {
         if (std::isinf(width)) return voxels;
         const double start = (static_cast<double>(first + index) * width - frame_start) / frame_step;
@@ -87,7 +87,7 @@ double polar_form(const double* bernstein, double r, double s, double t) {
 }
 
 // Turns four coefficients of a cubic B-spline, `stride` apart, into the Bernstein coefficients of its piece between two
-// places of the cell. They bound the piece, the more tightly the shorter it is (G. Farin, "Curves and Surfaces for
+// places of the cell. They bound the piece, and the shorter it is, the more tightly (G. Farin, "Curves and Surfaces for
 // CAGD").
 void restrict_line(double* line, int64 stride, Interval places) {
     const double c[] = {line[0], line[stride], line[2 * stride], line[3 * stride]};
@@ -123,8 +123,8 @@ std::vector<int64> offsets_in_cell(const GridCoefficients& grid, int axes) {
     return offsets;
 }
 
-// For one component, the bounds of the displacement in every cell of a patch of few cells: of the part of the cell that
-// lies in the patch. `largest` becomes the greatest of the coefficients that were blended.
+// For one component, the bounds of the displacement in every cell of a patch with few cells, restricted to the part in
+// the patch. `largest` becomes the largest of the blended coefficients.
 std::vector<Interval> piece_bounds(const GridCoefficients& grid, const std::vector<Cells>& cells,
                                    const std::vector<int64>& offsets, const double* component, double& largest) {
     const int axes = static_cast<int>(cells.size());
@@ -148,7 +148,7 @@ std::vector<Interval> piece_bounds(const GridCoefficients& grid, const std::vect
             piece[j] = component[first + offsets[j]];
             largest = std::max(largest, std::abs(piece[j]));
         }
-        // Axis after axis; one on which the patch has a single place leaves a single number of four.
+        // Axis by axis; an axis on which the patch has a single place leaves one number of four.
         int64 lines = 1;
         int64 after = static_cast<int64>(offsets.size());
         for (int k = 0; k < axes; ++k) {
@@ -199,7 +199,7 @@ class CellBounds {
     std::vector<Interval> bounds;  // in C order of the cells
 
    private:
-    // Replaces each window of four along an axis by its bounds; the axis gets three shorter.
+    // Replaces each window of four along an axis by its bounds; the axis becomes three shorter.
     void cover_four(std::vector<int64>& extent, size_t axis) {
         int64 before = 1;
         int64 after = 1;
@@ -220,8 +220,8 @@ class CellBounds {
     }
 };
 
-constexpr int64 most_pieces = 4096;    // numbers in all cells: beyond, it costs too much to look at parts of cells ...
-constexpr int64 most_cells = 200'000;  // ... and beyond that, to look at each cell
+constexpr int64 most_pieces = 4096;    // numbers in all cells: beyond this, examining parts of cells costs too much ...
+constexpr int64 most_cells = 200'000;  // ... and beyond this, examining each cell
 
 std::vector<Interval> whole_bounds(const double* component, int64 points) {
     Interval range = {component[0], component[0]};
@@ -229,7 +229,7 @@ std::vector<Interval> whole_bounds(const double* component, int64 points) {
     return {range};
 }
 
-// The coordinates along an axis that folding leads to.
+// The range of coordinates along an axis after folding.
 Interval folded_range(const Geometry& geometry, double last) {
     const double reach = common::border_reach(geometry.order);
     switch (mode_traits(geometry.mode).coordinates) {
@@ -264,27 +264,27 @@ Interval folded(const Geometry& geometry, Interval x, double last) {
     return {std::max(inside.low, all.low), std::min(inside.high, all.high)};
 }
 
-// Positions along an axis to the coefficients that their stencils touch. `largest` bounds the numbers that the
-// positions are sums of. Tells whether no position lies on the image.
+// Maps positions along an axis to the coefficients that their stencils touch. `largest` bounds the numbers whose sums
+// are the positions. Returns whether no position lies on the image.
 bool reach_of(const Geometry& geometry, int axis, Interval x, double largest, int64& start, int64& extent) {
     const int64 border = border_of(geometry);
     const int64 last = padded_extent(geometry, axis) - 1;
     start = -border;
     extent = last + 1 + 2 * border;
     if (!(largest < 1e300)) return false;         // NaN as well
-    const double slack = 1e-3 + 1e-14 * largest;  // above the rounding of a position, most often far below a voxel
+    const double slack = 1e-3 + 1e-14 * largest;  // above the rounding of a position, and usually far below a voxel
     x = {x.low + geometry.padding - slack, x.high + geometry.padding + slack};
-    // Farther than this, there is no position.
+    // Beyond this, there is no position.
     const ModeTraits traits = mode_traits(geometry.mode);
     const double reach = common::holds_constant(geometry.mode) ? common::border_reach(geometry.order) : 0;
     const bool has_outside = traits.has_constant;
     const bool outside = x.high < -reach || x.low > static_cast<double>(last) + reach;
     x = folded(geometry, x, static_cast<double>(last));
-    // A clamped bound has no rounding error; a folded one that has more than the axis means nothing.
+    // A clamped bound has no rounding error; a folded one with an error larger than the axis is meaningless.
     const bool clamps = has_outside || traits.coordinates == continued_nearest;
     const double error = clamps ? 1e-3 : std::min(slack, static_cast<double>(extent));
     x = {x.low - error, x.high + error};
-    // Rounding does not lead out of the folded range, but where the image turns between two voxels.
+    // Rounding does not lead outside the folded range, except where the image turns between two voxels.
     if (traits.coordinates != continued_reflected) {
         const Interval all = folded_range(geometry, static_cast<double>(last));
         x = {std::clamp(x.low, all.low, all.high), std::clamp(x.high, all.low, all.high)};
@@ -300,7 +300,7 @@ bool reach_of(const Geometry& geometry, int axis, Interval x, double largest, in
     return has_outside && outside;
 }
 
-// Whether the displacement of a voxel, counted from the first of the output, is NaN because a coefficient is.
+// Whether the displacement of a voxel, counted from the first of the output, is NaN because a coefficient is NaN.
 bool meets_nan(const Geometry& geometry, const GridCoefficients& grid, const double* component, const int64* index) {
     int64 first = 0;
     for (int k = 0; k < geometry.axes; ++k) {

@@ -1,4 +1,4 @@
-// Derivatives of sampling in tangents, composed of the partial derivatives of the spline.
+// Derivatives of sampling along tangents, composed of the partial derivatives of the spline.
 #include "core/tangents.hpp"
 
 #include <algorithm>
@@ -14,7 +14,7 @@ namespace {
 
 using Derivative = std::array<int, max_axes>;  // how often along each axis
 
-// Adds the change of an affine map, as a displacement of each voxel, to component k of it.
+// Adds the tangent of an affine map, as a displacement of each voxel, to its component k.
 void add_affine(const Geometry& geometry, const double* line, double* component, Executor& executor) {
     const int axes = geometry.axes;
     const int64 row = geometry.output[axes - 1];
@@ -31,14 +31,14 @@ void add_affine(const Geometry& geometry, const double* line, double* component,
     });
 }
 
-// The products of the tangents' components, summed by how often they stand for each axis: the derivative along the
-// tangents is the sum of these times the partial derivatives.
+// The products of the tangents' components, summed for each combination of axes: the derivative along the tangents is
+// the sum of these factors times the partial derivatives.
 class Factors {
    public:
     Factors(const SampleRequest& one, int64 item, const std::vector<Tangent>& tangents, Executor& executor) {
         const Geometry& geometry = one.job.geometry;
         const int axes = geometry.axes;
-        std::deque<Dense> fields;  // which leaves them where they are
+        std::deque<Dense> fields;  // which never moves its elements
         for (const Tangent& tangent : tangents) {
             fields.emplace_back(geometry, axes, dtype_float64);
             SampleRequest field = one;
@@ -91,7 +91,7 @@ class Factors {
 SampleRequest with_derivative(SampleRequest one, const Derivative& derivative) {
     for (int k = 0; k < one.job.geometry.axes; ++k)
         one.job.geometry.derivative[k] += derivative[static_cast<size_t>(k)];
-    one.job.geometry.cval = 0;  // what comes from outside the image does not change
+    one.job.geometry.cval = 0;  // the constant outside the image has no derivative
     return one;
 }
 

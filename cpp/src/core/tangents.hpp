@@ -9,17 +9,17 @@
 
 namespace elasticnd {
 
-// A change of the control points, and one of the map from output index to image index.
+// A tangent of the control points, and one of the map from output index to image index.
 struct Tangent {
     const double* control_points;  // (items, axes, points...)
     const double* affine;          // (items or 1, axes, axes + 1); null for none
     int64 affine_item_size;
 };
 
-// `sample`, differentiated along the tangents; without any, `sample` itself.
+// `sample`, differentiated along the tangents; without tangents, `sample` itself.
 void sample_along(const SampleRequest& request, const std::vector<Tangent>& tangents, Executor& executor);
 
-// The transposes of `sample_along`: in the image, and of the derivative along one tangent more in that tangent.
+// The transposes of `sample_along`: in the image, and in a further tangent.
 void sample_adjoint_along(const SampleRequest& request, const std::vector<Tangent>& tangents,
                           const Gradients& gradients, Executor& executor);
 

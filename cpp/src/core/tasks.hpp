@@ -1,4 +1,4 @@
-// How the work of a request is cut: into items, channels, and tasks for threads.
+// The division of a request's work into items, channels, and tasks for threads.
 #pragma once
 #include <algorithm>
 
@@ -7,18 +7,17 @@
 
 namespace elasticnd {
 
-constexpr double worth_a_thread = 1e6;  // operations, some 50 microseconds: below, waking a thread costs more
+constexpr double worth_a_thread = 1e6;  // operations, about 50 microseconds: below that, waking a thread costs more
 
-// In how many parts to do units that can be divided, so that none takes too long. A cost is a rough count of
-// operations.
+// The number of parts into which to divide units, so that none takes too long. A cost is a rough count of operations.
 int64 count_parts(double cost, int64 units);
 
 int64 count_tasks(double cost, int64 units, int threads);
 
-// The units of one of so many tasks.
+// The units of one of `tasks` tasks.
 UnitRange part(int64 units, int64 task, int64 tasks);
 
-// Calls body(item, its request, executor). Many small items run side by side, each on one thread.
+// Calls body(item, its request, executor). Many small items run in parallel, each on one thread.
 template <class Body>
 void for_each_item(const SampleRequest& request, Executor& executor, Body body) {
     const Geometry& geometry = request.job.geometry;
@@ -37,10 +36,10 @@ void for_each_item(const SampleRequest& request, Executor& executor, Body body) 
     });
 }
 
-constexpr int64 channels_bytes = int64(1) << 23;  // of coefficients that are held at a time, if a plane is no more
-constexpr int64 pixels_bytes = int64(1) << 28;    // ... if the planes of a pixel's channels are no more
+constexpr int64 channels_bytes = int64(1) << 23;  // of coefficients held at a time, unless one plane is larger
+constexpr int64 pixels_bytes = int64(1) << 28;    // ... unless the planes of a pixel's channels are larger
 
-// Calls body(first channel, request of some channels): as many as are held at a time, or whole pixels.
+// Calls body(first channel, request for some channels): as many as are held at a time, or whole pixels.
 template <class Body>
 void for_channels(const SampleRequest& one, const Geometry& boxed, bool as_pixels, Body body) {
     const double plane = 8.0 * std::max(size_of(one.job.roi.extent, one.job.geometry.axes),  // bytes, at most

@@ -1,17 +1,17 @@
-// The floating-point state of threads: how results are rounded, and whether tiny numbers are taken for zeros.
+// The floating-point state of threads: how results are rounded, and whether tiny numbers become zero.
 #pragma once
 #include "elasticnd/platform.hpp"
 
 namespace elasticnd {
 
-// The calling thread's state, and another one; elsewhere than on x86 and AArch64, the rounding alone.
+// Reads or sets the calling thread's state; on other processors than x86 and AArch64, only the rounding.
 uint64 floating_point_state();
 void set_floating_point_state(uint64 state);
 
-// The state that results are defined by: to the nearest number, tiny ones as they are, no trap.
+// The state that defines results: rounding to nearest, with subnormal numbers and without traps.
 uint64 default_floating_point_state();
 
-// Sets the default for as long as it lives: other libraries set what is quicker for them, for one thread or for all.
+// Sets the default state during its lifetime: other libraries set faster states, for one thread or for all.
 class DefaultFloatingPoint {
    public:
     DefaultFloatingPoint() : before_(floating_point_state()) {

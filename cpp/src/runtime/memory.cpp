@@ -1,4 +1,4 @@
-// Memory for coefficients, kept for the next call, and scratch memory of threads.
+// Memory for coefficients, kept for the next call, and scratch memory for threads.
 #include "runtime/memory.hpp"
 
 #include <cstdint>
@@ -19,7 +19,7 @@ namespace {
 constexpr size_t cache_line = 64;
 constexpr size_t large_page = size_t(1) << 21;
 
-// Freed pieces of memory. What is forked is a copy, so that it is no harm if a lock is lost with a thread: `try_lock`.
+// Freed pieces of memory. A fork copies them, and a lock may be lost with its thread: hence `try_lock`.
 class FreeList {
    public:
     void* take(size_t bytes, size_t& capacity) {
@@ -33,7 +33,7 @@ class FreeList {
         }
         return nullptr;
     }
-    // In the place of the oldest piece.
+    // In place of the oldest piece.
     void put(void* memory, size_t capacity) {
         std::unique_lock<std::mutex> lock(mutex_, std::defer_lock);
         if (capacity >= least && capacity <= most && lock.try_lock()) {
@@ -66,7 +66,7 @@ FreeList& free_list() {
 
 OutOfMemory::OutOfMemory(double bytes) {
     char text[64];
-    std::snprintf(text, sizeof text, "elasticnd: no %.3g GB of memory for one array", bytes / 1e9);
+    std::snprintf(text, sizeof text, "elasticnd: cannot allocate %.3g GB for one array", bytes / 1e9);
     message_ = text;
 }
 
@@ -81,7 +81,7 @@ Memory::Memory(size_t bytes) {
     const auto address = reinterpret_cast<std::uintptr_t>(owned_);
     data_ = static_cast<char*>(owned_) + ((address + alignment - 1) / alignment * alignment - address);
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-    // A wish: no harm if it is not granted.
+    // A hint, which the system may ignore.
     if (large && fresh) madvise(data_, bytes / large_page * large_page, MADV_HUGEPAGE);
 #else
     (void)fresh;

@@ -8,7 +8,7 @@
 
 namespace elasticnd {
 
-// Says how much memory there was not.
+// Reports how much memory was requested.
 class OutOfMemory : public std::bad_alloc {
    public:
     explicit OutOfMemory(double bytes);
@@ -18,8 +18,8 @@ class OutOfMemory : public std::bad_alloc {
     std::string message_;
 };
 
-// Aligned to a line of the cache; large pieces in large pages, where the system has them. Left as it comes. Middling
-// pieces are kept for the next call when they are freed: to get them from the system takes as long as to fill them.
+// Aligned to cache lines; large blocks use large pages, if the system has them. Uninitialised. Medium-sized blocks are
+// kept for the next call when they are freed, because obtaining them from the system takes as long as filling them.
 class Memory {
    public:
     explicit Memory(size_t bytes);
@@ -34,8 +34,8 @@ class Memory {
     char* data_;
 };
 
-// Memory for one call of a kernel; left as it comes, for a kernel writes before it reads. It belongs to the thread: it
-// is good until the thread asks again.
+// Uninitialised memory for one call of a kernel. It belongs to the thread, and is valid until the thread's next
+// request.
 void* scratch_memory(int64 bytes);
 
 }  // namespace elasticnd

@@ -32,7 +32,7 @@ int available_processors() {
     return std::max(1u, std::thread::hardware_concurrency());
 }
 
-// One parallel run. Threads claim the tasks one by one.
+// One parallel run. Threads claim tasks one by one.
 class Run {
    public:
     Run(Executor& executor, int64 count, const std::function<void(int64)>& task)
@@ -66,8 +66,8 @@ class Run {
     std::exception_ptr error_;
 };
 
-// Waits a little for a condition that another thread will soon fulfil; false if it takes longer. To sleep and be woken
-// takes tens of microseconds, as long as many a run.
+// Waits briefly for a condition that another thread will soon fulfil; returns false if it takes longer. Sleeping and
+// waking takes tens of microseconds, as long as many runs.
 template <class Condition>
 bool await_briefly(Condition condition) {
     constexpr auto limit = std::chrono::microseconds(50);
@@ -79,8 +79,8 @@ bool await_briefly(Condition condition) {
     return true;
 }
 
-// Workers that sleep between runs. A run that finds them busy does without: nested and concurrent calls stay on
-// their own threads.
+// Workers that sleep between runs. A run that finds them busy does without: nested and concurrent calls stay on their
+// own threads.
 class Pool {
    public:
     static Pool& get() {
@@ -105,7 +105,7 @@ class Pool {
         wake_.notify_all();
         run.work();
         {
-            // Workers that have not woken yet are not needed any more.
+            // Workers that have not woken yet are no longer needed.
             const std::scoped_lock lock(mutex_);
             busy_ -= wanted_.load();
             wanted_ = 0;
@@ -123,9 +123,9 @@ class Pool {
         return pool;
     }
 
-    // Threads do not survive a fork. Idle workers are joined before, so that the child has none to miss. A pool at
-    // work is not waited for, since its run may in turn wait for the forking thread, which holds the GIL: then the
-    // child leaves that pool alone and makes its own.
+    // Threads do not survive a fork. Idle workers are joined before it, so that the child misses none. A busy pool is
+    // not waited for, since its run may in turn wait for the forking thread, which holds the GIL; the child then
+    // abandons that pool and makes its own.
     static bool prepare_forks() {
 #if !defined(_WIN32)
         pthread_atfork([] { current()->before_fork(); }, [] { current()->after_fork(); },
@@ -151,7 +151,7 @@ class Pool {
             try {
                 workers_.emplace_back([this] { serve(); });
             } catch (const std::system_error&) {
-                return;  // the process may have no more threads: work with those there are
+                return;  // no more threads are available: work with the existing ones
             }
         }
     }
@@ -166,9 +166,9 @@ class Pool {
         stopping_ = false;
     }
     void serve() {
-        const DefaultFloatingPoint state;  // a thread begins with the state of the one that starts it
+        const DefaultFloatingPoint state;  // a thread inherits the state of the one that starts it
         for (;;) {
-            await_briefly([&] { return stopping_ || wanted_ > 0; });  // the next run often follows the last
+            await_briefly([&] { return stopping_ || wanted_ > 0; });  // the next run often follows immediately
             std::unique_lock<std::mutex> lock(mutex_);
             wake_.wait(lock, [&] { return stopping_ || wanted_ > 0; });
             if (stopping_) return;
@@ -183,12 +183,12 @@ class Pool {
 
     std::mutex turn_;  // held by the run that uses the workers
     bool idle_at_fork_ = false;
-    std::mutex mutex_;  // guards what follows
+    std::mutex mutex_;  // guards the following members
     std::condition_variable wake_;
     std::condition_variable done_;
     std::vector<std::thread> workers_;
     Run* run_ = nullptr;
-    // These are also looked at without the lock, by those who wait briefly.
+    // Threads that wait briefly also read these without the lock.
     std::atomic<int> wanted_{0};  // workers that may still join the run
     std::atomic<int> busy_{0};    // workers that the run waits for
     std::atomic<bool> stopping_{false};

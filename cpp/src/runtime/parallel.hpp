@@ -1,5 +1,5 @@
-// Tasks in parallel. The core does not own the threads that it runs on: an executor is an argument of every function,
-// so that another runtime's pool can serve.
+// Parallel tasks. The core does not own the threads that it runs on: an executor is an argument of every function, so
+// that another runtime's thread pool can be used.
 #pragma once
 #include <atomic>
 #include <chrono>
@@ -12,7 +12,7 @@
 
 namespace elasticnd {
 
-// Thrown on the calling thread when check_interrupt is asked to stop.
+// Thrown on the calling thread when check_interrupt requests a stop.
 struct Interrupted : std::exception {
     const char* what() const noexcept override { return "interrupted"; }
 };
@@ -22,13 +22,13 @@ class Executor {
     virtual ~Executor() = default;
     virtual int threads() const = 0;
     // Runs task(0) ... task(count - 1), in any order and on any thread, and returns when all have ended. The first
-    // exception of a task is thrown again here; tasks that have not begun by then are left out.
+    // exception of a task is rethrown here; tasks that have not begun by then are skipped.
     virtual void run(int64 count, const std::function<void(int64)>& task) = 0;
-    // For tasks that take long: throws Interrupted where they shall stop.
+    // For long tasks: throws Interrupted if they should stop.
     virtual void check_interrupt() = 0;
 };
 
-// One thread, for a task of another executor that itself has parts.
+// A single thread, for a task of another executor that itself has parts.
 class InlineExecutor : public Executor {
    public:
     explicit InlineExecutor(Executor& outer) : outer_(outer) {}
@@ -45,8 +45,8 @@ class InlineExecutor : public Executor {
     Executor& outer_;
 };
 
-// The threads of this process. Between tasks and in check_interrupt the calling thread asks `interrupted` every 50 ms
-// or so.
+// The threads of this process. Between tasks and in check_interrupt, the calling thread calls `interrupted` about every
+// 50 ms.
 class PoolExecutor : public Executor {
    public:
     explicit PoolExecutor(std::function<bool()> interrupted)
@@ -63,11 +63,11 @@ class PoolExecutor : public Executor {
     std::atomic<bool> stopped_{false};
 };
 
-// How many threads the pool uses; at first those that the process may run on. At least 1.
+// The number of threads in the pool, at least 1; initially, those available to the process.
 int get_threads();
 void set_threads(int threads);
 
-// Whether calls from this thread keep to it; returns what was set before.
+// Sets whether calls from this thread use only this thread; returns the previous setting.
 bool keep_to_thread(bool keep);
 
 }  // namespace elasticnd
