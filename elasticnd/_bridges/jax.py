@@ -1,6 +1,6 @@
-"""The bridge for JAX: a primitive, which XLA runs by the core, by the CUDA kernels or by operations of JAX.
+"""The bridge for JAX: a primitive that XLA runs by the core, by the CUDA kernels or by JAX operations.
 
-Outside of programs, arrays that lie in the host's memory go to the core directly.
+Outside programs, arrays in the host's memory go directly to the core.
 """
 
 from __future__ import annotations
@@ -34,36 +34,36 @@ def engine_name(array: Array) -> tuple[str, str]:
     if isinstance(array, jax.core.Tracer):
         return (
             "cpu",
-            "a traced array: by the device that the program is compiled for, the host's unless it says otherwise",
+            "a traced array: by the device of the compiled program, by default the host",
         )
     platform = next(iter(array.devices())).platform
     if platform == "cpu":
         return "cpu", "an array in the host's memory, which the core reads"
     if platform in ("cuda", "gpu") and jax_buffers.has_cupy():
         return "cuda", "an array on a CUDA device, which XLA hands to the kernels"
-    return "generic", f"operations of JAX, on a device of kind {platform}"
+    return "generic", f"JAX operations, on a device of type {platform}"
 
 
 def standard_normal(shape: Shape, batch_axes: int, like: Array, rng: Seed) -> jax.Array | None:
-    """Draw by a key of JAX."""
+    """Draw with a JAX key."""
     if not isinstance(rng, jax.Array):
         if isinstance(like, jax.core.Tracer):
             reject_type("rng", rng, "a key of jax.random, since the image is traced")
         return None
     if not (jax.dtypes.issubdtype(rng.dtype, jax.dtypes.prng_key) or (rng.dtype == jnp.uint32 and rng.ndim == 1)):
-        reject_type("rng", rng, "a key of jax.random, or a seed that is no array")
+        reject_type("rng", rng, "a key of jax.random, or a seed that is not an array")
     return jax.random.normal(rng, shape, float)
 
 
 def delegate(images: Sequence[Array | None], others: Sequence[Array | None]) -> Delegated | None:
-    """Return NumPy arrays for arrays at hand, outside of all programs.
+    """Return NumPy arrays for arrays at hand, outside all programs.
 
     Without images, results have the dtype of an array, which `apply` knows.
     """
     flat = [array for array in (*images, *others) if array is not None]
     if not images or not compat.is_outside_programs() or jax.config.jax_debug_nans or jax.config.jax_debug_infs:
         return None
-    # Results are put where their image is: the other arrays must be there for the same reason.
+    # Results are placed where their image is, which is also a reason for the other arrays to be there.
     if len({array.committed for array in flat}) > 1 or not arrays_of.are_at_hand(flat):
         return None
     return eager, list(map(_to_numpy, images)), list(map(_to_numpy, others))
@@ -89,7 +89,7 @@ def values(array: Array, *, wait: bool = True) -> NumpyArray | None:
 
 
 def apply(operator: Operator, operands: Operands) -> Sequence[Array]:
-    """Apply an operator; XLA's handlers know real numbers only."""
+    """Apply an operator; XLA's handlers only support real numbers."""
     images = operator.call.images
     if not images or not images[0].is_complex:
         return jax_primitive.apply_real(operator, operands)

@@ -1,4 +1,4 @@
-"""Arrays of JAX: what calls take, and operators applied to arrays that are at hand, without a program."""
+"""JAX arrays: which ones calls accept, and operators applied without a program to arrays at hand."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def info(array: Array) -> ArrayInfo:
 
 
 def check(argument: str, image: Array, first: Array) -> None:
-    """Check that an image is no key of random numbers, and that all are on the same devices."""
+    """Check that an image is not a key of random numbers, and that all images are on the same devices."""
     if jax.dtypes.issubdtype(image.dtype, jax.dtypes.extended):
         reject_type(argument, image, "an array of numbers")
     if image is not first:
@@ -41,7 +41,7 @@ def _require_same_devices(argument: str, array: Array, image: Array) -> None:
 
 
 def _chosen_devices(array: Array) -> frozenset[jax.Device]:
-    """Return the devices that someone put an array on; others go where they are needed, traced ones have none yet."""
+    """Return the devices on which an array was explicitly put; other arrays can move, and traced ones have none yet."""
     chosen = not isinstance(array, jax.core.Tracer) and getattr(array, "committed", False)
     return frozenset(array.devices()) if chosen else frozenset()
 
@@ -51,7 +51,7 @@ def _names(devices: frozenset[jax.Device]) -> str:
 
 
 def small_array(argument: str, value: object, like: Array | None = None) -> Array:
-    """Return a control grid or a matrix as an array, from one of JAX or NumPy or from nested lists of numbers."""
+    """Convert a control grid or a matrix to an array, from a JAX or NumPy array or nested lists of numbers."""
     array = _as_array(argument, value)
     if like is not None:
         _require_same_devices(argument, array, like)
@@ -65,7 +65,7 @@ def _as_array(argument: str, value: object) -> Array:
     if isinstance(value, jax.Array):
         return value
     if not isinstance(value, (np.ndarray, list, tuple)):
-        reject_type(argument, value, "an array of JAX or NumPy, or nested lists of numbers")
+        reject_type(argument, value, "a JAX or NumPy array, or nested lists of numbers")
     if isinstance(value, (list, tuple)) and any(isinstance(part, jax.Array) for part in value):
         return jnp.stack([jnp.asarray(part) for part in value])
     return jnp.asarray(eager.small_array(argument, value))
@@ -90,16 +90,16 @@ def run(operator: Operator, *flat: Array) -> list[NumpyArray]:
 
 
 def are_at_hand(flat: Sequence[Array]) -> bool:
-    """Check whether all arrays have values in the memory of one host device, where the core can read them.
+    """Return whether all arrays have values in the memory of one host device, where the core can read them.
 
-    XLA compiles a program for every new crop, angle or border value; the core needs none.
+    XLA compiles a program for every new crop, angle or border value; the core does not.
     """
     arrays = [array for array in flat if not isinstance(array, np.ndarray)]
     if any(isinstance(array, jax.core.Tracer) or not isinstance(array.sharding, _OneDevice) for array in arrays):
         return False
     if compat.is_in_mesh():
         return False
-    # New arrays have no more than 32 bits then, but results shall have the types of arrays that are there.
+    # New arrays then have at most 32 bits, but results must have the types of existing arrays.
     if not jax.config.jax_enable_x64 and any(array.dtype.itemsize == 8 for array in flat):
         return False
     placements = _placements(arrays)
@@ -108,12 +108,12 @@ def are_at_hand(flat: Sequence[Array]) -> bool:
 
 
 def _placements(arrays: Sequence[Array]) -> frozenset[jax.sharding.Sharding]:
-    """Return where someone has put arrays."""
+    """Return where arrays were explicitly put."""
     return frozenset(array.sharding for array in arrays if getattr(array, "committed", False))
 
 
 def _default_platform() -> str:
-    """Return the kind of device where arrays lie that nobody has put anywhere."""
+    """Return the kind of device for arrays that were not explicitly put anywhere."""
     default = jax.config.jax_default_device
     if default is None:
         return str(jax.default_backend())
@@ -121,12 +121,12 @@ def _default_platform() -> str:
 
 
 def run_at_once(operator: Operator, flat: Sequence[Array]) -> list[Array]:
-    """Apply an operator to arrays that are at hand; the results are placed as those of a program would be."""
+    """Apply an operator to arrays at hand; place the results as a program would."""
     placement = next(iter(_placements(flat)), None)
     return [placed(result, placement) for result in run(operator, *flat)]
 
 
 def placed(result: NumpyArray, placement: jax.sharding.Sharding | None) -> Array:
-    """Return a result of NumPy as an array where it shall be."""
-    with jax.transfer_guard_host_to_device("allow"):  # the memory is handed over, nothing is transferred
+    """Convert a NumPy result to an array with a placement."""
+    with jax.transfer_guard_host_to_device("allow"):  # the memory is handed over without a transfer
         return jax.device_put(result, placement)

@@ -1,4 +1,4 @@
-"""Programs of JAX that call the CUDA kernels, on XLA's buffers and stream."""
+"""JAX programs that call the CUDA kernels on XLA's buffers and stream."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _DOUBLE = 8  # bytes
 def lower(context: compat.LoweringContext, *flat: object, operator: Operator) -> object:
     if not has_cupy():
         return jax_operations.lower(context, *flat, operator=operator)
-    # Of what XLA divides, it would have to know the scratch memory of each part.
+    # For calls that XLA divides, it would have to know the scratch memory of each part.
     is_divided = bool(operator.call.batch) and jax_sharding.CAN_DIVIDE and compat.device_count(context) > 1
     call = partial(_call_on_buffers, operator, lends_scratch=not is_divided)
     results = mlir.lower_fun(call, multiple_results=True)(context, *flat)
@@ -46,13 +46,13 @@ def lower(context: compat.LoweringContext, *flat: object, operator: Operator) ->
 
 @lru_cache(maxsize=1)
 def has_cupy() -> bool:
-    """Return whether the CUDA kernels can run; without CuPy, operations of JAX do the same on the device."""
+    """Return whether the CUDA kernels can run; without CuPy, JAX operations do the same on the device."""
     if not compat.HAS_BUFFER_CALLBACKS or importlib.util.find_spec("cupy") is None:
         return False
     try:
         import_cupy("X", "an array on a CUDA device")
     except (ImportError, RuntimeError) as error:
-        warnings.warn(f"operations of JAX compute instead of the CUDA kernels: {error}", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"JAX operations are used instead of the CUDA kernels: {error}", RuntimeWarning, stacklevel=2)
         return False
     return True
 
@@ -79,7 +79,7 @@ def _call_in_order(operator: Operator, flat: Sequence[Array], lends_scratch: boo
     results = arrays_of.results_of(operator, flat)
     kinds = [jax.ShapeDtypeStruct(shape, _bits(dtype)) for shape, dtype in results]
     scratch = _scratch_of(operator, flat) if lends_scratch else 0
-    if scratch:  # as one more result, since callbacks can allocate nothing
+    if scratch:  # as a further result, because callbacks cannot allocate
         kinds.append(jax.ShapeDtypeStruct((scratch,), np.uint8))
     arrays = [_as_type(array, _bits(array.dtype)) for array in flat]
     outputs = compat.buffer_callback(partial(_run_on_buffers, operator, len(results)), kinds)(*arrays)
@@ -132,7 +132,7 @@ def _as_type(array: Array, dtype: FrameworkDType) -> Array:
 
 
 def _bits(dtype: FrameworkDType) -> FrameworkDType:
-    """Return the type that stands for one which CuPy does not have."""
+    """Return the type that stands for one that CuPy lacks."""
     return np.dtype(np.uint16) if dtype == jnp.bfloat16 else dtype
 
 
@@ -142,9 +142,7 @@ def _run_on_buffers(
     xp, place = _place_of(context, outputs[0])
     with place, _allocating_in(xp, outputs[results:]):
         given = [xp.asarray(buffer) for buffer in flat]
-        spec = operator.call.for_batch(
-            given[0].shape[: len(operator.call.batch)]
-        )  # of the part of a batch that is here
+        spec = operator.call.for_batch(given[0].shape[: len(operator.call.batch)])  # of the local part of a batch
         arrays = unflatten(operator, given)
         targets = [xp.asarray(output) for output in outputs[:results]]
         into = targets[0] if operator.verb == "sample" or operator.wants_image else None
@@ -156,11 +154,11 @@ def _run_on_buffers(
 def _place_of(
     context: compat.BufferContext, output: compat.Buffer
 ) -> tuple[ArrayNamespace, AbstractContextManager[object]]:
-    """Return CuPy, and a context in which the device of a buffer and XLA's stream are current.
+    """Return CuPy, and a context that selects the device of a buffer and XLA's stream.
 
-    In the thread that XLA calls from, neither need be.
+    In the thread that XLA calls from, they may not be current.
     """
-    import cupy  # noqa: PLC0415 - for those who have a CUDA device
+    import cupy  # noqa: PLC0415 - only with a CUDA device
 
     return cupy, _on_stream(cupy, output.__dlpack_device__()[1], context.stream)
 

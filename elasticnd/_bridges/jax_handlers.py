@@ -1,4 +1,4 @@
-"""Programs of JAX that call the core: through the foreign function interface of XLA, or else through Python."""
+"""JAX programs that call the core, through XLA's foreign function interface or else through Python."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .jax_arrays import Array
 
 
 def call(operator: Operator, flat: Sequence[Array]) -> list[Array]:
-    """Apply an operator by XLA, which calls the core or Python; arrays that are at hand need no XLA."""
+    """Apply an operator by XLA, which calls the core or Python, or without XLA to arrays at hand."""
     if arrays_of.are_at_hand(flat):
         return arrays_of.run_at_once(operator, flat)
     kinds = [jax.ShapeDtypeStruct(*result) for result in arrays_of.results_of(operator, flat)]
@@ -50,13 +50,13 @@ def _call_by_operator(operator: Operator, *flat: Array) -> list[Array]:
 
 
 def _has_target(operator: Operator) -> bool:
-    """Return whether XLA calls the core itself; else it calls through Python."""
+    """Return whether XLA calls the core itself, and not through Python."""
     return operator.verb not in operators.SEARCHES and has_handlers()
 
 
 @lru_cache(maxsize=1)
 def has_handlers() -> bool:
-    """Register the handlers of the core. A handler that is too new for XLA would disable it altogether."""
+    """Register the core's handlers and return whether there are any; XLA disables a handler that is too new for it."""
     targets = _core.xla_targets()
     if not targets or not hasattr(jax, "ffi") or _core.xla_version > _runtime_version():
         return False
@@ -78,7 +78,7 @@ def _target_of(operator: Operator) -> str:
 
 @lru_cache(maxsize=512)
 def _attributes(operator: Operator) -> dict[str, Any]:
-    """Pack the numbers of a call, as cpp/src/bindings/xla.cpp takes them."""
+    """Pack the numbers of a call in the layout of cpp/src/bindings/xla.cpp."""
     spec: Any = operator.call
     if operator.verb in operators.EVALUATION:
         return {"job": _words(evaluation_job(spec, operator.order))}

@@ -1,4 +1,4 @@
-"""Operators by operations of JAX, which it differentiates and XLA compiles for any device."""
+"""Operators as JAX operations, which JAX differentiates and XLA compiles for any device."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .jax_arrays import Array
 
 
 def lower(context: compat.LoweringContext, *flat: object, operator: Operator) -> object:
-    """Lower to operations of JAX, on devices that the core does not know, such as TPUs."""
+    """Lower to JAX operations, on devices that the core does not support, such as TPUs."""
     return mlir.lower_fun(partial(by_operations, operator), multiple_results=True)(context, *flat)
 
 
 @jax.default_matmul_precision("highest")
 def by_operations(operator: Operator, *flat: Array) -> list[Array]:
-    """Apply an operator by operations of JAX, which knows their derivatives."""
+    """Apply an operator by JAX operations, whose derivatives JAX knows."""
     spec = operator.call
     gradient, image, transform, tangents, positions = unflatten(operator, flat)
     if operator.takes_positions:
@@ -54,7 +54,7 @@ def by_operations(operator: Operator, *flat: Array) -> list[Array]:
 
 
 def _at_positions(operator: Operator, gradient: Array, transform: TransformArrays, positions: Array) -> list[Array]:
-    """Apply an operator that takes positions by operations of JAX."""
+    """Apply an operator that takes positions, by JAX operations."""
     spec = operator.call
     if operator.verb == "move_points":
         return [generic.move_points(jnp, spec, transform[0], transform[1] if spec.has_affine else None, positions)]

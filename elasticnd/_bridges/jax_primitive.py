@@ -1,7 +1,7 @@
-"""Operators as a primitive of JAX, with the rules by which JAX differentiates, maps and compiles it.
+"""Operators as a JAX primitive, with the rules by which JAX differentiates, maps and compiles it.
 
-Where JAX lacks what a primitive needs, a function with `jax.custom_vjp` serves instead: it has reverse mode alone, and
-once.
+If JAX lacks what a primitive needs, a function with `jax.custom_vjp` is used instead; it only has first-order reverse
+mode.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def apply_real(operator: Operator, operands: Operands) -> Sequence[Array]:
 
 
 def _with_own_affine(operator: Operator, spec: DeformSpec, flat: list[Array]) -> tuple[Operator, list[Array]]:
-    """Repeat the affine matrix, and its tangents, for every batch item."""
+    """Repeat the affine matrix and its tangents for every batch item."""
     operands = unflatten(operator, flat)
 
     def own(arrays: TransformArrays) -> TransformArrays:
@@ -73,7 +73,7 @@ def _jvp(primals: Sequence[Array], tangents: Sequence[Array], *, operator: Opera
 
 
 def _transpose(cotangents: Sequence[Array], *flat: Array, operator: Operator) -> list[Array]:
-    """Transpose in the operands that are still open."""
+    """Transpose in the operands that are not yet known."""
     given = [None if type(cotangent) is ad.Zero else cotangent for cotangent in cotangents]
     is_open = [ad.is_undefined_primal(operand) for operand in flat]
     if all(cotangent is None for cotangent in given):
@@ -95,11 +95,11 @@ def _map(flat: Sequence[Array], dims: Sequence[int | None], *, operator: Operato
 
 
 def _evaluate(*flat: Array, operator: Operator) -> list[Array]:
-    """Apply the primitive outside of programs."""
+    """Apply the primitive outside programs."""
     if arrays_of.are_at_hand(flat):
         results = arrays_of.run_at_once(operator, flat)
     else:
-        # JAX would run a program that is disabled, or has given NaN, by the primitives in it: this one.
+        # JAX runs a program that is disabled, or that produced NaN, primitive by primitive: this one.
         with jax.disable_jit(False), jax.debug_nans(False), jax.debug_infs(False):
             results = _jitted(operator)(*flat)
     if jax.config.jax_debug_nans:
@@ -144,7 +144,7 @@ _primitive: Any = _make_primitive() if compat.HAS_PRIMITIVES else None
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _sample_once(operator: Operator, *flat: Array) -> Array:
-    """Sample, with a reverse rule that computes the gradients of image and transform in one go."""
+    """Sample, with a reverse rule that computes the gradients of image and transform together."""
     return jax_handlers.call(operator, flat)[0]
 
 

@@ -1,4 +1,4 @@
-"""Batches that are sharded over devices: XLA learns that items are independent, and leaves them where they are."""
+"""Batches sharded over devices: XLA learns that items are independent, and leaves them in place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CAN_DIVIDE = hasattr(jax, "ffi") and hasattr(jax.ffi, "register_ffi_target_as_ba
 
 @lru_cache
 def register(target: str) -> None:
-    """Register a target whose calls XLA divides if they say by how many batch axes."""
+    """Register a target whose calls XLA divides, if they state their number of batch axes."""
     if CAN_DIVIDE:
         jax.ffi.register_ffi_target_as_batch_partitionable(target)
 
@@ -52,7 +52,7 @@ def attributes(operator: Operator, given: Sequence[Shape], results: Sequence[Sha
 
 
 def _factor(index: int) -> str:
-    """Return the name of an axis, as Shardy has them: i, j, ... z, z_1, z_2, ..."""
+    """Return the name of an axis in Shardy's notation: i, j, ... z, z_1, z_2, ..."""
     return chr(ord("i") + index) if index < 18 else f"z_{index - 17}"
 
 

@@ -1,4 +1,4 @@
-"""A call: what all kernels that visit its voxels take, and how these are launched."""
+"""A call: the arguments that all kernels for its voxels share, and how they are launched."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ Array = Any  # of CuPy
 
 _TILE_THREADS = _core.launch["tile_threads"]
 _MATRIX_THREADS = 32
-_MATRIX_BYTES = 2 * 8 * _core.max_axes * (_core.max_axes + 1)  # of shared memory that a thread inverts many axes in
-# What kernels for one, two and three axes can count: see `voxel_kernel_axes`.
+_MATRIX_BYTES = 2 * 8 * _core.max_axes * (_core.max_axes + 1)  # of shared memory per thread, to invert matrices
+# The limits of indices in kernels for one, two and three axes: see `voxel_kernel_axes`.
 _LONGEST_AXIS = 2**29
 _LARGEST_STRIDE = 2**31 - 1
 _MOST_BLOCKS = 65535  # along the second and third axis of a launch
 _LONGEST_TABLE = 2**22
-_ENOUGH_BLOCKS = 512  # for any device to be busy
-LARGEST_SUMS = 8_000_000  # numbers that are summed in parts
+_ENOUGH_BLOCKS = 512  # to keep any device busy
+LARGEST_SUMS = 8_000_000  # numbers to sum in parts
 _STORAGE = {1: "unsigned char", 2: "unsigned short", 4: "unsigned int", 8: "unsigned long long"}
 
 
 class Call:
-    """What all kernels of a call take: the job, the coefficients of the control grid, and the maps."""
+    """The arguments that all kernels of a call share: the job, the coefficients of the control grid, and the maps."""
 
     def __init__(self, job: Job, items: int, channels: int, field: Array | None, maps: Array | None = None) -> None:
         self.job, self.items, self.channels = job, items, channels
@@ -54,16 +54,16 @@ class Call:
         self.tiles = -(-self.output[-1] // inner)
         steps = (*(1,) * max(0, axes - 3), *((third,) if axes > 2 else ()), *((second,) if axes > 1 else ()))
         rows = [-(-m // step) for m, step in zip(self.output[:-1], steps, strict=True)]
-        # Blocks along x, which hold the items besides, and along y and z.
+        # Blocks along x, which also hold the items, and along y and z.
         self.row_blocks: Grid = (items, *rows[::-1]) if self.kernel_axes else (items * math.prod(rows),)
         self.sections, self.section = self._sections(inner)
         self.blocks: Grid = (self.row_blocks[0] * self.tiles, *self.row_blocks[1:])
         self.tables = tables_of(job, self.kernel_axes)
 
     def _sections(self, inner: int) -> tuple[int, int]:
-        """Return into how many sections rows are cut where sums are made of them, and the length of one.
+        """Return into how many sections rows are divided for sums, and their length.
 
-        That is 1, unless there are so few rows that a device would be idle. It does not depend on the device.
+        There is one section, unless there are too few rows to keep a device busy. This does not depend on the device.
         """
         numbers = self.items * self.axes * math.prod(self.output[:-1]) * extended(self.grid_shape[-1])
         most = min(self.tiles, _ENOUGH_BLOCKS // max(1, math.prod(self.row_blocks)), LARGEST_SUMS // max(1, numbers))
@@ -94,7 +94,7 @@ class Call:
         return cls(job, items, 1, field)
 
     def with_job(self, job: Job) -> Call:
-        """Return the same call with other derivatives."""
+        """Return the call with other derivatives."""
         if job is self.job:
             return self
         other = object.__new__(Call)
@@ -102,7 +102,7 @@ class Call:
         return other
 
     def parts(self, most: int) -> Iterator[tuple[slice, Call]]:
-        """Yield which items belong together, so many at most, and the call for these."""
+        """Yield groups of at most `most` items, and the call for each group."""
         if self.items <= most:
             yield slice(0, self.items), self
             return
@@ -155,7 +155,7 @@ class Call:
         self.launch(kernel, self.blocks, self.field, *self.tables, np.int64(self.tiles), target)
 
     def rows(self) -> Array:
-        """Return zeros for the sums that each section of a row of voxels adds to the control grid."""
+        """Return zeros for what each section of a row of voxels adds to the control grid."""
         shape = (self.items, self.sections, self.axes, *self.output[:-1], extended(self.grid_shape[-1]))
         return namespace().zeros(shape, np.float64)
 
@@ -185,10 +185,10 @@ def over_sections(sums: Array) -> Array:
 
 
 def voxel_kernel_axes(job: Job, planes: int) -> int:
-    """Return for how many axes the kernels that visit voxels are compiled: 0 where 32 bits do not hold an index.
+    """Return the number of axes that voxel kernels are compiled for: 0 if an index needs more than 32 bits.
 
-    That depends on the image and not on the part of it that is computed, which is to have the same values; on the
-    output only where it is larger than the image.
+    This depends on the image and not on the computed part of it, which must have the same values; it depends on the
+    output only if that is larger than the image.
     """
     axes = int(job["axes"])
     if axes > 3:
@@ -229,7 +229,7 @@ def _inverted(job: Job, affine: Array | None, count: int) -> Array:
 
 @lru_cache(maxsize=64)
 def kept_map(axes: int, rotation: tuple[float, ...], stream: Stream) -> Array:
-    """Return the map of rotation and zoom, kept as tables are: see `control_grid`."""
+    """Return the map of rotation and zoom, kept like tables: see `control_grid`."""
     one = (1,) * axes
     with launching_on(None), keeping_memory():
         return _inverted(make_job(image=one, grid_shape=one, inverse_rotation_zoom=(rotation,)), None, 1)

@@ -1,4 +1,4 @@
-"""The device that the engine launches kernels on, CuPy's current one, and other libraries' ways to it."""
+"""The device on which the engine launches kernels, CuPy's current one, and the access of other libraries to it."""
 
 from __future__ import annotations
 
@@ -17,74 +17,74 @@ from .compile import FUNCTIONS, NAMESPACE, OPTIONS, file_of, source
 Grid = tuple[int, ...]  # blocks along x, y and z
 
 
-# To load a kernel is nothing that a graph could do.
+# A graph cannot load kernels.
 COLD = (
     "elasticnd: a CUDA graph cannot capture the first use of a kernel: before the capture, make the same call once "
     "on arrays of these shapes and dtypes"
 )
 CAPTURED_COPY = (
-    "elasticnd: a CUDA graph cannot capture a copy from the host: give control grid and matrix as tensors on the device"
+    "elasticnd: a CUDA graph cannot capture a copy from the host: pass control grid and matrix as tensors on the device"
 )
-_NEVER_CAPTURED = (0, 1)  # the default stream that all threads share
-_STREAM_OF_THREAD = 2  # the pointer by which CUDA means the default stream of whatever thread asks
+_NEVER_CAPTURED = (0, 1)  # the default stream shared by all threads
+_STREAM_OF_THREAD = 2  # CUDA's pointer to the default stream of the calling thread
 
 
 class Stream(NamedTuple):
-    """A stream, as what is kept for it is found: work on it is done in the order in which it was asked for."""
+    """A stream, as the key of what is kept for it: its work is done in the order of the requests."""
 
     device: int
     pointer: int
-    thread: int  # of the default streams that threads have of their own
+    thread: int  # for the default streams of individual threads
 
 
 class Device(Protocol):
-    """What the engine needs of the place where kernels run."""
+    """What the engine requires of the place where kernels run."""
 
-    xp: ModuleType  # makes arrays
+    xp: ModuleType  # creates arrays
 
     @property
     def keeps_tables(self) -> bool:
-        """Whether calls may read what was kept from earlier ones. In a CUDA graph it could be gone when that runs."""
+        """Whether calls may read what earlier ones kept. For a CUDA graph, it could be gone by the time it runs."""
 
     def stream(self) -> Stream:
-        """Return which stream is current."""
+        """Return the current stream."""
 
     def holding(self, array: Any) -> AbstractContextManager[Any]:
         """Make the device of an array current, while in the context."""
 
     def address(self, array: Any) -> Any:
-        """Return where an array begins, as a kernel takes it."""
+        """Return the address of an array, as a kernel takes it."""
 
     def launch(self, kernel: str, grid: Grid, threads: int, arguments: Sequence[Any], shared: int = 0) -> None:
         """Run a kernel; arguments are NumPy numbers, structures, and addresses."""
 
     def clear(self, address: Any, size: int) -> None:
-        """Make so many bytes zero."""
+        """Set this many bytes to zero."""
 
 
 class CupyDevice:
     """The current device of CuPy, and its current stream."""
 
     def __init__(self) -> None:
-        import cupy  # noqa: PLC0415 - whoever has an array for it has imported it, or asks for it
+        import cupy  # noqa: PLC0415 - whoever has such an array, or requests one, has it
 
         self.xp = cupy
         self._kernels: dict[tuple[str, int], Any] = {}
         self._modules: dict[tuple[tuple[str, ...], int], Any] = {}
 
     def stream(self) -> Stream:
-        """Return which stream is current."""
+        """Return the current stream."""
         pointer = int(self.xp.cuda.get_current_stream().ptr)
         thread = threading.get_ident() if pointer == _STREAM_OF_THREAD else 0
         return Stream(int(self.xp.cuda.runtime.getDevice()), pointer, thread)
 
     @property
     def keeps_tables(self) -> bool:
-        """Whether calls may read what was kept from earlier ones. In a CUDA graph it could be gone when that runs."""
+        """Whether calls may read what earlier ones kept. For a CUDA graph, it could be gone by the time it runs."""
         return not self.is_capturing()
 
     def is_capturing(self) -> bool:
-        """Return whether a CUDA graph captures what is launched on the current stream."""
+        """Return whether a CUDA graph captures launches on the current stream."""
         stream = self.xp.cuda.get_current_stream()
         return stream.ptr not in _NEVER_CAPTURED and bool(stream.is_capturing())
 
@@ -95,9 +95,9 @@ class CupyDevice:
 
     @contextmanager
     def _holding_memory(self, context: AbstractContextManager[Any]) -> Iterator[None]:
-        """Hold all memory that is allocated in the context as long as a part of it is in use: as long as a result is.
+        """Hold all memory allocated in the context as long as any part of it, such as a result, is in use.
 
-        A graph writes to it whenever it runs, and whoever runs it keeps the results.
+        A graph writes to it whenever it runs, and whoever runs the graph keeps the results.
         """
         allocate, held = self.xp.cuda.get_allocator(), []
 
@@ -109,7 +109,7 @@ class CupyDevice:
             yield
 
     def address(self, array: Any) -> np.uint64:
-        """Return where an array begins, as a kernel takes it."""
+        """Return the address of an array, as a kernel takes it."""
         return np.uint64(array.data.ptr)
 
     def launch(self, kernel: str, grid: Grid, threads: int, arguments: Sequence[Any], shared: int = 0) -> None:
@@ -123,7 +123,7 @@ class CupyDevice:
         function(grid, (threads,), tuple(arguments), shared_mem=shared)
 
     def clear(self, address: Any, size: int) -> None:
-        """Make so many bytes zero, on the current stream."""
+        """Set this many bytes to zero, on the current stream."""
         self.xp.cuda.runtime.memsetAsync(int(address), 0, size, self.xp.cuda.get_current_stream().ptr)
 
     def _compiled(self, kernel: str) -> Any:
@@ -136,7 +136,7 @@ class CupyDevice:
             return self._modules[key].get_function(name)
         except Exception as error:
             place = f"CuPy {self.xp.__version__}, on CUDA device {self.stream().device},"
-            advice = f"{INSTALL}, and see that the driver is as new as that version of CUDA"
+            advice = f"{INSTALL}, and check that the driver supports that version of CUDA"
             raise RuntimeError(f"{place} could not compile or load a kernel: {error}. {advice}") from error
 
 
@@ -155,7 +155,7 @@ def device() -> Device:
 
 @contextmanager
 def launching_on(place: Device | None) -> Iterator[None]:
-    """Launch kernels elsewhere while in the context; None is for CuPy's current device, as ever."""
+    """Launch kernels elsewhere while in the context; None means CuPy's current device, as by default."""
     token = _chosen.set(place)
     try:
         yield
@@ -164,12 +164,12 @@ def launching_on(place: Device | None) -> Iterator[None]:
 
 
 def namespace() -> ModuleType:
-    """Return the module that makes arrays there."""
+    """Return the module that creates arrays there."""
     return device().xp
 
 
 class _ForeignStream:
-    """A stream of another library, by the protocol that CuPy asks for."""
+    """A stream of another library, with the protocol that CuPy requires."""
 
     def __init__(self, pointer: int) -> None:
         self.pointer = pointer
@@ -179,8 +179,8 @@ class _ForeignStream:
 
 
 def external_stream(pointer: int) -> AbstractContextManager[Any]:
-    """Launch CuPy's kernels on a stream of another library, of the current device, while in the context."""
-    import cupy  # noqa: PLC0415 - for those who have a CUDA device
+    """Launch CuPy's kernels on another library's stream of the current device, while in the context."""
+    import cupy  # noqa: PLC0415 - only with a CUDA device
 
     stream: AbstractContextManager[Any] = cupy.cuda.Stream.from_external(_ForeignStream(pointer))
     return stream
@@ -191,11 +191,11 @@ _own_allocator: ContextVar[Callable[[int], Any] | None] = ContextVar("own_alloca
 
 @contextmanager
 def allocating_by(lend: Callable[[int], tuple[int, object]]) -> Iterator[None]:
-    """Make CuPy take its memory from elsewhere, while in the context.
+    """Make CuPy allocate memory elsewhere, while in the context.
 
-    `lend` returns where so many bytes of the current device begin, and an object that holds them.
+    `lend` returns the address of this many bytes on the current device, and an object that holds them.
     """
-    import cupy  # noqa: PLC0415 - for those who have a CUDA device
+    import cupy  # noqa: PLC0415 - only with a CUDA device
 
     def allocate(size: int) -> Any:
         address, holder = lend(max(size, 1))
@@ -212,28 +212,28 @@ def allocating_by(lend: Callable[[int], tuple[int, object]]) -> Iterator[None]:
 
 @contextmanager
 def _allocating_by_cupy() -> Iterator[None]:
-    import cupy  # noqa: PLC0415 - for those who have a CUDA device
+    import cupy  # noqa: PLC0415 - only with a CUDA device
 
     with cupy.cuda.using_allocator(_own_allocator.get()):
         yield
 
 
 def keeping_memory() -> AbstractContextManager[None]:
-    """Return a context for what is kept from one call to the next: it lies in CuPy's own memory.
+    """Return a context for what is kept between calls, which lies in CuPy's own memory.
 
-    Other libraries may use what they lent anew, once the call is over.
+    Other libraries may reuse what they lent once the call is over.
     """
     return nullcontext() if _own_allocator.get() is None else _allocating_by_cupy()
 
 
 OLDEST = (14, 2)
-INSTALL = "Install the CuPy for your version of CUDA, cupy-cuda12x[ctk]>=14.2 or cupy-cuda13x[ctk]>=14.2, and no other"
+INSTALL = "Install exactly one CuPy, for your version of CUDA: cupy-cuda12x[ctk]>=14.2 or cupy-cuda13x[ctk]>=14.2"
 
 
 def import_cupy(argument: str, got: str) -> ModuleType:
-    """Import CuPy for an array of another library on a CUDA device, or say what is missing."""
+    """Import CuPy for another library's array on a CUDA device, or report what is missing."""
     try:
-        import cupy  # noqa: PLC0415 - for those who have a CUDA device
+        import cupy  # noqa: PLC0415 - only with a CUDA device
     except ImportError as error:
         raise ImportError(f"{argument}: got {got}, which needs CuPy ({error}). {INSTALL}") from error
     try:
@@ -241,6 +241,6 @@ def import_cupy(argument: str, got: str) -> ModuleType:
     except Exception as error:
         raise RuntimeError(f"{argument}: got {got}, but CuPy finds no device ({error}). {INSTALL}") from error
     if tuple(map(int, cupy.__version__.split(".")[:2])) < OLDEST:
-        raise ImportError(f"{argument}: got {got}, but CuPy is of version {cupy.__version__}. {INSTALL}")
+        raise ImportError(f"{argument}: got {got}, but CuPy has version {cupy.__version__}. {INSTALL}")
     module: ModuleType = cupy
     return module

@@ -1,4 +1,4 @@
-"""Launches of kernels, and arrays as these take them: in C order."""
+"""Launches of kernels, and arrays in C order for them."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ NUMPY_TYPES: dict[int, np.dtype[Any]] = {FLOAT32: np.dtype(np.float32), FLOAT64:
 
 
 def kernel_axes(axes: int) -> int:
-    """Return for how many axes a kernel is compiled: 0 for four and more."""
+    """Return the number of axes that a kernel is compiled for: 0 for four and more."""
     return axes if axes < 4 else 0
 
 
 def launch_flat(kernel: str, size: int, *arguments: Any) -> None:
-    """Launch a kernel with one thread for each number, unless there are none."""
+    """Launch a kernel with one thread per number, unless there are none."""
     if size:
         launch(kernel, (-(-size // _THREADS),), _THREADS, *arguments)
 
 
 def launch(kernel: str, grid: Grid, threads: int, *arguments: Any, shared: int = 0) -> None:
-    """Launch a kernel with numbers, structures and arrays; None stands for an array that is not there."""
+    """Launch a kernel with numbers, structures and arrays; None stands for a missing array."""
     device().launch(kernel, grid, threads, list(_passed(arguments)), shared)
 
 
 def _passed(arguments: Sequence[Any]) -> Iterator[Any]:
-    """Yield numbers, structures and addresses of arguments."""
+    """Yield the numbers, structures and addresses of arguments."""
     for argument in arguments:
         if argument is None:
             yield _NOTHING
@@ -47,7 +47,7 @@ def _passed(arguments: Sequence[Any]) -> Iterator[Any]:
 
 
 def contiguous(array: Array) -> Array:
-    """Return an array in C order; elements of types that NumPy lacks, as their bits."""
+    """Return an array in C order; elements of types that NumPy lacks become their bits."""
     return namespace().ascontiguousarray(_raw(array))
 
 
@@ -56,13 +56,13 @@ def _raw(array: Array) -> Array:
 
 
 def contiguous_like(output: Array) -> Array:
-    """Return the output, or where its elements do not lie in C order, a place for them."""
+    """Return the output or, if its elements are not in C order, a place for them."""
     raw = _raw(output)
     return raw if raw.flags.c_contiguous else namespace().empty(raw.shape, raw.dtype)
 
 
 def copy_back(result: Array, output: Array) -> None:
-    """Copy to the output what was computed elsewhere, in the place of `contiguous_like`."""
+    """Copy a result to the output, if it was computed in the place of `contiguous_like`."""
     raw = _raw(output)
     if result is not raw and not raw.flags.c_contiguous:
         raw[...] = result

@@ -1,6 +1,6 @@
-"""Plans: the launches of a call like an earlier one, with other arrays.
+"""Plans: the recorded launches of a call, repeated with other arrays.
 
-To plan is to do the same as ever on arrays that only have a shape, on a device that notes launches down.
+To plan is to run the same code on arrays that only have a shape, on a device that records launches.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _PlannedArray:
         return _PlannedArray(self.pointer, shape, self.dtype, self._region)
 
     def view(self, dtype: Any) -> _PlannedArray:
-        """Return the bits as another type of that size."""
+        """Return the bits as another type of the same size."""
         return _PlannedArray(self.pointer, self.shape, np.dtype(dtype), self._region)
 
     def __getitem__(self, items: slice) -> _PlannedArray:
@@ -74,14 +74,14 @@ class _Launch(NamedTuple):
 
 
 class _Clearing(NamedTuple):
-    """Memory that becomes zero."""
+    """Memory to be set to zero."""
 
     pointer: _Pointer
     size: int
 
 
 class _Recorder:
-    """A device that notes down what it is to do. Without a stream, it does not depend on any device."""
+    """A device that records its work. Without a stream, it does not depend on any device."""
 
     def __init__(self, stream: Stream | None) -> None:
         self.keeps_tables = stream is not None
@@ -89,7 +89,7 @@ class _Recorder:
         self.xp: Any = SimpleNamespace(empty=self._empty, zeros=self._zeros, ascontiguousarray=lambda array: array)
         self.scratch = Scratch()
         self.steps: list[_Launch | _Clearing] = []
-        self.kept: list[Array] = []  # what the steps read besides, which must not go away
+        self.kept: list[Array] = []  # what the steps also read, and which must not be freed
 
     def _empty(self, shape: Shape | int, dtype: Any) -> _PlannedArray:
         shape, dtype = (shape,) if isinstance(shape, int) else shape, np.dtype(dtype)
@@ -130,7 +130,7 @@ class Plan:
         self.scratch, self.steps, self.kept = recorder.scratch.size, tuple(recorder.steps), recorder.kept
 
     def run(self, arrays: Sequence[Array | None]) -> None:
-        """Launch for these arrays, in C order."""
+        """Launch with these arrays, in C order."""
         here = device()
         scratch = here.xp.empty(self.scratch, np.uint8)
         places = [0 if array is None else int(here.address(array)) for array in (scratch, *arrays)]
@@ -146,7 +146,7 @@ class Plan:
 
 
 class _Same:
-    """A job as a key: that very object, which is kept as long as the key is."""
+    """A job as a key by identity; the key keeps it alive."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -173,7 +173,7 @@ def run_planned(compute: Compute, job: Job, arrays: Sequence[Array | None]) -> N
 
 
 def scratch_of(compute: Compute, job: Job, kinds: Sequence[Kind | None]) -> int:
-    """Return how many bytes `run_planned` needs at most besides arrays of these shapes and dtypes."""
+    """Return how many bytes `run_planned` needs at most, besides arrays of these shapes and dtypes."""
     return plan_of(compute, _Same(job), tuple(kinds), None).scratch
 
 

@@ -20,7 +20,7 @@ Array = Any  # of CuPy
 
 
 def weighted(call: Call, gradient: Array, transform: Transform) -> Iterator[tuple[Job, Array, int]]:
-    """Yield the gradient of the output, and that of each partial derivative which the tangents ask for."""
+    """Yield the gradient of the output, and the gradient of each partial derivative that the tangents need."""
     if not transform.tangents:
         yield call.job, contiguous(gradient), call.dtype
         return
@@ -32,9 +32,9 @@ def weighted(call: Call, gradient: Array, transform: Transform) -> Iterator[tupl
 
 
 def partial_derivatives(call: Call, transform: Transform) -> Iterator[tuple[Job, Array]]:
-    """Yield the partial derivatives that make up the one along the tangents, and the factor of each voxel.
+    """Yield the partial derivatives that make up the derivative along the tangents, and the factor of each voxel.
 
-    Factors are the products of the tangents' components, summed by how often they stand for each axis.
+    Factors are the products of the tangents' components, summed for each combination of axes.
     """
     fields = [_tangent_field(call, *tangent) for tangent in transform.tangents]
     sums: dict[tuple[int, ...], Array] = {}
@@ -70,6 +70,6 @@ def _tangent_field(call: Call, displacement: Array, affine: Array | None) -> Arr
 
 
 def from_origin(job: Job, axis: int, extent: int) -> Array:
-    """Return the indices that affine maps take for the output voxels along an axis."""
+    """Return the indices of the output voxels along an axis in affine maps."""
     start = float(job["start"][axis] - job["origin"][axis])
     return start + namespace().arange(extent, dtype=np.float64)
