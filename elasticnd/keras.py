@@ -1,4 +1,4 @@
-"""elasticnd for Keras: a layer, on whichever backend Keras runs."""
+"""elasticnd for Keras: a layer for every backend."""
 
 from __future__ import annotations
 
@@ -31,66 +31,66 @@ _DEFORMED = ("images", "segmentation_masks")  # of a dictionary
 class _Deformed(NamedTuple):
     images: list[keras.KerasTensor]
     displacement: Array
-    frame: Sequence[int | None]  # not all of it may be known in a graph
-    is_single: bool  # whether there was no axis of the batch
+    frame: Sequence[int | None]  # may be partly unknown in a graph
+    is_single: bool  # whether there was no batch axis
 
 
 @keras.saving.register_keras_serializable(package="elasticnd")
 class ElasticDeform(keras.layers.Layer):
-    """Deform batches of images, with a grid of displacements that is fixed, learnt or random.
+    """Deform batches of images with a fixed, learnable or random grid of displacements.
 
     Parameters
     ----------
     displacement : array_like, shape (n, p_0, ..., p_{n-1}), optional
-        Displacements of the control points, in voxels, the same for every item of the batch. Either this or `sigma`.
+        Displacements of the control points, in voxels, shared by all batch items. Give either this or `sigma`.
     sigma : float or sequence of float, optional
-        Standard deviation of random displacements, in voxels. Such a layer deforms while training only.
+        Standard deviation of random displacements, in voxels. A random layer deforms only during training.
     points : int or sequence of int, optional
         Number of control points of a random grid, along every deformed axis or along each. Default 3.
     learnable : bool, optional
         Whether `displacement` is trained. Default False.
     per_sample : bool, optional
-        Whether each item of a batch gets a random grid of its own. Default True.
+        Whether each batch item gets its own random grid. Default True.
     axis : sequence of int, optional
-        The axes to deform, counted from the end. Default None: all but those of batch and channels, where channels
-        are by `keras.config.image_data_format`.
+        The axes to deform, counted from the end. Default None: all except batch and channels, as placed by
+        `keras.config.image_data_format`.
     order, mode, cval : optional
-        As for `elasticnd.deform_grid`; one for all images, or one for each.
+        See `elasticnd.deform_grid`; one for all images, or one for each.
     mask_order : int or "labels", optional
-        The order for the ``segmentation_masks`` of a dictionary, unless `order` has one for each. Default ``"labels"``.
+        Order for the ``segmentation_masks`` of a dictionary, unless `order` has one for each. Default ``"labels"``.
     bounding_box_format : str, optional
-        The format of the ``bounding_boxes`` of a dictionary, one of those of `keras.utils.bounding_boxes`, such as
+        Format of the ``bounding_boxes`` of a dictionary: one of those in `keras.utils.bounding_boxes`, such as
         ``"xyxy"`` or ``"rel_xyxy"``. Default None: there are no boxes.
     ndim : int, optional
-        Number of axes to deform. A tensor with one axis more is a single image with channels, without an axis of the
-        batch; with two axes more it is a batch. Default None: two, or all but two where there are more than four axes.
+        Number of axes to deform. A tensor with one more axis is a single image with channels; a tensor with two more is
+        a batch. Default None: two, or all but two if there are more than four axes.
     fold : {"ignore", "warn", "raise", "scale"}, optional
-        What is done if a random mapping folds, as for `elasticnd.Deformation.random`. While JAX or PyTorch traces a
-        program, there are no values, and all but "ignore" raise an error. Default "ignore".
+        What to do if a random mapping folds; see `elasticnd.Deformation.random`. All but "ignore" need values, and
+        raise an error while JAX or PyTorch traces a program. Default "ignore".
     margin : float, optional
-        With ``fold="scale"``, the least ratio of volumes that is left. Default 0.05.
+        With ``fold="scale"``, the smallest volume ratio to keep. Default 0.05.
     seed : int, optional
-        Where the randomness comes from. Default None: a fresh seed.
+        Seed of the random displacements. Default None: a fresh seed.
     **options
-        Those of every layer, such as ``name``.
+        Options of every layer, such as ``name``.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is of a wrong kind or value.
+        If an argument has an invalid type or value.
 
     Notes
     -----
-    Called with one tensor, the layer returns one; called with a list, whose tensors are deformed in the same way, a
-    list. A dictionary is that of Keras' layers for images: its ``images`` and ``segmentation_masks`` are deformed in
-    the same way, the masks with or without an axis of channels; ``labels`` and everything else are kept.
+    Called with one tensor, the layer returns a tensor; called with a list, it deforms all tensors in the same way and
+    returns a list. Called with a dictionary like Keras' image layers, it deforms ``images`` and ``segmentation_masks``
+    in the same way, the masks with or without a channel axis; ``labels`` and everything else are kept.
 
-    ``bounding_boxes`` hold ``boxes`` and their ``labels``. As after Keras' own layers, boxes are of float32 and clipped
-    to the image, and the labels of those that have left it are -1. A box becomes the box around what it holds. Where
-    the mapping folds, there may be no place for it, of which a warning tells; ``fold="scale"`` avoids it.
+    ``bounding_boxes`` contain ``boxes`` and their ``labels``. As after Keras' own layers, boxes are float32 and clipped
+    to the image, and boxes that have left it get the label -1. A box becomes the bounding box of its moved content.
+    Where the mapping folds, a box may not be found, and a warning is issued; ``fold="scale"`` avoids this.
 
-    In a pipeline of `tf.data` the layer runs whatever the backend is. On TensorFlow it cannot be compiled by XLA, and
-    says so to Keras.
+    In a `tf.data` pipeline, the layer works with every backend. On TensorFlow, XLA cannot compile it, and the layer
+    tells Keras so.
 
     Examples
     --------
@@ -103,7 +103,7 @@ class ElasticDeform(keras.layers.Layer):
     >>> tuple(images.shape)
     (8, 64, 48, 3)
 
-    The dictionary of Keras' layers for images:
+    A dictionary like those of Keras' image layers:
 
     >>> masks = np.zeros((8, 64, 48), "uint8")
     >>> sample = {
@@ -148,10 +148,10 @@ class ElasticDeform(keras.layers.Layer):
         seed: int | None = None,
         **options: object,
     ) -> None:
-        # Labels keep their type: Keras would make floats of them.
+        # Labels keep their type: Keras would convert them to floats.
         super().__init__(**{"autocast": False} | options)
         if (displacement is None) == (sigma is None):
-            reject_value("displacement", f"{displacement!r} with sigma {sigma!r}", "either of them to be given")
+            reject_value("displacement", f"{displacement!r} with sigma {sigma!r}", "exactly one of them")
         if learnable and displacement is None:
             reject_value("learnable", learnable, "a displacement to begin with")
         self.initial = None if displacement is None else np.asarray(displacement, "float32")
@@ -171,7 +171,7 @@ class ElasticDeform(keras.layers.Layer):
         bridge_of("inputs", keras.ops.zeros(()))  # loaded once, before a data loader forks its workers
 
     def build(self, input_shape: Sequence[object]) -> None:
-        """Make the weight of a displacement that is given."""
+        """Create the weight for a given displacement."""
         if self.initial is not None:
             start = keras.initializers.Constant(self.initial)
             shape = self.initial.shape
@@ -239,7 +239,7 @@ class ElasticDeform(keras.layers.Layer):
         return list(results) if isinstance(results, tuple) else results
 
     def _axes(self, tensor: keras.KerasTensor, rank: int) -> tuple[int, ...]:
-        """Return the axes to deform of a tensor; masks may lack the axis of channels that images of a rank have."""
+        """Return the axes of a tensor to deform; masks may lack the channel axis of images with this rank."""
         if self.axis is not None:
             return self.axis
         has_channels = len(tensor.shape) >= rank
@@ -252,7 +252,7 @@ class ElasticDeform(keras.layers.Layer):
         points = _check.normalize_points(self.points, n)
         sigma = np.reshape(_check.normalize_sigma(self.sigma, n), (-1, *(1,) * n)).astype("float32")
         if in_pipeline:
-            import tensorflow as tf  # noqa: PLC0415 - there are tensors of it
+            import tensorflow as tf  # noqa: PLC0415 - its tensors exist
 
             batch = [tf.shape(first)[0]] if self.per_sample else []
             return tf.random.normal([*batch, n, *points], seed=self.seed) * sigma
@@ -260,13 +260,13 @@ class ElasticDeform(keras.layers.Layer):
         return keras.random.normal((*batch, n, *points), seed=self._random, dtype="float32") * sigma
 
     def _without_folds(self, displacement: Array, frame: tuple[int, ...]) -> Array:
-        """Return what the policy on folds makes of a random displacement; in a graph of TensorFlow, when it runs."""
+        """Apply the policy on folds to a random displacement; in a TensorFlow graph, at run time."""
         if self.fold == "ignore" or not hasattr(displacement, "op"):
             return by_policy(displacement, frame, self._policy)
         return compute_with_numpy(lambda values: by_policy(values, frame, self._policy), displacement)
 
     def get_config(self) -> dict[str, object]:
-        """Return what makes the layer anew."""
+        """Return the configuration that recreates the layer."""
         names = (
             "sigma",
             "points",

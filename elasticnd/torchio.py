@@ -1,4 +1,4 @@
-"""elasticnd for TorchIO: a random transform, and the transform that its history consists of.
+"""elasticnd for TorchIO: a random transform, and the deterministic transform stored in the history.
 
 >>> import torch, torchio
 >>> import elasticnd.torchio
@@ -39,42 +39,41 @@ class RandomElasticGrid(RandomTransform, SpatialTransform):
     Parameters
     ----------
     sigma : float, pair of bounds, or one of these for each axis, optional
-        Standard deviation of the displacements, in mm: a number, or a range that it is drawn from for each subject.
-        Default 7.5.
+        Standard deviation of the displacements, in mm: a number, or a range to draw from for each subject. Default 7.5.
     points : int or sequence of int, optional
         Number of control points, along every axis or along each. Default 5.
     rotate : float, pair of bounds, or mapping of planes ``{(0, 1): ...}``, optional
-        Range of degrees to rotate by, about the centre, in every plane of two axes or in those that are named; a number
-        r stands for (-r, r). Distances in mm are kept. Default None.
+        Range of rotation angles in degrees, about the centre, in every plane of two axes or in the given planes; a
+        number r stands for (-r, r). Distances in mm are kept. Default None.
     zoom : float, pair of bounds, or one of these for each axis, optional
-        Range of factors to magnify by, about the centre. Default None.
+        Range of magnification factors, about the centre. Default None.
     mirror : sequence of int, optional
-        Axes, each of which is mirrored with probability 1/2. Default ``()``.
+        Axes to mirror, each with probability 1/2. Default ``()``.
     fold : {"ignore", "warn", "raise", "scale"}, optional
-        What is done if the mapping folds, as for `elasticnd.Deformation.random`: ``"scale"``, which reduces the
-        displacement until nothing folds, is recommended. Default ``"ignore"``.
+        What to do if the mapping folds; see `elasticnd.Deformation.random`. ``"scale"`` is recommended: it reduces the
+        displacement until nothing folds. Default ``"ignore"``.
     patch_size : int or sequence of int, optional
-        Extent of a patch, at random in the image, which alone is computed; -1 for a whole axis. The affine matrices
-        follow it. Default None: everything.
+        Extent of a patch to compute, at random in the image; -1 for a whole axis. The affine matrices follow it.
+        Default None: the whole image.
     order : int or "labels", optional
-        Order of the spline for images, as for `elasticnd.deform_grid`. Default 3.
+        Order of the spline for images; see `elasticnd.deform_grid`. Default 3.
     label_order : int or "labels", optional
-        The same for label maps. Default ``"labels"``: by votes.
+        Order for label maps. Default ``"labels"``: by votes.
     mode, cval : optional
-        As for `elasticnd.deform_grid`. Default ``"nearest"`` and 0.
+        See `elasticnd.deform_grid`. Default ``"nearest"`` and 0.
     **kwargs
-        Those of every transform of TorchIO, such as ``p``, ``include`` and ``exclude``. With ``p`` less than 1, a
-        subject that is left alone keeps its size.
+        Arguments of every TorchIO transform, such as ``p``, ``include`` and ``exclude``. If ``p`` leaves a subject
+        undeformed, it keeps its size.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is of a wrong kind or value; when called, if images differ in their spatial shape.
+        If an argument has an invalid type or value; when called, if images differ in their spatial shape.
 
     Notes
     -----
-    All randomness comes from PyTorch's global generator. Along axes of length 1, as of images in two dimensions,
-    nothing moves.
+    All randomness comes from PyTorch's global generator. Nothing moves along axes of length 1, such as the third axis
+    of two-dimensional images.
 
     Examples
     --------
@@ -114,7 +113,7 @@ class RandomElasticGrid(RandomTransform, SpatialTransform):
         ]
 
     def apply_transform(self, subject: Subject) -> Subject:
-        """Draw a deformation, and apply it as an `ElasticGrid`, which the subject's history then holds."""
+        """Draw a deformation, and apply it as an `ElasticGrid`, which is then stored in the subject's history."""
         images = self.get_images(subject)
         if not images:
             return subject
@@ -131,17 +130,17 @@ class RandomElasticGrid(RandomTransform, SpatialTransform):
 
 
 class ElasticGrid(SpatialTransform):
-    """Deform the images of a subject with a deformation that `RandomElasticGrid` drew.
+    """Deform the images of a subject with a deformation drawn by `RandomElasticGrid`.
 
     Parameters
     ----------
     record : mapping
-        What was drawn, as nested lists: ``displacement`` and ``affine``, in voxels, and the ``shape`` of the images,
-        ``start`` and ``extent`` of the part that is computed.
+        The record of a draw, as nested lists: ``displacement`` and ``affine``, in voxels, the ``shape`` of the images,
+        and ``start`` and ``extent`` of the computed part.
     order, label_order, mode, cval : optional
-        As for `RandomElasticGrid`.
+        See `RandomElasticGrid`.
     **kwargs
-        Those of every transform of TorchIO.
+        Arguments of every TorchIO transform.
 
     Raises
     ------
@@ -150,12 +149,12 @@ class ElasticGrid(SpatialTransform):
 
     Notes
     -----
-    Its inverse, as `apply_inverse_transform` of subjects has it, works by the record alone; voxels outside of a patch
-    become `cval`. Where the mapping folds, it warns, and names the residual.
+    Its inverse, used by the subjects' `apply_inverse_transform`, only needs the record. Voxels outside a patch become
+    `cval`. Where the mapping folds, it issues a warning with the residual.
 
     Examples
     --------
-    The history of a subject replays what was drawn:
+    The history of a subject replays the deformation:
 
     >>> import torch, torchio
     >>> import elasticnd.torchio
@@ -218,7 +217,7 @@ def _check_shapes(subject: Subject, images: Sequence[Any]) -> None:
 
 
 def _shifted(affine: Any, start: NumpyArray) -> Any:
-    """Return the affine matrix of the part of an image that begins at a voxel."""
+    """Return the affine matrix of the part of an image that begins at this voxel."""
     moved = np.array(affine, np.float64)
     moved[:3, 3] += moved[:3, :3] @ start
     return moved

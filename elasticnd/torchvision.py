@@ -33,10 +33,10 @@ with _adapters.needs("torchvision"):
 
 __all__ = ["RandomElasticDeform"]
 
-_PLANE = (-2, -1)  # of all images, rows and columns are the last axes
-_KEY_POINTS: tuple[type, ...] = (tv_tensors.KeyPoints,) if hasattr(tv_tensors, "KeyPoints") else ()  # from 0.23 on
-_BOXES = ("XYXY", "XYWH", "CXCYWH")  # formats whose boxes stay such boxes
-_INDEXED = ("1", "P", "PA")  # modes of Pillow whose numbers are no intensities
+_PLANE = (-2, -1)  # rows and columns are the last axes of all images
+_KEY_POINTS: tuple[type, ...] = (tv_tensors.KeyPoints,) if hasattr(tv_tensors, "KeyPoints") else ()  # since 0.23
+_BOXES = ("XYXY", "XYWH", "CXCYWH")  # formats without rotation
+_INDEXED = ("1", "P", "PA")  # modes of Pillow whose numbers are not intensities
 
 
 class RandomElasticDeform(v2.Transform):
@@ -45,44 +45,44 @@ class RandomElasticDeform(v2.Transform):
     Parameters
     ----------
     sigma : float, pair of bounds, or one of these for rows and for columns, optional
-        Standard deviation of the displacements, in pixels: a number, or a range that it is drawn from for each sample.
-        Default 25.
+        Standard deviation of the displacements, in pixels: a number, or a range to draw from for each sample. Default
+        25.
     points : int or pair of int, optional
         Number of control points, along rows and columns. Default 3.
     rotate : float, pair of bounds or mapping ``{(0, 1): ...}``, optional
-        Range of degrees to rotate by, about the centre; a number r stands for (-r, r). Default None.
+        Range of rotation angles in degrees, about the centre; a number r stands for (-r, r). Default None.
     zoom : float, pair of bounds, or one of these for rows and for columns, optional
-        Range of factors to magnify by, about the centre. Default None.
+        Range of magnification factors, about the centre. Default None.
     mirror : sequence of int, optional
-        Axes, 0 for rows and 1 for columns, each of which is mirrored with probability 1/2. Default ``()``.
+        Axes to mirror, 0 for rows and 1 for columns, each with probability 1/2. Default ``()``.
     fold : {"ignore", "warn", "raise", "scale"}, optional
-        What is done if the mapping folds, as for `elasticnd.Deformation.random`: ``"scale"``, which reduces the
-        displacement until nothing folds, is recommended. Default ``"ignore"``.
+        What to do if the mapping folds; see `elasticnd.Deformation.random`. ``"scale"`` is recommended: it reduces the
+        displacement until nothing folds. Default ``"ignore"``.
     size : int or pair of int, optional
-        Height and width of a patch, at random in the image, which alone is computed. Default None: everything.
+        Height and width of a patch to compute, at random in the image. Default None: the whole image.
     order : int or "labels", optional
-        Order of the spline for images and videos, as for `elasticnd.deform_grid`. Default 3.
+        Order of the spline for images and videos; see `elasticnd.deform_grid`. Default 3.
     mask_order : int or "labels", optional
-        The same for masks. Default ``"labels"``: by votes.
+        Order for masks. Default ``"labels"``: by votes.
     mode, cval : optional
-        As for `elasticnd.deform_grid`. Default ``"constant"`` and 0.
+        See `elasticnd.deform_grid`. Default ``"constant"`` and 0.
     p : float, optional
-        Probability that a sample is deformed. A patch is cut in any case. Default 1.
+        Probability that a sample is deformed. A patch is cropped in any case. Default 1.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is of a wrong kind or value; when called, if images and masks differ in height or width.
+        If an argument has an invalid type or value; when called, if images and masks differ in height or width.
 
     Notes
     -----
-    What counts as an image is what torchvision's own transforms take for one: images, videos and pictures of Pillow,
-    and the first tensor where there are none of these. All randomness comes from PyTorch's global generator.
+    Images are what torchvision's own transforms treat as images: images, videos, Pillow pictures, and the first tensor
+    if there are none of these. All randomness comes from PyTorch's global generator.
 
-    Boxes become the boxes around what they hold, and are clamped as they say themselves; rotated boxes raise an error.
-    Key points are moved and not clamped, as by torchvision's own transform. Both may leave the image or the patch:
-    `SanitizeBoundingBoxes` and `SanitizeKeyPoints` remove those. Where the mapping folds, there may be no place for
-    some of them, of which a warning tells; ``fold="scale"`` avoids it.
+    A box becomes the bounding box of its moved content, and is clamped according to its own clamping mode; rotated
+    boxes raise an error. Key points are moved without clamping, as in torchvision's own transform. Both may leave the
+    image or the patch: `SanitizeBoundingBoxes` and `SanitizeKeyPoints` remove those. Where the mapping folds, some may
+    not be found, and a warning is issued; ``fold="scale"`` avoids this.
 
     Examples
     --------
@@ -97,7 +97,7 @@ class RandomElasticDeform(v2.Transform):
     torch.Size([3, 32, 32])
     """
 
-    _transformed_types = (torch.Tensor, PIL.Image.Image)  # tensors of torchvision are tensors too
+    _transformed_types = (torch.Tensor, PIL.Image.Image)  # torchvision's tensors are also tensors
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class RandomElasticDeform(v2.Transform):
             return self._key_points(inpt, drawn)
         return reject_type("inputs", inpt, "images, videos, masks, boxes and key points")
 
-    # What torchvision 0.20 calls them.
+    # The names in torchvision 0.20.
     _get_params = make_params
     _transform = transform
 
@@ -182,15 +182,15 @@ class RandomElasticDeform(v2.Transform):
 
 
 def _as_positions(xy: torch.Tensor) -> NumpyArray:
-    """Return (..., 2) of x and y as rows and columns, in voxels."""
+    """Convert x and y, (..., 2), to rows and columns in voxels."""
     return xy.detach().cpu().double().flip(-1).numpy() - EDGE
 
 
 def _from_positions(positions: NumpyArray, drawn: Drawn) -> torch.Tensor:
-    """Return positions in the frame as x and y in the window."""
+    """Convert positions in the frame to x and y in the window."""
     return torch.from_numpy(positions + (EDGE - np.array(drawn.window.start))).flip(-1)
 
 
 def _like(values: torch.Tensor, given: Any) -> torch.Tensor:
-    """Return values with the dtype, rounded if it is one of integers, and on the device of what was given."""
+    """Convert values to the dtype, with rounding for integers, and the device of `given`."""
     return (values if given.is_floating_point() else values.round()).to(given.device, given.dtype)

@@ -225,7 +225,7 @@ WRONG = {
     "seed": (good, [*MADE, "--seed", "0"], "--seed: not accepted with --deformation"),
     "rotate": (good, [*MADE, "--rotate", "0,1:2"], "--rotate: not accepted with --deformation"),
     "zoom": (good, [*MADE, "--zoom", "2"], "--zoom: not accepted with --deformation"),
-    "neither": (None, ["in.nii", "out.nii"], "--sigma: got none"),
+    "neither": (None, ["in.nii", "out.nii"], "--sigma: missing"),
     "no file": (None, MADE, "--deformation: made.npz does not exist, expected an elasticnd deformation"),
     "no format": (None, ["in.nii", "out.nii", "--deformation", "a.txt"], "--deformation: got a.txt, expected a name"),
     "another shape": (lambda: good(shape=(12, 11, 9)), MADE, "shape (12, 11, 9), expected (12, 11, 10)", "in.nii"),

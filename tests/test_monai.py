@@ -364,7 +364,7 @@ def test_inverses_of_samples_that_were_not_deformed():
 def test_inverses_of_folded_maps_warn():
     deform = RandElasticDeformd("image", 12, 5, 1.0).set_random_state(0)
     result = deform(smooth_sample())
-    with pytest.warns(UserWarning, match=r"folds: \d+ of 63360 voxels have no place, with a residual of up to"):
+    with pytest.warns(UserWarning, match=r"folds: \d+ of 63360 voxels were not found, with a residual of up to"):
         deform.inverse(result)
     unfolded = RandElasticDeformd("image", 12, 5, 1.0, fold="scale").set_random_state(0)
     unfolded.inverse(unfolded(smooth_sample()))

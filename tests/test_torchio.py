@@ -243,7 +243,7 @@ def test_inverses_of_patches():
 
 def test_inverses_of_folded_maps_warn():
     result = deformed(of=smooth_subject(), sigma=12, points=5)
-    with pytest.warns(UserWarning, match=r"folds: \d+ of 63360 voxels have no place, with a residual of up to"):
+    with pytest.warns(UserWarning, match=r"folds: \d+ of 63360 voxels were not found, with a residual of up to"):
         result.apply_inverse_transform()
     deformed(of=smooth_subject(), sigma=12, points=5, fold="scale").apply_inverse_transform()
 

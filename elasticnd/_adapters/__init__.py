@@ -1,4 +1,4 @@
-"""What the transforms for MONAI, TorchIO and torchvision share: random deformations, drawn from a host's generator."""
+"""Shared by the transforms for MONAI, TorchIO and torchvision: random deformations from a host's generator."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def needs(host: str) -> Iterator[None]:
-    """Name the extra that installs a host, where it cannot be imported."""
+    """Raise an ImportError that names the extra for a host that cannot be imported."""
     try:
         yield
     except ModuleNotFoundError as error:

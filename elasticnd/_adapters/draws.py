@@ -1,4 +1,4 @@
-"""A random deformation of a sample: what it is drawn from, and what was drawn."""
+"""A random deformation of a sample: the parameters that it is drawn from, and the result."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from ..deformation import Deformation, by_policy
 from .ranges import AxisRanges, Range, Uniform, plane_ranges
 
 _LEAST_ZOOM = 1e-3
-_MARGIN = 0.05  # of scaled deformations, as of `Deformation.random`
+_MARGIN = 0.05  # of scaled deformations, as in `Deformation.random`
 
 
 class Source(NamedTuple):
-    """The functions of a host's generator: all randomness comes from them."""
+    """The functions of a host's generator, from which all randomness comes."""
 
-    normal: Callable[[Shape], Floats]  # of the standard normal distribution
+    normal: Callable[[Shape], Floats]  # from the standard normal distribution
     uniform: Uniform
 
 
 class Drawn(NamedTuple):
-    """A deformation of a frame, and the window of it that is computed."""
+    """A deformation of a frame, and the window of it to compute."""
 
     deformation: Deformation
     window: Window
@@ -43,7 +43,7 @@ class Drawn(NamedTuple):
         cval: Any,
         axis: Sequence[tuple[int, ...]],
     ) -> list[Array]:
-        """Deform images in the same way; images that are not deformed are cut alone."""
+        """Deform images in the same way; images of undeformed samples are only cropped."""
         if not self.is_identity:
             return self.deformation.apply(list(images), order, mode, cval, self.window.slices, axis=axis)
         return [self._cut(image, axes) for image, axes in zip(images, axis, strict=True)]
@@ -55,7 +55,7 @@ class Drawn(NamedTuple):
         return image[tuple(part)]
 
     def record(self) -> dict[str, NumpyArray]:
-        """Return what makes it anew: arrays, of the same shapes for every sample."""
+        """Return a record that replays the deformation: arrays with the same shapes for every sample."""
         deformation = self.deformation
         affine = deformation.affine
         return {
@@ -68,7 +68,7 @@ class Drawn(NamedTuple):
 
     @classmethod
     def replay(cls, record: Mapping[str, Any]) -> Drawn:
-        """Make it anew of a record, whose arrays may also be nested lists or tensors."""
+        """Recreate the deformation from a record, whose arrays may also be nested lists or tensors."""
         displacement, affine = (np.array(record[name], np.float64) for name in ("displacement", "affine"))
         shape, start, extent = (tuple(map(int, np.array(record[name]))) for name in ("shape", "start", "extent"))
         return _drawn(displacement, affine, shape, Window(start, extent))
@@ -85,26 +85,26 @@ def _identity(n: int) -> Floats:
 
 
 class RandomDeformation:
-    """What deformations are drawn from: the arguments of a transform, checked.
+    """The distribution of deformations: the arguments of a transform, checked.
 
     Parameters
     ----------
     sigma : number, pair of bounds, or one of these for each axis
-        Standard deviation of the displacements, in voxels, or in the unit of the spacing.
+        Standard deviation of the displacements, in voxels or in the unit of the spacing.
     points : int or sequence of int
         Number of control points along each axis.
     rotate : number, pair of bounds, or mapping of planes to these, optional
-        Degrees, about the centre of the frame, drawn for every plane by itself; a number r stands for (-r, r).
+        Degrees about the centre of the frame, drawn independently for every plane; a number r stands for (-r, r).
     zoom : number, pair of bounds, or one of these for each axis, optional
         Magnification about the centre of the frame.
     mirror : sequence of int
-        The axes, each of which is mirrored with probability 1/2.
+        The axes to mirror, each with probability 1/2.
     fold : str
-        What is done about folds, as for `Deformation.random`.
+        What to do about folds; see `Deformation.random`.
     size : int or sequence of int, optional
-        Extent of the window that is computed, along each axis; -1 for the whole axis.
+        Extent of the window to compute, along each axis; -1 for the whole axis.
     at_random : bool
-        Whether the window lies at random in the frame, or in its middle.
+        Whether the window lies at random in the frame, or in its centre.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class RandomDeformation:
     def draw(
         self, shape: Sequence[int], source: Source, *, is_deformed: bool = True, spacing: Sequence[float] | None = None
     ) -> Drawn:
-        """Draw a deformation for a frame; with `is_deformed` False, its window alone."""
+        """Draw a deformation for a frame; if not `is_deformed`, only its window."""
         frame = _check.normalize_frame(shape)
         n = len(frame)
         grid_shape = _check.normalize_points(self.points, n)
@@ -155,11 +155,11 @@ class RandomDeformation:
     def _displacement(self, frame: Shape, grid_shape: Shape, unit: Floats, source: Source) -> Floats:
         n = len(frame)
         scale = self.sigma.draw(n, source.uniform) / unit
-        scale[np.equal(frame, 1)] = 0  # an image of fewer axes
+        scale[np.equal(frame, 1)] = 0  # an image with fewer axes
         return np.asarray(source.normal((n, *grid_shape)) * scale.reshape(-1, *(1,) * n), np.float64)
 
     def _affine(self, frame: Shape, unit: Floats, source: Source) -> Floats:
-        """Draw zoom, rotation and mirrors, done in this order about the centre, as [M | t]."""
+        """Draw zoom, rotation and mirrors, applied in this order about the centre, as [M | t]."""
         n = len(frame)
         linear = np.eye(n)
         if self.rotate is not None:

@@ -1,4 +1,4 @@
-"""Bounding boxes as Keras' layers for images have them: a dictionary of boxes and labels, in one of nine formats."""
+"""Bounding boxes of Keras' image layers: a dictionary of boxes and labels, in one of nine formats."""
 
 from __future__ import annotations
 
@@ -34,15 +34,13 @@ def check_format(value: str | None) -> str | None:
 def move_boxes(
     given: Any, box_format: str | None, displacement: Array, frame: Sequence[int | None], *, is_single: bool
 ) -> dict[str, Array]:
-    """Move the boxes of a batch with their images, or of one; the labels of those that have left it become -1."""
+    """Move the boxes of one image or of a batch with the content; labels of boxes that leave the image become -1."""
     if box_format is None:
         reject_value("bounding_box_format", None, f"{' or '.join(_FORMATS)}, to move 'bounding_boxes'")
     if not isinstance(given, dict) or "boxes" not in given:
-        reject_type("inputs['bounding_boxes']", given, "a dictionary with 'boxes', and 'labels' if there are some")
+        reject_type("inputs['bounding_boxes']", given, "a dictionary with 'boxes', and optionally 'labels'")
     if len(frame) != 2 or None in frame:
-        reject_value(
-            "inputs['images']", f"deformed axes of extents {tuple(frame)}", "two that are known, to move boxes"
-        )
+        reject_value("inputs['images']", f"deformed axes of extents {tuple(frame)}", "two known extents, to move boxes")
     dense = {name: _dense(one, _PADDING.get(name, 0)) for name, one in given.items()}
     shape, rank = tuple(dense["boxes"].shape), 2 if is_single else 3
     if len(shape) != rank or shape[-1] != 4:
@@ -52,7 +50,7 @@ def move_boxes(
     if is_of_tensorflow(dense["boxes"]) and keras.backend.backend() != "tensorflow":
         import tensorflow as tf  # noqa: PLC0415 - there are tensors of it
 
-        # In a graph, Keras computes with TensorFlow whatever its backend is.
+        # In a graph, Keras uses TensorFlow whatever its backend is.
         move = tf.function(move, autograph=False)
     return move(dense, displacement)
 
@@ -62,7 +60,7 @@ def _move(box_format: str, frame: Shape, boxes: dict[str, Array], displacement: 
     convert = partial(keras.utils.bounding_boxes.convert_format, **size)
     given, absolute = boxes["boxes"], box_format
     is_by_centres = box_format.lower() == "rel_center_xywh"
-    if is_by_centres:  # which Keras 3.10 converts wrongly: centres are scaled as corners are
+    if is_by_centres:  # Keras 3.10 scales centres like corners, which is wrong
         given, absolute = convert(given, source="rel_xywh", target="xywh"), "center_xywh"
     corners = convert(given, source=absolute, target="yxyx")
     moved = convert(_moved(corners, displacement, frame), source="yxyx", target="xyxy")
@@ -72,7 +70,7 @@ def _move(box_format: str, frame: Shape, boxes: dict[str, Array], displacement: 
 
 
 def _dense(tensor: Any, padding: int) -> Any:
-    """Return a tensor; a ragged one is padded."""
+    """Return a dense tensor; pad a ragged one."""
     if hasattr(tensor, "to_tensor"):
         return tensor.to_tensor(default_value=padding)
     return np.asarray(tensor) if isinstance(tensor, (list, tuple)) else tensor
@@ -87,7 +85,7 @@ def _moved(corners: Array, displacement: Array, frame: Shape) -> Array:
 
 
 def _deformed(frame: Shape, corners: Array, displacement: Array) -> Array:
-    batch = displacement.shape[:-3]  # a single image may have a grid with an axis of the batch, too
+    batch = displacement.shape[:-3]  # even a single image's grid may have a batch axis
     lead = (*batch, corners.shape[-2]) if batch else corners.shape[:-1]
     ends = corners.reshape((*lead, 2, 2)) - EDGE
     moved = Deformation(displacement, frame).move_boxes(ends)

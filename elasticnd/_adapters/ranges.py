@@ -1,4 +1,4 @@
-"""Ranges of numbers, as transforms for augmentation take them: one for all axes, or one for each."""
+"""Ranges of numbers for augmentation: one for all axes, or one for each."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .._coerce import as_number, is_sequence
 from .._errors import describe, reject_value
 from .._types import Floats
 
-Uniform: TypeAlias = Callable[[tuple[int, ...]], Floats]  # numbers from 0 to 1, of a shape
+Uniform: TypeAlias = Callable[[tuple[int, ...]], Floats]  # from a shape to numbers from 0 to 1
 
 
 class Range(NamedTuple):
-    """Two bounds; they are equal where a number is given."""
+    """Two bounds, which are equal for a single number."""
 
     low: float
     high: float
@@ -26,7 +26,7 @@ class Range(NamedTuple):
 
 
 def as_range(name: str, value: object, accepted: str, *, around_zero: bool = False) -> Range:
-    """Convert a number or a pair of bounds; around zero, a number stands for the pair of it and its negative."""
+    """Convert a number or a pair of bounds; with `around_zero`, a number r stands for (-r, r)."""
     if is_sequence(value):
         if len(value) != 2:
             reject_value(name, describe(value), accepted)
@@ -40,7 +40,7 @@ def as_range(name: str, value: object, accepted: str, *, around_zero: bool = Fal
 
 
 class AxisRanges(NamedTuple):
-    """A range whose number all axes share, or one range for each axis."""
+    """A range from which one number is drawn for all axes, or one range for each axis."""
 
     name: str
     ranges: tuple[Range, ...]
@@ -48,7 +48,7 @@ class AxisRanges(NamedTuple):
 
     @classmethod
     def of(cls, name: str, value: object, least: float, accepted: str) -> AxisRanges:
-        """Check numbers, none below `least`. A pair of numbers is one range; other sequences have one for each axis."""
+        """Check that no number is below `least`. A pair of numbers is one range; other sequences have one per axis."""
         is_shared = not is_sequence(value) or (len(value) == 2 and not any(map(is_sequence, value)))
         parts = [value] if is_shared else list(value)  # type: ignore[call-overload]
         ranges = tuple(as_range(name, part, accepted) for part in parts)

@@ -1,4 +1,4 @@
-"""What hosts that work on tensors of PyTorch share: its global generator, and inverses."""
+"""Shared by hosts that work on PyTorch tensors: the global generator, and inverses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def torch_source() -> Source:
 
 
 def undo(drawn: Drawn, image: torch.Tensor, order: Order, mode: str, cval: Any) -> torch.Tensor:
-    """Return an image as before a deformation of its last axes; what a patch does not hold is `cval`."""
+    """Return an image as it was before a deformation of its last axes; voxels missing from a patch are `cval`."""
     n = drawn.deformation.ndim
     whole = image
     if image.shape[-n:] != drawn.deformation.shape:
@@ -34,7 +34,7 @@ def undo(drawn: Drawn, image: torch.Tensor, order: Order, mode: str, cval: Any) 
 
 
 class _Inverse(Inverse):
-    """The inverse of a deformation, which warns of positions that it did not find."""
+    """The inverse of a deformation, with a warning about positions that were not found."""
 
     def source_points(self, f: Array) -> Array:
         moved = self._search(f)

@@ -1,4 +1,4 @@
-"""The command that deforms files: from its options to files in place."""
+"""The command that deforms files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _POINTS = 4
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks for; of sequences, one for all or one for each axis or pair of files."""
+    """The options of the command line; sequences have one value for all axes or pairs of files, or one for each."""
 
     files: Sequence[str]
     sigma: Sequence[float] | None
@@ -50,7 +50,7 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Deform all inputs alike, and put the outputs in place when all are written."""
+    """Deform all inputs in the same way, and put the outputs in place once all are written."""
     pairs = pairs_of(options.files)
     by_chunks = all(pair.reader is pair.writer is files.zarr for pair in pairs)
     if options.chunks is not None and not by_chunks:
@@ -67,14 +67,14 @@ def run(options: Options) -> None:
                 deformations.write(place, target, pairs[0].source, deformation)
         except MemoryError:
             raise CommandError("there is not enough memory") from None
-        if options.is_fresh:  # said before the outputs appear: they do not without it
+        if options.is_fresh:  # printed before the outputs appear, since without it they must not
             say(f"seed {options.seed}: add --seed {options.seed} to repeat this deformation")
-    for text in notes:  # once all outputs are in place: an error is one line, and nothing else
+    for text in notes:  # once all outputs are in place, because an error is a single line
         note(text)
 
 
 def _with_seed(options: Options) -> Options:
-    """Check that one deformation is asked for, drawn or of a file; a seed is chosen if none is given."""
+    """Check that a deformation is either drawn or read from a file, and choose a seed if none is given."""
     if options.deformation is not None:
         for name in ("sigma", "points", "seed", "rotate", "zoom", "fold"):
             if getattr(options, name) is not None:
@@ -83,7 +83,7 @@ def _with_seed(options: Options) -> Options:
                 )
         return options
     if options.sigma is None:
-        raise CommandError("--sigma: got none, expected the standard deviation of the displacements, or --deformation")
+        raise CommandError("--sigma: missing; it is required unless --deformation is given")
     if options.seed is None:
         return replace(options, seed=secrets.randbelow(2**32), is_fresh=True)
     if options.seed < 0:
@@ -92,7 +92,7 @@ def _with_seed(options: Options) -> Options:
 
 
 def _saved_file(pairs: Sequence[Pair], options: Options) -> list[Path]:
-    """Return the file to save the deformation to, if there is to be one."""
+    """Return the file in which to save the deformation, if any."""
     if options.save_deformation is None:
         return []
     others = [place for pair in pairs for place in (pair.source, pair.target)]
@@ -124,7 +124,7 @@ def _run_in_memory(pairs: Sequence[Pair], places: Sequence[Path], options: Optio
 
 
 def _read(pair: Pair, order: Order) -> Image:
-    """Read an input as the format of the output has it; labels as they are at order 0, with no value between them."""
+    """Read an input in the format of its output; labels are read as for order 0, without values between them."""
     same = pair.reader is pair.writer
     image = files.read(pair.source, pair.reader, 0 if order == LABELS else order, same)
     return image if same else files.converted(image, pair.source, pair.target, pair.writer)
@@ -153,7 +153,7 @@ def _run_by_chunks(pairs: Sequence[Pair], places: Sequence[Path], options: Optio
 
 
 def _notes(pairs: Sequence[Pair], images: Sequence[Image]) -> list[str]:
-    """Return notes on what outputs lack of their inputs."""
+    """Return notes on what outputs lack compared with their inputs."""
     return [
         f"{pair.target} lacks what {pair.source} says: {', '.join(image.lost)}"
         for pair, image in zip(pairs, images, strict=True)
@@ -179,7 +179,7 @@ def _deformed(
     axes: Sequence[tuple[int, ...]],
     options: Options,
 ) -> list[Image]:
-    """Deform images alike."""
+    """Deform images in the same way."""
     cvals, modes = per_pair("--cval", options.cval, pairs), per_pair("--mode", options.mode, pairs)
     frames = [_frame(*each) for each in zip(pairs, images, axes, strict=True)]
     try:
@@ -197,7 +197,7 @@ def _deformed(
 
 
 def _deformation(pair: Pair, image: Image, axes: Sequence[int], options: Options) -> Deformation:
-    """Return the deformation of an image's frame that the options ask for: of a file, or drawn."""
+    """Return the requested deformation of an image's frame: read from a file, or drawn."""
     frame = _frame(pair, image, axes)
     if options.deformation is not None:
         return deformations.read("--deformation", Path(options.deformation), frame)
@@ -210,7 +210,7 @@ def _deformation(pair: Pair, image: Image, axes: Sequence[int], options: Options
             rotate=planes_of(options.rotate, len(axes)),
             zoom=None if options.zoom is None else _one_or_all(options.zoom),
             to_world=frame.to_world,
-            fold="ignore" if options.fold in (None, "warn") else options.fold,  # notes come when all is done
+            fold="ignore" if options.fold in (None, "warn") else options.fold,  # notes are printed at the end
         )
     except (TypeError, ValueError) as error:
         raise CommandError(_reworded(error, [pair])) from None
@@ -227,7 +227,7 @@ def _deformed_levels(
     axes: Sequence[tuple[int, ...]],
     options: Options,
 ) -> list[list[OpenLevel]]:
-    """Deform images alike, and the other levels of each as its first one."""
+    """Deform images in the same way, and the other levels of each like its first level."""
     finest = _deformed(deformation, pairs, [levels[0].image for levels in inputs], axes, options)
     outputs = [[replace(levels[0], image=image)] for levels, image in zip(inputs, finest, strict=True)]
     for k, (pair, levels, own) in enumerate(zip(pairs, inputs, axes, strict=True)):
@@ -244,7 +244,7 @@ def _deformed_levels(
 
 
 def _with(image: Image, result: NumpyArray) -> Image:
-    """Return an image with a result in the file's byte order; the library returns that of the processor."""
+    """Return an image with a result in the file's byte order; the library returns native order."""
     return replace(image, array=result.astype(image.array.dtype, copy=False))
 
 
@@ -253,7 +253,7 @@ def _all_axes(pairs: Sequence[Pair], images: Sequence[Image], options: Options) 
 
 
 def _axes(pair: Pair, image: Image, wanted: Sequence[int] | None) -> tuple[int, ...]:
-    """Choose the axes to deform; if none are named, those in space along which there is something."""
+    """Choose the axes to deform; by default, the spatial axes longer than one voxel."""
     if wanted is not None:
         axes = tuple(wanted)
     elif image.axes is None:
@@ -278,7 +278,7 @@ def _one_or_all(values: Sequence[T]) -> T | list[T]:
 
 
 def _stored(cval: float, mode: str, pair: Pair, image: Image) -> float:
-    """Return the element that stands for a value in a file; 0 in the modes that do not use it."""
+    """Return the element that represents a value in a file; 0 in the modes that do not use it."""
     if mode in MODES and not MODES[mode].traits.has_constant:
         return 0
     try:
