@@ -29,8 +29,8 @@ ELASTICND_INLINE void swap(double& a, double& b) noexcept {
     b = kept;
 }
 
-// The linear part, by Gauss-Jordan elimination with the largest pivot of each column; leaves `map` spoilt. No row is
-// chosen by an index, so that CUDA kernels for few axes can keep the matrices in registers.
+// The linear part, by Gauss-Jordan elimination with the largest pivot of each column; overwrites `map`. Rows are not
+// selected by index, so CUDA kernels for few axes can keep the matrices in registers.
 ELASTICND_INLINE void invert_linear(int axes, AffineMap& map, AffineMap& inverse) {
     ELASTICND_UNROLLED
     for (int k = 0; k < axes; ++k) {
@@ -77,7 +77,7 @@ ELASTICND_INLINE void invert_linear(int axes, AffineMap& map, AffineMap& inverse
     }
 }
 
-// x = M^-1 (y - t) = M^-1 y - M^-1 t. Without an inverse, the result is not finite. Leaves `map` spoilt, but for t.
+// x = M^-1 (y - t) = M^-1 y - M^-1 t. Without an inverse, the result is not finite. Overwrites `map`, except t.
 ELASTICND_INLINE void invert_in_place(int axes, AffineMap& map, AffineMap& inverse) {
     invert_linear(axes, map, inverse);
     ELASTICND_UNROLLED

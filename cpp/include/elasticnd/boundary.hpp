@@ -1,12 +1,12 @@
 // The border modes, named and defined as in scipy.ndimage: how a coordinate, an index of the stencil, and the signal
-// under the prefilter go on beyond the image.
+// under the prefilter are extended beyond the image.
 #pragma once
 #include "platform.hpp"
 
 namespace elasticnd {
 
 // elasticnd/_modes.py has the same numbers, names and traits, and a test compares them; grid-mirror is another name of
-// reflect. Besides this table and `mode_traits`, nothing compares with a mode.
+// reflect. Only this table and `mode_traits` distinguish modes.
 enum Mode {
     mode_constant = 0,
     mode_nearest = 1,
@@ -24,26 +24,26 @@ constexpr const char* mode_names[mode_count] = {"constant", "nearest",       "re
                                                 "wrap",     "grid_constant", "grid_wrap"};
 #endif
 
-// How something goes on beyond the border.
+// How something is extended beyond the border.
 enum Continuation {
     continued_by_nothing = 0,
     continued_nearest = 1,
     continued_reflected = 2,  // about the edge of the last voxel
     continued_mirrored = 3,   // about its centre
     continued_periodic = 4,
-    continued_short_periodic = 5  // by a period that is one voxel short, as in SciPy
+    continued_short_periodic = 5  // with a period that is one voxel short, as in SciPy
 };
 
-// Voxels by which an image is continued on each side before it is filtered, in the modes whose prefilter has no exact
-// start at the border: as many as in SciPy.
+// Voxels by which each side of an image is padded before filtering, in the modes whose prefilter has no exact start at
+// the border: as many as in SciPy.
 constexpr int mode_padding = 12;
 
 struct ModeTraits {
-    Continuation coordinates;   // where a position beyond the border is taken to; by nothing: it has no value
-    Continuation coefficients;  // which one stands for a tap of a stencil; by nothing: the constant does
-    Continuation samples;       // under the prefilter: reflected, mirrored or periodic
+    Continuation coordinates;   // maps a position beyond the border; nothing: it has no value
+    Continuation coefficients;  // replaces a tap beyond the border; nothing: by the constant
+    Continuation samples;       // of the samples under the prefilter: reflected, mirrored or periodic
     bool pads;                  // mode_padding
-    bool has_constant;          // far beyond the border lies the constant
+    bool has_constant;          // the constant lies far beyond the border
     bool ends_at_last_voxel;    // at order 1
 };
 
@@ -69,36 +69,36 @@ template <class Index>
 constexpr Index no_index_of = static_cast<Index>(uint64(1) << (8 * sizeof(Index) - 1));  // the lowest number
 constexpr int64 no_index = no_index_of<int64>;                                           // nor an offset
 
-// Beyond this no double has a fraction, so that a folded coordinate means nothing; NaN included.
+// Doubles beyond this have no fraction, so a folded coordinate would be meaningless; NaN counts as beyond.
 ELASTICND_INLINE bool is_position(double x) { return (x > -4503599627370496.0) & (x < 4503599627370496.0); }
 
-// Where a position beyond the border has another value than one on it, so little beyond counts as on it: rounding, of a
-// rotation or of the control grid, must not decide what lies inside.
+// If a position beyond the border has another value than one on it, a position this close counts as on the border: the
+// rounding of a rotation or of the control grid must not decide what lies inside.
 constexpr double border_tolerance = 1e-9;
 
-// Whether the image ends at its last voxel, which then shares the order-1 stencil of the voxel before it: its slope is
-// that of the inside.
+// Whether the image ends at its last voxel, which then shares the order-1 stencil of the voxel before it, and so has
+// the slope of the inside.
 ELASTICND_INLINE bool ends_at_last_voxel(int order, int mode, int64 extent) {
     return order == 1 && mode_traits(mode).ends_at_last_voxel && extent > 1;
 }
 
-// Farther than this beyond the border no tap of a stencil lies on the image any more.
+// Farther than this beyond the border, no tap of a stencil lies on the image.
 ELASTICND_INLINE int border_reach(int order) { return order / 2 + 1; }
 
-// Coefficients that are held beyond each end of an axis, continued as the mode says: no stencil at a folded coordinate
+// Coefficients held beyond each end of an axis, continued according to the mode: no stencil at a folded coordinate
 // leaves them.
 ELASTICND_INLINE int border_width(int order) { return order / 2 + border_reach(order); }
 
-// A coordinate brought into the image. `slope` is the derivative of the result: 1, -1 where the image is mirrored,
-// 0 where it does not change. `exists` is false where the mode has no value at `x`; then the coordinate is 0.
+// A coordinate mapped into the image. `slope` is the derivative of the result: 1, -1 where the image is mirrored, 0
+// where it is constant. `exists` is false if the mode has no value at `x`; the coordinate is then 0.
 struct Folded {
     double x;
     double slope;
     bool exists;
 };
 
-// Without branches once the mode is known, so that a loop of it becomes vectors. `last` is the last index of the axis,
-// `reach` how far beyond the border a coordinate may stay where the mode leaves it there.
+// Without branches once the mode is known, so that loops can be vectorised. `last` is the last index of the axis,
+// `reach` how far beyond the border a coordinate may stay, if the mode leaves it there.
 ELASTICND_FLAT Folded fold_coordinate(double x, double last, double reach, int mode) {
     const ModeTraits traits = mode_traits(mode);
     const Continuation continuation = traits.coordinates;
@@ -108,7 +108,7 @@ ELASTICND_FLAT Folded fold_coordinate(double x, double last, double reach, int m
     const bool known = is_position(x);
     if (continuation == continued_nearest) {
         const double clamped = minimum(maximum(x, -reach), last + reach);
-        // Where all taps lie beyond the border, the value is the constant, whatever the image holds.
+        // If all taps lie beyond the border, the value is the constant, whatever the image contains.
         const bool exists = traits.has_constant ? x == clamped : x == x;
         return {exists ? clamped : 0.0, clamped == x ? 1.0 : 0.0, exists};
     }
@@ -116,7 +116,7 @@ ELASTICND_FLAT Folded fold_coordinate(double x, double last, double reach, int m
     const bool is_short = continuation == continued_short_periodic;
     const bool is_below = is_short & (x < 0);
     double period = last + 1;
-    double from = x;  // where the turns begin that are counted
+    double from = x;  // where the counted turns begin
     if (continuation == continued_mirrored) period = 2 * last;
     if (continuation == continued_reflected) {
         period = 2 * (last + 1);
@@ -148,7 +148,7 @@ ELASTICND_FLAT Folded fold_coordinate(double x, double last, double reach, int m
     return {inside ? x : known ? y : 0.0, inside ? 1.0 : slope, known};
 }
 
-// Indices of an axis: int64, or a narrower type that holds twice the extent.
+// Indices of an axis: int64, or a narrower type that can hold twice the extent.
 template <class Index>
 ELASTICND_INLINE Index modulo(Index a, Index period) {
     const Index rest = a % period;
@@ -172,10 +172,10 @@ ELASTICND_INLINE Index fold_reflect(Index index, Index extent) {
     return place < extent ? place : 2 * extent - 1 - place;
 }
 
-// The sample that stands for one beyond the axis; no_index where none does.
+// The sample that replaces one beyond the axis; no_index if there is none.
 template <class Index>
 ELASTICND_INLINE Index continued_index(Index index, Index extent, int continuation) {
-    // Not by a switch, whose jump costs more in the loops of the prefilter, where these two are most often met.
+    // Not by a switch: its jump is slower in the loops of the prefilter, where these two are the most frequent.
     if (continuation == continued_mirrored) return fold_mirror(index, extent);
     if (continuation == continued_reflected) return fold_reflect(index, extent);
     if (continuation == continued_periodic) return modulo(index, extent);
@@ -184,7 +184,7 @@ ELASTICND_INLINE Index continued_index(Index index, Index extent, int continuati
     return no_index_of<Index>;
 }
 
-// The coefficient that stands for tap `index` of a stencil at a folded coordinate; no_index where none does.
+// The coefficient that replaces tap `index` of a stencil at a folded coordinate; no_index if there is none.
 template <class Index>
 ELASTICND_INLINE Index fold_index(Index index, Index extent, int mode) {
     if (index >= 0 && index < extent) return index;

@@ -1,4 +1,4 @@
-// Element types of images: their numbers, the type in which each is computed, and the conversions between them.
+// Element types of images: their numbers, the compute type of each, and the conversions between them.
 #pragma once
 #include "platform.hpp"
 
@@ -45,7 +45,7 @@ ELASTICND_INLINE float float_from_half(uint16 half) {
     return sign ? -tiny : tiny;
 }
 
-// Round to nearest, ties to even.
+// Rounds to nearest, with ties to even.
 ELASTICND_INLINE uint16 half_from_float(float value) {
     const uint32 bits = bits_as<uint32>(value);
     const uint32 sign = (bits >> 16) & 0x8000u;
@@ -53,7 +53,7 @@ ELASTICND_INLINE uint16 half_from_float(float value) {
     if (magnitude > 0x7f800000u) return static_cast<uint16>(sign | 0x7e00u);
     if (magnitude >= 0x477ff000u) return static_cast<uint16>(sign | 0x7c00u);
     if (magnitude < 0x38800000u) {
-        // Below the smallest normal number: let the addition of 1/2 shift and round the fraction.
+        // Below the smallest normal number, the addition of 1/2 shifts and rounds the fraction.
         const float shifted = bits_as<float>(magnitude) + 0.5f;
         return static_cast<uint16>(sign | (bits_as<uint32>(shifted) - 0x3f000000u));
     }
@@ -67,13 +67,13 @@ ELASTICND_INLINE uint16 bfloat_from_float(float value) {
     return static_cast<uint16>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-// Half away from zero, saturating; NaN becomes 0. `lowest` and `highest` are the limits of Integer, the latter
-// rounded up to a number that Real holds. Without branches where a wider integer is at hand.
+// Rounds half away from zero and saturates; NaN becomes 0. `lowest` and `highest` are the limits of Integer, the latter
+// rounded up to a number that Real can hold. Without branches if a wider integer is available.
 template <class Integer, class Real>
 ELASTICND_INLINE Integer saturate(Real value, Real lowest, Real highest, Integer minimum, Integer maximum) {
     if constexpr (sizeof(Integer) < sizeof(int32)) {
         const Real kept = value > lowest ? (value < highest ? value : highest) : (value == value ? lowest : Real(0));
-        // The largest number below 1/2: with 1/2 itself, this number would become 1.
+        // The largest number below 1/2: adding 1/2 itself would turn this number into 1.
         constexpr Real half = sizeof(Real) == sizeof(float) ? Real(0.49999997f) : Real(0.49999999999999994);
         return static_cast<Integer>(static_cast<int32>(kept < 0 ? kept - half : kept + half));
     } else {
@@ -86,7 +86,7 @@ ELASTICND_INLINE Integer saturate(Real value, Real lowest, Real highest, Integer
     }
 }
 
-// Storage is what lies in memory; Real is the compute type; load and store convert.
+// Storage is the type in memory, Real the compute type; load and store convert.
 template <int DTYPE>
 struct Element;
 

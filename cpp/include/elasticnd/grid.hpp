@@ -1,17 +1,17 @@
-// The control grid: which of its coefficients reach a voxel, and with which weights.
+// The control grid: which of its coefficients reach a voxel, and their weights.
 #pragma once
 #include "boundary.hpp"
 #include "spline.hpp"
 
 ELASTICND_BEGIN
 
-// One control point moves all voxels alike, and by its value exactly. Sets every `stride`-th weight.
+// A single control point moves all voxels equally, and by its exact value. Sets every `stride`-th weight.
 ELASTICND_INLINE void single_point_weights(double* weight, int64 stride) {
     for (int tap = 0; tap < 4; ++tap) weight[tap * stride] = tap == 1 ? 1.0 : 0.0;
 }
 
-// The cell of the control grid that position f of the frame lies in, and the weights of its four coefficients: that of
-// the cell is the second of them. The position is not outside of the frame but by rounding.
+// The cell of the control grid in which position f of the frame lies, and the weights of its four coefficients; the
+// second of them belongs to the cell. The position is outside the frame by rounding at most.
 ELASTICND_INLINE int64 grid_weights(double f, int64 extent, int64 points, double* weight) {
     if (points == 1) {
         single_point_weights(weight, 1);
@@ -24,15 +24,15 @@ ELASTICND_INLINE int64 grid_weights(double f, int64 extent, int64 points, double
     return cell;
 }
 
-constexpr int grid_derivatives = 4;  // of a cubic, the value among them: the others are zero
+constexpr int grid_derivatives = 4;  // of a cubic, including the value: all others are zero
 
-// Where a position of the frame, at a voxel or not, lies on an axis of the control grid, which goes on mirrored beyond
+// Where a position of the frame, on or between voxels, lies on an axis of the control grid, which is mirrored beyond
 // its ends.
 struct GridPosition {
     int64 cell;
-    double place;  // in the cell
+    double place;  // within the cell
     double slope;  // derivative of the place by the position
-    bool exists;   // false for NaN and where numbers have no fraction
+    bool exists;   // false for NaN and for numbers without a fraction
 };
 
 ELASTICND_INLINE GridPosition find_on_grid(double f, int64 extent, int64 points) {
@@ -44,7 +44,7 @@ ELASTICND_INLINE GridPosition find_on_grid(double f, int64 extent, int64 points)
     return {cell, g.x - static_cast<double>(cell), scale * g.slope, g.exists && is_position(f)};
 }
 
-// The weights there, differentiated so often by the position.
+// The weights there, differentiated `derivative` times by the position.
 ELASTICND_INLINE void grid_weights_at(const GridPosition& position, int64 points, int derivative, double* weight) {
     if (points == 1 && derivative == 0) return single_point_weights(weight, 1);
     double factor = 1;

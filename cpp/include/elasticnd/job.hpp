@@ -1,41 +1,41 @@
-// What the core needs to know of a call for one image, as plain numbers: the same bytes for the compiled module, for
-// XLA's handlers and for CUDA kernels.
+// A call for one image as plain numbers, with the same bytes for the compiled module, for XLA's handlers and for CUDA
+// kernels.
 #pragma once
 #include "platform.hpp"
 
 namespace elasticnd {
 
-// [start, start + extent) along each axis. Of coefficients, those beyond the border continue the others; of voxels, it
-// may hold none.
+// [start, start + extent) along each axis. Boxes of coefficients may extend beyond the border; boxes of voxels may be
+// empty.
 struct Box {
     int64 start[max_axes];
     int64 extent[max_axes];
 };
 
-// What a kernel needs to know of one image: extents, order and border.
+// The properties of one image that kernels need: extents, order and border.
 struct Geometry {
     int axes;                      // deformed axes
     int order;                     // spline order of the image
     int mode;                      // Mode, boundary.hpp
     int padding;                   // coefficients added before and after each axis
-    int votes;                     // 1: labels, of which the one with most of the weights of order 1 wins
+    int votes;                     // 1: labels, of which the one with the largest sum of order-1 weights wins
     int derivative[max_axes];      // how often the spline is differentiated along each axis
     int64 image[max_axes];         // extent of the whole image
     int64 grid_shape[max_axes];    // control points along each axis
-    int64 start[max_axes];         // first output voxel that is computed ...
-    int64 output[max_axes];        // ... and how many are
+    int64 start[max_axes];         // first output voxel to compute ...
+    int64 output[max_axes];        // ... and how many to compute
     int64 origin[max_axes];        // output voxel from which the affine map counts
-    int64 box_start[max_axes];     // first coefficient that the coefficient array holds ...
-    int64 box_extent[max_axes];    // ... and how many it holds
+    int64 box_start[max_axes];     // first coefficient in the coefficient array ...
+    int64 box_extent[max_axes];    // ... and how many it has
     int64 frame[max_axes];         // extent of the frame, which the control grid spans
-    double frame_start[max_axes];  // index of the frame where output voxel 0 lies ...
-    double frame_step[max_axes];   // ... and from one output voxel to the next, which is positive
-    double cval;                   // value where there is no position
+    double frame_start[max_axes];  // position in the frame of output voxel 0 ...
+    double frame_step[max_axes];   // ... and the step from one output voxel to the next, which is positive
+    double cval;                   // value without a position
     double border_value;           // value of the coefficients beyond the border in grid-constant
 
-    // The index that the affine map takes for an output voxel.
+    // The index of an output voxel in affine maps.
     ELASTICND_INLINE int64 from_origin(int axis, int64 index) const { return start[axis] - origin[axis] + index; }
-    // Where an output voxel, counted from the first that is computed, lies in the frame.
+    // The position in the frame of an output voxel, counted from the first one to compute.
     ELASTICND_INLINE double in_frame(int axis, int64 index) const {
         return frame_start[axis] + frame_step[axis] * static_cast<double>(start[axis] + index);
     }
@@ -44,18 +44,18 @@ struct Geometry {
 // Python builds this struct (elasticnd/_job.py); a test compares the two layouts.
 struct Job {
     Geometry geometry;
-    int batch_axes;                 // leading axes of the arrays: each of their items has its own control grid
+    int batch_axes;                 // leading axes of the arrays, whose items have separate control grids
     int dtype;                      // DType of image and output, dtypes.hpp
     int compute_dtype;              // dtype_float32 or dtype_float64
-    int filtered;                   // 0: the image is taken for its coefficients
-    int evaluation_order;           // of the derivatives that an evaluation is of
+    int filtered;                   // 0: the image already consists of coefficients
+    int evaluation_order;           // of the derivatives of an evaluation
     int rotates;                    // 0: there is no inverse_rotation_zoom
-    unsigned char cval_element[8];  // order 0 copies elements: this one where there is no position
+    unsigned char cval_element[8];  // order 0 copies elements: this one without a position
     Box roi;                        // the voxels of the image that are in memory
     double inverse_rotation_zoom[max_axes * (max_axes + 1)];  // (axes, axes + 1), then zeros
 };
 
-// Every number of a job, for the comparison of the layouts.
+// Every field of a job, for the comparison of the layouts.
 #define ELASTICND_JOB_FIELDS(FIELD)                                                                               \
     FIELD(geometry.axes) FIELD(geometry.order) FIELD(geometry.mode) FIELD(geometry.padding) FIELD(geometry.votes) \
     FIELD(geometry.derivative) FIELD(geometry.image) FIELD(geometry.grid_shape) FIELD(geometry.start)             \

@@ -1,19 +1,19 @@
-// How the CUDA kernels are launched: the threads of a block, and what it works on. The engine in Python has these
-// numbers from the core.
+// The launch parameters of CUDA kernels: the threads of a block, and the region it works on. The Python engine gets
+// these numbers from the core.
 #pragma once
 #include "platform.hpp"
 
 ELASTICND_BEGIN
 
-constexpr int flat_threads = 256;  // of kernels with a thread for each number
+constexpr int flat_threads = 256;  // of kernels with one thread per number
 constexpr int evaluation_threads = 128;
 
 // Kernels that visit voxels.
 constexpr int tile_threads = 256;
 
-// Blocks that a multiprocessor is to hold at least, which bounds the registers of a thread to 64, 80, 128 or 255. To be
-// held are the weights of a stencil, so many along each axis, and what kernels need besides: measured, so that none
-// spills registers to memory.
+// The smallest number of resident blocks per multiprocessor, which limits the registers of a thread to 64, 80, 128 or
+// 255. They must hold the weights of a stencil along each axis, and whatever else a kernel needs; the numbers were
+// measured so that no kernel spills registers to memory.
 template <class T, int AXES>
 ELASTICND_INLINE constexpr int tile_blocks(int weights, int besides = 0) {
     const int registers = 34 + AXES * weights * static_cast<int>(sizeof(T)) * 5 / 8 + besides;
@@ -31,15 +31,15 @@ struct Tile {
     static constexpr int second = AXES == 1 ? 1 : AXES == 2 ? rows : 4;  // rows along the next axis ...
     static constexpr int third = rows / second;                          // ... and along the one after
     static constexpr int window = 40;                                    // coefficients of a row at a time
-    // Threads of a row that compute the same component: a row has a warp, which its components share out.
+    // Threads of a row that compute the same component: a row has one warp, which its components share.
     static constexpr int lanes = AXES == 1 ? tile_threads : AXES == 2 ? 16 : AXES == 3 ? 8 : 4;
 };
 
-// Filters take lines side by side into shared memory: the prefilter a line for each thread, the filter of the control
-// grid, whose axes are short, as many at a time.
-constexpr int filter_threads = 128;  // of the latter
+// Filters load adjacent lines into shared memory: the prefilter one line per thread; the filter of the control grid,
+// whose axes are short, as many at a time.
+constexpr int filter_threads = 128;  // of the filter of the control grid
 constexpr int filter_lines = 32;
 constexpr int filter_length = 64;                // coefficients that a block computes
-constexpr int filter_stride = filter_lines + 1;  // odd, so that no two lines share a bank of the memory
+constexpr int filter_stride = filter_lines + 1;  // odd, so that no two lines share a memory bank
 
 ELASTICND_END

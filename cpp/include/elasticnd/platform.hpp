@@ -1,5 +1,5 @@
-// Words that every header of this folder uses. The folder includes nothing but itself: the same text is compiled
-// by a host compiler and by NVRTC, which ships no headers.
+// Macros and types shared by all headers of this folder. The folder includes nothing but itself: a host compiler and
+// NVRTC, which ships no headers, compile the same text.
 #pragma once
 
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
@@ -16,7 +16,7 @@
 #endif
 #endif
 
-// For the body of a loop, which a compiler may else leave outside because it is long.
+// For the body of a loop that a compiler might otherwise not inline because of its length.
 #if defined(__GNUC__)
 #define ELASTICND_FLAT ELASTICND_INLINE __attribute__((always_inline))
 #define ELASTICND_FLAT_LAMBDA __attribute__((always_inline))
@@ -25,7 +25,7 @@
 #define ELASTICND_FLAT_LAMBDA
 #endif
 
-// For CUDA kernels: loops that are to be unrolled, or not, and functions that are to be called.
+// For CUDA kernels: loops that must, or must not, be unrolled, and functions that must not be inlined.
 #if defined(ELASTICND_CUDA)
 #define ELASTICND_ROLLED _Pragma("unroll 1")
 #define ELASTICND_UNROLLED _Pragma("unroll")
@@ -36,8 +36,8 @@
 #define ELASTICND_APART
 #endif
 
-// Code that is compiled once per instruction set lives in a namespace of its own, or the linker would merge the
-// copies and hand AVX2 instructions to a processor without them.
+// Code that is compiled once per instruction set has its own namespace; otherwise, the linker would merge the copies
+// and hand AVX2 instructions to a processor without them.
 #ifndef ELASTICND_ISA
 #define ELASTICND_ISA common
 #endif
@@ -65,7 +65,7 @@ ELASTICND_INLINE int64 floor_to_integer(double x) {
     return truncated - (static_cast<double>(truncated) > x);
 }
 
-// Without a branch and without integers, so that a loop of it becomes vectors in any instruction set.
+// Without branches and integers, so that loops can be vectorised for any instruction set.
 ELASTICND_INLINE double floor_of(double x) {
 #if defined(ELASTICND_CUDA)
     return floor(x);

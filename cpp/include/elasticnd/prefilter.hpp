@@ -1,9 +1,9 @@
-// The recursive filter that turns samples into B-spline coefficients, in blocks that can be computed alone.
+// The recursive filter that turns samples into B-spline coefficients, in blocks that can be computed independently.
 //
 // Each pole z acts as a causal and an anticausal first-order recursion whose memory fades as |z|^k. A block started
-// `warm_up` samples early has forgotten where it started, to below the rounding of the type. So every block of
-// `block_length` coefficients, aligned to the axis, is a function of its own neighbourhood only: a crop, a thread
-// or a chunk of a larger image computes the same bits as the whole.
+// `warm_up` samples early has forgotten its start, to below the rounding error of the type. So every block of
+// `block_length` coefficients, aligned to the axis, depends only on its own neighbourhood: a crop, a thread or a chunk
+// of a larger image computes the same bits as the whole.
 #pragma once
 #include "boundary.hpp"
 #include "spline.hpp"
@@ -42,7 +42,7 @@ ELASTICND_INLINE constexpr int block_margin(int order) {
 constexpr int max_margin = 64;  // of any order and type: 60, for doubles at order 5
 static_assert(max_order == 5, "a higher order has a wider margin");
 
-// The product of (1 - z)(1 - 1/z) over the poles, which makes the filter keep a constant.
+// The product of (1 - z)(1 - 1/z) over the poles, by which the filter preserves a constant.
 ELASTICND_INLINE constexpr double prefilter_gain(int order) {
     const Poles poles = spline_poles(order);
     double gain = 1;
@@ -50,8 +50,8 @@ ELASTICND_INLINE constexpr double prefilter_gain(int order) {
     return gain;
 }
 
-// Filters signals side by side, in place: a row of WIDTH vectors V holds one sample of each, and rows are `stride`
-// vectors apart. The rows are `margin` samples, `length` samples whose coefficients are wanted, and `margin` samples.
+// Filters adjacent signals in place: a row of WIDTH vectors V holds one sample of each, and rows are `stride` vectors
+// apart. The rows are `margin` samples, `length` samples whose coefficients are computed, and another `margin` samples.
 // Both recursions start as if the signal had been constant before. T is the type of a number in V; V may be T itself.
 template <class T, class V, int WIDTH>
 ELASTICND_INLINE void filter_block(V* signal, int length, int margin, int order, int stride = WIDTH) {

@@ -23,11 +23,11 @@ struct UnsignedOf<8> {
     using type = uint64;
 };
 
-// An element as it lies in memory.
+// An element as stored in memory.
 template <int DTYPE>
 using Bits = typename UnsignedOf<sizeof(typename Element<DTYPE>::Storage)>::type;
 
-// The bits of infinity, beyond which a float is no number; 0 for integers.
+// The bits of infinity, above which a float is NaN; 0 for integers.
 template <int DTYPE>
 constexpr uint64 infinity_bits = DTYPE == dtype_float16    ? 0x7c00u
                                  : DTYPE == dtype_bfloat16 ? 0x7f80u
@@ -35,8 +35,8 @@ constexpr uint64 infinity_bits = DTYPE == dtype_float16    ? 0x7c00u
                                  : DTYPE == dtype_float64  ? 0x7ff0000000000000u
                                                            : 0u;
 
-// A label as a number that is equal, and less, where the label is: of floats, both zeros are one label, and what is no
-// number is one too, the largest.
+// A number with the order and equality of a label. For floats, both zeros are one label, and all NaN are one label, the
+// largest.
 template <int DTYPE>
 ELASTICND_INLINE Bits<DTYPE> label_of(Bits<DTYPE> element) {
     using Label = Bits<DTYPE>;
@@ -55,23 +55,23 @@ ELASTICND_INLINE Bits<DTYPE> label_of(Bits<DTYPE> element) {
     }
 }
 
-// Sums that differ by no more are tied, so that rounding does not decide.
+// Sums that differ by no more than this are tied, so that rounding does not decide.
 constexpr float vote_tie = 1.0f / 65536;
 
-// AXES is 0 where their number is known late. Taps are numbered with those of the last axis side by side.
+// AXES is 0 if their number is known only at run time. Taps of the last axis are numbered consecutively.
 template <int AXES>
 constexpr int vote_taps = AXES ? 1 << AXES : 1 << max_axes;
 
-// The weights of the taps at a position, and the tap that is nearest to it.
+// The weights of the taps at a position, and the tap nearest to it.
 template <int AXES>
 struct TapWeights {
     int axes;
-    int nearest = 0;  // as order 0 has it: floor(x + 1/2)
+    int nearest = 0;  // as in order 0: floor(x + 1/2)
     float weight[vote_taps<AXES>];
 
     ELASTICND_FLAT explicit TapWeights(int count) : axes(AXES ? AXES : count) { weight[0] = 1.0f; }
     ELASTICND_FLAT int taps() const { return 1 << (AXES ? AXES : axes); }
-    // Adds one axis after the other, with the place between its two taps.
+    // Adds the next axis, with the place between its two taps.
     ELASTICND_FLAT void add(int axis, double place) {
         nearest = 2 * nearest + (place + 0.5 >= 1.0 ? 1 : 0);
         const float after = static_cast<float>(place);
@@ -112,12 +112,12 @@ ELASTICND_FLAT float votes_for(Label one, const TapWeights<AXES>& weights, const
     return votes[0];
 }
 
-// The tap whose label wins: among tied ones the nearest tap's, else the smallest.
+// The tap whose label wins: among tied labels the nearest tap's, else the smallest.
 template <int AXES, class Label>
 ELASTICND_FLAT int winning_tap(const TapWeights<AXES>& weights, const Label* label) {
     const Label own = pick_label<AXES>(label, weights.nearest);
     const float own_votes = votes_for(own, weights, label);
-    // Then no other label has more, but for rounding, which is far less than a tie.
+    // No other label has more then, up to rounding, which is far less than a tie.
     if (own_votes >= 0.5f) return weights.nearest;
     float largest = own_votes;
     ELASTICND_ROLLED
@@ -125,7 +125,7 @@ ELASTICND_FLAT int winning_tap(const TapWeights<AXES>& weights, const Label* lab
         const Label one = pick_label<AXES>(label, tap);
         if (one == own) continue;
         const float votes = votes_for(one, weights, label);
-        // No third label comes near: the nearest tap alone has a larger weight than a tie.
+        // No third label comes close: the nearest tap alone has a larger weight than a tie.
         if (votes >= 0.5f) return votes - own_votes > vote_tie ? tap : weights.nearest;
         largest = maximum(largest, votes);
     }
