@@ -81,6 +81,29 @@ void test_grid_gradient(Random& random, const Case& given, Executor& executor) {
           axes, given.order, given.mode, product, difference);
 }
 
+Array in_double(const Array& single, int64 items, int64 channels, const Shape& shape) {
+    Array array(items, channels, shape, dtype_float64);
+    for (int64 i = 0; i < array.count; ++i) array.set(i, single.value(i));
+    return array;
+}
+
+// Single precision has ways of its own through the kernels, with the positions that double precision has.
+void test_grid_gradient_in_single_precision(Random& random, const Case& given, Executor& executor) {
+    const int axes = static_cast<int>(given.image.size());
+    const Array x = random_array(random, given.items, given.channels, given.image, dtype_float32, layout_c);
+    const Array y = random_array(random, given.items, given.channels, given.output, dtype_float32, layout_c);
+    const Doubles points = random.reals(given.items * axes * size_of(given.points), -4, 4);
+    const AdjointResults single = apply_adjoint(given, points, x, y, executor);
+    const AdjointResults expected = apply_adjoint(given, points, in_double(x, given.items, given.channels, given.image),
+                                                  in_double(y, given.items, given.channels, given.output), executor);
+    double largest = 0;
+    for (const double value : expected.points) largest = std::max(largest, std::abs(value));
+    const double tolerance = 1e-4 * (1 + largest);
+    for (size_t i = 0; i < points.size(); ++i)
+        CHECK(std::abs(single.points[i] - expected.points[i]) <= tolerance, "axes %d, order %d, mode %d: %.9g %.9g",
+              axes, given.order, given.mode, single.points[i], expected.points[i]);
+}
+
 }  // namespace
 
 void test_transposes() {
@@ -93,6 +116,7 @@ void test_transposes() {
                     if (axes > 4 && (order + mode + dtype) % 4) continue;  // as slow as many others
                     const Case given = random_case(random, axes, order, mode);
                     test_sample_and_adjoint(random, given, dtype, executor);
+                    if (dtype == dtype_float32) test_grid_gradient_in_single_precision(random, given, executor);
                     if (order > 1 && given.filtered) test_prefilter_and_adjoint(random, given, dtype, executor);
                     const bool smooth = order > 1 && (mode == mode_mirror || mode == mode_grid_wrap);
                     if (smooth && dtype == dtype_float64 && axes < 5) test_grid_gradient(random, given, executor);

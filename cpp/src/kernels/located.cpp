@@ -186,14 +186,16 @@ struct Target {
     uint8* missing;
     int32* offset;
     T* place;
+    T* slope;  // null for none
 };
 
 // Brings the coordinates of a block into the image, and the stencils into the source. But for the last voxel of an
 // image that ends there, the latter never does anything where the source has all taps; it keeps a wrong box from
 // becoming a wrong read.
 template <class T, int MODE>
-void fold_block(const LocatedAxis& own, const Eight& coordinates, int32* offset, T* place, uint8* missing) {
+void fold_block(const LocatedAxis& own, const Eight& coordinates, int64 at, Target<T> to) {
     double x[block_length];
+    double slope[block_length];
     int32 lacks[block_length];
     int32 span[block_length];
     store_vector(x, coordinates);
@@ -203,17 +205,19 @@ void fold_block(const LocatedAxis& own, const Eight& coordinates, int32* offset,
         const double shifted = folded.x + knots.shift;
         const double tap = maximum(knots.low, minimum(floor_of_small(shifted) - knots.before, knots.high));
         x[l] = shifted - (tap + knots.before);
+        slope[l] = folded.slope;
         span[l] = static_cast<int32>(tap + knots.before);
         lacks[l] = folded.exists ? 0 : 1;
     }
-    for (int l = 0; l < block_length; ++l) place[l] = static_cast<T>(x[l]);
-    for (int l = 0; l < block_length; ++l) *missing |= static_cast<uint8>(lacks[l] << l);
+    for (int l = 0; l < block_length; ++l) to.place[at + l] = static_cast<T>(x[l]);
+    for (int l = 0; to.slope && l < block_length; ++l) to.slope[at + l] = static_cast<T>(slope[l]);
+    for (int l = 0; l < block_length; ++l) *to.missing |= static_cast<uint8>(lacks[l] << l);
     const Offsets stride = Offsets{} + static_cast<uint32>(own.stride);
-    store_vector(offset, load_vector<Offsets>(offset) + load_vector<Offsets>(span) * stride);
+    store_vector(to.offset + at, load_vector<Offsets>(to.offset + at) + load_vector<Offsets>(span) * stride);
 }
 
 template <class T>
-using FoldBlock = void (*)(const LocatedAxis&, const Eight&, int32* offset, T* place, uint8* missing);
+using FoldBlock = void (*)(const LocatedAxis&, const Eight&, int64 at, Target<T> to);
 
 template <class T, int MODE = 0>
 FoldBlock<T> choose_fold_block(int mode) {
@@ -261,7 +265,7 @@ void locate_stretch(const LocatedAxis& own, const RowAxis& axis, const InnerGrid
             store_as(rest, to.place + i);
             store_vector(to.offset + i, load_vector<Offsets>(to.offset + i) + (Offsets)span * stride);
         } else {
-            fold(own, x, to.offset + i, to.place + i, to.missing);
+            fold(own, x, i, to);
         }
         ++to.missing;
     }
@@ -269,24 +273,41 @@ void locate_stretch(const LocatedAxis& own, const RowAxis& axis, const InnerGrid
 
 template <class T, int STEP, bool IS_SHIFTED>
 void locate_axis(const LocatedAxis& own, const RowAxis& axis, const InnerGrid& inner, const Stretches& stretches,
-                 FoldBlock<T> fold, Located<T>& row, T* place) {
+                 FoldBlock<T> fold, Located<T>& row, T* place, T* slope) {
     for (int s = 0; s < stretches.count; ++s) {
         const Stretch& one = stretches.of[s];
         const auto locate = one.cells == same_cell   ? locate_stretch<T, STEP, IS_SHIFTED, OneCell>
                             : one.cells == two_cells ? locate_stretch<T, STEP, IS_SHIFTED, TwoCells>
                                                      : locate_stretch<T, STEP, IS_SHIFTED, ManyCells>;
         locate(own, axis, inner, one, fold,
-               {row.missing + one.block, row.offset + one.block * block_length, place + one.first});
+               {row.missing + one.block, row.offset + one.block * block_length, place + one.first,
+                slope ? slope + one.first : nullptr});
     }
 }
 
 template <class T, int STEP>
 void locate_axis(const LocatedAxis& own, const RowAxis& axis, const InnerGrid& inner, const Stretches& stretches,
-                 FoldBlock<T> fold, Located<T>& row, T* place) {
+                 FoldBlock<T> fold, Located<T>& row, T* place, T* slope) {
     if (axis.line.padding != 0 || axis.line.shift != 0)
-        locate_axis<T, STEP, true>(own, axis, inner, stretches, fold, row, place);
+        locate_axis<T, STEP, true>(own, axis, inner, stretches, fold, row, place, slope);
     else
-        locate_axis<T, STEP, false>(own, axis, inner, stretches, fold, row, place);
+        locate_axis<T, STEP, false>(own, axis, inner, stretches, fold, row, place, slope);
+}
+
+// The last block ends with the row.
+void move_last_block(int blocks, int count, int32* offset) {
+    const auto last = load_vector<Integers>(offset + (blocks - 1) * block_length);
+    store_vector(offset + count - block_length, last);
+}
+
+// What the first axis, located alone so far, contributes to the offsets; those of its first tap begin at `origin`.
+template <class T>
+void keep_lead(const Located<T>& row, uint32 origin, int32* lead) {
+    for (int block = 0; block < row.blocks; ++block) {
+        const auto offset = load_vector<Offsets>(row.offset + block * block_length);
+        store_vector(lead + block * block_length, offset - (Offsets{} + origin));
+    }
+    move_last_block(row.blocks, row.count, lead);
 }
 
 #endif
@@ -315,12 +336,14 @@ Locator::Locator(const SampleJob& job) : job_(job) {
                     static_cast<int32>(knots.stride)};
     }
     origin_ = static_cast<int32>(origin);
+    const KnotAxis& lead = axis_[0].knots;
+    lead_origin_ = static_cast<uint32>(static_cast<int64>(origin + (lead.low + lead.before) * lead.stride));
     is_possible_ = true;
 #endif
 }
 
 template <class T>
-bool Locator::locate(const Walk& walk, const Row& row, Located<T>& located) const {
+bool Locator::locate(const Walk& walk, const Row& row, Located<T>& located, LocatedDetails<T>* details) const {
 #if defined(__GNUC__)
     if (!is_possible_ || row.count < block_length) return false;
     located.count = row.count;
@@ -339,11 +362,13 @@ bool Locator::locate(const Walk& walk, const Row& row, Located<T>& located) cons
         const auto locate_one = job_.inverse_map ? locate_axis<T, any_step>
                                 : k == inner     ? locate_axis<T, one_step>
                                                  : locate_axis<T, no_step>;
-        locate_one(axis_[k], axis, grid, stretches, fold, located, located.place[k]);
+        T* const slope = details ? details->slope[k] : nullptr;
+        if (slope)
+            for (int i = 0; i < row_length; ++i) slope[i] = T(1);
+        locate_one(axis_[k], axis, grid, stretches, fold, located, located.place[k], slope);
+        if (details && k == 0) keep_lead(located, lead_origin_, details->lead);
     }
-    // The last block ends with the row.
-    const auto last = load_vector<Integers>(located.offset + (located.blocks - 1) * block_length);
-    store_vector(located.offset + located.count - block_length, last);
+    move_last_block(located.blocks, located.count, located.offset);
     located.everywhere = true;
     for (int block = 0; block < located.blocks; ++block) located.everywhere &= located.missing[block] == 0;
     return true;
@@ -351,7 +376,7 @@ bool Locator::locate(const Walk& walk, const Row& row, Located<T>& located) cons
     return false;
 #endif
 }
-template bool Locator::locate(const Walk&, const Row&, Located<float>&) const;
-template bool Locator::locate(const Walk&, const Row&, Located<double>&) const;
+template bool Locator::locate(const Walk&, const Row&, Located<float>&, LocatedDetails<float>*) const;
+template bool Locator::locate(const Walk&, const Row&, Located<double>&, LocatedDetails<double>*) const;
 
 ELASTICND_END

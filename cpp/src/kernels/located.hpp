@@ -1,5 +1,5 @@
 // Where the voxels of a row sample the source, eight at a time: the same stencils as those of Walk::locate, bit for
-// bit, in fewer steps, and none of what derivatives need besides.
+// bit, in fewer steps.
 #pragma once
 #include "kernels/walk.hpp"
 
@@ -21,6 +21,13 @@ struct Located {
     int first_of(int block) const { return minimum(block * block_length, count - block_length); }
 };
 
+// What the transposes need besides.
+template <class T>
+struct LocatedDetails {
+    int32 lead[row_length];                 // what the first axis contributes to the offset, from the source's start
+    T slope[max_located_axes][row_length];  // derivative of the folded coordinate
+};
+
 // One axis of a job. Between two knot spans, a coordinate lies on the image and nothing becomes of it.
 struct LocatedAxis {
     KnotAxis knots;
@@ -36,15 +43,16 @@ class Locator {
     explicit Locator(const SampleJob& job);
 
     // Finds the stencils of the row that `walk` has visited. False, and nothing done, where only Walk::locate can: in
-    // short rows, of many axes, with derivatives, and where stencils leave the source.
+    // short rows, of many axes, where the job asks for derivatives, and where stencils leave the source.
     template <class T>
-    bool locate(const Walk& walk, const Row& row, Located<T>& located) const;
+    bool locate(const Walk& walk, const Row& row, Located<T>& located, LocatedDetails<T>* details = nullptr) const;
 
    private:
     const SampleJob& job_;
     bool is_possible_ = false;
     LocatedAxis axis_[max_located_axes];
-    int32 origin_;  // offset of the stencil at knot span 0
+    int32 origin_;        // offset of the stencil at knot span 0
+    uint32 lead_origin_;  // ... at the first span that the source has along the first axis, and at 0 along the others
 };
 
 // Calls body(first voxel, last, exclusive) for the parts of a row in which there are positions.
@@ -66,18 +74,20 @@ inline void for_each_missing(const Located<T>& row, Body body) {
             if (row.missing[block] >> l & 1) body(row.first_of(block) + l);
 }
 
-template <class T, int ORDER>
+template <class T, int ORDER, int DERIVATIVE>
 void weigh_located(const Located<T>& row, int axes, WeightRows<T>& weights) {
-    for (int k = 0; k < axes; ++k) weigh_axis<T, ORDER, 0>(row.place[k], row.count, weights[k]);
+    for (int k = 0; k < axes; ++k) weigh_axis<T, ORDER, DERIVATIVE>(row.place[k], row.count, weights[k]);
 }
 
 template <class T>
 using WeighLocated = void (*)(const Located<T>&, int axes, WeightRows<T>&);
 
-template <class T>
+// Of the splines, or of their first derivatives in the knot spans.
+template <class T, int DERIVATIVE = 0>
 inline WeighLocated<T> choose_weigh_located(int order) {
-    return with_order(order,
-                      [](auto constant) -> WeighLocated<T> { return weigh_located<T, decltype(constant)::value>; });
+    return with_order(order, [](auto constant) -> WeighLocated<T> {
+        return weigh_located<T, decltype(constant)::value, DERIVATIVE>;
+    });
 }
 
 ELASTICND_END

@@ -3,6 +3,8 @@
 #include <cstring>
 
 #include "kernels/kernels.hpp"
+#include "kernels/lines.hpp"
+#include "kernels/located.hpp"
 #include "kernels/stencil.hpp"
 
 ELASTICND_BEGIN
@@ -45,23 +47,23 @@ void spread_part(char* at, const int64* stride, const T* weight, int outer, T va
 }
 
 // A slab gets its share of every voxel, always in one order. So the sum in a coefficient is the same, bit for
-// bit, however the coefficients are divided into slabs.
+// bit, however the coefficients are divided into slabs. `slab` is null where there is but one.
 template <class T, int ORDER, int AXES>
-void spread_row(const SampleJob& job, const Planes& image, const Row& row, const WeightRows<T>& weights, Slab slab,
-                const T* values, char* target) {
+void spread_row(const SampleJob& job, const Planes& image, const Row& row, const WeightRows<T>& weights,
+                const Slab* slab, const T* values, char* target) {
     constexpr int taps = ORDER + 1;
     // Where the slabs divide rows, no lane may lie in another slab.
     constexpr int reach = AXES == 1 ? Taps<T, taps>::lanes : taps;
     const int outer = job.geometry.axes - AXES;
     int64 stride[max_axes];
     for (int k = 0; k < job.geometry.axes; ++k) stride[k] = image.stride[k];
-    const double slab_first = static_cast<double>(slab.first);
-    const double slab_last = static_cast<double>(slab.last);
+    const double slab_first = slab ? static_cast<double>(slab->first) : 0;
+    const double slab_last = slab ? static_cast<double>(slab->last) : 0;
     auto spread = [&](int i) ELASTICND_FLAT_LAMBDA {
         if (!row.everywhere && !row.exists[i]) return;
         fetch_next_lines<taps, AXES>(target + row.offset[i], stride, i);
-        const double first = row.first[0][i];
-        if (first >= slab_first && first + reach <= slab_last) {
+        const double first = slab ? row.first[0][i] : 0;
+        if (!slab || (first >= slab_first && first + reach <= slab_last)) {
             spread_stencil<T, taps, AXES>(target + row.offset[i], stride, &weights[0][0][i], outer, values[i]);
         } else if (first + taps > slab_first && first < slab_last) {
             const int from = static_cast<int>(maximum(slab_first - first, 0.0));
@@ -106,12 +108,50 @@ void looped_gradient(const char* at, const int64* stride, const T* weight, const
     });
 }
 
-// Adds value * gradient to `gradient` for each voxel of a row.
+// Adds value * gradient to `gradient` for each voxel of a row, in blocks.
+template <int AXES>
+void gradient_in_blocks(const SampleJob& job, const Row& row, const WeightRows<float>& weights,
+                        const WeightRows<float>& slopes, const char* source, const float* values,
+                        float (*gradient)[row_length]) {
+    constexpr int taps = 4;
+    constexpr int inner = AXES - 1;
+    const CoefficientLines<float, taps> lines;
+    int64 stride[AXES];
+    for (int k = 0; k < AXES; ++k) stride[k] = job.source.stride[k];
+    BlockOfLines block[AXES] = {};
+    for (int i = 0; i < row.count; i += block_length) {
+        const int some = minimum(block_length, row.count - i);
+        for (int l = 0; l < some; ++l) {
+            const int v = i + l;
+            if (!row.everywhere && !row.exists[v]) {
+                for (int k = 0; k < AXES; ++k) block[k].line[l] = BlockOfLines::Four{};
+                continue;
+            }
+            const char* at = source + row.offset[v];
+            fetch_next_lines<taps, AXES>(at, stride, v);
+            const auto sum =
+                contract_gradient<float, taps, AXES>(at, stride, &weights[0][0][v], &slopes[0][0][v], lines);
+            for (int k = 0; k < AXES - 2; ++k) block[k].line[l] = sum.steep[k].tap;
+            block[inner - 1].line[l] = sum.pair.second().tap;
+            block[inner].line[l] = sum.pair.first().tap;
+        }
+        using Eight = BlockOfLines::Eight;
+        const Eight value = load_vector<Eight>(values + i);
+        for (int k = 0; k < AXES; ++k) {
+            const Eight along = block[k].dot(&(k == inner ? slopes : weights)[inner][0][i]);
+            store_vector(gradient[k] + i, load_vector<Eight>(gradient[k] + i) + value * along);
+        }
+    }
+}
+
+// The same for any order. Values where there is no position are zero.
 template <class T, int ORDER, int AXES>
 void gradient_row(const SampleJob& job, const Row& row, const WeightRows<T>& weights, const WeightRows<T>& slopes,
                   const char* source, const T* values, T (*gradient)[row_length]) {
     constexpr int taps = ORDER + 1;
     const int axes = job.geometry.axes;
+    if constexpr (sums_in_blocks<T, taps> && AXES > 1)
+        if (axes == AXES) return gradient_in_blocks<AXES>(job, row, weights, slopes, source, values, gradient);
     const CoefficientLines<T, taps> lines;
     int64 stride[max_axes];
     for (int k = 0; k < axes; ++k) stride[k] = job.source.stride[k];
@@ -134,16 +174,14 @@ void gradient_row(const SampleJob& job, const Row& row, const WeightRows<T>& wei
 }
 
 // x = A o + ...: the gradient of A is the sum of gradient times output index, that of the offset the sum of gradients.
-template <class T>
-void add_affine_gradient(const SampleJob& job, const Row& row, int k, const T* gradient, double* affine) {
+void add_affine_gradient(const SampleJob& job, const Row& row, int k, const double* gradient, double* affine) {
     const int axes = job.geometry.axes;
     const int inner = axes - 1;
     double sum = 0;
     double moment = 0;
     for (int i = 0; i < row.count; ++i) {
-        sum += static_cast<double>(gradient[i]);
-        moment += static_cast<double>(gradient[i]) *
-                  static_cast<double>(job.geometry.from_origin(inner, row.index[inner] + i));
+        sum += gradient[i];
+        moment += gradient[i] * static_cast<double>(job.geometry.from_origin(inner, row.index[inner] + i));
     }
     double* line = affine + k * (axes + 1);
     for (int j = 0; j < inner; ++j) line[j] += sum * static_cast<double>(job.geometry.from_origin(j, row.index[j]));
@@ -155,7 +193,7 @@ void add_affine_gradient(const SampleJob& job, const Row& row, int k, const T* g
 
 template <class T>
 struct RowKernels {
-    void (*spread)(const SampleJob&, const Planes&, const Row&, const WeightRows<T>&, Slab, const T*, char*);
+    void (*spread)(const SampleJob&, const Planes&, const Row&, const WeightRows<T>&, const Slab*, const T*, char*);
     void (*gradient)(const SampleJob&, const Row&, const WeightRows<T>&, const WeightRows<T>&, const char*, const T*,
                      T (*)[row_length]);
 };
@@ -174,44 +212,127 @@ RowKernels<T> choose_row_kernels(const Geometry& geometry) {
 template <class T>
 struct SplatScratch {
     Row row;
+    Located<T> located;
+    LocatedDetails<T> details;
     WeightRows<T> weights;
     WeightRows<T> slopes;
     T values[row_length];
     T gradient[max_axes][row_length];
+    double of_positions[row_length];
+};
+
+bool holds_all(const Geometry& geometry, const Slab& slab) {
+    return slab.first <= geometry.box_start[0] && slab.last >= geometry.box_start[0] + geometry.box_extent[0];
+}
+
+// What the kernels of a row need of one that was located eight voxels at a time.
+template <class T>
+void set_row(const SampleJob& job, const Located<T>& located, const LocatedDetails<T>& details, bool sets_first,
+             Row& row) {
+    row.everywhere = located.everywhere;
+    row.inside = true;
+    const double start = static_cast<double>(job.geometry.box_start[0]);
+    const double stride = static_cast<double>(job.source.stride[0]);
+    for (int i = 0; i < row.count; ++i) row.offset[i] = located.offset[i];
+    if (sets_first)
+        for (int i = 0; i < row.count; ++i) row.first[0][i] = start + details.lead[i] / stride;
+    if (row.everywhere) return;
+    for (int i = 0; i < row.count; ++i) row.exists[i] = 1;
+    for_each_missing(located, [&](int i) { row.exists[i] = 0; });
+}
+
+// Finds the stencils of one row after the other, and their weights.
+template <class T>
+class StencilFinder {
+   public:
+    // `slab` is null where all stencils lie in it; `skips` those rows that do not meet it.
+    StencilFinder(const SampleJob& job, const Walk& walk, const Slab* slab, bool skips)
+        : job_(job),
+          walk_(walk),
+          slab_(slab),
+          skips_(skips),
+          locator_(job),
+          weigh_(choose_weigh<T>(job.geometry.order)),
+          weigh_located_(choose_weigh_located<T>(job.geometry.order)),
+          slope_located_(choose_weigh_located<T, 1>(job.geometry.order)) {
+        for (int k = 0; k < job.geometry.axes; ++k) steeper_[k] = job.geometry.derivative[k] + 1;
+    }
+    // False, and no weights, where the row is skipped.
+    bool find(SplatScratch<T>& own) {
+        is_located_ = locator_.locate(walk_, own.row, own.located, &own.details);
+        if (is_located_)
+            set_row(job_, own.located, own.details, slab_ != nullptr, own.row);
+        else
+            walk_.locate(own.row);
+        if (slab_ && skips_ && !meets(own.row, job_.geometry.order, *slab_)) return false;
+        if (is_located_)
+            weigh_located_(own.located, job_.geometry.axes, own.weights);
+        else
+            weigh_(own.row, job_.geometry.axes, job_.geometry.derivative, own.weights);
+        return true;
+    }
+    // The derivatives of the weights, but for the slopes of folded coordinates where `find` took eight at a time.
+    void find_slopes(SplatScratch<T>& own) const {
+        if (is_located_)
+            slope_located_(own.located, job_.geometry.axes, own.slopes);
+        else
+            weigh_(own.row, job_.geometry.axes, steeper_, own.slopes);
+    }
+    // The gradient of the positions along an axis, as doubles, from that along folded coordinates.
+    void unfold(SplatScratch<T>& own, int axis) const {
+        const T* gradient = own.gradient[axis];
+        for (int i = 0; i < own.row.count; ++i) own.of_positions[i] = static_cast<double>(gradient[i]);
+        if (!is_located_) return;
+        const T* slope = own.details.slope[axis];
+        for (int i = 0; i < own.row.count; ++i) own.of_positions[i] *= static_cast<double>(slope[i]);
+    }
+
+   private:
+    const SampleJob& job_;
+    const Walk& walk_;
+    const Slab* const slab_;
+    const bool skips_;
+    const Locator locator_;
+    const WeighRow<T> weigh_;
+    const WeighLocated<T> weigh_located_;
+    const WeighLocated<T> slope_located_;
+    int steeper_[max_axes];
+    bool is_located_ = false;
 };
 
 template <class T>
 void splat_as(const SampleJob& job, UnitRange units, const SplatTargets& targets, void* scratch) {
     auto& own = allocate_scratch<SplatScratch<T>>(scratch);
     Row& row = own.row;
-    Walk walk(job, true, scratch, targets.grid);
+    const Slab* const slab = holds_all(job.geometry, targets.slab) ? nullptr : &targets.slab;
+    Walk walk(job, slab != nullptr, scratch, targets.grid);
+    // The gradient of the grid needs every voxel, that of the image those that meet the slab.
+    StencilFinder<T> stencils(job, walk, slab, !targets.grid);
     const RowKernels<T> kernels = choose_row_kernels<T>(job.geometry);
-    const WeighRow<T> weigh = choose_weigh<T>(job.geometry.order);
     const int axes = job.geometry.axes;
-    int steeper[max_axes];
-    for (int k = 0; k < axes; ++k) steeper[k] = job.geometry.derivative[k] + 1;
     for (int64 unit = units.first; unit < units.last; ++unit) {
         walk.visit(unit, row);
-        // The gradient of the grid needs every voxel, that of the image those that meet the slab.
-        if (!walk.locate(row, targets.grid ? nullptr : &targets.slab)) continue;
-        weigh(row, axes, job.geometry.derivative, own.weights);
+        if (!stencils.find(own)) continue;
         if (targets.grid) {
-            weigh(row, axes, steeper, own.slopes);
+            stencils.find_slopes(own);
             for (int k = 0; k < axes; ++k) std::memset(own.gradient[k], 0, sizeof own.gradient[k]);
         }
         for (int64 channel = 0; channel < job.channels; ++channel) {
             load_row(job.output.dtype, output_row(job, row, channel), job.output.stride[axes - 1], row.count,
                      own_dtype<T>, reinterpret_cast<char*>(own.values));
+            for (int i = 0; !row.everywhere && i < row.count; ++i)
+                if (!row.exists[i]) own.values[i] = T(0);
             if (targets.image)
-                kernels.spread(job, *targets.image, row, own.weights, targets.slab, own.values,
+                kernels.spread(job, *targets.image, row, own.weights, slab, own.values,
                                targets.image->data + targets.image->offset[row.item * job.channels + channel]);
             if (targets.grid)
                 kernels.gradient(job, row, own.weights, own.slopes, source_plane(job, row.item, channel), own.values,
                                  own.gradient);
         }
         for (int k = 0; targets.grid && k < axes; ++k) {
-            walk.gather_gradient(row, k, own.gradient[k]);
-            if (targets.affine) add_affine_gradient(job, row, k, own.gradient[k], targets.affine);
+            stencils.unfold(own, k);
+            walk.gather_gradient(row, k, own.of_positions);
+            if (targets.affine) add_affine_gradient(job, row, k, own.of_positions, targets.affine);
         }
     }
     if (targets.grid) walk.flush();

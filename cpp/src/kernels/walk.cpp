@@ -285,8 +285,6 @@ bool Walk::find_positions(const Row& row, int axis, double last, double* x) cons
     return outside;
 }
 
-namespace {
-
 bool meets(const Row& row, int order, Slab slab) {
     const double lowest = static_cast<double>(slab.first - order);
     const double highest = static_cast<double>(slab.last - 1);
@@ -295,9 +293,7 @@ bool meets(const Row& row, int order, Slab slab) {
     return met;
 }
 
-}  // namespace
-
-bool Walk::locate(Row& row, const Slab* only) const {
+void Walk::locate(Row& row) const {
     const int count = row.count;
     bool clean = true;
     row.inside = true;
@@ -316,13 +312,11 @@ bool Walk::locate(Row& row, const Slab* only) const {
             split_row<true>(split, count, x, row.first[k], row.sum);
         else
             split_row<false>(split, count, x, nullptr, row.sum);
-        if (k == 0 && only && !meets(row, geometry_.order, *only)) return false;
     }
     to_integers(row.sum, count, row.offset);
     int64 missing = 0;
     for (int i = 0; !clean && i < count; ++i) missing |= row.exists[i] ^ 1;
     row.everywhere = !missing;
-    return true;
 }
 
 // Direct jobs hold nothing beyond the border. Finds the voxels whose stencil leaves the image.
@@ -336,26 +330,24 @@ void Walk::find_leaving(int axis, Row& row) const {
     }
 }
 
-template <class T>
-void Walk::gather_gradient(const Row& row, int component, const T* gradient) {
+void Walk::gather_gradient(const Row& row, int component, const double* gradient) {
+    using Four = Vector<double, 4>;
     const int inner = geometry_.axes - 1;
     double* grid = gradient_[inner] + component * level_size_[inner];
     for (int i = 0; i < row.count;) {
         const int stop = static_cast<int>(minimum<int64>(row.count, i + inner_.run[i]));
         double* to = grid + inner_.cell[i];
         // Four sums for each tap, so that they run side by side.
-        double sum[4][4] = {};
-        for (; i + 4 <= stop; i += 4)
-            for (int tap = 0; tap < 4; ++tap)
-                for (int l = 0; l < 4; ++l)
-                    sum[tap][l] += inner_.weight[tap][i + l] * static_cast<double>(gradient[i + l]);
+        Four sum[4] = {};
+        for (; i + 4 <= stop; i += 4) {
+            const Four values = load_vector<Four>(gradient + i);
+            for (int tap = 0; tap < 4; ++tap) sum[tap] = sum[tap] + load_vector<Four>(inner_.weight[tap] + i) * values;
+        }
         for (; i < stop; ++i)
-            for (int tap = 0; tap < 4; ++tap) sum[tap][0] += inner_.weight[tap][i] * static_cast<double>(gradient[i]);
+            for (int tap = 0; tap < 4; ++tap) sum[tap][0] += inner_.weight[tap][i] * gradient[i];
         for (int tap = 0; tap < 4; ++tap) to[tap] += (sum[tap][0] + sum[tap][1]) + (sum[tap][2] + sum[tap][3]);
     }
 }
-template void Walk::gather_gradient(const Row&, int, const float*);
-template void Walk::gather_gradient(const Row&, int, const double*);
 
 void Walk::flush() {
     if (current_[0] >= 0)

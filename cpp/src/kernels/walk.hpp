@@ -24,6 +24,9 @@ struct Row {
     double sum[row_length];
 };
 
+// Whether one of the stencils meets the slab. Needs row.first.
+bool meets(const Row& row, int order, Slab slab);
+
 // Where the voxels of a row look along one axis, but for the displacement: at base + step * index, of which the padding
 // and the shift to the knots come last.
 struct PositionLine {
@@ -66,13 +69,12 @@ class Walk {
     void visit(int64 unit, Row& row);
     PositionLine position_line(const Row& row, int axis) const;
     InnerGrid inner_grid() const;
-    // Finds the stencils of a row's voxels. False, and no more than begun, if none of them meets the slab.
-    bool locate(Row& row, const Slab* only = nullptr) const;
+    // Finds the stencils of a row's voxels.
+    void locate(Row& row) const;
     // One component of the displacement, for `displace`.
     void displacement(const Row& row, int component, double* values) const;
     // The transpose of `displacement`: adds to the gradient of the contracted grid.
-    template <class T>
-    void gather_gradient(const Row& row, int component, const T* gradient);
+    void gather_gradient(const Row& row, int component, const double* gradient);
     // Ends the transposed walk: hands the gradient of the contracted grid on to the grid.
     void flush();
 

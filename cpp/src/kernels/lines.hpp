@@ -1,0 +1,50 @@
+// Sums over lines of four coefficients, for eight voxels at a time. Every sum has the order of ManyTaps::dot, so the
+// same bits.
+#pragma once
+#include "kernels/lanes.hpp"
+#include "kernels/located.hpp"
+#include "kernels/stencil.hpp"
+
+ELASTICND_BEGIN
+
+template <class T, int TAPS>
+constexpr bool sums_in_blocks = sizeof(T) == sizeof(float) && TAPS == 4;
+
+// A line for each voxel of a block.
+struct BlockOfLines {
+    using Four = Vector<float, 4>;
+    using Eight = Vector<float, block_length>;
+    Four line[block_length];
+
+    // The dot product of each line with the weights of its voxel; `weight` is that of the first tap, for the first
+    // voxel.
+    ELASTICND_FLAT Eight dot(const float* weight) const {
+        Eight tap[4];
+        transpose(tap);
+        auto product = [&](int t) ELASTICND_FLAT_LAMBDA { return tap[t] * load_vector<Eight>(weight + t * tap_step); };
+        return (product(0) + product(1)) + (product(2) + product(3));
+    }
+
+   private:
+    // Each tap of all voxels.
+    ELASTICND_FLAT void transpose(Eight* tap) const {
+#if defined(ELASTICND_SHUFFLES)
+        // Halves of vectors need not be exchanged if voxels that are four apart share one.
+        Eight pair[4];
+        for (int l = 0; l < 4; ++l) pair[l] = __builtin_shufflevector(line[l], line[l + 4], 0, 1, 2, 3, 4, 5, 6, 7);
+        const Eight low = __builtin_shufflevector(pair[0], pair[1], 0, 8, 1, 9, 4, 12, 5, 13);
+        const Eight high = __builtin_shufflevector(pair[0], pair[1], 2, 10, 3, 11, 6, 14, 7, 15);
+        const Eight next_low = __builtin_shufflevector(pair[2], pair[3], 0, 8, 1, 9, 4, 12, 5, 13);
+        const Eight next_high = __builtin_shufflevector(pair[2], pair[3], 2, 10, 3, 11, 6, 14, 7, 15);
+        tap[0] = __builtin_shufflevector(low, next_low, 0, 1, 8, 9, 4, 5, 12, 13);
+        tap[1] = __builtin_shufflevector(low, next_low, 2, 3, 10, 11, 6, 7, 14, 15);
+        tap[2] = __builtin_shufflevector(high, next_high, 0, 1, 8, 9, 4, 5, 12, 13);
+        tap[3] = __builtin_shufflevector(high, next_high, 2, 3, 10, 11, 6, 7, 14, 15);
+#else
+        for (int t = 0; t < 4; ++t)
+            for (int l = 0; l < block_length; ++l) tap[t][l] = line[l][t];
+#endif
+    }
+};
+
+ELASTICND_END
