@@ -409,25 +409,33 @@ def _per_image(name: str, value: object, count: int) -> list[object]:
     return [value] * count
 
 
-def _normalize_order(order: object) -> tuple[int, bool]:
+def check_options(*, order: object = (), mode: object = (), order_name: str = "order", mode_name: str = "mode") -> None:
+    """Check orders and border modes, one or several of each, before there are images."""
+    for one in order if is_sequence(order) else (order,):
+        _normalize_order(one, order_name)
+    for one in mode if is_sequence(mode) else (mode,):
+        _normalize_mode(one, mode_name)
+
+
+def _normalize_order(order: object, name: str = "order") -> tuple[int, bool]:
     """Return the order of the spline, and whether labels vote with its weights."""
     accepted = f"an integer from 0 to {MAX_ORDER} or {LABELS!r}"
     if isinstance(order, str):
         if order != LABELS:
-            reject_value("order", describe(order), accepted)
+            reject_value(name, describe(order), accepted)
         return 1, True
-    number = as_index("order", order, accepted)
+    number = as_index(name, order, accepted)
     if not 0 <= number <= MAX_ORDER:
-        reject_value("order", number, accepted)
+        reject_value(name, number, accepted)
     return number, False
 
 
-def _normalize_mode(mode: object) -> Mode:
+def _normalize_mode(mode: object, name: str = "mode") -> Mode:
     accepted = "one of " + ", ".join(map(repr, MODES))
     if not isinstance(mode, str):
-        reject_type("mode", mode, accepted)
+        reject_type(name, mode, accepted)
     if mode not in MODES:
-        reject_value("mode", describe(mode), accepted)
+        reject_value(name, describe(mode), accepted)
     return MODES[mode]
 
 

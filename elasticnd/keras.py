@@ -159,6 +159,8 @@ class ElasticDeform(keras.layers.Layer):
         self.learnable, self.per_sample = learnable, per_sample
         self.axis = _check.normalize_layer_axis(axis, ndim)
         self.ndim = ndim
+        _check.check_options(order=order, mode=mode)
+        _check.check_options(order=mask_order, order_name="mask_order")
         self.order, self.mode, self.cval = order, mode, cval
         self.mask_order = mask_order
         self.bounding_box_format = check_format(bounding_box_format)

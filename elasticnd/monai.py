@@ -25,7 +25,10 @@ import torch
 
 from . import _adapters
 from ._adapters.draws import Drawn, RandomDeformation, Source
+from ._adapters.ranges import check_probability
 from ._adapters.tensors import undo
+from ._check import check_options
+from ._coerce import is_sequence
 from ._errors import reject_value
 
 with _adapters.needs("monai"):
@@ -48,8 +51,11 @@ class _Elastic(RandomizableTransform, InvertibleTransform):
     backend = [TransformBackends.TORCH, TransformBackends.NUMPY]  # noqa: RUF012 - MONAI's attribute
 
     def _set(self, prob: float, ranges: dict[str, Any], roi_size: object, random_center: bool, **shown: object) -> None:
+        check_probability("prob", prob)
         RandomizableTransform.__init__(self, prob)
         self._random = RandomDeformation(**ranges, size=roi_size, at_random=random_center, size_name="roi_size")
+        check_options(order=_translated(shown["mode"], _ORDERS), order_name="mode")
+        check_options(mode=_translated(shown["padding_mode"], _MODES), mode_name="padding_mode")
         self._shown = shown | ranges | {"prob": prob, "roi_size": roi_size, "random_center": random_center}
 
     def randomize(self, data: Sequence[int]) -> Drawn:
@@ -63,8 +69,7 @@ class _Elastic(RandomizableTransform, InvertibleTransform):
     ) -> list[Any]:
         """Deform images in one call; the results have the metadata of the images, and the record."""
         tensors = [image.as_tensor() if isinstance(image, MetaTensor) else image for image in images]
-        orders = [_ORDERS.get(mode, mode) for mode in modes]
-        borders = [_MODES.get(mode, mode) for mode in paddings]
+        orders, borders = _translated(modes, _ORDERS), _translated(paddings, _MODES)
         results = drawn.apply(tensors, orders, borders, cvals, [tuple(range(1, one.ndim)) for one in tensors])
         options = zip(orders, borders, cvals, strict=True)
         records = [{"mode": order, "padding_mode": border, "cval": cval} for order, border, cval in options]
@@ -85,8 +90,8 @@ class _Elastic(RandomizableTransform, InvertibleTransform):
         known = MetaTensor(image.as_tensor()).copy_meta_from(image)
         record = self.pop_transform(known)[TraceKeys.EXTRA_INFO]
         drawn = Drawn.replay(record)
-        mode = record["mode"]
-        tensor = undo(drawn, known.as_tensor(), _ORDERS.get(mode, mode), record["padding_mode"], record["cval"])
+        order = _translated(record["mode"], _ORDERS)  # `Invertd` replaces it by a word of MONAI's
+        tensor = undo(drawn, known.as_tensor(), order, record["padding_mode"], record["cval"])
         made = MetaTensor(tensor).copy_meta_from(known)
         if any(drawn.window.start):
             with self.trace_transform(False):
@@ -273,6 +278,13 @@ class RandElasticDeform(_Elastic):
     def inverse(self, data: Any) -> Any:
         """Return an image as before its last deformation, by its record; voxels outside a patch become `cval`."""
         return self._undone(data)
+
+
+def _translated(given: Any, words: Mapping[str, Any]) -> Any:
+    """Replace MONAI's words for an option, or for several."""
+    if is_sequence(given):
+        return [_translated(one, words) for one in given]
+    return words.get(str(given), given) if isinstance(given, str) else given  # MONAI's enumerations are strings
 
 
 def _as_tensor(image: Any) -> torch.Tensor:

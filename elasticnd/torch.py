@@ -121,6 +121,7 @@ class ElasticDeform(torch.nn.Module):
         self.per_sample = per_sample
         self.axis = _check.normalize_layer_axis(axis, ndim)
         self.ndim = ndim
+        _check.check_options(order=order, mode=mode)
         self.order, self.mode, self.cval = order, mode, cval
         self._policy = FoldPolicy.of(fold, margin)
         if displacement is None:

@@ -21,6 +21,7 @@ import numpy as np
 from . import _adapters
 from ._adapters.draws import Drawn, RandomDeformation
 from ._adapters.tensors import torch_source, undo
+from ._check import check_options
 from ._errors import reject_value
 from ._types import Numbers, NumpyArray, Order
 
@@ -103,6 +104,8 @@ class RandomElasticGrid(RandomTransform, SpatialTransform):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_options(order=order, mode=mode)
+        check_options(order=label_order, order_name="label_order")
         self._random = RandomDeformation(sigma, points, rotate, zoom, mirror, fold, patch_size, size_name="patch_size")
         self.sigma, self.points, self.rotate, self.zoom, self.mirror = sigma, points, rotate, zoom, mirror
         self.fold, self.patch_size = fold, patch_size

@@ -22,7 +22,9 @@ import torch
 from . import _adapters
 from ._adapters.draws import Drawn, RandomDeformation
 from ._adapters.edges import EDGE, warn_of_lost
+from ._adapters.ranges import check_probability
 from ._adapters.tensors import torch_source
+from ._check import check_options
 from ._errors import reject_type, reject_value
 from ._types import Numbers, NumpyArray, Order
 
@@ -120,8 +122,9 @@ class RandomElasticDeform(v2.Transform):
         self.sigma, self.points, self.rotate, self.zoom, self.mirror = sigma, points, rotate, zoom, mirror
         self.fold, self.size = fold, size
         self.order, self.mask_order, self.mode, self.cval = order, mask_order, mode, cval
-        if not 0 <= p <= 1:
-            reject_value("p", p, "a probability, from 0 to 1")
+        check_options(order=order, mode=mode)
+        check_options(order=mask_order, order_name="mask_order")
+        check_probability("p", p)
         self.p = p
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:

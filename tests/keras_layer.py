@@ -185,8 +185,9 @@ def main(folder):
     of_two_axes = elasticnd.keras.ElasticDeform(sigma=1, ndim=2)(images, training=True)
     assert tuple(of_two_axes.shape) == images.shape
 
-    for options in ({}, {"sigma": 1, "displacement": np.zeros((2, 1, 1))}, {"sigma": 1, "axis": (1, 2)}):
-        with pytest.raises((TypeError, ValueError), match=r"^(displacement|axis): got"):
+    wrong = ({"displacement": np.zeros((2, 1, 1))}, {"axis": (1, 2)}, {"order": 6}, {"mode": "a"}, {"mask_order": "a"})
+    for options in ({}, *({"sigma": 1} | one for one in wrong)):
+        with pytest.raises((TypeError, ValueError), match=r"^(displacement|axis|order|mode|mask_order): got"):
             elasticnd.keras.ElasticDeform(**options)
 
 

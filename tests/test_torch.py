@@ -572,6 +572,9 @@ def test_layer_is_pickled_and_compiled(rng):
         ({"sigma": 1, "displacement": np.zeros((2, 1, 1))}, "displacement: got"),
         ({"sigma": 1, "learnable": True}, "learnable: got True"),
         ({"sigma": 1, "axis": (1, 2)}, "axis: got"),
+        ({"sigma": 1, "order": 6}, "order: got 6"),
+        ({"sigma": 1, "order": (3, "label")}, "order: got 'label'"),
+        ({"sigma": 1, "mode": "zeros"}, "mode: got 'zeros'"),
     ],
     ids=str,
 )

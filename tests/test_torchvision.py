@@ -162,12 +162,6 @@ def test_gradients_of_images():
     assert image.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("p", [-0.1, 1.1])
-def test_wrong_probabilities(p):
-    with pytest.raises(ValueError, match=r"^p: got"):
-        RandomElasticDeform(2, p=p)
-
-
 # ---- boxes and key points --------------------------------------------------------------------------------------------
 
 CANVAS = (96, 128)

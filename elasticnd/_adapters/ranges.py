@@ -39,6 +39,13 @@ def as_range(name: str, value: object, accepted: str, *, around_zero: bool = Fal
     return Range(low, high)
 
 
+def check_probability(name: str, value: object) -> None:
+    """Check a number from 0 to 1."""
+    accepted = "a probability, from 0 to 1"
+    if not 0 <= as_number(name, value, accepted) <= 1:
+        reject_value(name, describe(value), accepted)
+
+
 class AxisRanges(NamedTuple):
     """A range from which one number is drawn for all axes, or one range for each axis."""
 
