@@ -205,6 +205,17 @@ def test_equality_and_copies(name, rng):
     assert deformation != 3
 
 
+def test_gradients_of_ramps_are_the_transpose_of_the_field(rng):
+    """At order 1, a ramp along an axis moves by as much as its positions; so its gradient sums displacements."""
+    shape, crop = (24, 22), (slice(4, 20), slice(4, 18))
+    displacement, way = rng.uniform(-1, 1, (2, 2, 4, 3))
+    ramps = list(np.indices(shape, float))
+    gradients = rng.normal(size=(2, 16, 14))
+    result = elasticnd.deform_grid_vjp(list(gradients), ramps, displacement, order=1, crop=crop)
+    expected = np.sum(gradients * Deformation(way, shape).field(crop))
+    np.testing.assert_allclose(np.sum(result.displacement * way), expected, rtol=1e-12)
+
+
 class Subclass(Deformation):
     """A class that users derive; not within a function, so that it can be pickled."""
 

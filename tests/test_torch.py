@@ -236,6 +236,36 @@ def test_operator_check(name, layout, is_batch, rng):
     assert set(result.values()) == {"SUCCESS"}
 
 
+POINT_OPERATORS = {
+    "values": operators.Operator(None, "evaluate"),
+    "slopes": operators.Operator(None, "evaluate", order=1),
+    "transpose of slopes": operators.Operator(None, "evaluate_adjoint", order=1),
+    "moved points": operators.Operator(None, "move_points"),
+    "extremes of boxes": operators.Operator(None, "find_extremes"),
+}
+
+
+@pytest.mark.parametrize("is_batch", [False, True], ids=["one", "batch"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", POINT_OPERATORS)
+def test_operator_check_at_positions(name, layout, is_batch, rng):
+    from elasticnd._bridges import torch_operator
+
+    operator, lay_out, batch = POINT_OPERATORS[name], LAYOUTS[layout], (2,) * is_batch
+    displacement = lay_out(torch.tensor(rng.uniform(-1, 1, (*batch, 2, 3, 2))))
+    positions = lay_out(torch.tensor(rng.uniform(0, 5, (*batch, 4, 2))))
+    is_search = operator.verb in operators.SEARCHES
+    shapes = {"batch": batch, "extent": (7, 6), "grid_shape": (3, 2), "count": 4}
+    spec = _spec.MovementSpec(**shapes, tolerance=1e-6) if is_search else _spec.EvaluationSpec(**shapes)
+    operator = operator._replace(call=spec)
+    gradient = lay_out(torch.tensor(rng.standard_normal(spec.values_shape(operator.order))))
+    transform = () if operator.verb == "evaluate_adjoint" else (displacement,)
+    flat = operators.flatten(operator, operators.Operands(gradient, None, transform, positions=positions))
+    arguments = ([tensor.detach().requires_grad_(not is_search) for tensor in flat], [])
+    result = torch.library.opcheck(torch_operator.OPERATOR, (*arguments, torch_operator.program_of(operator)))
+    assert set(result.values()) == {"SUCCESS"}
+
+
 def test_numbers_reach_the_device_without_waiting(monkeypatch):
     """CUDA copies what lies in pinned memory while the host goes on."""
     pinned = []
