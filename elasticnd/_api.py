@@ -31,6 +31,15 @@ class Gradients(NamedTuple):
         With respect to the displacements of the control points.
     affine : array or None
         With respect to the affine matrix; None without one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import elasticnd
+    >>> image, displacement = np.ones((8, 6)), np.zeros((2, 3, 3))
+    >>> gradients = elasticnd.deform_grid_vjp(image, image, displacement)
+    >>> gradients.image.shape, gradients.displacement.shape, gradients.affine
+    ((8, 6), (2, 3, 3), None)
     """
 
     image: Array

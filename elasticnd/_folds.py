@@ -30,6 +30,12 @@ class FoldBounds(NamedTuple):
         The smallest ratio is at most this. If it is negative, the mapping folds.
     converged : bool, or array of the batch shape
         Whether the bounds differ by no more than the tolerance.
+
+    Examples
+    --------
+    >>> import elasticnd
+    >>> elasticnd.Deformation.identity((64, 48)).fold_bounds(tol=0.5).converged
+    True
     """
 
     lower: Any
@@ -46,6 +52,18 @@ class FoldWarning(UserWarning):
         What folds, and by how much.
     bounds : FoldBounds or None
         Bounds of the smallest volume ratio; None if another library has recreated the warning.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import elasticnd
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always", elasticnd.FoldWarning)
+    ...     deformation = elasticnd.Deformation.random(
+    ...         (64, 48), sigma=20, points=4, rng=0, fold="warn"
+    ...     )
+    >>> caught[0].message.bounds.lower < 0
+    True
     """
 
     def __init__(self, message: str, bounds: FoldBounds | None = None) -> None:
@@ -65,6 +83,15 @@ class FoldError(ValueError):
         What folds, and by how much.
     bounds : FoldBounds or None
         Bounds of the smallest volume ratio; None if another library has recreated the error.
+
+    Examples
+    --------
+    >>> import elasticnd
+    >>> try:
+    ...     elasticnd.Deformation.random((64, 48), sigma=20, points=4, rng=0, fold="raise")
+    ... except elasticnd.FoldError as error:
+    ...     print(error.bounds.lower < 0)
+    True
     """
 
     def __init__(self, message: str, bounds: FoldBounds | None = None) -> None:

@@ -41,6 +41,18 @@ class MovedPoints(NamedTuple):
         Whether the point lies outside the output: below −1/2 or above N − 1/2 along an axis.
     folded : array of bool, shape (...)
         Whether the mapping folds there, so that the same content also appears elsewhere.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import elasticnd
+    >>> shift = elasticnd.Deformation(np.full((2, 1, 1), 3.0), (64, 48))
+    >>> moved = shift.move_points([[10.0, 2.0], [20.0, 12.0]])
+    >>> moved.points
+    array([[ 7., -1.],
+           [17.,  9.]])
+    >>> moved.outside
+    array([ True, False])
     """
 
     points: Array
@@ -65,6 +77,18 @@ class MovedBoxes(NamedTuple):
         Whether part of the box lies outside the output: below −1/2 or above N − 1/2 along an axis.
     folded : array of bool, shape (...)
         Whether the mapping folds somewhere on the border of the box.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import elasticnd
+    >>> shift = elasticnd.Deformation(np.full((2, 1, 1), 3.0), (64, 48))
+    >>> moved = shift.move_boxes([[10.0, 2.0], [20.0, 12.0]])
+    >>> moved.boxes
+    array([[ 7., -1.],
+           [17.,  9.]])
+    >>> bool(moved.outside)
+    True
     """
 
     boxes: Array

@@ -4,6 +4,7 @@ The blocks of a page share their names, and run in a directory of their own.
 """
 
 import doctest
+import functools
 import importlib.util
 import inspect
 import pkgutil
@@ -89,9 +90,19 @@ def test_docstrings(name):
     assert runner.summarize(verbose=False).failed == 0, "".join(report)
 
 
-@pytest.mark.parametrize("name", [name for name in elasticnd.__all__ if inspect.isfunction(getattr(elasticnd, name))])
-def test_every_public_function_has_an_example(name):
-    assert examples_of(name, getattr(elasticnd, name))
+def public_names():
+    for name in elasticnd.__all__:
+        value = getattr(elasticnd, name)
+        if inspect.isfunction(value) or inspect.isclass(value):
+            yield name
+        if name in ("Deformation", "Chain", "Inverse"):
+            methods = inspect.getmembers(value, lambda member: inspect.isfunction(member) or inspect.ismethod(member))
+            yield from (f"{name}.{method}" for method, _ in methods if not method.startswith("_"))
+
+
+@pytest.mark.parametrize("name", list(public_names()))
+def test_every_public_name_has_an_example(name):
+    assert examples_of(name, functools.reduce(getattr, name.split("."), elasticnd))
 
 
 def blocks_of(page):
