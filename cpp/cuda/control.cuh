@@ -8,8 +8,7 @@ ELASTICND_BEGIN
 
 // Where the voxels of a call go.
 struct Transform {
-    const double*
-        field;  // coefficients of the control grid, with an extra one on every side: (items, axes, points + 2 ...)
+    const double* field;         // coefficients, with an extra one on every side: (items, axes, points + 2 ...)
     const double* weights;       // of the control grid for each output index, axis by axis: (outputs, 4)
     const int64* cells;          // (outputs)
     const double* inverse_maps;  // from output index to image index, (items or 1, axes, axes + 1); null for none
