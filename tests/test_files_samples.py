@@ -60,9 +60,9 @@ TIFFS = {
 NOT_IN_PNG = {
     "grey, premultiplied": "premultiplied",
     "rgb, premultiplied": "premultiplied",
-    "rgb, near infrared": "no said meaning",
+    "rgb, near infrared": "unspecified meaning",
     "rgb, floats": "float32",
-    "7 bands": "no said meaning",
+    "7 bands": "unspecified meaning",
     "cmyk": "CMYK",
     "cmyk, alpha": "CMYK",
     "ycbcr": "YCbCr",

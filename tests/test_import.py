@@ -21,10 +21,11 @@ TESTS = Path(__file__).parent
 
 TIME_OF_IMPORT = """
 import time
+start = time.process_time()
 import numpy
 before = time.process_time()
 import elasticnd
-print(time.process_time() - before)
+print((time.process_time() - before) / (before - start))
 """
 
 
@@ -39,8 +40,8 @@ def test_imports_no_framework():
 
 
 def test_import_is_quick():
-    seconds = min(float(python("-c", TIME_OF_IMPORT)) for _ in range(5))
-    assert seconds < 0.075, "50 ms beyond NumPy, with room for a slower machine"
+    ratio = min(float(python("-c", TIME_OF_IMPORT)) for _ in range(5))
+    assert ratio < 0.7, "times NumPy's own import, whatever the machine; 0.45 was measured"
 
 
 def stub_functions() -> dict[str, list[str]]:
