@@ -80,9 +80,9 @@ Doubles determinants(const py::array& record, const Doubles& control_points, con
     const int64 map_size = int64(axes) * axes;
     const int64 items = control_points.ndim() > 0 ? control_points.shape(0) : 0;
     if (control_points.size() != items * axes * product(geometry.grid_shape, axes))
-        reject("the control grid has a wrong size");
+        reject("the control grid has the wrong size");
     const bool is_one = linear && linear->size() == map_size;
-    if (linear && !is_one && linear->size() != items * map_size) reject("the affine has a wrong size");
+    if (linear && !is_one && linear->size() != items * map_size) reject("the affine has the wrong size");
     std::vector<int64> shape(geometry.output, geometry.output + axes);
     shape.insert(shape.begin(), items);
     Doubles results(shape);
@@ -107,7 +107,7 @@ Doubles largest_scales(const py::array& job, const Doubles& control_points, cons
 
 void bind_geometry(py::module_& module) {
     module.def("determinants", determinants, Guard(), py::arg("job"), py::arg("control_points"), py::arg("linear"),
-               "Returns the determinants of the Jacobian at the voxels of the window, (items, extents ...).");
+               "Return the determinants of the Jacobian at the voxels of the window, (items, extents ...).");
     module.def("fold_bounds", fold_bounds, Guard(), py::arg("job"), py::arg("control_points"), py::arg("forward"),
                py::arg("tolerance"),
                "Return bounds of the smallest volume ratio in the window, (items) each, and whether they converged.");

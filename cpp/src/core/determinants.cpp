@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "core/control_grid.hpp"
+#include "core/grid_map.hpp"
 #include "elasticnd/grid.hpp"
 
 namespace elasticnd {
@@ -29,14 +29,6 @@ struct RowPlaces {
     std::vector<CellRun> runs;
 };
 
-// Of the control grid along the innermost axis.
-double cells_per_voxel(const Geometry& geometry) {
-    const int axis = geometry.axes - 1;
-    const bool varies = geometry.grid_shape[axis] > 1 && geometry.image[axis] > 1;
-    return varies ? static_cast<double>(geometry.grid_shape[axis] - 1) / static_cast<double>(geometry.image[axis] - 1)
-                  : 0;
-}
-
 }  // namespace
 
 void compute_determinants(const DeterminantQuery& query, double* determinants, Executor& executor) {
@@ -53,7 +45,7 @@ void compute_determinants(const DeterminantQuery& query, double* determinants, E
         DeterminantJob job = {};
         job.geometry = geometry;
         job.grid = grid.coefficients();
-        job.cells_per_voxel = cells_per_voxel(geometry);
+        job.cells_per_voxel = cells_per_voxel(geometry, axes - 1);
         job.place = places.place.data();
         job.runs = places.runs.data();
         job.run_count = static_cast<int64>(places.runs.size());

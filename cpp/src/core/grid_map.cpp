@@ -8,6 +8,12 @@
 
 namespace elasticnd {
 
+double cells_per_voxel(const Geometry& geometry, int axis) {
+    const bool varies = geometry.grid_shape[axis] > 1 && geometry.image[axis] > 1;
+    return varies ? static_cast<double>(geometry.grid_shape[axis] - 1) / static_cast<double>(geometry.image[axis] - 1)
+                  : 0;
+}
+
 EvaluationJob evaluation_job(const Geometry& geometry, int order) {
     EvaluationJob job = {};
     job.axes = geometry.axes;
@@ -73,11 +79,7 @@ MapJob map_job(const Geometry& geometry, const double* inverse_map) {
     const int axes = geometry.axes;
     MapJob job = {};
     job.grid = evaluation_job(geometry, 1);
-    for (int k = 0; k < axes; ++k) {
-        const bool varies = geometry.grid_shape[k] > 1 && geometry.image[k] > 1;
-        job.cells_per_voxel[k] =
-            varies ? static_cast<double>(geometry.grid_shape[k] - 1) / static_cast<double>(geometry.image[k] - 1) : 0;
-    }
+    for (int k = 0; k < axes; ++k) job.cells_per_voxel[k] = cells_per_voxel(geometry, k);
     common::AffineMap inverse = {}, forward = {};
     if (inverse_map)
         common::load_map(axes, inverse_map, inverse);

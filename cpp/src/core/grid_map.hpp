@@ -6,6 +6,9 @@
 
 namespace elasticnd {
 
+// Cells of the control grid per voxel along an axis; 0 where the field is constant.
+double cells_per_voxel(const Geometry& geometry, int axis);
+
 // Where the coefficients of a position lie; those of a control point are adjacent.
 EvaluationJob evaluation_job(const Geometry& geometry, int order);
 
