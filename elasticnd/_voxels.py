@@ -1,4 +1,4 @@
-"""Determinants of the Jacobian at all voxels: by the core for NumPy arrays, by products with matrices for others."""
+"""Determinants of the Jacobian at all voxels: by the core for NumPy arrays, by matrix products for others."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ._spec import Shape, Window
 from ._splines import along_axis, derivatives_at_voxels
 from ._types import Array, NumpyArray
 
-_MOST_POINTS = 64  # along an axis: of more, most of a matrix is zero
+_MOST_POINTS = 64  # along an axis: with more, most elements of a matrix would be zero
 
 
 def are_together(displacement: Array, extent: Shape, grid_shape: Shape) -> bool:
-    """Return whether all voxels are computed together, which is faster than positions one by one.
+    """Return whether all voxels are computed together, which is faster than evaluating single positions.
 
     PyTorch tensors are not, since PyTorch's compiler would trace how the matrices are made.
     """
@@ -33,7 +33,10 @@ def are_together(displacement: Array, extent: Shape, grid_shape: Shape) -> bool:
 
 
 def determinants(ops: FrameworkOps, displacement: Array, extent: Shape, window: Window, linear: Array | None) -> Array:
-    """Compute the determinants of the Jacobian, (B..., M_0, ...), where `linear` belongs to the inverse affine map."""
+    """Compute the determinants of the Jacobian, (B..., M_0, ...).
+
+    `linear` is the linear part of the inverse affine map, or None. NumPy arrays are float64.
+    """
     if isinstance(displacement, np.ndarray):
         return _by_core(displacement, extent, window, linear)
     grid_shape = tuple(int(count) for count in displacement.shape[-len(extent) :])
@@ -51,9 +54,9 @@ def _by_core(displacement: NumpyArray, extent: Shape, window: Window, linear: Nu
     if 0 in result_shape:
         return np.empty(result_shape)
     job = make_job(image=extent, grid_shape=grid_shape, start=window.start, output=window.shape)
-    points = np.asarray(displacement, np.float64).reshape(math.prod(batch), n, *grid_shape)
-    if linear is not None:
-        linear = np.asarray(linear if linear.ndim == 2 else np.broadcast_to(linear, (*batch, n, n)), np.float64)
+    points = displacement.reshape(math.prod(batch), n, *grid_shape)
+    if linear is not None and linear.ndim > 2:
+        linear = np.broadcast_to(linear, (*batch, n, n))
     settle_threads()
     result: NumpyArray = _core.determinants(job, points, linear).reshape(result_shape)
     return result
