@@ -141,7 +141,7 @@ def source_box(framework: Framework, spec: DeformSpec, displacement: Array, affi
 
 
 def transform_of(read_values: ReadValues, displacement: Array, affine: Array | None) -> TransformArrays:
-    """Return displacement and matrix (..., n, n + 1), and check their values if they can be read."""
+    """Return displacement and matrix, (..., n, n + 1). Check the matrix if its values can be read."""
     if affine is None:
         return (displacement,)
     axes = int(affine.shape[-1]) - 1

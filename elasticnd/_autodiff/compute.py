@@ -70,7 +70,7 @@ def _components(array: Array) -> tuple[Array, Array]:
 
 
 def sample_all(plan: Plan, images: Sequence[Array], displacement: Array) -> list[Array]:
-    """Deform images that share a plan, and so all that follows from the transform."""
+    """Deform images that share a plan, so that positions are computed once for all of them."""
     return _sample(plan, images, Transform(_as_float64(displacement)), None)
 
 

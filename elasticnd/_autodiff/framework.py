@@ -83,7 +83,7 @@ class Framework(Protocol):
         """
 
     def delegate(self, images: Sequence[Array], others: Sequence[Array], /) -> Delegated | None:
-        """Return a framework that computes instead, with images and other arrays converted for it; None without one.
+        """Return a framework that computes instead, with images and other arrays converted for it, or None.
 
         Gradients of outputs count as images. Some arrays may be None.
         """

@@ -11,11 +11,11 @@ each tangent. The operators are the coefficients of ``T`` in its linear slots:
 
 Further operators are ``displace``, from a displacement to the field of all voxels, and ``evaluate``, from a
 displacement to all derivatives of one order of the field at given positions, with their transposes ``displace_adjoint``
-and ``evaluate_adjoint``. The searches ``move_points`` and ``find_extremes`` have no derivatives of their own: those of
-a root follow from evaluations there.
+and ``evaluate_adjoint``. The searches ``move_points`` and ``find_extremes`` have no derivatives of their own: the
+derivatives of the positions that they find are composed of evaluations at these positions.
 
-A transform, and so a tangent, is one or two arrays: a displacement, and an affine matrix if there is one. Transforms
-hold the forward matrix, tangents a change of the inverse map.
+Transforms and tangents consist of one or two arrays: a displacement, and an affine matrix if there is one. A transform
+has the forward matrix; a tangent has a change of the inverse map.
 """
 
 from __future__ import annotations

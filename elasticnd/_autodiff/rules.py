@@ -78,7 +78,7 @@ def _transposed(operator: Operator, cotangent: Array) -> tuple[Operator, Operand
 
 
 def _terms(ops: FrameworkOps, operator: Operator, operands: Operands, cotangents: Sequence[Array]) -> list[_Term]:
-    """Return the terms whose sum is that of the results times their cotangents."""
+    """Return terms that sum to the same as the results times their cotangents."""
     if operator.verb == "sample":
         return [_Term(operator, cotangents[0], operands.image, operands.tangents)]
     rest = list(cotangents)
@@ -189,7 +189,7 @@ def _evaluation_jvp(ops: FrameworkOps, operator: Operator, operands: Operands, t
 
 
 def _contracted(ops: FrameworkOps, gradient: Array, slopes: Array, leading: int) -> Array:
-    """Multiply by `slopes`, which have an extra last axis, and sum over the axes between the leading ones and that."""
+    """Multiply by `slopes`, which have one axis more, and sum over all axes except the leading ones and the last."""
     product = ops.reshaped(gradient, (*gradient.shape, 1)) * slopes
     return ops.summed(product, tuple(range(leading, len(slopes.shape) - 1)))
 
@@ -281,7 +281,7 @@ def apply_mapped(
 
     affines = (arrays[1] for arrays in (mapped.transform, *mapped.tangents) if len(arrays) > 1)
     own_affine = spec.has_affine and (spec.affine_batched or operator.wants_transform or any(affines))
-    # Batch axes that the affine matrix lacked, and receives now.
+    # The batch axes, if the affine matrix does not have them yet.
     inner = spec.batch if own_affine and not spec.affine_batched else ()
 
     def led(array: Array, is_mapped: bool, inner: Shape = ()) -> Array:

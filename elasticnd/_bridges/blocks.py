@@ -76,7 +76,7 @@ class Overlap:
 
 
 def output_chunks(spec: DeformSpec, chunks: Chunks) -> Chunks:
-    """Divide the patch as the image is divided there; with other voxels than the image's, by its largest chunk."""
+    """Divide the patch where the image is divided. If their voxels differ, repeat the image's largest chunk."""
     result = list(chunks)
     for axis, start, extent in zip(spec.images[0].axes, *spec.window, strict=True):
         if spec.frame is not None:
@@ -207,7 +207,7 @@ def deform(call: Call, block: Block, source: Source) -> Array:
 
 @in_default_state
 def adjoint(call: Call, block: Block, gradient: Array, source: Source | None) -> list[Array]:
-    """Compute the gradient of the part that a block reads and, with a source, those of displacement and inverse map."""
+    """Compute the gradient of the part that a block reads; with a source, also of displacement and inverse map."""
     spec = _spec_of(call, block)
     operator = Operator(spec, "sample_adjoint", wants_image=True, wants_transform=source is not None)
     image = None if source is None else _read(call, block, spec, source)
@@ -231,7 +231,7 @@ def sum_parts(shape: Shape, dtype: DType, overlaps: list[Overlap], gradients: li
 
 
 def fill_value(call: Call) -> np.generic:
-    """Return the value where there is no position, rounded as in the core."""
+    """Return the value of blocks that read nothing, rounded as in the core."""
     spec = call.spec
     native = _dtypes.native(call.dtype)
     if spec.images[0].is_complex:

@@ -49,7 +49,7 @@ class Bridge(Framework, Protocol):
         """Record a call."""
 
 
-# ---- for bridges that compute themselves, and whose arrays always have known shapes ----------------------------------
+# ---- for bridges that delegate nothing, and whose arrays always have known shapes ------------------------------------
 
 
 def delegate(images: Sequence[Array], others: Sequence[Array]) -> None:

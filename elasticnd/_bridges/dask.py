@@ -69,7 +69,7 @@ def standard_normal(shape: Shape, batch_axes: int, like: Lazy, rng: Seed) -> Non
 
 
 def apply(operator: Operator, operands: Operands) -> Sequence[Array]:
-    """Apply an operator; results with images are computed on demand."""
+    """Apply an operator; the results of operators on images are lazy."""
     if operator.verb == "sample":
         return [_deformed(operator.call, operands.image, operands.transform)]
     if operator.verb == "sample_adjoint":
@@ -144,8 +144,8 @@ def _keys(image: Lazy, numbers: list[Shape]) -> list[object]:
 def _stored(image: Lazy) -> str | None:
     """Return the key of the stored array from which `dask.array.from_array` made an image, if it did.
 
-    Each block then reads its own part of the stored array. Whole chunks, read once for all blocks around them, would
-    stay in memory until the last of these blocks: for a large image, a long time.
+    Each block then reads its own part of the stored array. If whole chunks were read, each would stay in
+    memory until the last block that needs it is computed: for a large image, a long time.
     """
     return compat.stored_array_key(image)
 
@@ -178,7 +178,7 @@ def _adjoint(spec: DeformSpec, gradient: Lazy, image: Lazy | None, transform: Tr
     met: dict[Shape, list[tuple[blocks.Overlap, Key]]] = {}  # for each chunk of the image, the parts that were read
     of_items: dict[Shape, list[Key]] = {}
     for index, block in () if 0 in spec.output_shape(spec.images[0]) else blocks.cut(call, chunks):
-        if block.reads_nothing:  # so nothing depends on how far outside it lies
+        if block.reads_nothing:  # so its gradients are zero
             continue
         key: Key = (name, *index)
         numbers = blocks.chunks_read(call, index, block)

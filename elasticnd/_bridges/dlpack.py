@@ -21,7 +21,7 @@ from .._spec import ArrayInfo, Shape
 from .._types import Array, ArrayNamespace, NumpyArray, Seed
 from . import array_api, contract, eager
 
-_HOST = 1  # DLPack's number of the device
+_HOST = 1  # the number of this device in DLPack
 
 is_recorded = contract.is_recorded
 record = contract.record
@@ -68,7 +68,7 @@ def check(argument: str, image: Array, first: Array) -> None:
 
 
 def small_array(argument: str, value: object, like: Array | None = None) -> Array:
-    """Convert a control grid or a matrix to an array; it may be of the image's library, of NumPy, or nested lists."""
+    """Convert a control grid or a matrix, from an array of the image's library, a NumPy array or nested lists."""
     if like is not None and type(value) is not type(like):
         if not isinstance(value, (np.ndarray, list, tuple)):
             library = type(like).__module__.partition(".")[0]

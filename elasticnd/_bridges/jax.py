@@ -34,7 +34,7 @@ def engine_name(array: Array) -> tuple[str, str]:
     if isinstance(array, jax.core.Tracer):
         return (
             "cpu",
-            "a traced array: by the device of the compiled program, by default the host",
+            "a traced array: decided by the device of the compiled program, by default the host",
         )
     platform = next(iter(array.devices())).platform
     if platform == "cpu":
@@ -58,12 +58,12 @@ def standard_normal(shape: Shape, batch_axes: int, like: Array, rng: Seed) -> ja
 def delegate(images: Sequence[Array | None], others: Sequence[Array | None]) -> Delegated | None:
     """Return NumPy arrays for arrays at hand, outside all programs.
 
-    Without images, results have the dtype of an array, which `apply` knows.
+    Calls without images are left to `apply`, which knows the dtype of their results.
     """
     flat = [array for array in (*images, *others) if array is not None]
     if not images or not compat.is_outside_programs() or jax.config.jax_debug_nans or jax.config.jax_debug_infs:
         return None
-    # Results are placed where their image is, which is also a reason for the other arrays to be there.
+    # Results are placed like their image, which is right only if all arrays are committed to a device, or none is.
     if len({array.committed for array in flat}) > 1 or not arrays_of.are_at_hand(flat):
         return None
     return eager, list(map(_to_numpy, images)), list(map(_to_numpy, others))

@@ -35,7 +35,7 @@ _DOUBLE = 8  # bytes
 def lower(context: compat.LoweringContext, *flat: object, operator: Operator) -> object:
     if not has_cupy():
         return jax_operations.lower(context, *flat, operator=operator)
-    # For calls that XLA divides, it would have to know the scratch memory of each part.
+    # When XLA divides a call, only XLA knows how much scratch memory each part needs.
     is_divided = bool(operator.call.batch) and jax_sharding.CAN_DIVIDE and compat.device_count(context) > 1
     call = partial(_call_on_buffers, operator, lends_scratch=not is_divided)
     results = mlir.lower_fun(call, multiple_results=True)(context, *flat)
@@ -60,7 +60,7 @@ def has_cupy() -> bool:
 def _call_on_buffers(operator: Operator, *flat: Array, lends_scratch: bool = True) -> list[Array]:
     """Apply an operator by the CUDA kernels, which read and write XLA's buffers on XLA's stream.
 
-    XLA orders the axes of images as the kernels want them, in its own memory.
+    XLA orders the axes of images as the kernels need them, in its own memory.
     """
     spec, operands = operator.call, unflatten(operator, flat)
     has_image = not (operator.takes_positions or operator.verb in ADJOINT)
@@ -90,10 +90,10 @@ def _call_in_order(operator: Operator, flat: Sequence[Array], lends_scratch: boo
 
 
 def _scratch_of(operator: Operator, flat: Sequence[Array]) -> int:
-    """Return how many bytes of scratch memory a call needs, which XLA shall allocate; 0 where CuPy does.
+    """Return how many bytes of scratch memory XLA must allocate for a call; 0 if it allocates none.
 
-    That is for calls along tangents and sums in integers, which take operations of CuPy, and for searches, which are
-    done on the host.
+    For calls along tangents and for sums in integers, which use CuPy's operations, CuPy allocates memory. Searches run
+    on the host.
     """
     results = [shape for shape, _ in arrays_of.results_of(operator, flat)]
     in_integers = operator.wants_image and is_deterministic()
@@ -107,7 +107,7 @@ def _scratch_of(operator: Operator, flat: Sequence[Array]) -> int:
 
 
 def _planned_scratch(operator: Operator, flat: Sequence[Array], results: Sequence[Shape]) -> int:
-    """Return how many bytes the engine needs for a call in core order, besides arrays in its own types and results."""
+    """Return how many bytes the engine needs for a call in core order, besides operands and results in its types."""
     from .._engines import cuda  # noqa: PLC0415 - for those who have a CUDA device
 
     spec, verb = operator.call, operator.verb
@@ -164,7 +164,7 @@ def _place_of(
 
 
 def _allocating_in(cupy: ArrayNamespace, scratch: Sequence[compat.Buffer]) -> AbstractContextManager[None]:
-    """Return a context in which CuPy takes the memory of a call from a buffer of XLA's, as far as there is one."""
+    """Return a context in which CuPy takes the memory of a call from one of XLA's buffers, if there is one."""
     if not scratch:
         return nullcontext()
     buffer, allocate = cupy.asarray(scratch[0]), cupy.cuda.get_allocator()

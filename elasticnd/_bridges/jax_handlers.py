@@ -23,7 +23,7 @@ from .jax_arrays import Array
 
 
 def call(operator: Operator, flat: Sequence[Array]) -> list[Array]:
-    """Apply an operator by XLA, which calls the core or Python, or without XLA to arrays at hand."""
+    """Apply an operator: directly to arrays at hand, otherwise through XLA, which calls the core or Python."""
     if arrays_of.are_at_hand(flat):
         return arrays_of.run_at_once(operator, flat)
     kinds = [jax.ShapeDtypeStruct(*result) for result in arrays_of.results_of(operator, flat)]
@@ -56,7 +56,7 @@ def _has_target(operator: Operator) -> bool:
 
 @lru_cache(maxsize=1)
 def has_handlers() -> bool:
-    """Register the core's handlers and return whether there are any; XLA disables a handler that is too new for it."""
+    """Register the core's handlers, and return whether XLA can use them: they must not be newer than XLA."""
     targets = _core.xla_targets()
     if not targets or not hasattr(jax, "ffi") or _core.xla_version > _runtime_version():
         return False

@@ -99,7 +99,7 @@ def _evaluate(*flat: Array, operator: Operator) -> list[Array]:
     if arrays_of.are_at_hand(flat):
         results = arrays_of.run_at_once(operator, flat)
     else:
-        # JAX runs a program that is disabled, or that produced NaN, primitive by primitive: this one.
+        # Without JIT, or to find a NaN, JAX runs a program one primitive at a time; this primitive is a program itself.
         with jax.disable_jit(False), jax.debug_nans(False), jax.debug_infs(False):
             results = _jitted(operator)(*flat)
     if jax.config.jax_debug_nans:

@@ -23,7 +23,7 @@ def register(target: str) -> None:
 
 
 def attributes(operator: Operator, given: Sequence[Shape], results: Sequence[Shape]) -> dict[str, Any]:
-    """Return what tells XLA so of a call: all operands and results, of these shapes, begin with the batch axes."""
+    """Return attributes that tell XLA that all operands and results of a call begin with the batch axes."""
     batch = len(operator.call.batch)
     if not batch or not CAN_DIVIDE:
         return {}
@@ -57,9 +57,9 @@ def _factor(index: int) -> str:
 
 
 def divide(results: Sequence[Any], operator: Operator) -> None:
-    """Mark the call of another target that computes these results, so that XLA divides it."""
+    """Mark the call that computes these results, so that XLA divides it."""
     call = results[0].owner
-    while call.name != "stablehlo.custom_call":  # the results are its own in another order, or its bits
+    while call.name != "stablehlo.custom_call":  # the results of the call are still reordered or reinterpreted
         call = call.operands[0].owner
     register(mlir.ir.StringAttr(call.attributes["call_target_name"]).value)
     for name, value in attributes(operator, _shapes(call.operands), _shapes(call.results)).items():

@@ -28,8 +28,8 @@ from .array_api import FrameworkOps
 
 _ALIGNMENT = 64  # bytes
 
-# The node has this name for messages of what cannot call Python: XLA, if a function was traced before an outer function
-# was compiled, and another process, for a SavedModel.
+# Errors quote the name of the node. They come from XLA, if a function was traced before an outer function was compiled,
+# and from other processes that load a SavedModel: neither can call Python.
 _NODE = "elasticnd_calls_Python__for_XLA_or_SavedModel_trace_it_with_elasticnd.engine_generic"
 
 
@@ -50,7 +50,7 @@ def engine_name(tensor: tf.Tensor) -> tuple[str, str]:
 
 
 def _uses_generic() -> bool:
-    """Return whether TensorFlow operations are to compute."""
+    """Return whether to compute with TensorFlow operations."""
     return forced_engine() == "generic" or compat.is_compiled_by_xla()
 
 
@@ -267,7 +267,7 @@ def _run_on_gpu(operator: Operator, dtypes: Sequence[Array], *tensors: tf.Tensor
 
 
 def _lend(cupy: ModuleType, gpu: str | None, held: list[tf.Tensor], size: int) -> tuple[int, object]:
-    """Allocate memory of TensorFlow's: where it begins, and what holds it."""
+    """Allocate TensorFlow memory; return its address, and the tensor that holds it."""
     words = -(-size // 8)  # extents have 32 bits
     with tf.device(gpu):
         held.append(tf.raw_ops.Empty(shape=[words], dtype=tf.float64))

@@ -46,7 +46,7 @@ def standard_normal(shape: Shape, batch_axes: int, like: Tensor, rng: Seed) -> T
 def delegate(images: Sequence[Tensor | None], others: Sequence[Tensor | None]) -> Delegated | None:
     """Return NumPy arrays for ordinary tensors in the host's memory that need no derivatives.
 
-    Without images, results have the dtype of a tensor, which `apply` knows.
+    Calls without images are left to `apply`, which knows the dtype of their results.
     """
     if not images or torch.compiler.is_compiling() or tensors.is_foreign(images[0]):
         return None

@@ -124,7 +124,7 @@ def check_recorder() -> None:
         recorder = "torch.jit.trace" if torch.jit.is_tracing() else "make_fx(pre_dispatch=True) or torch.export"
         _refuse(recorder, "torch.utils.checkpoint, or other hooks of saved tensors: leave them out")
     if compat.is_recorder_nested():
-        _refuse("a recorder", "torch.func.linearize, or make_fx inside of it: use torch.func.jvp")
+        _refuse("a recorder", "torch.func.linearize or another recorder: use torch.func.jvp")
 
 
 def _refuse(recorder: str, what: str) -> NoReturn:

@@ -87,7 +87,7 @@ def _check_is_image(argument: str, image: Tensor) -> None:
 
 
 def small_array(argument: str, value: object, like: Tensor | None = None) -> Tensor:
-    """Convert a control grid or a matrix to a tensor: a tensor, a NumPy array or nested lists of numbers."""
+    """Convert a control grid or a matrix to a tensor, from a tensor, a NumPy array or nested lists of numbers."""
     if isinstance(value, Tensor):
         _check_dense(argument, value)
         if like is not None and value.device != like.device:
@@ -182,7 +182,7 @@ def are_like_numpy(tensors: Sequence[Tensor]) -> bool:
 
 
 def needs_derivatives(tensors: Sequence[Tensor]) -> bool:
-    """Return whether derivatives may be needed of what is computed from tensors."""
+    """Return whether derivatives of results that are computed from tensors may be needed."""
     if compat.is_in_forward_mode():
         return True
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)

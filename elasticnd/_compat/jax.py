@@ -68,13 +68,13 @@ def zero_tangent(output: Any) -> Any:
 
 
 def is_in_mesh() -> bool:
-    """Return whether a mesh is set, on whose devices results will lie."""
+    """Return whether a mesh is set; results are then placed on its devices."""
     mesh = getattr(jax.sharding, "get_abstract_mesh", None)
     return mesh is not None and not mesh().empty
 
 
 def device_count(context: LoweringContext) -> int:
-    """Return among how many devices XLA divides what is lowered; 1 in `jax.shard_map`, and where JAX does not tell."""
+    """Return the number of devices among which XLA divides a lowered call; 1 in `jax.shard_map`, or if unknown."""
     return int(getattr(getattr(context.module_context, "axis_context", None), "num_devices", 1))
 
 

@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 
 
 class Transform(NamedTuple):
-    """Where voxels go, and tangents along which that changes."""
+    """Where voxels go, and the tangents along which this is differentiated."""
 
     displacement: Array  # of the control points
     affine: Array | None = None  # forward map of the output patch; the engine inverts it
@@ -28,7 +28,7 @@ class Transform(NamedTuple):
 
 
 class Engine(Protocol):
-    """The same few verbs on one kind of device. An engine is a module; it knows no framework and no chain rule.
+    """The verbs, on one kind of device. An engine is a module; it knows no framework and no chain rule.
 
     Each verb is linear in its first array. The axes of image-like arrays are in the order batch, channels, deformed; a
     `Job` holds everything else.
@@ -57,7 +57,7 @@ class Engine(Protocol):
     ) -> tuple[Array, Array | None] | None:
         """Apply the transpose of `sample` in its image, and compute the gradients of ``<gradient, sample>``.
 
-        Write the gradient of the image to `image_gradient`, if given; for part of an image, only of the voxels that
+        Write the gradient of the image to `image_gradient`, if given; for part of an image, only for the voxels that
         `sample` reads. With an image, return the gradients of the control points and, with an affine matrix, of its
         inverse map, per batch item.
         """
@@ -69,7 +69,7 @@ class Engine(Protocol):
         """Apply the transpose of `displace` to the gradient, and write it to `output`."""
 
     def evaluate(self, job: Job, displacement: Array, positions: Array, /) -> Array:
-        """Return all derivatives of the displacement at positions, of the job's order.
+        """Return all derivatives of the displacement at positions that have the job's order.
 
         Shapes: (items, axes, points...) and (items, count, axes) to (items, count, axes, axes ** order).
         """

@@ -42,9 +42,9 @@ def find_extremes(
 ) -> Floats:
     """Search the border of boxes, (..., 2 for each box, n), for the points that go farthest along each axis.
 
-    Return, along the last axis, these points as fractions of the box: first the lowest along each axis, then the
-    highest, with n numbers each. The largest residual of the first attempt follows, and whether all of it converged,
-    and whether some of it is folded.
+    Return along the last axis: these points as fractions of the box, first the lowest along each axis and then the
+    highest, with n numbers each. Then follow the largest residual of the sampled border, whether all samples converged,
+    and whether any is folded.
     """
     items, n = math.prod(spec.batch), spec.axes
     boxes = corners.reshape(items, -1, 2, n)

@@ -1,4 +1,4 @@
-"""The engine for arrays of CuPy: launches of the CUDA kernels on the current device and stream.
+"""The engine for CuPy arrays: launches of the CUDA kernels on the current device and stream.
 
 Nothing here waits for the device, and nothing is copied to the host. No coordinates are stored: a kernel evaluates the
 control grid for the voxels that it visits.
@@ -52,7 +52,7 @@ __all__ = [
 
 _EVALUATION_THREADS = _core.launch["evaluation_threads"]
 _BYTES_TOGETHER = 1 << 24  # of coefficients: two passes of the prefilter stay in the cache of a large device
-_EVALUATION_PARTS = 512  # of the sums of an adjoint
+_EVALUATION_PARTS = 512  # into which the sums of an adjoint are divided
 _FLOAT64 = np.dtype(np.float64)
 
 
@@ -76,7 +76,7 @@ def sample(job: Job, images: Sequence[Array], transform: Transform, outputs: Seq
 
 
 def scratch_of_sample(job: Job, transform: Sequence[Shape], image: Kind, output: Kind) -> int:
-    """Return how many bytes `sample` allocates at a time, for one image in C order, without tangents."""
+    """Return how many bytes of scratch memory `sample` needs, for one image in C order, without tangents."""
     return scratch_of(_sample_flat, job, (*_transform_kinds(transform), image, output))
 
 
@@ -144,7 +144,7 @@ def sample_adjoint(
 def scratch_of_adjoint(
     job: Job, gradient: Kind, image: Kind | None, transform: Sequence[Shape], image_gradient: Kind | None
 ) -> int:
-    """Return how many bytes `sample_adjoint` allocates at a time besides its results, if it adds up floats."""
+    """Return how many bytes of scratch memory `sample_adjoint` needs if it sums floats, not integers."""
     shapes: list[Shape | None] = [None, None]
     if image is not None:
         shapes = [*_gradient_shapes(job, gradient[0])][: len(transform)] + [None] * (2 - len(transform))
@@ -191,7 +191,7 @@ def _adjoint(
             target.add(own, values, code)
         if sums is not None and source is not None:
             sums.add(own, source, values, code)
-    del source  # whose memory the transpose of the prefilter can use
+    del source  # the transpose of the prefilter can reuse its memory
     if target is not None:
         target.finish(job, result)
         copy_back(result, image_gradient)
@@ -227,7 +227,7 @@ def _displace_adjoint_flat(job: Job, arrays: Sequence[Array]) -> None:
 
 
 def scratch_of_field(job: Job, verb: str, given: Shape, output: Shape) -> int:
-    """Return how many bytes `displace` or `displace_adjoint` allocates at a time, for arrays in C order."""
+    """Return how many bytes of scratch memory `displace` or `displace_adjoint` needs, for arrays in C order."""
     flat = _displace_flat if verb == "displace" else _displace_adjoint_flat
     return scratch_of(flat, job, ((given, _FLOAT64), (output, _FLOAT64)))
 
@@ -265,7 +265,7 @@ def _evaluate_adjoint_flat(job: Job, arrays: Sequence[Array]) -> None:
     items, count, axes = positions.shape
     points = result.shape[2:]
     widths = tuple(map(extended, points))
-    # As many parts as there are to be sums, which do not depend on the device.
+    # Results do not depend on the device, because the number of partial sums does not.
     parts = max(1, min(_EVALUATION_PARTS, LARGEST_SUMS // (axes * math.prod(widths))))
     together = -(-count // parts)
     parts = -(-count // together)
@@ -278,7 +278,7 @@ def _evaluate_adjoint_flat(job: Job, arrays: Sequence[Array]) -> None:
 
 
 def scratch_of_evaluation(job: Job, verb: str, items: int, count: int) -> int:
-    """Return how many bytes `evaluate` or `evaluate_adjoint` allocates at a time besides its result."""
+    """Return how many bytes of scratch memory `evaluate` or `evaluate_adjoint` needs."""
     axes = int(job["axes"])
     displacement = (items, axes, *job["grid_shape"][:axes].tolist())
     values, positions = (items, count, axes, axes ** int(job["evaluation_order"])), (items, count, axes)

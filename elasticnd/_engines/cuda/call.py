@@ -32,7 +32,7 @@ _LARGEST_STRIDE = 2**31 - 1
 _MOST_BLOCKS = 65535  # along the second and third axis of a launch
 _LONGEST_TABLE = 2**22
 _ENOUGH_BLOCKS = 512  # to keep any device busy
-LARGEST_SUMS = 8_000_000  # numbers to sum in parts
+LARGEST_SUMS = 8_000_000  # numbers in all partial sums together
 _STORAGE = {1: "unsigned char", 2: "unsigned short", 4: "unsigned int", 8: "unsigned long long"}
 
 
@@ -61,9 +61,10 @@ class Call:
         self.tables = tables_of(job, self.kernel_axes)
 
     def _sections(self, inner: int) -> tuple[int, int]:
-        """Return into how many sections rows are divided for sums, and their length.
+        """Return the number of sections into which rows are divided for sums, and their length.
 
-        There is one section, unless there are too few rows to keep a device busy. This does not depend on the device.
+        There is one section, unless there are too few rows to keep a device busy. The number is the same on all
+        devices.
         """
         numbers = self.items * self.axes * math.prod(self.output[:-1]) * extended(self.grid_shape[-1])
         most = min(self.tiles, _ENOUGH_BLOCKS // max(1, math.prod(self.row_blocks)), LARGEST_SUMS // max(1, numbers))
@@ -94,7 +95,7 @@ class Call:
         return cls(job, items, 1, field)
 
     def with_job(self, job: Job) -> Call:
-        """Return the call with other derivatives."""
+        """Return the call with another job, for other derivatives."""
         if job is self.job:
             return self
         other = object.__new__(Call)
@@ -155,7 +156,7 @@ class Call:
         self.launch(kernel, self.blocks, self.field, *self.tables, np.int64(self.tiles), target)
 
     def rows(self) -> Array:
-        """Return zeros for what each section of a row of voxels adds to the control grid."""
+        """Return zeros to which each section of a row of voxels adds its part of the control grid's gradient."""
         shape = (self.items, self.sections, self.axes, *self.output[:-1], extended(self.grid_shape[-1]))
         return namespace().zeros(shape, np.float64)
 
@@ -174,7 +175,7 @@ class Call:
 
 
 def over_sections(sums: Array) -> Array:
-    """Add up what sections have summed, (items, sections, ...)."""
+    """Add the sums of all sections, (items, sections, ...)."""
     items, sections, *rest = sums.shape
     if sections == 1:
         return sums.reshape(items, *rest)
@@ -187,8 +188,8 @@ def over_sections(sums: Array) -> Array:
 def voxel_kernel_axes(job: Job, planes: int) -> int:
     """Return the number of axes that voxel kernels are compiled for: 0 if an index needs more than 32 bits.
 
-    This depends on the image and not on the computed part of it, which must have the same values; it depends on the
-    output only if that is larger than the image.
+    It depends on the whole image, even if only a part is computed, so that the part has the same values. It depends on
+    the output only if that is larger than the image.
     """
     axes = int(job["axes"])
     if axes > 3:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Array = Any  # of CuPy
 
 _FILTER_LINES, _FILTER_LENGTH = _core.launch["filter_lines"], _core.launch["filter_length"]
-_FEWEST_ACROSS = 8  # lines side by side in memory that the prefilter loads row by row
+_FEWEST_ACROSS = 8  # adjacent lines in memory; with fewer, the prefilter loads along the lines
 
 
 class Source(NamedTuple):
@@ -31,7 +31,7 @@ class Source(NamedTuple):
 
 
 def has_filter(job: Job) -> bool:
-    """Return whether coefficients are made of the image."""
+    """Return whether the image is filtered."""
     return bool(job["filtered"] and job["order"] > 1)
 
 
@@ -55,7 +55,7 @@ def source_of(job: Job, image: Array) -> Source:
 
 
 def _samples(job: Job) -> Continuation:
-    """Return how the samples go on beyond the border under the prefilter."""
+    """Return the continuation of the samples in the prefilter."""
     return Mode(int(job["mode"])).traits.samples
 
 
@@ -77,10 +77,10 @@ def filtered(
     overwrites: bool = False,
     into: Array | None = None,
 ) -> Array:
-    """Filter along the last axes, of these extents; the array itself where none is longer than one sample.
+    """Filter along the last axes, which have these extents. If all are 1, return the array itself.
 
-    The last pass writes to `into`, if it is given, from which one pass alone cannot read. Passes take turns with two
-    places for what is between them: `into`, and that of the source if it `overwrites` it, are among these.
+    The last pass writes to `into`, if it is given. A pass cannot write to the memory that it reads, so passes alternate
+    between two places. These include `into` and, if it `overwrites` the source, the memory of the source.
     """
     planes = source.array.size // max(1, math.prod(extents))
     passes = [axis for axis, extent in enumerate(extents) if extent > 1 and source.array.size]
@@ -105,7 +105,7 @@ def filtered(
 
 
 def source_adjoint(job: Job, coefficients: Array, output: Array, *, overwrites: bool = False) -> None:
-    """Apply the transpose of `source_of`; if it `overwrites` the coefficients, it takes less memory."""
+    """Apply the transpose of `source_of`. It takes less memory if it `overwrites` the coefficients."""
     axes = int(job["axes"])
     dtype, compute_dtype = int(job["dtype"]), int(job["compute_dtype"])
     extents: Shape = tuple(job["image"][:axes].tolist())
@@ -113,7 +113,7 @@ def source_adjoint(job: Job, coefficients: Array, output: Array, *, overwrites: 
     if has_filter(job):
         padded = tuple(extent + 2 * padding for extent in extents)
         source = Source(coefficients, compute_dtype)
-        # Where nothing is left to do, the last pass writes the result.
+        # If nothing is to be done after the last pass, it writes the result.
         into = output if not padding and compute_dtype == dtype else None
         order = int(job["order"])
         coefficients = filtered(

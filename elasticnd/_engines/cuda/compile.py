@@ -1,8 +1,8 @@
-"""The text of the CUDA kernels, and how it is compiled.
+"""The source text of the CUDA kernels, and how it is compiled.
 
-The text of a kernel is that of its file and of the headers that this includes, most of which the C++ core is compiled
-from too. It is one string without an include, since NVRTC brings no headers and CuPy's cache on disk knows none; a
-kernel is compiled when it is first called, for the types and the order that are asked for.
+The text of a kernel consists of its file and the headers that the file includes. The C++ core shares most of these
+headers. All are joined to one string, since NVRTC comes without headers, and CuPy's disk cache does not see included
+files. A kernel is compiled when it is first called, for the types and the order of the call.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from ... import _core
 
 FOLDER = Path(_core.__file__).parent / "_kernels"
-# The templates of each file, compiled one by one, and the kernels that are none, compiled together.
+# The templates of each file, which are compiled one by one, and the other kernels, which are compiled together.
 TEMPLATES = {
     "sample.cu": ("sample", "copy", "elect", "displace"),
     "splat.cu": ("splat_image", "add_from_fixed", "splat_transform", "displace_adjoint"),
@@ -34,13 +34,13 @@ _INCLUDE = re.compile(r'^#include "(?:.*/)?([^"/]+)"$', re.MULTILINE)
 
 
 def file_of(kernel: str) -> str:
-    """Return the name of the file that holds a kernel, which is named with its template arguments."""
+    """Return the name of the file that holds a kernel; the kernel's name may have template arguments."""
     return _FILE_OF[kernel.partition("<")[0]]
 
 
 @lru_cache
 def source(file: str) -> str:
-    """Return the text of a file and of all that it includes, each once and before what needs it."""
+    """Return the texts of all files that a file includes, each once and before its first use, then its own text."""
     texts: dict[str, str] = {}
 
     def add(name: str) -> None:

@@ -1,4 +1,4 @@
-"""The control grid, made ready for the kernels that visit voxels, and its gradient."""
+"""The control grid, prepared for the kernels that visit voxels, and its gradient."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Array = Any  # of CuPy
 
 _GRID_ORDER = 3
 _SMALL_GRID = 64  # control points along an axis that one block can filter at a time
-# Tables that are kept take at most 42 MB: 40 bytes for an output.
+# The kept tables take at most 42 MB: 40 bytes for each output index.
 _LONGEST_KEPT_TABLE = 16384  # outputs along all axes
 _KEPT_TABLES = 64
 _FILTER_THREADS, _FILTER_STRIDE = _core.launch["filter_threads"], _core.launch["filter_stride"]
@@ -37,7 +37,7 @@ class Tables(NamedTuple):
 
 
 def extended(points: int) -> int:
-    """Return the number of coefficients of an axis of the control grid, with one more on every side."""
+    """Return the number of coefficients along an axis of the control grid, including one more at each end."""
     return max(points + 2, 4)
 
 
@@ -84,7 +84,7 @@ def _rows_of(job: Job) -> tuple[Frame, Shape, Window]:
 
 
 def tables_of(job: Job, kernel_axes: int) -> Tables:
-    """Return the weights of the control grid; where none are made, kernels compute them for each voxel."""
+    """Return the weights of the control grid. If the tables are empty, kernels compute the weights for each voxel."""
     output = job["output"][: int(job["axes"])].tolist()
     if 0 in output:
         return Tables(None, None)
@@ -103,10 +103,10 @@ def _tabulate(frame: Frame, points: Shape, window: Window) -> Tables:
     return Tables(weights, cells)
 
 
-# What is kept is kept for a stream: others would have to wait for it, and when it is dropped, its memory is used again
-# by the same stream, behind the kernels that still read it.
+# Each stream has its own tables, since another stream would have to wait for them. When tables are dropped, the same
+# stream reuses their memory, after the kernels that still read them.
 @lru_cache(maxsize=_KEPT_TABLES)
 def kept_tables(frame: Frame, points: Shape, window: Window, stream: Stream) -> Tables:
-    """Tabulate the weights of the control grid: they are those of every call of these extents."""
+    """Tabulate the weights of the control grid, which all calls with these extents share."""
     with launching_on(None), keeping_memory():  # even if the call is only planned
         return _tabulate(frame, points, window)

@@ -1,4 +1,4 @@
-"""The device on which the engine launches kernels, CuPy's current one, and the access of other libraries to it."""
+"""The device on which the engine launches kernels (CuPy's current device), and its use by other libraries."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _STREAM_OF_THREAD = 2  # CUDA's pointer to the default stream of the calling thr
 
 
 class Stream(NamedTuple):
-    """A stream, as the key of what is kept for it: its work is done in the order of the requests."""
+    """A stream, which is a key for what is kept for it. Its work is done in the order of the requests."""
 
     device: int
     pointer: int
@@ -44,7 +44,7 @@ class Device(Protocol):
 
     @property
     def keeps_tables(self) -> bool:
-        """Whether calls may read what earlier ones kept. For a CUDA graph, it could be gone by the time it runs."""
+        """Whether calls may read tables that earlier calls kept. They could be gone by the time a CUDA graph runs."""
 
     def stream(self) -> Stream:
         """Return the current stream."""
@@ -66,7 +66,7 @@ class CupyDevice:
     """The current device of CuPy, and its current stream."""
 
     def __init__(self) -> None:
-        import cupy  # noqa: PLC0415 - whoever has such an array, or requests one, has it
+        import cupy  # noqa: PLC0415 - optional
 
         self.xp = cupy
         self._kernels: dict[tuple[str, int], Any] = {}
@@ -80,7 +80,7 @@ class CupyDevice:
 
     @property
     def keeps_tables(self) -> bool:
-        """Whether calls may read what earlier ones kept. For a CUDA graph, it could be gone by the time it runs."""
+        """Whether calls may read tables that earlier calls kept. They could be gone by the time a CUDA graph runs."""
         return not self.is_capturing()
 
     def is_capturing(self) -> bool:
@@ -219,9 +219,9 @@ def _allocating_by_cupy() -> Iterator[None]:
 
 
 def keeping_memory() -> AbstractContextManager[None]:
-    """Return a context for what is kept between calls, which lies in CuPy's own memory.
+    """Return a context in which memory comes from CuPy itself, for what is kept between calls.
 
-    Other libraries may reuse what they lent once the call is over.
+    Other libraries may reuse memory that they lent, once the call is over.
     """
     return nullcontext() if _own_allocator.get() is None else _allocating_by_cupy()
 

@@ -23,10 +23,10 @@ _SUM_THREADS = _core.launch["flat_threads"]
 
 
 class ImageGradient:
-    """The gradient of the coefficients, added up by atomic operations: in an order of chance, or in integers.
+    """The gradient of the coefficients, summed by atomic operations: in floats, in a random order, or in integers.
 
-    It is added up in the place of the result where the passes of the prefilter can begin there, and where that leaves
-    less besides: integers are gone when these passes need memory.
+    It is summed in the memory of the result if the passes of the prefilter can start there and if this takes less
+    memory in all: integers are released before these passes need memory.
     """
 
     def __init__(self, call: Call, result: Array, in_integers: bool) -> None:
@@ -67,11 +67,11 @@ class ImageGradient:
 
 
 def _scale_of(values: Array, dtype: int, compute_dtype: int) -> Array:
-    """Return what gradients are multiplied with for sums in integers: a power of two, so that it rounds nothing."""
+    """Return the factor of gradients for sums in integers: a power of two, so that scaling rounds nothing."""
     xp = namespace()
     numbers = loaded(values, dtype, compute_dtype)
     size = xp.where(xp.isfinite(numbers), xp.abs(numbers), 0).max().astype(np.float64)
-    # Derivatives of splines can pass their coefficients by 2^6.
+    # Derivatives of splines can be larger than their coefficients by a factor of 2^6.
     exponent = xp.clip(xp.ceil(xp.log2(xp.maximum(size, 1e-300))) + 1, -900, 900)
     return xp.exp2(-exponent).reshape(1)
 

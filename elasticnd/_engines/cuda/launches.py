@@ -20,7 +20,7 @@ NUMPY_TYPES: dict[int, np.dtype[Any]] = {FLOAT32: np.dtype(np.float32), FLOAT64:
 
 
 def kernel_axes(axes: int) -> int:
-    """Return the number of axes that a kernel is compiled for: 0 for four and more."""
+    """Return the number of axes that a kernel is compiled for: 0 for four or more."""
     return axes if axes < 4 else 0
 
 

@@ -1,6 +1,6 @@
 """Plans: the recorded launches of a call, repeated with other arrays.
 
-To plan is to run the same code on arrays that only have a shape, on a device that records launches.
+A plan is made by the same code, which then runs on arrays without memory and on a device that records launches.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class _Recorder:
         self.xp: Any = SimpleNamespace(empty=self._empty, zeros=self._zeros, ascontiguousarray=lambda array: array)
         self.scratch = Scratch()
         self.steps: list[_Launch | _Clearing] = []
-        self.kept: list[Array] = []  # what the steps also read, and which must not be freed
+        self.kept: list[Array] = []  # other arrays that the steps read, kept alive here
 
     def _empty(self, shape: Shape | int, dtype: Any) -> _PlannedArray:
         shape, dtype = (shape,) if isinstance(shape, int) else shape, np.dtype(dtype)
@@ -146,7 +146,7 @@ class Plan:
 
 
 class _Same:
-    """A job as a key by identity; the key keeps it alive."""
+    """A key that compares jobs by identity, and keeps its job alive."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -163,7 +163,7 @@ Kind = tuple["Shape", "np.dtype[Any]"]
 
 
 def run_planned(compute: Compute, job: Job, arrays: Sequence[Array | None]) -> None:
-    """Compute by launches and clearings alone, as it was done for arrays like these; anew if one is not in C order."""
+    """Repeat the launches recorded for arrays of these kinds; compute anew if an array is not in C order."""
     if not all([array is None or array.flags.c_contiguous for array in arrays]):
         compute(job, arrays)
         return

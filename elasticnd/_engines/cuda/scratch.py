@@ -8,14 +8,14 @@ ALIGNMENT = 256
 
 
 class Scratch:
-    """The layout of scratch memory: what is let go of is used again, since launches follow one another."""
+    """The layout of scratch memory. Released bytes are reused, since launches run one after another."""
 
     def __init__(self) -> None:
         self.size = 0
         self._free: list[tuple[int, int]] = []  # begin and end, in order
 
     def take(self, size: int) -> int:
-        """Return the offset of so many bytes: the first that are free, or new ones."""
+        """Return the offset of `size` bytes: the first free ones, or new ones."""
         for k, (begin, end) in enumerate(self._free):
             if end - begin >= size:
                 self._free[k : k + 1] = [(begin + size, end)] if end - begin > size else []
@@ -25,7 +25,7 @@ class Scratch:
         return begin
 
     def give_back(self, begin: int, size: int) -> None:
-        """Release bytes, which are used again."""
+        """Release bytes for reuse."""
         parts: list[tuple[int, int]] = []
         for part in sorted([*self._free, (begin, begin + size)]):
             joins = parts and parts[-1][1] == part[0]
@@ -44,11 +44,11 @@ class Region:
         self.scratch.give_back(self.begin, self.size)
 
 
-Lend = Callable[[int], tuple[int, object]]  # where so many bytes begin, and what holds them
+Lend = Callable[[int], tuple[int, object]]  # from a size to an address, and the object that holds the memory
 
 
 def lender(begin: int, size: int, holder: object, allocate: Lend) -> Lend:
-    """Return a function that lends parts of so much memory, and where too little is left, what `allocate` returns."""
+    """Return a function that lends parts of some memory or, if too little is left, calls `allocate`."""
     scratch = Scratch()
 
     def lend(wanted: int) -> tuple[int, object]:

@@ -20,7 +20,7 @@ Array = Any  # of CuPy
 
 
 def weighted(call: Call, gradient: Array, transform: Transform) -> Iterator[tuple[Job, Array, int]]:
-    """Yield the gradient of the output, and the gradient of each partial derivative that the tangents need."""
+    """Yield the gradient of the output or, with tangents, of each partial derivative that they need."""
     if not transform.tangents:
         yield call.job, contiguous(gradient), call.dtype
         return
@@ -70,6 +70,6 @@ def _tangent_field(call: Call, displacement: Array, affine: Array | None) -> Arr
 
 
 def from_origin(job: Job, axis: int, extent: int) -> Array:
-    """Return the indices of the output voxels along an axis in affine maps."""
+    """Return the output indices along an axis, as affine maps count them."""
     start = float(job["start"][axis] - job["origin"][axis])
     return start + namespace().arange(extent, dtype=np.float64)

@@ -1,9 +1,9 @@
 """The deformation in plain array operations, for devices that no other engine supports.
 
-All shapes and options are known before any value is, and no value decides what is computed. So the function can be
-traced and compiled, and frameworks can differentiate it themselves, in both modes and to any order.
+All shapes and options are known before any value, and no value decides what is computed. Frameworks can therefore trace
+and compile the functions, and differentiate them, in both modes and to any order.
 
-`xp` is a namespace of the array API standard, of which these names are used:
+`xp` is a namespace of the array API standard. Only these names are used:
 
 - the types ``float32``, ``float64``, ``int32`` and ``int64``;
 - ``abs``, ``asarray``, ``astype``, ``concat``, ``floor``, ``full``, ``matmul``, ``permute_dims``, ``reshape``,
@@ -16,10 +16,10 @@ the others. `sample_adjoint`, for libraries that do not find derivatives themsel
 ``searchsorted``.
 
 Positions are in double precision if the image, the control points or the matrix are, and in single precision otherwise.
-They are then rounded to about 6e-8 of the displacement or, with a matrix, rotation or zoom, of the position itself.
-Values are off by that error times the slope of the spline. Images are computed in double precision if positions are and
-the core does so too. Matrix products must be computed in the precision of their factors: where a framework has a faster
-and coarser way, as on TPUs, the caller must turn it off.
+Single precision rounds them to about 6e-8 of the displacement or, with a matrix, rotation or zoom, of the position
+itself. The error of a value is this error times the slope of the spline. Images are computed in double precision if
+positions are and the core does so too. Matrix products must be computed in the precision of their factors: where a
+framework has a faster and coarser way, as on TPUs, the caller must turn it off.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def sample(
     tangent: Array | None = None,
     homogeneous: bool = False,
 ) -> Array:
-    """Deform one image of real numbers. If `homogeneous`, nothing comes from beyond its border.
+    """Deform one image of real numbers. If `homogeneous`, it is zero beyond its border.
 
     `points` has the shape ``spec.displacement_shape``. `affine` is the forward map ``[M | t]``, one or one per batch
     item; `tangent`, of the same shape, is added to the inverse map.

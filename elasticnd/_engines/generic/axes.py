@@ -69,7 +69,7 @@ class Taken(NamedTuple):
         return _taken(xp, array, self.places)
 
     def transposed(self, xp: ArrayNamespace, array: Array) -> Array:
-        """Sum the gradients of the copies of each element, in rounds: each adds one copy of those that have more."""
+        """Sum the gradients of all copies of each element. Each round adds the next copy of every element."""
         order = np.argsort(self.places, kind="stable")
         counts = np.bincount(self.places, minlength=self.extent)
         starts = np.cumsum(counts) - counts
@@ -137,9 +137,9 @@ class Multiplied(NamedTuple):
 
 
 def composed(maps: Sequence[AxisMap], extent: int, added: float = 0.0) -> Multiplied:
-    """Combine maps of an axis into one matrix, which avoids their intermediate results: these can be far longer.
+    """Combine maps of an axis into one matrix. This avoids intermediate results, which can be far longer.
 
-    `added` stands for the constants that the maps insert.
+    `added` is the factor of the constants that the maps insert.
     """
     values: Floats = np.concatenate([np.eye(extent), np.zeros((1, extent))])
     for step in maps:

@@ -16,11 +16,11 @@ from .splines import filtered, folded, spline_derivatives
 from .stencils import stencil_sum
 
 _ORDER = 3  # of the spline through the displacements of the control points
-_SHORT = 128  # up to so many control points along an axis, one matrix is smaller than blocks with their margins
+_SHORT = 128  # up to this many control points along an axis, one matrix is smaller than blocks with their margins
 
 
 def evaluate(xp: ArrayNamespace, spec: EvaluationSpec, points: Array, positions: Array, order: int) -> Array:
-    """Return (batch..., count, axes, axes...), with one more axis for each order of the derivative."""
+    """Return the derivatives, (batch..., count, axes, axes...), with one more axis for each order."""
     items, n = math.prod(spec.batch), spec.axes
     widths = [count + 2 for count in spec.grid_shape]
     flat = xp.reshape(_coefficients(xp, spec, points, positions.dtype), (n, items * math.prod(widths)))
@@ -44,7 +44,7 @@ def evaluate(xp: ArrayNamespace, spec: EvaluationSpec, points: Array, positions:
 
 
 def _coefficients(xp: ArrayNamespace, spec: EvaluationSpec, points: Array, dtype: FrameworkDType) -> Array:
-    """Compute the coefficients with an extra one on every side, (axes, items, ...)."""
+    """Compute the coefficients, with one more at each end of an axis, (axes, items, ...)."""
     values = xp.reshape(xp.astype(points, dtype), (-1, spec.axes, *spec.grid_shape))
     for count in spec.grid_shape:
         values = next_axis_last(xp, values)
@@ -56,7 +56,7 @@ def _coefficients(xp: ArrayNamespace, spec: EvaluationSpec, points: Array, dtype
 
 
 def _on_grid(xp: ArrayNamespace, f: Array, extent: int, points: int) -> tuple[Array, Array, Array, Array]:
-    """Return the cell, the place in it, its derivative by the position, and whether there is a position."""
+    """Return the cell, the place in it, the slope of the place, and whether there is a position."""
     far = 2.0**52 if f.dtype == xp.float64 else 2.0**23
     exists = xp.abs(f) < far
     f = xp.where(exists, f, 0.0)

@@ -1,7 +1,8 @@
 """The gradient of an image with few voxels and far more coefficients, computed without the coefficients.
 
-The weight of an output voxel is a product over the axes. So the map from an axis of the image to coefficients can be
-transposed for the weights along that axis, separately for each voxel: they become weights of the image's own voxels.
+The weights of an output voxel are products over the axes. The transpose of the map from image to coefficients can
+therefore be applied to the weights along each axis, separately for each output voxel. The results are weights of the
+image's own voxels.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from .stencils import Stencils
 def is_worth(image: ImageSpec, output: Sequence[int]) -> bool:
     """Return whether the weights of all voxels are fewer than the coefficients of an item.
 
-    At orders 0 and 1 stencils are small, and non-finite values stay with the voxels that they reach.
+    Not at orders 0 and 1: their stencils are small, and non-finite values must not leave the stencils.
     """
     extents, box = deformed(image), box_of(image)
     if image.order < 2 or len(extents) < 2:
@@ -50,7 +51,7 @@ def image_gradient(xp: ArrayNamespace, image: ImageSpec, stencils: Stencils, val
 
 
 def _split(extents: Sequence[int]) -> int:
-    """Return the axis before which to split, so that the products of the extents on both sides are smallest."""
+    """Return the axis before which to split, so that the products of the extents before and after it are small."""
     return min(range(1, len(extents)), key=lambda k: math.prod(extents[:k]) + math.prod(extents[k:]))
 
 

@@ -30,7 +30,7 @@ def move_points(
 ) -> Array:
     """Return position, residual, volume ratio, and whether it converged: (batch..., count, n + 3).
 
-    No value decides how many steps are taken: steps that bring no improvement are halved, and change nothing.
+    The number of steps is fixed. A step that brings no improvement changes nothing, and the next one is half as long.
     """
     dtype = xp.asarray(np.zeros(())).dtype  # the widest floats available
     points, targets = xp.astype(points, dtype), xp.astype(targets, dtype)

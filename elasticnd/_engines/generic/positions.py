@@ -1,4 +1,4 @@
-"""Where the voxels of the output lie in the image, and the gradients of that."""
+"""The source positions of the output voxels, and gradients with respect to them."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def _transformed(xp: ArrayNamespace, line: Array, voxels: Sequence[Array]) -> Ar
 
 
 def inverse_of_affine_adjoint(xp: ArrayNamespace, spec: DeformSpec, gradient: Array) -> Array:
-    """Compute the gradient of the inverse map, of each item or of all, from that of positions, (items, n, M_0, ...)."""
+    """Compute the gradient of the inverse map, one per item or one for all, from `gradient`, that of the positions."""
     voxels = _voxels(xp, spec, gradient.dtype)
     over = tuple(range(2, 2 + spec.axes))
     columns = [xp.sum(gradient * voxel, axis=over) for voxel in voxels]

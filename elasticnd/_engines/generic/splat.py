@@ -1,8 +1,8 @@
 """Sums into coefficients whose indices only the device knows, by operations of the standard.
 
-The standard has no operation that adds to elements by index. So voxels are sorted by the first coefficient that they
-reach, and those with the same one are summed in pairs, pairs of pairs, and so on. No other voxel's value enters a sum,
-so rounding errors and non-finite values stay where they belong. The other coefficients of a stencil lie at known
+The standard has no operation that adds to elements by index. Voxels are therefore sorted by the first coefficient that
+they reach, and voxels with the same one are summed in pairs, pairs of pairs, and so on. No other voxel's value enters a
+sum, so rounding errors and non-finite values do not spread. The other coefficients of a stencil lie at known
 distances.
 """
 

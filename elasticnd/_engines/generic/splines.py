@@ -45,7 +45,7 @@ def knot_shift(order: int) -> float:
 # ---- filter ----------------------------------------------------------------------------------------------------------
 
 _BLOCK = 128  # coefficients that are computed together
-_MARGIN = 48  # samples beyond the block that they depend on; farther ones contribute less than 1e-17
+_MARGIN = 48  # samples on each side of a block that its coefficients need; others contribute less than 1e-17
 
 
 def _block_filter(order: int, block: int) -> Floats:
@@ -108,7 +108,7 @@ def _coefficient_maps(image: ImageSpec, extent: int, border_value: float) -> lis
     maps, continuation = _padding_and_filter(image, extent, 1.0), _continuation(image, padded, border_value)
     if isinstance(continuation, Taken):
         return [composed([*maps, continuation], extent, border_value)]
-    return [composed(maps, extent, border_value), continuation]  # the constant is unaffected by NaN
+    return [composed(maps, extent, border_value), continuation]  # NaN in the image does not reach the constant
 
 
 def _padding_and_filter(image: ImageSpec, extent: int, border_value: float) -> list[AxisMap]:

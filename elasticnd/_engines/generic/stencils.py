@@ -62,7 +62,7 @@ class _Reached(NamedTuple):
     first: Array  # coefficient of the stencil, counted with those beyond the border
     place: Array  # in the knot span
     exists: Array  # whether there is a position
-    slope: Array  # derivative of the place by the position
+    slope: Array  # derivative of the place with respect to the position
     nearest: Array  # coefficient at most half a voxel from the position; None unless requested
 
 
@@ -114,7 +114,7 @@ class Stencils(NamedTuple):
     strides: list[int]  # from one coefficient to the next, along each axis
     size: int  # number of all coefficients
     places: list[Array]  # in the knot span, along each axis; none for order 0, which has no weights
-    slopes: list[Array]  # derivatives of the places by the positions
+    slopes: list[Array]  # derivatives of the places with respect to the positions
     exists: Array  # whether there is a position
     nearest: Array  # index of the nearest coefficient, among all; None except for votes
 
@@ -154,7 +154,7 @@ def stencils(
     return Stencils(image.order, firsts, flat, strides, size, places, slopes, everywhere, of_nearest)
 
 
-GATHERED_AXES = 2  # together: more would take more memory, fewer make programs that compile slowly
+GATHERED_AXES = 2  # in one step: more would take more memory, with fewer, programs would compile slowly
 
 
 def stencil_sum(
