@@ -67,9 +67,9 @@ def run(options: Options) -> None:
                 deformations.write(place, target, pairs[0].source, deformation)
         except MemoryError:
             raise CommandError("there is not enough memory") from None
-        if options.is_fresh:  # printed before the outputs appear, since without it they must not
+        if options.is_fresh:  # before the outputs appear, which they must not do if printing fails
             say(f"seed {options.seed}: add --seed {options.seed} to repeat this deformation")
-    for text in notes:  # once all outputs are in place, because an error is a single line
+    for text in notes:  # once all outputs are in place, because an error is reported on a single line
         note(text)
 
 

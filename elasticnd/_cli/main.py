@@ -177,7 +177,7 @@ def _add_points(commands: _Commands) -> None:
         "source",
         metavar="IN",
         help="table of points (.csv) or list of Slicer markups (.fcsv). Columns named x, y, z or axis-0, axis-1, "
-        "... are the coordinates; without such names, the first columns are",
+        "... are the coordinates; without such names, the first columns are used",
     )
     parser.add_argument(
         "target", metavar="OUT", help="the same table with the moved points; an existing file is overwritten"

@@ -1,4 +1,4 @@
-"""Progress on a terminal, by tqdm: of files in memory, and of the blocks of others."""
+"""Progress on a terminal, with tqdm: in steps for images in memory, in tasks for Zarr arrays."""
 
 from __future__ import annotations
 

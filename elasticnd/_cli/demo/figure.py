@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LARGEST_DRAWN = 1200  # pixels per side to which a picture is reduced for the figure
+LARGEST_DRAWN = 1200  # pixels on the longer side of a picture in the figure
 
 ABOVE_PANEL = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
 INK = "#22252b"

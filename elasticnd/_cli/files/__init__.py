@@ -89,7 +89,7 @@ def converted(image: Image, source: Path, target: Path, writer: Format) -> Image
 
 
 def _lost_of(samples: Samples) -> Iterator[str]:
-    """List what is lost from the meaning of the samples, except trailing colours or alpha, which are understood."""
+    """List which meanings of the samples are lost; grey, RGB and alpha are understood without metadata."""
     if samples.palette is not None:
         yield "the palette"
     elif samples.inverted:

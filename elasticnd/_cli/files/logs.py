@@ -20,7 +20,7 @@ def caught(name: str) -> Iterator[list[str]]:
 
 
 class _Collector(logging.Handler):
-    """Collects messages."""
+    """A handler that collects messages."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

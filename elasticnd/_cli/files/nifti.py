@@ -93,7 +93,7 @@ def _loaded(path: Path) -> _Volume:
 
 
 def _world_of(volume: _Volume) -> NumpyArray | None:
-    """Return the RAS matrix of the voxels from sform or qform; None if neither is set or it is invalid."""
+    """Return the RAS matrix of the voxels from sform or qform; None if neither is set, or the matrix is invalid."""
     matrix = np.asarray(volume.affine, np.float64)
     said = any(int(volume.header[code]) > 0 for code in ("sform_code", "qform_code"))
     is_valid = said and volume.ndim >= 3 and np.all(np.isfinite(matrix)) and np.linalg.det(matrix) != 0

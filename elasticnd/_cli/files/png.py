@@ -1,7 +1,7 @@
 """PNG pictures: grey, in colour, or with a palette, as label maps often have.
 
-Pillow reads and writes them, since other picture libraries do not give access to palettes; it only lacks colours of 16
-bits. Neither handles the chunks with metadata, so these are read and written here.
+Pillow reads and writes them, since other picture libraries do not give access to palettes. Imagecodecs handles colours
+of 16 bits, which Pillow lacks. Neither preserves the chunks with metadata, so these are read and written here.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _reject_frames(path: Path, chunks: Sequence[Chunk]) -> None:
 
 
 def _pixels(header: Header, chunks: Sequence[Chunk], order: int) -> _Pixels:
-    """Decode the pixels, and convert to colours what cannot be interpolated."""
+    """Decode the pixels. For orders above 0, convert palettes and transparent colours to samples to interpolate."""
     array = _decoded(header, chunks)
     samples = Samples(
         _COLOURS[header.colour_type],
@@ -172,7 +172,7 @@ def _palette(chunks: Sequence[Chunk]) -> NumpyArray:
 
 def _of_palette(array: NumpyArray, palette: NumpyArray, transparency: Chunk | None, order: int) -> _Pixels:
     if array.max() >= len(palette):
-        raise ValueError(f"it has the number {array.max()} of a colour, and {len(palette)} colours")
+        raise ValueError(f"it has colour number {array.max()}, but only {len(palette)} colours")
     if order == 0:
         kept = () if transparency is None else (transparency,)
         return _Pixels(array, Samples("palette", palette=palette.astype(np.uint16) * 257), kept)
@@ -184,7 +184,7 @@ def _of_palette(array: NumpyArray, palette: NumpyArray, transparency: Chunk | No
 
 
 def _transparent_colour(header: Header, transparency: Chunk) -> NumpyArray | np.unsignedinteger:
-    """Return the colour in numbers of the array; those of fewer than 8 bits are spread over 8."""
+    """Return the transparent colour as it is in the array, where numbers of 2 or 4 bits are scaled to 8 bits."""
     if len(transparency.content) != (2 if header.colour_type == _GREY else 6):
         raise ValueError(f"it has a transparent colour (tRNS) of {len(transparency.content)} bytes")
     colour: NumpyArray = np.frombuffer(transparency.content, ">u2") & (2**header.depth - 1)
@@ -193,7 +193,7 @@ def _transparent_colour(header: Header, transparency: Chunk) -> NumpyArray | np.
 
 
 def _with_alpha(array: NumpyArray, transparent: NumpyArray | np.unsignedinteger) -> NumpyArray:
-    """Set the alpha of one colour to 0, since no colour between it and others could be transparent."""
+    """Set the alpha of one colour to 0. Interpolation changes colours, so the colour itself could not be recognised."""
     is_transparent = (array == transparent).all(axis=-1) if array.ndim == 3 else array == transparent
     if array.dtype == bool:
         array = array * np.uint8(255)

@@ -28,12 +28,12 @@ class Chunk(NamedTuple):
 
     @property
     def is_critical(self) -> bool:
-        """Whether there is no picture without this chunk."""
+        """Whether the picture cannot be decoded without this chunk."""
         return self.kind[0].isupper()
 
     @property
     def is_safe_to_copy(self) -> bool:
-        """Whether the chunk stays true for other pixels, which the fourth letter says."""
+        """Whether the chunk stays true when pixels change, as its fourth letter says."""
         return self.kind[3].islower()
 
 
@@ -66,7 +66,7 @@ def parse(data: bytes) -> tuple[Header, list[Chunk]]:
     kinds = [chunk.kind for chunk in chunks]
     runs = [kind for kind, _ in groupby(kinds) if kind[0].isupper()]
     if runs not in _ORDERS or kinds.count("IHDR") > 1 or kinds.count("PLTE") > 1 or len(chunks[0].content) != 13:
-        raise ValueError(f"its chunks are unknown, missing, double or out of order: {', '.join(runs)}")
+        raise ValueError(f"its chunks are unknown, missing, repeated or out of order: {', '.join(runs)}")
     header = Header(*struct.unpack(">IIBBBBB", chunks[0].content))
     _check_header(header)
     _check_rows(header, b"".join(chunk.content for chunk in chunks if chunk.kind == "IDAT"))

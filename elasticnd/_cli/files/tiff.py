@@ -41,7 +41,7 @@ _EXTRA = {"UNSPECIFIED": "a sample of unspecified meaning", "ASSOCALPHA": "premu
 _PHOTOMETRIC = {None: "minisblack", "grey": "minisblack", "RGB": "rgb", "palette": "palette"}
 
 _SHAPE_OF_IMAGEJ = ("ImageJ", "images", "channels", "slices", "frames", "hyperstack")
-_PLACES_OF_IMAGEJ = ("ROI", "Overlays")  # which would stay in their old places
+_PLACES_OF_IMAGEJ = ("ROI", "Overlays")  # positions, which are not moved with the content
 _PER_METRE = {2: 1 / 0.0254, 3: 100}  # inch, centimetre
 
 
@@ -145,7 +145,7 @@ def _can_pack() -> bool:
 
 def _limits(page: TiffPage, kept: _Kept) -> tuple[int, int] | None:
     if kept.lab is not None:
-        return 0, np.iinfo(kept.lab).max // 2  # zero for lightness, red to green, and yellow to blue
+        return 0, np.iinfo(kept.lab).max // 2  # what both the lightness and the signed samples can hold
     bits = _bits(page, page.dtype)
     return None if bits is None else (0, 2**bits - 1)
 
@@ -242,7 +242,7 @@ def _said(
         return options | {"description": _encoded(text), "metadata": {**metadata, "axes": axes}}, own, []
     own = ["ImageDescription"] if description else []
     options["description"] = _encoded(description)
-    if series.kind not in ("generic", "uniform"):  # of microscope makers, who use tags that are not copied
+    if series.kind not in ("generic", "uniform"):  # a microscope maker's own, with tags that are not copied
         options["metadata"] = {"axes": axes}
     return options, own, []
 
@@ -264,13 +264,13 @@ def _encoded(text: str | bytes | None) -> bytes | None:
 
 def _escaped(name: str, value: object) -> object:
     r"""Return a value of the description as ImageJ writes it, where µ is ``\u00B5``."""
-    if name == "Info" or not isinstance(value, str):  # which has its own tag, for all letters
+    if name == "Info" or not isinstance(value, str):  # Info has its own tag, which holds any character
         return value
     return "".join(letter if letter.isascii() else f"\\u{ord(letter):04X}" for letter in value)
 
 
 def _rewritten_ome(description: str) -> tuple[bytes, list[str]]:
-    """Return OME's description for a file of its own, where pages are in order and regions would not fit."""
+    """Return OME's description for a new file, whose pages are in order, without regions, since they are not moved."""
     root = ElementTree.fromstring(description)  # noqa: S314  (expat limits what entities can do)
     namespace = root.tag[: root.tag.index("}") + 1] if root.tag.startswith("{") else ""
     if namespace:

@@ -1,4 +1,4 @@
-"""Zarr arrays by the zarr library: opened once their metadata are found harmless, or created like another array."""
+"""Zarr arrays, through the zarr library: opened after a check of their metadata, or created like other arrays."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _library() -> ModuleType:
 
 @lru_cache(maxsize=1)
 def _quiet_asyncio() -> None:
-    """Silence asyncio's reports of tasks that the library abandons after an error, which is raised itself."""
+    """Silence asyncio's reports of tasks that the library abandons after an error. The error itself is raised."""
     logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
-    if not sys.flags.dev_mode:  # also those that Python drops when it ends
+    if not sys.flags.dev_mode:  # also reports on tasks that still exist when Python exits
         atexit.register(setattr, sys, "unraisablehook", lambda _: None)

@@ -1,4 +1,4 @@
-"""Zarr arrays as dask arrays, in the blocks to compute at a time, and their computation."""
+"""Zarr arrays as dask arrays, divided into blocks that are computed one by one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _VOXELS = 2**22
 
 
 def lazy(array: Array, axes: Sequence[int] | None, chunks: Sequence[int] | None) -> Lazy:
-    """Return an array as a dask array, in the blocks to compute at a time."""
+    """Return an array as a dask array, divided into the blocks to compute."""
     blocks = _default_blocks(array) if chunks is None or axes is None else _wanted_blocks(array, axes, chunks)
     return _dask("dask.array").from_array(array, chunks=blocks, name=False)
 

@@ -32,7 +32,7 @@ class OpenLevel:
 
 
 def open_levels(path: Path, axes: Sequence[int] | None, chunks: Sequence[int] | None) -> list[OpenLevel]:
-    """Open an array, or all levels of an image, in the blocks to compute at a time."""
+    """Open an array, or all levels of an image, divided into the blocks to compute."""
     node = existing_node(path)
     levels = [Level("", axes_of_array(node))] if node.is_array else levels_with_labels(node)
     if levels is None:
@@ -86,7 +86,7 @@ def store(
     images: Sequence[Sequence[OpenLevel]],
     progress: AbstractContextManager[object],
 ) -> None:
-    """Compute images block by block, into new arrays, and groups that otherwise equal their sources."""
+    """Compute images block by block into new arrays, in groups that otherwise equal their sources."""
     arrays, targets = [], []
     for source, place, levels in zip(sources, places, images, strict=True):
         if levels[0].level.path:

@@ -93,7 +93,7 @@ def _check_format(path: Path, document: dict[str, Any], accepted: int) -> None:
     """Check the format by which the library would read the metadata, whatever their file is called."""
     if document.get("zarr_format") != accepted:
         got = shortened(str(document.get("zarr_format")))
-        raise CommandError(f"cannot read {path} as the metadata of Zarr: zarr_format: got {got}, expected {accepted}")
+        raise CommandError(f"cannot read {path} as Zarr metadata: zarr_format: got {got}, expected {accepted}")
 
 
 def _document(path: Path) -> dict[str, Any] | None:
@@ -102,9 +102,9 @@ def _document(path: Path) -> dict[str, Any] | None:
     try:
         document = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise CommandError(f"cannot read {path} as the metadata of Zarr: {error}") from None
+        raise CommandError(f"cannot read {path} as Zarr metadata: {error}") from None
     if not isinstance(document, dict):
-        raise CommandError(f"cannot read {path} as the metadata of Zarr: it holds no JSON object")
+        raise CommandError(f"cannot read {path} as Zarr metadata: it holds no JSON object")
     return document
 
 

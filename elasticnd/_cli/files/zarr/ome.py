@@ -77,7 +77,7 @@ def axes_of_array(array: Node) -> Sequence[Axis] | None:
 
 
 def names_around(array: Node) -> tuple[str, ...]:
-    """List what the group around an array says of it: axes, voxel sizes. An array on its own lacks that."""
+    """List metadata that an array has only in its group, such as voxel sizes, and loses on its own."""
     return () if _level_of_array(array) is None else ("metadata of OME",)
 
 

@@ -1,7 +1,7 @@
-"""Decoders that reject chunks that are cut or followed by other bytes, which the codecs' own accept.
+"""Decoders that reject chunks that are cut or followed by other bytes; the libraries' own decoders accept them.
 
-The Blosc library trusts the length stated by a chunk, and reads past the end of a cut one. Those for bz2, lzma and zlib
-ignore what follows their streams.
+The decoder for Blosc trusts the length stated by a chunk, and reads past the end of a cut one. The decoders for bz2,
+lzma and zlib ignore what follows their streams.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class BytesCodec(BytesBytesCodec):
         return chunk_spec.prototype.buffer.from_bytes(decoded)
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: Any) -> int:
-        """Return the size of an encoded chunk, which the decoded size does not determine."""
+        """Raise an error, since the decoded size does not determine the encoded one."""
         raise NotImplementedError
 
 
@@ -86,7 +86,7 @@ class BufferCodec(Codec):
         self.decoder = decoder
 
     def encode(self, buf: Any) -> Any:
-        """Encode nothing: outputs use the library's own codecs."""
+        """Raise an error, since outputs use the library's own codecs."""
         raise NotImplementedError
 
     def decode(self, buf: Any, out: Any = None) -> bytes:
