@@ -8,9 +8,9 @@ except ImportError as error:  # pragma: no cover - the state of a source tree, n
 
     if find_spec("elasticnd._core") is None and (Path(__file__).parent.parent / "CMakeLists.txt").exists():
         raise ImportError(
-            "elasticnd is being imported from its source tree, which has no compiled core. Install it "
-            "(pip install .) and start Python in another directory, or use the command elasticnd, or install it "
-            "with pip install --editable ."
+            "elasticnd is being imported from its source tree, which has no compiled core. Either install it "
+            "(pip install .) and start Python in another directory, or install it in editable mode "
+            "(pip install --editable .)"
         ) from error
     raise
 

@@ -23,7 +23,7 @@ _LIKE_RADIANS = 1e-6  # relative: angles may have gone through float32
 
 
 def _cosine_and_sine(degrees: float) -> tuple[float, float]:
-    """Compute both without rounding errors at multiples of 90 degrees, where they decide which voxels lie inside."""
+    """Compute them exactly at multiples of 90 degrees, where a rounding error would move voxels out of the image."""
     rest = math.remainder(degrees, 360)
     quarters = round(rest / 90)
     angle = math.radians(rest - 90 * quarters)
@@ -161,7 +161,7 @@ def rotation_zoom(rotate: object, zoom: object, frame: Sequence[int]) -> Floats 
 
 def world_matrix(to_world: object, n: int, argument: str = "to_world") -> Floats:
     """Check an index-to-world matrix, (n + 1, n + 1)."""
-    accepted = f"an invertible matrix of finite real numbers, shape {(n + 1, n + 1)}, whose last row is zeros and a one"
+    accepted = f"an invertible matrix of finite real numbers, shape {(n + 1, n + 1)}, with the last row (0, ..., 0, 1)"
     try:
         matrix = np.asarray(to_world)
     except (TypeError, RuntimeError):  # no values, or gradients are recorded

@@ -105,7 +105,7 @@ def deform_grid(
     rotate : float, mapping, array_like of shape (n, n) or object with ``as_matrix()``, optional
         Rotation of the content about the centre of the output patch. A number is an angle in degrees, from the first of
         exactly two deformed axes towards the second. A mapping ``{(k, l): degrees}`` rotates in planes of deformed
-        axes, in this order. A rotation matrix or a `scipy.spatial.transform.Rotation` works too.
+        axes, one after the other. A rotation matrix or a `scipy.spatial.transform.Rotation` works too.
     zoom : float or sequence of float, optional
         Magnification about the centre of the output patch; one for all deformed axes or one for each. It is applied
         before `rotate`, and `affine` after it.
@@ -481,7 +481,7 @@ def deform_grid_gradient(
     rotate: Rotation | None = None,
     zoom: Zoom | None = None,
 ) -> Images:
-    """Compute the gradient with respect to the image from that with respect to `deform_grid`'s output.
+    """Compute the gradient with respect to the image from the gradient with respect to the output of `deform_grid`.
 
     The output is linear in the image; this is the exact transpose of that linear map, including the prefilter. Pass the
     arguments of the forward call.
@@ -558,7 +558,7 @@ def deform_grid_vjp(
     rotate: Rotation | None = None,
     zoom: Zoom | None = None,
 ) -> Gradients:
-    """Compute the gradients of image, control grid and affine matrix from that of `deform_grid`'s output.
+    """Compute the gradients of image, control grid and affine matrix from the gradient of the output of `deform_grid`.
 
     Parameters
     ----------

@@ -67,7 +67,7 @@ class SpatialMap(ABC):
         Parameters
         ----------
         other : Deformation, Chain or Inverse
-            A map of a frame of the same shape, without batch axes or with the same ones.
+            A map of a frame of the same shape, with the same batch axes or none.
 
         Returns
         -------
@@ -188,15 +188,13 @@ class CompositeMap(SpatialMap):
 
         Parameters
         ----------
-        f : array_like of real numbers, shape (..., n), optional
-            Positions, as for `source_points`. Default None: all voxels.
-        crop : sequence of slice, optional
-            Without `f`, only the voxels of this window. Default None: everything.
+        f, crop : optional
+            See `Deformation.jacobian`.
 
         Returns
         -------
-        array, shape (..., n, n), or (B..., n, n, M_0, ..., M_{n-1}) without `f`
-            The matrices, without unit, since both positions are in voxels.
+        array
+            The matrices, in the shapes that `Deformation.jacobian` returns.
 
         Raises
         ------
@@ -216,19 +214,17 @@ class CompositeMap(SpatialMap):
 
     @in_default_state
     def jacobian_determinant(self, f: Array | None = None, crop: Sequence[slice] | None = None) -> Array:
-        """Compute the determinant of the Jacobian matrix, by which the map enlarges volumes from output to input.
+        """Compute the determinant of the Jacobian matrix: the factor by which volumes grow from output to input.
 
         Parameters
         ----------
-        f : array_like of real numbers, shape (..., n), optional
-            Positions, as for `source_points`. Default None: all voxels.
-        crop : sequence of slice, optional
-            Without `f`, only the voxels of this window. Default None: everything.
+        f, crop : optional
+            See `Deformation.jacobian_determinant`.
 
         Returns
         -------
-        array, shape (...), or (B..., M_0, ..., M_{n-1}) without `f`
-            The determinants, without unit.
+        array
+            The determinants, in the shapes that `Deformation.jacobian_determinant` returns.
 
         Raises
         ------
@@ -328,12 +324,7 @@ class Chain(CompositeMap):
     Parameters
     ----------
     stages : tuple of Deformation and Inverse
-        The maps; the first one is applied to the image first.
-
-    Attributes
-    ----------
-    stages : tuple of Deformation and Inverse
-        The maps; the first one is applied to the image first.
+        The maps; the first one is applied to the image first. Also an attribute.
 
     Raises
     ------
@@ -381,17 +372,17 @@ class Chain(CompositeMap):
 
     @in_default_state
     def source_points(self, f: Array) -> Array:
-        """Compute where output positions look in the image, ``x(f)``: from output to input.
+        """Compute where output positions look in the image, through all stages from the last to the first.
 
         Parameters
         ----------
-        f : array_like of real numbers, shape (..., n), or (B..., ..., n) for batches
-            Positions in the output, in voxels, as for `Deformation.source_points`.
+        f : array_like
+            Positions in the output; see `Deformation.source_points`.
 
         Returns
         -------
-        array, shape (..., n) or (B..., ..., n)
-            Positions in the input, in voxels.
+        array
+            Positions in the input, in voxels, with the shape of `f`.
 
         Raises
         ------
@@ -411,12 +402,12 @@ class Chain(CompositeMap):
 
     @in_default_state
     def move_points(self, p: Array, tol: float = 1e-6) -> MovedPoints:
-        """Move points of the image with its content, from input to output: the inverse of `source_points`.
+        """Move points of the image with its content, through all stages from the first to the last.
 
         Parameters
         ----------
-        p : array_like of real numbers, shape (..., n), or (B..., ..., n) for batches
-            Points of the image, in voxels, as for `Deformation.move_points`.
+        p : array_like
+            Points of the image; see `Deformation.move_points`.
         tol : float, optional
             The largest residual, in voxels, at which each stage counts a point as found. Default 1e-6.
 
@@ -488,12 +479,7 @@ class Inverse(CompositeMap):
     Parameters
     ----------
     base : Deformation
-        The map to invert.
-
-    Attributes
-    ----------
-    base : Deformation
-        The inverted map.
+        The map to invert. Also an attribute.
 
     Raises
     ------
@@ -538,13 +524,13 @@ class Inverse(CompositeMap):
 
         Parameters
         ----------
-        f : array_like of real numbers, shape (..., n), or (B..., ..., n) for batches
-            Positions in the output, in voxels, as for `Deformation.source_points`.
+        f : array_like
+            Positions in the output; see `Deformation.source_points`.
 
         Returns
         -------
-        array, shape (..., n) or (B..., ..., n)
-            Positions in the input, in voxels. Where `base` folds, these are the best positions found.
+        array
+            Positions in the input, in voxels, with the shape of `f`. Where `base` folds, the best positions found.
 
         Raises
         ------
@@ -568,8 +554,8 @@ class Inverse(CompositeMap):
 
         Parameters
         ----------
-        p : array_like of real numbers, shape (..., n), or (B..., ..., n) for batches
-            Points of the image, in voxels, as for `Deformation.move_points`.
+        p : array_like
+            Points of the image; see `Deformation.move_points`.
         tol : float, optional
             Has no effect, because nothing is searched for. Default 1e-6.
 
@@ -647,7 +633,7 @@ _registered = False
 
 def _register_with_jax() -> None:
     """Register chains and inverses as pytrees, once JAX has been imported."""
-    global _registered  # noqa: PLW0603 - it is of the process
+    global _registered  # noqa: PLW0603 - one for the process
     tree_util = getattr(sys.modules.get("jax"), "tree_util", None)
     if _registered or tree_util is None:
         return

@@ -124,7 +124,7 @@ def options_of_image(options: Options, index: int, count: int) -> Options:
 
 
 def normalize_field(displacement: ArrayInfo, shape: object, crop: object) -> DeformSpec:
-    """Check a call for the displacement only."""
+    """Check a call that only computes the field."""
     check_real("displacement", displacement)
     extent = normalize_frame(shape)
     batch = displacement.shape[: max(0, len(displacement.shape) - 1 - len(extent))]

@@ -34,7 +34,7 @@ _settled = False  # whether the default of this process is known
 
 def settle_threads() -> None:
     """Set one thread for calls in the workers of PyTorch's data loader, since there are several. Done once."""
-    global _settled  # noqa: PLW0603 - it is of the process
+    global _settled  # noqa: PLW0603 - one for the process
     if not _settled:
         _settled = True
         loader = sys.modules.get("torch.utils.data")
@@ -139,7 +139,7 @@ def num_threads(threads: int) -> Iterator[None]:
 def sharing_threads() -> Iterator[None]:
     """Limit calls to one thread where workers of another library, such as dask, share the processors.
 
-    The main thread is no such worker, except in a process that another one started: it gets all threads.
+    The main thread is not such a worker, and may use all threads, unless its process was started by another one.
     """
     is_worker = threading.current_thread() is not threading.main_thread() or parent_process() is not None
     before = _core.keep_to_thread(is_worker)
@@ -192,7 +192,7 @@ def use_engine(name: str | None) -> Iterator[None]:
     ...     print(elasticnd.backend_info(np.zeros((3, 4))).engine)
     generic
     """
-    global _forced_engine  # noqa: PLW0603 - it is of the process
+    global _forced_engine  # noqa: PLW0603 - one for the process
     before = _forced_engine
     _forced_engine = _checked_engine("name", name)
     try:
@@ -251,7 +251,7 @@ def set_deterministic(deterministic: bool) -> None:
     True
     >>> elasticnd.set_deterministic(False)
     """
-    global _deterministic  # noqa: PLW0603 - it is of the process
+    global _deterministic  # noqa: PLW0603 - one for the process
     if not isinstance(deterministic, bool):
         reject_type("deterministic", deterministic, "True or False")
     _deterministic = deterministic

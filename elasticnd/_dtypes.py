@@ -71,7 +71,7 @@ def holds(value: float, name: str) -> bool:
 
 
 def real_component(name: str) -> str:
-    """Return the name of the type of the real numbers that make up elements."""
+    """Return the name of the type of a complex type's components, or of a real type itself."""
     return COMPLEX_COMPONENTS.get(name, name)
 
 

@@ -14,7 +14,7 @@ from ._spec import Shape
 from ._splines import basis, mean_products
 from ._types import NumpyArray
 
-_ROWS = 4096  # of a design matrix to hold at a time, or as many as it has columns
+_ROWS = 4096  # of a design matrix that are in memory at a time, or as many as its columns if there are more
 
 
 class Fit(NamedTuple):

@@ -20,7 +20,7 @@ _DEFAULT = _core.default_floating_point_state()
 def in_default_state(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Run a function with rounding to nearest, subnormal numbers, and no floating-point errors from NumPy.
 
-    The caller's state belongs to one thread: results would depend on which thread computes what.
+    The caller's state applies to one thread only, so results would depend on which thread computes what.
     """
     quietly = np.errstate(all="ignore")(function)
 

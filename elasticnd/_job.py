@@ -1,4 +1,4 @@
-"""A call for one image as the core takes it: a struct with the layout of cpp/include/elasticnd/job.hpp."""
+"""A call for one image as the core receives it: a struct with the layout of cpp/include/elasticnd/job.hpp."""
 
 from __future__ import annotations
 
@@ -116,10 +116,10 @@ def make_job(
 
 
 def job_of(spec: DeformSpec, homogeneous: bool) -> Job:
-    """Return the job for a specification's image; if `homogeneous`, nothing comes from beyond the border."""
+    """Return the job for a specification's image; if `homogeneous`, the image is zero beyond its border."""
     (image,) = spec.images
     border_value = 0 if homogeneous else cast("float", image.cval)
-    # The value where there is no position: NaN in modes without a constant, if the type has it and holds numbers.
+    # The value where there is no position: NaN in modes without a constant, unless they are integers or labels.
     has_constant = image.votes or image.mode.traits.has_constant or not _dtypes.is_inexact(image.dtype)
     return make_job(
         image=spec.extent,
@@ -163,7 +163,7 @@ def evaluation_job(spec: EvaluationSpec, order: int) -> Job:
 
 
 def with_derivative(job: Job, derivative: Sequence[int]) -> Job:
-    """Return a job for the spline differentiated this many times along each axis; nothing then comes from outside."""
+    """Return a job for the spline differentiated this many times along each axis; derivatives are zero outside."""
     derived = job.copy()
     derived["derivative"][: len(derivative)] = derivative
     derived["cval"] = 0.0

@@ -64,7 +64,7 @@ def _numbers(image: Array, axis: Axes) -> Any:
 
 
 def patch_of(image: Labelled, axes: Sequence[int] | None, crop: Sequence[slice] | None) -> Labelled:
-    """Return the part of a labelled image whose labels its output has."""
+    """Return the part of a labelled image whose labels the output has."""
     if crop is None:
         return image
     axes = range(image.ndim - len(crop), image.ndim) if axes is None else axes

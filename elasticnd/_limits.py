@@ -19,7 +19,7 @@ MOST_COEFFICIENTS = 2**26  # of an image that is mostly border, if an engine hol
 def check_coefficients(extents: Sequence[int], padding: int) -> None:
     """Raise a ValueError if small extents along many axes would become too many coefficients to hold.
 
-    `padding` of them extend each end of every axis. The CPU engine only holds those that are read.
+    Every axis has `padding` more coefficients at each end. The CPU engine holds only those that it reads.
     """
     count = math.prod(extent + 2 * padding for extent in extents)
     if count > MOST_COEFFICIENTS and count > 64 * math.prod(extents):

@@ -23,7 +23,7 @@ class ModeTraits:
 
     coordinates: Continuation  # maps a position beyond the border; NOTHING: it has no value
     coefficients: Continuation  # replaces a tap beyond the border; NOTHING: by the constant
-    samples: Continuation  # of the samples under the prefilter
+    samples: Continuation  # of the samples in the prefilter
     pads: bool = False  # extended by `PADDING` before filtering
     has_constant: bool = False  # the constant lies far beyond the border
     ends_at_last_voxel: bool = False  # at order 1

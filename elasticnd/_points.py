@@ -1,8 +1,8 @@
 """Move points and boxes of the image to the output, by inverting the map of a deformation.
 
-The core finds the positions. Where a framework differentiates, two steps of Newton's method follow, made of
-evaluations. A step from an exact root changes nothing, but by the implicit function theorem it has the derivative of
-the root. Each step doubles the orders of derivatives that are right: one after the first, three after the second.
+The core finds the positions. If a framework differentiates, two steps of Newton's method follow, computed by
+evaluations. A step from an exact root changes nothing, but according to the implicit function theorem it has the
+derivative of the root. The first step makes first derivatives right, the second step derivatives up to the third.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class MovedPoints(NamedTuple):
     Attributes
     ----------
     points : array, shape (..., n)
-        The points in the output, in voxels. Where none was found, the best position found.
+        The points in the output, in voxels. Where the search failed, the best positions found.
     residual : array, shape (...)
         Distance in voxels between the point and where its position in the output looks. NaN without a position.
     converged : array of bool, shape (...)
@@ -118,7 +118,7 @@ _Move: TypeAlias = Callable[[Positions, Any, float], _Results]
 
 
 def _by_values(function: _Move, at: Positions, inverse_map: Array | None, tolerance: float) -> _Results:
-    """Call a function, on NumPy arrays where the bridge has them and no derivatives are needed."""
+    """Call a function: on NumPy arrays, if the bridge delegates to them, since no derivatives are needed."""
     other = at.bridge.delegate((at.positions,), (at.points, inverse_map))
     if other is None:
         return function(at, inverse_map, tolerance)

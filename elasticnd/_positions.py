@@ -23,7 +23,7 @@ class Positions(NamedTuple):
     points: Array  # displacements of the control points
     positions: Array  # (B..., count, n)
     lead: Shape  # shape of the positions, without batch axes and components
-    window: Window = Window((), ())  # the window of these voxels
+    window: Window = Window((), ())  # the positions are its voxels, if it is not empty
 
     @classmethod
     def of(cls, frame: Shape, bridge: Bridge, points: Array, positions: Array, argument: str = "f") -> Positions:

@@ -86,7 +86,7 @@ def _by_plan(images: Sequence[Array], displacement: Array, options: Options) -> 
     """Deform NumPy or CuPy arrays."""
     if displacement.dtype not in _GRID_DTYPES:
         return None
-    # Nothing in double precision is computed in the floating-point state of the caller.
+    # The core sets its own floating-point state; only a conversion of the grid would use the caller's.
     sample_all = compute.sample_all if displacement.dtype == _FLOAT64 else _sample_all_quietly
     name = "X[0]" if len(images) > 1 else "X"
     plan = _plan(images[0].shape, images[0].dtype, displacement.shape, displacement.dtype, name, *options)

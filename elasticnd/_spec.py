@@ -1,7 +1,7 @@
 """Specifications of calls: frozen and hashable, built by `_check`.
 
-They consist of shapes, dtypes and options alone, never of values. So they also serve as keys, and for arrays that have
-no values yet.
+They contain only shapes, dtypes and options. They can therefore be keys of caches, and describe arrays that do not have
+values yet.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ class DeformSpec:
         return replace(self, images=(replace(image, shape=image_shape),), batch=batch, window=window, roi=roi)
 
     def for_batch(self, batch: Shape) -> DeformSpec:
-        """Return the specification of so many batch items."""
+        """Return the specification with this batch shape."""
         if batch == self.batch:
             return self
         count = len(batch)
@@ -221,7 +221,7 @@ class DeformSpec:
         return tuple(shape)
 
     def in_core_order(self) -> DeformSpec:
-        """Return the specification for images whose axes are ordered so."""
+        """Return the specification for images whose axes have the order of `core_axes`."""
         images = []
         for image in self.images:
             shape = tuple(image.shape[axis] for axis in self.core_axes(image))
@@ -264,7 +264,7 @@ class EvaluationSpec:
         return (*self.batch, self.count, self.axes, *(self.axes,) * order)
 
     def for_batch(self, batch: Shape) -> EvaluationSpec:
-        """Return the specification of so many batch items."""
+        """Return the specification with this batch shape."""
         return replace(self, batch=batch)
 
     def with_batch_axis(self, size: int, affine_batched: bool = False) -> EvaluationSpec:

@@ -38,7 +38,7 @@ def mean_products(extent: int, count: int, order: int) -> NumpyArray:
 
 
 def basis(extent: int, count: int, positions: NumpyArray, order: int = 0) -> NumpyArray:
-    """Evaluate the splines through one control point of 1 and others of 0: (positions, control points)."""
+    """Evaluate the splines that are 1 at one control point and 0 at the others, (positions, control points)."""
     # One batch item for each control point.
     spec = EvaluationSpec((count,), (extent,), (count,), len(positions))
     units = np.eye(count)[:, None]

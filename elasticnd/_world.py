@@ -2,11 +2,11 @@
 
 With the matrices F of the frame, W of the image and V of the output, the output voxel o looks at the image voxel
 
-    x(o) = P (T⁻¹(Q o) + d(Q o)),   Q = F⁻¹ V,   P = W⁻¹ F,
+    x(o) = P (T⁻¹(Q o) + d(Q o)),   Q = F⁻¹ V,   P = W⁻¹ F.
 
-This is a single deformation again, applied in one resampling. Its affine map is composed of P, T⁻¹ and Q; its
-displacement is that of the control points, mapped by P's linear part. If Q does not mix axes, the displacement stays a
-control grid, mirrored as often as the output reaches beyond the frame; otherwise there is a control point for each
+This map is again a deformation, applied in one resampling. Its affine map is composed of P, T⁻¹ and Q. The linear part
+of P maps the displacements of the control points to its own displacements. If Q does not mix axes, they still form a
+control grid, which is mirrored where the output extends beyond the frame. Otherwise there is a control point for each
 output voxel.
 """
 
@@ -28,7 +28,7 @@ from ._routes import bridge_of
 from ._spec import ArrayInfo, Frame, Matrix, Options, OutputGrid, Shape
 from ._types import Array, Floats, Images, NumpyArray
 
-_SAME = 1e-9  # voxels: no distance at all on the control grid
+_SAME = 1e-9  # voxels: smaller distances are rounding errors
 
 
 class DeformationParts(NamedTuple):
@@ -96,7 +96,7 @@ def apply(deformation: DeformationParts, X: Images, options: Options, worlds: Wo
     return _apply.like_input(X, results)
 
 
-# ---- what the caller has said ----------------------------------------------------------------------------------------
+# ---- arguments -------------------------------------------------------------------------------------------------------
 
 
 def _deformed_axes(deformation: DeformationParts, name: str, image: ArrayInfo, chosen: Shape | None) -> Shape:
@@ -226,7 +226,7 @@ def _as_matrix(matrix: Floats) -> Matrix | None:
 class _Line(NamedTuple):
     """How the output voxels along one axis lie on the control grid along an axis of the frame."""
 
-    points: NumpyArray  # control points of the frame, mirrored as often as the output reaches beyond it
+    points: NumpyArray  # control points of the frame, mirrored where the output extends beyond it
     extent: int
     start: float
     step: float
@@ -257,7 +257,7 @@ def _displacement_on(deformation: DeformationParts, grids: _Grids) -> tuple[Arra
 def _axes_along(to_frame: Floats, shape: Shape, counts: Shape, output: Shape) -> Shape | None:
     """Return the axis of the frame along which each output axis runs; None if one runs along several.
 
-    Axes of the frame without a change of displacement are assigned to the remaining output axes.
+    Axes of the frame along which the displacement is constant are assigned to the remaining output axes.
     """
     n = len(shape)
     distances = np.abs(to_frame[:n, :n]) * np.maximum(np.array(output) - 1, 1)

@@ -290,12 +290,12 @@ class Deformation(Files, Folds, Pictures):
             See `deform_grid`.
         to_world : array_like of shape (n + 1, n + 1), or sequence of them, optional
             The image's index-to-world matrix, in mm, as nibabel's ``affine``: one for all images, or one for each,
-            where None means that of the frame. The deformation's own `to_world` says where the frame lies; without one,
-            the frame has the matrix of the first image. Default None: images have the voxels of the frame.
+            where None stands for the frame's matrix. The frame's matrix is the deformation's own `to_world` or, without
+            one, the matrix of the first image. Default None: images have the voxels of the frame.
         output_to_world : array_like of shape (n + 1, n + 1), or sequence of them, optional
-            The output's index-to-world matrix, in the same form. Default None: that of the image.
+            The output's index-to-world matrix, in the same form. Default None: the image's matrix.
         output_shape : sequence of int, or one for each image, optional
-            Extent of the output along the deformed axes. Default None: that of the image.
+            Extent of the output along the deformed axes. Default None: the image's extent.
 
         Returns
         -------
@@ -353,9 +353,9 @@ class Deformation(Files, Folds, Pictures):
 
 
 def about_patch(displacement: Array, affine: Array | None, rotate: object, zoom: object) -> Deformation:
-    """Return the deformation behind `deform_grid`, for `apply` only: of any frame, its affine map about the patch.
+    """Return the deformation that `deform_grid` applies: without a frame, and with an affine map about the patch.
 
-    Nothing is checked before `apply`, and nothing is copied.
+    It only has the method `apply`, which also checks the arguments. Nothing is copied.
     """
     made = object.__new__(Deformation)
     made._set(displacement, affine, None, rotate, zoom)

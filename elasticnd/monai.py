@@ -1,4 +1,4 @@
-"""elasticnd for MONAI: transforms for dictionaries and for arrays, which keep their records and can be inverted.
+"""elasticnd for MONAI: invertible random transforms, for dictionaries and for arrays.
 
 >>> import torch
 >>> import elasticnd.monai
@@ -40,13 +40,13 @@ with _adapters.needs("monai"):
 
 __all__ = ["RandElasticDeform", "RandElasticDeformd"]
 
-# MONAI's words for orders and border modes.
+# MONAI's names for orders and border modes.
 _ORDERS = {"nearest": 0, "bilinear": 1}
 _MODES = {"zeros": "constant", "border": "nearest", "reflection": "reflect"}
 
 
 class _Elastic(RandomizableTransform, InvertibleTransform):
-    """What both transforms are made of: the draw, and the records of images."""
+    """What both transforms share: they draw deformations, and record them in images."""
 
     backend = [TransformBackends.TORCH, TransformBackends.NUMPY]  # noqa: RUF012 - MONAI's attribute
 
@@ -59,7 +59,7 @@ class _Elastic(RandomizableTransform, InvertibleTransform):
         self._shown = shown | ranges | {"prob": prob, "roi_size": roi_size, "random_center": random_center}
 
     def randomize(self, data: Sequence[int]) -> Drawn:
-        """Draw for an image of a spatial shape: first whether it is deformed, then how."""
+        """Draw whether an image of this spatial shape is deformed, and its deformation."""
         super().randomize(None)
         is_deformed = self._do_transform
         return self._random.draw(data, Source(self.R.standard_normal, self.R.random_sample), is_deformed=is_deformed)
@@ -67,7 +67,7 @@ class _Elastic(RandomizableTransform, InvertibleTransform):
     def _deform(
         self, images: Sequence[Any], drawn: Drawn, modes: Sequence[Any], paddings: Any, cvals: Any
     ) -> list[Any]:
-        """Deform images in one call; the results have the metadata of the images, and the record."""
+        """Deform images in one call. Results have the metadata of the images, and a record of the deformation."""
         tensors = [image.as_tensor() if isinstance(image, MetaTensor) else image for image in images]
         orders, borders = _translated(modes, _ORDERS), _translated(paddings, _MODES)
         results = drawn.apply(tensors, orders, borders, cvals, [tuple(range(1, one.ndim)) for one in tensors])
@@ -86,11 +86,11 @@ class _Elastic(RandomizableTransform, InvertibleTransform):
         return self.push_transform(made, affine=shift, orig_size=size, extra_info=drawn.record() | options)
 
     def _undone(self, image: Any) -> Any:
-        """Return an image as before its last record; neither the image nor its records are changed."""
+        """Return an image as it was before its last recorded deformation, as a new image."""
         known = MetaTensor(image.as_tensor()).copy_meta_from(image)
         record = self.pop_transform(known)[TraceKeys.EXTRA_INFO]
         drawn = Drawn.replay(record)
-        order = _translated(record["mode"], _ORDERS)  # `Invertd` replaces it by a word of MONAI's
+        order = _translated(record["mode"], _ORDERS)  # `Invertd` replaces it with one of MONAI's words
         tensor = undo(drawn, known.as_tensor(), order, record["padding_mode"], record["cval"])
         made = MetaTensor(tensor).copy_meta_from(known)
         if any(drawn.window.start):
@@ -112,49 +112,49 @@ class RandElasticDeformd(_Elastic, MapTransform):
     keys : str or sequence of str
         The images to deform, of shape (channels, spatial axes...), with equal spatial shapes.
     sigma : float, pair of bounds, or one of these for each axis, optional
-        Standard deviation of the displacements, in voxels: a number, or a range that it is drawn from for each sample.
-        Default 25.
+        Standard deviation of the displacements, in voxels: a number, or a range to draw from for each sample. Default
+        25.
     points : int or sequence of int, optional
         Number of control points, along every axis or along each. Default 3.
     prob : float, optional
-        Probability that a sample is deformed. A patch is cut in any case. Default 0.1.
+        Probability that a sample is deformed. A patch is cropped in any case. Default 0.1.
     rotate : float, pair of bounds, or mapping of planes ``{(0, 1): ...}``, optional
-        Range of degrees to rotate by, about the centre, in every plane of two axes or in those that are named; a number
-        r stands for (-r, r). Default None.
+        Range of rotation angles in degrees, about the centre, in every plane of two axes or in the given planes; a
+        number r stands for (-r, r). Default None.
     zoom : float, pair of bounds, or one of these for each axis, optional
-        Range of factors to magnify by, about the centre. Default None.
+        Range of magnification factors, about the centre. Default None.
     mirror : sequence of int, optional
-        Spatial axes, each of which is mirrored with probability 1/2. Default ``()``.
+        Spatial axes to mirror, each with probability 1/2. Default ``()``.
     fold : {"ignore", "warn", "raise", "scale"}, optional
-        What is done if the mapping folds, as for `elasticnd.Deformation.random`: ``"scale"``, which reduces the
-        displacement until nothing folds, is recommended. Default ``"ignore"``.
+        What to do if the mapping folds; see `elasticnd.Deformation.random`. ``"scale"`` is recommended: it reduces the
+        displacement until nothing folds. Default ``"ignore"``.
     roi_size : int or sequence of int, optional
-        Spatial extent of a patch, which alone is computed; -1 for a whole axis. Default None: everything.
+        Spatial extent of a patch to compute; -1 for a whole axis. Default None: the whole image.
     random_center : bool, optional
-        Whether the patch lies at random in the image, or in its middle. Default True.
+        Whether the patch is placed at random in the image. Otherwise, it is in the middle. Default True.
     mode : int or str, or one for each key, optional
-        Order of the spline, 0 to 5, ``"labels"`` for labels, which are resampled by votes, or MONAI's words for 0
-        and 1, ``"nearest"`` and ``"bilinear"``. Default 3.
+        Order of the spline, 0 to 5, or ``"labels"`` for label images; see `elasticnd.deform_grid`. MONAI's names for
+        orders 0 and 1, ``"nearest"`` and ``"bilinear"``, are accepted too. Default 3.
     padding_mode : str, or one for each key, optional
-        Border mode of `elasticnd.deform_grid`, or MONAI's words ``"zeros"``, ``"border"`` and ``"reflection"``. Default
-        ``"nearest"``.
+        Border mode; see the argument `mode` of `elasticnd.deform_grid`. MONAI's names ``"zeros"``, ``"border"`` and
+        ``"reflection"`` are accepted too. Default ``"nearest"``.
     cval : number, or one for each key, optional
-        The value outside the image in the modes with a constant. Default 0.
+        The value beyond the border in the modes with a constant. Default 0.
     allow_missing_keys : bool, optional
         Whether keys may be missing from a sample. Default False.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is of a wrong kind or value; when called, if images differ in their spatial shape.
+        If an argument has an invalid type or value; when called, if images differ in their spatial shape.
 
     Notes
     -----
-    All randomness comes from ``self.R``, which `set_random_state` and `monai.data.DataLoader` seed. Of a sample that is
-    not deformed, nothing but the patch is drawn. The record of the last applied operation holds the displacement in
-    double precision, the affine map and the options; `inverse` needs nothing else, and warns of voxels whose inverse
-    was not found, as happens in folds. Arrays of NumPy become tensors with metadata. The transform is not lazy: pending
-    operations are applied before it.
+    All randomness comes from ``self.R``, which `set_random_state` and `monai.data.DataLoader` seed. For a sample that
+    is not deformed, only the patch is drawn. Each image stores a record of its deformation: the displacement in double
+    precision, the affine map and the options. `inverse` needs only this record. Where the mapping folds, `inverse` may
+    not find a position, and issues a warning. NumPy arrays become tensors with metadata. The transform is not lazy:
+    pending operations should be applied before it.
 
     Examples
     --------
@@ -214,13 +214,13 @@ class RandElasticDeformd(_Elastic, MapTransform):
         return sample | dict(zip(keys, self._deform(images, self.randomize(shape), *options), strict=True))
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return images as before their last deformation, by their records; voxels outside a patch become `cval`."""
+        """Return images as they were before their last deformation; voxels outside a patch become `cval`."""
         sample = dict(data)
         return sample | {key: self._undone(sample[key]) for key in self.key_iterator(sample)}
 
 
 class RandElasticDeform(_Elastic):
-    """Deform an image with a random grid of displacements; the twin of `RandElasticDeformd` for arrays.
+    """Deform an image with a random grid of displacements, as `RandElasticDeformd` does for dictionaries.
 
     Parameters
     ----------
@@ -230,7 +230,7 @@ class RandElasticDeform(_Elastic):
     Raises
     ------
     TypeError, ValueError
-        If an argument has a wrong type or value, which the message names.
+        If an argument has an invalid type or value.
 
     Examples
     --------
@@ -262,12 +262,12 @@ class RandElasticDeform(_Elastic):
         self._drawn: Drawn | None = None
 
     def randomize(self, data: Sequence[int]) -> Drawn:
-        """Draw for an image of a spatial shape, and keep it for calls that shall not draw again."""
+        """Draw a deformation, and store it for calls with ``randomize=False``."""
         drawn = self._drawn = super().randomize(data)
         return drawn
 
     def __call__(self, img: Any, randomize: bool = True) -> Any:
-        """Deform an image of shape (channels, spatial axes...); without `randomize`, as the one before."""
+        """Deform an image of shape (channels, spatial axes...); without `randomize`, in the same way as before."""
         image = _as_tensor(img)
         shape = _spatial_shape({"img": image})
         drawn = self.randomize(shape) if randomize else self._drawn
@@ -276,30 +276,30 @@ class RandElasticDeform(_Elastic):
         return self._deform([image], drawn, [self.mode], [self.padding_mode], [self.cval])[0]
 
     def inverse(self, data: Any) -> Any:
-        """Return an image as before its last deformation, by its record; voxels outside a patch become `cval`."""
+        """Return an image as it was before its last deformation; voxels outside a patch become `cval`."""
         return self._undone(data)
 
 
 def _translated(given: Any, words: Mapping[str, Any]) -> Any:
-    """Replace MONAI's words for an option, or for several."""
+    """Replace MONAI's names in one or several values of an option."""
     if is_sequence(given):
         return [_translated(one, words) for one in given]
     return words.get(str(given), given) if isinstance(given, str) else given  # MONAI's enumerations are strings
 
 
 def _as_tensor(image: Any) -> torch.Tensor:
-    """Return an image as a tensor, with the metadata that it has; MONAI's operations are slow on a tensor with some."""
+    """Convert an image to a tensor. Metadata are kept but not added, since they slow down MONAI's operations."""
     tensor: torch.Tensor = image if isinstance(image, MetaTensor) else convert_to_tensor(image, track_meta=False)
     return tensor
 
 
 def _spatial_shape(images: Mapping[Hashable, Any]) -> tuple[int, ...]:
-    """Check that images have one spatial shape, and no pending operations; return it."""
+    """Return the spatial shape that images must share; warn of pending operations."""
     (first, image), *_ = images.items()
     shape = tuple(image.shape[1:])
     for key, other in images.items():
         if tuple(other.shape[1:]) != shape:
             reject_value(f"data[{key!r}]", f"spatial shape {tuple(other.shape[1:])}", f"{shape}, that of {first!r}")
         if isinstance(other, MetaTensor) and other.pending_operations:
-            warnings.warn(f"data[{key!r}] has pending operations, which should come first", stacklevel=3)
+            warnings.warn(f"data[{key!r}] has pending operations, which should be applied first", stacklevel=3)
     return shape

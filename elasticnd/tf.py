@@ -1,8 +1,8 @@
 """elasticnd for TensorFlow: the public functions, which convert their input to tensors, and a layer.
 
 The functions of the package itself accept tensors and variables too. All are differentiable with respect to image,
-control grid and affine matrix, also inside `tf.function`. With ``jit_compile=True``, shapes must be known, and plain
-operations of TensorFlow do the computation. `ElasticDeform` is the layer of `elasticnd.keras`.
+control grid and affine matrix, also inside `tf.function`. With ``jit_compile=True``, shapes must be known, and
+TensorFlow operations compute everything. `ElasticDeform` is the layer of `elasticnd.keras`.
 
 >>> import tensorflow as tf
 >>> import elasticnd.tf

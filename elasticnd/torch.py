@@ -62,7 +62,7 @@ class ElasticDeform(torch.nn.Module):
         See `elasticnd.deform_grid`; one for all tensors, or one for each.
     ndim : int, optional
         Number of axes to deform; tensors of another rank then raise an error. Without it, an image of shape (channels,
-        height, width) counts as a batch of signals. Default None: as many as the tensors have.
+        height, width) counts as a batch of signals. Default None: all except the first two.
     fold : {"ignore", "warn", "raise", "scale"}, optional
         What to do if a random mapping folds; see `elasticnd.Deformation.random`. All but "ignore" need values, and
         raise an error while a program is traced. Default "ignore".
@@ -157,7 +157,7 @@ class ElasticDeform(torch.nn.Module):
         batch = (first.shape[0],) if self.per_sample else ()
         points = _check.normalize_points(self.points, n)
         normal = torch.randn((*batch, n, *points), device=first.device)
-        # numbers on the host: copying them to the device would wait for it
+        # Standard deviations stay on the host: a copy to the device would wait for it.
         scaled = zip(_check.normalize_sigma(self.sigma, n), normal.unbind(-n - 1), strict=True)
         displacement = torch.stack([sigma * component for sigma, component in scaled], -n - 1)
         frame = [first.shape[axis] for axis in self._axes(first)]

@@ -1,4 +1,4 @@
-"""Shared by the transforms for MONAI, TorchIO and torchvision: random deformations from a host's generator."""
+"""What the transforms for MONAI, TorchIO, torchvision and Keras (their hosts) share."""
 
 from __future__ import annotations
 

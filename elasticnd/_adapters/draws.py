@@ -1,4 +1,4 @@
-"""A random deformation of a sample: the parameters that it is drawn from, and the result."""
+"""Random deformations of samples: the parameters from which they are drawn, and the results."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Drawn(NamedTuple):
         cval: Any,
         axis: Sequence[tuple[int, ...]],
     ) -> list[Array]:
-        """Deform images in the same way; images of undeformed samples are only cropped."""
+        """Deform images in the same way; if the sample is not deformed, only crop them."""
         if not self.is_identity:
             return self.deformation.apply(list(images), order, mode, cval, self.window.slices, axis=axis)
         return [self._cut(image, axes) for image, axes in zip(images, axis, strict=True)]
@@ -100,11 +100,11 @@ class RandomDeformation:
     mirror : sequence of int
         The axes to mirror, each with probability 1/2.
     fold : str
-        What to do about folds; see `Deformation.random`.
+        What to do if the mapping folds; see `Deformation.random`.
     size : int or sequence of int, optional
         Extent of the window to compute, along each axis; -1 for the whole axis.
     at_random : bool
-        Whether the window lies at random in the frame, or in its centre.
+        Whether the window is placed at random in the frame. Otherwise, it is in the centre.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class RandomDeformation:
     def _displacement(self, frame: Shape, grid_shape: Shape, unit: Floats, source: Source) -> Floats:
         n = len(frame)
         scale = self.sigma.draw(n, source.uniform) / unit
-        scale[np.equal(frame, 1)] = 0  # an image with fewer axes
+        scale[np.equal(frame, 1)] = 0  # an axis that the image lacks
         return np.asarray(source.normal((n, *grid_shape)) * scale.reshape(-1, *(1,) * n), np.float64)
 
     def _affine(self, frame: Shape, unit: Floats, source: Source) -> Floats:

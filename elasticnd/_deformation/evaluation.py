@@ -154,7 +154,7 @@ class Evaluation(Parts):
     def jacobian_determinant(
         self, f: Array | None = None, crop: Sequence[slice] | None = None, *, relative: bool = False
     ) -> Array:
-        """Compute the determinant of the Jacobian matrix, by which the map enlarges volumes from output to input.
+        """Compute the determinant of the Jacobian matrix: the factor by which volumes grow from output to input.
 
         Where it is zero or negative, the mapping folds.
 
@@ -324,7 +324,7 @@ class Evaluation(Parts):
         return _points.move_boxes(at, self._inverse_map(at.bridge, at.points), tolerance, clip)
 
     def _at(self, f: Array, argument: str = "f") -> Positions:
-        """Convert positions to their own framework, or from NumPy to the framework of the displacement."""
+        """Convert to one framework: that of the positions or, if they are NumPy's, that of the displacement."""
         f = _labels.unlabelled(f)
         bridge = bridge_of_small(argument, f)
         if bridge is eager:

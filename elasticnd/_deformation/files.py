@@ -172,8 +172,8 @@ class Files(Evaluation):
             The frame's index-to-world matrix, in mm, as nibabel's ``affine``.
         fit : bool, int or sequence of int, optional
             Whether to approximate the transform, whatever it is, by a control grid fitted to where it takes the voxels.
-            Numbers give the control points of the grid; True means as many as the B-spline has in the frame. Default
-            False: accept only what a control grid can represent exactly.
+            An int or a sequence is the number of control points; True means as many as the B-spline has in the frame.
+            Default False: accept only what a control grid can represent exactly.
 
         Returns
         -------
@@ -255,7 +255,7 @@ class Files(Evaluation):
         nifti.write_field(path, kind, frame_map, values_in_double("displacement", self.field()))
 
     def _frame_map(self) -> FrameMap:
-        """Return the numbers that files of other programs hold: of a single item, in the world."""
+        """Return what files of other programs hold: the map of a single deformation, in the world."""
         self._check_single()
         if self._world is None:
             reject_value("to_world", None, "a deformation whose frame has an index-to-world matrix")

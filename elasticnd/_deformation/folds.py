@@ -70,10 +70,11 @@ class Folds(Parts):
         Parameters
         ----------
         margin : float, optional
-            The smallest volume ratio, ``det J / det L``, that the result and all smaller factors keep. Less than 1.
+            The smallest accepted volume ratio, ``det J / det L``, for the result and all smaller factors. Less than 1.
             Default 0.05.
         tol : float, optional
-            How far below the largest factor the result may be, besides being a multiple of 1/1024. Default 0.005.
+            How far below the largest factor the result may be, before it is rounded down to a multiple of 1/1024.
+            Default 0.005.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""What a deformation is made of: its arrays, its frame and its affine map; compared, copied and pickled by them."""
+"""The arrays, frame and affine map of a deformation, by which it is compared, copied and pickled."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class Parts(SpatialMap):
 
     @property
     def affine(self) -> Array:
-        """The forward affine map, rotation and zoom included: (n, n + 1), or one for each batch item; else None."""
+        """The forward affine map, rotation and zoom included, (n, n + 1), one or one per batch item; or None."""
         centred = _affine.rotation_zoom(self._rotate, self._zoom, self.shape)
         if self._affine is None:
             return centred
@@ -217,7 +217,7 @@ def _register_with_jax(cls: type[Parts]) -> None:
 
 
 def bridge_of_small(argument: str, value: object) -> Bridge:
-    """Return the bridge of a small array; that of nested lists is NumPy's."""
+    """Return the bridge of a small array; nested lists have NumPy's."""
     return eager if isinstance(value, (list, tuple)) else bridge_of(argument, value)
 
 

@@ -1,4 +1,4 @@
-"""ITK transforms, by SimpleITK: conversion between a frame's map and a B-spline followed by an affine transform.
+"""ITK transforms, through SimpleITK: conversion between a frame's map and a B-spline followed by an affine transform.
 
 x = L f + t + d(f) = L (f + L⁻¹ d(f)) + t, so the B-spline first moves a point by L⁻¹ d. ITK's displacements are in mm,
 along the axes of its world. Its coefficients are those of the grid's spline, not the values at control points.
@@ -24,7 +24,7 @@ from .._spec import Shape
 from .._types import Array, Floats
 from .world import FrameMap, ItkGrid, itk_grid
 
-_GUARD = 1  # cells around the grid: ITK does not move points outside its domain, even by rounding
+_GUARD = 1  # cells around the grid: ITK does not move points outside its domain, even if only by rounding
 _EXACT = 1e-6  # voxels: the error of single-precision ITK transforms
 _WITH_FIT = ", or fit=True for an approximation"
 

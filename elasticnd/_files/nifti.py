@@ -1,4 +1,4 @@
-"""Displacement fields in NIfTI files, by nibabel: where each voxel looks, in mm, as vectors (x, y, z, 1, 3)."""
+"""Displacement fields in NIfTI files, through nibabel: where each voxel looks, in mm, as vectors (x, y, z, 1, 3)."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class FrameMap(NamedTuple):
 
     @property
     def translation(self) -> Floats:
-        """T⁻¹ of the origin, t."""
+        """The vector t, to which T⁻¹ maps the origin."""
         return self.inverse_map[:, -1]
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _MOST_LINES = 33  # along one axis: of larger control grids, this many lines are drawn, evenly spread
 _MOST_NUMBERED = 6  # control points per side that leave room for finer lines between them
-_SAMPLES = 24  # along one axis, in cells, or up to about four times as many: the field is smooth
-_PER_CELL = 4
+_PER_CELL = 4  # parts into which finer lines divide a cell of the control grid
+_SAMPLES = 24  # such parts along one axis, or one in each cell if there are more cells: the field is smooth
 
 
 class Plane(NamedTuple):
