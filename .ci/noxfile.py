@@ -130,8 +130,10 @@ def oldest(session: nox.Session) -> None:
     install(session, "oldest,test")
     # Without what they depend on: this torchvision would bring an older PyTorch.
     session.install("--no-deps", "monai==1.3.0", "torchio==1.2.0", "torchvision==0.20.0")
-    frameworks = ("frameworks", "generic", "jax", "keras", "tensorflow", "torch")
-    tests = [f"tests/test_{name}.py" for name in (*frameworks, "monai", "torchio", "torchvision")]
+    frameworks = ("frameworks", "generic", "jax", "keras", "tensorflow")
+    of_torch = ("compile", "data_loader", "derivatives", "devices", "layer", "modes", "operator", "tensors")
+    names = (*frameworks, *(f"torch_{name}" for name in of_torch), "monai", "torchio", "torchvision")
+    tests = [f"tests/test_{name}.py" for name in names]
     session.run("pytest", "-n", "auto", "-q", *tests, *session.posargs)
 
 

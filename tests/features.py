@@ -13,27 +13,27 @@ FEATURES = {
         NAMES, "test_frameworks.py::test_gradients_are_those_of_numpy"
     ),
     "second derivatives": {
-        "torch": "test_torch.py::test_second_derivatives",
+        "torch": "test_torch_derivatives.py::test_second_derivatives",
         "jax": "test_jax.py::test_derivatives_in_both_modes",
         "tensorflow": "test_tensorflow.py::test_second_derivatives",
     },
     "forward mode": {
-        "torch": "test_torch.py::test_first_derivatives",
+        "torch": "test_torch_derivatives.py::test_first_derivatives",
         "jax": "test_jax.py::test_derivatives_in_both_modes",
         "tensorflow": "test_tensorflow.py::test_forward_accumulator",
     },
     "compiled": {
-        "torch": "test_torch.py::test_compile",
+        "torch": "test_torch_compile.py::test_compile",
         "jax": "test_jax.py::test_jit",
         "tensorflow": "test_tensorflow.py::test_function_of_unknown_shapes",
     },
     "mapped over items (vmap)": {
-        "torch": "test_torch.py::test_vmap",
+        "torch": "test_torch_derivatives.py::test_vmap",
         "jax": "test_jax.py::test_vmap",
         "tensorflow": "test_tensorflow.py::test_vectorized_map",
     },
     "exported": {
-        "torch": "test_torch.py::test_export",
+        "torch": "test_torch_compile.py::test_export",
         "jax": "test_jax.py::test_export",
         "tensorflow": "test_tensorflow.py::test_saved_model",
     },
@@ -45,7 +45,7 @@ FEATURES = {
     "CUDA devices": dict.fromkeys(NAMES, "written, but not yet run on one"),
     "random grids from its own generators": dict.fromkeys(NAMES, "test_frameworks.py::test_random_grids"),
     "layer": {
-        "torch": "test_torch.py::test_layer_modes",
+        "torch": "test_torch_layer.py::test_layer_modes",
         "jax": "test_keras.py::test_layer",
         "tensorflow": "test_keras.py::test_layer",
     },

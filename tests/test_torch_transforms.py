@@ -1,6 +1,6 @@
 """Every transform of PyTorch inside of every compiler and tracer, of all arguments that have derivatives.
 
-The expected values are those without a compiler or tracer, which `test_torch.py` compares with differences.
+The expected values are those without a compiler or tracer, which `test_torch_derivatives.py` compares with differences.
 """
 
 import frameworks

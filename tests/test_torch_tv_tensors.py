@@ -1,6 +1,6 @@
 """The tensors of torchvision, through functions, layers and its own transforms.
 
-`test_torch.py` has subclasses like them, for environments without torchvision.
+`test_torch_tensors.py` has subclasses like them, for environments without torchvision.
 """
 
 import numpy as np
