@@ -1,6 +1,7 @@
-"""Options of the command line beyond single numbers: planes of rotation, and progress on a terminal."""
+"""Options of the command line: numbers, options for each axis and image, rotations in planes, folds, and progress."""
 
 import os
+import re
 import struct
 import sys
 
@@ -8,8 +9,79 @@ import numpy as np
 import pytest
 from image_files import OPTIONS, assert_fails, contents, deform, expected, random_array, read, write, zarr_library
 
+import elasticnd
 from elasticnd import Deformation
 from elasticnd.__main__ import main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        (["--order", "1", "--mode", "mirror"], {"order": 1, "mode": "mirror"}),
+        (["--cval", "-3.5"], {"cval": -3.5}),
+        (["--rotate", "-30", "--zoom", "1.5"], {"rotate": -30, "zoom": 1.5}),
+        (["--zoom", "1.5,2"], {"zoom": (1.5, 2)}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_options(arguments, options, tmp_path):
+    array = random_array("f4", 20, 24)
+    assert deform(write(tmp_path / "in.npy", array), tmp_path / "out.npy", *arguments) == 0
+    np.testing.assert_array_equal(read(tmp_path / "out.npy"), expected(array, None, **options))
+
+
+def test_options_for_each_axis(tmp_path):
+    array = random_array("f4", 3, 20, 24)
+    files = [str(write(tmp_path / "in.npy", array)), str(tmp_path / "out.npy")]
+    assert main(["deform", *files, "--sigma", "1,2", "--points", "3,5", "--seed", "1", "--axis", "-2,-1"]) == 0
+    displacement = elasticnd.random_displacement((3, 5), (1, 2), rng=1)
+    np.testing.assert_array_equal(read(tmp_path / "out.npy"), elasticnd.deform_grid(array, displacement, axis=(-2, -1)))
+
+
+def test_fill_values_of_integers_are_exact(tmp_path):
+    array = np.zeros((20, 24), np.int64)
+    assert deform(write(tmp_path / "in.npy", array), tmp_path / "out.npy", "--cval", 2**60 + 1, "--order", 0) == 0
+    assert set(np.unique(read(tmp_path / "out.npy"))) == {0, 2**60 + 1}
+
+
+def test_an_image_and_its_labels(tmp_path):
+    image, labels = random_array("f4", 20, 24, 3).astype("u1"), random_array("u2", 20, 24) % 5
+    files = [
+        write(tmp_path / "image.png", image),
+        tmp_path / "deformed.png",
+        write(tmp_path / "labels.npy", labels),
+        tmp_path / "deformed_labels.tif",
+    ]
+    assert deform(*files, "--order", "3,0", "--mode", "mirror,constant", "--cval", "0,9") == 0
+    np.testing.assert_array_equal(read(files[1]), expected(image, (0, 1), mode="mirror"))
+    result = read(files[3])
+    np.testing.assert_array_equal(result, expected(labels, None, order=0, cval=9))
+    assert set(np.unique(result)) == {0, 1, 2, 3, 4, 9}
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+
+
+def test_one_order_is_for_all(tmp_path):
+    arrays = {"a": random_array("f4", 20, 24), "b": random_array("f8", 20, 24)}
+    files = [path for name in arrays for path in (tmp_path / f"{name}.npy", tmp_path / f"{name}_out.npy")]
+    for name, array in arrays.items():
+        write(tmp_path / f"{name}.npy", array)
+    assert deform(*files, "--order", "1") == 0
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(read(tmp_path / f"{name}_out.npy"), expected(array, None, order=1))
+
+
+def test_a_seed_that_is_printed_repeats_the_deformation(tmp_path, capsys):
+    source = write(tmp_path / "in.npy", random_array("f4", 20, 24))
+    results = []
+    for name in ("first.npy", "second.npy"):
+        assert main(["deform", str(source), str(tmp_path / name), "--sigma", "2"]) == 0
+        results.append(read(tmp_path / name))
+    assert (results[0] != results[1]).any()
+    seed = re.findall(r"--seed (\d+)", capsys.readouterr().out)[1]
+    assert main(["deform", str(source), str(tmp_path / "again.npy"), "--sigma", "2", "--seed", seed]) == 0
+    np.testing.assert_array_equal(read(tmp_path / "again.npy"), results[1])
+    assert capsys.readouterr().out == ""
+
 
 ROTATIONS = {
     "an angle": (2, ["10"], {(0, 1): 10}),

@@ -286,3 +286,79 @@ def test_nothing_is_staged_for_what_is_not_written(tmp_path):
     with pytest.raises(FileNotFoundError), formats.staged([tmp_path / "a.npy"]):
         raise FileNotFoundError
     assert list(tmp_path.iterdir()) == []
+
+
+def two_pairs(folder):
+    array = random_array("f4", 20, 24)
+    return [
+        write(folder / "a.npy", array),
+        folder / "a_out.npy",
+        write(folder / "b.npy", array),
+        folder / "b_out.nii",
+    ]
+
+
+def test_outputs_are_replaced_together(tmp_path):
+    files = two_pairs(tmp_path)
+    for path in files[1::2]:
+        path.write_text("before")
+    assert deform(*files) == 0
+    for path in files[1::2]:
+        np.testing.assert_array_equal(read(path), expected(read(files[0]), None))
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+
+
+@pytest.mark.parametrize("error", [OSError("the disk\nis full"), MemoryError(), RuntimeError()])
+def test_nothing_is_replaced_unless_all_are_written(error, tmp_path, monkeypatch, capsys):
+    files = two_pairs(tmp_path)
+    files[1].write_text("before")
+    before = contents(tmp_path)
+
+    def write_half(path, image):
+        path.write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(formats.nifti, "write", write_half)
+    assert_fails(capsys, [*files, *OPTIONS], "memory" if isinstance(error, MemoryError) else "b_out.nii")
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("place", ["read", "write"])
+def test_nothing_is_left_after_an_interrupt(place, tmp_path, monkeypatch, capsys):
+    files = two_pairs(tmp_path)
+    before = contents(tmp_path)
+
+    def interrupted(path, *_):
+        if place == "write":
+            path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(formats.nifti if place == "write" else formats.npy, place, interrupted)
+    assert deform(*files) == 130
+    assert capsys.readouterr() == ("", "elasticnd: interrupted\n")
+    assert contents(tmp_path) == before
+
+
+def test_an_array_of_zarr_comes_back_if_it_cannot_be_replaced(tmp_path, monkeypatch, capsys):
+    write(tmp_path / "out.zarr", np.zeros((3, 3)))
+    source = write(tmp_path / "in.npy", random_array("f4", 20, 24))
+    before, rename = contents(tmp_path), os.replace
+
+    def replace(first, second):
+        if os.fspath(first).endswith("out.zarr") and "replaced" not in os.fspath(second):
+            raise PermissionError(13, "Permission denied")
+        rename(first, second)
+
+    monkeypatch.setattr(os, "replace", replace)
+    assert_fails(capsys, [source, tmp_path / "out.zarr", *OPTIONS], "out.zarr", "Permission denied")
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_the_file_that_a_link_names_is_replaced(tmp_path):
+    source = write(tmp_path / "in.npy", random_array("f4", 20, 24))
+    (tmp_path / "store").mkdir()
+    (tmp_path / "out.npy").symlink_to(tmp_path / "store" / "out.npy")
+    assert deform(source, tmp_path / "out.npy") == 0
+    assert (tmp_path / "out.npy").is_symlink()
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["out.npy"]
