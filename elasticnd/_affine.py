@@ -106,7 +106,7 @@ def zoom_factors(zoom: object, n: int) -> Floats:
     accepted = f"a finite number other than 0, or {n} of them"
     factors = np.array(as_numbers("zoom", zoom, n, accepted))
     if np.any(np.abs(factors) < _SMALLEST_ZOOM):
-        reject_value("zoom", factors.tolist(), accepted)
+        reject_value("zoom", describe(zoom), accepted)
     return factors
 
 

@@ -104,6 +104,39 @@ def test_rotations(case, tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "out.npy"), expected(array, None, rotate=planes))
 
 
+TYPED = {
+    "zero": ["--zoom", "0"],
+    "one of two": ["--zoom", "1.50,0"],
+    "a negative number": ["--sigma", "-1"],
+    "an exponent": ["--sigma", "-1e1"],
+    "too many numbers": ["--sigma", "1,2,3"],
+    "a whole number": ["--points", "0"],
+    "a word": ["--mode", "bent"],
+    "an order": ["--order", "6"],
+    "a label": ["--cval", "0.10", "--order", "labels"],
+    "axes": ["--axis", "0,2"],
+}
+
+
+@pytest.mark.parametrize("case", TYPED)
+def test_messages_quote_what_was_typed(case, tmp_path, capsys):
+    option, text, *others = TYPED[case]
+    sigma = [] if option == "--sigma" else ["--sigma", "2"]
+    files = [write(tmp_path / "in.npy", random_array("f4", 20, 24)), tmp_path / "out.npy"]
+    assert_fails(capsys, [*files, *sigma, option, text, *others], f"{option}: got {text}, expected ")
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "quoted"),
+    [("--zoom", "0", "0"), ("--sigma", "-3", "-3"), ("--points", "0", "0"), ("--seed", "-1", "'-1'")],
+)
+def test_messages_of_the_demo_quote_what_was_typed(option, text, quoted, capsys):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("skimage")
+    assert main(["demo", option, text]) == 2
+    assert f"{option}: got {quoted}, expected " in capsys.readouterr().err
+
+
 def test_planes_are_of_the_deformed_axes(tmp_path):
     array = random_array("f4", 2, 9, 10, 11)
     files = [write(tmp_path / "in.npy", array), tmp_path / "out.npy"]

@@ -221,5 +221,5 @@ def test_a_level_alone_lacks_what_its_group_says(path, target, labelled, tmp_pat
     source, *_ = labelled
     assert deform(source / path, tmp_path / target) == 0
     captured = capsys.readouterr()
-    assert captured.err.endswith(f"{target} lacks what {source / path} says: metadata of OME\n")
+    assert captured.err.endswith(f"{target} lacks metadata of {source / path}: metadata of OME\n")
     assert captured.err.count("\n") == 1

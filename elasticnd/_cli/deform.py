@@ -21,6 +21,7 @@ from .levels import on_level
 from .output import note, say
 from .pairs import Pair, check_output, pairs_of, per_pair
 from .rotation import Rotation, planes_of
+from .typed import reworded, text_of
 
 T = TypeVar("T")
 
@@ -86,8 +87,6 @@ def _with_seed(options: Options) -> Options:
         raise CommandError("--sigma: missing; it is required unless --deformation is given")
     if options.seed is None:
         return replace(options, seed=secrets.randbelow(2**32), is_fresh=True)
-    if options.seed < 0:
-        raise CommandError(f"--seed: got {options.seed}, expected a non-negative whole number")
     return options
 
 
@@ -155,7 +154,7 @@ def _run_by_chunks(pairs: Sequence[Pair], places: Sequence[Path], options: Optio
 def _notes(pairs: Sequence[Pair], images: Sequence[Image]) -> list[str]:
     """Return notes on what outputs lack compared with their inputs."""
     return [
-        f"{pair.target} lacks what {pair.source} says: {', '.join(image.lost)}"
+        f"{pair.target} lacks metadata of {pair.source}: {', '.join(image.lost)}"
         for pair, image in zip(pairs, images, strict=True)
         if image.lost
     ]
@@ -192,7 +191,7 @@ def _deformed(
             to_world=deformations.worlds_of(deformation, frames),
         )
     except (TypeError, ValueError) as error:
-        raise CommandError(_reworded(error, pairs)) from None
+        raise CommandError(_reworded(error, options, pairs)) from None
     return [_with(image, result) for image, result in zip(images, results, strict=True)]
 
 
@@ -213,7 +212,7 @@ def _deformation(pair: Pair, image: Image, axes: Sequence[int], options: Options
             fold="ignore" if options.fold in (None, "warn") else options.fold,  # notes are printed at the end
         )
     except (TypeError, ValueError) as error:
-        raise CommandError(_reworded(error, [pair])) from None
+        raise CommandError(_reworded(error, options, [pair])) from None
 
 
 def _frame(pair: Pair, image: Image, axes: Sequence[int]) -> deformations.Frame:
@@ -269,7 +268,7 @@ def _axes(pair: Pair, image: Image, wanted: Sequence[int] | None) -> tuple[int, 
     rank = image.array.ndim
     if any(not -rank <= axis < rank for axis in axes):
         accepted = f"axes from {-rank} to {rank - 1} for {pair.source} of shape {image.array.shape}"
-        raise CommandError(f"--axis: got {axes}, expected {accepted}")
+        raise CommandError(f"--axis: got {text_of(wanted)}, expected {accepted}")
     return axes
 
 
@@ -287,12 +286,11 @@ def _stored(cval: float, mode: str, pair: Pair, image: Image) -> float:
         raise CommandError(f"--cval: got {shortened(str(cval))} for {pair.target}, expected {error}") from None
 
 
-def _reworded(error: Exception, pairs: Sequence[Pair]) -> str:
-    """Reword an error of the library for the command line."""
+def _reworded(error: Exception, options: Options, pairs: Sequence[Pair]) -> str:
+    """Return the message of an error of the library, with options and files as its arguments."""
 
     def source(match: re.Match[str]) -> str:
         return str(pairs[int(match[1] or 0)].source)
 
-    message = re.sub(r"^(axis|cval|mode|order|points|rotate|sigma|zoom)\b", r"--\1", one_line(error))
-    message = message.replace("fold='scale'", "--fold scale")
+    message = reworded(error, options).replace("fold='scale'", "--fold scale")
     return re.sub(r"\bX(?:\[(\d+)\])?(?!\w)", source, message)

@@ -19,6 +19,7 @@ from .._modes import MODES
 from .._types import Order
 from . import deform, deformations, demo, files, output, points, signals, tables
 from .rotation import rotation_of
+from .typed import Typed
 
 _Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
@@ -34,12 +35,12 @@ class _Parser(argparse.ArgumentParser):
         output.say(message, end="")
 
 
-def _list_of(kind: Callable[[str], float]) -> Callable[[str], list[float]]:
+def _list_of(kind: Callable[[str], float]) -> Callable[[str], Typed[float]]:
     """Return a type of option values: a number, or several separated by commas."""
 
-    def numbers(text: str) -> list[float]:
+    def numbers(text: str) -> Typed[float]:
         try:
-            return [kind(part) for part in text.split(",")]
+            return Typed(map(kind, text.split(",")), text)
         except ValueError:
             wanted = "whole numbers" if kind is int else "numbers"
             message = f"got {shortened(text)!r}, expected {wanted} separated by commas"
@@ -48,16 +49,16 @@ def _list_of(kind: Callable[[str], float]) -> Callable[[str], list[float]]:
     return numbers
 
 
-def _orders(text: str) -> list[Order]:
+def _orders(text: str) -> Typed[Order]:
     """Read one or several orders: whole numbers, or the word for labels."""
     try:
-        return [LABELS if part == LABELS else int(part) for part in text.split(",")]
+        return Typed([LABELS if part == LABELS else int(part) for part in text.split(",")], text)
     except ValueError:
         message = f"got {shortened(text)!r}, expected whole numbers or {LABELS} separated by commas"
         raise argparse.ArgumentTypeError(message) from None
 
 
-def _number(text: str) -> float:
+def number(text: str) -> float:
     """Read a number; whole numbers exactly, since those beyond 2**53 need not be floats."""
     try:
         return int(text)
@@ -66,6 +67,13 @@ def _number(text: str) -> float:
         if math.isinf(value) and "inf" not in text.lower():
             raise ValueError from None
         return value
+
+
+def _seed(text: str) -> int:
+    seed = int(text) if text.isascii() and text.isdigit() else -1
+    if seed < 0:
+        raise argparse.ArgumentTypeError(f"got {shortened(text)!r}, expected a non-negative whole number")
+    return seed
 
 
 def _add_deform(commands: _Commands) -> None:
@@ -93,7 +101,9 @@ def _add_deform(commands: _Commands) -> None:
         type=_list_of(int),
         help="number of control points along each axis; one number, or POINTS,POINTS,... (default: 4)",
     )
-    parser.add_argument("--seed", type=int, help="seed of the displacements (default: a fresh seed, which is printed)")
+    parser.add_argument(
+        "--seed", type=_seed, help="seed of the displacements (default: a fresh seed, which is printed)"
+    )
     parser.add_argument(
         "--order",
         type=_orders,
@@ -103,14 +113,14 @@ def _add_deform(commands: _Commands) -> None:
     )
     parser.add_argument(
         "--mode",
-        type=lambda text: text.split(","),
+        type=lambda text: Typed(text.split(","), text),
         default=["constant"],
         help=f"how the image is extended beyond its border: {', '.join(MODES)}; MODE,MODE,... for each pair of files "
         "(default: constant)",
     )
     parser.add_argument(
         "--cval",
-        type=_list_of(_number),
+        type=_list_of(number),
         default=[0],
         help="value beyond the border in the modes with a constant; CVAL,CVAL,... for each pair of files (default: 0)",
     )
@@ -220,9 +230,9 @@ def _add_demo(commands: _Commands) -> None:
         help="number of control points along each side; POINTS,POINTS for rows and columns (default: 4)",
     )
     parser.add_argument("--order", type=int, default=3, help="order of the spline, 0 to 5 (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=35, help="seed of the displacements (default: %(default)s)")
-    parser.add_argument("--rotate", type=float, help="also rotate by this many degrees")
-    parser.add_argument("--zoom", type=float, help="also magnify by this factor")
+    parser.add_argument("--seed", type=_seed, default=35, help="seed of the displacements (default: %(default)s)")
+    parser.add_argument("--rotate", type=number, help="also rotate by this many degrees")
+    parser.add_argument("--zoom", type=number, help="also magnify by this factor")
     parser.add_argument(
         "--out",
         default="elasticnd_demo.png",

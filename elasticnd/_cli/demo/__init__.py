@@ -12,6 +12,7 @@ import numpy as np
 from ... import _api
 from ..._errors import CommandError, one_line
 from ..output import say
+from ..typed import reworded
 from .figure import draw
 from .picture import (
     RELATIVE_SIGMA,
@@ -35,7 +36,7 @@ def run(options: Options) -> None:
     try:
         done = deform(name, picture, options)
     except (TypeError, ValueError) as error:
-        raise CommandError(error) from None
+        raise CommandError(reworded(error, options)) from None
     except MemoryError:
         raise CommandError("there is not enough memory") from None
     determinant = done.determinant()
