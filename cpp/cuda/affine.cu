@@ -4,9 +4,9 @@
 
 ELASTICND_BEGIN
 
-// The maps from output index to image index: the inverses of `forward`, each followed by that of rotation and zoom, if
-// any. Without `forward`, only the inverse of rotation and zoom. Matrices of many axes lie in shared memory, two for
-// each thread.
+// Computes the maps from output index to image index: the inverse of each map in `forward`, followed by the inverse of
+// rotation and zoom, if any. If `forward` is null, the inverse of rotation and zoom alone. With many axes, the matrices
+// lie in shared memory, two for each thread.
 template <int AXES>
 __global__ void invert(const __grid_constant__ Job job, int64 count, const double* forward, double* inverse_maps) {
     const int axes = axes_of<AXES>(job.geometry);

@@ -4,8 +4,8 @@
 
 ELASTICND_BEGIN
 
-// With an extra one on every side, mirrored: (planes, points ...) to (planes, points + 2 ...). A block computes a
-// plane, axis by axis.
+// Computes the coefficients, with an extra mirrored one on every side: (planes, points ...) to (planes, points + 2
+// ...). Each block computes one plane, axis by axis.
 template <int AXES>
 __global__ void __launch_bounds__(filter_threads)
     grid_coefficients(const __grid_constant__ Job job, const double* points, double* field) {
@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(filter_threads)
     }
     ELASTICND_ROLLED
     for (int axis = 0; axis < axes; ++axis) {
-        // Axes before this one already have their border; those after it do not yet.
+        // Axes before this one already have their extra coefficients; those after it do not yet.
         const int length = static_cast<int>(g.grid_shape[axis]);
         const int width = static_cast<int>(extended_points(length));
         const int rows = length + 2 * margin;

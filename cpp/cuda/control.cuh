@@ -1,28 +1,28 @@
-// The control grid, evaluated for the voxels of a tile. It is contracted along every axis except the innermost, and its
-// coefficients are kept in shared memory for each row, so no displacement is ever stored.
+// Evaluates the control grid for the voxels of a tile. For each row, the grid is contracted along every axis except the
+// innermost, and the resulting coefficients are kept in shared memory, so displacements need not be stored.
 #pragma once
 #include "../include/elasticnd/grid.hpp"
 #include "tile.cuh"
 
 ELASTICND_BEGIN
 
-// Where the voxels of a call go.
+// The transform of a call: where its voxels go.
 struct Transform {
-    const double* field;         // coefficients, with an extra one on every side: (items, axes, points + 2 ...)
-    const double* weights;       // of the control grid for each output index, axis by axis: (outputs, 4)
-    const int64* cells;          // (outputs)
-    const double* inverse_maps;  // from output index to image index, (items or 1, axes, axes + 1); null for none
-    int64 map_size;              // from one item's map to the next
+    const double* field;         // grid coefficients with an extra one on every side: (items, axes, points + 2 ...)
+    const double* weights;       // weights of four coefficients for each output index, axis by axis: (outputs, 4)
+    const int64* cells;          // cells of the control grid for these indices: (outputs)
+    const double* inverse_maps;  // from output index to image index: (items or 1, axes, axes + 1); may be null
+    int64 map_size;              // from one item's map to the next; 0 if all items share one
 };
 
-// Coefficients of an axis of the control grid, with an extra one on every side; the stencil of four needs at least
-// four.
+// The number of coefficients along an axis of the control grid, with an extra one on every side. It is at least four,
+// because the stencil has four taps.
 template <class Index>
 __device__ Index extended_points(Index points) {
     return points + 2 > 4 ? points + 2 : 4;
 }
 
-// A single rounding on the device, so that the same numbers give the same bits wherever they are computed.
+// A fused multiply-add on the device, so that the same numbers give the same bits in every kernel.
 __device__ inline double multiply_add(double a, double b, double c) {
 #if defined(ELASTICND_CUDA)
     return __fma_rn(a, b, c);
@@ -31,7 +31,8 @@ __device__ inline double multiply_add(double a, double b, double c) {
 #endif
 }
 
-// The cell of an output index along an axis, and its weights. Two and three axes always have tables of them.
+// Finds the cell of an output index along an axis, and the weights there. Kernels for two and three axes always read
+// both from tables.
 template <int AXES>
 __device__ typename IndexOf<AXES>::Type find_cell(const Geometry& g, const Transform& transform, int axis,
                                                   typename IndexOf<AXES>::Type index, double* weight) {
@@ -46,7 +47,7 @@ __device__ typename IndexOf<AXES>::Type find_cell(const Geometry& g, const Trans
     return static_cast<Index>(transform.cells[index]);
 }
 
-// Sums over the first LEFT axes of the grid.
+// Sums the weighted coefficients over LEFT axes of the grid.
 template <int LEFT>
 struct Contraction {
     template <class Index>
@@ -84,7 +85,7 @@ __device__ inline double contract_many(int left, const double* at, const int64* 
     return total;
 }
 
-// One row of output voxels, and the control grid for it.
+// The control grid for one row of output voxels.
 template <int AXES>
 class GridRow {
    public:
@@ -105,7 +106,7 @@ class GridRow {
         for (int k = 0; k < axes - 1; ++k)
             field_ += int64(find_cell<AXES>(g, transform, k, place.index[k], weight_[k])) * stride_[k];
     }
-    // The grid contracted to this row, at coefficient q of the innermost axis.
+    // Coefficient q of the innermost axis, contracted over all other axes for this row.
     __device__ double at(const Geometry& g, int component, Index q) const {
         const double* from = field_ + component * size_ + q;
         if constexpr (AXES != 0)
@@ -121,9 +122,10 @@ class GridRow {
     double weight_[most][4];
 };
 
-// The displacement of this thread's voxel. All threads of the block must call it; those without a voxel get none.
+// Computes the displacement of this thread's voxel. All threads of the block must call it, including those without a
+// voxel, whose result is meaningless.
 //
-// The coefficients of a row pass through shared memory, `window` of them at a time. There is one pass, unless the grid
+// The coefficients of a row pass through shared memory, `window` of them at a time. One pass is enough unless the grid
 // is as fine as the image.
 template <int AXES>
 __device__ void find_displacement(const Geometry& g, const Transform& transform, const Place<AXES>& place,
@@ -143,7 +145,7 @@ __device__ void find_displacement(const Geometry& g, const Transform& transform,
     } else {
         __shared__ double windows[Own::rows * Own::most_axes * Own::window];
         double* const window = windows + place.own_row * axes * Own::window;
-        constexpr int cells = Own::window - 3;  // cells whose four coefficients a window contains
+        constexpr int cells = Own::window - 3;  // cells whose four coefficients all lie in a window
         Index held = find_cell<AXES>(g, transform, inner, place.first, weight);
         const Index last = find_cell<AXES>(g, transform, inner, place.first + place.count(g) - 1, weight);
         ELASTICND_ROLLED

@@ -1,4 +1,4 @@
-// Conversion of image elements to and from the compute type, and the padding of some border modes.
+// Converts image elements to and from the compute type, and pads images for some border modes.
 #include "../include/elasticnd/boundary.hpp"
 #include "tile.cuh"
 
@@ -10,7 +10,7 @@ __global__ void load(int64 size, const typename Element<SOURCE>::Storage* from, 
     if (i < size) to[i] = static_cast<T>(Element<SOURCE>::load(from[i]));
 }
 
-// Elements in the compute type, padded with the voxel at the border or with `border_value`.
+// Converts elements to the compute type, and pads them with the voxel at the border or with `border_value`.
 template <int SOURCE, class T>
 __global__ void pad(Job job, int64 planes, const typename Element<SOURCE>::Storage* from, T* to) {
     const Geometry& g = job.geometry;

@@ -1,16 +1,16 @@
-// The displacement and its derivatives at positions anywhere, and the transpose in the control points.
+// The displacement and its derivatives at arbitrary positions, and the transpose with respect to the control points.
 #include "control.cuh"
 
 ELASTICND_BEGIN
 
-// A position on the control grid of its batch item.
+// A position located on the control grid of its batch item.
 template <int AXES>
 struct OnGrid {
     static constexpr int most = Tile<AXES>::most_axes;
     GridPosition axis[most];
     int64 stride[most];
-    int64 first;  // coefficient of the first tap, within one component
-    int64 size;   // of one component
+    int64 first;  // index of the first tap's coefficient, within one component
+    int64 size;   // number of coefficients of one component
     bool exists;
 
     __device__ OnGrid(const Geometry& g, const double* position) : first(0), size(1), exists(true) {
@@ -23,8 +23,8 @@ struct OnGrid {
             exists &= axis[k].exists;
         }
     }
-    // The weights along each axis for derivative `number`: its digits, to the base of the number of axes, name the
-    // axes.
+    // Computes the weights along each axis for derivative `number`, whose digits in base `axes` name the axes to
+    // differentiate along.
     __device__ void weigh(const Geometry& g, int order, int64 number, double (*weight)[4]) const {
         const int axes = axes_of<AXES>(g);
         ELASTICND_UNROLLED
@@ -38,7 +38,7 @@ struct OnGrid {
     }
 };
 
-// (items, count, axes, axes ^ order), one thread for each position.
+// Computes the values, (items, count, axes, axes ^ order), with one thread for each position.
 template <int AXES>
 __global__ void evaluate(const __grid_constant__ Job job, int64 size, int64 count, int64 derivatives,
                          const double* field, const double* positions, double* values) {
@@ -65,8 +65,8 @@ __global__ void evaluate(const __grid_constant__ Job job, int64 size, int64 coun
     }
 }
 
-// Adds to one sum per block, shaped like the coefficients, so that the results do not depend on the order of threads. A
-// block processes its positions one after the other; each of its threads handles some of their taps.
+// Each block adds to its own sums, shaped like the coefficients, so the results do not depend on the order of threads.
+// It processes its positions one after the other; each of its threads handles some of their taps.
 template <int AXES>
 __global__ void evaluate_adjoint(const __grid_constant__ Job job, int64 count, int64 together, int64 derivatives,
                                  const double* gradient, const double* positions, double* sums) {

@@ -1,4 +1,4 @@
-// Tables and sums of the control grid, axis by axis.
+// Tables and sums for the control grid, axis by axis.
 #include "control.cuh"
 
 ELASTICND_BEGIN
@@ -19,7 +19,7 @@ __global__ void extend_grid(Job job, int64 planes, const double* from, double* t
     if (rest < planes) to[at] = from[rest * stride + offset];
 }
 
-// The transpose along one axis: (outer, points + 2, inner) to (outer, points, inner).
+// The transpose of `extend_grid` along one axis: (outer, points + 2, inner) to (outer, points, inner).
 __global__ void fold_grid(int64 outer, int64 points, int64 inner, const double* from, double* to) {
     int64 rest = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (rest >= outer * points * inner) return;
@@ -34,7 +34,8 @@ __global__ void fold_grid(int64 outer, int64 points, int64 inner, const double* 
     to[at] = sum;
 }
 
-// Sums what the voxels along an axis of the output add: (outer, outputs, inner) to (outer, points + 2, inner).
+// Sums the contributions of the voxels along an axis of the output: (outer, outputs, inner) to (outer, points + 2,
+// inner).
 __global__ void contract_adjoint(Job job, const double* weights, const int64* cells, int axis, int64 outer, int64 inner,
                                  const double* from, double* to) {
     const Geometry& g = job.geometry;
@@ -48,7 +49,7 @@ __global__ void contract_adjoint(Job job, const double* weights, const int64* ce
     from += rest / width * g.output[axis] * inner + i;
     const Transform transform = {nullptr, weights, cells, nullptr, 0};
     double weight[4];
-    // Cells increase along the axis, so the relevant ones, q - 3 to q, are contiguous. Bisection finds the first of
+    // Cells increase along the axis, so the voxels in cells q - 3 to q are contiguous. Bisection finds the first of
     // them.
     int64 low = 0;
     int64 high = g.output[axis];
@@ -68,7 +69,7 @@ __global__ void contract_adjoint(Job job, const double* weights, const int64* ce
     to[at] = sum;
 }
 
-// Adds up the sums of sections of rows: (outer, sections, inner) to (outer, inner).
+// Adds up the sums of the sections of each row: (outer, sections, inner) to (outer, inner).
 __global__ void add_sections(int64 outer, int64 sections, int64 inner, const double* from, double* to) {
     const int64 at = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (at >= outer * inner) return;
@@ -78,8 +79,9 @@ __global__ void add_sections(int64 outer, int64 sections, int64 inner, const dou
     to[at] = sum;
 }
 
-// The gradients of the inverse maps, (items, axes, axes + 1), from the moments of rows, (items, sections, axes, rows,
-// 2): the sum of the values, and the sum of the values times their innermost index. A block computes one number.
+// Computes the gradients of the inverse maps, (items, axes, axes + 1), from the moments of rows, (items, sections,
+// axes, rows, 2). The two moments of a row are the sum of its values, and the sum of its values times their innermost
+// index. A block computes one number.
 __global__ void sum_moments(Job job, int64 sections, int64 rows, const double* moments, double* gradient) {
     const Geometry& g = job.geometry;
     __shared__ double sums[flat_threads];
@@ -106,7 +108,7 @@ __global__ void sum_moments(Job job, int64 sections, int64 rows, const double* m
     if (threadIdx.x == 0) gradient[blockIdx.x] = sums[0];
 }
 
-// The cell of the control grid and its weights for each output index, axis by axis.
+// Tabulates the cell of the control grid, and the weights there, for each output index, axis by axis.
 __global__ void tabulate(Job job, int64 size, double* weights, int64* cells) {
     const Geometry& g = job.geometry;
     const int64 number = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;

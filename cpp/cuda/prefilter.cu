@@ -4,10 +4,10 @@
 
 ELASTICND_BEGIN
 
-constexpr int rows_at_a_time = 8;  // that a thread loads before it uses them
+constexpr int rows_at_a_time = 8;  // rows that a thread loads before it uses the first
 
-// Calls load(row) for `count` rows from `first` on, in steps of STEP, and then use(row, loaded value). A few rows are
-// loaded at a time, so that their latencies overlap.
+// Calls load(row) for `count` rows, beginning at `first`, in steps of STEP, and then use(row, loaded value). Several
+// rows are loaded at a time, so that their latencies overlap.
 template <class T, int STEP, class Load, class Use>
 __device__ void stream(int first, int count, const Load& load, const Use& use) {
     T loaded[rows_at_a_time];
@@ -27,7 +27,7 @@ __device__ void stream(int first, int count, const Load& load, const Use& use) {
         if (i < count) use(first + STEP * i, loaded[i]);
 }
 
-// One pole of the recursive filter on a thread's line: filter_block, prefilter.hpp, row by row.
+// One pole of the recursive filter for one line: the same recursion as filter_block in prefilter.hpp, row by row.
 template <class T, int ORDER, int POLE>
 struct Recursion {
     static constexpr double pole = spline_poles(ORDER).pole[POLE];
@@ -44,18 +44,21 @@ struct Recursion {
     __device__ T backward(T sample) { return carried = (carried - sample) * z; }
 };
 
-// Filters along one axis: `from` and `to` are (outer, extent, inner) and do not overlap. With ALONG, neighbours in
-// memory lie along the axis, or nearly so, and a warp loads and stores line by line; otherwise, row by row. With
-// mirrored ends, the filter F is symmetric only with the sample weights 1/2, 1, ..., 1, 1/2: its transpose is D F / D.
+// Filters along one axis. `from` and `to` have shape (outer, extent, inner) and do not overlap. ALONG means that
+// neighbours in memory lie along the axis, or nearly so: a warp then loads and stores line by line, otherwise row by
+// row.
+//
+// With mirrored ends, the filter F is not symmetric, but D F is, where D weights the samples with 1/2, 1, ..., 1, 1/2.
+// The transpose of F is therefore D F D^-1.
 template <int SOURCE, class T, int ORDER, bool TRANSPOSED, bool ALONG>
 __global__ void __launch_bounds__(filter_lines) filter(int extension, int64 outer, int64 extent, int64 inner,
                                                        const typename Element<SOURCE>::Storage* from, T* to) {
     constexpr int poles = spline_poles(ORDER).count, margin = block_margin<T>(ORDER);
     using OuterPole = Recursion<T, ORDER, 0>;
     using InnerPole = Recursion<T, ORDER, poles - 1>;
-    // Rows of the tile that the backward pass of the first pole does not reach need not be held.
+    // Rows of the tile that the backward pass of the first pole does not reach are not held.
     constexpr int unheld = OuterPole::memory, first_held = ALONG ? 0 : unheld;
-    constexpr int stride = ALONG ? filter_lines + 1 : filter_lines;  // odd, to avoid bank conflicts in columns
+    constexpr int stride = ALONG ? filter_lines + 1 : filter_lines;  // odd, so that columns have no bank conflicts
     __shared__ T memory[(margin + filter_length + margin - first_held) * stride];
     __shared__ int64 starts[ALONG ? filter_lines : 1];
     const auto tile = [&](int row, int line) -> T& { return memory[(row - first_held) * stride + line]; };
@@ -67,7 +70,7 @@ __global__ void __launch_bounds__(filter_lines) filter(int extension, int64 oute
     const int length = static_cast<int>(minimum<int64>(extent - start, filter_length));
     const int lines = static_cast<int>(minimum<int64>(outer * inner - first_line, filter_lines));
     const int rows = margin + length + margin;
-    // A thread without a line computes the last line, but does not store it.
+    // A thread without a line computes the last line too, but does not store it.
     const int64 number = first_line + minimum(lane, lines - 1);
     const int64 line_start = inner == 1 ? number * extent : number / inner * extent * inner + number % inner;
 
@@ -78,7 +81,7 @@ __global__ void __launch_bounds__(filter_lines) filter(int extension, int64 oute
     const auto hold_forward = [&](int row, T sample) { tile(row, lane) = outer_pole.forward(sample); };
     const auto forget_forward = [&](int, T sample) { outer_pole.forward(sample); };
 
-    // The first pole, forward.
+    // The forward pass of the first pole.
     if constexpr (ALONG) {
         starts[lane] = line_start;
         __syncwarp();
@@ -118,7 +121,8 @@ __global__ void __launch_bounds__(filter_lines) filter(int extension, int64 oute
     }
     outer_pole.turn_round();
 
-    // The backward pass, and then the other pole. The final result goes to memory, line by line through the tile.
+    // The backward pass, and then the second pole, if any. With ALONG, the result is stored line by line, through the
+    // tile; otherwise, directly.
     T* last = to + line_start + (start + length - 1) * inner;
     const auto store = [&](int row, T value) {
         if constexpr (ALONG) {

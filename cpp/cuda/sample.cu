@@ -12,7 +12,7 @@ struct Channels {
     Target* target;
     Index count;
 
-    // target = value(source), channel by channel.
+    // Sets target = value(source), channel by channel.
     template <class Value>
     __device__ void compute(const Geometry& g, const Value& value) const {
         const int64 coefficients = Strides<AXES>(g).plane, voxels = Place<AXES>::voxels(g);
@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(tile_threads,
     Own::compute_folded(g, position, own);
 }
 
-// The element nearest to a position; `fill` without a position.
+// Copies the element nearest to a position, or `fill` where there is none.
 template <class Storage, int AXES>
 __device__ ELASTICND_APART void copy_folded(const Geometry& g, Position<AXES> position, Storage fill,
                                             Channels<AXES, Storage, Storage> channels) {
@@ -195,7 +195,7 @@ __device__ ELASTICND_APART void elect_folded(const Geometry& g, Position<AXES> p
         channels.compute(g, [&](const Bits<DTYPE>*) { return border_value; });
 }
 
-// Labels, by votes.
+// Samples labels by votes.
 template <int DTYPE, int AXES>
 __global__ void __launch_bounds__(tile_threads,
                                   (tile_blocks<double, AXES>(2,
@@ -221,7 +221,7 @@ __global__ void __launch_bounds__(tile_threads,
     elect_folded<DTYPE>(g, position, border_value, own);
 }
 
-// The displacement of each voxel, (items, axes, outputs).
+// Computes the displacement of each voxel: (items, axes, outputs).
 template <int AXES>
 __global__ void __launch_bounds__(tile_threads, (tile_blocks<double, AXES>(1)))
     displace(const __grid_constant__ Job job, const double* field, const double* weights, const int64* cells,

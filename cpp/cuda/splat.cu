@@ -1,9 +1,11 @@
-// The transposes of sampling: the gradient of the image, by atomic additions, and that of the transform, without any.
+// The transposes of sampling: the gradient of the image, which needs atomic additions, and the gradient of the
+// transform, which does not.
 #include "stencil.cuh"
 
 ELASTICND_BEGIN
 
-// An addition to global memory: in a function that is called, the compiler no longer knows where pointers point.
+// Adds atomically to global memory. The compiler needs the hint in functions that are not inlined, where it cannot tell
+// which kind of memory a pointer refers to.
 template <class T>
 __device__ void atomic_add(T* address, T value) {
 #if defined(ELASTICND_CUDA)
@@ -12,8 +14,8 @@ __device__ void atomic_add(T* address, T value) {
     atomicAdd(address, value);
 }
 
-// Sums in integers, which are the same in any order: multiples of 2^-26 of the largest gradient and, for doubles,
-// further multiples of 2^-57. There is room for 2^37 terms.
+// Adds a number as integers, whose sum is the same in any order. The unit of the coarse sum is 2^-26 of the largest
+// gradient; for doubles, the fine sum collects the remainders in units of 2^-57. There is room for 2^37 terms.
 constexpr double coarse_step = 67108864.0;  // 2^26
 constexpr double fine_step = 2147483648.0;  // 2^31
 __device__ inline void add_fixed(uint64* coarse, uint64* fine, double scaled) {
@@ -24,8 +26,8 @@ __device__ inline void add_fixed(uint64* coarse, uint64* fine, double scaled) {
     atomic_add(fine, static_cast<uint64>(static_cast<int64>(rest)));
 }
 
-// The gradient of the coefficients, from a plane on. With FIXED, `target` takes only non-finite values; the rest goes
-// to integers in units of 1 / *scale: `size` of them, and for doubles twice as many.
+// The gradient of the coefficients, beginning at some plane. With FIXED, only values that are not finite are added to
+// `target`. All others are multiplied by `*scale` and added to `size` integers, or twice as many for doubles.
 template <class T, bool FIXED>
 struct Sums {
     T* target;
@@ -58,11 +60,11 @@ template <int GRADIENT, class T, int ORDER, int AXES, bool DERIVED, bool FIXED>
 struct Splatting {
     using Index = typename IndexOf<AXES>::Type;
     using Storage = typename Element<GRADIENT>::Storage;
-    const Storage* gradient;  // of this voxel
+    const Storage* gradient;  // at this voxel
     Sums<T, FIXED> sums;      // of this item
     Index channels;
 
-    // Calls visit(value, sums), channel by channel.
+    // Calls visit(value, sums) for each channel.
     template <class Visit>
     __device__ void spread(const Geometry& g, const Visit& visit) const {
         const int64 coefficients = Strides<AXES>(g).plane, voxels = Place<AXES>::voxels(g);
@@ -103,7 +105,7 @@ struct Splatting {
     }
 };
 
-// Adds to the gradient of the coefficients.
+// Adds the contributions of all voxels to the gradient of the coefficients.
 template <int GRADIENT, class T, int ORDER, int AXES, bool DERIVED, bool FIXED>
 __global__ void __launch_bounds__(tile_threads, (tile_blocks<T, AXES>(ORDER + 1, DERIVED* registers_of_derivatives +
                                                                                      FIXED * registers_of_fixed_sums)))
@@ -129,7 +131,7 @@ __global__ void __launch_bounds__(tile_threads, (tile_blocks<T, AXES>(ORDER + 1,
     Own::spread_folded(g, position, own);
 }
 
-// Converts integer sums back to numbers.
+// Converts integer sums back to numbers, and adds them to `target`.
 template <class T>
 __global__ void add_from_fixed(const uint64* integers, int64 size, const double* scale, T* target) {
     const int64 i = static_cast<int64>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -141,7 +143,8 @@ __global__ void add_from_fixed(const uint64* integers, int64 size, const double*
 
 // ---- the transform --------------------------------------------------------------------------------------------------
 
-// What the voxels of a chunk of a tile's rows add, held in shared memory until each coefficient has been summed.
+// The contributions of the voxels in one chunk of a tile's rows, kept in shared memory until they have been summed for
+// each coefficient.
 template <int AXES>
 struct Contributions {
     double value[Tile<AXES>::most_axes][tile_threads];
@@ -149,12 +152,12 @@ struct Contributions {
     typename IndexOf<AXES>::Type cell[Tile<AXES>::inner];
 };
 
-// The voxels along the rows of a block: one of `sections`, each of which has its own sums.
+// The section of its tile's rows that a block works on. Rows are split into `sections`, each with its own sums.
 template <int AXES>
 struct Section {
     using Index = typename Place<AXES>::Index;
     Index begin, end;
-    int64 sums;  // index of its sums, among those of all items
+    int64 sums;  // index of this section's sums among those of all items
     __device__ Section(const Geometry& g, const Place<AXES>& place, int64 sections, int64 length) {
         const Index number = place.first / Tile<AXES>::inner;
         const int64 start = number * length;
@@ -165,10 +168,10 @@ struct Section {
     }
 };
 
-// Adds the contribution of a chunk to the sums of its rows. No two blocks share a sum, so nothing depends on their
-// order. `rows` is (items, sections, axes, outputs except the innermost, points + 2). `moments`, (items, sections,
-// axes, rows, 2), holds, for the affine map, the sum of the values and the sum of the values times their index. All
-// threads of the block must call it.
+// Adds the contributions of a chunk to the sums of its rows. No two blocks share a sum, so the results do not depend on
+// the order of blocks. `rows` has shape (items, sections, axes, outputs except the innermost, points + 2). `moments`
+// serves the affine map and has shape (items, sections, axes, rows, 2): the sum of the values, and the sum of the
+// values times their index. All threads of the block must call it.
 template <int AXES>
 __device__ void sum_chunk(const Geometry& g, const Transform& transform, const Place<AXES>& place, int64 sums,
                           Contributions<AXES>& contributions, double* rows, double* moments) {
@@ -218,8 +221,8 @@ struct SlopeProducts {
     using Gradient = typename Element<GRADIENT>::Storage;
     static constexpr int most = Tile<AXES>::most_axes;
     const Source* source;      // of this item
-    const Gradient* gradient;  // of this voxel
-    double* sums;              // one for each axis, usually `tile_threads` apart
+    const Gradient* gradient;  // at this voxel
+    double* sums;              // one for each axis, `tile_threads` apart
     Index channels;
 
     template <class FindSlopes>
@@ -274,7 +277,8 @@ struct SlopeProducts {
     }
 };
 
-// The gradient of the transform, in sums of rows. A block walks along the rows of its tile, or along a section of them.
+// Computes the gradient of the transform as sums over rows. A block walks along the rows of its tile, or along one
+// section of them.
 template <int SOURCE, int GRADIENT, class T, int ORDER, int AXES, bool DERIVED>
 __global__ void __launch_bounds__(tile_threads, (tile_blocks<T, AXES>(2 * (ORDER + 1), registers_of_slopes)))
     splat_transform(const __grid_constant__ Job job, const double* field, const double* weights, const int64* cells,

@@ -1,8 +1,8 @@
 // From displacements to the stencils of the image's spline, and sums over their taps.
 //
-// Voxels whose stencil lies inside the image take a short, unrolled path. All others first apply the border mode, in
-// functions that are called (ELASTICND_APART) and in rolled loops: they are few, and must not cost registers or
-// instructions of the short path.
+// Voxels whose stencil lies inside the image take a short, unrolled path. All others first apply the border mode, with
+// rolled loops in functions that are not inlined (ELASTICND_APART): there are few such voxels, and they must not cost
+// the short path registers or instructions.
 #pragma once
 #include "../include/elasticnd/boundary.hpp"
 #include "../include/elasticnd/spline.hpp"
@@ -14,11 +14,11 @@ ELASTICND_BEGIN
 template <int AXES, class T>
 struct Stencil {
     static constexpr int most = Tile<AXES>::most_axes;
-    typename IndexOf<AXES>::Type first[most];  // coefficient of the first tap
-    T place[most];                             // in the knot span
+    typename IndexOf<AXES>::Type first[most];  // index of the first tap's coefficient
+    T place[most];                             // position within the knot span
     T slope[most];                             // derivative of the folded coordinate
     bool exists;
-    bool inside;  // no tap beyond the border
+    bool inside;  // no tap lies beyond the border
 };
 
 template <int AXES>
@@ -26,7 +26,7 @@ __device__ typename IndexOf<AXES>::Type coefficients_of(const Geometry& g, int a
     return static_cast<typename IndexOf<AXES>::Type>(g.image[axis] + 2 * g.padding);
 }
 
-// The position of a voxel among the coefficients, before the border mode.
+// The position of a voxel among the coefficients, before the border mode is applied.
 template <int AXES>
 struct Position {
     double x[Tile<AXES>::most_axes];
@@ -54,7 +54,7 @@ __device__ void add_origin(const Geometry& g, const Transform& transform, const 
     for (int k = 0; k < axes; ++k) x[k] = base[k] + displacement[k] + g.padding;
 }
 
-// The largest integer up to x; some negative number if it does not fit in 32 bits.
+// The floor of x. If it does not fit in 32 bits, the result is a number that is not the index of a coefficient.
 __device__ inline int floor_to_int(double x) {
 #if defined(ELASTICND_CUDA)
     return __double2int_rd(x);  // saturates; NaN becomes the lowest number
@@ -63,7 +63,7 @@ __device__ inline int floor_to_int(double x) {
 #endif
 }
 
-// The stencil at a position, if it lies inside the image.
+// Finds the stencil at a position, and returns whether it lies inside the image.
 template <int ORDER, int AXES, class T>
 __device__ bool find_inside(const Geometry& g, const Position<AXES>& position, Stencil<AXES, T>& stencil) {
     stencil.exists = true;
@@ -73,10 +73,10 @@ __device__ bool find_inside(const Geometry& g, const Position<AXES>& position, S
         const double x = position.x[k];
         const double shifted = ORDER % 2 ? x : x + knot_shift(ORDER);
         const int knot = floor_to_int(shifted);
-        const unsigned first = static_cast<unsigned>(knot) - ORDER / 2;  // if negative, it becomes a large number
+        const unsigned first = static_cast<unsigned>(knot) - ORDER / 2;  // a negative index becomes a large number
         const int taken = coefficients_of<AXES>(g, k) - ORDER;
         stencil.inside &= first < static_cast<unsigned>(maximum(taken, 0));
-        // The only order whose stencil can lie inside the image when its position does not.
+        // Only at order 0 can the stencil lie inside the image while the position lies outside.
         if (ORDER == 0) stencil.inside &= x >= 0 && x <= static_cast<double>(taken - 1);
         stencil.first[k] = static_cast<int>(first);
         stencil.place[k] = static_cast<T>(shifted - static_cast<double>(knot));
@@ -85,7 +85,7 @@ __device__ bool find_inside(const Geometry& g, const Position<AXES>& position, S
     return stencil.inside;
 }
 
-// The same for any position: the border mode maps positions into the image, and then to coefficients.
+// Finds the stencil at any position, which the border mode first maps into the image.
 template <int ORDER, int AXES, class T>
 __device__ void find_folded(const Geometry& g, const Position<AXES>& position, Stencil<AXES, T>& stencil) {
     using Index = typename IndexOf<AXES>::Type;
@@ -113,7 +113,8 @@ __device__ void find_folded(const Geometry& g, const Position<AXES>& position, S
     }
 }
 
-// The position of this thread's voxel; false for threads without a voxel. All threads of the block must call it.
+// Finds the position of this thread's voxel, and returns false for threads without one. All threads of the block must
+// call it.
 template <int AXES>
 __device__ bool find_position(const Geometry& g, const Transform& transform, const Place<AXES>& place,
                               Position<AXES>& position) {
@@ -126,8 +127,8 @@ __device__ bool find_position(const Geometry& g, const Transform& transform, con
 
 // ---- weights --------------------------------------------------------------------------------------------------------
 
-// The weights along an axis, differentiated `derivative` times. By the chain rule for the folding, an odd derivative
-// changes its sign where the image is mirrored.
+// The weights along an axis, differentiated `derivative` times. By the chain rule, the slope of the folded coordinate
+// is a factor of each derivative, so odd derivatives change sign where the image is mirrored.
 template <int ORDER, class T>
 __device__ void weigh(T s, T slope, int derivative, T* weight) {
     static_assert(max_order == 5, "each derivative needs a case here, up to the first that is zero at every order");
@@ -145,7 +146,7 @@ __device__ void weigh(T s, T slope, int derivative, T* weight) {
     for (int tap = 0; tap <= ORDER; ++tap) weight[tap] *= factor;
 }
 
-// The weights of a voxel's stencil along each axis, with the derivatives of the call and `more` further ones.
+// The weights of a voxel's stencil along each axis; with DERIVED, differentiated as the call demands.
 template <int ORDER, int AXES, class T, bool DERIVED>
 __device__ void weigh_stencil(const Geometry& g, const Stencil<AXES, T>& stencil, T (*weight)[ORDER + 1]) {
     ELASTICND_UNROLLED
@@ -156,7 +157,7 @@ __device__ void weigh_stencil(const Geometry& g, const Stencil<AXES, T>& stencil
             spline_weights<ORDER, 0>(stencil.place[k], weight[k]);
 }
 
-// The weight of a tap along an axis or, along the differentiated axis, its slope.
+// Weights by axis and tap. SlopeWeights has slopes along the differentiated axis.
 template <int ORDER, int AXES, class T>
 struct Weights {
     static constexpr int taps = AXES ? ORDER + 1 : 0;
@@ -168,14 +169,14 @@ struct SlopeWeights {
     static constexpr int taps = AXES ? ORDER + 1 : 0;
     const T (*weight)[ORDER + 1];
     const T (*derived)[ORDER + 1];
-    int differentiated;  // the differentiated axis
+    int differentiated;  // the axis along which to differentiate
     __device__ T operator()(int axis, int tap) const {
         const T own = pick<taps>(weight[axis], tap), slope = pick<taps>(derived[axis], tap);
         return axis == differentiated ? slope : own;
     }
 };
 
-// Their slopes: differentiated once more.
+// The slopes of these weights: the weights differentiated once more.
 template <int ORDER, int AXES, class T, bool DERIVED>
 __device__ void weigh_slopes(const Geometry& g, const Stencil<AXES, T>& stencil, T (*weight)[ORDER + 1]) {
     ELASTICND_UNROLLED
@@ -211,9 +212,9 @@ struct Strides {
     }
 };
 
-// Loops over inner axes are unrolled up to this many taps in total: longer code gains nothing, and compiles slowly.
+// Loops over inner axes are unrolled up to this many taps in total: longer code is no faster, and compiles slowly.
 constexpr int most_unrolled = 64;
-constexpr int fewer_unrolled = 16;  // where registers would run out
+constexpr int fewer_unrolled = 16;  // for kernels that need more registers
 ELASTICND_INLINE constexpr int taps_of(int axes, int taps) { return axes == 0 ? 1 : taps * taps_of(axes - 1, taps); }
 
 // Calls body(offset of a tap in the plane, its weight) for the taps of a stencil inside the image.
@@ -237,8 +238,8 @@ struct Taps<0, TAPS, T, MOST> {
     }
 };
 
-// Calls body(offset of a tap in the plane, its weight, whether the coefficient exists) for the taps of a stencil that
-// may leave the image, one after the other. weight(axis, tap) is the weight along an axis.
+// Calls body(offset of a tap in the plane, its weight, whether the coefficient exists) for each tap of a stencil that
+// may leave the image. weight(axis, tap) is the weight along an axis.
 template <int ORDER, int AXES, class T>
 class FoldedTaps {
    public:
@@ -279,7 +280,7 @@ class FoldedTaps {
     }
 
     const Strides<AXES>& strides_;
-    int index_[AXES * (ORDER + 1)];  // along each axis; no_index where there is no coefficient
+    int index_[AXES * (ORDER + 1)];  // of each tap along each axis; no_index where there is no coefficient
 };
 
 // The same for a number of axes known only at run time.
@@ -318,7 +319,8 @@ class FoldedTaps<ORDER, 0, T> {
 
 // ---- sums -----------------------------------------------------------------------------------------------------------
 
-// The sum of the weighted coefficients under a stencil inside the image, axis within axis, with the fewest operations.
+// The weighted sum of the coefficients under a stencil inside the image. Summing axis within axis takes the fewest
+// operations.
 template <int LEFT, int TAPS, int DTYPE, class T>
 struct InnerSum {
     using Storage = typename Element<DTYPE>::Storage;
@@ -341,7 +343,8 @@ struct InnerSum<0, TAPS, DTYPE, T> {
     }
 };
 
-// The sum and its slope along each axis, with `derived` in place of `weight`: each coefficient is read once.
+// The same sum together with its slope along each axis, for which `derived` replaces `weight`. Each coefficient is read
+// only once.
 template <int LEFT, int TAPS, int DTYPE, class T>
 struct InnerSlopes {
     using Storage = typename Element<DTYPE>::Storage;
@@ -378,7 +381,7 @@ struct InnerSlopes<0, TAPS, DTYPE, T> {
 template <int DTYPE, int ORDER, int AXES, class T, class Weight>
 __device__ T sum_folded(const Geometry& g, const FoldedTaps<ORDER, AXES, T>& taps, const Weight& weight,
                         const typename Element<DTYPE>::Storage* plane) {
-    double total = 0;  // of up to 6^8 terms, in sequence
+    double total = 0;  // of up to 6^8 terms, added one after the other
     const T border_value = static_cast<T>(g.border_value);
     taps.visit(weight, [&](int64 offset, T product, bool exists) {
         total += product * (exists ? static_cast<T>(Element<DTYPE>::load(plane[offset])) : border_value);

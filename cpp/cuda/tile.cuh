@@ -1,8 +1,8 @@
-// From blocks of threads to voxels.
+// How the voxels of the output are assigned to blocks of threads.
 //
-// A block works on a tile of the output: 32 voxels of the innermost axis in eight adjacent rows, one for each warp, or
-// 256 voxels of a single axis. Kernels are compiled for one, two and three axes as a constant number: all loops over
-// axes are unrolled, and per-axis values stay in registers. The kernels for zero axes serve more axes, and extents that
+// A block works on a tile of the output: eight adjacent rows, one for each warp, of 32 voxels along the innermost axis,
+// or 256 voxels of a single axis. Kernels for one, two and three axes are compiled separately, so that all loops over
+// axes are unrolled, and per-axis values stay in registers. Kernels with AXES = 0 serve more axes, and extents that
 // exceed 32 bits.
 #pragma once
 #include "../include/elasticnd/dtypes.hpp"
@@ -11,7 +11,7 @@
 
 ELASTICND_BEGIN
 
-// As many numbers as the launch requests.
+// Shared memory of the size that the launch requests.
 template <class T>
 __device__ T* dynamic_shared() {
 #if defined(ELASTICND_CUDA)
@@ -24,8 +24,8 @@ __device__ T* dynamic_shared() {
 
 __device__ inline int64 ceil_of(int64 a, int64 b) { return (a + b - 1) / b; }
 
-// An index along an axis, a stride, or the number of a row. The number of a voxel may need more than 32 bits within a
-// plane; for such indices, the engine chooses the kernels for zero axes.
+// The type of indices along an axis, strides, and row numbers. If these do not fit in 32 bits, the engine chooses
+// kernels with AXES = 0. Voxel numbers within a plane are always int64.
 template <int AXES>
 struct IndexOf {
     using Type = int;
@@ -41,8 +41,8 @@ __device__ int axes_of(const Geometry& g) {
     return g.axes;
 }
 
-// Reads and writes an array at an index of a rolled loop by comparisons, because an index unknown to the compiler would
-// move the array from registers to memory. COUNT 0 is for arrays that are in memory anyway.
+// Read or write element k of an array in a rolled loop. They compare k with each index, because an index unknown to the
+// compiler would move the array from registers to memory. COUNT is 0 for arrays that are in memory anyway.
 template <int COUNT, class T>
 __device__ T pick(const T* values, int k) {
     if constexpr (COUNT == 0) return values[k];
@@ -63,7 +63,7 @@ __device__ void put(T* values, int k, T value) {
     }
 }
 
-// Calls body(tap) for all taps along an axis, unrolled or not.
+// Calls body(tap) for all taps along an axis, in an unrolled or a rolled loop.
 template <int TAPS, bool UNROLLED, class Body>
 __device__ void repeat(const Body& body) {
     if constexpr (UNROLLED) {
@@ -75,7 +75,7 @@ __device__ void repeat(const Body& body) {
     }
 }
 
-// The voxels of a block, and of a thread in it.
+// The voxels that a block works on, and the one that belongs to this thread.
 template <int AXES>
 class Place {
    public:
@@ -83,7 +83,7 @@ class Place {
     using Index = typename IndexOf<AXES>::Type;
     static constexpr int most = Own::most_axes;
 
-    // `tiles` is the number of tiles of a row that have their own block; 1 if a block walks along its rows.
+    // `tiles` is the number of blocks that share a row.
     __device__ Place(const Geometry& g, int64 tiles)
         : lane(static_cast<int>(threadIdx.x % Own::inner)), own_row(static_cast<int>(threadIdx.x / Own::inner)) {
         if constexpr (AXES != 0) {
@@ -99,7 +99,7 @@ class Place {
             const int64 tile = block % tiles;
             block /= tiles;
             const int inner = g.axes - 1;
-            // Rows beyond those that the axes provide have nothing to do.
+            // With few axes, the tile has fewer rows of voxels than the block has rows of threads.
             active_row = own_row < (inner > 1 ? Own::rows : inner == 1 ? Own::second : 1);
             for (int k = inner - 1; k >= 0; --k) {
                 const int step = k == inner - 1 ? Own::second : k == inner - 2 ? Own::third : 1;
@@ -112,19 +112,19 @@ class Place {
             step_to(g, tile * Own::inner);
         }
     }
-    // Moves along the rows.
+    // Moves to the voxels from index `start` of the rows.
     __device__ void step_to(const Geometry& g, Index start) {
         const int inner = axes_of<AXES>(g) - 1;
         first = start;
         index[inner] = start + lane;
         active = active_row && index[inner] < static_cast<Index>(g.output[inner]);
     }
-    // The number of voxels in the tile's rows.
+    // The number of voxels in each row of the tile.
     __device__ int count(const Geometry& g) const {
         const Index left = static_cast<Index>(g.output[axes_of<AXES>(g) - 1]) - first;
         return left < Own::inner ? static_cast<int>(left) : Own::inner;
     }
-    // The number of rows of a plane of the output, and of its voxels.
+    // The number of rows in a plane of the output, and the number of voxels.
     __device__ static Index rows(const Geometry& g) {
         Index count = 1;
         ELASTICND_UNROLLED
@@ -134,7 +134,7 @@ class Place {
     __device__ static int64 voxels(const Geometry& g) {
         return int64(rows(g)) * static_cast<Index>(g.output[axes_of<AXES>(g) - 1]);
     }
-    // The index of this thread's row in its plane, and of its voxel.
+    // The index of this thread's row in its plane, and the index of its voxel.
     __device__ Index row(const Geometry& g) const {
         Index number = 0;
         ELASTICND_UNROLLED
@@ -155,7 +155,7 @@ class Place {
     bool active;
 
    private:
-    // The index along an outer axis. A row beyond the output has that of the last row.
+    // Sets the index along an outer axis. Threads beyond the output get the index of the last row, and are inactive.
     __device__ void settle(const Geometry& g, int axis, Index own) {
         const Index output = static_cast<Index>(g.output[axis]);
         active_row &= own < output;
@@ -163,7 +163,7 @@ class Place {
     }
 };
 
-// Makes what the threads of a row write to shared memory visible to each other.
+// Waits for the threads of a row, whose writes to shared memory are then visible to each other.
 template <int AXES>
 __device__ void synchronize_row() {
     if constexpr (AXES == 1)
