@@ -29,8 +29,8 @@ ELASTICND_INLINE void swap(double& a, double& b) noexcept {
     b = kept;
 }
 
-// The linear part, by Gauss-Jordan elimination with the largest pivot of each column; overwrites `map`. Rows are not
-// selected by index, so CUDA kernels for few axes can keep the matrices in registers.
+// Inverts the linear part by Gauss-Jordan elimination with the largest pivot of each column; overwrites `map`. No row
+// is selected by a variable index, so CUDA kernels for few axes can keep the matrices in registers.
 ELASTICND_INLINE void invert_linear(int axes, AffineMap& map, AffineMap& inverse) {
     ELASTICND_UNROLLED
     for (int k = 0; k < axes; ++k) {
@@ -77,7 +77,8 @@ ELASTICND_INLINE void invert_linear(int axes, AffineMap& map, AffineMap& inverse
     }
 }
 
-// x = M^-1 (y - t) = M^-1 y - M^-1 t. Without an inverse, the result is not finite. Overwrites `map`, except t.
+// Inverts a map: x = M^-1 (y - t) = M^-1 y - M^-1 t. If there is no inverse, the result is not finite. Overwrites the
+// linear part of `map`.
 ELASTICND_INLINE void invert_in_place(int axes, AffineMap& map, AffineMap& inverse) {
     invert_linear(axes, map, inverse);
     ELASTICND_UNROLLED
@@ -90,7 +91,7 @@ ELASTICND_INLINE void invert_in_place(int axes, AffineMap& map, AffineMap& inver
 
 ELASTICND_INLINE void invert_map(int axes, AffineMap map, AffineMap& inverse) { invert_in_place(axes, map, inverse); }
 
-// First one map, then another, which may be null.
+// Stores the map that applies `first` and then `then`, which may be null.
 ELASTICND_INLINE void store_composed(int axes, const AffineMap& first, const double* then, double* to) {
     ELASTICND_UNROLLED
     for (int k = 0; k < axes; ++k) {

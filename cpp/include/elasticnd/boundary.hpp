@@ -1,12 +1,12 @@
-// The border modes, named and defined as in scipy.ndimage: how a coordinate, an index of the stencil, and the signal
-// under the prefilter are extended beyond the image.
+// The border modes, named and defined as in scipy.ndimage: how positions, the coefficients under a stencil, and the
+// samples under the prefilter continue beyond the image.
 #pragma once
 #include "platform.hpp"
 
 namespace elasticnd {
 
-// elasticnd/_modes.py has the same numbers, names and traits, and a test compares them; grid-mirror is another name of
-// reflect. Only this table and `mode_traits` distinguish modes.
+// elasticnd/_modes.py has the same numbers, names and traits, which a test compares; grid-mirror is another name of
+// reflect. Other code distinguishes only their traits.
 enum Mode {
     mode_constant = 0,
     mode_nearest = 1,
@@ -24,27 +24,27 @@ constexpr const char* mode_names[mode_count] = {"constant", "nearest",       "re
                                                 "wrap",     "grid_constant", "grid_wrap"};
 #endif
 
-// How something is extended beyond the border.
+// How positions, coefficients or samples continue beyond the border.
 enum Continuation {
     continued_by_nothing = 0,
     continued_nearest = 1,
     continued_reflected = 2,  // about the edge of the last voxel
-    continued_mirrored = 3,   // about its centre
+    continued_mirrored = 3,   // about the centre of the last voxel
     continued_periodic = 4,
     continued_short_periodic = 5  // with a period that is one voxel short, as in SciPy
 };
 
-// Voxels by which each side of an image is padded before filtering, in the modes whose prefilter has no exact start at
-// the border: as many as in SciPy.
+// The number of voxels that pad each side of an image before filtering, as in SciPy. Only the modes whose prefilter has
+// no exact start at the border need them.
 constexpr int mode_padding = 12;
 
 struct ModeTraits {
-    Continuation coordinates;   // maps a position beyond the border; nothing: it has no value
-    Continuation coefficients;  // replaces a tap beyond the border; nothing: by the constant
-    Continuation samples;       // of the samples under the prefilter: reflected, mirrored or periodic
-    bool pads;                  // mode_padding
-    bool has_constant;          // the constant lies far beyond the border
-    bool ends_at_last_voxel;    // at order 1
+    Continuation coordinates;   // where positions beyond the border are mapped; by nothing: they have no value
+    Continuation coefficients;  // what replaces coefficients beyond the border; by nothing: the constant
+    Continuation samples;       // how the prefilter continues the samples: reflected, mirrored or periodic
+    bool pads;                  // whether mode_padding applies
+    bool has_constant;          // whether the value far beyond the border is the constant
+    bool ends_at_last_voxel;    // whether the image ends at its last voxel, at order 1
 };
 
 ELASTICND_INLINE constexpr ModeTraits mode_traits(int mode) {
@@ -58,7 +58,7 @@ ELASTICND_INLINE constexpr ModeTraits mode_traits(int mode) {
             return {continued_nearest, continued_by_nothing, continued_mirrored, true, true, false};
         case mode_grid_wrap: return {continued_periodic, continued_periodic, continued_periodic, false, false, false};
     }
-    return {continued_by_nothing, continued_by_nothing, continued_mirrored, false, false, false};  // no mode
+    return {continued_by_nothing, continued_by_nothing, continued_mirrored, false, false, false};  // not a mode
 }
 
 }  // namespace elasticnd
@@ -66,27 +66,28 @@ ELASTICND_INLINE constexpr ModeTraits mode_traits(int mode) {
 ELASTICND_BEGIN
 
 template <class Index>
-constexpr Index no_index_of = static_cast<Index>(uint64(1) << (8 * sizeof(Index) - 1));  // the lowest number
-constexpr int64 no_index = no_index_of<int64>;                                           // nor an offset
+// Stands for an index that does not exist; no_index also for an offset.
+constexpr Index no_index_of = static_cast<Index>(uint64(1) << (8 * sizeof(Index) - 1));
+constexpr int64 no_index = no_index_of<int64>;
 
-// Doubles beyond this have no fraction, so a folded coordinate would be meaningless; NaN counts as beyond.
+// Whether x is small enough to have a fraction: otherwise, a folded coordinate would be meaningless. False for NaN.
 ELASTICND_INLINE bool is_position(double x) { return (x > -4503599627370496.0) & (x < 4503599627370496.0); }
 
-// If a position beyond the border has another value than one on it, a position this close counts as on the border: the
-// rounding of a rotation or of the control grid must not decide what lies inside.
+// Where values jump at the border, a position this close to it counts as on the border: the rounding of a rotation or
+// of the control grid must not decide what lies inside.
 constexpr double border_tolerance = 1e-9;
 
-// Whether the image ends at its last voxel, which then shares the order-1 stencil of the voxel before it, and so has
-// the slope of the inside.
+// Whether the image ends at its last voxel. That voxel then has the order-1 stencil of the voxel before it, and so the
+// slope inside the image.
 ELASTICND_INLINE bool ends_at_last_voxel(int order, int mode, int64 extent) {
     return order == 1 && mode_traits(mode).ends_at_last_voxel && extent > 1;
 }
 
-// Farther than this beyond the border, no tap of a stencil lies on the image.
+// The distance from the border beyond which no tap of a stencil lies on the image.
 ELASTICND_INLINE int border_reach(int order) { return order / 2 + 1; }
 
-// Coefficients held beyond each end of an axis, continued according to the mode: no stencil at a folded coordinate
-// leaves them.
+// The number of coefficients stored beyond each end of an axis, continued according to the mode, so that stencils at
+// folded coordinates never leave them.
 ELASTICND_INLINE int border_width(int order) { return order / 2 + border_reach(order); }
 
 // A coordinate mapped into the image. `slope` is the derivative of the result: 1, -1 where the image is mirrored, 0
@@ -97,8 +98,8 @@ struct Folded {
     bool exists;
 };
 
-// Without branches once the mode is known, so that loops can be vectorised. `last` is the last index of the axis,
-// `reach` how far beyond the border a coordinate may stay, if the mode leaves it there.
+// Has no branches once the mode is known, so that loops can be vectorised. `last` is the last index of the axis.
+// `reach` is how far beyond the border a coordinate may stay, if the mode leaves it there.
 ELASTICND_FLAT Folded fold_coordinate(double x, double last, double reach, int mode) {
     const ModeTraits traits = mode_traits(mode);
     const Continuation continuation = traits.coordinates;
@@ -116,7 +117,7 @@ ELASTICND_FLAT Folded fold_coordinate(double x, double last, double reach, int m
     const bool is_short = continuation == continued_short_periodic;
     const bool is_below = is_short & (x < 0);
     double period = last + 1;
-    double from = x;  // where the counted turns begin
+    double from = x;  // the coordinate in which periods are counted
     if (continuation == continued_mirrored) period = 2 * last;
     if (continuation == continued_reflected) {
         period = 2 * (last + 1);
@@ -127,7 +128,7 @@ ELASTICND_FLAT Folded fold_coordinate(double x, double last, double reach, int m
         from = (is_below ? -x : x) + border_tolerance;
     }
     const double turns = floor_of(from / period);
-    // A negative multiple of a short period lands on the last voxel.
+    // A negative multiple of a short period maps to the last voxel.
     double y = is_below ? x + period * (turns + 1) : x - period * turns;
     double slope = 1.0;
     if (continuation == continued_mirrored) {
@@ -148,7 +149,7 @@ ELASTICND_FLAT Folded fold_coordinate(double x, double last, double reach, int m
     return {inside ? x : known ? y : 0.0, inside ? 1.0 : slope, known};
 }
 
-// Indices of an axis: int64, or a narrower type that can hold twice the extent.
+// In these functions, Index is int64, or a narrower type that can hold twice the extent.
 template <class Index>
 ELASTICND_INLINE Index modulo(Index a, Index period) {
     const Index rest = a % period;
@@ -172,10 +173,10 @@ ELASTICND_INLINE Index fold_reflect(Index index, Index extent) {
     return place < extent ? place : 2 * extent - 1 - place;
 }
 
-// The sample that replaces one beyond the axis; no_index if there is none.
+// The index of the sample that replaces one beyond the axis; no_index if there is none.
 template <class Index>
 ELASTICND_INLINE Index continued_index(Index index, Index extent, int continuation) {
-    // Not by a switch: its jump is slower in the loops of the prefilter, where these two are the most frequent.
+    // A switch would be slower in the loops of the prefilter, where the first two cases are the most frequent.
     if (continuation == continued_mirrored) return fold_mirror(index, extent);
     if (continuation == continued_reflected) return fold_reflect(index, extent);
     if (continuation == continued_periodic) return modulo(index, extent);
@@ -184,14 +185,15 @@ ELASTICND_INLINE Index continued_index(Index index, Index extent, int continuati
     return no_index_of<Index>;
 }
 
-// The coefficient that replaces tap `index` of a stencil at a folded coordinate; no_index if there is none.
+// The index of the coefficient that replaces tap `index` of a stencil at a folded coordinate; no_index if there is
+// none.
 template <class Index>
 ELASTICND_INLINE Index fold_index(Index index, Index extent, int mode) {
     if (index >= 0 && index < extent) return index;
     return continued_index(index, extent, mode_traits(mode).coefficients);
 }
 
-// Whether a stencil of order 1 on the border blends the last voxel with something else.
+// Whether an order-1 stencil on the border blends the last voxel with something else.
 ELASTICND_INLINE bool blends_across_border(int mode) {
     const Continuation coefficients = mode_traits(mode).coefficients;
     return coefficients == continued_by_nothing || coefficients == continued_periodic;

@@ -53,7 +53,7 @@ ELASTICND_INLINE uint16 half_from_float(float value) {
     if (magnitude > 0x7f800000u) return static_cast<uint16>(sign | 0x7e00u);
     if (magnitude >= 0x477ff000u) return static_cast<uint16>(sign | 0x7c00u);
     if (magnitude < 0x38800000u) {
-        // Below the smallest normal number, the addition of 1/2 shifts and rounds the fraction.
+        // Below the smallest normal number, adding 1/2 shifts and rounds the fraction.
         const float shifted = bits_as<float>(magnitude) + 0.5f;
         return static_cast<uint16>(sign | (bits_as<uint32>(shifted) - 0x3f000000u));
     }
@@ -67,8 +67,8 @@ ELASTICND_INLINE uint16 bfloat_from_float(float value) {
     return static_cast<uint16>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-// Rounds half away from zero and saturates; NaN becomes 0. `lowest` and `highest` are the limits of Integer, the latter
-// rounded up to a number that Real can hold. Without branches if a wider integer is available.
+// Rounds to nearest, with halves away from zero, and saturates; NaN becomes 0. `lowest` and `highest` are the limits of
+// Integer; `highest` is rounded up if Real cannot hold it. Has no branches if a wider integer is available.
 template <class Integer, class Real>
 ELASTICND_INLINE Integer saturate(Real value, Real lowest, Real highest, Integer minimum, Integer maximum) {
     if constexpr (sizeof(Integer) < sizeof(int32)) {
@@ -86,7 +86,7 @@ ELASTICND_INLINE Integer saturate(Real value, Real lowest, Real highest, Integer
     }
 }
 
-// Storage is the type in memory, Real the compute type; load and store convert.
+// Storage is the type in memory, and Real the compute type; load and store convert between them.
 template <int DTYPE>
 struct Element;
 
@@ -157,7 +157,7 @@ struct Element<dtype_float64> {
     ELASTICND_INLINE static Storage store(Real value) { return value; }
 };
 
-// memcpy, because an image may lie at any address.
+// Uses memcpy, because an image may lie at any address.
 template <int DTYPE>
 ELASTICND_INLINE typename Element<DTYPE>::Real load_element(const char* from) {
     typename Element<DTYPE>::Storage storage;

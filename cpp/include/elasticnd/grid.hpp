@@ -5,13 +5,14 @@
 
 ELASTICND_BEGIN
 
-// A single control point moves all voxels equally, and by its exact value. Sets every `stride`-th weight.
+// The weights of a single control point, which moves all voxels by exactly its own displacement. Sets every `stride`-th
+// weight.
 ELASTICND_INLINE void single_point_weights(double* weight, int64 stride) {
     for (int tap = 0; tap < 4; ++tap) weight[tap * stride] = tap == 1 ? 1.0 : 0.0;
 }
 
-// The cell of the control grid in which position f of the frame lies, and the weights of its four coefficients; the
-// second of them belongs to the cell. The position is outside the frame by rounding at most.
+// The cell of the control grid that contains position f of the frame, and the weights of the four coefficients around
+// it, those of control points cell - 1 to cell + 2. The position lies outside the frame only by rounding.
 ELASTICND_INLINE int64 grid_weights(double f, int64 extent, int64 points, double* weight) {
     if (points == 1) {
         single_point_weights(weight, 1);
@@ -24,14 +25,14 @@ ELASTICND_INLINE int64 grid_weights(double f, int64 extent, int64 points, double
     return cell;
 }
 
-constexpr int grid_derivatives = 4;  // of a cubic, including the value: all others are zero
+constexpr int grid_derivatives = 4;  // of a cubic, counting the value; all higher ones are zero
 
-// Where a position of the frame, on or between voxels, lies on an axis of the control grid, which is mirrored beyond
+// Where a position of the frame, on or between voxels, lies along an axis of the control grid, which is mirrored beyond
 // its ends.
 struct GridPosition {
     int64 cell;
     double place;  // within the cell
-    double slope;  // derivative of the place by the position
+    double slope;  // derivative of the place with respect to the position
     bool exists;   // false for NaN and for numbers without a fraction
 };
 
@@ -44,7 +45,7 @@ ELASTICND_INLINE GridPosition find_on_grid(double f, int64 extent, int64 points)
     return {cell, g.x - static_cast<double>(cell), scale * g.slope, g.exists && is_position(f)};
 }
 
-// The weights there, differentiated `derivative` times by the position.
+// The weights there, differentiated `derivative` times with respect to the position.
 ELASTICND_INLINE void grid_weights_at(const GridPosition& position, int64 points, int derivative, double* weight) {
     if (points == 1 && derivative == 0) return single_point_weights(weight, 1);
     double factor = 1;

@@ -1,12 +1,12 @@
-// A call for one image as plain numbers, with the same bytes for the compiled module, for XLA's handlers and for CUDA
-// kernels.
+// A call for one image, described by plain numbers. Its bytes are the same for the compiled module, XLA's handlers and
+// CUDA kernels.
 #pragma once
 #include "platform.hpp"
 
 namespace elasticnd {
 
-// [start, start + extent) along each axis. Boxes of coefficients may extend beyond the border; boxes of voxels may be
-// empty.
+// The indices [start, start + extent) along each axis. Boxes of coefficients may extend beyond the border; boxes of
+// voxels may be empty.
 struct Box {
     int64 start[max_axes];
     int64 extent[max_axes];
@@ -14,43 +14,43 @@ struct Box {
 
 // The properties of one image that kernels need: extents, order and border.
 struct Geometry {
-    int axes;                      // deformed axes
+    int axes;                      // number of deformed axes
     int order;                     // spline order of the image
-    int mode;                      // Mode, boundary.hpp
-    int padding;                   // coefficients added before and after each axis
-    int votes;                     // 1: labels, of which the one with the largest sum of order-1 weights wins
+    int mode;                      // Mode in boundary.hpp
+    int padding;                   // coefficients by which each end of an axis is padded
+    int votes;                     // 1: sample labels by votes, votes.hpp
     int derivative[max_axes];      // how often the spline is differentiated along each axis
     int64 image[max_axes];         // extent of the whole image
     int64 grid_shape[max_axes];    // control points along each axis
     int64 start[max_axes];         // first output voxel to compute ...
     int64 output[max_axes];        // ... and how many to compute
-    int64 origin[max_axes];        // output voxel from which the affine map counts
-    int64 box_start[max_axes];     // first coefficient in the coefficient array ...
-    int64 box_extent[max_axes];    // ... and how many it has
+    int64 origin[max_axes];        // output voxel that is the origin of the affine map
+    int64 box_start[max_axes];     // first coefficient of the coefficient array ...
+    int64 box_extent[max_axes];    // ... and its extent
     int64 frame[max_axes];         // extent of the frame, which the control grid spans
     double frame_start[max_axes];  // position in the frame of output voxel 0 ...
     double frame_step[max_axes];   // ... and the step from one output voxel to the next, which is positive
-    double cval;                   // value without a position
-    double border_value;           // value of the coefficients beyond the border in grid-constant
+    double cval;                   // output where the border mode has no value
+    double border_value;           // coefficients beyond the border in mode grid-constant
 
-    // The index of an output voxel in affine maps.
+    // The index of an output voxel, counted from the origin of the affine map.
     ELASTICND_INLINE int64 from_origin(int axis, int64 index) const { return start[axis] - origin[axis] + index; }
-    // The position in the frame of an output voxel, counted from the first one to compute.
+    // The position in the frame of the output voxel `index`, counted from the first voxel to compute.
     ELASTICND_INLINE double in_frame(int axis, int64 index) const {
         return frame_start[axis] + frame_step[axis] * static_cast<double>(start[axis] + index);
     }
 };
 
-// Python builds this struct (elasticnd/_job.py); a test compares the two layouts.
+// Python builds this struct in elasticnd/_job.py; a test compares the two layouts.
 struct Job {
     Geometry geometry;
-    int batch_axes;                 // leading axes of the arrays, whose items have separate control grids
-    int dtype;                      // DType of image and output, dtypes.hpp
+    int batch_axes;                 // leading axes of the arrays; their items have separate control grids
+    int dtype;                      // DType of image and output, in dtypes.hpp
     int compute_dtype;              // dtype_float32 or dtype_float64
     int filtered;                   // 0: the image already consists of coefficients
-    int evaluation_order;           // of the derivatives of an evaluation
+    int evaluation_order;           // order of the derivatives that an evaluation computes
     int rotates;                    // 0: there is no inverse_rotation_zoom
-    unsigned char cval_element[8];  // order 0 copies elements: this one without a position
+    unsigned char cval_element[8];  // `cval` as an element, for order 0 and votes, which copy elements
     Box roi;                        // the voxels of the image that are in memory
     double inverse_rotation_zoom[max_axes * (max_axes + 1)];  // (axes, axes + 1), then zeros
 };

@@ -1,5 +1,5 @@
-// Macros and types shared by all headers of this folder. The folder includes nothing but itself: a host compiler and
-// NVRTC, which ships no headers, compile the same text.
+// Macros and types shared by all headers of this folder. Device code includes nothing from outside, because NVRTC ships
+// no headers; the host's compiler compiles the same text.
 #pragma once
 
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
@@ -16,7 +16,7 @@
 #endif
 #endif
 
-// For the body of a loop that a compiler might otherwise not inline because of its length.
+// For loop bodies that a compiler might otherwise not inline because of their length.
 #if defined(__GNUC__)
 #define ELASTICND_FLAT ELASTICND_INLINE __attribute__((always_inline))
 #define ELASTICND_FLAT_LAMBDA __attribute__((always_inline))
@@ -25,7 +25,7 @@
 #define ELASTICND_FLAT_LAMBDA
 #endif
 
-// For CUDA kernels: loops that must, or must not, be unrolled, and functions that must not be inlined.
+// For CUDA kernels: loops that must not, or must, be unrolled, and functions that must not be inlined.
 #if defined(ELASTICND_CUDA)
 #define ELASTICND_ROLLED _Pragma("unroll 1")
 #define ELASTICND_UNROLLED _Pragma("unroll")
@@ -36,8 +36,8 @@
 #define ELASTICND_APART
 #endif
 
-// Code that is compiled once per instruction set has its own namespace; otherwise, the linker would merge the copies
-// and hand AVX2 instructions to a processor without them.
+// Code that is compiled once per instruction set has a namespace for each; otherwise, the linker would merge the
+// copies, and AVX2 instructions could run on a processor without them.
 #ifndef ELASTICND_ISA
 #define ELASTICND_ISA common
 #endif
@@ -65,14 +65,14 @@ ELASTICND_INLINE int64 floor_to_integer(double x) {
     return truncated - (static_cast<double>(truncated) > x);
 }
 
-// Without branches and integers, so that loops can be vectorised for any instruction set.
+// Uses neither branches nor integers, so that loops can be vectorised for any instruction set.
 ELASTICND_INLINE double floor_of(double x) {
 #if defined(ELASTICND_CUDA)
     return floor(x);
 #elif defined(__SSE4_1__) || defined(__aarch64__)
     return __builtin_floor(x);
 #else
-    const double shift = 4503599627370496.0;  // 2^52: a sum has no room for a fraction
+    const double shift = 4503599627370496.0;  // 2^52, from which on doubles have no fraction
     const double magnitude = x < 0 ? -x : x;
     const double nearest = (magnitude + shift) - shift;
     const double rounded = x < 0 ? -nearest : nearest;

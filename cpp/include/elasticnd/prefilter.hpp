@@ -1,9 +1,9 @@
 // The recursive filter that turns samples into B-spline coefficients, in blocks that can be computed independently.
 //
-// Each pole z acts as a causal and an anticausal first-order recursion whose memory fades as |z|^k. A block started
-// `warm_up` samples early has forgotten its start, to below the rounding error of the type. So every block of
-// `block_length` coefficients, aligned to the axis, depends only on its own neighbourhood: a crop, a thread or a chunk
-// of a larger image computes the same bits as the whole.
+// Each pole z acts as a causal and an anticausal first-order recursion whose memory fades as |z|^k. A recursion that
+// starts `warm_up` samples before a block has forgotten its start there, down to the rounding error of the type. So
+// every block of `block_length` coefficients, aligned to the axis, depends only on its own neighbourhood: a crop, a
+// thread or a chunk of a larger image computes the same bits as the whole.
 #pragma once
 #include "boundary.hpp"
 #include "spline.hpp"
@@ -30,7 +30,7 @@ ELASTICND_INLINE constexpr int warm_up(double pole) {
     return steps;
 }
 
-// Samples that a block needs before its first and after its last one.
+// The number of samples that a block needs before its first and after its last one.
 template <class T>
 ELASTICND_INLINE constexpr int block_margin(int order) {
     const Poles poles = spline_poles(order);
@@ -39,10 +39,10 @@ ELASTICND_INLINE constexpr int block_margin(int order) {
     return margin;
 }
 
-constexpr int max_margin = 64;  // of any order and type: 60, for doubles at order 5
+constexpr int max_margin = 64;  // of any order and type; the widest is 60, for doubles at order 5
 static_assert(max_order == 5, "a higher order has a wider margin");
 
-// The product of (1 - z)(1 - 1/z) over the poles, by which the filter preserves a constant.
+// The product of (1 - z)(1 - 1/z) over the poles; with this gain, the filter preserves constants.
 ELASTICND_INLINE constexpr double prefilter_gain(int order) {
     const Poles poles = spline_poles(order);
     double gain = 1;
@@ -50,9 +50,10 @@ ELASTICND_INLINE constexpr double prefilter_gain(int order) {
     return gain;
 }
 
-// Filters adjacent signals in place: a row of WIDTH vectors V holds one sample of each, and rows are `stride` vectors
-// apart. The rows are `margin` samples, `length` samples whose coefficients are computed, and another `margin` samples.
-// Both recursions start as if the signal had been constant before. T is the type of a number in V; V may be T itself.
+// Filters adjacent signals in place. A row of WIDTH vectors V holds one sample of each signal, and rows are `stride`
+// vectors apart. There are `margin` rows, then `length` rows whose coefficients are computed, and then another `margin`
+// rows. Each recursion starts as if the signal had been constant before. T is the type of a number in V; V may be T
+// itself.
 template <class T, class V, int WIDTH>
 ELASTICND_INLINE void filter_block(V* signal, int length, int margin, int order, int stride = WIDTH) {
     const Poles poles = spline_poles(order);

@@ -7,12 +7,12 @@
 
 ELASTICND_BEGIN
 
-// A coordinate lies in one knot span: between integers for odd orders, between half-integers for even ones.
+// The shift that makes knot spans begin at integers: they lie between integers for odd orders, and between
+// half-integers for even ones.
 ELASTICND_INLINE double knot_shift(int order) { return order % 2 ? 0.0 : 0.5; }
 
-// Weights of the ORDER + 1 coefficients that reach the point `s` of its knot span, 0 <= s < 1, by de Boor's recursion,
-// differentiated DERIVATIVE times. Lower orders share the knot span, so the derivatives are differences of their
-// weights.
+// The weights of the ORDER + 1 coefficients at place `s` of a knot span, 0 <= s < 1, differentiated DERIVATIVE times,
+// by de Boor's recursion. Splines of lower order share the knot span, so derivatives are differences of their weights.
 template <int ORDER, int DERIVATIVE, class T>
 ELASTICND_FLAT void spline_weights(T s, T* weight) {
     if constexpr (DERIVATIVE > ORDER) {

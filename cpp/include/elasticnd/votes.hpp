@@ -1,4 +1,5 @@
-// Labels by votes: each voxel under a stencil of order 1 gives its weight to its label, and the largest sum wins.
+// Labels by votes: each voxel under an order-1 stencil gives its weight to its label, and the label with the largest
+// sum wins.
 #pragma once
 #include "dtypes.hpp"
 
@@ -23,7 +24,7 @@ struct UnsignedOf<8> {
     using type = uint64;
 };
 
-// An element as stored in memory.
+// The bits of an element, as stored in memory.
 template <int DTYPE>
 using Bits = typename UnsignedOf<sizeof(typename Element<DTYPE>::Storage)>::type;
 
@@ -35,7 +36,7 @@ constexpr uint64 infinity_bits = DTYPE == dtype_float16    ? 0x7c00u
                                  : DTYPE == dtype_float64  ? 0x7ff0000000000000u
                                                            : 0u;
 
-// A number with the order and equality of a label. For floats, both zeros are one label, and all NaN are one label, the
+// A number that compares as the label does. For floats, the two zeros are one label, and all NaNs are one label, the
 // largest.
 template <int DTYPE>
 ELASTICND_INLINE Bits<DTYPE> label_of(Bits<DTYPE> element) {
@@ -58,7 +59,8 @@ ELASTICND_INLINE Bits<DTYPE> label_of(Bits<DTYPE> element) {
 // Sums that differ by no more than this are tied, so that rounding does not decide.
 constexpr float vote_tie = 1.0f / 65536;
 
-// AXES is 0 if their number is known only at run time. Taps of the last axis are numbered consecutively.
+// The number of taps; with AXES 0, for a number of axes known only at run time, the largest possible. Taps along the
+// last axis are numbered consecutively.
 template <int AXES>
 constexpr int vote_taps = AXES ? 1 << AXES : 1 << max_axes;
 
@@ -71,7 +73,7 @@ struct TapWeights {
 
     ELASTICND_FLAT explicit TapWeights(int count) : axes(AXES ? AXES : count) { weight[0] = 1.0f; }
     ELASTICND_FLAT int taps() const { return 1 << (AXES ? AXES : axes); }
-    // Adds the next axis, with the place between its two taps.
+    // Adds the next axis; `place` is the position between its two taps.
     ELASTICND_FLAT void add(int axis, double place) {
         nearest = 2 * nearest + (place + 0.5 >= 1.0 ? 1 : 0);
         const float after = static_cast<float>(place);
@@ -84,7 +86,8 @@ struct TapWeights {
     }
 };
 
-// One of the labels; by comparisons on a device, where an index would move them from registers to memory.
+// The label of a tap. On a device it is found by comparisons, because an index would move the labels from registers to
+// memory.
 template <int AXES, class Label>
 ELASTICND_FLAT Label pick_label(const Label* label, int tap) {
 #if defined(ELASTICND_CUDA)
@@ -112,12 +115,12 @@ ELASTICND_FLAT float votes_for(Label one, const TapWeights<AXES>& weights, const
     return votes[0];
 }
 
-// The tap whose label wins: among tied labels the nearest tap's, else the smallest.
+// The tap whose label wins: among tied labels, that of the nearest tap, or else the smallest.
 template <int AXES, class Label>
 ELASTICND_FLAT int winning_tap(const TapWeights<AXES>& weights, const Label* label) {
     const Label own = pick_label<AXES>(label, weights.nearest);
     const float own_votes = votes_for(own, weights, label);
-    // No other label has more then, up to rounding, which is far less than a tie.
+    // No other label can then have more votes, except by rounding, which is far less than a tie.
     if (own_votes >= 0.5f) return weights.nearest;
     float largest = own_votes;
     ELASTICND_ROLLED
@@ -125,12 +128,12 @@ ELASTICND_FLAT int winning_tap(const TapWeights<AXES>& weights, const Label* lab
         const Label one = pick_label<AXES>(label, tap);
         if (one == own) continue;
         const float votes = votes_for(one, weights, label);
-        // No third label comes close: the nearest tap alone has a larger weight than a tie.
+        // No third label comes close: the nearest tap alone weighs more than a tie.
         if (votes >= 0.5f) return votes - own_votes > vote_tie ? tap : weights.nearest;
         largest = maximum(largest, votes);
     }
     if (largest - own_votes <= vote_tie) return weights.nearest;
-    int winner = weights.nearest;  // which is not tied
+    int winner = weights.nearest;  // whose label is not tied here
     Label smallest = own;
     ELASTICND_ROLLED
     for (int tap = 0; tap < weights.taps(); ++tap) {
