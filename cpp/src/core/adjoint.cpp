@@ -10,13 +10,13 @@
 namespace elasticnd {
 namespace {
 
-constexpr int64 partial_sums = 64;                 // parts of a sum over all voxels ...
-constexpr int64 largest_partial_sums = 8'000'000;  // ... whose grids have at most this many numbers
+constexpr int64 partial_sums = 64;                 // a sum over all voxels has at most this many parts ...
+constexpr int64 largest_partial_sums = 8'000'000;  // ... whose grids together have at most this many numbers
 constexpr int64 slabs_per_thread = 1;              // more would balance the work better, but visit more voxels twice
 
-// Units that are adjacent along the first axis, and the coefficients that they reach there. The contributions of a
-// group to the gradient of the grid are summed separately, and then the groups in order. Their number depends only on
-// the sizes, so the sum is the same for any number of threads.
+// Units that are adjacent along the first axis, and the coefficients that they reach there. The contributions of each
+// group to the gradient of the grid are summed separately, and these sums are then added in order. The number of groups
+// depends only on the sizes, so the result is the same for any number of threads.
 struct Group {
     UnitRange units;
     Slab reach;
@@ -49,7 +49,7 @@ std::vector<Group> make_groups(const Prepared& prepared, bool find_reach) {
 
 using SplatKernel = void (*)(const SampleJob&, UnitRange, const SplatTargets&, void*);
 
-// Adds to the image's gradient, inside slabs, and to those of the grid and the affine map.
+// Adds to the gradient of the image, in one slab for each task, and to the gradients of the grid and the affine map.
 void splat_rows(const Prepared& prepared, SplatKernel kernel, const Planes* image, double* points, double* affine,
                 Executor& executor) {
     const Geometry& geometry = prepared.job.geometry;
@@ -65,7 +65,7 @@ void splat_rows(const Prepared& prepared, SplatKernel kernel, const Planes* imag
     std::vector<double> grids(static_cast<size_t>(points ? count * grid_size : 0));
     std::vector<double> affines(static_cast<size_t>(affine ? count * affine_size : 0));
 
-    // Without an image there is nothing to share: each group is a task.
+    // Without an image, groups share no result, so each group is a task.
     const int64 tasks = image ? slabs : count;
     auto run = [&](int64 task) {
         const UnitRange own = part(extent, task, image ? slabs : 1);
@@ -104,11 +104,11 @@ void splat_rows(const Prepared& prepared, SplatKernel kernel, const Planes* imag
     add_points_gradient(geometry, grids, points, executor);
 }
 
-// The gradients of one item.
+// Computes the gradients of one item.
 void item_adjoint(const SampleRequest& one, const Gradients& gradients, const ControlGrid& grid, Executor& executor);
 
-// If coefficients far outnumber voxels, only as many are held as memory has room for, so the gradient of the image is a
-// sum over parts of the output.
+// Halves the output, so that fewer coefficients are held at a time. The gradient of the image is the sum over both
+// halves.
 void halves_adjoint(const SampleRequest& one, const Gradients& gradients, const ControlGrid& grid, Executor& executor) {
     std::unique_ptr<ImageSum> image;
     if (gradients.image) image = std::make_unique<ImageSum>(one);
@@ -139,7 +139,7 @@ void item_adjoint(const SampleRequest& one, const Gradients& gradients, const Co
     }
     for_channels(one, boxed, false, [&](int64 first, const SampleRequest& some) {
         Prepared prepared(some, grid);
-        // Both have the same layout: the place of a stencil is found once.
+        // Source and target have the same layout, so each stencil is located only once.
         const auto use = filtered ? Coefficients::for_adjoint : Coefficients::unfiltered;
         auto make = [&] {
             return std::make_unique<Coefficients>(boxed, some.job.compute_dtype, some.channels, Coefficients::spaced,

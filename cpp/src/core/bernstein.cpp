@@ -14,7 +14,7 @@ double binomial(int n, int k) {
     return value;
 }
 
-// Multiplies each coefficient by body(variable, index along it) for all variables.
+// Replaces each coefficient by body(coefficient, its index along each variable).
 template <class Body>
 void for_each_factor(Bernstein& polynomial, Body body) {
     double* value = polynomial.value;
@@ -31,7 +31,7 @@ struct Binomials {
     double of[most_variables][most_extent];
 };
 
-// Calls body(first element, step between elements) for all lines along a variable.
+// Calls body(first element, step between elements) for each line along a variable.
 template <class Body>
 void for_lines(const int* extent, int variable, Body body) {
     int step = 1;
@@ -78,7 +78,8 @@ void add(const Bernstein& term, double factor, Bernstein& sum) {
     for (int i = 0; i < sum.size(); ++i) sum.value[i] += factor * term.value[i];
 }
 
-// One variable after the other: a convolution with binomials is the product with 1.
+// The product with 1 raises the degree. For scaled coefficients, it is a convolution with binomials along each
+// variable.
 void elevate(const int* extent, Bernstein& scaled) {
     for (int variable = 0; variable < most_variables; ++variable) {
         const int raised = extent[variable] - scaled.extent[variable];
@@ -95,7 +96,7 @@ void restrict_to(int variable, double low, double high, Bernstein& polynomial) {
     const int count = polynomial.extent[variable];
     for_lines(polynomial.extent, variable, [&](int first, int step) {
         double* at = polynomial.value + first;
-        // The part below `high`, by de Casteljau's corner cutting, and then the part of it above `low`.
+        // De Casteljau's corner cutting yields the part below `high`, and then the part of this above `low`.
         for (int level = 1; level < count; ++level)
             for (int i = count - 1; i >= level; --i)
                 at[i * step] = (1 - high) * at[(i - 1) * step] + high * at[i * step];
@@ -116,7 +117,7 @@ void halve(const int* extent, int count, int variable, const double* whole, doub
         double* below = left + first;
         double* above = right + first;
         std::copy_n(whole + first, step * along, above);
-        // The part cut off at the lower end is the left half; the right half remains.
+        // Each level cuts a coefficient off at the lower end, which belongs to the left half; the right half remains.
         for (int level = 0; level < along; ++level) {
             std::copy_n(above, step, below + level * step);
             for (int i = 0; i < (along - 1 - level) * step; ++i) above[i] = (above[i] + above[i + step]) / 2;

@@ -1,5 +1,5 @@
-// Polynomials of up to three variables on a unit box, in Bernstein form. A polynomial lies between its smallest and its
-// largest coefficient; those at the corners are its values there.
+// Polynomials of up to three variables on a unit box, in Bernstein form. The values of a polynomial lie between its
+// smallest and its largest coefficient; the coefficients at the corners are the values there.
 #pragma once
 #include "elasticnd/platform.hpp"
 
@@ -7,7 +7,7 @@ namespace elasticnd {
 
 constexpr int most_variables = 3;
 
-// Coefficients in C order, degree + 1 along each variable; one for a variable that does not exist.
+// The coefficients in C order, degree + 1 along each variable; one along a variable that does not exist.
 struct Bernstein {
     static constexpr int most = 729;  // nine along each of three variables
     int extent[most_variables] = {1, 1, 1};
@@ -25,19 +25,19 @@ struct Bernstein {
 void scale_by_binomials(Bernstein& polynomial);
 void unscale_by_binomials(Bernstein& polynomial);
 
-// The product of scaled polynomials; it must not be one of the factors.
+// The product of scaled polynomials; `product` must not be one of the factors.
 void multiply(const Bernstein& left, const Bernstein& right, Bernstein& product);
 
 // Adds `factor` times a polynomial of the same degrees.
 void add(const Bernstein& term, double factor, Bernstein& sum);
 
-// Raises the degrees of a scaled polynomial to `extent`, without changing its values.
+// Raises the degrees of a scaled polynomial, so that it has `extent` coefficients, without changing its values.
 void elevate(const int* extent, Bernstein& scaled);
 
-// Restricts a polynomial, not scaled, to [low, high] along a variable.
+// Restricts an unscaled polynomial to [low, high] along a variable.
 void restrict_to(int variable, double low, double high, Bernstein& polynomial);
 
-// The two halves along a variable of `count` consecutive, unscaled polynomials with `extent` coefficients.
+// Computes the two halves along a variable of `count` consecutive, unscaled polynomials with `extent` coefficients.
 void halve(const int* extent, int count, int variable, const double* whole, double* left, double* right);
 
 }  // namespace elasticnd

@@ -12,10 +12,10 @@ namespace elasticnd {
 namespace {
 
 constexpr int64 samples_per_task = 65'536;
-constexpr int64 samples_per_part = 1'048'576;  // of a long line, between two checks for an interrupt; whole blocks
-constexpr int64 worth_a_thread = 131'072;      // samples: about 50 microseconds
+constexpr int64 samples_per_part = 1'048'576;  // of a long line, between two checks for interrupts; whole blocks
+constexpr int64 worth_a_thread = 131'072;      // samples, which take about 50 microseconds
 
-// Runs body(first, last) over parts of `count` things of `samples` samples each.
+// Calls body(first, last) for parts of `count` rows, groups or slices with `samples` samples each.
 template <class Body>
 void in_parts(int64 count, int64 samples, Executor& executor, Body body) {
     const int64 together = std::max<int64>(1, samples_per_task / std::max<int64>(1, samples));
@@ -31,8 +31,8 @@ void in_parts(int64 count, int64 samples, Executor& executor, Body body) {
 
 // ---- lines ----------------------------------------------------------------------------------------------------------
 
-// Calls body(lines, count, scratch) for groups of lines along `axis`; the other axes run over `lines`. If possible, the
-// lines of a group are neighbours along the innermost of these.
+// Calls body(lines, count, scratch) for groups of lines along `axis`, which start at the indices `lines` of the other
+// axes. If possible, the lines of a group are neighbours along the innermost of these axes.
 template <class Body>
 void Coefficients::for_each_group(int axis, const Ranges& lines, int64 first_plane, int64 last_plane,
                                   Executor& executor, Body body) {
@@ -44,7 +44,7 @@ void Coefficients::for_each_group(int axis, const Ranges& lines, int64 first_pla
     int64 total = (last_plane - first_plane) * lanes_;
     for (int o = 0; o < others; ++o) total *= lines[other[o]].extent();
     int64 run = total;  // lines that may share a group
-    int64 step = 0;     // between these lines, if evenly spaced
+    int64 step = 0;     // distance between these lines, if they are evenly spaced
     if (others > 0) {
         const int nearest = other[others - 1];
         const int64 side_by_side = lines[nearest].extent() * lanes_;
@@ -86,7 +86,7 @@ void Coefficients::filter_in_parts(int axis, bool transposed, const int64* line,
     job.extent = extent(axis);
     job.padding = geometry_.padding;
     job.constant = common::holds_constant(geometry_.mode);
-    // Here, an index refers to the whole axis.
+    // These indices refer to the whole axis, not to the part in memory.
     Range held = filtered_[axis];
     if (transposed && geometry_.padding > 0)
         held = {std::max<int64>(0, done_[axis].start), std::min(extent(axis), done_[axis].stop)};
@@ -145,13 +145,14 @@ void Coefficients::fold_lines(int axis, const int64* line, int count) {
     }
 }
 
-// Voxels along an axis that the transposed filter reaches, as indices of the padded axis.
+// The voxels along an axis that the transposed filter reaches, as indices of the padded axis.
 Range Coefficients::reached_voxels(int axis) const {
     return {std::max<int64>(geometry_.padding, reached_[axis].start),
             std::min(geometry_.padding + geometry_.image[axis], reached_[axis].stop)};
 }
 
-// One index along all axes except the two innermost; returns the plane.
+// Restricts `all` to slice number `index`, with a single index along all axes except the two innermost; returns its
+// plane.
 int64 Coefficients::slice_of(const Ranges& all, int64 index, Ranges& slice) const {
     for (int k = axes_ - 1; k >= 0; --k) {
         slice[k] = all[k];
@@ -170,10 +171,10 @@ void Coefficients::compute(const Planes& image, Executor& executor) {
     const Ranges& rows = filtered_;
     Ranges lines;
     for (int k = 0; k < inner; ++k) lines[k] = place_of(k, rows[k]);
-    const Ranges& ready = continues_last_ ? needed_ : done_;  // once an axis is filtered
+    const Ranges& ready = continues_last_ ? needed_ : done_;  // of axes that have been filtered
     lines[inner] = ready[inner];
 
-    // Rows of pixels if channels lie side by side; otherwise, all planes separately.
+    // Rows consist of pixels if channels lie side by side; otherwise, planes are filtered separately.
     const bool side_by_side = lie_side_by_side(image, channels_);
     const int64 together = side_by_side ? pixel_lanes : axes_ < 3 ? channels_ : 1;
     const int64 groups = (channels_ + together - 1) / together;
@@ -182,7 +183,7 @@ void Coefficients::compute(const Planes& image, Executor& executor) {
         for (int64 g = 0; g < groups; ++g) compute_rows(image, rows, group(g), side_by_side, executor);
         if (inner > 0) compute_lines(inner - 1, lines, 0, count_, executor);
     } else {
-        // The two innermost axes together, while a slice is in the cache.
+        // Filter the two innermost axes together, while a slice is in the cache.
         int64 slices = groups;
         for (int k = 0; k < inner - 1; ++k) slices *= rows[k].extent();
         in_parts(slices, rows[inner].extent() * rows[inner - 1].extent(), executor, [&](int64 from, int64 to) {
@@ -206,12 +207,12 @@ void Coefficients::compute(const Planes& image, Executor& executor) {
     if (common::holds_constant(geometry_.mode)) overwrite_border(executor);
 }
 
-// Where channels lie in memory.
+// The planes that hold these channels.
 Range Coefficients::planes_of(Range channels) const {
     return {channels.start / lanes_, (channels.stop + lanes_ - 1) / lanes_};
 }
 
-// Rows of pixels of these channels, if the channels lie side by side; otherwise, rows of each channel.
+// Computes rows of pixels if the channels lie side by side; otherwise, rows of each channel.
 void Coefficients::compute_rows(const Planes& image, const Ranges& rows, Range channels, bool side_by_side,
                                 Executor& executor) {
     const int inner = axes_ - 1;
@@ -236,7 +237,7 @@ void Coefficients::compute_rows(const Planes& image, const Ranges& rows, Range c
     const int64 length = needed_[inner].extent() * job.channels;
     const int64 block = block_length(dtype_);
     if (count == 1 && length > 2 * samples_per_task) {
-        // One long row: its blocks are distributed instead.
+        // A single long row is divided into blocks.
         const int64 first_block = job.wanted_start / block;
         const int64 blocks = (job.wanted_stop - 1) / block + 1 - first_block;
         in_parts(blocks, block, executor, [&](int64 from, int64 to) {
@@ -255,7 +256,7 @@ void Coefficients::compute_rows(const Planes& image, const Ranges& rows, Range c
     }
 }
 
-// Continues a row that begins here with its first channel.
+// Continues a row beyond the border; the first of its channels begins at `line`.
 void Coefficients::continue_row(int64 line, int channels) {
     int64 lines[pixel_lanes];
     const int count = lanes_ > 1 ? lanes_ : channels;
@@ -263,7 +264,7 @@ void Coefficients::continue_row(int64 line, int channels) {
     continue_lines(axes_ - 1, lines, count);
 }
 
-// Rows first_row to last_row - 1, counted from `channel` on; also their continuation, if requested.
+// Computes rows first_row to last_row - 1, counted from `channel` on, and also their continuation if `continued`.
 void Coefficients::compute_rows_part(const RowFilterJob& job, const Planes& image, const Ranges& rows, int64 channel,
                                      int64 first_row, int64 last_row, bool continued) {
     const int inner = axes_ - 1;
@@ -323,7 +324,7 @@ void Coefficients::overwrite_border(Executor& executor) {
     }
 }
 
-// Sets the box, at some indices of an axis, to the value beyond the border.
+// Sets the coefficients at some indices of an axis to the border value.
 void Coefficients::overwrite(int axis, Range indices, Executor& executor) {
     if (indices.start >= indices.stop) return;
     const double wide = geometry_.border_value;
@@ -380,7 +381,7 @@ void Coefficients::fold_all(Executor& executor) {
     }
 }
 
-// The two innermost axes.
+// Applies the transpose along the two innermost axes, and stores the voxels.
 void Coefficients::slice_adjoint(const Planes& image, Ranges& lines, int64 first_plane, int64 last_plane,
                                  Executor& executor) {
     for (int k = std::max(0, axes_ - 2); k < axes_; ++k) {

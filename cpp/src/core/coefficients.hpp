@@ -1,4 +1,4 @@
-// The spline coefficients of an image, in memory: the prefilter, and its transpose.
+// The spline coefficients of an image in memory: the prefilter and its transpose.
 #pragma once
 #include <memory>
 #include <vector>
@@ -13,31 +13,31 @@ namespace elasticnd {
 // The geometry with a box of all coefficients, including those beyond the border.
 Geometry with_whole_box(Geometry geometry);
 
-// Coefficients in the geometry's box, of several planes, in float32 or float64. The innermost axis is contiguous; after
-// the last coefficient there is room to read a stencil's vector.
+// The coefficients in the geometry's box, for several planes, in float32 or float64. The innermost axis is contiguous.
+// Memory after the last coefficient can be read, so that stencils may use whole vectors.
 class Coefficients {
    public:
     enum Layout {
-        spaced,    // rows begin where vectors and caches prefer
-        packed,    // C order without gaps
-        as_pixels  // spaced, with pixel_lanes adjacent planes; unused ones hold arbitrary values. Only for
-                   // computation
+        spaced,  // rows are aligned for vectors and caches
+        packed,  // C order without gaps
+        // Spaced, with pixel_lanes planes side by side; unused planes hold arbitrary values. Not for the adjoint.
+        as_pixels
     };
-    // The adjoint needs memory for everything that the transposed filter reaches. If unfiltered, the samples are the
-    // coefficients.
+    // The adjoint needs memory for everything that the transposed filter reaches. If unfiltered, the samples themselves
+    // are the coefficients.
     enum Use { computed, for_adjoint, unfiltered };
     Coefficients(const Geometry& geometry, int dtype, int64 planes, Layout layout, Use use);
 
-    // Computes the coefficients of `image`, one plane each.
+    // Computes the coefficients of every plane of `image`.
     void compute(const Planes& image, Executor& executor);
 
-    // The transpose: adds what lies beyond the border to the coefficients that it continues, filters these, and writes
-    // the voxels that it reaches, voxels_under_box, to `image`.
+    // Applies the transpose: adds each coefficient beyond the border to the one that it repeats, filters the sums, and
+    // writes the voxels that the filter reaches, voxels_under_box, to `image`.
     void compute_adjoint(const Planes& image, Executor& executor);
 
     void clear(Executor& executor);
 
-    // From the start of the box.
+    // The planes of coefficients, from the start of the box.
     const Planes& planes() const { return planes_; }
     bool are_pixels() const { return lanes_ > 1; }
     int64 size() const { return size_; }  // bytes of all planes
@@ -74,10 +74,11 @@ class Coefficients {
     int axes_;
     int dtype_;
     int64 item_;      // bytes of a coefficient
-    int lanes_;       // numbers per voxel, one for each plane
+    int lanes_;       // planes that lie side by side
     int64 channels_;  // planes of the image
-    int64 count_;     // ... which occupy this many
-    // Most of the box continues the rest of it, so only the rest is filtered: the filter of a copy is a copy.
+    int64 count_;     // ... and how many they occupy in memory, in units of lanes_
+    // Most of the box repeats the rest of it. Only the rest is then filtered, and continued after all axes are
+    // filtered, which gives the same coefficients.
     bool continues_last_;
     bool filtered_axis_[max_axes];
     // A coefficient of the box beyond the border, and the one that it repeats.
@@ -90,10 +91,10 @@ class Coefficients {
     Continued continued_[max_axes][most_continued];
     Ranges needed_;           // coefficients of the axis from which the whole box can be made
     Ranges filtered_;         // distinct samples that the filter reads to compute them
-    Ranges reached_;          // samples that its transpose reaches
+    Ranges reached_;          // samples that the transposed filter reaches
     Ranges done_;             // what an axis holds once it is filtered and continued
     Ranges held_;             // everything in memory
-    int64 shift_[max_axes];   // how far from its own place a sample is held
+    int64 shift_[max_axes];   // by how much samples are shifted from their own place
     int64 stride_[max_axes];  // in elements
     int64 plane_stride_;
     int64 size_;

@@ -41,7 +41,7 @@ Coefficients::Coefficients(const Geometry& geometry, int dtype, int64 planes, La
         if (filtered_axis_[k] && (k < axes_ - 1 || use == for_adjoint))
             filtered = filtered_samples(geometry, k, needed, dtype);
         reached_[k] = filtered;
-        // A periodic filter whose transpose reaches one end continues at the other.
+        // A transposed periodic filter that reaches one end continues at the other.
         if (use == for_adjoint && mode_traits(geometry.mode).samples == continued_periodic) {
             const Range met = filtered_samples(geometry, k, filtered, dtype);
             if (filtered_axis_[k] && met.extent() == extent(k)) filtered = met;
@@ -51,7 +51,7 @@ Coefficients::Coefficients(const Geometry& geometry, int dtype, int64 planes, La
         place_samples(k, filtered);
     }
 
-    constexpr int64 readable = 16;  // elements after the last one
+    constexpr int64 readable = 16;  // elements that can be read after the last one
     constexpr int64 row_gap = 2;    // elements between rows that the vectors of a stencil may read and write
     const int64 line = 64 / item_;  // elements in a cache line
     double size = static_cast<double>(lanes_ * item_);
@@ -68,7 +68,7 @@ Coefficients::Coefficients(const Geometry& geometry, int dtype, int64 planes, La
     plane_stride_ = step;
     if (size * static_cast<double>(count_) > 4e18) throw OutOfMemory(size * static_cast<double>(count_));
     size_ = plane_stride_ * count_ * item_;
-    // The first sample of an axis begins a cache line.
+    // Index 0 of the innermost axis begins a cache line.
     const int64 lead = layout == packed ? 0 : (-held_[axes_ - 1].start * lanes_ % line + line) % line;
     memory_ = std::make_unique<Memory>(static_cast<size_t>(size_ + (readable + 2 * 64 / item_) * item_));
     int64 origin = lead;
@@ -85,9 +85,9 @@ Coefficients::Coefficients(const Geometry& geometry, int dtype, int64 planes, La
     planes_.offset = offset_.data();
 }
 
-// Where samples and coefficients of an axis lie. The padding is not in memory until the filter turns it into
-// coefficients, and a filter that reads a line before it writes can use the same memory for both: with many axes, the
-// extent of each matters.
+// Determines where the samples and coefficients of an axis lie. With many axes, the extent of each matters. The padding
+// is therefore not in memory until the filter turns it into coefficients, and a filter that reads a whole line before
+// it writes uses the same memory for samples and coefficients.
 void Coefficients::place_samples(int axis, Range samples) {
     const Range& done = done_[axis];
     shift_[axis] = 0;
@@ -103,7 +103,7 @@ void Coefficients::place_samples(int axis, Range samples) {
     held_[axis] = {std::min(samples.start, done.start), std::max(samples.stop, done.stop)};
 }
 
-// Where samples are held.
+// The indices at which samples are held.
 Range Coefficients::place_of(int axis, Range samples) const {
     return {samples.start + shift_[axis], samples.stop + shift_[axis]};
 }

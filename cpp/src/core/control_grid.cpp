@@ -1,4 +1,4 @@
-// The control grid in memory: its coefficients, by the prefilter, and the transpose.
+// Computes the coefficients of the control grid, and the transpose.
 #include "core/control_grid.hpp"
 
 #include <algorithm>
@@ -11,7 +11,7 @@
 namespace elasticnd {
 namespace {
 
-// Coefficients of an axis with this many control points.
+// The number of coefficients along an axis with this many control points.
 int64 extended(int64 points) { return std::max<int64>(points + 2, 4); }
 
 Geometry grid_geometry(const Geometry& image) {
@@ -48,10 +48,9 @@ class PointPlanes {
     int64 offset_[max_axes];
 };
 
-constexpr int64 most_points = 8;  // along an axis, up to which a matrix is faster than the recursive filter
+constexpr int64 most_points = 8;  // along an axis; up to here, a matrix is faster than the recursive filter
 
-// From the displacements along an axis to its coefficients, including those that continue them. A non-finite
-// displacement makes all of them NaN, as in the recursive filter.
+// The matrix that turns the displacements along an axis into its coefficients, including those beyond the ends.
 struct AxisMatrix {
     explicit AxisMatrix(int64 points) {
         const int margin = common::block_margin<double>(3);
@@ -73,14 +72,15 @@ const AxisMatrix& matrix_of(int64 points) {
     return matrices[points - 1];
 }
 
-// Along one axis: (outer, points, inner) to (outer, extended points, inner). Matrix rows sum to one, so working with
-// differences from the first displacement preserves a constant exactly.
+// Multiplies along one axis: (outer, points, inner) to (outer, extended points, inner). The rows of the matrix sum to
+// one, so adding weighted differences to the first displacement preserves a constant exactly.
 void multiply(int64 outer, int64 points, int64 inner, const double* from, double* to) {
     const AxisMatrix& matrix = matrix_of(points);
     const int64 rows = extended(points);
     for (; outer > 0; --outer, from += points * inner, to += rows * inner)
         for (int64 i = 0; i < inner; ++i) {
-            double spoilt = 0;  // 0, or NaN
+            // NaN if a displacement is not finite: all coefficients are then NaN, as in the recursive filter.
+            double spoilt = 0;
             for (int64 j = 0; j < points; ++j) spoilt += 0 * from[j * inner + i];
             for (int64 row = 0; row < rows; ++row) {
                 double sum = spoilt;
@@ -111,7 +111,8 @@ ControlGrid::ControlGrid(const Geometry& geometry, const double* control_points,
     grid_coefficients_.coefficients = reinterpret_cast<const double*>(large_->planes().data);
 }
 
-// Axis by axis, from the last one on, alternating between two buffers, of which the last is the object's.
+// Multiplies axis by axis, beginning with the last one. The results alternate between two buffers, so that the final
+// one is in the object's own.
 void ControlGrid::multiply_by_matrices(const Geometry& geometry, const double* control_points) {
     double other[most_small];
     const double* from = control_points;

@@ -1,4 +1,4 @@
-// The control grid in memory: from the displacements of its points to the coefficients of their spline, and back.
+// The control grid in memory: the coefficients of the spline through its displacements, and the transpose.
 #pragma once
 #include <memory>
 #include <vector>
@@ -8,7 +8,7 @@
 
 namespace elasticnd {
 
-// The coefficients of one item: cubic, mirrored at the ends, with an extra one on every side.
+// The coefficients of one item: those of a cubic spline, mirrored at the ends, with an extra one on every side.
 class ControlGrid {
    public:
     ControlGrid(const Geometry& geometry, const double* control_points, Executor& executor);
@@ -16,7 +16,7 @@ class ControlGrid {
     const GridCoefficients& coefficients() const { return grid_coefficients_; }
 
    private:
-    static constexpr int64 most_small = 512;  // coefficients computed by matrices
+    static constexpr int64 most_small = 512;  // most coefficients that are computed by matrices
     static constexpr int64 readable = 16;     // numbers after the last one, for the vectors of a stencil
     void multiply_by_matrices(const Geometry& geometry, const double* control_points);
 
@@ -25,8 +25,8 @@ class ControlGrid {
     GridCoefficients grid_coefficients_;
 };
 
-// Adds the transpose of ControlGrid, applied to a sum of gradients of its coefficients, to the gradient of the control
-// points. The sums, each shaped like the coefficients, are added in order.
+// Adds to the gradient of the control points: adds up `sums`, each a gradient of the coefficients, in order, and
+// applies the transpose of ControlGrid.
 void add_points_gradient(const Geometry& geometry, const std::vector<double>& sums, double* points, Executor& executor);
 
 }  // namespace elasticnd

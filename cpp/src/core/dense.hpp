@@ -1,4 +1,4 @@
-// Internal arrays over the voxels of a box, in C order, and sums of them.
+// Internal arrays over the voxels of a box, in C order, and sums of such arrays.
 #pragma once
 #include <algorithm>
 #include <vector>
@@ -15,7 +15,7 @@ void for_parts(int64 size, Executor& executor, Body body) {
     executor.run((size + part - 1) / part, [&](int64 i) { body(i * part, std::min(part, size - i * part)); });
 }
 
-// Numbers of an internal array over the output voxels, plane by plane.
+// An internal array over the output voxels, plane by plane.
 class Dense {
    public:
     Dense(const Geometry& geometry, int64 planes, int dtype)
@@ -52,7 +52,7 @@ void with_compute_dtype(int dtype, Body body) {
         body(float());
 }
 
-// Calls body(first element of a row, its place in a dense plane) for every row of a plane of the request's output.
+// Calls body(first element of a row, its index in a dense plane) for each row in a plane of the request's output.
 template <class Body>
 void for_each_row(const Geometry& geometry, const Planes& planes, int64 channel, Executor& executor, Body body) {
     const int inner = geometry.axes - 1;
@@ -67,7 +67,7 @@ void for_each_row(const Geometry& geometry, const Planes& planes, int64 channel,
     });
 }
 
-// The gradients of one item's voxels in memory, from several parts of a computation, summed in the compute type.
+// The sum of several gradients of one item's image in memory, in the compute type.
 class ImageSum {
    public:
     explicit ImageSum(const SampleRequest& one)
@@ -80,7 +80,7 @@ class ImageSum {
         target_ = part_.planes();
         target_.data -= start_of(target_);
     }
-    // A gradient to be added, initially zero.
+    // A gradient to add, initially zero.
     const Planes& new_part() {
         clear(part_);
         return target_;

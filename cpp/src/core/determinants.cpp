@@ -1,4 +1,4 @@
-// The driver of determinants: rows cut into tasks, and what all rows share.
+// Computes determinants in tasks of several rows, and prepares what all rows share.
 #include "core/determinants.hpp"
 
 #include <algorithm>
@@ -9,8 +9,8 @@
 namespace elasticnd {
 namespace {
 
-constexpr int64 voxels_together = 16384;  // in a task: some 100 microseconds
-constexpr int64 readable = 8;             // places behind the last voxel of a row, for whole vectors
+constexpr int64 voxels_together = 16384;  // per task, which takes some 100 microseconds
+constexpr int64 readable = 8;             // places after the last voxel of a row, for whole vectors
 
 // Where the voxels of a row lie in the cells of the control grid.
 struct RowPlaces {

@@ -7,10 +7,10 @@ namespace elasticnd {
 constexpr int most_axes_of_determinants = 3;
 
 struct DeterminantQuery {
-    Geometry geometry;  // of axes, extents, control points and the window
+    Geometry geometry;  // provides axes, extents, control points and the window
     int64 items;
-    const double* control_points;  // their displacements, (items, axes, points ...)
-    const double* linear;          // of the inverse affine maps, (items or 1, axes, axes); null for the identity
+    const double* control_points;  // displacements of the control points, (items, axes, points ...)
+    const double* linear;  // linear parts of inverse affine maps, (items or 1, axes, axes); null for the identity
     int64 linear_item_size;
 };
 

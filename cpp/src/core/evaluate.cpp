@@ -1,4 +1,4 @@
-// The driver of evaluation: it divides positions into tasks, with sums that do not depend on the threads.
+// Evaluates positions in tasks, with sums that do not depend on the threads.
 #include "core/evaluate.hpp"
 
 #include <algorithm>
@@ -8,9 +8,9 @@
 namespace elasticnd {
 namespace {
 
-constexpr int64 positions_together = 1024;  // in a task: about 100 microseconds
-constexpr int64 partial_sums = 64;          // parts of the transpose, whose sum does not depend on the threads ...
-constexpr int64 largest_sums = 8'000'000;   // ... and that have at most this many numbers
+constexpr int64 positions_together = 1024;  // per task, which takes about 100 microseconds
+constexpr int64 partial_sums = 64;          // parts of the transpose, whose number does not depend on the threads ...
+constexpr int64 largest_sums = 8'000'000;   // ... and whose sums together have at most this many numbers
 
 EvaluationJob job_of(const Evaluation& evaluation, int64 item) {
     EvaluationJob job = evaluation_job(evaluation.job.geometry, evaluation.job.evaluation_order);
@@ -20,7 +20,7 @@ EvaluationJob job_of(const Evaluation& evaluation, int64 item) {
 
 int64 values_of_item(const EvaluationJob& job, int64 count) { return count * job.axes * job.derivatives; }
 
-// Calls body(first position, last) for parts of the positions, with scratch memory.
+// Calls body(task, positions, scratch memory) for parts of the positions.
 template <class Body>
 void for_parts(const EvaluationJob& job, int64 count, int64 together, Executor& executor, Body body) {
     executor.run((count + together - 1) / together, [&](int64 task) {
@@ -50,7 +50,8 @@ void evaluate_adjoint(const Evaluation& evaluation, const double* gradient, doub
     const int axes = evaluation.job.geometry.axes;
     for (int64 item = 0; item < evaluation.items; ++item) {
         const EvaluationJob job = job_of(evaluation, item);
-        // As many parts as sums allowed, each divided into pieces, between which interrupts are noticed.
+        // There are as many parts as partial sums. Each part is divided into pieces, between which interrupts are
+        // noticed.
         const int64 parts = std::clamp<int64>(largest_sums / job.size, 1, partial_sums);
         const int64 together = std::max(positions_together, (evaluation.count + parts - 1) / parts);
         std::vector<double> sums(static_cast<size_t>((evaluation.count + together - 1) / together * job.size));
@@ -62,7 +63,7 @@ void evaluate_adjoint(const Evaluation& evaluation, const double* gradient, doub
                 active_kernels().evaluate_adjoint(job, piece, own, sums.data() + task * job.size, scratch);
             }
         });
-        // Interleaving preserves the order of the sums.
+        // The sums are still interleaved, which does not change the order of the additions.
         std::vector<double> total(static_cast<size_t>(job.size));
         for (size_t first = 0; first < sums.size(); first += total.size())
             for (size_t i = 0; i < total.size(); ++i) total[i] += sums[first + i];

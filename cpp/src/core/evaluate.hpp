@@ -1,15 +1,15 @@
-// The displacement and its derivatives at positions anywhere, inside or outside the frame, and the transpose.
+// The displacement and its derivatives at arbitrary positions, inside or outside the frame, and the transpose.
 #pragma once
 #include "core/core.hpp"
 
 namespace elasticnd {
 
-// A job with its positions. All derivatives of the job's evaluation order are computed: for each component, those along
-// every choice of that many axes. Its geometry provides only axes, frame extents and control points.
+// A job with its positions. All derivatives of the job's evaluation order are computed: for each component, one for
+// every choice of that many axes. Only the axes, frame extents and control points of its geometry matter.
 struct Evaluation {
     Job job;
     int64 items;
-    int64 count;              // positions of each item
+    int64 count;              // number of positions of each item
     const double* positions;  // (items, count, axes), in voxels of the frame
 };
 
@@ -17,7 +17,7 @@ struct Evaluation {
 // points ...). Where a position is NaN or infinite, its values are NaN.
 void evaluate(const Evaluation& evaluation, const double* points, double* values, Executor& executor);
 
-// Adds the transpose of `evaluate`, applied to `gradient`, to `points`. NaN positions add nothing.
+// Adds the transpose of `evaluate`, applied to `gradient`, to `points`. Positions that are NaN or infinite add nothing.
 void evaluate_adjoint(const Evaluation& evaluation, const double* gradient, double* points, Executor& executor);
 
 }  // namespace elasticnd

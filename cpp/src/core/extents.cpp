@@ -66,7 +66,7 @@ void require_in_roi(const SampleRequest& request, const Box& voxels) {
 
 namespace {
 
-constexpr double largest_box = int64(1) << 27;  // bytes of their coefficients that are held at a time, if necessary
+constexpr double largest_box = int64(1) << 27;  // bytes of coefficients to hold at a time; larger boxes are halved
 
 }  // namespace
 

@@ -9,7 +9,7 @@ namespace elasticnd {
 // All voxels of the output.
 OutputPart whole_output(const Geometry& geometry);
 
-// Whether stencils lie on the image itself, without coefficients.
+// Whether stencils use the voxels themselves as coefficients.
 bool samples_image_itself(const SampleRequest& request);
 
 // Whether the channels of a pixel are sampled together.
@@ -36,23 +36,24 @@ void require_in_roi(const SampleRequest& request, const Box& voxels);
 
 // ---- images of few voxels -------------------------------------------------------------------------------------------
 
-constexpr double mostly_border = 16;  // times as many coefficients as voxels: they are not all held
+constexpr double mostly_border = 16;  // times as many coefficients as voxels: not all of them are held
 
 // The number of elements, in floating point because it can exceed 2^63.
 double size_of(const int64* extent, int axes);
 
-// Whether most coefficients would lie beyond the border or in the padding. Along one axis these are few; with many
-// axes, even a small image has billions.
+// Whether most coefficients would lie beyond the border or in the padding. With one axis, such coefficients are few;
+// with many axes, even a small image has billions of them.
 bool is_mostly_border(const Geometry& boxed);
 
-// Whether parts of the output reach so many fewer coefficients that they are computed one after the other.
+// Whether to compute the halves of the output one after the other, because each reaches far fewer coefficients.
 bool is_worth_halving(const SampleRequest& one, const Geometry& boxed);
 
 // The two halves of the output, along its longest axis.
 std::array<SampleRequest, 2> halves_of(const SampleRequest& one);
 
-// Widens the box to the whole axis, if it has several blocks of the prefilter. Otherwise, the box would decide which
-// voxels the transposed filter reaches, though only with rounding errors; in a whole image, it reaches all.
+// Widens the box to the whole of each axis that has several blocks of the prefilter. Otherwise, the voxels that the
+// transposed filter reaches would depend on the box, and results would differ by rounding errors: in a whole image, it
+// reaches all voxels.
 void widen_long_axes(Box& box, const Geometry& whole);
 
 }  // namespace elasticnd

@@ -1,8 +1,8 @@
-// Guaranteed bounds of det J / det L. In each cell of the control grid it is a polynomial, which is subdivided where
-// its Bernstein coefficients do not decide.
+// Guaranteed bounds of the volume ratio det J / det L. In each cell of the control grid, the ratio is a polynomial.
+// Cells are subdivided where the Bernstein coefficients do not decide.
 //
-// With A = L^-1 dd/df, the ratio for the field times s is det(I + sA) = 1 + s e_1 + ... + s^n e_n. Each e_k is a sum of
-// principal minors, and has degree 3n - 1 along every axis.
+// With A = L^-1 dd/df, the ratio for s times the field is det(I + sA) = 1 + s e_1 + ... + s^n e_n. Each e_k is a sum of
+// principal minors of A, with degree 3n - 1 or less along each axis.
 #include "core/folds.hpp"
 
 #include <algorithm>
@@ -18,7 +18,7 @@ namespace elasticnd {
 namespace {
 
 constexpr double rounding = std::numeric_limits<double>::epsilon();
-constexpr double operations = 300;    // at most, in sequence, each of which rounds a coefficient
+constexpr double operations = 300;    // at most, one after the other, each of which rounds a coefficient
 constexpr double open_numbers = 4e6;  // in polynomials that wait for subdivision: 32 MB
 constexpr int64 most_subdivisions = 20'000;
 constexpr double infinity = std::numeric_limits<double>::infinity();
@@ -64,10 +64,10 @@ class Field {
     int64 extent[max_axes];
     int64 stride[max_axes];
     double scale[max_axes];      // cells per voxel; 0 if the field is constant along an axis
-    double error[max_axes];      // of each component, from rounding
-    int64 first_cell[max_axes];  // touched by the window
+    double error[max_axes];      // of each component, due to rounding
+    int64 first_cell[max_axes];  // first of the cells that the window touches
     int64 last_cell[max_axes];
-    double low[max_axes];  // of the window, in cells
+    double low[max_axes];  // bounds of the window, in cells
     double high[max_axes];
 
    private:
@@ -86,8 +86,8 @@ class Field {
     }
 };
 
-// An upper bound of the derivative of a component along an axis in the cells of the window: B-splines are bounded by
-// their coefficients.
+// An upper bound of the derivative of a component along an axis, over the cells of the window: coefficients bound their
+// B-spline.
 double Field::largest_change(int component, int axis) const {
     if (scale[axis] == 0) return 0;
     const double* from = coefficients.data() + component * component_size;
@@ -118,7 +118,7 @@ void for_cells(const Field& field, Body body) {
     }
 }
 
-// One component of L^-1 d in a cell.
+// Sets one component of L^-1 d in a cell.
 void set_component(const Field& field, int component, const int64* cell, Bernstein& polynomial) {
     static constexpr double bezier[4][4] = {{1, 4, 1, 0}, {0, 4, 2, 0}, {0, 2, 4, 0}, {0, 1, 4, 1}};
     const double* from = field.coefficients.data() + component * field.component_size;
@@ -146,7 +146,7 @@ void set_component(const Field& field, int component, const int64* cell, Bernste
     }
 }
 
-// Its derivative along an axis, in voxels.
+// Sets its derivative along an axis, per voxel.
 void set_slope(const Field& field, int axis, const Bernstein& component, Bernstein& slope) {
     std::copy_n(component.extent, most_variables, slope.extent);
     slope.extent[axis] = 3;
@@ -185,7 +185,7 @@ class Cell {
         }
     }
 
-    // The sum of the principal minors with this many rows.
+    // Sets the sum of all principal minors with this many rows.
     void set_invariant(int rows, Bernstein& sum) const {
         int extent[most_variables] = {1, 1, 1};
         for (int k = 0; k < axes_; ++k) extent[k] = 3 * axes_;
@@ -206,10 +206,10 @@ class Cell {
         for (int k = 0; k < axes_; ++k) restrict_to(k, low_[k], high_[k], sum);
     }
 
-    double error;  // of the ratio, from rounding
+    double error;  // of the ratio, due to rounding
 
    private:
-    // By expansion along the first row.
+    // Expands a minor along its first row.
     void set_minor(const int* row, const int* column, int count, Bernstein& minor) const {
         if (count == 1) {
             minor = slope_[row[0]][column[0]];
@@ -236,7 +236,7 @@ class Cell {
     Bernstein slope_[most_variables][most_variables];
 };
 
-// A part of a cell: its polynomials in sequence, and a lower bound of the measure.
+// A part of a cell: the coefficients of its polynomials, and the least value that the measure can have there.
 struct Part {
     double least;
     std::unique_ptr<double[]> values;
@@ -245,8 +245,9 @@ struct IsLess {
     bool operator()(const Part& left, const Part& right) const { return left.least > right.least; }
 };
 
-// Finds the smallest value over all parts. For the coefficients of a set of polynomials, `Measure` has most(index,
-// limit); at a corner, it is a value that is attained.
+// Finds the smallest value of a measure over all parts. `Measure::at` computes a value from the coefficients at one
+// index of all polynomials, or returns its last argument if the value is larger. The least of these values bounds the
+// measure from below; at a corner, the measure attains it.
 template <class Measure>
 class Search {
    public:
@@ -311,13 +312,14 @@ class Search {
     double lower;
 };
 
-// The ratio itself.
+// The measure for bounds: the ratio itself.
 struct Ratio {
     int count() const { return 1; }
     double at(const double* values, int, int index, double) const { return values[index]; }
 };
 
-// The first factor in [0, most] at which 1 + s e_1 + s^2 e_2 + s^3 e_3 falls below the margin.
+// The measure for scales: the first factor s in [0, most] at which 1 + s e_1 + s^2 e_2 + s^3 e_3 falls below the
+// margin.
 struct Factor {
     int axes;
     double margin;
@@ -329,7 +331,7 @@ struct Factor {
         const double falls = std::min(e[0], 0.0) + most * (std::min(e[1], 0.0) + most * std::min(e[2], 0.0));
         if (1 - margin + most * falls >= 0) return most;
         auto value = [&](double s) { return 1 - margin + s * (e[0] + s * (e[1] + s * e[2])); };
-        // It is monotonic between its turning points.
+        // The polynomial is monotonic between its turning points.
         double stops[4] = {0, most, most, most};
         const double half = e[1] * e[1] - 3 * e[0] * e[2];
         if (half > 0) {
@@ -358,7 +360,7 @@ bool is_finite(const Field& field) {
     return sum == 0;
 }
 
-// For each row of a matrix, the sum of the largest absolute values of its entries.
+// For each row of A, the sum of its entries' largest absolute values.
 std::vector<double> row_sums(const Field& field) {
     std::vector<double> sums(static_cast<size_t>(field.axes), 0.0);
     for (int i = 0; i < field.axes; ++i)
@@ -366,8 +368,8 @@ std::vector<double> row_sums(const Field& field) {
     return sums;
 }
 
-// The determinant of a matrix I + sA with dominant diagonal is at least the product of what the rows leave of it
-// (Ostrowski); that of any matrix is at least minus the product of the rows' sums.
+// A lower bound of det(I + sA). With a dominant diagonal, the determinant is at least the product of 1 - s * sum over
+// all rows (Ostrowski); otherwise, it is at least minus the product of 1 + s * sum.
 double least_of_dominant(const std::vector<double>& sums, double s) {
     double least = 1, size = 1;
     bool is_dominant = true;
@@ -383,7 +385,7 @@ FoldBounds bound(const Field& field, double tolerance, Executor& executor) {
     if (!is_finite(field)) return {std::nan(""), std::nan(""), false};
     if (field.axes > most_variables) return {least_of_dominant(row_sums(field), 1), infinity, false};
     const Ratio ratio;
-    Search<Ratio> search(field, ratio, 0.99 * tolerance, infinity);  // the rest is for rounding
+    Search<Ratio> search(field, ratio, 0.99 * tolerance, infinity);  // the rest allows for rounding
     double error = 0;
     for_cells(field, [&](const int64* index) {
         executor.check_interrupt();
@@ -457,7 +459,8 @@ void bound_folds(const FoldQuery& query, FoldBounds* bounds, Executor& executor)
 }
 
 void find_largest_scales(const FoldQuery& query, double margin, double* scales, Executor& executor) {
-    constexpr double steps = 1024;  // a scale with few bits, by which multiplication does not round
+    // Scales are rounded down to few bits, so that multiplying by them does not round.
+    constexpr double steps = 1024;
     for_fields(query, executor, [&](int64 item, const Field& field, Executor& own) {
         scales[item] = std::floor(largest_scale(field, margin, query.tolerance, own) * steps) / steps;
     });

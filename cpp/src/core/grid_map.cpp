@@ -1,4 +1,4 @@
-// The map of one item of a deformation, in the form of the kernels for single positions.
+// The map of one item of a deformation, in the form that the kernels for single positions need.
 #include "core/grid_map.hpp"
 
 #include <algorithm>
@@ -53,7 +53,7 @@ std::vector<double> separated(const std::vector<double>& together, int axes) {
 
 namespace {
 
-// By the product of the pivots, since the inverse is known to exist.
+// The product of the pivots, none of which is zero because the inverse exists.
 double determinant(int axes, common::AffineMap map) {
     double product = 1;
     for (int column = 0; column < axes; ++column) {

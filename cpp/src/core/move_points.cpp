@@ -1,4 +1,4 @@
-// The map of a deformation inverted at points, by Newton's method and, where that fails, starting from a table.
+// Inverts the map of a deformation at points by Newton's method and, where that fails, again with starts from a table.
 #include "core/move_points.hpp"
 
 #include <algorithm>
@@ -11,12 +11,12 @@
 namespace elasticnd {
 namespace {
 
-constexpr int64 points_together = 256;  // in a task: about 100 microseconds
+constexpr int64 points_together = 256;  // per task, which takes about 100 microseconds
 constexpr int64 retries_together = 16;
-constexpr int64 most_entries = 2'000'000;  // of a table
+constexpr int64 most_entries = 2'000'000;  // in a table
 constexpr int samples_per_cell = 4;
-constexpr double border_cells = 1;  // by which the table extends beyond the frame
-constexpr int most_starts = 8;      // entries of the table from which a point is tried
+constexpr double border_cells = 1;  // number of cells by which the table extends beyond the frame
+constexpr int most_starts = 8;      // entries of the table from which a point is retried
 
 template <class Body>
 void for_parts(int64 count, int64 together, Executor& executor, Body body) {
@@ -26,7 +26,7 @@ void for_parts(int64 count, int64 together, Executor& executor, Body body) {
 
 double infinity() { return std::numeric_limits<double>::infinity(); }
 
-// Where positions of a lattice over the frame, and slightly beyond it, look.
+// The places at which the positions of a lattice look. The lattice covers the frame, and slightly more.
 class Table {
    public:
     Table(const MapJob& job, const std::vector<double>& coefficients, Executor& executor)
@@ -45,8 +45,8 @@ class Table {
         set_largest(coefficients);
     }
 
-    // The entries near which a position that looks at `target` can lie: local minima of the distance among neighbours
-    // along the axes, nearest first. They are indices into the lattice.
+    // Finds the entries near which a position that looks at `target` can lie: local minima of the distance among
+    // neighbours along the axes, nearest first. Entries are indices into the lattice.
     void find_starts(const double* target, std::vector<int64>& starts) const {
         starts.clear();
         if (size_ == 0) return;
@@ -77,7 +77,7 @@ class Table {
     }
 
    private:
-    // False if the table would be too large.
+    // Returns false if the table would be too large.
     bool set_lattice(int per_cell) {
         double size = 1;
         for (int k = axes_ - 1; k >= 0; --k) {
@@ -96,7 +96,7 @@ class Table {
         return true;
     }
 
-    // The field is bounded by its coefficients, and so is the distance of positions from those of the affine map.
+    // The coefficients bound the field, and so the distance of positions from those of the affine map alone.
     void set_largest(const std::vector<double>& coefficients) {
         const int lanes = evaluation_lanes(axes_);
         double component[max_axes] = {};
@@ -123,7 +123,7 @@ class Table {
         }
     }
 
-    // Squared; infinite in folds.
+    // The squared distance; infinite in folds.
     double distance(int64 entry, const double* target) const {
         if (!(ratios_[static_cast<size_t>(entry)] > 0)) return infinity();
         double sum = 0;
@@ -154,13 +154,13 @@ class Table {
     std::vector<double> ratios_;
 };
 
-// For one item.
+// Solves for the points of one item.
 class Solver {
    public:
     Solver(const MapJob& job, const std::vector<double>& coefficients, const PointsToSolve& points, int64 count)
         : job_(job), coefficients_(coefficients), points_(points), count_(count), axes_(job.grid.axes) {}
 
-    // Full steps from where the affine map alone moves a point reach nearly all points; in folds, starts from the table
+    // Full steps from where the affine map alone moves a point reach nearly all points. In folds, starts from the table
     // reach more. For the rest, damped steps come as close as they can.
     void solve(Executor& executor) {
         for_parts(count_, points_together, executor, [&](UnitRange some) {
@@ -224,7 +224,8 @@ class Solver {
         points_.ratios[i] = ratio;
     }
 
-    // Answers outside folds precede those inside; otherwise, the nearer one is better.
+    // A solution is better than none, and one outside folds is better than one inside. Without a solution, nearer is
+    // better.
     bool is_better(double residual, double ratio, int64 i) const {
         const bool solves = has_converged(residual), solved = has_converged(points_.residuals[i]);
         if (solves != solved) return solves;

@@ -1,4 +1,4 @@
-// Where points of the image go in the output: the inverse at points of a deformation's map, from output to image.
+// Where points of the image go in the output: the map of a deformation, from output to image, inverted at these points.
 #pragma once
 #include "core/core.hpp"
 
@@ -7,9 +7,9 @@ namespace elasticnd {
 struct Movement {
     Geometry geometry;  // only axes, extents of the frame and control points are used
     int64 items;
-    int64 count;                   // points of each item
-    const double* control_points;  // their displacements, (items, axes, points ...)
-    const double* inverse_map;  // (items or 1, axes, axes + 1): from output to image, without the field; null for none
+    int64 count;                   // number of points of each item
+    const double* control_points;  // displacements of the control points, (items, axes, points ...)
+    const double* inverse_map;     // (items or 1, axes, axes + 1): from output to image, without the field; may be null
     int64 inverse_map_item_size;
     const double* targets;  // points of the image, (items, count, axes), in voxels
     double tolerance;       // of the residual and of the remaining step, in voxels
@@ -17,7 +17,7 @@ struct Movement {
 
 struct MovedPoints {
     double* positions;  // in the output, (items, count, axes): the best ones found
-    double* residuals;  // how far from the points these look, (items, count); NaN without a position
+    double* residuals;  // how far from the points these positions look, (items, count); NaN without a position
     double* ratios;     // det J / det L there, (items, count): zero or negative in folds
 };
 

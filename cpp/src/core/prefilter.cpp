@@ -1,4 +1,4 @@
-// Coefficients as separate arrays, without a deformation.
+// The prefilter without a deformation, with coefficients as separate arrays.
 #include <cstring>
 
 #include "core/core.hpp"
@@ -26,7 +26,7 @@ void copy_box(const Geometry& geometry, int64 planes, const Planes& from, const 
     }
 }
 
-// Coefficients of a whole box, from the start of a smaller one.
+// The planes of a whole box of coefficients, from the start of a smaller box.
 Planes at_box(const Coefficients& coefficients, const Geometry& whole, const Geometry& geometry) {
     Planes planes = coefficients.planes();
     for (int k = 0; k < geometry.axes; ++k)

@@ -26,7 +26,7 @@ Prepared::Prepared(const SampleRequest& one, const ControlGrid& grid) {
     job.cval_element = reinterpret_cast<const char*>(cval_element_);
     const int inner = one.job.geometry.axes - 1;
     const int64 extent = one.job.geometry.output[inner];
-    // Rows in equal parts, of whole vectors.
+    // Divides rows into equal parts of whole vectors.
     const int64 parts = std::max<int64>(1, (extent + row_length - 1) / row_length);
     constexpr int64 vector = 8;
     job.unit_length = std::max(vector, ((extent + parts - 1) / parts + vector - 1) / vector * vector);

@@ -8,7 +8,7 @@
 
 namespace elasticnd {
 
-// A job for one item, with the item's grid.
+// A job for one item, with the item's grid and the tables that kernels read.
 class Prepared {
    public:
     Prepared(const SampleRequest& one, const ControlGrid& grid);
@@ -17,9 +17,9 @@ class Prepared {
     SourceBox source_box(const OutputPart& part) const;
     SourceBox source_box() const { return source_box(whole_output(job.geometry)); }
 
-    // The coefficients that the source holds.
+    // Makes these coefficients the source.
     void set_source(const Coefficients& coefficients, const Geometry& boxed);
-    // The source is the image.
+    // Makes the image itself the source.
     void set_image(const SampleRequest& one);
 
     // A rough count of the operations for this many units, in floating point because it can exceed 2^63.
@@ -28,7 +28,7 @@ class Prepared {
     Prepared(const Prepared&) = delete;
 
     SampleJob job;
-    int64 outer;  // rows of the output
+    int64 outer;  // number of rows of the output
     int64 units;
 
    private:

@@ -1,4 +1,5 @@
-// The part of an image behind a box of coefficients: borders, padding, blocks of the prefilter and their warm-up.
+// Finds the part of an image from which a box of coefficients is computed, with borders, padding, blocks of the
+// prefilter and their warm-up.
 #include "core/reach.hpp"
 
 #include <algorithm>
@@ -33,7 +34,7 @@ Range needed_coefficients(const Geometry& geometry, int axis) {
     };
     for (int64 i = box.start; i < std::min<int64>(0, box.stop); ++i) add_continued(i);
     for (int64 i = std::max(extent, box.start); i < box.stop; ++i) add_continued(i);
-    if (needed.start >= needed.stop) needed = {0, 1};  // all lie beyond the border
+    if (needed.start >= needed.stop) needed = {0, 1};  // all of them lie beyond the border
     return needed;
 }
 
@@ -79,8 +80,8 @@ Box voxels_in_box(const Geometry& geometry) {
     Box voxels = {};
     for (int k = 0; k < geometry.axes; ++k) {
         const Range needed = needed_coefficients(geometry, k);
-        // A stencil on the last voxel is moved inwards, so as many coefficients as it has taps are held, if there are
-        // so many.
+        // A stencil on the last voxel is moved inwards. If the axis is long enough, at least as many coefficients are
+        // therefore held as the stencil has taps.
         const int64 extent = geometry.image[k];
         voxels.start[k] = std::min(needed.start, std::max<int64>(0, extent - 1 - geometry.order));
         const int64 least = std::min(extent, voxels.start[k] + geometry.order + 1);

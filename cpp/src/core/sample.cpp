@@ -1,4 +1,4 @@
-// Sampling and the displacement of every voxel: the required coefficients, and the division of the work into tasks.
+// Sampling, and the displacement of every voxel: finds the coefficients to compute, and divides the work into tasks.
 #include "core/control_grid.hpp"
 #include "core/prepared.hpp"
 #include "core/tasks.hpp"

@@ -1,6 +1,6 @@
-// The coefficients that an output patch can reach, before any position is computed. Inside a cell of the control grid,
-// a cubic B-spline lies between the smallest and the largest of the coefficients that it blends; tighter bounds are
-// used where they pay off.
+// Finds the coefficients that an output patch can reach, before any position is computed. Inside a cell of the control
+// grid, a cubic B-spline lies between the smallest and the largest of the coefficients that it blends; tighter bounds
+// are used where they pay off.
 #include <algorithm>
 #include <cmath>
 
@@ -30,7 +30,7 @@ Interval scaled(double factor, Interval range) {
                       : Interval{factor * range.low, factor * range.high};
 }
 
-// The cells of the control grid that a range of output voxels meets, along one axis.
+// The cells of the control grid that contain a range of output voxels, along one axis.
 struct Cells {
     int64 first;
     int64 count;
@@ -66,7 +66,7 @@ struct Cells {
         const double start = (static_cast<double>(first + index) * width - frame_start) / frame_step;
         return {std::max(voxels.low, start - 1), std::min(voxels.high, start + width / frame_step + 1)};
     }
-    // These voxels as places in the cell, from 0 to 1.
+    // The range of these voxels as places in the cell, from 0 to 1.
     Interval places(int64 index) const {
         if (std::isinf(width)) return {0, 0};
         const double start = static_cast<double>(first + index) * width;
@@ -76,8 +76,8 @@ struct Cells {
     }
 };
 
-// A polynomial of degree three given by its Bernstein coefficients on [0, 1]: its polar form, the symmetric function
-// that is linear in each argument.
+// The polar form of a cubic polynomial, given by its Bernstein coefficients on [0, 1]: the symmetric function that is
+// linear in each argument, and that equals the polynomial if its three arguments are equal.
 double polar_form(const double* bernstein, double r, double s, double t) {
     double level[4] = {bernstein[0], bernstein[1], bernstein[2], bernstein[3]};
     const double arguments[] = {r, s, t};
@@ -87,8 +87,8 @@ double polar_form(const double* bernstein, double r, double s, double t) {
 }
 
 // Turns four coefficients of a cubic B-spline, `stride` apart, into the Bernstein coefficients of its piece between two
-// places of the cell. They bound the piece, and the shorter it is, the more tightly (G. Farin, "Curves and Surfaces for
-// CAGD").
+// places of the cell. These bound the piece; the shorter it is, the tighter the bounds (G. Farin, "Curves and Surfaces
+// for CAGD").
 void restrict_line(double* line, int64 stride, Interval places) {
     const double c[] = {line[0], line[stride], line[2 * stride], line[3 * stride]};
     const double bernstein[] = {(c[0] + 4 * c[1] + c[2]) / 6, (2 * c[1] + c[2]) / 3, (c[1] + 2 * c[2]) / 3,
@@ -100,7 +100,7 @@ void restrict_line(double* line, int64 stride, Interval places) {
     line[3 * stride] = polar_form(bernstein, b, b, b);
 }
 
-// The value at one place of the cell.
+// The value of the spline at one place of the cell.
 double value_at(const double* line, int64 stride, double place) {
     const double c[] = {line[0], line[stride], line[2 * stride], line[3 * stride]};
     const double bernstein[] = {(c[0] + 4 * c[1] + c[2]) / 6, (2 * c[1] + c[2]) / 3, (c[1] + 2 * c[2]) / 3,
@@ -108,7 +108,7 @@ double value_at(const double* line, int64 stride, double place) {
     return polar_form(bernstein, place, place, place);
 }
 
-// Where the coefficients of a cell lie, counted from its first one.
+// The offsets of a cell's coefficients from the first of them.
 std::vector<int64> offsets_in_cell(const GridCoefficients& grid, int axes) {
     std::vector<int64> offsets = {0};
     int64 stride = 1;
@@ -123,8 +123,8 @@ std::vector<int64> offsets_in_cell(const GridCoefficients& grid, int axes) {
     return offsets;
 }
 
-// For one component, the bounds of the displacement in every cell of a patch with few cells, restricted to the part in
-// the patch. `largest` becomes the largest of the blended coefficients.
+// The bounds of one component of the displacement in each cell of a patch with few cells, restricted to the part of the
+// cell inside the patch. `largest` becomes the largest absolute value among the blended coefficients.
 std::vector<Interval> piece_bounds(const GridCoefficients& grid, const std::vector<Cells>& cells,
                                    const std::vector<int64>& offsets, const double* component, double& largest) {
     const int axes = static_cast<int>(cells.size());
@@ -135,7 +135,7 @@ std::vector<Interval> piece_bounds(const GridCoefficients& grid, const std::vect
     for (int64 i = 0; i < count; ++i) {
         int64 index[max_axes];
         int64 rest = i;
-        int64 first = 0;  // the coefficients begin one before the cell
+        int64 first = 0;  // of the cell's coefficients, which begin one before the cell
         int64 stride = 1;
         for (int k = axes - 1; k >= 0; --k) {
             const Cells& along = cells[static_cast<size_t>(k)];
@@ -148,7 +148,7 @@ std::vector<Interval> piece_bounds(const GridCoefficients& grid, const std::vect
             piece[j] = component[first + offsets[j]];
             largest = std::max(largest, std::abs(piece[j]));
         }
-        // Axis by axis; an axis on which the patch has a single place leaves one number of four.
+        // Restrict the piece axis by axis. If the patch has a single place along an axis, one number remains of four.
         int64 lines = 1;
         int64 after = static_cast<int64>(offsets.size());
         for (int k = 0; k < axes; ++k) {
@@ -172,7 +172,7 @@ std::vector<Interval> piece_bounds(const GridCoefficients& grid, const std::vect
     return bounds;
 }
 
-// For one component, the bounds of the displacement in every cell of the patch.
+// The bounds of one component of the displacement in each cell of the patch.
 class CellBounds {
    public:
     CellBounds(const GridCoefficients& grid, const std::vector<Cells>& cells, const double* component) {
@@ -199,7 +199,7 @@ class CellBounds {
     std::vector<Interval> bounds;  // in C order of the cells
 
    private:
-    // Replaces each window of four along an axis by its bounds; the axis becomes three shorter.
+    // Replaces each window of four along an axis by its bounds, which makes the axis shorter by three.
     void cover_four(std::vector<int64>& extent, size_t axis) {
         int64 before = 1;
         int64 after = 1;
@@ -229,7 +229,7 @@ std::vector<Interval> whole_bounds(const double* component, int64 points) {
     return {range};
 }
 
-// The range of coordinates along an axis after folding.
+// The range of all coordinates along an axis after folding.
 Interval folded_range(const Geometry& geometry, double last) {
     const double reach = common::border_reach(geometry.order);
     switch (mode_traits(geometry.mode).coordinates) {
@@ -243,7 +243,7 @@ Interval folded_range(const Geometry& geometry, double last) {
     return {0, last};
 }
 
-// Coordinates along an axis after folding.
+// The range of these coordinates along an axis after folding.
 Interval folded(const Geometry& geometry, Interval x, double last) {
     const Continuation continuation = mode_traits(geometry.mode).coordinates;
     const Interval all = folded_range(geometry, last);
@@ -264,27 +264,27 @@ Interval folded(const Geometry& geometry, Interval x, double last) {
     return {std::max(inside.low, all.low), std::min(inside.high, all.high)};
 }
 
-// Maps positions along an axis to the coefficients that their stencils touch. `largest` bounds the numbers whose sums
-// are the positions. Returns whether no position lies on the image.
+// Finds the coefficients along an axis that stencils at these positions touch. `largest` bounds the numbers whose sums
+// are the positions. Returns whether the image cannot affect any value, because all positions lie outside it.
 bool reach_of(const Geometry& geometry, int axis, Interval x, double largest, int64& start, int64& extent) {
     const int64 border = border_of(geometry);
     const int64 last = padded_extent(geometry, axis) - 1;
     start = -border;
     extent = last + 1 + 2 * border;
-    if (!(largest < 1e300)) return false;         // NaN as well
-    const double slack = 1e-3 + 1e-14 * largest;  // above the rounding of a position, and usually far below a voxel
+    if (!(largest < 1e300)) return false;         // also false for NaN
+    const double slack = 1e-3 + 1e-14 * largest;  // more than the rounding of a position, usually far less than a voxel
     x = {x.low + geometry.padding - slack, x.high + geometry.padding + slack};
-    // Beyond this, there is no position.
+    // Farther beyond the border than `reach`, the image does not affect the value.
     const ModeTraits traits = mode_traits(geometry.mode);
     const double reach = common::holds_constant(geometry.mode) ? common::border_reach(geometry.order) : 0;
     const bool has_outside = traits.has_constant;
     const bool outside = x.high < -reach || x.low > static_cast<double>(last) + reach;
     x = folded(geometry, x, static_cast<double>(last));
-    // A clamped bound has no rounding error; a folded one with an error larger than the axis is meaningless.
+    // A clamped bound has no rounding error. A folded bound is meaningless if its error exceeds the axis.
     const bool clamps = has_outside || traits.coordinates == continued_nearest;
     const double error = clamps ? 1e-3 : std::min(slack, static_cast<double>(extent));
     x = {x.low - error, x.high + error};
-    // Rounding does not lead outside the folded range, except where the image turns between two voxels.
+    // Rounding cannot lead outside the folded range, except where the image is reflected between two voxels.
     if (traits.coordinates != continued_reflected) {
         const Interval all = folded_range(geometry, static_cast<double>(last));
         x = {std::clamp(x.low, all.low, all.high), std::clamp(x.high, all.low, all.high)};
@@ -300,7 +300,7 @@ bool reach_of(const Geometry& geometry, int axis, Interval x, double largest, in
     return has_outside && outside;
 }
 
-// Whether the displacement of a voxel, counted from the first of the output, is NaN because a coefficient is NaN.
+// Whether a coefficient that is NaN makes the displacement of a voxel NaN. `index` counts from the first output voxel.
 bool meets_nan(const Geometry& geometry, const GridCoefficients& grid, const double* component, const int64* index) {
     int64 first = 0;
     for (int k = 0; k < geometry.axes; ++k) {

@@ -1,4 +1,4 @@
-// Which voxels `sample` reads for blocks of the output.
+// Finds the voxels that `sample` reads for blocks of the output.
 #include <algorithm>
 
 #include "core/control_grid.hpp"

@@ -1,4 +1,4 @@
-// Derivatives of sampling along tangents, composed of the partial derivatives of the spline.
+// Derivatives of sampling along tangents, computed from partial derivatives of the spline.
 #include "core/tangents.hpp"
 
 #include <algorithm>
@@ -12,9 +12,10 @@
 namespace elasticnd {
 namespace {
 
-using Derivative = std::array<int, max_axes>;  // how often along each axis
+using Derivative = std::array<int, max_axes>;  // how often to differentiate along each axis
 
-// Adds the tangent of an affine map, as a displacement of each voxel, to its component k.
+// Adds the tangent of an affine map to one component of each voxel's displacement; `line` is the row of the map for
+// this component.
 void add_affine(const Geometry& geometry, const double* line, double* component, Executor& executor) {
     const int axes = geometry.axes;
     const int64 row = geometry.output[axes - 1];
@@ -31,14 +32,14 @@ void add_affine(const Geometry& geometry, const double* line, double* component,
     });
 }
 
-// The products of the tangents' components, summed for each combination of axes: the derivative along the tangents is
-// the sum of these factors times the partial derivatives.
+// The products of the tangents' components, summed for each combination of axes. The derivative along the tangents is
+// the sum of these factors times the partial derivatives of the spline.
 class Factors {
    public:
     Factors(const SampleRequest& one, int64 item, const std::vector<Tangent>& tangents, Executor& executor) {
         const Geometry& geometry = one.job.geometry;
         const int axes = geometry.axes;
-        std::deque<Dense> fields;  // which never moves its elements
+        std::deque<Dense> fields;  // a deque never moves its elements
         for (const Tangent& tangent : tangents) {
             fields.emplace_back(geometry, axes, dtype_float64);
             SampleRequest field = one;
@@ -74,7 +75,7 @@ class Factors {
     }
 
    private:
-    // Calls body(axis of each tangent).
+    // Calls body(axis of each tangent) for every choice of axes.
     template <class Body>
     static void for_each_choice(int axes, size_t tangents, Body body) {
         std::vector<int> axis_of(tangents, 0);
@@ -123,7 +124,7 @@ void sample_item(const SampleRequest& one, Factors& factors, Executor& executor)
     });
 }
 
-// The gradient of the output times a factor for each voxel.
+// Multiplies the gradient of the output by a factor for each voxel.
 void multiply(const SampleRequest& one, const double* factor, Dense& product_, Executor& executor) {
     const int inner = one.job.geometry.axes - 1;
     with_compute_dtype(one.job.compute_dtype, [&](auto zero) {

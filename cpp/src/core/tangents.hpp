@@ -1,4 +1,4 @@
-// Derivatives of sampling and of its transposes along tangents: changes of the positions.
+// Derivatives of sampling and of its transposes along tangents, which are changes of the positions.
 //
 // Along tangents v_1 ... v_r, each a displacement of every voxel, the spline s of the image has the derivative
 //     sum over k_1 ... k_r of  v_1[k_1] ... v_r[k_r]  d^r s / dx[k_1] ... dx[k_r].
@@ -16,10 +16,10 @@ struct Tangent {
     int64 affine_item_size;
 };
 
-// `sample`, differentiated along the tangents; without tangents, `sample` itself.
+// Computes `sample`, differentiated along the tangents; without tangents, `sample` itself.
 void sample_along(const SampleRequest& request, const std::vector<Tangent>& tangents, Executor& executor);
 
-// The transposes of `sample_along`: in the image, and in a further tangent.
+// Computes the transposes of `sample_along` with respect to the image and to a further tangent.
 void sample_adjoint_along(const SampleRequest& request, const std::vector<Tangent>& tangents,
                           const Gradients& gradients, Executor& executor);
 

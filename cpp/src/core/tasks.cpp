@@ -1,4 +1,4 @@
-// The division of a request's work into items, channels, and tasks for threads.
+// Divides a request's work into items, channels, and tasks for threads.
 #include "core/tasks.hpp"
 
 #include <algorithm>
@@ -6,7 +6,7 @@
 namespace elasticnd {
 namespace {
 
-constexpr double longest_task = 4e7;  // operations, about 5 ms: interrupts are noticed between tasks
+constexpr double longest_task = 4e7;  // operations, about 5 ms; interrupts are noticed between tasks
 
 }  // namespace
 
@@ -22,7 +22,7 @@ int64 count_tasks(double cost, int64 units, int threads) {
 }
 
 UnitRange part(int64 units, int64 task, int64 tasks) {
-    // Avoids the overflow of units * task.
+    // Dividing first avoids the overflow of units * task.
     const int64 quotient = units / tasks;
     const int64 rest = units % tasks;
     const int64 first = task * quotient + std::min(task, rest);

@@ -1,4 +1,4 @@
-// The division of a request's work into items, channels, and tasks for threads.
+// Divides a request's work into items, channels, and tasks for threads.
 #pragma once
 #include <algorithm>
 
@@ -7,9 +7,9 @@
 
 namespace elasticnd {
 
-constexpr double worth_a_thread = 1e6;  // operations, about 50 microseconds: below that, waking a thread costs more
+constexpr double worth_a_thread = 1e6;  // operations, about 50 microseconds: less work is not worth waking a thread
 
-// The number of parts into which to divide units, so that none takes too long. A cost is a rough count of operations.
+// The number of parts into which to divide units, such that none takes too long. A cost is a rough count of operations.
 int64 count_parts(double cost, int64 units);
 
 int64 count_tasks(double cost, int64 units, int threads);
@@ -36,10 +36,10 @@ void for_each_item(const SampleRequest& request, Executor& executor, Body body) 
     });
 }
 
-constexpr int64 channels_bytes = int64(1) << 23;  // of coefficients held at a time, unless one plane is larger
-constexpr int64 pixels_bytes = int64(1) << 28;    // ... unless the planes of a pixel's channels are larger
+constexpr int64 channels_bytes = int64(1) << 23;  // bytes of coefficients to hold at a time, unless one plane is larger
+constexpr int64 pixels_bytes = int64(1) << 28;    // bytes up to which whole pixels are held at a time
 
-// Calls body(first channel, request for some channels): as many as are held at a time, or whole pixels.
+// Calls body(first channel, request for some channels) for as many channels as are held at a time, or for whole pixels.
 template <class Body>
 void for_channels(const SampleRequest& one, const Geometry& boxed, bool as_pixels, Body body) {
     const double plane = 8.0 * std::max(size_of(one.job.roi.extent, one.job.geometry.axes),  // bytes, at most
