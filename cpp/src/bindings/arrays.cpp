@@ -1,4 +1,4 @@
-// Conversion of Python arrays for the core's requests, and calls of the core without the GIL.
+// Converts Python arrays for the core's requests, and calls the core without the GIL.
 #include "bindings/arrays.hpp"
 
 #include <algorithm>
@@ -10,7 +10,7 @@
 
 namespace elasticnd {
 
-// Not by the buffer protocol, which would describe every field anew at each call.
+// Reads the bytes directly: the buffer protocol would describe every field anew at each call.
 Job job_of(const py::array& record) {
     if (!(record.flags() & py::array::c_style)) reject("a job is not contiguous");
     return checked_job(record.data(), record.nbytes());
@@ -70,8 +70,8 @@ void compute(const std::function<void(Executor&)>& body) {
             return PyErr_CheckSignals() != 0;
         };
     std::exception_ptr error;
-    // Not by a destructor: if the process has ended meanwhile, Python 3.13 and older unwind the thread from within
-    // PyEval_RestoreThread, which a destructor would turn into an abort.
+    // No destructor restores the GIL. If the process has ended meanwhile, Python 3.13 and older unwind the thread from
+    // within PyEval_RestoreThread, which would end in an abort if a destructor had called it.
     PyThreadState* const state = PyEval_SaveThread();
     try {
         PoolExecutor executor(ask);

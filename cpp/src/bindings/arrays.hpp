@@ -1,4 +1,4 @@
-// Conversion of Python arrays for the core's requests, and calls of the core without the GIL.
+// Converts Python arrays for the core's requests, and calls the core without the GIL.
 #pragma once
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -41,10 +41,10 @@ void require_writeable(const py::array& array);
 
 Doubles zeros(std::vector<py::ssize_t> shape);
 
-// Runs `body(executor)` without the GIL. Ctrl-C ends it between two tasks.
+// Runs `body(executor)` without the GIL. Ctrl-C interrupts it between two tasks.
 void compute(const std::function<void(Executor&)>& body);
 
-// For `compute`: the thread that receives signals.
+// Remembers which thread receives signals, for `compute`.
 void remember_main_thread();
 
 }  // namespace elasticnd

@@ -1,4 +1,4 @@
-// The displacement and its derivatives at positions anywhere, and the transpose.
+// The displacement and its derivatives at arbitrary positions, and the transpose.
 #include <utility>
 #include <vector>
 

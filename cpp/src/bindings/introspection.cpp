@@ -35,7 +35,7 @@ py::list traits() {
     return all;
 }
 
-// The region that a block of threads works on, for this number of axes.
+// The region of the output that a block of threads works on, for this number of axes.
 template <int AXES>
 py::tuple tile() {
     using Tile = common::Tile<AXES>;

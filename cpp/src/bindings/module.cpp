@@ -23,7 +23,8 @@ extern "C" PYBIND11_EXPORT int elasticnd_get_num_threads() { return get_threads(
 // pybind11's entry point waits for the GIL of the main interpreter, so a subinterpreter must not reach it.
 #define PyInit__core init_in_main_interpreter
 PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
-    if (!in_main_interpreter()) throw py::import_error(one_interpreter);  // Python 3.13 enters from the main one
+    // Python 3.13 calls the entry point from the main interpreter, so only this check sees the subinterpreter.
+    if (!in_main_interpreter()) throw py::import_error(one_interpreter);
     module.doc() = "The compiled core of elasticnd. Not public: use the functions of the package.";
     bind_introspection(module);
     bind_prefilter(module);

@@ -1,4 +1,4 @@
-// The coefficients of images as separate arrays, and the transpose.
+// The prefilter as a separate step, and its transpose.
 #include "bindings/arrays.hpp"
 #include "bindings/bindings.hpp"
 

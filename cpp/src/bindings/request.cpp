@@ -1,4 +1,4 @@
-// Checks of calls from outside.
+// Checks calls from outside.
 #include "bindings/request.hpp"
 
 #include <algorithm>
@@ -47,7 +47,7 @@ void check_geometry(const Geometry& geometry) {
     }
 }
 
-// Integers of at least 32 bits and doubles are computed in doubles; all others in either type.
+// Integers of at least 32 bits and doubles are computed in double precision; all others in either precision.
 void check_dtypes(const Job& job) {
     if (job.dtype < 0 || job.dtype >= dtype_count) reject("dtype out of range");
     const bool wide = (job.dtype >= dtype_int32 && job.dtype <= dtype_uint64) || job.dtype == dtype_float64;
@@ -55,7 +55,7 @@ void check_dtypes(const Job& job) {
         reject("the compute dtype is too narrow for the image");
 }
 
-// Only a filter pads an image, and by no more than SciPy does.
+// Only filtering pads an image, and by at most as much as in SciPy.
 void check_padding(const Job& job) {
     const Geometry& geometry = job.geometry;
     const bool pads = mode_traits(geometry.mode).pads && job.filtered && geometry.order > 1;
@@ -154,7 +154,7 @@ std::unique_ptr<PlanesOf> Request::planes_of(const Alike& images) const {
     auto planes = std::make_unique<PlanesOf>(images, geometry(), job.roi.extent, job.batch_axes);
     if (planes->items != output_.items || planes->channels != output_.channels)
         reject("image and output differ in their planes");
-    // From where the image begins, or would begin.
+    // Offsets count from the first voxel of the whole image, even if it is not in memory.
     for (int k = 0; k < geometry().axes; ++k) planes->planes.data -= job.roi.start[k] * planes->planes.stride[k];
     return planes;
 }

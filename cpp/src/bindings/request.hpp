@@ -35,16 +35,16 @@ Job checked_job(const void* bytes, int64 size);
 // Throws if a job has votes, which have no derivative.
 void require_derivative(const Job& job);
 
-// Arrays that differ only in their address.
+// Arrays that differ only in their addresses.
 struct Alike {
     View first;
-    std::vector<char*> data;  // of all arrays
+    std::vector<char*> data;  // addresses of all arrays
 
     explicit Alike(const View& view) : first(view), data{static_cast<char*>(view.data)} {}
 };
 
-// Arrays of one layout as planes over their last axes, each array being some channels; holds the table of offsets to
-// which these point.
+// The planes over the last axes of arrays with one layout; each array holds some of the channels. Owns the table of
+// offsets to which the planes point.
 class PlanesOf {
    public:
     PlanesOf(const Alike& arrays, const Geometry& geometry, const int64* extent, int batch_axes);
@@ -57,27 +57,27 @@ class PlanesOf {
     std::vector<int64> offset_;
 };
 
-// A tangent of the control points and, with an affine matrix, of the inverse maps.
+// A tangent of the control points and, if there is an affine matrix, of the inverse maps.
 struct TangentNumbers {
     Numbers control_points;
     Numbers affine;
 };
 
-// Where voxels go, besides the numbers of the job.
+// The arrays that determine where voxels go.
 struct Transform {
-    Numbers control_points;                // their displacements
+    Numbers control_points;                // displacements of the control points
     Numbers affine;                        // forward maps of the output patch: one, or one per item
-    std::vector<TangentNumbers> tangents;  // along which sampling is differentiated
+    std::vector<TangentNumbers> tangents;  // tangents along which sampling is differentiated
 };
 
-// A job with its arrays, and the memory to which its pointers point.
+// A job with its arrays; owns the memory to which its pointers point.
 class Request {
    public:
-    // Several images need equally many outputs. Without an image, the output stands in for it, and is not read.
+    // There must be as many images as outputs. Without an image, the output stands in for it, and is not read.
     Request(const Job& job, const Alike* images, const Alike& outputs, const Transform& transform);
     Request(const Request&) = delete;
 
-    // The planes of the region of interest of images.
+    // The planes of images that contain only the region of interest.
     std::unique_ptr<PlanesOf> planes_of(const Alike& images) const;
     int64 map_size() const { return int64(geometry().axes) * (geometry().axes + 1); }
     const Geometry& geometry() const { return sampling.job.geometry; }
@@ -96,19 +96,19 @@ class Request {
     std::unique_ptr<PlanesOf> image_;
 };
 
-// Image and coefficients of a job.
+// The image and the coefficients of a job.
 struct PrefilterRequest {
     PrefilterRequest(const Job& job, const View& image, const View& coefficients);
     PlanesOf image;
     PlanesOf coefficients;
 };
 
-// Positions on control grids, from outside.
+// A call from outside that evaluates control grids at positions.
 struct EvaluationRequest {
     EvaluationRequest(const Job& job, int64 items, const Numbers& positions);
     Evaluation evaluation;
-    int64 derivatives = 1;  // of this order, for each component
-    int64 control_points;   // number count of the control grids
+    int64 derivatives = 1;  // number of derivatives of the job's order, for each component
+    int64 control_points;   // number of values in all control grids
 };
 
 }  // namespace elasticnd

@@ -10,7 +10,7 @@
 namespace elasticnd {
 namespace {
 
-// Whether two arrays differ only in their address.
+// Whether an array differs from a view only in its address.
 bool is_like(const View& view, const py::array& array) {
     return array.itemsize() == element_size[view.dtype] && array.ndim() == view.ndim &&
            std::equal(view.shape, view.shape + view.ndim, array.shape()) &&
@@ -21,7 +21,7 @@ void add(const py::array& array, Alike& alike) {
     alike.data.push_back(static_cast<char*>(const_cast<void*>(array.data())));
 }
 
-// Images with the same layout are sampled together, because the results of the transform serve all of them.
+// Images with the same layout are sampled together, because all of them share the results of the transform.
 void sample_into(const py::array& record, const std::vector<py::array>& images, const TransformArrays& arrays,
                  const std::vector<py::array>& outputs) {
     const Job job = job_of(record);
@@ -40,7 +40,7 @@ void sample_into(const py::array& record, const std::vector<py::array>& images, 
     }
 }
 
-// First voxel and extent of what each block of the output reads: (blocks, axes, 2), in the order of the blocks.
+// Finds the first voxel and the extent of the region that each block of the output reads: (blocks, axes, 2).
 py::array_t<int64> source_voxels(const py::array& record, const Integers& blocks, const TransformArrays& arrays) {
     Job job = job_of(record);
     const Geometry& geometry = job.geometry;

@@ -1,4 +1,4 @@
-// The handlers for XLA, which convert arrays and numbers of a call for the core's requests.
+// The handlers for XLA, which convert the arrays and numbers of a call to the core's requests.
 #include "bindings/xla.hpp"
 
 #if defined(ELASTICND_XLA)
@@ -43,10 +43,10 @@ int dtype_of(ffi::DataType type) {
 
 using Words = ffi::Span<const int64_t>;
 
-// The bytes of a job, in words.
+// Reads a job from its bytes, which come as words.
 Job job_of(Words words) { return checked_job(words.begin(), static_cast<int64>(words.size() * sizeof(int64_t))); }
 
-// The arrays of a call, as listed by the bridge for JAX.
+// Which arrays a call has, as listed by the bridge for JAX.
 struct Operands {
     explicit Operands(Words words) {
         if (words.size() != 4) reject("operands have the wrong size");
@@ -61,7 +61,7 @@ struct Operands {
     bool wants_transform;
 };
 
-// A view of an image, whose `axes` are in the order batch, channels, deformed.
+// A view of an image; `axes` lists its axes in the order batch, channels, deformed.
 View view_of(const ffi::AnyBuffer& buffer, int dtype, Words axes) {
     const auto extent = buffer.dimensions();
     View view;
@@ -85,7 +85,7 @@ View view_of(const ffi::AnyBuffer& buffer, int dtype, Words axes) {
     return view;
 }
 
-// The arguments of a handler, in sequence.
+// Reads the arguments of a handler one after the other.
 class Arguments {
    public:
     explicit Arguments(ffi::RemainingArgs& buffers) : buffers_(buffers) {}
@@ -94,9 +94,9 @@ class Arguments {
         if (buffer.has_error()) reject("too few arrays");
         return *buffer;
     }
-    // A small array, in double precision.
+    // Reads a small array in double precision.
     Numbers next_numbers() { return next_both().second; }
-    // The same with its buffer, which has the shape.
+    // The same, together with the buffer, which has the shape.
     std::pair<ffi::AnyBuffer, Numbers> next_both() {
         const ffi::AnyBuffer buffer = next();
         const int dtype = dtype_of(buffer.element_type());
@@ -121,7 +121,7 @@ class Arguments {
    private:
     ffi::RemainingArgs& buffers_;
     size_t index_ = 0;
-    std::vector<std::vector<double>> kept_;  // moving a vector keeps its numbers in place
+    std::vector<std::vector<double>> kept_;  // moving these vectors keeps their numbers in place
 };
 
 ffi::AnyBuffer result(ffi::RemainingRets& buffers, size_t index) {
@@ -211,7 +211,8 @@ ffi::Error sample_adjoint_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffe
     });
 }
 
-// The field and its transpose use doubles: these are copies of arrays of other types.
+// The values of a field in double precision, in which the core computes it; the array of the call may have another
+// type.
 class Field {
    public:
     Field(const Job& job, Numbers control_points, const ffi::AnyBuffer& buffer)
@@ -319,7 +320,7 @@ ffi::Error evaluate_adjoint_handler(ffi::ThreadPool pool, ffi::RemainingArgs buf
     });
 }
 
-// The common beginning of the bindings of all handlers.
+// The arguments with which the bindings of all handlers begin.
 auto with_job() { return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets().Attr<Words>("job"); }
 auto with_image() { return with_job().Attr<Words>("axes").Attr<Words>("operands"); }
 

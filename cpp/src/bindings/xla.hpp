@@ -1,4 +1,4 @@
-// Handlers through which XLA calls the core, by its foreign function interface.
+// The handlers through which XLA calls the core, using XLA's foreign function interface.
 #pragma once
 
 namespace elasticnd {

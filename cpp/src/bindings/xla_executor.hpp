@@ -1,4 +1,4 @@
-// Tasks on XLA's threads.
+// Runs tasks on XLA's threads.
 #pragma once
 #include <xla/ffi/api/ffi.h>
 
@@ -15,8 +15,8 @@
 
 namespace elasticnd {
 
-// One parallel run on threads that also have other work. Helpers that arrive late find no task left, and access nothing
-// but this.
+// One parallel run, on threads that also have other work. Helpers that arrive late find no task left, and access
+// nothing but this object.
 class SharedRun {
    public:
     SharedRun(int64 count, const std::function<void(int64)>& task) : count_(count), task_(task) {}
@@ -53,8 +53,8 @@ class SharedRun {
     std::exception_ptr error_;
 };
 
-// XLA's threads. The handler itself runs on one of them, so handlers that wait may occupy all of them. The calling
-// thread therefore takes part, and never waits for a task that has not begun.
+// Runs tasks on XLA's threads. Handlers occupy these threads, too, possibly all of them. The calling thread therefore
+// works on the tasks itself, and never waits for a task that has not begun.
 class XlaExecutor : public Executor {
    public:
     explicit XlaExecutor(xla::ffi::ThreadPool& pool)

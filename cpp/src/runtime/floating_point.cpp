@@ -1,4 +1,4 @@
-// These functions are not inline, so that compilers move no arithmetic across them.
+// These functions are not inline, so that compilers do not move arithmetic across them.
 #include "runtime/floating_point.hpp"
 
 #if defined(__SSE__) || defined(_M_X64)
@@ -11,7 +11,7 @@ namespace elasticnd {
 
 #if defined(__SSE__) && defined(__GNUC__)
 
-// The vector unit's state and, in the upper half, that of the x87 unit, which computes long doubles in libraries.
+// The state of the vector unit and, in the upper half, the state of the x87 unit, which libraries use for long doubles.
 uint64 floating_point_state() {
     unsigned short control;
     __asm__ __volatile__("fnstcw %0" : "=m"(control));

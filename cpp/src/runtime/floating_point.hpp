@@ -4,14 +4,14 @@
 
 namespace elasticnd {
 
-// Reads or sets the calling thread's state; on other processors than x86 and AArch64, only the rounding.
+// Reads or sets the state of the calling thread; on processors other than x86 and AArch64, only the rounding mode.
 uint64 floating_point_state();
 void set_floating_point_state(uint64 state);
 
 // The state that defines results: rounding to nearest, with subnormal numbers and without traps.
 uint64 default_floating_point_state();
 
-// Sets the default state during its lifetime: other libraries set faster states, for one thread or for all.
+// Sets the default state during its lifetime, because other libraries may have set a faster one.
 class DefaultFloatingPoint {
    public:
     DefaultFloatingPoint() : before_(floating_point_state()) {

@@ -19,7 +19,8 @@ namespace {
 constexpr size_t cache_line = 64;
 constexpr size_t large_page = size_t(1) << 21;
 
-// Freed pieces of memory. A fork copies them, and a lock may be lost with its thread: hence `try_lock`.
+// Freed pieces of memory, kept for reuse. If another thread holds the lock during a fork, it stays locked in the child,
+// hence `try_lock`.
 class FreeList {
    public:
     void* take(size_t bytes, size_t& capacity) {
@@ -33,7 +34,7 @@ class FreeList {
         }
         return nullptr;
     }
-    // In place of the oldest piece.
+    // Replaces the oldest piece.
     void put(void* memory, size_t capacity) {
         std::unique_lock<std::mutex> lock(mutex_, std::defer_lock);
         if (capacity >= least && capacity <= most && lock.try_lock()) {
@@ -81,7 +82,7 @@ Memory::Memory(size_t bytes) {
     const auto address = reinterpret_cast<std::uintptr_t>(owned_);
     data_ = static_cast<char*>(owned_) + ((address + alignment - 1) / alignment * alignment - address);
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-    // A hint, which the system may ignore.
+    // The system may ignore this hint.
     if (large && fresh) madvise(data_, bytes / large_page * large_page, MADV_HUGEPAGE);
 #else
     (void)fresh;

@@ -18,8 +18,9 @@ class OutOfMemory : public std::bad_alloc {
     std::string message_;
 };
 
-// Aligned to cache lines; large blocks use large pages, if the system has them. Uninitialised. Medium-sized blocks are
-// kept for the next call when they are freed, because obtaining them from the system takes as long as filling them.
+// Uninitialised memory, aligned to cache lines. Large blocks use large pages if the system has them. Medium-sized
+// blocks are kept for the next call when they are freed, because obtaining them from the system takes as long as
+// filling them.
 class Memory {
    public:
     explicit Memory(size_t bytes);

@@ -67,7 +67,7 @@ class Run {
 };
 
 // Waits briefly for a condition that another thread will soon fulfil; returns false if it takes longer. Sleeping and
-// waking takes tens of microseconds, as long as many runs.
+// waking take tens of microseconds, as long as many runs.
 template <class Condition>
 bool await_briefly(Condition condition) {
     constexpr auto limit = std::chrono::microseconds(50);
@@ -79,7 +79,7 @@ bool await_briefly(Condition condition) {
     return true;
 }
 
-// Workers that sleep between runs. A run that finds them busy does without: nested and concurrent calls stay on their
+// Workers that sleep between runs. A run that finds them busy works alone, so nested and concurrent calls stay on their
 // own threads.
 class Pool {
    public:
@@ -123,8 +123,8 @@ class Pool {
         return pool;
     }
 
-    // Threads do not survive a fork. Idle workers are joined before it, so that the child misses none. A busy pool is
-    // not waited for, since its run may in turn wait for the forking thread, which holds the GIL; the child then
+    // Threads do not survive a fork. Idle workers are joined before the fork, so that the child misses none. A busy
+    // pool is not awaited, because its run may be waiting for the forking thread, which holds the GIL; the child then
     // abandons that pool and makes its own.
     static bool prepare_forks() {
 #if !defined(_WIN32)
@@ -188,7 +188,7 @@ class Pool {
     std::condition_variable done_;
     std::vector<std::thread> workers_;
     Run* run_ = nullptr;
-    // Threads that wait briefly also read these without the lock.
+    // Threads that wait briefly also read the following members, without the lock.
     std::atomic<int> wanted_{0};  // workers that may still join the run
     std::atomic<int> busy_{0};    // workers that the run waits for
     std::atomic<bool> stopping_{false};

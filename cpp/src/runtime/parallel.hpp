@@ -21,14 +21,14 @@ class Executor {
    public:
     virtual ~Executor() = default;
     virtual int threads() const = 0;
-    // Runs task(0) ... task(count - 1), in any order and on any thread, and returns when all have ended. The first
-    // exception of a task is rethrown here; tasks that have not begun by then are skipped.
+    // Runs task(0) ... task(count - 1), in any order and on any thread, and returns when all have ended. If a task
+    // throws, the first exception is rethrown here, and tasks that have not begun by then are skipped.
     virtual void run(int64 count, const std::function<void(int64)>& task) = 0;
     // For long tasks: throws Interrupted if they should stop.
     virtual void check_interrupt() = 0;
 };
 
-// A single thread, for a task of another executor that itself has parts.
+// A single thread, for the parts of a task that itself runs on another executor.
 class InlineExecutor : public Executor {
    public:
     explicit InlineExecutor(Executor& outer) : outer_(outer) {}
@@ -45,8 +45,8 @@ class InlineExecutor : public Executor {
     Executor& outer_;
 };
 
-// The threads of this process. Between tasks and in check_interrupt, the calling thread calls `interrupted` about every
-// 50 ms.
+// The threads of this process. The calling thread calls `interrupted` about every 50 ms, between tasks and in
+// check_interrupt.
 class PoolExecutor : public Executor {
    public:
     explicit PoolExecutor(std::function<bool()> interrupted)

@@ -1,4 +1,4 @@
-// The choice between the tables of kernels, by processor or by name.
+// Chooses between the tables of kernels, by processor or by name.
 #include <atomic>
 
 #include "core/core.hpp"
