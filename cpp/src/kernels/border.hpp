@@ -1,4 +1,4 @@
-// Stencils that leave the image, of orders 0 and 1, which have no coefficients beyond its border.
+// Stencils of orders 0 and 1 that leave the image. At these orders, no coefficients are held beyond the border.
 #pragma once
 #include <cstring>
 
@@ -7,18 +7,18 @@
 
 ELASTICND_BEGIN
 
-// Where tap `tap` along an axis lies in the source, in bytes from its start; no_index if the mode leaves it out.
+// The offset of tap `tap` along an axis from the start of the source, in bytes; no_index if the mode leaves it out.
 inline int64 tap_offset(const SampleJob& job, const Row& row, int i, int axis, int tap) {
     const Geometry& geometry = job.geometry;
     const int64 first = static_cast<int64>(row.first[axis][i] + floor_of_small(row.place[axis][i]));
     const int64 index = fold_index(first + tap, geometry.image[axis], geometry.mode);
     if (index == no_index) return no_index;
-    // Of a box that were wrong, nothing else is read.
+    // Even if the box were wrong, nothing outside it would be read.
     const int64 held = index - geometry.box_start[axis];
     return held < 0 || held >= geometry.box_extent[axis] ? no_index : held * job.source.stride[axis];
 }
 
-// Where the one voxel of a stencil of order 0 lies; or `fill`.
+// The address of the single voxel of an order-0 stencil, or `fill` if there is none.
 inline const char* at_border(const SampleJob& job, const Row& row, int i, const char* source, const char* fill) {
     for (int k = 0; k < job.geometry.axes; ++k) {
         const int64 offset = tap_offset(job, row, i, k, 0);

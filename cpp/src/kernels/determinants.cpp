@@ -16,7 +16,7 @@ ELASTICND_FLAT Four spread(double value) {
     return all;
 }
 
-// By powers of the place in a cell.
+// A polynomial in the place within a cell, by powers.
 template <int DEGREE>
 struct Polynomial {
     double power[DEGREE + 1];
@@ -28,7 +28,8 @@ struct Polynomial {
     }
 };
 
-// The spline with four coefficients. What differs from the second one is added, so that a constant is kept exactly.
+// The spline with four coefficients, inside one cell. Only differences are added to the second coefficient, so that a
+// constant is kept exactly.
 Polynomial<3> spline_in_cell(const double* coefficient) {
     const double before = coefficient[1] - coefficient[0];
     const double after = coefficient[2] - coefficient[1];
@@ -41,7 +42,7 @@ Polynomial<2> derivative_of(const Polynomial<3>& spline, double scale) {
     return {{spline.power[1] * scale, 2 * spline.power[2] * scale, 3 * spline.power[3] * scale}};
 }
 
-// The Jacobian in one cell: the last column holds derivatives along the row.
+// The Jacobian in one cell; its last column holds the derivatives along the row.
 template <int AXES>
 struct Jacobian {
     Polynomial<3> outer[AXES][AXES];
@@ -71,7 +72,7 @@ void sum_taps(const double* from, int64 step, const double* weight, int64 count,
                 (from[i + 2 * step] * weight[2] + from[i + 3 * step] * weight[3]);
 }
 
-// The weights of a voxel along an outer axis, and their derivatives.
+// The weights of a voxel along an outer axis, and their derivatives with respect to the position.
 struct AxisWeights {
     int64 cell;
     double value[4];
@@ -87,8 +88,8 @@ AxisWeights weights_of(const Geometry& geometry, int axis, int64 index) {
     return weights;
 }
 
-// The field and its derivatives along the outer axes, for each component, at the coefficients of one row; of three
-// axes, at those of one plane before.
+// For one row of voxels, the sums over the outer axes that yield each component of the field and its derivatives along
+// these axes. With three axes, the sums over the first one serve all rows of a plane.
 template <int AXES>
 class OuterSums {
    public:
@@ -111,7 +112,7 @@ class OuterSums {
             }
         }
     }
-    // Derivatives of component `i` along the outer axes, and last its value.
+    // For component `i`, its derivative along outer axis `j`; for the last `j`, its value.
     const double* get(int i, int j) const { return AXES == 1 ? component(i) : row_ + (i * AXES + j) * row_size_; }
 
    private:
@@ -156,7 +157,7 @@ Jacobian<AXES> jacobian_in_cell(const DeterminantJob& job, const OuterSums<AXES>
     return jacobian;
 }
 
-// The last voxels of a run fill a part of a vector; the places behind are those of other voxels, whose results are
+// The last voxels of a run fill only a part of a vector. Its other places belong to other voxels, whose results are
 // dropped.
 template <int AXES>
 void fill_run(const Jacobian<AXES>& jacobian, const double* place, int64 count, double* to) {

@@ -1,5 +1,4 @@
-// Run-time numbers to template arguments: the only place where an order, an element type or a number of axes is
-// looked up.
+// Turns run-time numbers into template arguments. Orders, element types and numbers of axes are looked up only here.
 #pragma once
 #include "elasticnd/dtypes.hpp"
 #include "kernels/table.hpp"
@@ -44,11 +43,11 @@ inline auto with_order(int order, Body body) {
     }
 }
 
-// The element type that a compute type is.
+// The element type of a compute type.
 template <class T>
 constexpr int own_dtype = sizeof(T) == sizeof(float) ? dtype_float32 : dtype_float64;
 
-// The innermost axes of a stencil are unrolled, up to four of them; the others are a loop around these.
+// Up to four of the innermost axes of a stencil are unrolled; the other axes are a loop around them.
 constexpr int max_unrolled_axes = 4;
 
 template <class Body>
@@ -74,7 +73,7 @@ inline auto with_channels(int channels, Body body) {
     }
 }
 
-// Of up to four channels, of one to eight bytes each.
+// Pixels have up to four channels, of one to eight bytes each.
 template <class Body>
 inline auto with_pixel_bytes(int bytes, Body body) {
     static_assert(pixel_lanes == 4, "each size needs a case here");
@@ -92,7 +91,7 @@ inline auto with_pixel_bytes(int bytes, Body body) {
     }
 }
 
-// Their stencils have no loop around the unrolled axes.
+// Stencils of pixels have no loop around the unrolled axes.
 template <class Body>
 inline auto with_pixel_axes(int axes, Body body) {
     static_assert(min_pixel_axes == 2 && max_pixel_axes == 3, "each number of axes needs a case here");

@@ -1,4 +1,4 @@
-// Rows of elements in and out of the compute type.
+// Converts rows of elements to and from the compute type.
 #include <cstring>
 #if defined(__GNUC__) && defined(__AVX2__)
 #include <immintrin.h>
@@ -11,9 +11,9 @@ ELASTICND_BEGIN
 
 namespace {
 
-constexpr int64 piece = 64;  // pixels that are moved together where they do not lie side by side
+constexpr int64 piece = 64;  // pixels to gather before converting them, if they are not adjacent
 
-// Loops over elements at a distance that is known become vectors.
+// Compilers vectorise loops over elements at a constant distance.
 template <int DTYPE, class T>
 void load_adjacent(const char* from, int64 count, char* to) {
     for (int64 i = 0; i < count; ++i) {
@@ -34,7 +34,8 @@ void store_adjacent(const char* from, int64 count, char* to) {
 }
 
 #if defined(__GNUC__) && defined(__AVX2__)
-// Eight numbers to the integers that `saturate` makes of them, for bytes: numbers between 0 and 255, and NaN for 0.
+// Converts eight numbers to integers as `saturate` does for bytes: limits them to the range from 0 to 255, and NaN to
+// 0.
 inline __m256i saturated_bytes(const char* from) {
     const __m256 value = load_vector<__m256>(from);
     const __m256 kept = _mm256_min_ps(_mm256_max_ps(value, _mm256_setzero_ps()), _mm256_set1_ps(255.0f));
@@ -45,7 +46,7 @@ template <>
 void store_adjacent<dtype_uint8, float>(const char* from, int64 count, char* to) {
     constexpr int64 together = 32;
     constexpr int64 bytes = 8 * sizeof(float);
-    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);  // packing works in halves of vectors
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);  // packing works on halves of vectors
     int64 i = 0;
     for (; i + together <= count; i += together) {
         const char* at = from + i * static_cast<int64>(sizeof(float));

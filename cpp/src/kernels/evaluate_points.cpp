@@ -1,5 +1,5 @@
-// The kernels of `evaluate` and its transpose: one position after the other, the components of a control point in a
-// vector.
+// The kernels of `evaluate` and its transpose. They process one position after the other, with the components of a
+// control point in a vector.
 #include <cstring>
 
 #include "elasticnd/dtypes.hpp"
@@ -31,10 +31,10 @@ void locate(const EvaluationJob& job, const double* position, Located& located) 
     }
 }
 
-// One choice of as many axes as the derivative has orders.
+// The axes along which one of the derivatives is taken, one for each order.
 struct Choice {
-    int64 canonical;  // the number of the choice of the same axes in ascending order: its derivative is the same
-    bool is_zero;     // more often along one axis than a cubic can be differentiated
+    int64 canonical;  // the number of the same axes in ascending order, whose derivative is the same
+    bool is_zero;     // more than three derivatives of a cubic along one axis
     int times[max_axes];
 };
 
@@ -48,14 +48,14 @@ Choice choice_of(const EvaluationJob& job, int64 number) {
     return choice;
 }
 
-// The weights along each axis for a choice.
+// The weights along each axis for a choice of axes.
 using Weights = const double* [max_axes];
 
 void choose_weights(const Located& located, const Choice& choice, int axes, Weights& weight) {
     for (int k = 0; k < axes; ++k) weight[k] = located.weight[k][choice.times[k]];
 }
 
-// The sum over LEFT axes of the grid, and its transpose.
+// The weighted sum over LEFT axes of the grid, and its transpose.
 template <class Lanes, int LEFT>
 struct Stencil {
     static ELASTICND_FLAT Lanes sum(const double* at, const int64* stride, const double* const* weight) {
@@ -80,7 +80,7 @@ struct Stencil<Lanes, 0> {
     }
 };
 
-// Calls body(offset, product of the weights) for the taps of all but the last three axes.
+// Calls body(offset, product of the weights) for the taps along all but the last three axes.
 template <class Body>
 void for_outer_taps(const EvaluationJob& job, const Weights& weight, Body body) {
     const int outer = job.axes - 3;
@@ -140,7 +140,7 @@ void evaluate_some(const EvaluationJob& job, UnitRange some, const double* coeff
     }
 }
 
-// Gradients of equal derivatives are summed in scratch memory before they are spread over the grid.
+// Sums the gradients of equal derivatives in scratch memory, before spreading them over the grid.
 template <class Lanes, int AXES>
 void adjoint_of_some(const EvaluationJob& job, UnitRange some, const double* gradient, double* sums, void* scratch) {
     double* together = static_cast<double*>(scratch);

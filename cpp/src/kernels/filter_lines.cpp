@@ -1,4 +1,4 @@
-// Lines of samples to coefficients, in place: as many as a tile has lanes side by side, block after block.
+// Filters lines of samples to coefficients in place: as many lines at a time as a tile has lanes, block after block.
 #include <cstring>
 
 #include "kernels/kernels.hpp"
@@ -11,9 +11,9 @@ namespace {
 template <class T>
 struct LinesScratch {
     T tile[tile_rows<T> * tile_lanes<T>];
-    T kept[max_margin * tile_lanes<T>];  // last samples of the block before
+    T kept[max_margin * tile_lanes<T>];  // last samples of the previous block
     T head[max_margin * tile_lanes<T>];  // first samples of a periodic axis
-    T last[tile_lanes<T>];               // last sample that is held, which the padding repeats
+    T last[tile_lanes<T>];               // last sample in memory, which the padding repeats
 };
 
 // The lines of a job as rows of a tile. Unused lanes are zero, and are never written.
@@ -33,11 +33,11 @@ class Lines {
             adjacent_ &= l >= count || line_[l] == line_[0] + l;
         }
     }
-    // What is not held is zero.
+    // Reads rows of samples; those that are not held are zero.
     void read(int64 first, int64 last, T* rows) const {
         const int64 from = minimum(maximum(first, start_), last);
         const int64 to = maximum(minimum(last, stop_), from);
-        // Lanes without a line, too.
+        // Lanes without a line are zero, too.
         const int64 held = count_ < lanes ? to : from;
         std::memset(rows, 0, static_cast<size_t>(held - first) * lanes * sizeof(T));
         if (from < to) read_held(from, to, rows + (from - first) * lanes);
@@ -80,7 +80,7 @@ class Lines {
             const T* from = sample(i);
             if (adjacent_ && count_ == lanes) {
                 std::memcpy(rows, from + line_[0], lanes * sizeof(T));
-                // The next lines are most often their neighbours.
+                // The next lines are usually neighbours of these.
                 prefetch(from + line_[0] + lanes);
                 prefetch(from + line_[0] + lanes + lanes / 2);
             } else if (adjacent_)
@@ -96,7 +96,7 @@ class Lines {
     int64 start_;
     int64 stop_;
     int count_;
-    bool adjacent_;  // side by side
+    bool adjacent_;  // the lines lie side by side
     int64 line_[lanes];
 };
 
@@ -105,8 +105,8 @@ void scale_row(T* row, T factor) {
     for (int l = 0; l < tile_lanes<T>; ++l) row[l] *= factor;
 }
 
-// Writes rows [first, last), the first of them at `rows`. What the transpose finds in the padding belongs to the voxels
-// at the border, whose copies it held.
+// Writes rows [first, last), which begin at `rows`. Values of the transpose in the padding are added to the voxels at
+// the border, which the padding repeats.
 template <class T>
 void write_voxels(const FilterJob& job, const Lines<T>& lines, int64 first, int64 last, T* rows) {
     constexpr int lanes = tile_lanes<T>;
@@ -137,8 +137,8 @@ void filter_as(const FilterJob& job, const int64* line, int count, void* scratch
     const Lines<T> lines(job, line, count);
     const bool repeats = job.padding > 0 && !job.transposed;
     if (repeats && !job.resumes) lines.read(job.held_stop - 1, job.held_stop, own.last);
-    // With mirrored ends the filter F is symmetric only between the weights 1/2, 1, ..., 1, 1/2 of the samples:
-    // its transpose is D F / D.
+    // With mirrored ends, the filter F is not symmetric, but D F is, where D weights the samples with 1/2, 1, ..., 1,
+    // 1/2. The transpose of F is therefore D F D^-1.
     const bool weighted = job.transposed && job.extension == continued_mirrored;
     auto at = [&](int64 row) { return own.tile + row * lanes; };
     auto copy = [&](T* to, const T* from) { std::memcpy(to, from, lanes * sizeof(T)); };
@@ -153,7 +153,7 @@ void filter_as(const FilterJob& job, const int64* line, int count, void* scratch
         if (first < job.extent && job.extent <= last) scale_row(rows + (job.extent - 1 - first) * lanes, T(2));
     };
 
-    // Where an end is met, the whole axis is held.
+    // A filter that reaches one end of a periodic axis has the whole axis in memory.
     const bool periodic = job.extension == continued_periodic && job.extent > block && job.held_start == 0;
     if (periodic && !job.resumes) read(0, margin, own.head);
 
@@ -162,15 +162,17 @@ void filter_as(const FilterJob& job, const int64* line, int count, void* scratch
     for (int64 b = first_block; b <= last_block; ++b) {
         const int64 start = b * block;
         const int length = static_cast<int>(minimum<int64>(block, job.extent - start));
-        const int64 zero = start - margin;  // the sample in row 0
-        // The samples before the block: kept from the last block, since its coefficients have taken their place.
+        const int64 zero = start - margin;  // sample in row 0
+        // The samples before the block have been kept from the previous block, because its coefficients have
+        // overwritten them.
         if (b > first_block || job.resumes)
             std::memcpy(own.tile, own.kept, static_cast<size_t>(margin) * lanes * sizeof(T));
         else if (start > 0)
             read(zero, start, own.tile);
         const int64 stop = minimum<int64>(start + length + margin, job.extent);
         read(start, stop, at(margin));
-        // Beyond the ends. An axis longer than a block is folded once, into rows that are at hand.
+        // Beyond the ends, samples repeat. An axis longer than a block is folded only once, so the repeated samples are
+        // at hand.
         for (int64 i = stop; i < start + length + margin; ++i) {
             const int64 from = continued_index(i, job.extent, job.extension);
             copy(at(i - zero), periodic ? own.head + from * lanes : at(from - zero));

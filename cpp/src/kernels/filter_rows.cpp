@@ -1,6 +1,6 @@
-// Rows of an image to rows of coefficients, filtered along the innermost axis. The image is left as it is, so every
-// block of every row can be computed alone: the lanes are as many of them at a time. The channels of a pixel, where
-// they lie side by side, are loaded at once and have lanes side by side.
+// Filters rows of an image along the innermost axis, which yields rows of coefficients. The image does not change, so
+// every block of every row can be computed on its own: each lane of a tile holds one block. If the channels of a pixel
+// lie side by side, they are loaded together, into adjacent lanes.
 #include <cstring>
 
 #include "kernels/kernels.hpp"
@@ -16,7 +16,7 @@ struct RowsScratch {
     T lines[tile_lanes<T> * tile_rows<T> + pixel_lanes];
 };
 
-// Reads pixels [start, stop) of the padded axis, and beyond it what continues it.
+// Reads pixels [start, stop) of the padded axis, and continues it beyond its ends.
 template <class T>
 void read_samples(const RowFilterJob& job, const char* row, int64 start, int64 stop, T* samples) {
     const int channels = job.channels;
@@ -36,7 +36,7 @@ void read_samples(const RowFilterJob& job, const char* row, int64 start, int64 s
     const int64 first = maximum<int64>(start, job.padding);
     const int64 last = minimum<int64>(stop, job.padding + job.image_extent);
     if (first < last) load(first - job.padding, last - first, samples + (first - start) * channels);
-    // What lies beyond is most often among the samples that have just been read.
+    // Samples beyond the image usually repeat samples that have just been read.
     auto continue_to = [&](int64 i) {
         T* to = samples + (i - start) * channels;
         const int64 folded = continued_index(i, extent, job.extension) - job.padding;
@@ -61,12 +61,12 @@ struct RowBlock {
     int64 index;
 };
 
-// Pixels side by side to neighbouring lanes of a tile, and back to pixels of pixel_lanes elements.
+// Copies adjacent pixels to neighbouring lanes of a tile, or lanes back to pixels of pixel_lanes elements.
 template <class T>
 void pixels_to_lanes(const T* pixels, int count, int channels, T* lane) {
     with_channels(channels, [&](auto constant) {
         constexpr int CHANNELS = decltype(constant)::value;
-        // Three are moved as four, of which the next row overwrites the last.
+        // Three elements are copied as four; the next row overwrites the fourth.
         constexpr int moved = CHANNELS == 3 ? 4 : CHANNELS;
         for (int i = 0; i < count; ++i) std::memcpy(lane + i * tile_lanes<T>, pixels + i * CHANNELS, moved * sizeof(T));
     });
@@ -78,7 +78,7 @@ void lanes_to_pixels(const T* lane, int64 count, T* pixels) {
         std::memcpy(pixels + i * pixel_lanes, lane + i * tile_lanes<T>, pixel_lanes * sizeof(T));
 }
 
-// Puts the samples that a block needs into the tile: each line on its own.
+// Reads the samples that blocks need into the tile, each line separately.
 template <class T>
 void read_lines(const RowFilterJob& job, const char* const* image, const RowBlock* blocks, int count, int length,
                 RowsScratch<T>& own) {
@@ -106,7 +106,7 @@ void read_pixels(const RowFilterJob& job, const char* const* image, const RowBlo
     }
 }
 
-// Puts so many samples of rows into a tile, from `offset` in these on.
+// Loads some samples of each row into a tile, beginning at `offset` bytes in the row.
 template <class T>
 void load_rows(const RowFilterJob& job, const char* const* image, int64 offset, const RowBlock* blocks, int count,
                int samples, RowsScratch<T>& own, T* tile) {
@@ -134,8 +134,8 @@ void load_pixel_rows(const RowFilterJob& job, const char* const* image, int64 of
     }
 }
 
-// The same where all lines have the same block: what lies beyond the image is then made of whole rows of the tile.
-// False if it is not at hand.
+// Reads the samples of lines that all need the same block. Samples beyond the image are then copies of whole rows of
+// the tile. Returns false if lines need different blocks, or if a row to copy is not in the tile.
 template <class T>
 bool read_together(const RowFilterJob& job, const char* const* image, const RowBlock* blocks, int count, int length,
                    RowsScratch<T>& own) {
@@ -147,7 +147,7 @@ bool read_together(const RowFilterJob& job, const char* const* image, const RowB
     const int64 first = maximum<int64>(start, job.padding);
     const int64 last = minimum<int64>(stop, job.padding + job.image_extent);
     if (blocks[0].index != blocks[count - 1].index || first >= last) return false;
-    // Samples beyond the image, and the ones that stand for them.
+    // Samples beyond the image, and the samples that they repeat.
     constexpr int64 constant_row = -1;
     int64 constant_index[4 * max_margin];
     int64 source_index[4 * max_margin];
@@ -202,7 +202,7 @@ void filter_blocks(const RowFilterJob& job, const char* const* image, char* cons
             read_lines(job, image, blocks, count, length, own);
     }
     filter_tile(own.tile, length, margin, job.order);
-    // Blocks at the ends of what is wanted may be cut.
+    // Blocks at the ends of the wanted range may be cut.
     const T* rows = own.tile + margin * tile_lanes<T>;
     T* line[tile_lanes<T>];
     bool cut = false;
@@ -233,7 +233,7 @@ void filter_blocks(const RowFilterJob& job, const char* const* image, char* cons
     }
 }
 
-// Samples that are coefficients.
+// Copies samples that are the coefficients themselves.
 template <class T>
 void copy_row(const RowFilterJob& job, const char* image, T* coefficients, T* pixels) {
     if (job.channels == 1 && !job.as_pixels) {
@@ -262,7 +262,7 @@ void filter_rows_as(const RowFilterJob& job, const char* const* image, char* con
     const int64 extent = job.image_extent + 2 * job.padding;
     const int64 first = job.wanted_start / block;
     const int64 last = (job.wanted_stop - 1) / block;
-    const int64 short_block = extent % block ? extent / block : -1;  // the last one, where it is not full
+    const int64 short_block = extent % block ? extent / block : -1;  // the last one, if it is not full
     const int most = tile_lanes<T> / job.channels;
     RowBlock blocks[tile_lanes<T>];
     int gathered = 0;
@@ -270,7 +270,7 @@ void filter_rows_as(const RowFilterJob& job, const char* const* image, char* con
         if (gathered > 0) filter_blocks(job, image, coefficients, blocks, gathered, static_cast<int>(length), own);
         gathered = 0;
     };
-    // Blocks of one length run side by side.
+    // Blocks of the same length are filtered side by side.
     for (int64 b = first; b <= last; ++b) {
         const bool is_short = b == short_block;
         if (is_short) finish(block);

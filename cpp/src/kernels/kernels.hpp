@@ -27,11 +27,11 @@ void filter(const FilterJob& job, const int64* line, int count, void* scratch);
 void load_row(int dtype, const char* from, int64 stride, int64 count, int compute_dtype, char* to);
 void store_row(int compute_dtype, const char* from, int64 count, int dtype, char* to, int64 stride);
 
-// The same for `count` pixels of up to pixel_lanes elements side by side; in the compute type without gaps.
+// The same for `count` pixels of up to pixel_lanes adjacent elements; in the compute type, pixels have no gaps.
 void load_pixels(int dtype, const char* from, int64 stride, int64 count, int channels, int compute_dtype, char* to);
 void store_pixels(int compute_dtype, const char* from, int64 count, int channels, int dtype, char* to, int64 stride);
 
-// Scratch that the kernels of a kind lay out for themselves, before that of the walk.
+// Bytes of scratch that each kind of kernels uses, in addition to the scratch of the walk.
 int64 gather_scratch_size();
 int64 pixel_scratch_size();
 int64 vote_scratch_size();

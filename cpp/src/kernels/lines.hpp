@@ -1,5 +1,5 @@
-// Sums over lines of four coefficients, for eight voxels at a time. Every sum has the order of ManyTaps::dot, so the
-// same bits.
+// Sums over lines of four coefficients, for eight voxels at a time. Every sum adds in the order of ManyTaps::dot, so
+// the bits are the same.
 #pragma once
 #include "kernels/lanes.hpp"
 #include "kernels/located.hpp"
@@ -10,14 +10,14 @@ ELASTICND_BEGIN
 template <class T, int TAPS>
 constexpr bool sums_in_blocks = sizeof(T) == sizeof(float) && TAPS == 4;
 
-// A line for each voxel of a block.
+// A line of coefficients for each voxel of a block.
 struct BlockOfLines {
     using Four = Vector<float, 4>;
     using Eight = Vector<float, block_length>;
     Four line[block_length];
 
-    // The dot product of each line with the weights of its voxel; `weight` is that of the first tap, for the first
-    // voxel.
+    // The dot product of each line with the weights of its voxel. `weight` points to the weight of the first tap for
+    // the first voxel.
     ELASTICND_FLAT Eight dot(const float* weight) const {
         Eight tap[4];
         transpose(tap);
@@ -26,10 +26,10 @@ struct BlockOfLines {
     }
 
    private:
-    // Each tap of all voxels.
+    // Collects each tap of all voxels in one vector.
     ELASTICND_FLAT void transpose(Eight* tap) const {
 #if defined(ELASTICND_SHUFFLES)
-        // Halves of vectors need not be exchanged if voxels that are four apart share one.
+        // With voxels that are four apart in one vector, halves of vectors need not be exchanged.
         Eight pair[4];
         for (int l = 0; l < 4; ++l) pair[l] = __builtin_shufflevector(line[l], line[l + 4], 0, 1, 2, 3, 4, 5, 6, 7);
         const Eight low = __builtin_shufflevector(pair[0], pair[1], 0, 8, 1, 9, 4, 12, 5, 13);

@@ -10,18 +10,18 @@ namespace {
 constexpr int most_steps = 25;
 constexpr int most_damped_steps = 100;
 constexpr int most_halvings = 8;
-constexpr double least_decrease = 1e-4;  // of the residual by a whole step: less is no progress
-constexpr double aim = 0.1;              // of the tolerance: a whole step more is seldom needed
+constexpr double least_decrease = 1e-4;  // of the residual by a full step: less is no progress
+constexpr double aim = 0.1;              // part of the tolerance to aim at, so that another full step is seldom needed
 constexpr double largest_size = 1e300;
-constexpr double singular = 1e-9;  // a ratio of volumes below which the Jacobian gives no step
+constexpr double singular = 1e-9;  // a ratio of volumes below which the Jacobian yields no step
 
-// Weights of the four coefficients along each axis, and their slopes.
+// The weights of the four coefficients along each axis, and their slopes.
 struct Weights {
     double value[max_axes][4];
     double slope[max_axes][4];
 };
 
-// The displacement and its derivative along each of LEFT axes, from `axis` on.
+// The displacement, and its derivative along each of LEFT axes, beginning with `axis`.
 template <class Lanes, int LEFT>
 struct Slopes {
     static ELASTICND_FLAT void sum(const double* at, const int64* stride, const Weights& weight, int axis,
@@ -63,14 +63,14 @@ void sum_of_many(int axes, const double* at, const int64* stride, const Weights&
     }
 }
 
-// A position, where the map takes it, and how far that is from where it shall.
+// A position, and the difference between where the map takes it and the target.
 template <int AXES>
 struct State {
     static constexpr int most = AXES == 0 ? max_axes : AXES;
     double position[most];
     double difference[most];
     double jacobian[most][most];
-    double size;   // of the difference, squared; NaN where there is no position
+    double size;   // squared length of the difference; NaN if there is no position
     double ratio;  // of volumes to those of the affine map alone; set by `newton_step`
 };
 
@@ -149,7 +149,8 @@ double solve(int n, double (&matrix)[MOST][MOST], const double* value, double* s
     return determinant;
 }
 
-// Newton's step, which is to be subtracted, and the ratio of volumes.
+// Computes Newton's step, which is to be subtracted, and the ratio of volumes. Where the Jacobian is singular, the step
+// is that of the affine map.
 template <int AXES>
 void newton_step(const MapJob& job, State<AXES>& state, double* step) {
     const int axes = AXES == 0 ? job.grid.axes : AXES;
@@ -164,7 +165,8 @@ void newton_step(const MapJob& job, State<AXES>& state, double* step) {
     }
 }
 
-// What a step is multiplied with, so that it is no longer than the distance of control points along any axis.
+// The factor by which to shorten a step, so that it is no longer than the distance between control points along any
+// axis.
 inline double limit(const MapJob& job, int axes, const double* step) {
     double longest = 1;
     for (int k = 0; k < axes; ++k) {
@@ -174,8 +176,8 @@ inline double limit(const MapJob& job, int axes, const double* step) {
     return 1 / longest;
 }
 
-// Goes from a state to one whose difference and next step are well within the tolerance. Damped, it goes downwards
-// only, by steps that are halved until the difference falls, and ends at the best that can be met so.
+// Moves from a state to one whose difference and next step are well within the tolerance. If damped, each step is
+// halved until the difference decreases, and the result is the best state that can be reached in this way.
 template <class Lanes, int AXES>
 void approach(const MapJob& job, const double* coefficients, const double* target, bool damped, State<AXES>& state) {
     const int axes = AXES == 0 ? job.grid.axes : AXES;
@@ -234,7 +236,7 @@ void solve_some(const MapJob& job, const PointsToSolve& points, UnitRange some, 
         double* position = points.positions + i * axes;
         for (int k = 0; k < axes; ++k) state.position[k] = position[k];
         find<Lanes>(job, coefficients, target, state);
-        if (!(state.size - state.size == 0)) {  // nowhere
+        if (!(state.size - state.size == 0)) {  // there is no position
             points.residuals[i] = points.ratios[i] = bits_as<double>(0x7ff8000000000000LL);
             for (int k = 0; k < axes; ++k) position[k] = bits_as<double>(0x7ff8000000000000LL);
             continue;

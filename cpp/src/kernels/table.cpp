@@ -7,7 +7,7 @@ ELASTICND_BEGIN
 
 namespace {
 
-constexpr int64 alignments = 256;  // what allocate_scratch may leave out
+constexpr int64 alignments = 256;  // bytes that allocate_scratch may skip for alignment
 
 int64 sample_scratch(const SampleJob& job) {
     return Walk::scratch_size(job) +

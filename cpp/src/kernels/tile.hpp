@@ -1,4 +1,4 @@
-// Lines side by side: row r of a tile holds sample r of every line, in lanes for a filter to run over.
+// Lines side by side: row r of a tile holds sample r of every line, so that a filter can run over all lines at once.
 #pragma once
 #include "elasticnd/prefilter.hpp"
 #include "kernels/lanes.hpp"
@@ -12,7 +12,7 @@ constexpr int tile_lanes = line_bytes / static_cast<int>(sizeof(T));
 template <class T>
 constexpr int tile_rows = Blocking<T>::block_length + 2 * max_margin;
 
-// Filters `length` rows with `margin` rows before and after them.
+// Filters `length` rows, which have `margin` more rows before and after them.
 template <class T>
 inline void filter_tile(T* tile, int length, int margin, int order) {
     constexpr int lanes = 32 / static_cast<int>(sizeof(T));
@@ -20,7 +20,7 @@ inline void filter_tile(T* tile, int length, int margin, int order) {
                                                              order);
 }
 
-// Four lines of four numbers: from[l][0..4) becomes to[0..4)[l], the rows of `to` being `stride` apart.
+// Transposes four lines of four numbers: from[l][0..4) becomes to[0..4)[l]. The rows of `to` are `stride` apart.
 template <class T>
 ELASTICND_FLAT void lines_to_rows(const T* const* from, int64 at, T* to, int64 stride) {
 #if defined(ELASTICND_SHUFFLES)
@@ -43,7 +43,7 @@ ELASTICND_FLAT void lines_to_rows(const T* const* from, int64 at, T* to, int64 s
 #endif
 }
 
-// The other way.
+// The inverse.
 template <class T>
 ELASTICND_FLAT void rows_to_lines(const T* from, int64 stride, T* const* to, int64 at) {
 #if defined(ELASTICND_SHUFFLES)
@@ -66,8 +66,8 @@ ELASTICND_FLAT void rows_to_lines(const T* from, int64 stride, T* const* to, int
 #endif
 }
 
-// Samples [0, count) of `lines` lines to the rows of a tile, and back. The number of lines is rounded up to a multiple
-// of four: there must be as many pointers.
+// Copies samples [0, count) of `lines` lines to the rows of a tile, or back. Copying to a tile rounds the number of
+// lines up to a multiple of four, and needs as many pointers.
 template <class T>
 inline void lines_to_tile(const T* const* line, int lines, int count, T* tile) {
     constexpr int lanes = tile_lanes<T>;

@@ -1,4 +1,4 @@
-// Sampling of labels: by votes where the voxels under a stencil differ, and by a copy where they do not.
+// Samples labels: by votes if the voxels under a stencil differ, and by a copy if they do not.
 #include "elasticnd/votes.hpp"
 
 #include <cstring>
@@ -12,11 +12,12 @@ namespace {
 
 struct VoteScratch {
     Row row;
-    int64 step[vote_taps<0>];  // from the first tap to each, in bytes
+    int64 step[vote_taps<0>];  // from the first tap to each tap, in bytes
     int mixed[row_length];     // voxels whose taps differ
 };
 
-// Writes the voxels whose taps all hold the same bits, and those without a position; lists the others.
+// Writes the voxels whose taps all hold the same bits, and those without a position. Lists the others, and returns
+// their number.
 template <class Element, int AXES>
 int copy_uniform(const SampleJob& job, const char* source, char* to, int64 to_stride, VoteScratch& own) {
     const Row& row = own.row;
@@ -47,7 +48,7 @@ int copy_uniform(const SampleJob& job, const char* source, char* to, int64 to_st
     return count;
 }
 
-// Where the taps of a stencil that leaves the image lie; the constant where the mode leaves one out.
+// Finds the taps of a stencil that leaves the image; the constant stands for those that the mode leaves out.
 void find_taps_at_border(const SampleJob& job, const Row& row, int i, const char* source, const char** tap) {
     tap[0] = source;
     for (int k = 0; k < job.geometry.axes; ++k) {
@@ -81,7 +82,7 @@ void elect(const SampleJob& job, const char* source, char* to, int64 to_stride, 
         TapWeights<AXES> weights(axes);
         for (int k = 0; k < axes; ++k) {
             const double place = row.place[k][i];
-            // Of a stencil that leaves the source, it is counted from one that does not.
+            // If the stencil leaves the source, the place counts from a stencil that does not.
             weights.add(k, leaves ? place - floor_of_small(place) : place);
         }
         std::memcpy(to + i * to_stride, tap_at[winning_tap(weights, label)], sizeof(Label));
