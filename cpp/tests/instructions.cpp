@@ -11,13 +11,13 @@
 #define APART
 #endif
 
-// A name to pass to callgrind.
+// A function name to pass to callgrind.
 extern "C" APART void measured(const std::function<void()>& run) { run(); }
 
 namespace {
 using namespace elasticnd;
 
-// Two-dimensional images with their channels last, from the image to the result.
+// Two-dimensional images with their channels last, for which everything from the image to the result is counted.
 struct Picture {
     const char* kernel;
     int dtype;

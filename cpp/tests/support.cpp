@@ -90,8 +90,7 @@ double dot(const Array& a, const Array& b) {
     return sum;
 }
 
-// ---- the steps of a deformation
-// --------------------------------------------------------------------------------------
+// ---- the steps of a deformation -------------------------------------------------------------------------------------
 
 Case random_patch(Random& random, const int64* longest, int axes, int order, int mode) {
     Case given;

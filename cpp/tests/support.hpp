@@ -1,4 +1,4 @@
-// Shared by the tests of the core: checks, arrays of exactly the required size, and the steps of a deformation.
+// What the tests of the core share: checks, arrays of exactly the required size, and the steps of a deformation.
 #pragma once
 #include <cmath>
 #include <cstdio>
@@ -60,16 +60,16 @@ int64 size_of(const Shape& shape);
 
 enum Layout { layout_c, layout_fortran, layout_reversed, layout_unaligned, layout_channels_last, layout_count };
 
-// (items, channels, extents...): memory of exactly the size of the elements, so that a sanitizer detects the first byte
-// beyond it.
+// An array of shape (items, channels, extents...). Its memory has exactly the size of the elements, so that a sanitizer
+// detects an access to the first byte beyond it.
 class Array {
    public:
     Array(int64 items, int64 channels, const Shape& extent, int dtype, Layout layout = layout_c);
 
     void fill(Random& random, double low, double high);
-    // One step beyond each kind of limit; any bits are a valid element.
+    // Fills the array with random bits, including NaN and infinities; any bits are a valid element.
     void fill_bits(Random& random);
-    double value(int64 index) const;  // of the element `index` in C order
+    double value(int64 index) const;  // of element `index` in C order
     void set(int64 index, double value);
     bool equals(const Array& other) const;  // bit for bit
 
@@ -89,8 +89,8 @@ double dot(const Array& a, const Array& b);
 struct Case {
     Shape image;
     Shape points;
-    Shape start;   // empty: the image's
-    Shape output;  // empty: as the image
+    Shape start;   // empty: the first voxel of the image
+    Shape output;  // empty: the extent of the image
     int order = 3;
     int mode = mode_mirror;
     bool filtered = true;
@@ -101,7 +101,7 @@ struct Case {
     const double* affine = nullptr;
 };
 
-// At most this many voxels along each of `axes` axes, and a patch of them.
+// A case with at most longest[axes] voxels along each axis, of which the output is a patch.
 Case random_patch(Random& random, const int64* longest, int axes, int order, int mode);
 
 Geometry geometry_of(const Case& given);
@@ -109,17 +109,17 @@ Geometry with_box(Geometry geometry, const Box& box);
 Shape coefficient_shape(const Geometry& geometry);
 int arithmetic_of(int dtype);
 
-// A job with the whole image.
+// A job for the whole image.
 Job job_of(const Geometry& geometry, bool filtered, int dtype, int compute_dtype);
 
-// Coefficients of the geometry's box.
+// The coefficients in the geometry's box.
 Array coefficients_of(const Geometry& geometry, bool filtered, int64 planes, const Array& image, int arithmetic,
                       Executor& executor);
 
 // Without an image, the output stands in for it.
 SampleRequest request_of(const Case& given, const Doubles& points, const Array* image, const Array& output);
 
-// The deformed image, with the type of the image.
+// The deformed image, in the dtype of the image.
 Array deform(const Case& given, const Doubles& points, const Array& image, Executor& executor,
              Layout layout = layout_c);
 

@@ -1,4 +1,4 @@
-// Determinants of the Jacobian at voxels, against those of the derivatives at the same positions.
+// Compares determinants of the Jacobian at voxels with those of the derivatives at the same positions.
 #include "core/determinants.hpp"
 #include "core/evaluate.hpp"
 #include "support.hpp"
@@ -47,7 +47,7 @@ void test_determinants() {
         const int64 items = random.integer(1, 2), voxels = product(geometry.output, axes);
         const Doubles points = random.reals(items * axes * product(geometry.grid_shape, axes), -1, 1);
         const Doubles linear = random.reals(items * axes * axes, -1, 1);
-        // No more than it needs, so that a sanitizer sees the first number beyond.
+        // Exactly the required size, so that a sanitizer detects an access beyond it.
         const std::unique_ptr<double[]> found(new double[static_cast<size_t>(items * voxels)]);
         compute_determinants({geometry, items, points.data(), linear.data(), int64(axes) * axes}, found.get(),
                              executor);
@@ -64,7 +64,7 @@ void test_determinants() {
             double* own = jacobian.data() + i * axes * axes;
             for (int j = 0; j < axes * axes; ++j) own[j] += linear[static_cast<size_t>(i / voxels * axes * axes + j)];
             const double expected = determinant(axes, own);
-            // Slopes are up to some tens, of which three are multiplied.
+            // The terms are products of up to three slopes, which reach some tens each.
             CHECK(std::abs(found[static_cast<size_t>(i)] - expected) < 1e-8, "axes %d, voxel %d: %.17g %.17g", axes,
                   int(i), found[static_cast<size_t>(i)], expected);
         }

@@ -1,4 +1,4 @@
-// Every combination that accesses memory in its own way, with absurd displacements: nothing is compared, the sanitizers
+// Every combination that accesses memory in its own way, with absurd displacements. Nothing is compared: the sanitizers
 // watch.
 #include <limits>
 

@@ -1,5 +1,5 @@
-// A block of the output, computed from the part of the image that it should read, equals the whole bit for bit; and so
-// does its transpose.
+// A block of the output, computed from only the part of the image that it reads, has the bits of the whole output. The
+// transpose of a block is checked with inner products.
 #include "support.hpp"
 
 namespace elasticnd {
@@ -15,7 +15,7 @@ Case random_case(Random& random, int axes, int order, int mode) {
     return given;
 }
 
-// The part at `first` of an array over `extent`, in separate memory.
+// Copies the part that begins at `first` in an array over `extent` to separate memory.
 Array part_of(const Array& whole, const Shape& extent, int64 planes, const int64* first, const int64* part_extent,
               int dtype, int64 items, Layout layout) {
     const Shape shape(part_extent, part_extent + extent.size());
@@ -34,7 +34,7 @@ Array part_of(const Array& whole, const Shape& extent, int64 planes, const int64
     return part;
 }
 
-// From where the image would begin.
+// Makes `part` the image of a request, whose data begin where the whole image would begin.
 void hold(SampleRequest& request, const Array& part, const Box& roi) {
     request.job.roi = roi;
     request.image = part.planes;

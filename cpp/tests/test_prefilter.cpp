@@ -1,4 +1,5 @@
-// The prefilter around the ends of its blocks: a box has the bits of the whole, for any number of lines.
+// The prefilter around the ends of its blocks: the coefficients in a box have the bits of the whole, for any number of
+// lines.
 #include "support.hpp"
 
 namespace elasticnd {

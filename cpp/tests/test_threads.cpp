@@ -1,4 +1,5 @@
-// Threads: the same bits for any number of them, errors and interrupts that arrive, and a pool that survives a fork.
+// Threads: results have the same bits for any number of threads, errors and interrupts arrive, and the pool survives a
+// fork.
 #include <atomic>
 #include <chrono>
 #include <mutex>
@@ -102,7 +103,7 @@ void test_interrupts_arrive() {
     CHECK(thrown && runs < 10'000, "%d tasks ran", runs.load());
 }
 
-// Runs beside or inside another run do without the workers.
+// Runs beside or inside another run work without the workers.
 void test_runs_at_once() {
     set_threads(3);
     std::atomic<int> runs{0};
@@ -141,7 +142,7 @@ void test_fork() {
     CHECK(runs_all_tasks(), "the pool does not run after the fork");
 }
 
-// The check for an interrupt in a run may wait for a lock that the forking thread holds, such as Python's.
+// During a run, the check for interrupts may wait for a lock that the forking thread holds, such as the GIL.
 void test_fork_beside_a_run() {
     set_threads(3);
     std::mutex lock;

@@ -1,4 +1,4 @@
-// <G x, y> = <x, G^T y> for every verb, and the gradient of the control grid against finite differences.
+// <G x, y> = <x, G^T y> for every operation, and the gradient of the control grid against finite differences.
 #include "support.hpp"
 
 namespace elasticnd {
@@ -60,7 +60,7 @@ void test_prefilter_and_adjoint(Random& random, const Case& given, int dtype, Ex
     check_equal(dot(px, y), dot(x, pty), scale, given, dtype, "prefilter_adjoint");
 }
 
-// Along a random direction, where the spline is smooth.
+// Compares with finite differences along a random direction, where the spline is smooth.
 void test_grid_gradient(Random& random, const Case& given, Executor& executor) {
     const int axes = static_cast<int>(given.image.size());
     const Array x = random_array(random, given.items, given.channels, given.image, dtype_float64, layout_c);
@@ -87,7 +87,7 @@ Array in_double(const Array& single, int64 items, int64 channels, const Shape& s
     return array;
 }
 
-// Single precision has ways of its own through the kernels, with the positions that double precision has.
+// Single precision has paths of its own through the kernels, but the same positions as double precision.
 void test_grid_gradient_in_single_precision(Random& random, const Case& given, Executor& executor) {
     const int axes = static_cast<int>(given.image.size());
     const Array x = random_array(random, given.items, given.channels, given.image, dtype_float32, layout_c);
@@ -113,7 +113,7 @@ void test_transposes() {
         for (int order = 0; order <= max_order; ++order)
             for (int mode = 0; mode < mode_count; ++mode)
                 for (const int dtype : {dtype_float32, dtype_float64}) {
-                    if (axes > 4 && (order + mode + dtype) % 4) continue;  // as slow as many others
+                    if (axes > 4 && (order + mode + dtype) % 4) continue;  // a quarter takes long enough
                     const Case given = random_case(random, axes, order, mode);
                     test_sample_and_adjoint(random, given, dtype, executor);
                     if (dtype == dtype_float32) test_grid_gradient_in_single_precision(random, given, executor);

@@ -1,4 +1,4 @@
-// Values against direct formulas: linear interpolation, interpolation of the samples, and patches of a whole.
+// Compares values with direct formulas: linear interpolation, interpolation of the samples, and patches of a whole.
 #include <cmath>
 
 #include "support.hpp"
@@ -9,7 +9,7 @@ namespace {
 
 constexpr double outside = 0.375;
 
-// The signal of each mode, extended without end, at an integer position.
+// The signal at an integer position, extended without end according to the mode.
 double continued(const Doubles& signal, int64 at, int mode) {
     const int64 extent = static_cast<int64>(signal.size());
     const bool inside = at >= 0 && at < extent;
@@ -80,7 +80,7 @@ void test_identity() {
                     given.order = order;
                     given.mode = mode;
                     const bool padded = mode == mode_nearest || mode == mode_grid_constant;
-                    if (padded && order > 1 && shape.size() > 3) continue;  // 24 voxels more along each axis
+                    if (padded && order > 1 && shape.size() > 3) continue;  // padding adds 24 voxels along each axis
                     if (shape.size() > 3 && dtype != dtype_float64 && dtype != dtype_uint8) continue;
                     Array image(1, 1, shape, dtype, Layout(random.integer(0, layout_count - 1)));
                     image.fill(random, 0, dtype == dtype_bool ? 1 : 100);
@@ -99,7 +99,7 @@ void test_identity() {
                 }
 }
 
-// A patch computes coefficients only in a box, and has the bits of the whole.
+// A patch computes coefficients only in a box, and has the same bits as the whole.
 void test_patches() {
     Random random(3);
     Serial serial;
@@ -143,7 +143,7 @@ void test_patches() {
 }
 
 void test_floor() {
-    const double whole = 2251799813685248.0;  // 2^51: from here on there are halves, from twice as much on no fractions
+    const double whole = 2251799813685248.0;  // 2^51: from here on, fractions are halves; from 2^52 on, there are none
     for (const double size : {0.0, 0.5, 1.0, 1.5, 3e9, whole - 1, whole, 1.5 * whole, 2 * whole, 4 * whole, 1e300})
         for (const double step : {-1.5, -0.5, -1e-9, 0.0, 0.25, 0.5, 1.5})
             for (const double sign : {-1.0, 1.0}) {
@@ -154,7 +154,7 @@ void test_floor() {
     CHECK(std::isnan(common::floor_of(std::nan(""))) && common::floor_of(-INFINITY) == -INFINITY, "floor of no number");
 }
 
-// Adjacent channels of a pixel are computed together, with the bits that each has alone.
+// Adjacent channels of a pixel are computed together, with the same bits as each channel alone.
 void test_channels_side_by_side() {
     Random random(9);
     PoolExecutor executor({});
