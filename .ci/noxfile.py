@@ -1,8 +1,8 @@
-"""The checks, one session each: ``nox -f .ci/noxfile.py -s quick``; ``-l`` lists them, ``--`` precedes their arguments.
+"""The checks, one session each. ``nox -f .ci/noxfile.py -s quick`` runs one, and ``-l`` lists them all.
 
-Most sessions run in the environment that nox itself is installed in, such as the editable installation of
-docs/contributing.md. Those that need other packages make their own environment, and install the wheel that the
-variable WHEEL names, or the checkout.
+Arguments after ``--`` go to the programs that a session runs. Most sessions use the environment that nox is installed
+in, such as the editable installation of docs/contributing.md. Sessions that need other packages create their own
+environment. There they install the wheel that the environment variable WHEEL names or, without it, the checkout.
 """
 
 import os
@@ -18,7 +18,7 @@ nox.options.reuse_venv = "yes"
 ROOT = Path(__file__).parent.parent
 PAGES = "docs/_build/html"
 nox.options.envdir = ROOT / ".nox"
-# The programs of this environment, even if it is not activated.
+# Find the programs of this environment even if it is not activated.
 os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
 
 here = nox.session(venv_backend="none")
@@ -31,27 +31,27 @@ def install(session: nox.Session, extras: str, *others: str) -> None:
 
 
 def files(session: nox.Session, *patterns: str) -> list[str]:
-    """Return the files in the repository that match."""
+    """Return the files of the repository that match any of the patterns."""
     return str(session.run("git", "ls-files", *patterns, external=True, silent=True)).split()
 
 
 @here
 def quick(session: nox.Session) -> None:
-    """A few seconds: one test of each mode, order and dtype, gradients and errors."""
+    """Run tests of every mode, order and dtype, of gradients and of errors, within a few seconds."""
     session.chdir(ROOT)
     session.run("pytest", "-q", "-m", "quick", *session.posargs)
 
 
 @here
 def test(session: nox.Session) -> None:
-    """All tests, as README.md says."""
+    """Run all tests, as README.md describes."""
     session.chdir(ROOT)
     session.run("pytest", "-n", "auto", *session.posargs)
 
 
 @here
 def lint(session: nox.Session) -> None:
-    """The style of Python and of C++, and the spelling of all texts."""
+    """Check the style of Python and C++ code, and the spelling in all files."""
     session.chdir(ROOT)
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
@@ -61,23 +61,23 @@ def lint(session: nox.Session) -> None:
 
 @here
 def types(session: nox.Session) -> None:
-    """Types of the package, and the stub of the compiled module against the module."""
+    """Check the types of the package, and compare the compiled module with its stub."""
     session.chdir(ROOT)
     session.run("mypy")
-    session.chdir(session.create_tmp())  # in the checkout, the package without a compiled module would be found
+    session.chdir(session.create_tmp())  # the checkout has a package without the compiled module
     session.run("stubtest", "elasticnd._core", "--mypy-config-file", ROOT / "pyproject.toml")
 
 
 @here
 def memory(session: nox.Session) -> None:
-    """The memory of tiny images of many axes: every order, mode and engine."""
+    """Measure the memory that tiny images with many axes need, for every order, mode and engine."""
     session.chdir(ROOT)
     session.run("pytest", "-q", "-n", "auto", "--exhaustive", "tests/test_memory.py", *session.posargs)
 
 
 @here
 def docs(session: nox.Session) -> None:
-    """The documentation, into docs/_build/html, and checks of its links, pictures, code and search."""
+    """Build the documentation in docs/_build/html, and check its links, pictures, code and search."""
     session.chdir(ROOT)
     session.run("sphinx-build", "-q", "-W", "--keep-going", "-b", "html", "docs", PAGES, *session.posargs)
     session.run("pytest", "-q", "--pages", PAGES, "tests/test_built_pages.py")
@@ -85,7 +85,7 @@ def docs(session: nox.Session) -> None:
 
 @here
 def cpp(session: nox.Session) -> None:
-    """Tests of the core without Python, with sanitizers, and counts of the kernels' instructions."""
+    """Test the core without Python under sanitizers, and count the instructions of its kernels."""
     session.chdir(ROOT / "cpp")
     for preset in ("asan", "tsan"):
         session.run("cmake", "--workflow", "--preset", preset)
@@ -95,14 +95,14 @@ def cpp(session: nox.Session) -> None:
 
 @here
 def tidy(session: nox.Session) -> None:
-    """Static analysis of the core by clang-tidy."""
+    """Analyse the core with clang-tidy."""
     session.chdir(ROOT / "cpp")
     session.run("cmake", "--workflow", "--preset", "tidy")
 
 
 @nox.session(name="cuda-host", venv_backend="none")
 def cuda_host(session: nox.Session) -> None:
-    """The CUDA kernels on the host: accuracy and gradients, and some of them with sanitizers."""
+    """Test accuracy and gradients of the CUDA kernels on the host, and run some kernels under sanitizers."""
     session.chdir(ROOT)
     tests = [f"tests/test_{name}.py" for name in ("accuracy", "border", "gradients")]
     session.run("pytest", "-n", "auto", "-q", "--engine", "cuda-host", "-k", "not test_grid_gradient", *tests)
@@ -111,14 +111,14 @@ def cuda_host(session: nox.Session) -> None:
 
 @here
 def bench(session: nox.Session) -> None:
-    """Times beside other programs; the options are those of tests/benchmarks/compare.py."""
+    """Compare the speed with other programs. The options are those of tests/benchmarks/compare.py."""
     session.chdir(ROOT)
     session.run("python", "tests/benchmarks/compare.py", *session.posargs)
 
 
 @nox.session
 def nvrtc(session: nox.Session) -> None:
-    """Every instance of the CUDA kernels compiled by NVRTC, without a device, and counts of their machine code."""
+    """Compile every instance of the CUDA kernels with NVRTC, without a device, and check their machine code."""
     install(session, "nvrtc", "hypothesis", "ml_dtypes", "pytest", "pytest-xdist")
     tests = ("tests/test_nvrtc.py", "tests/test_machine_code.py")
     session.run("pytest", "-n", "auto", "-q", *tests, *session.posargs)
@@ -126,9 +126,9 @@ def nvrtc(session: nox.Session) -> None:
 
 @nox.session
 def oldest(session: nox.Session) -> None:
-    """Tests of the frameworks, and of the hosts that there are transforms for, in their oldest versions."""
+    """Test with the oldest supported versions of the frameworks and of the pipeline libraries."""
     install(session, "oldest,test")
-    # Without what they depend on: this torchvision would bring an older PyTorch.
+    # Without their dependencies: this torchvision would install an older PyTorch.
     session.install("--no-deps", "monai==1.3.0", "torchio==1.2.0", "torchvision==0.20.0")
     frameworks = ("frameworks", "generic", "jax", "keras", "tensorflow")
     of_torch = ("compile", "data_loader", "derivatives", "devices", "layer", "modes", "operator", "tensors")
@@ -139,7 +139,7 @@ def oldest(session: nox.Session) -> None:
 
 @nox.session
 def pages(session: nox.Session) -> None:
-    """What `docs` has built, in a Chromium: wide and narrow, light and dark, without a network."""
+    """Test the pages that `docs` has built in Chromium: wide and narrow, light and dark, without a network."""
     session.chdir(ROOT)
     session.install("numpy", "playwright", "pytest")
     session.run("pytest", "-q", "--pages", PAGES, "tests/test_pages_in_browser.py", *session.posargs)
@@ -147,7 +147,7 @@ def pages(session: nox.Session) -> None:
 
 @nox.session
 def pipelines(session: nox.Session) -> None:
-    """The recipes for pipelines, with the libraries that they are for."""
+    """Test the recipes for pipelines with the libraries that they are written for."""
     install(session, "pipelines", "pytest", "tensorflow-cpu", "torch==2.13.0", "torchio==2.0.0a2")
     output = session.run("pytest", "-q", "tests/test_pipelines.py", *session.posargs, silent=True)
     session.log(output)
@@ -157,7 +157,7 @@ def pipelines(session: nox.Session) -> None:
 
 @nox.session
 def unnamed(session: nox.Session) -> None:
-    """Tests with array libraries that the package does not name."""
+    """Test with array libraries that the package does not know by name."""
     install(session, "unnamed", "array-api-strict", "ml_dtypes", "pytest", "scipy")
     output = session.run("pytest", "-q", "tests/test_unnamed.py", *session.posargs, silent=True)
     session.log(output)
@@ -167,7 +167,7 @@ def unnamed(session: nox.Session) -> None:
 
 @nox.session
 def package(session: nox.Session) -> None:
-    """Source archive, a wheel from it (in dist, or the folder given), and the wheel alone in an empty environment."""
+    """Build the source archive and a wheel from it, in dist or the given folder, and import the wheel by itself."""
     session.chdir(ROOT)
     folder = Path(*(session.posargs or ["dist"])).absolute()
     session.run(sys.executable, "-m", "build", "--outdir", folder, ".", external=True, silent=True)

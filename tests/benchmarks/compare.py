@@ -1,11 +1,15 @@
-"""Times elasticnd beside every peer that is installed. Prints a table in Markdown.
+"""Compares the speed of elasticnd with every installed peer, and prints a table in Markdown.
 
-With ``--json`` it writes all that was measured, with ``--plots`` pictures of the time per voxel. Peers: elasticdeform,
-SciPy, torch, OpenCV, Albumentations, SimpleITK, torch-interpol, MONAI, TorchIO, torchvision, batchgeneratorsv2; beside
-them elasticnd's own transforms for three of these. At the end it names
-those that are left out, with the reason. They do not all do the same: those that want coordinates get them, which
-elasticnd computes; those for augmentation interpolate linearly, with fields of their own; OpenCV's cubic kernel has no
-prefilter. Programs take turns, and ratios are those of the shortest times: medians swing where others compute too.
+``--json`` also writes all measurements, and ``--plots`` draws pictures of the time per voxel. The peers are
+elasticdeform, SciPy, torch, OpenCV, Albumentations, SimpleITK, torch-interpol, MONAI, TorchIO, torchvision and
+batchgeneratorsv2. For three of them, elasticnd's own transforms are timed as well. The report ends with the peers that
+were left out, and why.
+
+The programs do not all do the same work. Some expect coordinates: they get precomputed ones, whereas elasticnd computes
+them. Those for augmentation interpolate linearly and draw displacement fields in their own way. OpenCV's cubic kernel
+has no prefilter.
+
+The programs are timed in turn. Ratios compare the shortest times, because medians vary when the machine is shared.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ _MORE_PEERS = ("torchio", "torchvision", "batchgeneratorsv2", "albumentations")
 
 
 def run(works: Iterable[Work], threads: tuple[int, ...], seconds: float, only: str = "") -> list[dict[str, Any]]:
-    """Do all works with all programs."""
+    """Time every work with every program."""
     results = []
     for work in tqdm(list(works), unit="work"):
         programs = measure(peers.calls(Data(work), threads, only), seconds)
@@ -54,25 +58,25 @@ def _milliseconds(seconds: float) -> str:
 
 
 def median(measured: dict[str, Any]) -> str:
-    """Write the median of the times with their spread."""
+    """Return the median of the times and their spread, as text."""
     spread = (measured["high"] - measured["low"]) / 2 / measured["median"]
     return f"{_milliseconds(measured['median'])} ± {100 * spread:.0f} %"
 
 
 def times(programs: dict[str, Any], name: str, reference: str) -> str:
-    """Write the shortest time as a multiple of the reference's; nothing where there is none."""
+    """Return the shortest time as a multiple of the reference's, as text; empty without a reference."""
     if reference not in programs:
         return ""
     return f"{programs[name]['minimum'] / programs[reference]['minimum']:.3g}"
 
 
 def _threads_of(name: str) -> str:
-    """Give the end of a program's name that says how many threads it has."""
+    """Return the end of a program's name, which says how many threads it uses."""
     return name[name.rindex(",") :] if name.endswith(("thread", "threads")) else ", 1 thread"
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:
-    """Write the results as a table, a line for every work and program."""
+    """Return a table of the results, with a row for each work and program."""
     lines = [
         "| work | program | median | shortest | times elasticdeform's | times elasticnd's | peak memory |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
@@ -95,7 +99,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Name what was timed."""
+    """Return the names and versions of the programs that were timed."""
     found = {"elasticnd": metadata.version("elasticnd"), "python": platform.python_version()}
     for name in (*_PEERS, *_MORE_PEERS):
         try:
@@ -106,7 +110,7 @@ def versions() -> dict[str, str]:
 
 
 def draw_all(folder: Path, threads: tuple[int, ...], seconds: float, only: str) -> None:
-    """Time what the pictures show, and draw them."""
+    """Time the works that the pictures show, and draw the pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     one = threads[:1]
     sizes = run(SIZES, threads, seconds, only)
@@ -131,7 +135,7 @@ def draw_all(folder: Path, threads: tuple[int, ...], seconds: float, only: str) 
 
 
 def main() -> None:
-    """Run what was asked for."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--works", default="", help="only the works whose name holds this text")
     parser.add_argument("--programs", default="", help="only the programs whose name fits this regular expression")
@@ -139,7 +143,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the results to this file")
     parser.add_argument("--plots", type=Path, help="draw pictures into this folder instead")
     arguments = parser.parse_args()
-    warnings.simplefilter("ignore")  # of the peers
+    warnings.simplefilter("ignore")  # peers issue warnings
     available = elasticnd.get_num_threads()
     threads = (1, available) if available > 1 else (1,)
     if arguments.plots:

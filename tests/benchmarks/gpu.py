@@ -1,8 +1,9 @@
-"""Times elasticnd on a CUDA device beside CuPy's map_coordinates and PyTorch's grid_sample, which get the coordinates.
+"""Compares elasticnd on a CUDA device with CuPy's map_coordinates and PyTorch's grid_sample.
 
-Prints a table in Markdown, with the time that the device takes to move the bytes: those of the image, once in and once
-out for each pass over it. Calls are queued behind a kernel that keeps the device busy, so that the time of the host is
-none of the device's, and take their images in turn, so that none is found in a cache.
+The other two get precomputed coordinates. The result is a table in Markdown. It also contains the time that the device
+needs to move the bytes of the image, which each pass reads once and writes once. Calls are queued behind a kernel that
+keeps the device busy, so that the device never waits for the host. They use several images in turn, so that no image
+is still in a cache.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ import elasticnd
 
 POINTS = 5
 SIGMA = 4.0
-QUEUED = 20  # calls between two events
-CACHE = 200e6  # bytes, more than any second cache holds
+QUEUED = 20  # number of calls between two events
+CACHE = 200e6  # bytes, more than any L2 cache holds
 SPIN = cupy.RawKernel(
     """extern "C" __global__ void spin(long long count) {
         for (long long start = clock64(); clock64() - start < count;) ;
@@ -34,14 +35,14 @@ SPIN = cupy.RawKernel(
 
 
 class Work(NamedTuple):
-    """A call to time, and the bytes that it has to move."""
+    """A call to time, and the number of bytes that it must move."""
 
     call: Callable[[], object]
     size: int = 0
 
 
 def device_time(call: Callable[[], object], repeat: int) -> float:
-    """Return the median time of a call on the device, in seconds, and start when the host has queued its launches."""
+    """Return the median time of a call on the device, in seconds; timing starts once the host has queued all calls."""
     begin, end = cupy.cuda.Event(), cupy.cuda.Event()
     ahead = 2 * QUEUED * host_time(call, 3)
     cycles = int(ahead * 1e3 * cupy.cuda.runtime.deviceGetAttribute(cupy.cuda.runtime.cudaDevAttrClockRate, 0))
@@ -58,7 +59,7 @@ def device_time(call: Callable[[], object], repeat: int) -> float:
 
 
 def host_time(call: Callable[[], object], repeat: int) -> float:
-    """Return the median time in which a call returns to the host, in seconds."""
+    """Return the median time until a call returns to the host, in seconds."""
     times = []
     for _ in range(repeat + 3):
         cupy.cuda.get_current_stream().synchronize()
@@ -69,13 +70,13 @@ def host_time(call: Callable[[], object], repeat: int) -> float:
 
 
 def in_turn(function: Callable[..., object], array: cupy.ndarray) -> Callable[[], object]:
-    """Return a call of a function on copies of an array, each time on another one."""
+    """Return a callable that applies the function to copies of an array in turn."""
     copies = itertools.cycle([array.copy() for _ in range(max(1, round(CACHE / array.nbytes)))])
     return lambda: function(next(copies))
 
 
 def works(extent: int) -> dict[str, Work]:
-    """Return the calls to time; the first is a copy."""
+    """Return the calls to time, the first of which copies the image."""
     rng = np.random.default_rng(0)
     volume = cupy.asarray(rng.random((extent,) * 3, dtype=np.float32))
     grid = cupy.asarray(elasticnd.random_displacement(POINTS, SIGMA, ndim=3, rng=0))
@@ -109,13 +110,13 @@ def works(extent: int) -> dict[str, Work]:
 
 
 def coordinates(volume: cupy.ndarray, grid: cupy.ndarray) -> cupy.ndarray:
-    """Return the position of each voxel, as other programs want it."""
+    """Return the position of each voxel in the form that other programs expect."""
     field = elasticnd.dense_displacement(grid, volume.shape)
     return (field + cupy.indices(volume.shape, dtype=cupy.float64)).astype(cupy.float32)
 
 
 def by_map_coordinates(volume: cupy.ndarray, grid: cupy.ndarray) -> dict[str, Work]:
-    """Return what CuPy does with coordinates that it is handed."""
+    """Return the calls of CuPy with precomputed coordinates."""
     places = coordinates(volume, grid)
 
     def call(order: int) -> Work:
@@ -126,7 +127,7 @@ def by_map_coordinates(volume: cupy.ndarray, grid: cupy.ndarray) -> dict[str, Wo
 
 
 def by_torch(volume: cupy.ndarray, grid: cupy.ndarray) -> dict[str, Work]:
-    """Return what PyTorch does with coordinates that it is handed, and elasticnd with tensors; nothing without it."""
+    """Return the calls of PyTorch with precomputed coordinates and of elasticnd with tensors; none without PyTorch."""
     try:
         import torch
     except ImportError:
@@ -162,7 +163,7 @@ def by_torch(volume: cupy.ndarray, grid: cupy.ndarray) -> dict[str, Work]:
 
 
 def by_jax(volume: cupy.ndarray, grid: cupy.ndarray) -> dict[str, Work]:
-    """Return what elasticnd does in a program of JAX, by the time of the host: XLA has streams of its own."""
+    """Return the calls of elasticnd in JAX programs, timed on the host because XLA uses its own streams."""
     try:
         import jax
     except ImportError:
@@ -173,7 +174,7 @@ def by_jax(volume: cupy.ndarray, grid: cupy.ndarray) -> dict[str, Work]:
 
 
 def main() -> None:
-    """Time everything in one run."""
+    """Time all calls, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--extent", type=int, default=256, help="of the volume along each axis (default 256)")
     parser.add_argument("--repeat", type=int, default=7, help=f"times that {QUEUED} calls are queued (default 7)")

@@ -1,4 +1,4 @@
-"""Times and peak memory of calls, taken in turns: what slows the machine for a while slows all alike."""
+"""Times and peak memory of calls, which take turns so that a slow phase of the machine slows all of them alike."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _STATUS = Path("/proc/self/status")
 
 
 class Measured(NamedTuple):
-    """What a call took."""
+    """The time and memory that a call took."""
 
     minimum: float  # seconds
     median: float
     low: float  # a quarter of the calls took less ...
     high: float  # ... and a quarter took more
     calls: int
-    memory: int | None  # bytes at the peak beyond those before, with the output; None where the system does not tell
+    memory: int | None  # bytes added at the peak, output included; None if the system does not report it
 
 
 def peak_memory(call: Callable[[], object]) -> int | None:
-    """Run a call and give the growth of the resident memory at its peak."""
+    """Run a call, and return the growth of the resident memory at its peak."""
     try:
         _CLEAR.write_text("5")
     except OSError:
@@ -36,7 +36,7 @@ def peak_memory(call: Callable[[], object]) -> int | None:
 
 
 def resident_peak() -> int:
-    """Give the resident memory at its peak: since the last `peak_memory`, or else since the start."""
+    """Return the peak of the resident memory since the last `peak_memory`, or else since the process started."""
     return _memory("VmHWM")
 
 
@@ -46,7 +46,7 @@ def _memory(name: str) -> int:
 
 
 def measure(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str, Measured]:
-    """Time every call in turn, for about so many seconds each, and at least three times."""
+    """Time every call in turn, each for about the given number of seconds and at least three times."""
     memory = {name: peak_memory(call) for name, call in calls.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
     waiting = set(calls)

@@ -1,4 +1,4 @@
-"""The programs that are compared: each makes, of a work's data, a call that does the work, or says that it cannot."""
+"""The programs to compare: each turns a work's data into a call that does the work, or reports that it cannot."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ sys.path.append(str(Path(__file__).parents[1]))
 import hosts
 
 Call = Callable[[], object]
-_PATIENCE = 8_000_000  # voxels: more would take a program of one thread half a minute
+_PATIENCE = 8_000_000  # voxels; more would take a single-threaded program half a minute
 Maker = Callable[[Data, int], "Call | None"]
 
 
-missing: dict[str, str] = {}  # modules that could not be imported, and why
+missing: dict[str, str] = {}  # modules that could not be imported, with the reason
 
 
 def installed(name: str) -> ModuleType | None:
-    """Import a peer, if there is one."""
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or it asks a server for its newest version
+    """Import a peer if it is installed."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise it asks a server for the newest version
     try:
         return hosts.load(name) if any(host in name for host in hosts.NAMES) else importlib.import_module(name)
     except ImportError as error:
@@ -87,7 +87,7 @@ def _elasticdeform(data: Data, _: int) -> Call | None:
 
 
 def _is_plain(data: Data) -> bool:
-    """Tell whether a work is the resampling of one image."""
+    """Return whether a work resamples one image and nothing else."""
     return data.work.task == "deform" and not data.work.channels and not data.work.batch
 
 
@@ -122,7 +122,7 @@ def _torch(data: Data, threads: int) -> Call | None:
 
 
 def _is_picture(data: Data) -> bool:
-    """Tell whether a work is the resampling of one picture, with its channels last."""
+    """Return whether a work resamples one 2-D picture, with channels last."""
     work = data.work
     return work.task == "deform" and len(work.shape) == 2 and not work.batch and not work.crop
 
@@ -146,7 +146,7 @@ def _opencv_maps(data: Data, threads: int) -> Call | None:
 
 
 def _opencv_grid(data: Data, threads: int) -> Call | None:
-    """Do what programs for augmentation do with OpenCV: resize the control grid, add it to every position, remap."""
+    """Deform as augmentation libraries do with OpenCV: enlarge the control grid, add it to the positions, and remap."""
     cv2 = installed("cv2")
     if cv2 is None or not _is_picture(data):
         return None
@@ -219,22 +219,22 @@ def _torch_interpol(data: Data, threads: int) -> Call | None:
 
 
 def _augmentation(data: Data) -> bool:
-    """Tell whether a work is what programs for augmentation do: an image and its labels."""
+    """Return whether a work deforms an image and its labels, as augmentation libraries do."""
     return data.work.task == "image and labels"
 
 
 def _is_volume(data: Data) -> bool:
-    """Tell whether a work is an image and its labels in three dimensions."""
+    """Return whether a work deforms a volume and its labels."""
     return _augmentation(data) and len(data.work.shape) == 3
 
 
 def _channels_first(data: Data) -> Any:
-    """Give the image as pipelines have it."""
+    """Return the image with channels first, as pipelines have it."""
     return np.ascontiguousarray(np.moveaxis(data.image, -1, 0)) if data.work.channels else data.image[np.newaxis]
 
 
 def _is_linear(data: Data) -> bool:
-    """Tell whether a work is what programs for augmentation do to an image without labels."""
+    """Return whether a work deforms a single image linearly, as augmentation libraries do."""
     return _is_plain(data) and data.work.order == 1 and not data.work.crop
 
 
@@ -318,7 +318,7 @@ def _torchvision(data: Data, threads: int) -> Call | None:
     return call
 
 
-# ---- elasticnd in the pipelines of others ----------------------------------------------------------------------------
+# ---- elasticnd in other libraries' pipelines ------------------------------------------------------------------------
 
 
 def _with_threads(deform: Callable[..., object], threads: int, *arguments: object) -> Call:
@@ -364,7 +364,7 @@ def _in_torchvision(data: Data, threads: int) -> Call | None:
     return _with_threads(deform, threads, *sample)
 
 
-# Those with threads are timed with one and with all.
+# Programs with a number of threads are timed with one thread and with all.
 THREADED: dict[str, Maker] = {
     "elasticnd": _elasticnd,
     "torch grid_sample (linear, grid given)": _torch,
@@ -388,7 +388,7 @@ SINGLE: dict[str, Maker] = {
 
 
 def calls(data: Data, threads: tuple[int, ...], only: str) -> dict[str, Call]:
-    """Give what can do a work, by program and number of threads."""
+    """Return the calls that can do a work, by program and number of threads."""
     made: dict[str, Call] = {}
     for name, maker in SINGLE.items():
         if re.search(only, name) and (call := maker(data, 1)) is not None:

@@ -1,4 +1,4 @@
-"""Pictures of the results: time per voxel over the size, the order and the number of threads."""
+"""Pictures of the results: time per voxel against size, order and number of threads."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-STYLE = Path(__file__).parents[2] / "docs" / "pages.mplstyle"  # of all pictures of the pages
+STYLE = Path(__file__).parents[2] / "docs" / "pages.mplstyle"  # the style of all pictures in the documentation
 
 Series = dict[str, list[tuple[float, float]]]  # name: (x, nanoseconds per voxel)
 
 
 def series(results: Iterable[dict[str, Any]], key: str) -> Series:
-    """Collect the points of every program, over one property of the works."""
+    """Collect the points of every program against one property of the works."""
     lines: Series = {}
     for result in results:
         for name, measured in result["programs"].items():
@@ -22,7 +22,7 @@ def series(results: Iterable[dict[str, Any]], key: str) -> Series:
 
 
 def draw(lines: Series, label: str, path: Path, *, ticks: list[float]) -> None:
-    """Draw time per voxel, on a logarithmic scale."""
+    """Draw the time per voxel on a logarithmic scale."""
     from matplotlib import style
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogFormatter, NullLocator, ScalarFormatter
@@ -40,7 +40,7 @@ def draw(lines: Series, label: str, path: Path, *, ticks: list[float]) -> None:
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(ScalarFormatter())
-        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))  # where there are few major ones
+        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))  # if there are few major ticks
         axes.set_xlabel(label)
         axes.set_ylabel("nanoseconds per voxel")
         axes.grid(visible=True, which="major")

@@ -1,13 +1,14 @@
-"""How far the transforms for augmentation move voxels: all the same distance, so that their times can be compared.
+"""Strengths at which all augmentation transforms move voxels by the same distance, so that their times are comparable.
 
-The distance is the root mean square of the displacement along an axis: 3.6 voxels in a volume of 128³ and 4 pixels in
-a picture of 512², as elasticnd's grid of 3 points with a sigma of 5 gives. It follows from what each library draws, and
-a test measures it:
+The distance is the root mean square of the displacement along an axis: 3.6 voxels in a volume of 128³, and 4 pixels in
+a picture of 512². elasticnd moves voxels this far with a grid of 3 points and a sigma of 5. The strengths follow from
+the random fields of each library, and a test measures the distances:
 
-- MONAI smooths uniform noise in 3-D: magnitude / √3 · (Σ g²)^(3/2), where g is its Gaussian. In 2-D it enlarges a grid
-  of normal numbers with a cubic kernel.
-- torchvision smooths uniform noise as well: alpha / 2 / √3 · Σ g².
-- TorchIO moves the control points of a cubic B-spline by uniform numbers, except for two at every border.
+- MONAI smooths uniform noise in 3-D, which gives magnitude / √3 · (Σ g²)^(3/2), where g is its Gaussian. In 2-D it
+  enlarges a grid of normally distributed numbers with a cubic kernel.
+- torchvision smooths uniform noise as well, which gives alpha / 2 / √3 · Σ g².
+- TorchIO moves the control points of a cubic B-spline by uniformly distributed numbers, except the outer two at each
+  border.
 """
 
 from __future__ import annotations

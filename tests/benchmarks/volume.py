@@ -1,7 +1,7 @@
-"""Deforms a volume in a Zarr store into another one, block by block, and tells time, peak memory, and what was read.
+"""Deforms a volume from one Zarr store into another, block by block, and reports time, peak memory and bytes read.
 
-The volume is the MNI152 brain, resampled to as many gibibytes as are asked for. It needs elasticnd's extras `dask`,
-`files` and `bench`, and nilearn.
+The volume is the MNI152 brain, resampled to the requested number of gibibytes. The program requires elasticnd's extras
+`dask`, `files` and `bench`, and nilearn.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from tqdm import tqdm
 
 import elasticnd
 
-CHUNK = 64  # voxels along each axis, of the stores
+CHUNK = 64  # voxels along each axis of a chunk in the stores
 MIB = 2**20
 
 
 class Counted:
-    """A stored array that counts what is read of it: the voxels asked for, and the chunks that they lie in."""
+    """A stored array that counts the voxels read from it, and the chunks that contain them."""
 
     def __init__(self, array: zarr.Array) -> None:
         self.array, self.shape, self.dtype, self.ndim = array, array.shape, array.dtype, array.ndim
@@ -46,7 +46,7 @@ class Counted:
 
 
 def make_volume(path: Path, gibibytes: float) -> zarr.Array:
-    """Write the brain, magnified to a size, or find it where it was written before."""
+    """Write the brain, magnified to the given size, unless an earlier run has written it."""
     brain = load_mni152_template(resolution=1).get_fdata(dtype=np.float32)
     factor = (gibibytes * 2**30 / brain.nbytes) ** (1 / brain.ndim)
     shape = tuple(math.ceil(extent * factor) for extent in brain.shape)
@@ -65,7 +65,7 @@ def make_volume(path: Path, gibibytes: float) -> zarr.Array:
 
 
 def needed_bytes(volume: Counted, displacement: np.ndarray[Any, Any], block: int, order: int) -> int:
-    """Sum what the blocks' source boxes hold."""
+    """Sum the bytes of the source boxes of all blocks."""
     starts = [range(0, extent, block) for extent in volume.shape]
     total = 0
     for corner in np.array(np.meshgrid(*starts, indexing="ij")).reshape(3, -1).T.tolist():
@@ -94,7 +94,7 @@ def main() -> None:
     target = zarr.create_array(
         options.folder / "deformed.zarr", shape=volume.shape, chunks=(CHUNK,) * 3, dtype="float32", overwrite=True
     )
-    # A single block at a time has all threads of the core.
+    # Blocks run one at a time, so each uses all threads of the core.
     dask.config.set(scheduler="threads" if options.workers > 1 else "synchronous", num_workers=options.workers)
 
     def deform() -> None:

@@ -1,4 +1,4 @@
-"""What is timed: the rows of the table, and the data of each."""
+"""The works to time: the rows of the table, and the data of each row."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ class Work:
     """One row of the table."""
 
     name: str
-    shape: tuple[int, ...]  # of the deformed axes
+    shape: tuple[int, ...]  # extents of the deformed axes
     dtype: str = "float32"
     order: int = 3
     task: str = "deform"  # or "image gradient", "all gradients", "image and labels"
     mode: str = "mirror"
     points: int = 3
-    channels: int = 0  # behind the deformed axes
-    batch: int = 0  # images with a grid of their own
-    crop: int = 0  # extent of a patch in the middle
+    channels: int = 0  # on an axis after the deformed ones; 0: no such axis
+    batch: int = 0  # number of images, each with its own grid; 0: no batch axis
+    crop: int = 0  # extent of the patch in the middle; 0: the whole image
 
     @cached_property
     def voxels(self) -> int:
-        """Count the voxels of the output."""
+        """The number of voxels in the output."""
         one = self.crop ** len(self.shape) if self.crop else int(np.prod(self.shape))
         return one * max(1, self.channels) * max(1, self.batch)
 
     @property
     def axis(self) -> tuple[int, ...] | None:
-        """Give the axes to deform."""
+        """The axes to deform; None for all."""
         start = 1 if self.batch else 0
         return tuple(range(start, start + len(self.shape))) if self.batch or self.channels else None
 
     @property
     def patch(self) -> tuple[slice, ...] | None:
-        """Give the patch, if there is one."""
+        """The patch to compute; None for the whole image."""
         if not self.crop:
             return None
         starts = [(extent - self.crop) // 2 for extent in self.shape]
@@ -56,7 +56,7 @@ class Data:
     displacement: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        """Draw them; the same at every run."""
+        """Draw the arrays, which are the same in every run."""
         work = self.work
         rng = np.random.default_rng(0)
         shape = (work.batch,) * bool(work.batch) + work.shape + (work.channels,) * bool(work.channels)
@@ -69,12 +69,12 @@ class Data:
 
     @cached_property
     def labels(self) -> Any:
-        """Four labels, a byte for each voxel."""
+        """A label from 0 to 3 for each voxel, as uint8."""
         return (4 * np.random.default_rng(1).random(self.work.shape)).astype(np.uint8)
 
     @cached_property
     def coordinates(self) -> Any:
-        """Where each voxel samples the image: what elasticnd computes, and others want given."""
+        """The position at which each voxel samples the image, which some peers expect as an argument."""
         dense = elasticnd.dense_displacement(self.displacement, self.work.shape, crop=self.work.patch)
         indices = np.indices(self.work.shape, dtype=np.float64)
         return dense + (indices if self.work.patch is None else indices[(slice(None), *self.work.patch)])
@@ -108,7 +108,7 @@ TABLE = (
         channels=3,
         task="image and labels",
     ),
-    # 3 points over 128 or 512 voxels is a lucky size: the cells of the control grid end where blocks of vectors do.
+    # 3 points over 128 or 512 voxels suit elasticnd: the cells of the control grid end where blocks of vectors end.
     replace(_SQUARE, name="500² float32, order 1, 17 control points", shape=(500,) * 2, order=1, points=17),
     replace(
         _SQUARE,

@@ -1,4 +1,4 @@
-"""Docstrings begin as Python's own do: of functions with a verb such as Return, of properties with the noun."""
+"""Docstrings begin as those of Python itself: with a verb such as Return for functions, with a noun for properties."""
 
 import ast
 import functools
@@ -12,7 +12,7 @@ import elasticnd
 
 ROOT = Path(__file__).parents[2]
 
-# Verbs that say nothing of what a function does, or that no manual uses, and what to write instead.
+# Verbs that do not say what a function does, or that no manual uses, with verbs to use instead.
 BANNED = {
     "Bring": "Convert",
     "Get": "Return",
@@ -44,7 +44,7 @@ def is_property(function):
 
 
 def docstrings(text):
-    """Yield name, docstring and whether it is a property for each documented function."""
+    """Yield the name and docstring of each documented function, and whether it is a property."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, FUNCTIONS) and (text := ast.get_docstring(node)):
             yield node.name, text, is_property(node)
@@ -82,7 +82,7 @@ def test_complaints(docstring, decorator, expected):
     assert complaints(f'{decorator}\ndef f(x):\n    """{docstring}"""\n') == expected
 
 
-# ---- the public names, by numpydoc ----------------------------------------------------------------------------------
+# ---- public names, checked by numpydoc -------------------------------------------------------------------------------
 
 NOT_ASKED = {
     "ES01": "an extended summary: many names need none",
@@ -106,7 +106,7 @@ def public_names():
 
 
 def is_field(name):
-    """Whether a name is an attribute or a class of attributes, which needs no example."""
+    """Return whether a name is an attribute or a class that only holds attributes, which needs no example."""
     thing = functools.reduce(getattr, name.split(".")[1:], elasticnd)
     return not callable(thing) or (inspect.isclass(thing) and issubclass(thing, (tuple, Warning, Exception)))
 
@@ -118,7 +118,7 @@ def test_public_docstrings_are_complete(name):
     assert not errors
 
 
-# What takes no argument that could be wrong, and neither computes nor allocates much.
+# Functions without an argument that could be wrong, which neither compute nor allocate much.
 RAISES_NOTHING = {
     *("get_num_threads", "is_deterministic", "show_config"),
     *("Chain.inverse", "Deformation.inverse", "Inverse.inverse"),

@@ -1,4 +1,4 @@
-"""Which file of the package imports which: downwards only, and never in a circle."""
+"""Modules of the package import only modules of lower layers or of their own layer, and never in a circle."""
 
 import ast
 from pathlib import Path
@@ -10,7 +10,7 @@ MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
     for path in PACKAGE.rglob("*.py")
 }
-# From the top to the bottom: a module imports what is below it, or beside it in its own layer.
+# From top to bottom: a module may import from its own layer and from all layers below.
 LAYERS = (
     ("__main__",),
     ("_cli",),
@@ -51,7 +51,7 @@ LAYERS = (
 
 
 def arrows():
-    """Return the imports among modules of the package, those within functions too, but not those for types alone."""
+    """Return the imports between modules of the package, even within functions, but not those for types alone."""
     return {
         name: sorted(set(imports(name, ast.parse(path.read_text(encoding="utf-8"))))) for name, path in MODULES.items()
     }
@@ -78,7 +78,7 @@ def imports(name, tree):
             for alias in node.names:
                 module = ".".join([*parts, alias.name])
                 found = module if module in MODULES else ".".join(parts) or "__init__"
-                if found != name and module != "_core":  # the compiled module, which imports nothing
+                if found != name and module != "_core":  # the compiled module imports nothing
                     yield found
 
 
@@ -107,7 +107,7 @@ def test_nothing_imports_what_is_above():
 
 
 def circle(graph):
-    """Return one circle of a graph, or nothing."""
+    """Return one circle of a graph, or None if it has none."""
     done, path = set(), []
 
     def visit(name):

@@ -1,4 +1,4 @@
-"""What a reader copies from a page: no line of code is too wide, and every name in it is defined on that page."""
+"""Code that readers copy from a page: no line is too wide, and every name is defined on the same page."""
 
 import ast
 import builtins
@@ -20,14 +20,14 @@ _PROSE = {"{warning}", "{note}", "{toctree}", "{include}", "{eval-rst}"}
 
 
 class Block(NamedTuple):
-    """A block of code as a reader sees it."""
+    """A block of code as readers see it."""
 
     kind: str
     text: str
 
 
 def blocks(page):
-    """Yield the blocks of code of a page, with what they include."""
+    """Yield the blocks of code on a page, with included scripts in place."""
     for match in _BLOCK.finditer(page.read_text(encoding="utf-8")):
         kind, text = match["kind"].strip(), match["text"]
         if include := _INCLUDE.match(kind):
@@ -38,7 +38,7 @@ def blocks(page):
 
 
 def included(script, options):
-    """Return the part of a script that `literalinclude` shows with these options."""
+    """Return the part of a script that `literalinclude` shows with the given options."""
     if "pyobject" in options:
         (node,) = (node for node in ast.parse(script).body if getattr(node, "name", "") == options["pyobject"])
         return ast.get_source_segment(script, node)
@@ -51,14 +51,14 @@ def included(script, options):
 
 
 def unknown_names(code):
-    """Return the names that code uses and nothing in it defines."""
+    """Return the names that the code uses but does not define."""
     table = symtable.symtable(code, "page", "exec")
     known = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
     return used_globals(table) - known - set(dir(builtins)) - {"__file__", "__name__", "__doc__"}
 
 
 def used_globals(table):
-    """Return the global names that a scope uses, or a scope within."""
+    """Return the global names that a scope or any scope inside it uses."""
     is_module = table.get_type() == "module"
     used = {s.get_name() for s in table.get_symbols() if s.is_referenced() and (is_module or s.is_global())}
     return used.union(*map(used_globals, table.get_children()))
@@ -77,7 +77,7 @@ def test_names_are_defined_on_the_page(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_ratios_do_not_break(page):
-    """A number stays on one line with its sign: the space in (115 ×) is one that does not break."""
+    """The space in a ratio such as 115 × is non-breaking, so that number and sign stay on one line."""
     assert not re.findall(r"\d ×\)", page.read_text(encoding="utf-8"))
 
 

@@ -1,4 +1,4 @@
-"""Sentences that people read are short and open as a native writer's do: in the pages, docstrings and messages."""
+"""Sentences in pages, docstrings and messages are short, and begin as a native writer would begin them."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LONGEST = 40
 
-# Words that no manual opens a sentence with, or constructions that need a second reading, and what to write instead.
+# Unusual openings of sentences, and constructions that need a second reading, each with what to write instead.
 BANNED = {
     r"^(?:So|Not so|Nor|Likewise) (?:are|is|do|does|was|were)\b": "the subject first",
     r"^(?:That|Those) of\b": "the noun",
@@ -32,7 +32,7 @@ def pages():
 
 
 def paragraphs_of_page(text):
-    """Yield the paragraphs and list items of a page, without code, tables, formulas, headings and addresses."""
+    """Yield the paragraphs and list items of a page, without code, tables, formulas, headings and URLs."""
     text = re.sub(r"^([`~]{3,})[^\n]*\n.*?^\1`*~*$", "\n", text, flags=re.M | re.S)
     text = re.sub(r"^\$\$.*?\$\$", "\n", text, flags=re.M | re.S)
     text = re.sub(r"^(?:\||#|\(|:::|---|\[[^\]]+\]:)[^\n]*$", "\n", text, flags=re.M)
@@ -72,7 +72,7 @@ def complaints(paragraph):
 
 
 def texts_of_module(source):
-    """Yield the paragraphs of docstrings, and the messages of errors, warnings and help texts."""
+    """Yield the paragraphs of docstrings, and the texts of errors, warnings and help messages."""
     tree = ast.parse(source)
     docstrings = set()
     for node in ast.walk(tree):

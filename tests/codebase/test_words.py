@@ -1,4 +1,4 @@
-"""One word per thing: words that identifiers of Python, C++ and CUDA do not contain, since another one is in use."""
+"""One word per thing: identifiers in Python, C++ and CUDA contain no word for which the glossary has another one."""
 
 import io
 import re
@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-# A word of an identifier, and what the glossary calls the thing.
+# Words that no identifier may contain, with the words of the glossary to use instead.
 BANNED = {
     "arithmetic": "compute_dtype",
     "beyond": "border_value",
@@ -31,7 +31,7 @@ BANNED = {
     "shelf": "FreeList",
     "structured": "unflatten",
 }
-# Of the whole identifier.
+# The same for whole identifiers.
 BANNED_NAMES = {
     "fill_element": "cval_element",
     "fixed": "inverse_rotation_zoom",
@@ -41,11 +41,11 @@ BANNED_NAMES = {
     "take_scratch": "allocate_scratch",
 }
 ALLOWED = {
-    "elasticnd/_cli": {"pair", "pairs"},  # the command line has pairs of files
-    "elasticnd/_files": {"direction"},  # ITK calls the axes of an image so
-    "cpp/src/bindings": {"pair"},  # of the standard library
-    "cpp/src/core": {"pair"},  # the same
-    "cpp/src/kernels": {"pair", "pairs"},  # of taps, of lines, of pixels side by side in a vector
+    "elasticnd/_cli": {"pair", "pairs"},  # the command line works on pairs of files
+    "elasticnd/_files": {"direction"},  # ITK's word for the axes of an image
+    "cpp/src/bindings": {"pair"},  # std::pair
+    "cpp/src/core": {"pair"},  # std::pair
+    "cpp/src/kernels": {"pair", "pairs"},  # pairs of taps, of lines, and of adjacent pixels in a vector
 }
 
 PYTHON = {".py", ".pyi"}
@@ -62,7 +62,7 @@ def files():
 
 
 def identifiers(text, suffix):
-    """Return the identifiers of a file; what stands in comments and texts is none."""
+    """Return the identifiers of a file, ignoring comments and string literals."""
     if suffix in PYTHON:
         tokens = tokenize.generate_tokens(io.StringIO(text).readline)
         return {token.string for token in tokens if token.type == tokenize.NAME}
@@ -70,7 +70,7 @@ def identifiers(text, suffix):
 
 
 def words(identifier):
-    """Return the words of an identifier, in lower case."""
+    """Return the words of an identifier in lower case."""
     return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", identifier)}
 
 
