@@ -1,6 +1,6 @@
-"""A deformation and its gradients on a cluster of two processes, of which one is killed in the middle.
+"""Deforms an image and computes gradients on a cluster of two processes, one of which is killed halfway.
 
-Prints what happened. A program of its own, for its workers are processes that import it.
+Prints what happened. This is a separate program because the worker processes import it.
 """
 
 import os
@@ -15,13 +15,13 @@ import elasticnd
 
 
 def slowly(block):
-    """Take time, so that the work goes on when the worker dies."""
+    """Return the block after a pause, so that work remains when the worker dies."""
     time.sleep(0.05)
     return block
 
 
 def await_results(client, keys):
-    """Wait until each worker holds some results."""
+    """Wait until every worker holds some results."""
     deadline = time.monotonic() + 60
     while not all(client.has_what().values()) and time.monotonic() < deadline:
         time.sleep(0.02)

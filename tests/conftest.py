@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Options and fixtures of all tests."""
 
 import os
 import sys
@@ -14,16 +14,16 @@ def pytest_addoption(parser):
         "--engine",
         choices=("cpu", "cuda-host"),
         default="cpu",
-        help="what computes on NumPy arrays: the core, or the CUDA kernels compiled for the host",
+        help="engine for NumPy arrays: the core, or the CUDA kernels compiled for the host",
     )
-    parser.addoption("--recompile", action="store_true", help="also the tests that compile the core anew: some minutes")
-    parser.addoption("--exhaustive", action="store_true", help="also the slowest cases of a matrix: some minutes")
-    parser.addoption("--pages", type=Path, metavar="FOLDER", help="also the tests of the pages that are built there")
+    parser.addoption("--recompile", action="store_true", help="also run the tests that recompile the core: minutes")
+    parser.addoption("--exhaustive", action="store_true", help="also run the slowest cases: minutes")
+    parser.addoption("--pages", type=Path, metavar="FOLDER", help="also test the built documentation in this folder")
     parser.addoption("--sanitize", action="store_true", help="compile the CUDA kernels for the host with sanitizers")
 
 
 def pytest_ignore_collect(collection_path, config):
-    """With `-m quick`, import only files with such tests: to import every framework takes longer than to run these."""
+    """With `-m quick`, import only files with quick tests: importing every framework takes longer than running them."""
     if config.option.markexpr != "quick" or not collection_path.name.startswith("test_"):
         return None
     return "mark.quick" not in collection_path.read_text(encoding="utf-8") or None
@@ -31,20 +31,20 @@ def pytest_ignore_collect(collection_path, config):
 
 @pytest.fixture
 def rng(request):
-    """Random numbers that depend on the test's name alone."""
+    """Return a random generator whose seed depends only on the name of the test."""
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
 
 
 @pytest.fixture(scope="session")
 def recompile(request):
-    """Skip what compiles the core anew, unless it is asked for."""
+    """Skip a test that recompiles the core, unless it is requested."""
     if not request.config.getoption("--recompile"):
-        pytest.skip("compiles the core anew, for minutes: pytest --recompile")
+        pytest.skip("recompiles the core, which takes minutes: pytest --recompile")
 
 
 @pytest.fixture(scope="session")
 def exhaustive(request):
-    """Skip the slowest cases of a matrix, unless they are asked for."""
+    """Skip one of the slowest cases, unless they are requested."""
     if not request.config.getoption("--exhaustive"):
         pytest.skip("one of the slowest cases: pytest --exhaustive")
 
@@ -54,13 +54,13 @@ def pages(request):
     """Return the folder of the built documentation."""
     folder = request.config.getoption("--pages")
     if folder is None:
-        pytest.skip("reads the pages that Sphinx has built: nox -f .ci/noxfile.py -s docs")
+        pytest.skip("reads the built documentation: nox -f .ci/noxfile.py -s docs")
     return folder.resolve()
 
 
 @pytest.fixture
 def fake_cupy(monkeypatch):
-    """Let a stand-in be what is imported as CuPy."""
+    """Return a stand-in for CuPy, which `import cupy` then finds."""
     from cuda_stubs import FakeCupy
 
     cupy = FakeCupy()
@@ -70,7 +70,7 @@ def fake_cupy(monkeypatch):
 
 @pytest.fixture(params=["cupy", "torch", "jax"])
 def library(request):
-    """Return how to use a library on a CUDA device."""
+    """Return the functions with which tests use a library on a CUDA device."""
     import gpu_support
 
     return getattr(gpu_support, f"{request.param}_library")()
@@ -78,7 +78,7 @@ def library(request):
 
 @pytest.fixture
 def sound_device():
-    """End the process after an error that all later calls would repeat: pytest-xdist starts another one."""
+    """End the process after an error that every later call would repeat. pytest-xdist then starts another process."""
     yield
     import cupy
 

@@ -1,4 +1,4 @@
-"""What tests of the CUDA engine share: the device on the host, and stand-ins for CuPy."""
+"""Helpers for tests of the CUDA engine: a device that is simulated on the host, and stand-ins for CuPy."""
 
 import contextlib
 from types import SimpleNamespace
@@ -12,13 +12,13 @@ SHAPES = {1: (300,), 2: (41, 37), 3: (11, 9, 35), 5: (4, 3, 5, 3, 4)}
 
 
 def on_cuda(function, *arguments, backward=False, **options):
-    """Call a function whose arrays the CUDA kernels compute, on the host."""
+    """Call a function while the CUDA kernels, run on the host, compute NumPy arrays."""
     with host_device.installed(host_device.HostDevice(backward=backward)):
         return function(*arguments, **options)
 
 
 def recording_device():
-    """Return a device, and the list of kernels that are launched on it."""
+    """Return a device, and a list that receives the kernels launched on it."""
     device, launched = host_device.HostDevice(), []
     launch = device.launch
     device.launch = lambda kernel, *rest, **options: launched.append(kernel) or launch(kernel, *rest, **options)
@@ -32,25 +32,25 @@ def agree(ours, theirs, tolerance):
 
 
 def tolerance(dtype):
-    """Of float64, of float32, and the steps of narrow floats."""
+    """Return the relative tolerance of float64, of float32, or of narrow floats, which is one rounding step."""
     dtype = np.dtype(dtype)
     return {8: DOUBLE, 4: SINGLE, 2: 8e-3}[dtype.itemsize]
 
 
 class CupyArray(np.ndarray):
-    """What stands in for an array of CuPy."""
+    """A stand-in for a CuPy array."""
 
     device = SimpleNamespace(id=0)
 
 
 class FakeMemory:
-    """What CuPy's allocator returns."""
+    """A stand-in for the memory that CuPy's allocator returns."""
 
     ptr = 4096
 
 
 class FakeCupy:
-    """What the engine asks of CuPy besides arrays."""
+    """A stand-in for CuPy itself: everything the engine uses except arrays."""
 
     def __init__(self):
         self.number, self.pointer, self.capturing, self.entered = 0, 7, False, []

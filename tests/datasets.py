@@ -1,4 +1,4 @@
-"""A dataset for data loaders, in a module that their spawned workers can import."""
+"""A dataset for data loaders, in a module that spawned workers can import."""
 
 import torch
 
@@ -6,7 +6,7 @@ import elasticnd
 
 
 class Deformed(torch.utils.data.Dataset):
-    """Images of one value each, deformed, with the number of threads that this was done by at most."""
+    """Deformed images of constant value, each with the number of threads that its worker may use."""
 
     def __len__(self):
         return 6

@@ -1,4 +1,4 @@
-"""What fails around the command line: put in the place of functions and streams."""
+"""Functions and streams that fail, to replace those that the command line uses."""
 
 import errno
 import io

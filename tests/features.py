@@ -1,6 +1,6 @@
-"""What each framework supports, and the test that shows it: tests and the documentation read this table.
+"""The features that each framework supports, with the tests that prove it. The documentation contains this table.
 
-A text instead of a test says what there is instead.
+Where there is no test, a text says what the framework has instead.
 """
 
 NAMES = ("torch", "jax", "tensorflow")

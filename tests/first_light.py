@@ -1,7 +1,7 @@
-"""The first run on a CUDA device, rung by rung: kernels by themselves against the core, and then the ways through
-libraries. ``first_light.sh`` climbs them all, each in a process of its own.
+"""The first run on a CUDA device, rung by rung: first single kernels against the core, then calls through libraries.
 
-``python tests/first_light.py`` lists the rungs, ``python tests/first_light.py RUNG`` climbs one and prints its error.
+``first_light.sh`` climbs all rungs, each in a separate process. ``python tests/first_light.py`` lists the rungs, and
+``python tests/first_light.py RUNG`` climbs one and prints its error.
 """
 
 import csv
@@ -20,7 +20,7 @@ RUNGS = {}
 
 
 def rung(name, *arguments):
-    """Register a function, rung(engine, array, *arguments), that returns arrays: ours and the core's are compared."""
+    """Register a function(engine, array) that returns arrays. Those of the CUDA engine and of the core are compared."""
 
     def register(function):
         RUNGS[name] = partial(function, arguments) if arguments else function
@@ -30,7 +30,7 @@ def rung(name, *arguments):
 
 
 def inputs(axes, **options):
-    """Return an image, a displacement and the job of both."""
+    """Return an image, a displacement and their job."""
     from elasticnd._job import make_job
     from elasticnd._modes import Mode
 
@@ -200,7 +200,7 @@ extern "C" __global__ void job_layout(long long* places) {
 
 
 def layout():
-    """Return where the members of a job lie on the device, and in Python."""
+    """Return the offsets of a job's members on the device and in Python."""
     import cupy
 
     from elasticnd._engines.cuda.compile import OPTIONS, source
@@ -214,7 +214,7 @@ def layout():
 
 
 def error_of(ours, theirs):
-    """Return the largest difference, relative to the largest number."""
+    """Return the largest difference, relative to the largest value."""
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     assert ours.shape == theirs.shape, f"{ours.shape} instead of {theirs.shape}"
     return float(np.abs(ours - theirs).max() / max(1.0, np.abs(theirs).max()))
@@ -236,7 +236,7 @@ def climb(name):
 
 
 def kernels(path):
-    """Write what the kernels take of a multiprocessor, and how much memory the first affine call does."""
+    """Write a table of the resources that each kernel uses, and print the memory that the first affine call takes."""
     import cupy
 
     from elasticnd._engines import cuda
@@ -257,7 +257,7 @@ def kernels(path):
 
 
 def small():
-    """Print the time of the host that a call on a small array takes."""
+    """Print the time that a call on a small array takes on the host."""
     import cupy
 
     import elasticnd

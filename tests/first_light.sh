@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The first run on a CUDA device, what tells most first: each step in a process of its own, with a time limit, into one
-# report. Without a device, each step that needs one says so.
+# The first run on a CUDA device: the most informative steps come first. Each step is a separate process with a time
+# limit, and all write to one report. Without a device, the steps that need one are skipped.
 #
-#   tests/first_light.sh FOLDER     writes report.txt, summary.txt and a few tables there
+#   tests/first_light.sh FOLDER     writes report.txt, summary.txt and some tables to FOLDER
 #
-# PYTHON names the interpreter; WHEELS a folder of wheels to install first, where there is no network; TIME divides the
-# limits, for a slower look.
+# The environment variable PYTHON names the interpreter, and WHEELS names a folder of wheels to install first, for
+# machines without a network.
 set -u
 here=$(cd "$(dirname "$0")/.." && pwd)
 out=$(mkdir -p "${1:?a folder for the report}" && cd "$1" && pwd)
@@ -18,7 +18,7 @@ trap 'rm -rf "$scratch"' EXIT
 : >"$summary"
 export CUPY_CACHE_DIR=${CUPY_CACHE_DIR:-$scratch/cupy} XLA_PYTHON_CLIENT_PREALLOCATE=false PYTHONDONTWRITEBYTECODE=1
 
-# log NAME SECONDS COMMAND...: run a command, and note how it ended.
+# log NAME SECONDS COMMAND...: run a command with a time limit, and write its result to the summary.
 log() {
   local name=$1 limit=$2 begin=$SECONDS status=0
   shift 2
@@ -34,7 +34,7 @@ log() {
 }
 skip() { printf '%-28s    0 s  skipped: %s\n' "$1" "$2" | tee -a "$summary"; }
 
-# step NAME SECONDS COMMAND...: the same where there is a device, and the command.
+# step NAME SECONDS COMMAND...: the same, but skip the step if there is no device or no such command.
 step() {
   if [ -z "$device" ]; then
     skip "$1" "no device"
@@ -65,7 +65,7 @@ fi
 cd "$here/tests" || exit 1
 log "the package" 30 "$python" -c 'import elasticnd; elasticnd.show_config()'
 
-# Rung by rung: the first failure is located at once, and those after it still report.
+# Rung by rung: the first failure shows where the fault is, and later rungs still report.
 rungs=$("$python" first_light.py) || rungs=
 while IFS= read -r rung; do
   step "rung: $rung" 40 "$python" first_light.py "$rung"
@@ -74,7 +74,7 @@ done <<<"$rungs"
 suite=("$python" -m pytest -p no:cacheprovider -W default)
 step "tests" 150 "${suite[@]}" -q -n 8 --timeout 60 --junitxml "$out/tests.xml" test_gpu_*.py
 step "kernels" 40 "$python" first_light.py kernels "$out/kernels.csv"
-# Pools of memory hide what the checkers look for.
+# Memory pools hide the errors that the checkers look for.
 export ELASTICND_WITHOUT_POOLS=1 PYTORCH_NO_CUDA_MEMORY_CACHING=1
 part=(-q -x -p no:xdist -k "cupy and (mirror-3 or axes or gradients or batches)" test_gpu_values.py)
 for check in memcheck:60 racecheck:30 initcheck:20 synccheck:15; do

@@ -1,6 +1,6 @@
-"""The one table of frameworks that tests are parametrised over: how to make and read their arrays, and to derive.
+"""The frameworks over which tests are parametrised, with functions that create, read and differentiate their arrays.
 
-A framework that is not installed is a skip with its reason.
+Tests of a framework that is not installed are skipped.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-# Before JAX and TensorFlow are imported: two devices for the tests of sharding, and no chatter.
+# This must be set before JAX and TensorFlow are imported: two devices for the tests of sharding, and fewer messages.
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 @dataclass(frozen=True)
 class Framework:
-    """How tests use a framework."""
+    """The functions with which tests use a framework."""
 
     name: str
     module: Any
     array: Callable[[Any], Any]  # from NumPy
     to_numpy: Callable[[Any], np.ndarray]
-    # gradient(f, arrays) gives the gradients of the real number f(*arrays).
+    # gradient(f, arrays) returns the gradients of the real number f(*arrays).
     gradient: Callable[[Callable, list], list]
     owns: Callable[[Any], bool]
 
@@ -89,7 +89,7 @@ _made: dict[str, Framework] = {}
 
 
 def get(name: str) -> Framework:
-    """Import a framework, or skip the test."""
+    """Import a framework, or skip the test if it is not installed."""
     if name not in _made:
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed", allow_module_level=True)

@@ -1,4 +1,4 @@
-"""What tests on a CUDA device share: why there is none, and how they use a library there."""
+"""Helpers for tests on a CUDA device: the reason to skip them, and the libraries with which they use the device."""
 
 import importlib.util
 import os
@@ -10,7 +10,7 @@ import pytest
 
 
 def missing():
-    """Return why there is nothing to test on."""
+    """Return the reason why these tests cannot run, or None."""
     if importlib.util.find_spec("cupy") is None:
         return "CuPy is not installed"
     import cupy
@@ -24,26 +24,26 @@ def missing():
 REASON = missing()
 MARKS = [
     pytest.mark.skipif(REASON is not None, reason=str(REASON)),
-    pytest.mark.filterwarnings("default"),  # other libraries warn of their own affairs
+    pytest.mark.filterwarnings("default"),  # other libraries issue warnings that have nothing to do with elasticnd
     pytest.mark.usefixtures("sound_device"),
 ]
 SHAPE = (41, 37)
 MATRIX = np.array([[1.1, 0.1, 0.3], [-0.2, 0.9, 0.2]])
 
 
-if REASON is None and os.environ.get("ELASTICND_WITHOUT_POOLS"):  # which hide what checkers look for
+if REASON is None and os.environ.get("ELASTICND_WITHOUT_POOLS"):  # pools hide the errors that memory checkers look for
     import cupy
 
     cupy.cuda.set_allocator(None)
 
 
 class Library(NamedTuple):
-    """How tests use a library on the device."""
+    """The functions with which tests use a library on the device."""
 
     array: Any  # from NumPy
     to_numpy: Any
     owns: Any
-    gradient: Any  # gradient(f, arrays), of the real number f(*arrays)
+    gradient: Any  # gradient(f, arrays) returns the gradients of the real number f(*arrays)
 
 
 def cupy_library():

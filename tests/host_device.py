@@ -1,5 +1,5 @@
-"""The CUDA kernels on the host: each is compiled by the host's compiler when it is first called, and run on arrays of
-NumPy, one block of threads after the other. This tests what kernels compute, not that they do it in parallel."""
+"""The CUDA kernels on the host. The host's compiler compiles each kernel when it is first called. The kernel then runs
+on NumPy arrays, one thread block after the other. This tests the results of kernels, but not their parallelism."""
 
 import contextlib
 import ctypes
@@ -32,7 +32,7 @@ extern "C" void run(const unsigned* grid, unsigned threads, unsigned long shared
 
 
 class HostDevice:
-    """Stands in for a device of CuPy."""
+    """A stand-in for CuPy's device."""
 
     xp = np
     keeps_tables = True
@@ -69,7 +69,7 @@ class HostDevice:
         ctypes.memset(int(address), 0, size)
 
     def _compiled(self, kernel):
-        """Compile a kernel, unless another process has done so."""
+        """Compile a kernel, unless another process already has."""
         library = self.folder / (hashlib.sha256(kernel.encode()).hexdigest()[:16] + ".so")
         if not library.exists():
             own = library.with_suffix(f".{os.getpid()}.so")
@@ -83,7 +83,7 @@ class HostDevice:
 
 @contextlib.contextmanager
 def installed(device=None, *, sanitize=False):
-    """Let the CUDA kernels on the host compute on NumPy arrays, instead of the core."""
+    """Let the CUDA kernels compute NumPy arrays on the host, in place of the core."""
     device = device or HostDevice(SANITIZE if sanitize else ())
     before = compute.engine_of, devices.CupyDevice
     compute.engine_of, devices.CupyDevice = lambda array: cuda, lambda: device
@@ -96,6 +96,6 @@ def installed(device=None, *, sanitize=False):
 
 
 def _forget():
-    """Forget what the engine keeps of a device."""
+    """Clear everything that the engine caches about a device."""
     for function in (devices._cupy_device, plans.plan_of, control_grid.kept_tables, call.kept_map):
         function.cache_clear()

@@ -1,4 +1,4 @@
-"""The libraries for pipelines that elasticnd has transforms for, imported for tests."""
+"""The pipeline libraries (hosts) for which elasticnd has transforms, and checks that their tests share."""
 
 import importlib
 import importlib.util
@@ -15,13 +15,13 @@ NAMES = ("monai", "torchio", "torchvision")
 
 
 def require(name):
-    """Import a host, or skip what needs it."""
+    """Import a host, or skip the tests that need it."""
     require_all("torch", name)
     return load(name)
 
 
 def require_all(*names):
-    """Skip what needs libraries that are not all installed."""
+    """Skip a test unless all hosts are installed."""
     import pytest
 
     for name in names:
@@ -30,20 +30,20 @@ def require_all(*names):
 
 
 def load(name):
-    """Import a host, without the warnings of what it imports."""
+    """Import a host, ignoring the warnings of the libraries that it imports."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if importlib.util.find_spec("torchvision") is not None:
-            _load_torchvision()  # the others import it too, if there is one
+            _load_torchvision()  # the other hosts import torchvision too, if it is installed
         return importlib.import_module(name)
 
 
 def _load_torchvision():
     """Import torchvision.
 
-    Its wheel on PyPI is for CUDA. Beside PyTorch for the CPU its compiled library does not load, and so the operators
-    that it registers are missing when it is imported: they are defined here, without a computation. No transform uses
-    them, which work on tensors with PyTorch's own operations.
+    Its wheel on PyPI is built for CUDA. With PyTorch for the CPU, its compiled library does not load, so the operators
+    that this library registers are missing when torchvision is imported. They are therefore defined here without an
+    implementation. No transform uses them: transforms work on tensors with PyTorch's own operations.
     """
     import torch
 
@@ -63,11 +63,11 @@ def _load_torchvision():
             return
 
 
-_libraries = []  # whose operators go with them
+_libraries = []  # keeps the libraries alive, and with them their operators
 
 
 def samples_of_loaders(host):
-    """Return the digests of what loaders of a host yield: without workers, with forked and with spawned ones."""
+    """Return digests of the samples from a host's loaders: without workers, with forked and with spawned workers."""
     script = Path(__file__).with_name("pipeline_workers.py")
     done = subprocess.run([sys.executable, script, host], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
@@ -75,7 +75,7 @@ def samples_of_loaders(host):
 
 
 def check_samples(host):
-    """Check that equal seeds give equal samples, and that all samples of workers and epochs differ."""
+    """Check that equal seeds give equal samples, and that samples differ between workers and between epochs."""
     found = samples_of_loaders(host)
     for first, second in (found["none"], found["fork"]):
         assert first == second
@@ -92,7 +92,7 @@ def smooth_sample(shape):
 
 
 def check_restored(image, label, restored_image, restored_label):
-    """Check that an inverse takes image and label back: the image in the interior, the label by Dice's coefficient."""
+    """Check that an inverse restores the image in the interior, and the label by its Dice coefficient."""
     interior = tuple(slice(extent // 4, -(extent // 4)) for extent in image.shape)
     assert np.abs(restored_image - image)[interior].max() < 1e-3 * np.ptp(image)
     common = (label.astype(bool) & restored_label.astype(bool)).sum()

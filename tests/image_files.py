@@ -1,4 +1,4 @@
-"""Image files for tests of the command line: written and read by the libraries themselves."""
+"""Image files for tests of the command line, written and read by the libraries of their formats."""
 
 import numpy as np
 import pytest
@@ -74,7 +74,7 @@ def deform(*arguments):
 
 
 def assert_fails(capsys, arguments, *words):
-    """It fails in one line that has these words."""
+    """Check that the command fails with an error of one line that contains the given words."""
     assert main(["deform", *map(str, arguments)]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -86,5 +86,5 @@ def assert_fails(capsys, arguments, *words):
 
 
 def contents(folder):
-    """Everything below a folder, hidden files too."""
+    """Return the paths and contents of everything in a folder, including hidden files."""
     return {path: path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}

@@ -1,4 +1,4 @@
-"""Run by test_keras.py, once for each backend: the layer builds, trains, is saved and loaded, and runs in tf.data."""
+"""Checks that the Keras layer trains, can be saved, and runs in tf.data. test_keras.py runs this for each backend."""
 
 import sys
 
@@ -11,7 +11,7 @@ import elasticnd.keras
 
 
 def train(folder, images, labels, **options):
-    """Train a small model with the layer inside; give its layer, and whether every weight was trained."""
+    """Train a small model that contains the layer, check that every weight has changed, and count the weights."""
     inputs = keras.Input((16, 16, 1))
     hidden = keras.layers.Conv2D(2, 3, padding="same")(inputs)
     hidden = elasticnd.keras.ElasticDeform(mode="mirror", **options)(hidden)
@@ -31,7 +31,7 @@ def train(folder, images, labels, **options):
 
 
 def check_dictionaries(rng, images, ids):
-    """Check that images and masks of a dictionary are deformed in the same way, and that the rest is kept."""
+    """Check that images and masks of a dictionary are deformed alike, and that its other entries are kept."""
     sample = {"images": images, "segmentation_masks": ids, "labels": np.arange(16), "name": np.zeros(16)}
     layer = elasticnd.keras.ElasticDeform(displacement=2 * rng.standard_normal((2, 3, 3)), mode="nearest")
     expected = elasticnd.deform_grid(
@@ -73,7 +73,7 @@ def check_dictionaries(rng, images, ids):
 
 
 CANVAS = (96, 128)
-CORNERS = np.array([[30.0, 20, 60, 50], [70, 30, 110, 70], [0, 0, 0, 0]])  # the last one is padding
+CORNERS = np.array([[30.0, 20, 60, 50], [70, 30, 110, 70], [0, 0, 0, 0]])  # the last box is padding
 FORMATS = {
     "xyxy": lambda x, y, right, bottom: (x, y, right, bottom),
     "yxyx": lambda x, y, right, bottom: (y, x, bottom, right),
@@ -91,12 +91,12 @@ FORMATS = {
 
 
 def in_format(corners, name):
-    """Return boxes, given as corners, in one of the formats of Keras."""
+    """Convert boxes from corners to one of Keras's formats."""
     return np.stack(FORMATS[name](*np.moveaxis(corners, -1, 0)), -1)
 
 
 def check_boxes(rng):
-    """Check that boxes of every format are those around deformed masks, in batches and alone."""
+    """Check that boxes of every format enclose the deformed masks, in batches and for single images."""
     masks = np.zeros((2, *CANVAS, 2), "uint8")
     for k, (left, top, right, bottom) in enumerate(CORNERS[:2].astype(int)):
         masks[:, top:bottom, left:right, k] = 1
@@ -121,13 +121,13 @@ def check_boxes(rng):
         assert tuple(alone["images"].shape) == (*CANVAS, 2)
     far = elasticnd.keras.ElasticDeform(displacement=np.full((2, 1, 1), 60.0), bounding_box_format="xyxy")
     left = far({"images": masks, "bounding_boxes": {"boxes": corners, "labels": labels}})["bounding_boxes"]
-    assert keras.ops.convert_to_numpy(left["labels"]).tolist() == [[-1, 4, -1]] * 2, "the first has left the image"
+    assert keras.ops.convert_to_numpy(left["labels"]).tolist() == [[-1, 4, -1]] * 2, "the first box has left the image"
     with pytest.raises(ValueError, match=r"^bounding_box_format: got 'xxyy'"):
         elasticnd.keras.ElasticDeform(sigma=1, bounding_box_format="xxyy")
 
 
 def main(folder):
-    """Check the layer."""
+    """Run all checks."""
     rng = np.random.default_rng(0)
     images = rng.random((16, 16, 16, 1)).astype("float32")
     labels = (images > 0.5).astype("float32")
@@ -164,7 +164,7 @@ def main(folder):
     check_dictionaries(rng, images, ids)
     check_boxes(rng)
 
-    import tensorflow as tf  # only for the pipeline
+    import tensorflow as tf  # needed only for the pipeline
 
     data = tf.data.Dataset.from_tensor_slices((images, ids)).batch(4)
     data = data.map(lambda *pair: tuple(layer(list(pair), training=True)), num_parallel_calls=2)

@@ -1,4 +1,4 @@
-"""Every instance of the CUDA kernels that a call can ask for, by its name in the source."""
+"""The names, as in the source, of all CUDA kernel instances that calls can request."""
 
 from itertools import product
 
@@ -6,7 +6,7 @@ from elasticnd import _dtypes
 from elasticnd._engines.cuda import compile as texts
 from elasticnd._limits import MAX_ORDER
 
-AXES = (1, 2, 3, 0)  # 0: four and more
+AXES = (1, 2, 3, 0)  # 0 stands for four or more axes
 NARROW = tuple(code for name, code in _dtypes.CODES.items() if _dtypes.compute_dtype(name, 0, 1) == "float32")
 WIDE = tuple(code for code in _dtypes.CODES.values() if code not in NARROW)
 FLOATS = tuple(_dtypes.CODES[name] for name in _dtypes.FLOATS)
@@ -16,11 +16,11 @@ BOOLEANS = ("false", "true")
 
 
 def _types():
-    """Element types with the arithmetic that they are computed in, and for which numbers of axes."""
+    """Yield each element type with its compute type and the numbers of axes for which there are kernels."""
     for code in (*NARROW, *WIDE):
         for number in ("float",) if code in NARROW else ("double",):
             yield code, number, AXES
-        if code in NARROW:  # high orders of many axes
+        if code in NARROW:  # high orders of many axes are computed in double precision
             yield code, "double", (0,)
 
 
@@ -75,5 +75,5 @@ FUNCTIONS = tuple(name for names in texts.FUNCTIONS.values() for name in names)
 
 
 def instances():
-    """Return all names, each once."""
+    """Return all names without duplicates."""
     return sorted({*_voxel_kernels(), *_flat_kernels(), *FUNCTIONS})

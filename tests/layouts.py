@@ -1,4 +1,4 @@
-"""Ways for the same values to lie in memory."""
+"""Functions that copy an array to a different memory layout."""
 
 import numpy as np
 

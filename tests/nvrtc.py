@@ -1,4 +1,4 @@
-"""NVRTC from the package index, which compiles CUDA kernels without a device."""
+"""NVRTC from NVIDIA's Python packages, which compiles CUDA kernels without a device."""
 
 import ctypes
 import importlib.util
@@ -9,14 +9,14 @@ import pytest
 
 from elasticnd._engines.cuda.compile import NAMESPACE, OPTIONS, file_of, source
 
-# What NVRTC 13 knows, and what it has dropped but NVRTC 12 knows.
+# Architectures that NVRTC 13 supports, and older ones that only NVRTC 12 supports.
 ARCHITECTURES = {13: (75, 80, 86, 89, 90, 100, 103, 110, 120), 12: (70, 72)}
 LIBRARIES = {13: "cu13/lib/libnvrtc.so.13", 12: "cuda_nvrtc/lib/libnvrtc.so.12"}
 COMPILER_OF = {architecture: version for version, known in ARCHITECTURES.items() for architecture in known}
 
 
 def find(file):
-    """Return the path of a file of the packages of NVIDIA; None without it."""
+    """Return the path of a file in NVIDIA's packages, or None if there is none."""
     package = importlib.util.find_spec("nvidia")
     paths = (Path(folder, file) for folder in (package.submodule_search_locations if package else ()))
     return next((path for path in paths if path.exists()), None)
@@ -50,7 +50,7 @@ def _text_of(library, program, what):
 def compiled(architecture, names, *, text=None):
     """Compile kernels of one file to PTX (for ``compute_75``, say) or machine code (for ``sm_75``).
 
-    Returns the code, and the names of the kernels there.
+    Return the code, and the names of the kernels in it.
     """
     library = compiler(COMPILER_OF[int(architecture.partition("_")[2])])
     program = ctypes.c_void_p()
@@ -74,7 +74,7 @@ def compiled(architecture, names, *, text=None):
 
 
 def by_file(names):
-    """Return kernels in lists that are compiled together."""
+    """Group kernels by the source file with which they are compiled."""
     files = {}
     for name in names:
         files.setdefault(file_of(name), []).append(name)

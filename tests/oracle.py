@@ -1,7 +1,7 @@
-"""The deformation in SciPy's terms: an independent second opinion, slow and plain.
+"""The deformation computed with SciPy: a slow and simple second implementation to compare with.
 
-Nothing here comes from the package: the field is made of dense matrices of the basis functions of
-``scipy.interpolate``, the image is resampled by ``map_coordinates``.
+Nothing here comes from the package. Dense matrices of the basis functions of ``scipy.interpolate`` give the field, and
+``map_coordinates`` resamples the image.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from scipy import interpolate, ndimage
 
 
 def grid_matrix(extent, points, crop=slice(None)):
-    """The dense matrix from the control values of one axis to the displacements of its voxels."""
+    """Return the dense matrix from the control values along one axis to the displacements of its voxels."""
     f = np.arange(extent)[crop]
     g = f * (points - 1) / (extent - 1) if extent > 1 and points > 1 else np.zeros(len(f))
     reach = np.arange(-3, points + 3)
@@ -34,7 +34,7 @@ def grid_matrix(extent, points, crop=slice(None)):
 
 
 def field(displacement, extent, crop=None):
-    """The displacement of every voxel, (n, M_0, ...)."""
+    """Return the displacement of every voxel, of shape (n, M_0, ...)."""
     result = np.asarray(displacement, dtype=np.float64)
     crop = crop or (slice(None),) * len(extent)
     for k, (length, part) in enumerate(zip(extent, crop, strict=True)):
@@ -44,7 +44,7 @@ def field(displacement, extent, crop=None):
 
 
 def coordinates(displacement, extent, crop=None, inverse=None):
-    """Where each output voxel samples the image; `inverse` is the (n, n + 1) map of patch indices."""
+    """Return the position at which each output voxel samples the image; `inverse` (n, n + 1) maps patch indices."""
     moved = field(displacement, extent, crop)
     crop = crop or (slice(None),) * len(extent)
     start = np.array([part.indices(length)[0] for part, length in zip(crop, extent, strict=True)])
@@ -55,14 +55,14 @@ def coordinates(displacement, extent, crop=None, inverse=None):
 
 
 def resample(image, x, order, mode, cval=0.0, prefilter=True):
-    """SciPy's answer in float64, or complex128."""
+    """Return the values that SciPy samples, in float64 or complex128."""
     dtype = np.complex128 if np.iscomplexobj(image) else np.float64
     image = np.asarray(image).astype(dtype)
     return ndimage.map_coordinates(image, x, order=order, mode=mode, cval=cval, prefilter=prefilter, output=dtype)
 
 
 def deform(image, displacement, order=3, mode="constant", cval=0.0, crop=None, axis=None, inverse=None, prefilter=True):
-    """Deform along `axis` (default all), each other index by itself."""
+    """Deform along `axis` (default: all axes), separately for each index along the other axes."""
     image = np.asarray(image)
     axis = tuple(range(image.ndim)) if axis is None else axis
     moved = np.moveaxis(image, axis, range(-len(axis), 0))
@@ -76,7 +76,7 @@ def deform(image, displacement, order=3, mode="constant", cval=0.0, crop=None, a
 
 
 def fold(index, extent, mode):
-    """The voxel that stands for an index beyond the border."""
+    """Return the voxel that stands for an index beyond the border."""
     if mode == "nearest":
         return min(max(index, 0), extent - 1)
     if mode == "grid-wrap":
@@ -89,7 +89,7 @@ def fold(index, extent, mode):
 
 
 def sampling_matrix(x, extent, order, mode):
-    """The dense matrix from the coefficients of one axis to the values of their spline at positions x."""
+    """Return the dense matrix from the coefficients along one axis to the values of their spline at positions x."""
     half = (order + 1) / 2
     basis = interpolate.BSpline.basis_element(np.linspace(-half, half, order + 2), extrapolate=False)
     matrix = np.zeros((len(x), extent))
@@ -103,7 +103,7 @@ def sampling_matrix(x, extent, order, mode):
 
 
 def fold_position(x, extent, mode):
-    """The position inside of the image that stands for one beyond its border; None where the mode has none."""
+    """Return the position inside the image that stands for one beyond its border; None if the mode has none."""
     last = extent - 1
     reach = {"constant": 0, "grid-constant": 1}.get(mode)
     if reach is not None:
@@ -112,7 +112,7 @@ def fold_position(x, extent, mode):
         return min(max(x, 0), last)
     if mode == "grid-wrap" or last == 0:
         return x % extent if last else 0.0
-    if mode == "wrap":  # a negative multiple of the period lands on the last voxel
+    if mode == "wrap":  # a negative multiple of the period maps to the last voxel
         return x + last * (np.floor(-x / last) + 1) if x < 0 else x - last * np.floor(x / last)
     edge = 0.0 if mode == "mirror" else 0.5
     y = (x + edge) % (2 * last + 4 * edge) - edge
@@ -120,7 +120,7 @@ def fold_position(x, extent, mode):
 
 
 def elect(image, position, mode, cval):
-    """The label whose weights of order 1 have the largest sum; of tied ones that of the nearest voxel, or the least."""
+    """Return the label with the largest sum of order-1 weights; ties go to the nearest voxel's, or to the smallest."""
     y = [fold_position(x, extent, mode) for x, extent in zip(position, image.shape, strict=True)]
     if None in y or np.isnan(position).any():
         return cval
@@ -145,7 +145,7 @@ def elect(image, position, mode, cval):
 
 
 def vote(image, x, mode, cval=0):
-    """The labels at positions, one after the other."""
+    """Return the label at every position, computed one by one."""
     output = np.empty(x.shape[1:], image.dtype)
     for index in np.ndindex(output.shape):
         output[index] = elect(image, x[(slice(None), *index)], mode, cval)

@@ -1,6 +1,6 @@
-"""Run by the tests of the transforms for hosts: what a data loader yields, as a digest for each sample.
+"""Prints a digest of each sample that a host's data loader yields; the tests of the hosts' transforms run it.
 
-With `spawn`, workers import this file again, and so what they unpickle.
+Spawned workers import this file again, and therefore find the classes that they unpickle.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ import torch
 warnings.simplefilter("ignore")
 HOST = sys.argv[1]
 host = hosts.load(HOST)
-OPTIONS = {"sigma": 2, "points": 4}  # a grid and nothing else: equal grids are equal samples
+OPTIONS = {"sigma": 2, "points": 4}  # only a random grid, so that equal grids give equal samples
 
 
 def digest(*arrays):
@@ -24,7 +24,7 @@ def digest(*arrays):
 
 
 class Pictures(torch.utils.data.Dataset):
-    """The same picture and mask again and again, through a transform."""
+    """The same picture and mask at every index, transformed each time."""
 
     def __init__(self, transform):
         self.transform = transform
@@ -41,7 +41,7 @@ class Pictures(torch.utils.data.Dataset):
 
 
 def torchvision_loader(workers, context):
-    """Return a loader of pictures, and what reads a sample of its batches."""
+    """Return a loader of pictures, and a function that reads the arrays of its batches."""
     from torchvision.transforms import v2
 
     import elasticnd.torchvision
@@ -52,7 +52,7 @@ def torchvision_loader(workers, context):
 
 
 def monai_loader(workers, context):
-    """Return a loader of volumes, and what reads a sample of its batches."""
+    """Return a loader of volumes, and a function that reads the arrays of its batches."""
     from monai.data import DataLoader, Dataset
     from monai.transforms import Compose
 
@@ -66,7 +66,7 @@ def monai_loader(workers, context):
 
 
 def torchio_loader(workers, context):
-    """Return a loader of subjects, and what reads a sample of its batches."""
+    """Return a loader of subjects, and a function that reads the arrays of its batches."""
     import torchio
 
     import elasticnd.torchio
@@ -83,7 +83,7 @@ LOADERS = {"monai": monai_loader, "torchio": torchio_loader, "torchvision": torc
 
 
 def run(workers, context, epochs):
-    """Return the digests of all samples of some epochs."""
+    """Return the digests of all samples of the given number of epochs."""
     torch.manual_seed(5)
     loader, arrays_of = LOADERS[HOST](workers, context)
     return [[digest(*arrays_of(batch)) for batch in loader] for _ in range(epochs)]

@@ -1,4 +1,4 @@
-"""PNG files taken apart and put together by hand, as Pillow does not read colours of 16 bits."""
+"""A minimal reader and writer of PNG files, because Pillow does not read 16-bit colours."""
 
 import zlib
 
@@ -9,7 +9,7 @@ COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 
 
 def chunks(path):
-    """Take a PNG file apart, by the lengths of its chunks alone."""
+    """Split a PNG file into its chunks, using only their lengths."""
     data, position, found = path.read_bytes(), 8, []
     while position < len(data):
         length = int.from_bytes(data[position : position + 4], "big")
@@ -23,7 +23,7 @@ def framed(kind, content):
 
 
 def png(path, array, *, depth=None, colour_type=None, extra=()):
-    """Write a PNG file by hand, with chunks before the rows."""
+    """Write a PNG file, with extra chunks before the rows."""
     depth = depth or 8 * array.dtype.itemsize
     count = 1 if array.ndim == 2 else array.shape[2]
     colour_type = COLOUR_TYPES[count] if colour_type is None else colour_type
@@ -39,7 +39,7 @@ def png(path, array, *, depth=None, colour_type=None, extra=()):
 
 
 def picture(path):
-    """Read a PNG file: by Pillow, or by undoing its filters."""
+    """Read a PNG file with Pillow or, if Pillow cannot, by undoing its filters."""
     found = chunks(path)
     header = found[0][1]
     width, height, depth, colour_type = *np.frombuffer(header[:8], ">u4").tolist(), header[8], header[9]

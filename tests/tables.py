@@ -1,4 +1,4 @@
-"""The tables that tests are parametrised over, and the tolerances of the types."""
+"""The tables over which tests are parametrised, and the tolerances of the types."""
 
 import ml_dtypes
 import numpy as np
@@ -13,17 +13,17 @@ INTEGERS = tuple(
         (np.bool_, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64),
     )
 )
-# Extents long enough that SciPy's inexact start of the recursion in mode reflect, an error of |z|^(2N - 1), stays
-# below 1e-12 at every order.
+# SciPy starts its recursion inexactly in mode reflect, with an error of |z|^(2N - 1). The extents are so long that this
+# error stays below 1e-12 at every order.
 SHAPES = {1: (57,), 2: (31, 18), 3: (20, 17, 19), 4: (18, 19, 18, 18)}
 
-# Largest error in an image with values in [0, 1]: of the arithmetic, and of one rounding of the type.
+# The largest errors of an image with values in [0, 1], computed in single and in double precision.
 SINGLE = 5e-6
 DOUBLE = 1e-12
 
 
 def values(rng, shape, dtype):
-    """Random pixels: floats in [0, 1], integers over their whole range, but 2**53 at most so that SciPy is exact."""
+    """Draw pixels: floats in [0, 1], and integers over their whole range, limited to 2**53, where SciPy is exact."""
     if dtype.kind == "b":
         return rng.random(shape) < 0.5
     if dtype.kind in "iu":
@@ -35,13 +35,13 @@ def values(rng, shape, dtype):
 
 
 def grid(rng, shape, reach):
-    """Random displacements of up to `reach` voxels, with a different number of control points along each axis."""
+    """Draw displacements of up to `reach` voxels, with a random number of control points along each axis."""
     points = rng.integers(1, 6, len(shape))
     return rng.uniform(-reach, reach, (len(shape), *points))
 
 
 def random_crop(rng, shape):
-    """Choose a patch that is not empty, of a shape that is not."""
+    """Draw a non-empty patch of a non-empty shape."""
     starts = [int(rng.integers(0, extent)) for extent in shape]
     return tuple(
         slice(start, int(rng.integers(start + 1, extent + 1))) for start, extent in zip(starts, shape, strict=True)

@@ -1,4 +1,4 @@
-"""What the tests of PyTorch share: arrays, a call with all that has derivatives, and the layer."""
+"""Helpers for the tests of PyTorch: tensors, a call of all arguments that have derivatives, and the layer."""
 
 import frameworks
 import pytest
@@ -7,7 +7,7 @@ import elasticnd
 
 torch = frameworks.get("torch").module
 
-# What PyTorch's compilers themselves warn of, in the versions that the tests meet.
+# Some versions of PyTorch issue these warnings in their own compilers.
 ignore_warnings = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
 )

@@ -1,4 +1,4 @@
-"""Grids of voxels beside the frame of a deformation, and where they look in an image, by SciPy's splines."""
+"""Voxel grids other than the frame of a deformation, and the positions they sample, computed with SciPy's splines."""
 
 import numpy as np
 from scipy.ndimage import map_coordinates
@@ -10,7 +10,7 @@ COUNTS = {2: (4, 5), 3: (4, 3, 5)}
 
 
 def turn_of(name, n):
-    """A rotation of a grid against the frame."""
+    """Return the rotation of a grid relative to the frame."""
     if name == "permuted":
         return np.roll(np.eye(n), 1, axis=0)
     if name == "flipped":
@@ -22,8 +22,8 @@ def turn_of(name, n):
     return np.eye(n)
 
 
-# A grid beside the frame: how it is turned, its voxels in voxels of the frame, where its first voxel lies there, and
-# its extent as a multiple of the frame's. In units of the frame's voxels.
+# Each grid relative to the frame: its rotation, the size of its voxels, the position of its first voxel (both in voxels
+# of the frame), and its extent as a multiple of the frame's.
 GRIDS = {
     "same": ("", 1.0, 0.0, 1.0),
     "shifted": ("", 1.0, 1.25, 0.7),
@@ -42,7 +42,7 @@ AFFINES = ("none", "affine", "rotate and zoom", "all")
 
 
 def frame_of(n, rng):
-    """The index-to-world matrix of an oblique frame, of cubic voxels, so that no turned grid is sheared."""
+    """Return the index-to-world matrix of an oblique frame. Its voxels are cubic, so no rotated grid is sheared."""
     matrix = np.eye(n + 1)
     turn = np.linalg.qr(rng.normal(size=(n, n)))[0]
     turn[:, 0] *= np.sign(np.linalg.det(turn))
@@ -52,7 +52,7 @@ def frame_of(n, rng):
 
 
 def grid_of(name, frame, n):
-    """The index-to-world matrix of a grid, and its extent."""
+    """Return the index-to-world matrix of a grid, and its shape."""
     turn, step, start, size = GRIDS[name]
     to_frame = np.eye(n + 1)
     to_frame[:n, :n] = turn_of(turn, n) * step
@@ -81,7 +81,7 @@ def mapped(matrix, points):
 
 
 def positions(deformation, image, output, shape, displacement=None):
-    """x(o), by SciPy's splines."""
+    """Return x(o), the position that each voxel o samples, computed with SciPy's splines."""
     n = deformation.ndim
     displacement = deformation.displacement if displacement is None else displacement
     voxels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).astype(float)

@@ -10,7 +10,7 @@ TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 
 
 def ome(version, axes, datasets, **more):
-    """The attributes of an OME-Zarr group."""
+    """Return the attributes of an OME-Zarr group."""
     image = {"axes": axes, "datasets": datasets, "name": "a name", "type": "gaussian", **more}
     if version == "0.5":
         return {"ome": {"version": version, "multiscales": [image]}}
@@ -22,7 +22,7 @@ def described(names):
 
 
 def make_group(path, version, axes, levels, paths=None, transforms=None, **more):
-    """Write a group whose levels are these arrays."""
+    """Write a group with the given arrays as its levels."""
     paths = paths or [str(k) for k in range(len(levels))]
     datasets = [{"path": one} for one in paths]
     for dataset, transform in zip(datasets, transforms or [], strict=False):

@@ -1,4 +1,4 @@
-// Runs CUDA kernels on the host, one block after the other. The threads of a block are fibers that take turns: each
+// Runs CUDA kernels on the host, one block after the other. The threads of a block are fibers that take turns: each one
 // runs until it waits for the others.
 #pragma once
 #include <ucontext.h>
@@ -29,7 +29,7 @@ static Index3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace shim {
 
-static bool backward = false;  // the last block and the last thread first: what depends on their order shows
+static bool backward = false;  // start with the last block and thread, to reveal results that depend on the order
 
 class Block {
    public:

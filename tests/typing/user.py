@@ -1,4 +1,4 @@
-"""A program of a user, which type checkers read and nobody runs."""
+"""A user's program, which type checkers read but nobody runs."""
 
 from typing import assert_type
 
@@ -9,11 +9,11 @@ import elasticnd
 
 
 class Tensor:
-    """An array of whatever framework."""
+    """An array of any framework."""
 
 
 class MaskTensor(Tensor):
-    """A subclass of it."""
+    """A subclass of Tensor."""
 
 
 array: NDArray[np.float32] = np.zeros((4, 5), np.float32)
