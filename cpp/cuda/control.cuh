@@ -12,7 +12,7 @@ struct Transform {
     const double* weights;       // weights of four coefficients for each output index, axis by axis: (outputs, 4)
     const int64* cells;          // cells of the control grid for these indices: (outputs)
     const double* inverse_maps;  // from output index to image index: (items or 1, axes, axes + 1); may be null
-    int64 map_size;              // from one item's map to the next; 0 if all items share one
+    int64 map_size;              // numbers from one item's map to the next; 0 if all items share one
 };
 
 // The number of coefficients along an axis of the control grid, with an extra one on every side. It is at least four,

@@ -66,7 +66,7 @@ __global__ void evaluate(const __grid_constant__ Job job, int64 size, int64 coun
 }
 
 // Each block adds to its own sums, shaped like the coefficients, so the results do not depend on the order of threads.
-// It processes its positions one after the other; each of its threads handles some of their taps.
+// A block processes its positions one after the other; each of its threads handles some of their taps.
 template <int AXES>
 __global__ void evaluate_adjoint(const __grid_constant__ Job job, int64 count, int64 together, int64 derivatives,
                                  const double* gradient, const double* positions, double* sums) {

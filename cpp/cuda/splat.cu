@@ -4,8 +4,8 @@
 
 ELASTICND_BEGIN
 
-// Adds atomically to global memory. The compiler needs the hint in functions that are not inlined, where it cannot tell
-// which kind of memory a pointer refers to.
+// Adds atomically to global memory. In functions that are not inlined, the compiler cannot tell which kind of memory a
+// pointer refers to, hence the assumption.
 template <class T>
 __device__ void atomic_add(T* address, T value) {
 #if defined(ELASTICND_CUDA)
@@ -14,8 +14,9 @@ __device__ void atomic_add(T* address, T value) {
     atomicAdd(address, value);
 }
 
-// Adds a number as integers, whose sum is the same in any order. The unit of the coarse sum is 2^-26 of the largest
-// gradient; for doubles, the fine sum collects the remainders in units of 2^-57. There is room for 2^37 terms.
+// Adds a number in the form of integers, whose sums are the same in any order. The unit of the coarse sum is 2^-26 of
+// the largest gradient; for doubles, the fine sum collects the remainders in units of 2^-57. There is room for 2^37
+// terms.
 constexpr double coarse_step = 67108864.0;  // 2^26
 constexpr double fine_step = 2147483648.0;  // 2^31
 __device__ inline void add_fixed(uint64* coarse, uint64* fine, double scaled) {

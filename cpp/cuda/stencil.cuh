@@ -280,7 +280,7 @@ class FoldedTaps {
     }
 
     const Strides<AXES>& strides_;
-    int index_[AXES * (ORDER + 1)];  // of each tap along each axis; no_index where there is no coefficient
+    int index_[AXES * (ORDER + 1)];  // index of each tap along each axis; no_index where there is no coefficient
 };
 
 // The same for a number of axes known only at run time.
@@ -381,7 +381,7 @@ struct InnerSlopes<0, TAPS, DTYPE, T> {
 template <int DTYPE, int ORDER, int AXES, class T, class Weight>
 __device__ T sum_folded(const Geometry& g, const FoldedTaps<ORDER, AXES, T>& taps, const Weight& weight,
                         const typename Element<DTYPE>::Storage* plane) {
-    double total = 0;  // of up to 6^8 terms, added one after the other
+    double total = 0;  // a double, because up to 6^8 terms are added one after the other
     const T border_value = static_cast<T>(g.border_value);
     taps.visit(weight, [&](int64 offset, T product, bool exists) {
         total += product * (exists ? static_cast<T>(Element<DTYPE>::load(plane[offset])) : border_value);

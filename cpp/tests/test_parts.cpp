@@ -34,7 +34,7 @@ Array part_of(const Array& whole, const Shape& extent, int64 planes, const int64
     return part;
 }
 
-// Makes `part` the image of a request, whose data begin where the whole image would begin.
+// Makes `part` the image of a request. The image's data begin where the whole image would begin.
 void hold(SampleRequest& request, const Array& part, const Box& roi) {
     request.job.roi = roi;
     request.image = part.planes;

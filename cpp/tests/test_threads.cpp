@@ -103,7 +103,7 @@ void test_interrupts_arrive() {
     CHECK(thrown && runs < 10'000, "%d tasks ran", runs.load());
 }
 
-// Runs beside or inside another run work without the workers.
+// Runs beside or inside another run do not use the workers.
 void test_runs_at_once() {
     set_threads(3);
     std::atomic<int> runs{0};

@@ -113,7 +113,8 @@ void test_transposes() {
         for (int order = 0; order <= max_order; ++order)
             for (int mode = 0; mode < mode_count; ++mode)
                 for (const int dtype : {dtype_float32, dtype_float64}) {
-                    if (axes > 4 && (order + mode + dtype) % 4) continue;  // a quarter takes long enough
+                    // With more than four axes, a quarter of the cases takes long enough.
+                    if (axes > 4 && (order + mode + dtype) % 4) continue;
                     const Case given = random_case(random, axes, order, mode);
                     test_sample_and_adjoint(random, given, dtype, executor);
                     if (dtype == dtype_float32) test_grid_gradient_in_single_precision(random, given, executor);

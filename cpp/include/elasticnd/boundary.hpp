@@ -28,8 +28,8 @@ constexpr const char* mode_names[mode_count] = {"constant", "nearest",       "re
 enum Continuation {
     continued_by_nothing = 0,
     continued_nearest = 1,
-    continued_reflected = 2,  // about the edge of the last voxel
-    continued_mirrored = 3,   // about the centre of the last voxel
+    continued_reflected = 2,  // mirrored about the edge of the last voxel
+    continued_mirrored = 3,   // mirrored about the centre of the last voxel
     continued_periodic = 4,
     continued_short_periodic = 5  // with a period that is one voxel short, as in SciPy
 };
@@ -39,8 +39,8 @@ enum Continuation {
 constexpr int mode_padding = 12;
 
 struct ModeTraits {
-    Continuation coordinates;   // where positions beyond the border are mapped; by nothing: they have no value
-    Continuation coefficients;  // what replaces coefficients beyond the border; by nothing: the constant
+    Continuation coordinates;   // how positions beyond the border are mapped; continued_by_nothing: they have no value
+    Continuation coefficients;  // what replaces coefficients beyond the border; continued_by_nothing: the constant
     Continuation samples;       // how the prefilter continues the samples: reflected, mirrored or periodic
     bool pads;                  // whether mode_padding applies
     bool has_constant;          // whether the value far beyond the border is the constant
@@ -66,7 +66,7 @@ ELASTICND_INLINE constexpr ModeTraits mode_traits(int mode) {
 ELASTICND_BEGIN
 
 template <class Index>
-// Stands for an index that does not exist; no_index also for an offset.
+// Stands for an index that does not exist; no_index also stands for a missing offset.
 constexpr Index no_index_of = static_cast<Index>(uint64(1) << (8 * sizeof(Index) - 1));
 constexpr int64 no_index = no_index_of<int64>;
 

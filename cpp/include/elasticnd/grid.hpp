@@ -12,7 +12,7 @@ ELASTICND_INLINE void single_point_weights(double* weight, int64 stride) {
 }
 
 // The cell of the control grid that contains position f of the frame, and the weights of the four coefficients around
-// it, those of control points cell - 1 to cell + 2. The position lies outside the frame only by rounding.
+// it, those of control points cell - 1 to cell + 2. The position lies outside the frame by rounding at most.
 ELASTICND_INLINE int64 grid_weights(double f, int64 extent, int64 points, double* weight) {
     if (points == 1) {
         single_point_weights(weight, 1);
@@ -25,7 +25,7 @@ ELASTICND_INLINE int64 grid_weights(double f, int64 extent, int64 points, double
     return cell;
 }
 
-constexpr int grid_derivatives = 4;  // of a cubic, counting the value; all higher ones are zero
+constexpr int grid_derivatives = 4;  // derivatives of a cubic, counting the value; all higher ones are zero
 
 // Where a position of the frame, on or between voxels, lies along an axis of the control grid, which is mirrored beyond
 // its ends.

@@ -17,8 +17,8 @@ struct Geometry {
     int axes;                      // number of deformed axes
     int order;                     // spline order of the image
     int mode;                      // Mode in boundary.hpp
-    int padding;                   // coefficients by which each end of an axis is padded
-    int votes;                     // 1: sample labels by votes, votes.hpp
+    int padding;                   // number of coefficients that pad each end of an axis
+    int votes;                     // 1: labels are sampled by votes, see votes.hpp
     int derivative[max_axes];      // how often the spline is differentiated along each axis
     int64 image[max_axes];         // extent of the whole image
     int64 grid_shape[max_axes];    // control points along each axis

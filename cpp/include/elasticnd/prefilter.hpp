@@ -39,7 +39,7 @@ ELASTICND_INLINE constexpr int block_margin(int order) {
     return margin;
 }
 
-constexpr int max_margin = 64;  // of any order and type; the widest is 60, for doubles at order 5
+constexpr int max_margin = 64;  // the widest margin of any order and type is 60, for doubles at order 5
 static_assert(max_order == 5, "a higher order has a wider margin");
 
 // The product of (1 - z)(1 - 1/z) over the poles; with this gain, the filter preserves constants.

@@ -59,8 +59,8 @@ ELASTICND_INLINE Bits<DTYPE> label_of(Bits<DTYPE> element) {
 // Sums that differ by no more than this are tied, so that rounding does not decide.
 constexpr float vote_tie = 1.0f / 65536;
 
-// The number of taps; with AXES 0, for a number of axes known only at run time, the largest possible. Taps along the
-// last axis are numbered consecutively.
+// The number of taps. If the number of axes is known only at run time, AXES is 0, and this is the largest possible
+// number. Taps along the last axis are numbered consecutively.
 template <int AXES>
 constexpr int vote_taps = AXES ? 1 << AXES : 1 << max_axes;
 
@@ -68,7 +68,7 @@ constexpr int vote_taps = AXES ? 1 << AXES : 1 << max_axes;
 template <int AXES>
 struct TapWeights {
     int axes;
-    int nearest = 0;  // as in order 0: floor(x + 1/2)
+    int nearest = 0;  // the same tap as at order 0: floor(x + 1/2)
     float weight[vote_taps<AXES>];
 
     ELASTICND_FLAT explicit TapWeights(int count) : axes(AXES ? AXES : count) { weight[0] = 1.0f; }

@@ -70,8 +70,8 @@ void compute(const std::function<void(Executor&)>& body) {
             return PyErr_CheckSignals() != 0;
         };
     std::exception_ptr error;
-    // No destructor restores the GIL. If the process has ended meanwhile, Python 3.13 and older unwind the thread from
-    // within PyEval_RestoreThread, which would end in an abort if a destructor had called it.
+    // The GIL is not restored by a destructor. If the process has ended meanwhile, Python 3.13 and older unwind the
+    // thread from within PyEval_RestoreThread; inside a destructor, that would abort the process.
     PyThreadState* const state = PyEval_SaveThread();
     try {
         PoolExecutor executor(ask);

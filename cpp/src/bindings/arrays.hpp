@@ -31,7 +31,7 @@ View view_of(const py::array& array, int dtype);
 Numbers numbers_of(const Doubles& array);
 Numbers numbers_of(const std::optional<Doubles>& array);
 
-// Control points, forward affine maps, and pairs of tangents of these, as in elasticnd/_engines/contract.py.
+// Control points, forward affine maps, and tangents of both in pairs, as in elasticnd/_engines/contract.py.
 using TransformArrays =
     std::tuple<Doubles, std::optional<Doubles>, std::vector<std::pair<Doubles, std::optional<Doubles>>>>;
 

@@ -8,7 +8,8 @@ struct XlaHandler {
     void* function;
 };
 
-// Ends with a null name. Empty if the interface's headers were missing at compilation.
+// The list of handlers, which ends with a null name. It is empty if the interface's headers were missing at
+// compilation.
 extern const XlaHandler xla_handlers[];
 // The interface's major and minor version; an older XLA cannot run the handlers.
 extern const int xla_version[2];

@@ -12,7 +12,7 @@ namespace elasticnd {
 namespace {
 
 constexpr int64 samples_per_task = 65'536;
-constexpr int64 samples_per_part = 1'048'576;  // of a long line, between two checks for interrupts; whole blocks
+constexpr int64 samples_per_part = 1'048'576;  // samples of a long line between checks for interrupts; whole blocks
 constexpr int64 worth_a_thread = 131'072;      // samples, which take about 50 microseconds
 
 // Calls body(first, last) for parts of `count` rows, groups or slices with `samples` samples each.
@@ -171,7 +171,7 @@ void Coefficients::compute(const Planes& image, Executor& executor) {
     const Ranges& rows = filtered_;
     Ranges lines;
     for (int k = 0; k < inner; ++k) lines[k] = place_of(k, rows[k]);
-    const Ranges& ready = continues_last_ ? needed_ : done_;  // of axes that have been filtered
+    const Ranges& ready = continues_last_ ? needed_ : done_;  // ranges of axes that have been filtered
     lines[inner] = ready[inner];
 
     // Rows consist of pixels if channels lie side by side; otherwise, planes are filtered separately.

@@ -48,7 +48,7 @@ class PointPlanes {
     int64 offset_[max_axes];
 };
 
-constexpr int64 most_points = 8;  // along an axis; up to here, a matrix is faster than the recursive filter
+constexpr int64 most_points = 8;  // most points for which a matrix is faster than the recursive filter
 
 // The matrix that turns the displacements along an axis into its coefficients, including those beyond the ends.
 struct AxisMatrix {
@@ -112,7 +112,7 @@ ControlGrid::ControlGrid(const Geometry& geometry, const double* control_points,
 }
 
 // Multiplies axis by axis, beginning with the last one. The results alternate between two buffers, so that the final
-// one is in the object's own.
+// one ends up in the object's own buffer.
 void ControlGrid::multiply_by_matrices(const Geometry& geometry, const double* control_points) {
     double other[most_small];
     const double* from = control_points;

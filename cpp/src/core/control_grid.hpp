@@ -1,4 +1,4 @@
-// The control grid in memory: the coefficients of the spline through its displacements, and the transpose.
+// The control grid in memory: the coefficients of the spline that interpolates its displacements, and the transpose.
 #pragma once
 #include <memory>
 #include <vector>

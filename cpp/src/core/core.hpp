@@ -1,4 +1,4 @@
-// The core in plain C++, as called by the Python module and the C++ tests.
+// The core in C++, without Python, as called by the Python module and the C++ tests.
 #pragma once
 #include <string>
 #include <vector>
@@ -73,7 +73,7 @@ struct OutputPart {
 };
 struct SourceBox : Box {
     bool outside;  // no position lies where the image could affect the value
-    bool nowhere;  // for an output of one voxel: its position is NaN
+    bool nowhere;  // the output is one voxel, whose position is NaN
 };
 
 // A box that contains every coefficient that `sample` reads for a part of the output. It is tight where the field is

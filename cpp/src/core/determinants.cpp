@@ -9,7 +9,7 @@
 namespace elasticnd {
 namespace {
 
-constexpr int64 voxels_together = 16384;  // per task, which takes some 100 microseconds
+constexpr int64 voxels_together = 16384;  // voxels per task, which takes some 100 microseconds
 constexpr int64 readable = 8;             // places after the last voxel of a row, for whole vectors
 
 // Where the voxels of a row lie in the cells of the control grid.

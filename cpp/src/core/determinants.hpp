@@ -7,7 +7,7 @@ namespace elasticnd {
 constexpr int most_axes_of_determinants = 3;
 
 struct DeterminantQuery {
-    Geometry geometry;  // provides axes, extents, control points and the window
+    Geometry geometry;  // only its axes, extents, control points and window are used
     int64 items;
     const double* control_points;  // displacements of the control points, (items, axes, points ...)
     const double* linear;  // linear parts of inverse affine maps, (items or 1, axes, axes); null for the identity

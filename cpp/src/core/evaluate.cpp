@@ -8,7 +8,7 @@
 namespace elasticnd {
 namespace {
 
-constexpr int64 positions_together = 1024;  // per task, which takes about 100 microseconds
+constexpr int64 positions_together = 1024;  // positions per task, which takes about 100 microseconds
 constexpr int64 partial_sums = 64;          // parts of the transpose, whose number does not depend on the threads ...
 constexpr int64 largest_sums = 8'000'000;   // ... and whose sums together have at most this many numbers
 

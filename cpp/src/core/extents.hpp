@@ -51,9 +51,8 @@ bool is_worth_halving(const SampleRequest& one, const Geometry& boxed);
 // The two halves of the output, along its longest axis.
 std::array<SampleRequest, 2> halves_of(const SampleRequest& one);
 
-// Widens the box to the whole of each axis that has several blocks of the prefilter. Otherwise, the voxels that the
-// transposed filter reaches would depend on the box, and results would differ by rounding errors: in a whole image, it
-// reaches all voxels.
+// Widens the box to the whole of each axis that has several blocks of the prefilter. Otherwise, the box would limit the
+// voxels that the transposed filter reaches, and results would differ from those of the whole image by rounding errors.
 void widen_long_axes(Box& box, const Geometry& whole);
 
 }  // namespace elasticnd

@@ -18,8 +18,8 @@ namespace elasticnd {
 namespace {
 
 constexpr double rounding = std::numeric_limits<double>::epsilon();
-constexpr double operations = 300;    // at most, one after the other, each of which rounds a coefficient
-constexpr double open_numbers = 4e6;  // in polynomials that wait for subdivision: 32 MB
+constexpr double operations = 300;    // most operations in sequence, each of which rounds a coefficient
+constexpr double open_numbers = 4e6;  // numbers in polynomials that wait for subdivision: 32 MB
 constexpr int64 most_subdivisions = 20'000;
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
@@ -64,7 +64,7 @@ class Field {
     int64 extent[max_axes];
     int64 stride[max_axes];
     double scale[max_axes];      // cells per voxel; 0 if the field is constant along an axis
-    double error[max_axes];      // of each component, due to rounding
+    double error[max_axes];      // rounding error of each component
     int64 first_cell[max_axes];  // first of the cells that the window touches
     int64 last_cell[max_axes];
     double low[max_axes];  // bounds of the window, in cells
@@ -206,7 +206,7 @@ class Cell {
         for (int k = 0; k < axes_; ++k) restrict_to(k, low_[k], high_[k], sum);
     }
 
-    double error;  // of the ratio, due to rounding
+    double error;  // rounding error of the ratio
 
    private:
     // Expands a minor along its first row.
@@ -360,7 +360,7 @@ bool is_finite(const Field& field) {
     return sum == 0;
 }
 
-// For each row of A, the sum of its entries' largest absolute values.
+// For each row of A, a bound of the sum of its entries' absolute values.
 std::vector<double> row_sums(const Field& field) {
     std::vector<double> sums(static_cast<size_t>(field.axes), 0.0);
     for (int i = 0; i < field.axes; ++i)

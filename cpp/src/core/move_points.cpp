@@ -11,9 +11,9 @@
 namespace elasticnd {
 namespace {
 
-constexpr int64 points_together = 256;  // per task, which takes about 100 microseconds
+constexpr int64 points_together = 256;  // points per task, which takes about 100 microseconds
 constexpr int64 retries_together = 16;
-constexpr int64 most_entries = 2'000'000;  // in a table
+constexpr int64 most_entries = 2'000'000;  // most entries of a table
 constexpr int samples_per_cell = 4;
 constexpr double border_cells = 1;  // number of cells by which the table extends beyond the frame
 constexpr int most_starts = 8;      // entries of the table from which a point is retried

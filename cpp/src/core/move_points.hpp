@@ -12,11 +12,11 @@ struct Movement {
     const double* inverse_map;     // (items or 1, axes, axes + 1): from output to image, without the field; may be null
     int64 inverse_map_item_size;
     const double* targets;  // points of the image, (items, count, axes), in voxels
-    double tolerance;       // of the residual and of the remaining step, in voxels
+    double tolerance;       // tolerance of the residual and of the remaining step, in voxels
 };
 
 struct MovedPoints {
-    double* positions;  // in the output, (items, count, axes): the best ones found
+    double* positions;  // the best positions found in the output, (items, count, axes)
     double* residuals;  // how far from the points these positions look, (items, count); NaN without a position
     double* ratios;     // det J / det L there, (items, count): zero or negative in folds
 };

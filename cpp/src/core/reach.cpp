@@ -80,8 +80,8 @@ Box voxels_in_box(const Geometry& geometry) {
     Box voxels = {};
     for (int k = 0; k < geometry.axes; ++k) {
         const Range needed = needed_coefficients(geometry, k);
-        // A stencil on the last voxel is moved inwards. If the axis is long enough, at least as many coefficients are
-        // therefore held as the stencil has taps.
+        // A stencil on the last voxel is moved inwards. So at least as many coefficients are held as the stencil has
+        // taps, if the axis is long enough.
         const int64 extent = geometry.image[k];
         voxels.start[k] = std::min(needed.start, std::max<int64>(0, extent - 1 - geometry.order));
         const int64 least = std::min(extent, voxels.start[k] + geometry.order + 1);

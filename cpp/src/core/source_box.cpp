@@ -34,7 +34,7 @@ Interval scaled(double factor, Interval range) {
 struct Cells {
     int64 first;
     int64 count;
-    double width;        // of a cell, in voxels of the frame
+    double width;        // width of a cell, in voxels of the frame
     double frame_start;  // position in the frame of output voxel 0 ...
     double frame_step;   // ... and the step from one voxel to the next
     Interval voxels;
@@ -135,7 +135,7 @@ std::vector<Interval> piece_bounds(const GridCoefficients& grid, const std::vect
     for (int64 i = 0; i < count; ++i) {
         int64 index[max_axes];
         int64 rest = i;
-        int64 first = 0;  // of the cell's coefficients, which begin one before the cell
+        int64 first = 0;  // the first coefficient, which lies one before the cell
         int64 stride = 1;
         for (int k = axes - 1; k >= 0; --k) {
             const Cells& along = cells[static_cast<size_t>(k)];
@@ -187,7 +187,7 @@ class CellBounds {
             int64 stride = 1;
             for (int k = axes - 1; k >= 0; --k) {
                 const size_t axis = static_cast<size_t>(k);
-                point += stride * (cells[axis].first + rest % extent[axis]);  // the coefficients begin one before
+                point += stride * (cells[axis].first + rest % extent[axis]);  // coefficients begin one before the cell
                 stride *= grid.extent[k];
                 rest /= extent[axis];
             }
@@ -196,7 +196,7 @@ class CellBounds {
         for (size_t k = 0; k < extent.size(); ++k) cover_four(extent, k);
     }
 
-    std::vector<Interval> bounds;  // in C order of the cells
+    std::vector<Interval> bounds;  // one for each cell, in C order
 
    private:
     // Replaces each window of four along an axis by its bounds, which makes the axis shorter by three.

@@ -88,8 +88,8 @@ AxisWeights weights_of(const Geometry& geometry, int axis, int64 index) {
     return weights;
 }
 
-// For one row of voxels, the sums over the outer axes that yield each component of the field and its derivatives along
-// these axes. With three axes, the sums over the first one serve all rows of a plane.
+// Sums over the outer axes for one row of voxels: each component of the field, and its derivatives along these axes, at
+// the coefficients along the row. With three axes, the sums over the first one serve all rows of a plane.
 template <int AXES>
 class OuterSums {
    public:

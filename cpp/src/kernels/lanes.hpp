@@ -83,7 +83,7 @@ struct Vector {
 #endif
 #endif
 
-// Brings a line of memory into the cache; the address need not be good.
+// Prefetches a line of memory into the cache; the address need not be valid.
 ELASTICND_FLAT void prefetch(const void* at) {
 #if defined(__GNUC__)
     __builtin_prefetch(at);

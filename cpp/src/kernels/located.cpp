@@ -189,9 +189,9 @@ struct Target {
     T* slope;  // null for none
 };
 
-// Brings the coordinates of a block into the image, and the stencils into the source. But for the last voxel of an
-// image that ends there, the latter never does anything where the source has all taps; it keeps a wrong box from
-// becoming a wrong read.
+// Folds the coordinates of a block into the image, and moves its stencils into the source. If the source has all taps,
+// only stencils on the last voxel of an image that ends there are moved; otherwise, this prevents reads outside a wrong
+// box.
 template <class T, int MODE>
 void fold_block(const LocatedAxis& own, const Eight& coordinates, int64 at, Target<T> to) {
     double x[block_length];

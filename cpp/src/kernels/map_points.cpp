@@ -10,7 +10,7 @@ namespace {
 constexpr int most_steps = 25;
 constexpr int most_damped_steps = 100;
 constexpr int most_halvings = 8;
-constexpr double least_decrease = 1e-4;  // of the residual by a full step: less is no progress
+constexpr double least_decrease = 1e-4;  // least decrease of the residual by a full step; less is no progress
 constexpr double aim = 0.1;              // part of the tolerance to aim at, so that another full step is seldom needed
 constexpr double largest_size = 1e300;
 constexpr double singular = 1e-9;  // a ratio of volumes below which the Jacobian yields no step
@@ -71,7 +71,7 @@ struct State {
     double difference[most];
     double jacobian[most][most];
     double size;   // squared length of the difference; NaN if there is no position
-    double ratio;  // of volumes to those of the affine map alone; set by `newton_step`
+    double ratio;  // ratio of volumes to those of the affine map alone; set by `newton_step`
 };
 
 template <class Lanes, int AXES>

@@ -271,7 +271,7 @@ class StencilFinder {
             weigh_(own.row, job_.geometry.axes, job_.geometry.derivative, own.weights);
         return true;
     }
-    // The derivatives of the weights, but for the slopes of folded coordinates where `find` took eight at a time.
+    // The derivatives of the weights, without the slopes of folded coordinates where `find` took eight at a time.
     void find_slopes(SplatScratch<T>& own) const {
         if (is_located_)
             slope_located_(own.located, job_.geometry.axes, own.slopes);

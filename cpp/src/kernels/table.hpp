@@ -6,7 +6,7 @@
 namespace elasticnd {
 
 constexpr int pixel_lanes = 4;     // most channels to process together, if they lie side by side
-constexpr int min_pixel_axes = 2;  // numbers of deformed axes with which channels are sampled together
+constexpr int min_pixel_axes = 2;  // fewest deformed axes with which they are sampled together
 constexpr int max_pixel_axes = 3;
 constexpr int row_length = 128;  // most voxels that a kernel works on at a time
 
@@ -45,11 +45,11 @@ struct SampleJob {
     Planes source;             // coefficients, from the start of the geometry's box; or the image itself
     bool direct;               // `source` is the image, so nothing is held beyond its border
     bool as_pixels;            // channels lie side by side: in output and image, or in Coefficients::as_pixels
-    Planes output;             // of the geometry's output extent; written by sampling, read by its transposes
+    Planes output;             // written by sampling, read by its transposes
     const char* cval_element;  // `cval` as an element, for order 0 and votes, which copy elements
 };
 
-// A range of units, into which a job is divided: a unit has some voxels in a row of one batch item.
+// A range of the units into which a job is divided. Each unit has some voxels in a row of one batch item.
 struct UnitRange {
     int64 first;
     int64 last;  // exclusive
@@ -100,7 +100,7 @@ struct FilterJob {
     int order;
     int extension;  // Continuation of the samples
     bool transposed;
-    int64 extent;      // of the whole axis
+    int64 extent;      // extent of the whole axis
     int padding;       // how many of these pad each end of the image
     bool constant;     // the padding holds a constant, so the transpose drops what it finds there
     int64 held_start;  // samples of the axis in memory; other samples in the padding repeat the nearest one ...
@@ -115,11 +115,11 @@ struct FilterJob {
 // Evaluates the field at positions of one item.
 struct EvaluationJob {
     int axes;
-    int order;                // of the derivatives
+    int order;                // order of the derivatives
     int64 derivatives;        // number of derivatives of that order: axes ^ order
     int64 image[max_axes];    // extent of the frame
     int64 points[max_axes];   // control points along each axis
-    int64 stride[max_axes];   // of the coefficients, in numbers
+    int64 stride[max_axes];   // strides of the coefficients, in numbers
     int64 size;               // number of coefficients: (extents ..., evaluation_lanes)
     const double* positions;  // (count, axes)
 };
@@ -129,8 +129,8 @@ struct MapJob {
     EvaluationJob grid;                      // its positions are not used
     double inverse[max_axes][max_axes + 1];  // from positions to where they look, without the field
     double forward[max_axes][max_axes + 1];  // the inverse of `inverse`
-    double forward_determinant;              // of its linear part
-    double cells_per_voxel[max_axes];        // of the control grid; 0 where the field is constant along an axis
+    double forward_determinant;              // determinant of its linear part
+    double cells_per_voxel[max_axes];        // cells of the control grid per voxel; 0 where the field is constant
     double tolerance;                        // in voxels
 };
 
@@ -155,9 +155,9 @@ struct DeterminantJob {
     Geometry geometry;
     GridCoefficients grid;
     double linear[3][3];     // linear part of the inverse affine map
-    double cells_per_voxel;  // of the control grid along the innermost axis; 0 where the field is constant
+    double cells_per_voxel;  // along the innermost axis; 0 where the field is constant
     const double* place;     // place of each voxel of a row in its cell; a few more can be read
-    const CellRun* runs;     // of a row
+    const CellRun* runs;     // runs of a row
     int64 run_count;
     double* determinants;  // (extents of the window ...)
 };
@@ -187,7 +187,7 @@ struct Kernels {
     void (*map_points)(const MapJob&, UnitRange, const double* coefficients, const double* positions, double* places,
                        double* ratios);
     void (*solve_points)(const MapJob&, const PointsToSolve&, UnitRange, const double* coefficients);
-    // Fills some rows of the window.
+    // Computes the determinants in some rows of the window.
     int64 (*determinant_scratch)(const DeterminantJob&);
     void (*determinants)(const DeterminantJob&, UnitRange rows, void* scratch);
     // Bytes of scratch for both kinds of filters.
@@ -203,7 +203,7 @@ struct Kernels {
     void (*store_row)(int compute_dtype, const char* from, int64 count, int dtype, char* to, int64 stride);
 };
 
-constexpr int line_bytes = 128;  // of adjacent samples that a filter works on: two lines of the cache
+constexpr int line_bytes = 128;  // bytes of adjacent samples that a filter works on: two cache lines
 constexpr int rows_together = 64;
 // The largest number of rows, up to rows_together, that fills whole tiles of lines.
 inline int rows_in_tiles(int channels, int64 item) {

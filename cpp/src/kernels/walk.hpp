@@ -27,8 +27,8 @@ struct Row {
 // Whether one of the stencils meets the slab. Needs row.first.
 bool meets(const Row& row, int order, Slab slab);
 
-// Where the voxels of a row look along one axis, but for the displacement: at base + step * index, of which the padding
-// and the shift to the knots come last.
+// Where the voxels of a row look along one axis, without the displacement: at base + step * index, to which the padding
+// and the shift to the knots are added last.
 struct PositionLine {
     double base;
     double step;
@@ -62,7 +62,7 @@ struct InnerGrid {
 // far as these indices changed.
 class Walk {
    public:
-    // `keeps_first` asks for row.first. `grid_gradient` is null but for the transposed walk, which adds to it.
+    // `keeps_first` requests row.first. `grid_gradient` is null except for the transposed walk, which adds to it.
     Walk(const SampleJob& job, bool keeps_first, void* scratch, double* grid_gradient);
 
     // Sets `row` to the voxels of a unit; contracts the control grid.
