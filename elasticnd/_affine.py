@@ -97,7 +97,7 @@ def rotation_matrix(rotate: object, n: int) -> Floats:
     matrix = given.astype(np.float64)
     finite = bool(np.all(np.isfinite(matrix)))
     if not finite or np.any(np.abs(matrix @ matrix.T - np.eye(n)) > _ORTHONORMAL) or np.linalg.det(matrix) < 0:
-        reject_value("rotate", matrix.tolist(), accepted)
+        reject_value("rotate", given.tolist(), accepted)
     return matrix
 
 
@@ -174,5 +174,5 @@ def world_matrix(to_world: object, n: int, argument: str = "to_world") -> Floats
         reject_value(argument, f"shape {matrix.shape}", accepted)
     values = matrix.astype(np.float64)
     if not np.all(np.isfinite(values)) or not np.array_equal(values[n], np.eye(n + 1)[n]) or np.linalg.det(values) == 0:
-        reject_value(argument, values.tolist(), accepted)
+        reject_value(argument, matrix.tolist(), accepted)
     return values

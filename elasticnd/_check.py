@@ -164,14 +164,14 @@ def normalize_points(points: object, ndim: object) -> Shape:
     if is_sequence(points):
         counts = as_indices("points", points, accepted)
         if ndim is not None and len(counts) != ndim:
-            reject_value("points", counts, f"{ndim} numbers, one per deformed axis")
+            reject_value("points", points, f"{ndim} numbers, one per deformed axis")
     else:
         count = as_index("points", points, accepted)
         if ndim is None:
             reject_value("points", count, "a sequence with one number per deformed axis, since ndim is not given")
         counts = (count,) * ndim
     if not counts or min(counts) < 1:
-        reject_value("points", counts, accepted)
+        reject_value("points", points, accepted)
     return counts
 
 
