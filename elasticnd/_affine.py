@@ -18,7 +18,7 @@ from ._types import NumpyArray
 Floats = NDArray[np.float64]
 
 _ORTHONORMAL = 1e-6  # lets pass a rotation matrix that went through float32
-_SMALLEST_ZOOM = 1e-300  # whose inverse is still finite
+_SMALLEST_ZOOM = 1e-300  # its inverse is still finite
 _LIKE_RADIANS = 1e-6  # relative: angles may have gone through float32
 
 

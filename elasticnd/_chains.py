@@ -290,7 +290,7 @@ class CompositeMap(SpatialMap):
 
     @abstractmethod
     def _first(self) -> Deformation:
-        """Return one of the deformations of which the map is composed."""
+        """Return one of the deformations that make up the map."""
 
     def _voxels(self, crop: Sequence[slice] | None = None) -> NumpyArray:
         """Return the positions of all voxels, (1..., M_0, ..., n), with one leading axis for each batch axis."""
@@ -309,7 +309,7 @@ class CompositeMap(SpatialMap):
         return self._axes_last(looks_at - algebra.constant(voxels, looks_at), 1)
 
     def _axes_last(self, values: Array, components: int) -> Array:
-        """Move the axes of voxels after those of components."""
+        """Move the axes of voxels after the axes of components."""
         batch, n = len(self.batch_shape), self.ndim
         order = (*range(batch), *range(batch + n, batch + n + components), *range(batch, batch + n))
         return bridge_of("f", values).algebra(values).reordered(values, order)
@@ -520,7 +520,7 @@ class Inverse(CompositeMap):
         return self.base.batch_shape
 
     def source_points(self, f: Array) -> Array:
-        """Compute where output positions look in the image: at the points that `base` moves there.
+        """Compute where output positions look in the image: at the points that `base` moves to these positions.
 
         Parameters
         ----------
@@ -585,7 +585,7 @@ class Inverse(CompositeMap):
         return MovedPoints(points, residual, residual <= tolerance, outside, volumes <= 0)
 
     def inverse(self) -> SpatialMap:
-        """Return the map of which this is the inverse.
+        """Return the map that this inverse was made from.
 
         Returns
         -------

@@ -313,7 +313,7 @@ def _axes_that_fit(image: Shape, grid: Shape) -> str:
 def _batch_shape(
     image: ArrayInfo, chosen: Shape | None, displacement: ArrayInfo, name: str, frame_axes: int | None
 ) -> Shape:
-    """Return the batch axes of the displacement: those before its frame, or else the fewest with which it fits."""
+    """Return the batch axes of the displacement: without `axis` or a frame, the fewest with which its shape fits."""
     grid = displacement.shape
     if chosen is not None:
         batch_axes = len(grid) - 1 - len(chosen)

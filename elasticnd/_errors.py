@@ -66,7 +66,7 @@ def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
     """Issue a warning that points to the line that called the package."""
     frames = [frame.f_code.co_filename for frame, _ in traceback.walk_stack(inspect.currentframe())]
     own = [level for level, filename in enumerate(frames) if filename.startswith(_PACKAGE)]
-    # TensorFlow runs rewritten code, whose frames are not the package's.
+    # TensorFlow runs a rewritten copy of the code, whose frames do not belong to the package.
     warnings.warn(message, category, stacklevel=own[-1] + 2 if own else 2)
 
 

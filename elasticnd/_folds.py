@@ -103,7 +103,7 @@ class FoldError(ValueError):
 
 
 class FoldPolicy(NamedTuple):
-    """What to do about folds of random deformations, checked."""
+    """What to do if random deformations fold."""
 
     fold: str
     margin: float

@@ -72,7 +72,7 @@ def patch_of(image: Labelled, axes: Sequence[int] | None, crop: Sequence[slice] 
 
 
 def labelled_elsewhere(result: Array, image: Labelled, axes: Sequence[int], patch: Labelled | None) -> Labelled:
-    """Return a result with the labels of a patch; without one, those of the image except along some axes."""
+    """Return a result with the labels of a patch or, without one, the labels of the image except along some axes."""
     if patch is not None:
         return labelled_like(result, patch)
     moved = {image.dims[axis] for axis in axes}

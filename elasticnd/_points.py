@@ -23,7 +23,7 @@ from ._spec import MovementSpec, Shape
 from ._types import Array
 
 _STEPS = 2
-_SINGULAR = 1e-9  # a volume ratio that is as good as 0: there are no derivatives
+_SINGULAR = 1e-9  # up to this volume ratio, points have no derivatives
 
 
 class MovedPoints(NamedTuple):

@@ -176,7 +176,7 @@ which = backend_info
 
 
 def _device(array: Array) -> str:
-    """Return the name of an array's device; in a program that is being traced, there may be none."""
+    """Return the name of an array's device, or "cpu" if it has none, as in a program that is being traced."""
     try:
         return str(getattr(array, "device", None) or "cpu")
     except (AttributeError, RuntimeError, TypeError):

@@ -236,7 +236,7 @@ class DeformSpec:
 
 @dataclass(frozen=True)
 class EvaluationSpec:
-    """An evaluation of control grids at positions, equally many for each batch item."""
+    """An evaluation of control grids at positions, the same number for each batch item."""
 
     batch: Shape
     extent: Shape  # of the frame

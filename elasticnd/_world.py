@@ -233,7 +233,7 @@ class _Line(NamedTuple):
 
 
 def _displacement_on(deformation: DeformationParts, grids: _Grids) -> tuple[Array, Frame]:
-    """Return the displacements of control points, in voxels of the image, and where the output lies among them."""
+    """Return displacements of control points, in voxels of the image, and the position of the output in their frame."""
     n = len(deformation.shape)
     to_frame = _relative(grids.frame, grids.output)
     to_image = _relative(grids.image, grids.frame)[:n, :n]

@@ -23,7 +23,7 @@ class Deformation(Files, Folds, Pictures):
 
     The output voxel ``f`` takes the value of the image at ``x(f) = T⁻¹(f) + d(f)``, where ``d`` is the cubic B-spline
     through the displacements of the control points and ``T`` is the affine map composed of `zoom`, `rotate` and
-    `affine`. It does not depend on images, border modes or crops: a crop is a window of the frame.
+    `affine`. This map does not depend on images, border modes or crops; a crop is a window of the frame.
 
     Parameters
     ----------

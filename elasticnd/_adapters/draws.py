@@ -85,7 +85,7 @@ def _identity(n: int) -> Floats:
 
 
 class RandomDeformation:
-    """The distribution of deformations: the arguments of a transform, checked.
+    """A distribution of random deformations, given by the arguments of a transform, which it checks.
 
     Parameters
     ----------

@@ -48,7 +48,7 @@ def apply(operator: Operator, spec: Any, operands: Operands, into: Array | None 
     return _sample_adjoint(operator, spec, plan, operands, transform, into)
 
 
-# The same, for frameworks that call in their own floating-point state.
+# The same, for frameworks that call it in a floating-point state of their own.
 run = in_default_state(apply)
 
 

@@ -1,4 +1,4 @@
-"""What the chain rule and the maps of points require of a framework, whose arrays have ``+``, ``-`` and slicing."""
+"""What the chain rule and the maps of points require of a framework, besides ``+``, ``-`` and slicing."""
 
 from __future__ import annotations
 

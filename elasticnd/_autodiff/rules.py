@@ -195,7 +195,7 @@ def _contracted(ops: FrameworkOps, gradient: Array, slopes: Array, leading: int)
 
 
 def _aligned(ops: FrameworkOps, tangent: Array, slopes: Array) -> Array:
-    """Reshape a tangent, (..., axes), so that its last axis aligns with that of `slopes`, (..., more axes, axes)."""
+    """Insert axes into a tangent, (..., axes), so that it broadcasts with `slopes`, (..., more axes, axes)."""
     *lead, axes = tangent.shape
     return ops.reshaped(tangent, (*lead, *(1,) * (len(slopes.shape) - len(tangent.shape)), axes))
 
@@ -242,7 +242,7 @@ def _inverse_rotation_zoom_linear(operator: Operator) -> Matrix | None:
 
 
 def inverse_map_jvp(algebra: LinearAlgebra, matrix: Array, after: Matrix | None, tangent: Array) -> Array:
-    """Compute the tangent of the inverse map from that of ``matrix = [M | t]``; the linear map `after` follows it."""
+    """Compute the tangent of the inverse of ``matrix = [M | t]``, which the linear map `after` may follow."""
     inverse, outer = _inverses(algebra, matrix, after)
     linear = algebra.product(tangent[..., :-1], inverse)
     offset = tangent[..., -1:] - algebra.product(linear, matrix[..., -1:])

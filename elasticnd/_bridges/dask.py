@@ -1,4 +1,4 @@
-"""The bridge for dask: lazy results, each block of which depends only on the image blocks that it reads."""
+"""The bridge for dask: lazy results, whose blocks depend only on the image blocks that they read."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def _stored(image: Lazy) -> str | None:
 
 
 def _with_layer(name: str, graph: Graph, sources: Sequence[Lazy]) -> HighLevelGraph:
-    """Add a layer of tasks that depend on those of some arrays, or on the stored arrays behind them."""
+    """Add a layer of tasks that depend on the tasks of some arrays, or on the stored arrays behind them."""
     layers = HighLevelGraph.from_collections(name, graph, dependencies=sources)
     stored = {original for original in map(_stored, sources) if original}
     return HighLevelGraph(layers.layers, {**layers.dependencies, name: layers.dependencies[name] | stored})
@@ -166,7 +166,7 @@ def _copied(transform: TransformArrays) -> TransformArrays:
 
 
 def _adjoint(spec: DeformSpec, gradient: Lazy, image: Lazy | None, transform: TransformArrays) -> list[Lazy]:
-    """Compute the gradient of the image and, if an image is given, those of displacement and inverse map."""
+    """Compute the gradient of the image and, if an image is given, of displacement and inverse map."""
     image_chunks = blocks.image_chunks(spec, gradient.chunks) if image is None else image.chunks
     chunks = blocks.output_chunks(spec, image_chunks)
     sources = [gradient.rechunk(chunks)] if image is None else [gradient.rechunk(chunks), image]

@@ -28,7 +28,7 @@ record = contract.record
 
 
 def takes(array: Array) -> bool:
-    """Return whether an array belongs to such a library."""
+    """Return whether this bridge supports an array."""
     if isinstance(array, np.generic) or not (hasattr(array, "shape") and hasattr(array, "dtype")):
         return False
     if hasattr(array, "todense"):  # sparse arrays may have operations of the standard, but too few

@@ -23,7 +23,7 @@ def lower(context: compat.LoweringContext, *flat: object, operator: Operator) ->
 
 @jax.default_matmul_precision("highest")
 def by_operations(operator: Operator, *flat: Array) -> list[Array]:
-    """Apply an operator by JAX operations, whose derivatives JAX knows."""
+    """Apply an operator by JAX operations, which JAX can differentiate."""
     spec = operator.call
     gradient, image, transform, tangents, positions = unflatten(operator, flat)
     if operator.takes_positions:

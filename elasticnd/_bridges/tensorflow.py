@@ -155,7 +155,7 @@ def record(images: Sequence[tf.Tensor], displacement: Array, affine: Array, opti
 
 
 def apply(operator: Operator, operands: Operands) -> Sequence[tf.Tensor]:
-    """Apply an operator, also to variables; differentiably, by its own rules or those of TensorFlow's operations."""
+    """Apply an operator, also to variables. The rules of operators, or TensorFlow itself, differentiate it."""
     operands = unflatten(operator, list(map(tf.convert_to_tensor, flatten(operator, operands))))
     if not _uses_generic():
         return _apply(operator, operands)
@@ -175,7 +175,8 @@ def _apply(operator: Operator, operands: Operands) -> Sequence[tf.Tensor]:
     @tf.custom_gradient
     def function(*flat: tf.Tensor) -> tuple[list[tf.Tensor], Callable[..., list[tf.Tensor | None]]]:
         def vjp(*cotangents: Array) -> list[tf.Tensor | None]:
-            cotangents = tuple(map(tf.convert_to_tensor, cotangents))  # those of `tf.gather` may be slices of rows
+            # After `tf.gather`, they may be `tf.IndexedSlices`.
+            cotangents = tuple(map(tf.convert_to_tensor, cotangents))
             own = unflatten(operator, flat)
             needed = unflatten(operator, [tensor.dtype.is_floating or tensor.dtype.is_complex for tensor in flat])
             return flatten(operator, rules.vjp(_OPS, operator, own, cotangents, needed))

@@ -1,7 +1,7 @@
 """The dispatcher's operator, for tensors without values and for recorded programs.
 
-It has rules for reverse mode, forward mode and `vmap`, so every transform and every tracer sees one operator, whose
-derivatives are the same operator again. It is defined on first use, because this imports much of PyTorch.
+It has rules for reverse mode, forward mode and `vmap`. Its derivatives use the same operator, so transforms and tracers
+never see another one. It is defined on first use, because this imports much of PyTorch.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class RecordedCall(NamedTuple):
     text: str  # options, or a specification
     has_affine: bool
     deformed_axes: int  # known if there is an affine matrix
-    image_shape: tuple[int, ...] = ()  # of an image that is not an operand, and so otherwise unknown
+    image_shape: tuple[int, ...] = ()  # needed if the image is not an operand
 
     @property
     def inverse_rotation_zoom_linear(self) -> Sequence[Sequence[float]] | None:
@@ -224,7 +224,7 @@ class _Differentiable(compat.SingleLevelFunction):
         ctx: Context, keys: compat.DispatchKeySet, image_shape: Sequence[int], program: str, *tensors: Tensor
     ) -> tuple[Tensor, ...]:
         remember(ctx, _operator_of(program, image_shape, tensors), tensors)
-        # Functions turn derivatives off, but other levels may need them.
+        # Autograd functions turn derivatives off, but other levels may need them.
         with torch.enable_grad(), compat.set_forward_mode_enabled(True), compat.AutoDispatchBelowAutograd():
             results = OPERATOR.redispatch(compat.below_autograd(keys), list(tensors), image_shape, program)
         return without_derivatives(ctx, results)

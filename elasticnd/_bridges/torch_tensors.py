@@ -133,7 +133,7 @@ def is_basic(tensor: Tensor) -> bool:
 
 
 def _has_own_operators(kind: type) -> bool:
-    """Return whether a subclass of tensors sees the dispatcher's operators, and so handles them itself."""
+    """Return whether a subclass of tensors handles the dispatcher's operators itself."""
     return bool(kind.__torch_dispatch__ != Tensor.__torch_dispatch__)  # type: ignore[attr-defined]
 
 

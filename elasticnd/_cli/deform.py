@@ -287,7 +287,7 @@ def _stored(cval: float, mode: str, pair: Pair, image: Image) -> float:
 
 
 def _reworded(error: Exception, options: Options, pairs: Sequence[Pair]) -> str:
-    """Return the message of an error of the library, with options and files as its arguments."""
+    """Return the message of a library error in terms of options and files."""
 
     def source(match: re.Match[str]) -> str:
         return str(pairs[int(match[1] or 0)].source)

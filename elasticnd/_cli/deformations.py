@@ -46,7 +46,7 @@ def read(argument: str, path: Path, frame: Frame) -> Deformation:
 
 
 def read_alone(path: Path, volume: str | None) -> Deformation:
-    """Read a deformation whose frame is in its file, or is that of a volume."""
+    """Read a deformation; its frame comes from its file or, for ITK transforms, from a volume."""
     argument = "DEFORMATION"
     if format_of(argument, path) is not _ITK:
         return _read(argument, path, Frame(path, (), None))

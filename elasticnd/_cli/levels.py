@@ -30,8 +30,8 @@ def _displacement_on_level(
 ) -> Floats:
     """Return the control grid of a level, in its voxels; `first` and `level` are the extents of the two levels.
 
-    It has a point for each voxel, which makes it exact, or else enough points that the error of a spline through them
-    is small. The grids of the levels end at different places, so fewer points would not do.
+    It has a point for each voxel, which is exact, or enough points that a spline through them has a small error. It
+    cannot have as few points as the first grid, since the grids of the levels end at different places.
     """
     denser = _DENSER
     while denser > 1 and displacement.size * denser ** len(first) > _MOST_NUMBERS:

@@ -20,12 +20,12 @@ class Typed(list[T]):
 
 
 def text_of(value: object) -> str:
-    """Return what was typed for a value of an option, shortened."""
+    """Return the text that was typed for the value of an option, shortened."""
     return shortened(value.text if isinstance(value, Typed) else str(value))
 
 
 def reworded(error: Exception, options: object) -> str:
-    """Return the message of an error of the library, with options and what was typed for them as its arguments."""
+    """Return the message of a library error in terms of options, and of the text that was typed for them."""
     message = one_line(error)
     found = re.match(r"(axis|cval|mode|order|points|rotate|sigma|zoom)\b(: got .*?(?=, expected))?", message)
     if found is None:

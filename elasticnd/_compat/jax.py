@@ -42,7 +42,7 @@ class BufferContext(Protocol):
 
 
 class Buffer(Protocol):
-    """An XLA array, in such a callback."""
+    """An XLA array in a callback on buffers."""
 
     def __dlpack_device__(self) -> tuple[int, int]: ...
 

@@ -61,7 +61,7 @@ def are_saved_tensors_replaced() -> bool:
 
 
 def is_recorder_nested() -> bool:
-    """Return whether a `make_fx` recorder runs inside another recorder, which does not see what it records."""
+    """Return whether a `make_fx` recorder runs inside another recorder, which would miss the operators."""
     mode = _dispatch_mode(_PROXY)
     if mode is None:
         return False
@@ -82,7 +82,7 @@ def shape_of(tensor: torch.Tensor) -> torch.Size:
 
 
 def below_autograd(keys: DispatchKeySet) -> DispatchKeySet:
-    """Return those of the given dispatcher keys that come after autograd."""
+    """Return the dispatcher keys that come after autograd."""
     below: DispatchKeySet = keys & _AFTER_AUTOGRAD
     return below
 

@@ -1,1 +1,1 @@
-"""The parts of which the class `Deformation` is composed, by subject."""
+"""The base classes of `Deformation`, by subject."""

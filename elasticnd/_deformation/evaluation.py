@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Evaluation(Parts):
-    """A deformation as a map of positions."""
+    """The methods that evaluate deformations as maps of positions."""
 
     @in_default_state
     def field(self, crop: Sequence[slice] | None = None) -> Array:
@@ -206,9 +206,9 @@ class Evaluation(Parts):
         Returns
         -------
         number or array of the batch shape
-            ``1/V ∫ Σ (∂²d_i / ∂f_j ∂f_k)² df`` over all i, j, k, in 1/voxel². It is exact, as the displacement is a
-            polynomial in each cell of the control grid. It is differentiable with respect to the displacement, and so
-            serves as a penalty in registration. The affine map does not contribute.
+            ``1/V ∫ Σ (∂²d_i / ∂f_j ∂f_k)² df`` over all i, j, k, in 1/voxel². The affine map does not contribute.
+            The result is exact, because the displacement is a polynomial in each cell of the control grid. It is
+            differentiable with respect to the displacement, and can serve as a penalty in registration.
 
         Examples
         --------

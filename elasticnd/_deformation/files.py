@@ -26,7 +26,7 @@ _VERSION = 1
 
 
 class Files(Evaluation):
-    """A deformation that is saved and loaded, and exchanged with other programs."""
+    """The methods that save and load deformations, and exchange them with other programs."""
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the deformation to an npz file; `load` restores the same bits on any machine.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Folds(Parts):
-    """A deformation that is checked for folds, and scaled so that it has none."""
+    """The methods that check deformations for folds, and scale them."""
 
     @in_default_state
     def fold_bounds(self, tol: float = 0.01, crop: Sequence[slice] | None = None) -> FoldBounds:

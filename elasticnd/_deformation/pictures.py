@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Pictures(Evaluation):
-    """A deformation that is drawn."""
+    """The methods that draw deformations."""
 
     def plot(
         self, ax: Drawing | None = None, *, axes: Sequence[int] = (-2, -1), at: float | Sequence[float] | None = None

@@ -73,7 +73,7 @@ def sample_adjoint(
 
 
 def source_voxels(job: Job, blocks: Array, transform: Transform) -> Array:
-    """Find the first voxel and the extent along each axis of what `sample` reads for blocks of the output.
+    """Find the parts of the image that `sample` reads for blocks of the output: first voxel and extent of each axis.
 
     Blocks and result have shape (blocks, axes, 2). Where nothing is read, the extents are 0.
     """
@@ -103,7 +103,7 @@ def move_points(
 ) -> tuple[Floats, Floats, Floats]:
     """Search for the positions that look at targets, (items, count, axes).
 
-    Return them with the distances from where they look to the targets, and the volume ratios there.
+    Also return their residuals, the distances between source positions and targets, and the volume ratios there.
     """
     settle_threads()
     return _core.move_points(job, displacement, inverse_map, targets, tolerance)

@@ -81,7 +81,7 @@ class _Extremes:
         return np.concatenate([places.reshape(*boxes.shape[:2], -1), np.stack(worst, -1)], -1)
 
     def _refined(self, places: Floats, low: Floats, extent: Floats) -> Floats:
-        """Search along the faces on which places lie, with step sizes that are halved."""
+        """Search along the faces of the box around these places, halving the steps each time."""
         n = self._n
         steps = np.concatenate([np.zeros((1, n)), np.eye(n), -np.eye(n)]) * _spacing(self._border)
         sign = np.array([1.0, -1.0]).reshape(2, 1, 1)
@@ -109,7 +109,7 @@ def _border(spec: MovementSpec, boxes: Floats) -> Floats:
     samples = np.minimum(largest, spec.extent) * cells * _SAMPLES_PER_CELL
     lines = [np.linspace(0, 1, max(_FEWEST_SAMPLES, math.ceil(count) + 1)) for count in samples]
     faces = []
-    for axis in range(spec.axes):  # the two faces across each axis, without those of earlier axes
+    for axis in range(spec.axes):  # the two faces across each axis, without points that are on earlier faces
         own = [line[1:-1] if k < axis else line for k, line in enumerate(lines)]
         own[axis] = np.array([0.0, 1.0])
         faces.append(np.stack(np.meshgrid(*own, indexing="ij"), -1).reshape(-1, spec.axes))

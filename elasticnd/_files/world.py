@@ -14,7 +14,7 @@ from .._errors import reject_value
 from .._spec import Shape
 from .._types import Floats
 
-_ORTHOGONAL = 1e-6  # of axes whose directions went through float32
+_ORTHOGONAL = 1e-6  # accepts axes that went through float32
 _NO_MAP = 1e-10  # voxels: the error of an identity that went through world coordinates
 
 

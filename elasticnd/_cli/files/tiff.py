@@ -46,7 +46,7 @@ _PER_METRE = {2: 1 / 0.0254, 3: 100}  # inch, centimetre
 
 
 class _Kept(NamedTuple):
-    options: dict[str, object]  # with which tifffile writes such a file
+    options: dict[str, object]  # for tifffile, to write such a file
     lab: DType | None = None  # type of stored CIELAB
 
 
@@ -270,7 +270,7 @@ def _escaped(name: str, value: object) -> object:
 
 
 def _rewritten_ome(description: str) -> tuple[bytes, list[str]]:
-    """Return OME's description for a new file, whose pages are in order, without regions, since they are not moved."""
+    """Return OME's description for a new file: pages are in order, and regions are left out, since they do not move."""
     root = ElementTree.fromstring(description)  # noqa: S314  (expat limits what entities can do)
     namespace = root.tag[: root.tag.index("}") + 1] if root.tag.startswith("{") else ""
     if namespace:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # Messages of tifffile about files that it then reads only in part, or fills with zeros.
 _DAMAGE = re.compile("corrupt|failed to|incomplete|incorrect|invalid (page|value)|missing|out of range", re.IGNORECASE)
-# JPEG and JPEG 2000, whose decoders fill in whatever is missing before the marker at their end.
+# JPEG and JPEG 2000: their decoders fill in whatever is missing before the end marker.
 _WITH_END = (7, 33003, 33004, 33005, 33007, 34712, 34892)
 _END, _LAST_BYTES = b"\xff\xd9", 16
 

@@ -72,7 +72,7 @@ def _value(file: TiffFile, tag: TiffTag) -> object:
 
 
 def _texts_of_later_pages(first: TiffPage, pages: Sequence[TiffPage]) -> Iterator[str]:
-    """List the texts of later pages that differ from those of the first page; only the latter are written."""
+    """List the texts of later pages that differ from the first page, since only its texts are written."""
     differing = {
         tag.name
         for page in pages[1:]

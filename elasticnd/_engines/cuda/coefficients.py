@@ -93,7 +93,7 @@ def filtered(
         if to is None:
             to = namespace().empty(source.array.shape, NUMPY_TYPES[compute_dtype])
         blocks = -(-outer * inner // _FILTER_LINES) * -(-extent // _FILTER_LENGTH)
-        # Whether neighbours in memory lie along the axis, or almost.
+        # The last switch: whether samples along the axis are adjacent in memory, or almost.
         switches = ", ".join(str(switch).lower() for switch in (transposed, inner < _FEWEST_ACROSS))
         kernel = f"filter<{source.dtype}, {C_TYPES[compute_dtype]}, {order}, {switches}>"
         sizes = (np.int64(outer), np.int64(extent), np.int64(inner))

@@ -30,7 +30,7 @@ _STREAM_OF_THREAD = 2  # CUDA's pointer to the default stream of the calling thr
 
 
 class Stream(NamedTuple):
-    """A stream, which is a key for what is kept for it. Its work is done in the order of the requests."""
+    """A stream, as a key of memory that is kept for it. Its work is done in the order of the requests."""
 
     device: int
     pointer: int
@@ -38,7 +38,7 @@ class Stream(NamedTuple):
 
 
 class Device(Protocol):
-    """What the engine requires of the place where kernels run."""
+    """What the engine requires of a device, or of what stands in for one."""
 
     xp: ModuleType  # creates arrays
 
@@ -149,7 +149,7 @@ _chosen: ContextVar[Device | None] = ContextVar("device", default=None)
 
 
 def device() -> Device:
-    """Return the place where kernels run."""
+    """Return the device that runs kernels."""
     return _chosen.get() or _cupy_device()
 
 
@@ -164,7 +164,7 @@ def launching_on(place: Device | None) -> Iterator[None]:
 
 
 def namespace() -> ModuleType:
-    """Return the module that creates arrays there."""
+    """Return the module that creates arrays on the current device."""
     return device().xp
 
 

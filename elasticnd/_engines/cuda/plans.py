@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Array = Any  # of CuPy
 
-_SCRATCH = 0  # the slot of scratch memory, before those of the arrays that are given
+_SCRATCH = 0  # the slot of scratch memory; the slots of the given arrays follow
 
 
 class _Pointer(NamedTuple):
@@ -163,7 +163,7 @@ Kind = tuple["Shape", "np.dtype[Any]"]
 
 
 def run_planned(compute: Compute, job: Job, arrays: Sequence[Array | None]) -> None:
-    """Repeat the launches recorded for arrays of these kinds; compute anew if an array is not in C order."""
+    """Repeat the launches recorded for such shapes and dtypes; compute anew if an array is not in C order."""
     if not all([array is None or array.flags.c_contiguous for array in arrays]):
         compute(job, arrays)
         return

@@ -92,8 +92,8 @@ def sample_adjoint(
 ) -> tuple[Array | None, Array | None, Array | None]:
     """Compute the gradients of image, control points and inverse map from the gradient of `sample`'s output.
 
-    The gradient of the image has the dtype of `gradient`. The others have the dtype of positions; they are returned
-    only if there is an `image`, and that of the map only if there is an `affine`.
+    The gradient of the image has the dtype of `gradient`. The others have the dtype of positions, and are computed only
+    if there is an `image`; the gradient of the map also needs an `affine`.
     """
     (options,) = spec.images
     precision = _precision(xp, spec, gradient, points, affine)

@@ -126,7 +126,7 @@ def _transformed(xp: ArrayNamespace, line: Array, voxels: Sequence[Array]) -> Ar
 
 
 def inverse_of_affine_adjoint(xp: ArrayNamespace, spec: DeformSpec, gradient: Array) -> Array:
-    """Compute the gradient of the inverse map, one per item or one for all, from `gradient`, that of the positions."""
+    """Convert the gradient of the positions to the gradient of the inverse map, one per item or one for all."""
     voxels = _voxels(xp, spec, gradient.dtype)
     over = tuple(range(2, 2 + spec.axes))
     columns = [xp.sum(gradient * voxel, axis=over) for voxel in voxels]

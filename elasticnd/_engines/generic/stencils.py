@@ -29,7 +29,7 @@ def _border_tolerance(xp: ArrayNamespace, last: int, dtype: FrameworkDType) -> f
 
 
 def _ends_at_last_voxel(order: int, mode: Mode, last: int) -> bool:
-    """Return whether the image ends at its last voxel, whose slope is then the slope from the voxel before."""
+    """Return whether the image ends at its last voxel; the slope there is then the slope from the voxel before."""
     return order == 1 and mode.traits.ends_at_last_voxel and last > 0
 
 
@@ -85,7 +85,7 @@ def _reached(
     sign, shift = _fold(xp, voxel + moved, last, border_reach(order), mode)
     nearest = None
     if order == 0 or asks_nearest:
-        # Ties are those of the rounded sum, so that rounding errors of the displacement do not decide them.
+        # The sum is rounded first, so that rounding errors of the displacement do not decide ties.
         nearest = xp.floor(sign * (voxel + moved) + shift + knot_shift(0))
     if order == 0:
         first, place = nearest, moved

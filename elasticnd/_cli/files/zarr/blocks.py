@@ -66,7 +66,7 @@ def _whole(array: Array, extents: Sequence[int]) -> Shape:
 
 
 def _unit(array: Array) -> Shape:
-    """Return the extents of what is written together."""
+    """Return the extents of a shard or, without shards, of a chunk: what is written in one step."""
     return tuple(max(extent, 1) for extent in array.shards or array.chunks)
 
 

@@ -1,4 +1,4 @@
-"""What is deformed by chunks: an array, or all levels of an OME-Zarr image and its labels."""
+"""Inputs that are deformed by chunks: arrays, or all levels of OME-Zarr images and their labels."""
 
 from __future__ import annotations
 

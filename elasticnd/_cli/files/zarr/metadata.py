@@ -90,7 +90,7 @@ def _chunk_names(node: Node) -> re.Pattern[str]:
 
 
 def _check_format(path: Path, document: dict[str, Any], accepted: int) -> None:
-    """Check the format by which the library would read the metadata, whatever their file is called."""
+    """Check the format that the metadata state, by which the library reads them; the name of the file may differ."""
     if document.get("zarr_format") != accepted:
         got = shortened(str(document.get("zarr_format")))
         raise CommandError(f"cannot read {path} as Zarr metadata: zarr_format: got {got}, expected {accepted}")

@@ -47,7 +47,7 @@ def levels_of_image(node: Node) -> list[Level] | None:
 
 
 def levels_with_labels(node: Node) -> list[Level] | None:
-    """Return the arrays of an image, followed by those of its label images, which lie in its group."""
+    """Return the arrays of an image, followed by the arrays of the label images in its group."""
     levels = levels_of_image(node)
     if levels is None:
         return None
