@@ -1,4 +1,4 @@
-"""The core for another processor: compiled by a cross compiler, and its kernels run by an emulator."""
+"""The core on AArch64: a cross compiler compiles it, and an emulator runs the tests of its kernels."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Values against SciPy: orders, modes, dimensions and element types, by the tolerances that the docs promise."""
+"""Values compared with SciPy for all orders, modes, dimensions and dtypes, to the accuracy that the docs promise."""
 
 import ml_dtypes
 import numpy as np
@@ -14,9 +14,9 @@ import elasticnd
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("n", [pytest.param(n, marks=pytest.mark.quick) if n == 2 else n for n in SHAPES])
 def test_equals_scipy(n, order, mode, reach, rng):
-    image = rng.random(SHAPES[n], dtype=np.float32)  # both types hold these values
+    image = rng.random(SHAPES[n], dtype=np.float32)  # both dtypes hold these values exactly
     displacement = grid(rng, image.shape, reach)
-    # Four axes are many voxels for SciPy: a patch that meets borders and the inside.
+    # SciPy is slow on four axes, so compute only a patch. It contains voxels on the border and inside.
     crop = (slice(0, 6), slice(13, None), slice(0, 6), slice(7, 13)) if n == 4 else None
     expected = oracle.deform(image, displacement, order, mode, cval=0.3, crop=crop)
     for dtype, tolerance in ((np.float64, DOUBLE), (np.float32, SINGLE)):
@@ -30,13 +30,13 @@ def test_equals_scipy(n, order, mode, reach, rng):
 def test_many_axes(n, extent, order, rng):
     image = rng.random((extent,) * n, dtype=np.float32)
     displacement = rng.uniform(-1, 1, (n, *(2,) * n))
-    crop = (slice(0, 2),) * 4 + (slice(1, 2),) * (n - 4)  # few voxels: a stencil has up to 6^8 taps
+    crop = (slice(0, 2),) * 4 + (slice(1, 2),) * (n - 4)  # few voxels, because a stencil has up to 6^8 taps
     expected = oracle.deform(image, displacement, order, "mirror", crop=crop)
     single = elasticnd.deform_grid(image, displacement, order, "mirror", crop=crop)
     np.testing.assert_allclose(single, expected, rtol=0, atol=SINGLE)
     double = elasticnd.deform_grid(image.astype(np.float64), displacement, order, "mirror", crop=crop)
-    # The filter of order 5 can magnify rounding 2.75-fold along each axis: the bound of four axes does not hold for
-    # both programs any more.
+    # The filter of order 5 can magnify rounding errors 2.75 times along each axis. With this many axes, neither program
+    # stays within the usual tolerance.
     np.testing.assert_allclose(double, expected, rtol=0, atol=1e-11)
 
 
@@ -49,7 +49,7 @@ def test_floats_within_one_rounding(dtype, order, rng):
     got = elasticnd.deform_grid(image, displacement, order, "mirror")
     assert got.dtype == dtype
     expected = oracle.deform(image.astype(np.float64), displacement, order, "mirror")
-    # One step of the type at the size of the value, on top of the error of the arithmetic.
+    # One rounding step of the dtype at the size of the value, plus the error of the arithmetic.
     step = np.abs(expected) * float(ml_dtypes.finfo(dtype).eps)
     tolerance = step + (DOUBLE if dtype == np.float64 else SINGLE)
     assert np.all(np.abs(got.astype(np.float64) - expected) <= tolerance)
@@ -66,16 +66,16 @@ def test_integers_are_rounded_once(dtype, order, rng):
     exact = oracle.deform(image.astype(np.float64), displacement, order, "mirror")
     low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     expected = np.clip(np.trunc(exact + np.copysign(0.5, exact)), low, high)
-    # Within the error of the arithmetic of a tie, either neighbour is right.
+    # If a value is this close to a tie, both neighbouring integers are right.
     largest = np.abs(image.astype(np.float64)).max()
     slack = largest * (DOUBLE if dtype.itemsize >= 4 else SINGLE)
     near_tie = np.abs(np.abs(exact - np.trunc(exact)) - 0.5) <= slack
-    # float64 cannot hold the neighbours of the largest 64-bit integers.
+    # float64 cannot represent the neighbours of the largest 64-bit integers.
     allowed = np.where(near_tie, 1.0, 0.0) + (slack if dtype.itemsize == 8 else 0)
     difference = np.abs(got.astype(np.float64) - expected)
     assert np.all(difference <= allowed)
-    # Ties are rare, and rounding seldom crosses one: nearly all pixels are equal.
-    # A mean error of 1e-7 of 65535 moves 1.4 % of them.
+    # Few values are close to a tie, so nearly all pixels are equal. A mean error of 1e-7 of 65535 changes 1.4 % of
+    # them.
     assert np.mean(difference > 0) < 0.02 or dtype.itemsize == 8
 
 
@@ -121,7 +121,7 @@ def test_without_prefilter(order, mode, rng):
 SHORT = ((1, 25), (25, 1), (2, 40), (1, 1))
 
 
-# SciPy's start of the recursion in mode reflect is inexact on an axis of 2 voxels; test_prefilter.py has these.
+# On an axis of 2 voxels, SciPy starts its recursion inexactly in mode reflect. test_prefilter.py tests this case.
 @pytest.mark.parametrize(
     ("shape", "mode"), [(s, m) for s in SHORT for m in MODES if 2 not in s or m not in ("reflect", "grid-mirror")]
 )
@@ -137,12 +137,12 @@ def test_short_axes(shape, order, mode, rng):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("order", [1, 3, 5])
 def test_positions_on_a_long_axis(order, dtype, rng):
-    """A position of 10^5 voxels plus a fraction must not lose the fraction."""
+    """At positions near 10^5 voxels, the fraction is still accurate."""
     image = rng.random(100_000).astype(dtype)
     displacement = rng.uniform(-64, 64, (1, 50))
     expected = oracle.deform(image, displacement, order, "mirror")
     got = elasticnd.deform_grid(image, displacement, order, "mirror")
-    # A double at 1e5 is exact to 1.5e-11; the oracle's position is rounded as well.
+    # At 1e5, float64 is accurate to 1.5e-11, and the oracle's position is rounded as well.
     tolerance = SINGLE if dtype == np.float32 else 1e-10
     np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance)
 
@@ -150,7 +150,7 @@ def test_positions_on_a_long_axis(order, dtype, rng):
 @pytest.mark.parametrize("points", [17, 33])
 @pytest.mark.parametrize("order", [1, 3])
 def test_steep_fields(order, points, rng):
-    """Between neighbours the displacement changes by many voxels."""
+    """The displacement may change by many voxels from one voxel to the next."""
     image = rng.random((100, 100, 100), dtype=np.float32)
     displacement = rng.uniform(-64, 64, (3, points, points, points))
     crop = (slice(50, 52), slice(None), slice(None))
@@ -181,7 +181,7 @@ def test_dense_displacement(points, extent, rng):
     displacement = rng.uniform(-64, 64, (2, points, 3))
     expected = oracle.field(displacement, (extent, 5))
     got = elasticnd.dense_displacement(displacement, (extent, 5))
-    # Relative to the 64 voxels: some ten roundings of a double.
+    # About ten rounding errors of float64, relative to the 64 voxels.
     np.testing.assert_allclose(got, expected, rtol=0, atol=64 * 1e-14)
 
 
@@ -205,7 +205,7 @@ def test_the_field_passes_through_the_control_points(rng):
 @pytest.mark.parametrize("order", ORDERS[1:])
 @pytest.mark.parametrize("axis", [0, 1])
 def test_one_wrong_weight_is_noticed(axis, order, rng, monkeypatch):
-    """The comparison can fail: one weight of one matrix, off by a billionth, turns it red."""
+    """The comparison is sensitive: it fails if a single weight of one matrix is off by a billionth."""
     image = rng.random((31, 18))
     displacement = rng.uniform(-3, 3, (2, 3, 4))
     got = elasticnd.deform_grid(image, displacement, order, "mirror")

@@ -1,4 +1,4 @@
-"""Wrong options of transforms for pipelines are refused when a transform is made, not later in a worker."""
+"""Pipeline transforms refuse wrong options when they are created, not later in a worker."""
 
 import re
 
@@ -6,7 +6,7 @@ import hosts
 import pytest
 
 CLASSES = {"monai": "RandElasticDeform", "torchio": "RandomElasticGrid", "torchvision": "RandomElasticDeform"}
-# The host's names of these options.
+# What each host calls these options.
 NAMES = {
     "monai": {"order": "mode", "mode": "padding_mode", "probability": "prob"},
     "torchio": {"label order": "label_order"},
@@ -32,7 +32,7 @@ CASES = [
     (host, option, value)
     for host in CLASSES
     for option, value in WRONG
-    # TorchIO checks its own `p`; MONAI has one option for all images.
+    # TorchIO itself checks `p`, and MONAI has one option for all images.
     if (host, option) not in {("torchio", "probability"), ("monai", "label order")}
 ]
 

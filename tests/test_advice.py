@@ -1,4 +1,4 @@
-"""What people get wrong: messages and warnings that say what to do instead."""
+"""Common mistakes: messages and warnings say what to do instead."""
 
 import math
 import re
@@ -43,7 +43,7 @@ def test_numbers_as_a_control_grid():
         ((48, 40, 3), (2, 4, 4), ", such as axis=(0, 1)"),
         ((8, 3, 48, 40), (2, 4, 4), ", such as axis=(2, 3)"),
         ((48, 40), (1, 4), ", such as axis=(0,)"),
-        ((3, 48, 40), (3, 4, 4), ""),  # fits no number of axes
+        ((3, 48, 40), (3, 4, 4), ""),  # matches no number of deformed axes
         ((48, 40), (3, 4, 4, 4), ""),
     ],
 )

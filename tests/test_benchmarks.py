@@ -1,4 +1,4 @@
-"""The command that compares with other programs runs, and writes what it says."""
+"""The benchmark command runs and writes its results, and peers move voxels as far as `strengths.py` claims."""
 
 import json
 import subprocess
@@ -47,7 +47,7 @@ def rms(displacement):
 
 
 def moved(transform, extents, margin):
-    """Displacements of the voxels that lie a margin inside the border: how a ramp along each axis changes."""
+    """Return the displacements of all voxels a margin inside the border, from a transformed ramp along each axis."""
     import torch
 
     ramps = np.indices(extents, np.float32)
@@ -61,7 +61,8 @@ def in_monai_2d():
         transforms.Rand2DElastic(**strengths.MONAI_2D | {"magnitude_range": (factor, factor)}, prob=1)
         for factor in (0, strengths.MONAI_2D["magnitude_range"][0])
     ]
-    # Its cubic kernel bends even a grid that has no displacement; the nodes of the grid are few, so draws are many.
+    # MONAI's cubic kernel moves voxels even with a grid of zeros, so subtract that. The grid has few nodes, so average
+    # over many draws.
     still, *draws = (moved(made[k > 0].set_random_state(k), (512, 512), 24) for k in range(20))
     return rms(np.stack(draws) - still)
 

@@ -1,4 +1,4 @@
-"""`Deformation.bending_energy`: against numerical quadrature of second differences, with derivatives."""
+"""`Deformation.bending_energy` compared with numerical quadrature of second differences, and its derivatives."""
 
 import itertools
 
@@ -18,7 +18,7 @@ SHAPES = [
 
 
 def by_quadrature(deformation):
-    """The mean by the midpoint rule, of second differences of the map: without splines."""
+    """Return the mean by the midpoint rule, from second differences of the map and without splines."""
     count = {1: 4000, 2: 120, 3: 40, 4: 12}[deformation.ndim]
     lines = [(np.arange(count if extent > 1 else 1) + 0.5) / count * (extent - 1) for extent in deformation.shape]
     f = np.stack(np.meshgrid(*lines, indexing="ij"), -1).reshape(-1, deformation.ndim)
@@ -38,14 +38,14 @@ def by_quadrature(deformation):
 @pytest.mark.parametrize(("shape", "points"), SHAPES)
 def test_against_quadrature(shape, points, rng):
     deformation = Deformation(rng.normal(0, 1, (len(shape), *points)), shape, zoom=1.2)
-    # The midpoint rule is off by the square of the distance of its points.
+    # The error of the midpoint rule is proportional to the square of the distance between its points.
     np.testing.assert_allclose(
         deformation.bending_energy(), by_quadrature(deformation), rtol={1: 1e-5, 2: 1e-3, 3: 5e-3, 4: 3e-2}[len(shape)]
     )
 
 
 def test_exact_on_one_cell():
-    """Two control points: d = a (3 g² − 2 g³), whose second derivative is a (6 − 12 g) / (N − 1)²."""
+    """Two control points give d = a (3 g² − 2 g³), whose second derivative is a (6 − 12 g) / (N − 1)²."""
     for a, extent in ((2.0, 11), (-5.0, 40)):
         energy = Deformation([[0.0, a]], (extent,)).bending_energy()
         np.testing.assert_allclose(energy, 12 * a**2 / (extent - 1) ** 4, rtol=1e-13)
@@ -75,7 +75,7 @@ def test_frameworks(name, rng):
     np.testing.assert_allclose(framework.to_numpy(energy(array)), expected, rtol=1e-12)
     (gradient,) = framework.gradient(energy, [array])
     ends = [Deformation(displacement + sign * tangent, (9, 8)).bending_energy() for sign in (-1, 1)]
-    # It is a quadratic form: differences are exact.
+    # The energy is a quadratic form, so its central differences are exact.
     np.testing.assert_allclose(np.sum(framework.to_numpy(gradient) * tangent), (ends[1] - ends[0]) / 2, rtol=1e-10)
     if name == "torch":
         torch = framework.module

@@ -1,4 +1,4 @@
-"""On the border: rounding decides neither whether a voxel lies inside nor which way its slope looks."""
+"""Rounding errors on the border decide neither whether a voxel is inside nor on which side its slope is taken."""
 
 import itertools
 
@@ -9,7 +9,7 @@ from tables import MODES, ORDERS
 
 import elasticnd
 
-# Where a position beyond the border, by however little, gives another value than one on it.
+# The modes in which the value changes abruptly just beyond the border.
 ABRUPT = ("constant", "wrap")
 ENGINES = (None, "generic")
 
@@ -18,7 +18,7 @@ on_each_engine = pytest.mark.parametrize("engine", ENGINES)
 
 @pytest.fixture(autouse=True)
 def _chosen_engine(request):
-    """Compute by the engine that a test is parametrised with."""
+    """Compute with the engine over which a test is parametrised."""
     with elasticnd.use_engine(getattr(request.node, "callspec", None) and request.node.callspec.params.get("engine")):
         yield
 
@@ -35,7 +35,7 @@ def test_quarter_turns_lose_no_voxel(degrees, order, engine, rng):
     for extent in (2, 7, 64, 255, 256) if engine is None else (7, 64):
         image = rng.random((extent, extent))
         turned = elasticnd.deform_grid(image, np.zeros((2, 3, 3)), order, rotate=degrees, cval=-1)
-        # Rounding of the prefilter and, in the generic engine, of its weights.
+        # Rounding errors come from the prefilter and, in the generic engine, from its weights.
         expected = np.rot90(image, degrees // 90 % 4)
         np.testing.assert_allclose(turned, expected, rtol=0, atol=0 if order < 2 and engine is None else 1e-12)
 
@@ -58,12 +58,12 @@ def test_quarter_turn_of_a_volume(plane, engine, rng):
     vector[3 - sum(plane)] = np.pi / 2 * (1 if (plane[1] - plane[0]) % 3 == 1 else -1)
     for rotate in ({plane: 90}, {plane: 45.0, plane[::-1]: -45.0}, Rotation.from_rotvec(vector)):
         turned = elasticnd.deform_grid(image, np.zeros((3, 2, 3, 4)), 1, rotate=rotate, cval=-1)
-        # Two eighths of a turn and SciPy's matrices are exact but for their rounding.
+        # Two eighths of a turn and SciPy's matrices have rounding errors.
         np.testing.assert_allclose(turned, expected, rtol=0, atol=1e-12)
 
 
 def test_angles_between_quarter_turns():
-    """The reduction to a quarter turn changes no other angle."""
+    """The exact treatment of quarter turns changes no other angle."""
     points = np.zeros((2, 2, 2))
     image = np.random.default_rng(0).random((20, 20))
     for degrees in (30, 44.9, 45, 45.1, 89.999, 91, 135, 200, 359, -1e-3):
@@ -91,7 +91,7 @@ def test_whole_shifts_lose_no_voxel(order, mode, engine):
                 shifted = elasticnd.deform_grid(image, np.full((1, points), float(shift)), order, mode)
                 source = np.arange(extent) + shift
                 inside = (source >= 0) & (source < extent)
-                # Rounding of the prefilter alone, of values up to 300.
+                # Only the prefilter rounds, and values go up to 300.
                 np.testing.assert_allclose(shifted[inside], image[source[inside]], rtol=0, atol=1e-11)
                 if mode == "constant":
                     assert not shifted[~inside].any()
@@ -99,7 +99,7 @@ def test_whole_shifts_lose_no_voxel(order, mode, engine):
 
 @pytest.mark.parametrize("mode", ABRUPT)
 def test_whole_shifts_in_single_precision(mode):
-    """Positions in float32, as in JAX by default, are rounded more coarsely, and lose no voxel either."""
+    """No voxel is lost either if positions are float32, the default in JAX."""
     jnp = pytest.importorskip("jax.numpy", reason="JAX is not installed")
     for extent, points in itertools.product((9, 100, 1000), (1, 3, 5)):
         image = np.arange(1.0, extent + 1, dtype=np.float32)
@@ -111,7 +111,7 @@ def test_whole_shifts_in_single_precision(mode):
 @on_each_engine
 @pytest.mark.parametrize("extent", [2, 5, 9, 64, 200])
 def test_one_control_point_moves_by_its_value_exactly(extent, engine):
-    """Half a voxel is a tie, which goes to the next voxel."""
+    """A shift of half a voxel is a tie, which goes to the next voxel."""
     image = np.arange(extent)
     shifted = elasticnd.deform_grid(image, [[0.5]], 0, "nearest")
     np.testing.assert_array_equal(shifted, np.minimum(image + 1, extent - 1))
@@ -123,9 +123,9 @@ def test_one_control_point_moves_by_its_value_exactly(extent, engine):
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("mode", ABRUPT)
 def test_the_tolerance_on_the_border(mode, order, engine, rng):
-    """Within 1e-9 a position counts as on the border; well beyond that it does not."""
+    """A position up to 1e-9 beyond the border counts as on it. A position well beyond it does not."""
     image = rng.random(9) + 1
-    image[-1] += 5  # in wrap, either end of the axis is told from the other
+    image[-1] += 5  # makes the two ends of the axis differ, for mode wrap
 
     def at(position):
         return elasticnd.deform_grid(image, [[position]], order, mode, crop=(slice(0, 1),))[0]
@@ -133,14 +133,14 @@ def test_the_tolerance_on_the_border(mode, order, engine, rng):
     for end, value in ((0.0, image[0]), (8.0, image[8])):
         outwards = -1 if end == 0 else 1
         for distance in (0.0, 1e-15, 1e-12, 9e-10):
-            # The generic engine goes on with the spline for so short a way.
+            # The generic engine extends the spline over so short a distance.
             np.testing.assert_allclose(at(end + outwards * distance), value, rtol=0, atol=1e-7)
         beyond = at(end + outwards * 1e-6)
         if mode == "constant":
             assert beyond == 0
         else:
             np.testing.assert_allclose(beyond, image[8] if end == 0 else image[0], rtol=0, atol=1e-4)
-    if mode == "wrap":  # whole periods away, rounding does not choose between the two ends either
+    if mode == "wrap":  # rounding does not choose between the two ends at whole periods either
         for turns in (2, 3, -1, -2):
             values = [at(8.0 * turns + distance) for distance in (-1e-10, 0.0, 1e-10)]
             np.testing.assert_allclose(values, image[0 if turns > 0 else 8], rtol=0, atol=1e-7)
@@ -150,7 +150,7 @@ def test_the_tolerance_on_the_border(mode, order, engine, rng):
 
 
 def slopes(image, mode, shift=0.0):
-    """The derivative of each voxel's value by its position, at order 1."""
+    """Return the derivative of each voxel's value with respect to its position, at order 1."""
     gradients = [
         elasticnd.deform_grid_vjp(weight, image, np.full((1, 1), shift), 1, mode).displacement[0, 0]
         for weight in np.eye(len(image))
@@ -163,7 +163,7 @@ def slopes(image, mode, shift=0.0):
 def test_the_last_slope_is_that_of_the_inside(mode, engine):
     image = np.array([0.0, 1, 2, 3, 7])
     np.testing.assert_allclose(slopes(image, mode), [1, 1, 1, 4, 4], rtol=0, atol=1e-12)
-    # Of two voxels and of one; and a little beyond the border, where the position counts as on it.
+    # With two voxels and with one, and slightly beyond the border, which counts as on it.
     np.testing.assert_allclose(slopes(image[3:], mode), [4, 4], rtol=0, atol=1e-12)
     np.testing.assert_allclose(slopes(image[4:], mode), [0], rtol=0, atol=1e-12)
     np.testing.assert_allclose(slopes(image, mode, 1e-12), [1, 1, 1, 4, 4], rtol=0, atol=1e-12)
@@ -175,7 +175,7 @@ def test_the_last_slope_is_that_of_the_inside(mode, engine):
     ("mode", "last"), [("nearest", 0), ("reflect", 0), ("mirror", -4), ("grid-constant", -7), ("grid-wrap", -7)]
 )
 def test_the_last_slope_of_other_modes(mode, last, engine):
-    """The image goes on beyond its border there, so that the next voxel is what the mode says."""
+    """These modes extend the image beyond its border, so the last slope leads to the voxel that follows there."""
     image = np.array([0.0, 1, 2, 3, 7])
     np.testing.assert_allclose(slopes(image, mode), [1, 1, 1, 4, last], rtol=0, atol=1e-12)
 
@@ -184,7 +184,7 @@ def test_the_last_slope_of_other_modes(mode, last, engine):
 @pytest.mark.parametrize("mode", ABRUPT)
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_the_gradient_at_the_identity(n, mode, engine, rng):
-    """One-sided differences of a grid whose positions all move inwards."""
+    """The gradient equals one-sided differences for a displacement that moves all positions inwards."""
     image = rng.random((7, 6, 5)[:n])
     points = (3,) * n
     inwards = np.stack(np.meshgrid(*[np.linspace(1, -1, 3)] * n, indexing="ij")).reshape(n, *points)
@@ -193,7 +193,7 @@ def test_the_gradient_at_the_identity(n, mode, engine, rng):
     step = 1e-6
     moved = elasticnd.deform_grid(image, step * inwards, 1, mode)
     field = elasticnd.dense_displacement(inwards, image.shape)
-    # On all but the last voxel the slope looks to the next one, whichever way the voxel moves.
+    # The slope is taken towards the next voxel, except at the last one, whichever way the voxel moves.
     expected = 0.0
     for k in range(n):
         ahead = np.diff(image, axis=k)
@@ -207,7 +207,7 @@ def test_the_gradient_at_the_identity(n, mode, engine, rng):
 
 @pytest.mark.parametrize("mode", ABRUPT)
 def test_the_last_slope_of_a_patch(mode, rng):
-    """A patch that holds the last voxel alone reads the one before."""
+    """A patch that consists of the last voxel reads the voxel before it too."""
     image = rng.random((6, 8))
     grid = np.zeros((2, 3, 3))
     whole = elasticnd.deform_grid_vjp(np.pad([[1.0]], ((5, 0), (7, 0))), image, grid, 1, mode)

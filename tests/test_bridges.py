@@ -1,6 +1,6 @@
-"""What every bridge has, and what every public function does with the arrays of every framework.
+"""Functions that every bridge implements, and public functions called with the arrays of every framework.
 
-A call works, or it is refused in the one form of errors: the argument, what came, and what is accepted.
+Each call either works or is refused with the usual message: the argument, what came, and what is accepted.
 """
 
 import importlib
@@ -18,7 +18,7 @@ import elasticnd
 from elasticnd import _bridges
 from elasticnd._bridges.contract import Bridge
 
-# Modules that help bridges, and are none.
+# Modules that only help bridges.
 HELPERS = {
     "array_api",
     "blocks",
@@ -53,7 +53,7 @@ def test_every_bridge_has_every_function(name, function):
 
 
 def test_the_contract_names_all_functions():
-    """What the rest of the package calls on a bridge is in the contract."""
+    """The contract contains every function that the rest of the package calls on a bridge."""
     called = set()
     for path in Path(elasticnd.__file__).parent.rglob("*.py"):
         called |= set(re.findall(r"\b(?:bridge|framework)\.(\w+)", path.read_text(encoding="utf-8")))
@@ -124,7 +124,7 @@ def _indexed_slices_without_shape(values):
 def _nested_tensor(values):
     torch = frameworks.get("torch").module
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # nested tensors are a prototype
+        warnings.simplefilter("ignore")  # PyTorch warns that nested tensors are a prototype
         return torch.nested.nested_tensor([torch.as_tensor(values), torch.as_tensor(values[:1])])
 
 
@@ -155,7 +155,7 @@ IMAGE = np.random.default_rng(0).random((6, 5))
 GRID = np.random.default_rng(1).standard_normal((2, 3, 3))
 MATRIX = np.array([[1.0, 0.1, 0.0], [0.0, 1.0, 0.2]])
 NUMBERS = np.array([2, 1])
-# Every argument that arrays may come in, with the same kind of array in the others where that is what people pass.
+# A call for each argument that may be an array, and calls with several arrays of the same kind.
 POSITIONS = {
     "X": lambda of: elasticnd.deform_grid(of(IMAGE), GRID),
     "X in a list": lambda of: elasticnd.deform_grid([of(IMAGE), of(IMAGE)], GRID),
@@ -192,7 +192,7 @@ POSITIONS = {
     "random, batch_shape": lambda of: elasticnd.random_displacement(3, ndim=2, batch_shape=of(NUMBERS)),
     "random, rng": lambda of: elasticnd.random_displacement(3, ndim=2, rng=of(NUMBERS)),
 }
-# Of each kind of array, what takes it: at least the image, and control grid and matrix beside it.
+# The arguments that accept each kind of array: at least the image, often also the control grid and the matrix.
 TAKE_DENSE = ["X", "X in a list", "X, random", "dY", "list of vjp", "which"]
 TAKE_ALL_DENSE = ["X, displacement, affine", "dY, displacement, affine", "all of vjp", "dense"]
 REFUSE_SPARSE = [
@@ -207,7 +207,7 @@ REFUSE_SPARSE = [
 
 
 def works(of, position):
-    """Return whether a call works; one that does not is refused in the form of errors."""
+    """Return whether a call works. If it does not, check that its message has the usual form."""
     try:
         POSITIONS[position](of)
     except (TypeError, ValueError) as error:
@@ -242,14 +242,14 @@ def holding_itself():
 
 @pytest.mark.parametrize("rng", [[[1, 2]], [1.5], holding_itself()], ids=["nested", "float", "holding itself"])
 def test_seeds_that_are_no_numbers(rng):
-    """In nested seeds NumPy would search for numbers, without end in the last."""
+    """NumPy would search nested seeds for numbers, which never ends for a list that contains itself."""
     with pytest.raises(TypeError, match="rng: got"):
         elasticnd.random_displacement(3, ndim=2, rng=rng)
 
 
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 def test_seeds_in_a_matrix():
-    """Each of its rows is a matrix again, down which NumPy would go without end."""
+    """A row of a matrix is a matrix again, so NumPy would never reach the numbers."""
     got = elasticnd.random_displacement(3, ndim=2, rng=np.matrix([[1], [2]]))
     np.testing.assert_array_equal(got, elasticnd.random_displacement(3, ndim=2, rng=[1, 2]))
 

@@ -1,6 +1,6 @@
-"""The pages as Sphinx has built them: nothing from the network, no broken link, no picture without words.
+"""The built pages load nothing from the network and contain no broken links and no pictures without alternative text.
 
-They are built and checked by ``nox -f .ci/noxfile.py -s docs``.
+``nox -f .ci/noxfile.py -s docs`` builds and checks them.
 """
 
 import json
@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 WIDEST = 88  # columns of code
-# What people search for, and the pages that they should find.
+# Words that people search for, with the pages that they should find.
 SEARCHES = {
     "mask": ("pipelines", "labels"),
     "key point": ("geometry", "pipelines"),
@@ -22,12 +22,12 @@ SEARCHES = {
     "bounding box": ("geometry", "pipelines"),
     "voxel size": ("quickstart", "geometry"),
 }
-# The attribute that names what a tag loads.
+# The attribute of each tag that names what to load.
 LOADED = {"script": "src", "img": "src", "source": "src", "iframe": "src", "link": "href", "object": "data"}
 
 
 class Page(HTMLParser):
-    """What the checks read of a page."""
+    """The parts of a page that the checks use."""
 
     def __init__(self, text):
         super().__init__()
@@ -62,7 +62,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def read(pages):
-    """Read a page once."""
+    """Return a function that reads a page, each page only once."""
     return cache(lambda path: Page(path.read_text(encoding="utf-8")))
 
 
@@ -109,7 +109,7 @@ def test_code_is_highlighted(pages):
 
 
 def typed(block):
-    """Return the lines of a block of code; where there are prompts, what stands behind them."""
+    """Return the lines of a block of code or, if the block has prompts, what follows them."""
     lines = block.splitlines()
     return [line[4:] for line in lines if line.startswith((">>> ", "... "))] if ">>> " in block else lines
 
@@ -120,7 +120,7 @@ def test_titles_differ(pages, read):
 
 
 def test_words_of_types_are_no_links(pages):
-    """Names of types begin with a capital; a word such as shape is no reference to the attribute of that name."""
+    """Only names of types, which begin with a capital, are links. A word such as shape links to no attribute."""
     text = "".join(path.read_text(encoding="utf-8") for path in every(pages))
     linked = set(re.findall(r"<em>([^<]*)</em></a>", text))
     assert {"Deformation", "FoldBounds"} <= linked
@@ -138,7 +138,7 @@ def test_formulas_are_mathml(pages):
 
 @pytest.mark.parametrize("words", SEARCHES)
 def test_search_knows_the_words(pages, words):
-    """Every word is in the index, with the pages that it should lead to."""
+    """The search index contains every word, with the pages to which it should lead."""
     stem = pytest.importorskip("sphinx.search.en").SearchEnglish({}).stem
     index = json.loads(re.sub(r"^Search\.setIndex\(|\)$", "", (pages / "searchindex.js").read_text(encoding="utf-8")))
     pages_of = [

@@ -1,4 +1,4 @@
-"""Chains and inverses: one resampling at positions that pass through several maps."""
+"""Chains and inverses, which map positions through several deformations and resample only once."""
 
 import copy
 import pickle
@@ -49,7 +49,7 @@ def test_one_resampling(order, mode, rng):
     chain = FIRST.then(SECOND)
     looks_at = np.moveaxis(FIRST.source_points(SECOND.source_points(VOXELS)), -1, 0)
     expected = map_coordinates(image, looks_at, order=order, mode=mode, cval=0.3)
-    # Positions are right to a few roundings; a spline has slopes of a few per voxel.
+    # Positions have a few rounding errors, and the spline changes by a few units per voxel.
     assert_allclose(chain.apply(image, order, mode, 0.3), expected, rtol=0, atol=1e-12)
 
 
@@ -122,7 +122,7 @@ def test_jacobian_is_the_slope_of_positions(name):
     matrices = one.jacobian(places)
     for k, offset in enumerate(np.eye(2) * step):
         slope = (one.source_points(places + offset) - one.source_points(places - offset)) / (2 * step)
-        # Inverses are found to 1e-10 voxels; differences multiply that by 1e5.
+        # Inverses are accurate to 1e-10 voxels, and the differences magnify this 1e5 times.
         assert_allclose(matrices[..., k], np.broadcast_to(slope, matrices[..., k].shape), rtol=0, atol=1e-4)
     assert_allclose(one.jacobian_determinant(places), np.linalg.det(matrices), rtol=1e-10)
 
@@ -158,7 +158,7 @@ def test_gradients_of_tensors(rng):
 def test_jax(rng):
     jax = pytest.importorskip("jax")
     image = rng.random(SHAPE, dtype=np.float32)
-    chain = Deformation(FIRST.displacement, SHAPE).then(SECOND.inverse())  # made after JAX is imported: a pytree
+    chain = Deformation(FIRST.displacement, SHAPE).then(SECOND.inverse())  # a pytree, since JAX is imported
     jitted = jax.jit(lambda one, image: one.apply(image, mode="mirror"))(chain, image)
     assert_allclose(jitted, chain.apply(image, mode="mirror"), rtol=0, atol=1e-4)  # positions in float32
 
@@ -183,13 +183,13 @@ def test_tensorflow(rng):
     assert tape.gradient(energy, grid).shape == grid.shape
 
 
-# ---- values as Python has them ---------------------------------------------------------------------------------------
+# ---- as Python values ------------------------------------------------------------------------------------------------
 
 
 @maps
 def test_equality_hash_and_copies(name):
     one = MAPS[name]
-    for same in (copy.copy(one), pickle.loads(pickle.dumps(one))):  # noqa: S301 - its own bytes
+    for same in (copy.copy(one), pickle.loads(pickle.dumps(one))):  # noqa: S301 - bytes of this test
         assert same == one
         assert hash(same) == hash(one)
     assert one != FIRST

@@ -1,4 +1,4 @@
-"""Deformations in files: saved by the command line, used again, and exchanged with ITK."""
+"""Deformations in files, which the command line saves, loads and exchanges with ITK."""
 
 import warnings
 
@@ -11,14 +11,14 @@ from elasticnd.__main__ import main
 from elasticnd._cli import deformations
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of its bindings, when they are imported
-    import SimpleITK as sitk  # noqa: N813 - as its own examples do
+    warnings.simplefilter("ignore")  # the bindings issue warnings on import
+    import SimpleITK as sitk  # noqa: N813 - the name that SimpleITK's examples use
 
 SHAPE = (12, 11, 10)
 
 
 def volume(path, array=None, to_world=None, codes=(2, 0)):
-    """A volume of NIfTI, oblique and with voxels of different sizes."""
+    """Write a NIfTI volume with an oblique orientation and anisotropic voxels."""
     array = random_array("f4", *SHAPE) if array is None else array
     if to_world is None:
         to_world = np.eye(4)
@@ -63,13 +63,13 @@ def test_itk_resamples_alike(suffix, options, tmp_path):
     if suffix in (".tfm", ".h5"):
         transform = sitk.ReadTransform(str(file))
     elif options:
-        return  # a field of axes in another order is one on another grid
+        return  # with its axes in another order, the field lies on another grid
     else:
         transform = sitk.DisplacementFieldTransform(sitk.ReadImage(str(file), sitk.sitkVectorFloat64))
     image = sitk.ReadImage(str(source), sitk.sitkFloat64)
     resampled = sitk.Resample(image, image, transform, sitk.sitkLinear, -1.0)
     got, expected = sitk.GetArrayFromImage(resampled).T, read(tmp_path / "out.nii")
-    # ITK rounds positions of the border, and matrices of NIfTI are in single precision.
+    # ITK rounds positions on the border, and NIfTI stores matrices in single precision.
     inside = (got != -1) & (expected != 0)
     assert inside.mean() > 0.5
     np.testing.assert_allclose(got[inside], expected[inside], rtol=0, atol=1e-3)
@@ -79,7 +79,7 @@ def test_itk_resamples_alike(suffix, options, tmp_path):
 
 
 def test_any_transform_of_itk(tmp_path):
-    """What is no control grid of the frame is read at its voxels."""
+    """A transform that is not a control grid over the frame is sampled at the voxels."""
     source, file = volume(tmp_path / "in.nii"), tmp_path / "spline.tfm"
     image = sitk.ReadImage(str(source), sitk.sitkFloat64)
     transform = sitk.BSplineTransformInitializer(image, [3, 4, 5])
@@ -115,7 +115,7 @@ def test_the_frame_is_where_the_file_says(tmp_path):
 
 
 def coarser(to_world, factor, shift):
-    """The matrix of voxels that are larger by a factor along each axis, the first one shifted by voxels."""
+    """Return the matrix for voxels that are `factor` times larger along each axis, starting `shift` voxels further."""
     change = np.diag([*factor, 1.0])
     change[:3, 3] = shift
     return to_world @ change
@@ -123,7 +123,7 @@ def coarser(to_world, factor, shift):
 
 @pytest.mark.parametrize("is_saved", [False, True])
 def test_volumes_of_different_resolution_are_deformed_alike(is_saved, tmp_path):
-    """Each as ITK deforms it alone, by the transform that was saved for the first."""
+    """Each volume is deformed as by ITK with the transform that was saved for the first volume."""
     first = volume(tmp_path / "in.nii")
     to_world = nibabel.load(first).affine
     second = volume(
@@ -148,7 +148,7 @@ def test_volumes_of_different_resolution_are_deformed_alike(is_saved, tmp_path):
 
 
 def test_volumes_of_one_shape_at_other_places(tmp_path):
-    """What decides is where the voxels are; what differs by rounding alone is at one place."""
+    """Volumes are deformed by position, not by index; positions that differ only by rounding count as equal."""
     first = volume(tmp_path / "in.nii")
     to_world = nibabel.load(first).affine
     moved = volume(tmp_path / "moved.nii", to_world=coarser(to_world, (1, 1, 1), (2, 0, 0)))
@@ -162,7 +162,7 @@ def test_volumes_of_one_shape_at_other_places(tmp_path):
     assert main(["deform", *map(str, (first, targets[0], moved, targets[2])), *options]) == 0
     by_index = made.apply(read(moved), order=1)
     assert np.abs(read(targets[2]) - by_index).max() > 1
-    x = made.source_points(np.array([[6.0, 5, 5]])) - (2, 0, 0)  # what voxel (4, 5, 5) of the moved volume shows
+    x = made.source_points(np.array([[6.0, 5, 5]])) - (2, 0, 0)  # where voxel (4, 5, 5) of the moved volume samples
     corners = np.stack(np.meshgrid(*[[0, 1]] * 3, indexing="ij"), -1).reshape(-1, 3) + np.floor(x).astype(int)
     weights = np.prod(1 - np.abs(x - corners), axis=-1)
     expected = sum(weight * read(moved)[tuple(corner)] for weight, corner in zip(weights, corners, strict=True))
@@ -218,7 +218,7 @@ def transform_file(name, change=None):
 MADE = ["in.nii", "out.nii", "--deformation", "made.npz"]
 DRAWN = ["in.nii", "out.nii", *OPTIONS]
 
-# What is prepared beside the volume in.nii, the arguments, and words of the error.
+# Files to prepare beside the volume in.nii, arguments, and words that the error contains.
 WRONG = {
     "sigma": (good, [*MADE, "--sigma", "2"], "--sigma: not accepted with --deformation"),
     "points": (good, [*MADE, "--points", "2"], "--points: not accepted with --deformation"),

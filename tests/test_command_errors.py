@@ -1,4 +1,4 @@
-"""Wrong arguments of the command line: an error of one line names what is wrong, and no file changes."""
+"""Wrong arguments of the command line: a one-line error names what is wrong, and no file changes."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from image_files import assert_fails, contents, random_array, write
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    """A folder with one file of each kind, in which the test runs."""
+    """Run the test in a folder with one file of each kind."""
     monkeypatch.chdir(tmp_path)
     array = random_array("u1", 20, 24)
     for suffix in (".npy", ".png", ".tif", ".nii", ".nii.gz"):
@@ -28,7 +28,7 @@ def files(tmp_path, monkeypatch):
 
 S = ["--sigma", "2", "--seed", "1"]
 
-# What is wrong, and what the error names.
+# For each mistake, the arguments, and words that the error contains.
 WRONG = {
     "no files": (S, "IN OUT"),
     "no output": (["in.npy", *S], "pairs"),

@@ -1,4 +1,4 @@
-"""Formats of images: the command line reads and writes each of them, and converts one to another."""
+"""Image formats: the command line reads and writes each of them, and converts one into another."""
 
 import os
 import re
@@ -19,7 +19,7 @@ from image_files import (
     zarr_library,
 )
 
-# A name for input and output, what the file holds, and the axes that are deformed.
+# The suffix of input and output, the array in the file, and the axes to deform.
 ROUND_TRIPS = {
     "npy": (".npy", random_array("f4", 20, 24), None),
     "npy, 3 axes": (".npy", random_array("i2", 9, 10, 11), None),
@@ -98,7 +98,7 @@ def test_conversion(case, tmp_path):
 
 
 def test_libraries_do_not_warn(tmp_path, monkeypatch):
-    monkeypatch.setattr(PIL_Image, "MAX_IMAGE_PIXELS", 400)  # from so many, Pillow warns of bombs
+    monkeypatch.setattr(PIL_Image, "MAX_IMAGE_PIXELS", 400)  # Pillow warns of decompression bombs above this size
     assert deform(write(tmp_path / "in.png", random_array("u1", 20, 24)), tmp_path / "out.png") == 0
 
 

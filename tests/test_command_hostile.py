@@ -1,4 +1,4 @@
-"""Whatever the command line is given, it fails in one line with exit code 2, and neither inputs nor outputs change."""
+"""For any hostile input, the command line prints one line, exits with status 2, and changes no file."""
 
 import errno
 import gzip
@@ -36,7 +36,7 @@ def text(name, content):
 
 
 def changed(name, change):
-    """Change the bytes of a file."""
+    """Change the bytes of a file with a function."""
     path = pathlib.Path(name)
     path.write_bytes(change(path.read_bytes()))
 
@@ -63,7 +63,7 @@ def damaged_chunks(name, damage=half):
 
 
 def nifti_of_axes(name, *extents):
-    """Write a header that says these extents, and some voxels."""
+    """Write a NIfTI header with the given extents, followed by some voxels."""
     image(name, 4, 4, 4, dtype="i2")
     dim = np.zeros(8, "<i2")
     dim[: len(extents) + 1] = (len(extents), *extents)
@@ -79,7 +79,7 @@ def link(name, target):
     os.symlink(target, name)
 
 
-# What there is beside in.npy, and what the command is given.
+# How to prepare files beside in.npy, and the arguments of the command.
 INPUTS = {
     # names
     "a newline in the name of no file": (None, ["no\nsuch.npy", "out.npy", *S]),
@@ -173,7 +173,7 @@ INPUTS = {
 
 
 def snapshot():
-    """Everything in the folder: of files the content, without opening pipes."""
+    """Return everything in the folder, with the contents of files but without opening pipes."""
     return {
         os.path.join(parent, name): (
             os.lstat(os.path.join(parent, name)).st_mode,
@@ -186,7 +186,7 @@ def snapshot():
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """A folder with an image, in which the test runs."""
+    """Run the test in a folder that contains an image."""
     monkeypatch.chdir(tmp_path)
     image("in.npy")
     return tmp_path
@@ -203,7 +203,7 @@ def assert_fails_in_one_line(arguments, capfd, caplog):
     assert len(errors.splitlines()) == 1
     assert errors.isascii() or errors[:-1].isprintable()
     assert "Traceback" not in errors
-    # What is logged would be on the standard error stream as well.
+    # Log messages would also appear on the standard error stream.
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
     assert snapshot() == before
     return errors
@@ -220,7 +220,7 @@ def test_hostile_inputs(case, capfd, caplog):
     assert_fails_in_one_line(arguments, capfd, caplog)
 
 
-# What fails around the command.
+# Functions and streams that fail while the command runs.
 
 
 FAILURES = {
@@ -250,7 +250,7 @@ FAILURES = {
 @pytest.mark.parametrize("case", FAILURES)
 def test_failures(case, capfd, caplog):
     where, name, replacement = FAILURES[case]
-    options = ["--sigma", "2"] if where is sys else S  # so that a seed is printed
+    options = ["--sigma", "2"] if where is sys else S  # without --seed, the command prints a seed
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(where, name, replacement)
         assert_fails_in_one_line(["in.npy", "out.npy", *options], capfd, caplog)
@@ -275,7 +275,7 @@ def test_there_are_sixty():
     assert len(INPUTS) >= 60
 
 
-# In a process of its own, what a library or Python itself says at its end is seen too.
+# Separate processes also show what libraries or Python itself print at exit.
 
 PROCESSES = {
     "damaged chunks": (lambda: damaged_chunks("in.zarr"), ["in.zarr", "out.zarr", *S, "--chunks", "8"], None),
@@ -319,7 +319,7 @@ def test_processes(case, unbuffered):
 
 
 def test_a_process_says_nothing_of_what_libraries_leave_behind():
-    """After an error, Zarr may leave coroutines that nothing awaits, which Python finds at its end."""
+    """After an error, Zarr may leave coroutines that were never awaited, which Python reports at exit."""
     code = "import sys\nfrom elasticnd.__main__ import main\nasync def read(): ...\nleft = read()\nsys.exit(main())"
     command = [sys.executable, "-c", code, "deform", "no.npy", "out.npy", *S]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONDEVMODE": ""})

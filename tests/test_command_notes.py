@@ -1,4 +1,4 @@
-"""Notes on what outputs lack: in one line each, and only once all outputs are in place."""
+"""Notes on lost metadata: each is one line, and appears only after all outputs are in place."""
 
 import os
 import struct
@@ -14,13 +14,13 @@ from elasticnd.__main__ import main
 
 @pytest.fixture
 def noted(tmp_path):
-    """A file that says what the output cannot, so that a note follows."""
+    """Return the arguments of a call that loses metadata and therefore prints a note."""
     png(tmp_path / "in.png", random_array("u1", 20, 24), extra=[(b"gAMA", struct.pack(">I", 45455))])
     return [tmp_path / "in.png", tmp_path / "out.npy", *OPTIONS]
 
 
 def test_there_is_no_note_after_an_error(noted, monkeypatch, capsys):
-    """Not even where all is written and cannot be put in place."""
+    """There is no note even if all outputs are written but cannot be put in place."""
     monkeypatch.setattr(os, "replace", raising(OSError("no such luck")))
     assert_fails(capsys, noted, "no such luck")
 

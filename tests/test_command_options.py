@@ -176,7 +176,7 @@ def test_wrong_rotations(case, tmp_path, capsys):
 
 @pytest.fixture
 def on_terminal(monkeypatch):
-    """A function that runs the command with a terminal for errors, and returns the exit code and what it shows."""
+    """Return a function that runs the command with a terminal as standard error, and returns exit status and output."""
     pty = pytest.importorskip("pty")
     pytest.importorskip("tqdm")
     ours, theirs = pty.openpty()
@@ -217,7 +217,7 @@ def test_progress_on_a_terminal(suffix, tmp_path, on_terminal):
     assert "deforming" in shown
     assert "%" in shown
     assert ("reading in.npy" in shown) == (suffix == ".npy")
-    assert shown.endswith("\r")  # it is wiped out at the end
+    assert shown.endswith("\r")  # the bar is erased at the end
     assert on_terminal(*files, "--no-progress") == (0, "")
 
 

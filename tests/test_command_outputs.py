@@ -1,4 +1,4 @@
-"""Outputs of the command line appear whole, all or none; files keep their mode; signals leave nothing behind."""
+"""Outputs of the command line appear all together or not at all, keep their modes, and leave nothing after signals."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="modes and pipes are 
 
 
 def pairs_in(folder, suffixes):
-    """Inputs and outputs of these formats; the outputs are there already."""
+    """Write inputs of the given formats, and existing files at the paths of the outputs."""
     array, files = random_array("f4", 20, 24), []
     for k, suffix in enumerate(suffixes):
         files += [write(folder / f"in{k}{suffix}", array), write(folder / f"out{k}{suffix}", array[:9])]
@@ -28,7 +28,7 @@ def pairs_in(folder, suffixes):
 
 @pytest.fixture(autouse=True)
 def _interruptible():
-    """Take SIGINT as a terminal's programs do, also where the tests run in the background, which ignores it."""
+    """Handle SIGINT as in a terminal, even if the tests run in the background, where it is ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -36,7 +36,7 @@ def _interruptible():
 
 @pytest.fixture(params=["links", "no links"])
 def with_links(request, monkeypatch):
-    """File systems with hard links and without."""
+    """Run the test with and without hard links."""
     if request.param == "no links":
         monkeypatch.setattr(os, "link", raising(OSError("no links here")))
 
@@ -82,7 +82,7 @@ def test_of_new_outputs_none_appears_if_one_cannot(tmp_path, monkeypatch, capsys
 
 
 def test_what_cannot_be_put_back_is_not_deleted(tmp_path, monkeypatch, capsys):
-    """A folder can neither be replaced at once nor, here, be put back."""
+    """A folder cannot be replaced in one step, and in this test it cannot be put back either."""
     zarr_library()
     files = pairs_in(tmp_path, [".zarr"])
     former = contents(files[1])
@@ -148,7 +148,7 @@ def test_a_file_keeps_its_owner(tmp_path):
 @pytest.mark.parametrize("suffix", [".npy", ".png", ".tif", ".nii", ".nii.gz", ".zarr"])
 @pytest.mark.parametrize("kind", ["pipe", "device", "socket", "folder", "broken link to itself", "link to a pipe"])
 def test_only_files_are_replaced(kind, suffix, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)  # names of sockets are short
+    monkeypatch.chdir(tmp_path)  # socket names must be short
     write(tmp_path / "in.npy", random_array("u1", 20, 24))
     target = f"out{suffix}"
     if kind == "pipe":
@@ -229,7 +229,7 @@ def test_signals_leave_nothing_behind(place, name, tmp_path):
     with subprocess.Popen(command, cwd=tmp_path, **streams) as process:
         assert process.stdout.readline() == "here\n"
         process.send_signal(number)
-        if place == "chunk":  # whose other chunks are being written still
+        if place == "chunk":  # other chunks are still being written
             time.sleep(0.05)
             process.send_signal(number)
         _, errors = process.communicate(timeout=60)
@@ -241,7 +241,7 @@ def test_signals_leave_nothing_behind(place, name, tmp_path):
 @posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_wait_for_outputs_to_be_in_place(number, tmp_path, monkeypatch):
-    """In between, some would be replaced and others not."""
+    """A signal between two replacements would leave some outputs new and others old."""
     files = pairs_in(tmp_path, [".npy", ".npy"])
     rename = os.replace
 
@@ -273,7 +273,7 @@ def test_handlers_of_signals_are_put_back():
 
 @posix
 def test_signals_that_are_ignored_remain_so(tmp_path):
-    """As SIGHUP is by nohup."""
+    """For example, nohup ignores SIGHUP."""
     former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with signals.raised(), signals.held():

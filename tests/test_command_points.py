@@ -1,4 +1,4 @@
-"""Points of tables, moved by the command line with the content of the image."""
+"""Tables of points, which the command line moves together with the content of the image."""
 
 import csv
 
@@ -22,7 +22,7 @@ def made(rng):
 
 @pytest.fixture
 def points(rng):
-    """Points in the output; their places in the image are found by the map itself, not its inverse."""
+    """Return points in the output, and their positions in the image, computed with the map and not its inverse."""
     return rng.uniform(2, 7, (6, 3))
 
 
@@ -65,7 +65,7 @@ def test_points_go_where_the_content_goes(suffix, system, made, points, tmp_path
     assert run(file, tmp_path / "in.csv", tmp_path / "out.csv", *options) == 0
     assert capsys.readouterr() == ("", "")
     got = np.array(rows_of(tmp_path / "out.csv"), float)
-    # Matrices of NIfTI are in single precision.
+    # NIfTI stores matrices in single precision.
     atol = 1e-6 if suffix == ".npz" else 1e-3
     np.testing.assert_allclose(got, in_system(points, system), rtol=0, atol=10 * atol)
 

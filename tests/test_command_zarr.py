@@ -128,7 +128,7 @@ def test_damaged_zarr_by_chunks(damage, tmp_path, capsys):
 
 
 def test_chunks_enclose_those_of_the_file(dask_array, tmp_path):
-    """So that no chunk of a file is written by two tasks."""
+    """Chunks contain whole chunks of the file, so that no two tasks write the same one."""
     zarr = zarr_library()
     array = zarr.create_array(str(tmp_path / "in.zarr"), shape=(900, 512, 512), chunks=(1, 512, 512), dtype="u1")
 

@@ -1,4 +1,4 @@
-"""The names of frameworks that no documentation promises: which of them broke, and that they are used in one place."""
+"""Undocumented names of frameworks: all are in one place, and a missing one is reported by name."""
 
 import ast
 import importlib
@@ -53,7 +53,7 @@ def _jax_aval():
     return jax.typeof(jax.numpy.zeros(2))
 
 
-# What has the name: a module, or a function that makes an object; then the name.
+# The owner of each name, which is a module or a function that returns an object, and the name.
 NAMES = {
     "torch": (
         ("torch", "_C._are_functorch_transforms_active"),
@@ -142,9 +142,9 @@ def test_every_framework_has_a_table():
 
 # ---- no private name elsewhere ---------------------------------------------------------------------------------------
 
-# Methods of named tuples, which are documented; modules whose contents frameworks do not promise.
+# Methods of named tuples, which the documentation of Python describes.
 DOCUMENTED = {"_replace", "_asdict", "_fields", "_make"}
-# What the transforms of MONAI and TorchIO inherit for their own use; tests/test_monai.py and test_torchio.py call them.
+# Methods that the transforms inherit from MONAI and TorchIO. test_monai.py and test_torchio.py call them.
 DOCUMENTED |= {"_do_transform", "_add_base_args"}
 INTERNAL = re.compile(
     r"(?!elasticnd)(jax\.(_src|interpreters|extend)|tensorflow\.python|keras\.src|(\w+\.)+_[a-zA-Z]\w*)(\.|$)"
@@ -154,7 +154,7 @@ PRIVATE = re.compile(r"_[a-zA-Z]\w*")
 
 
 def private_names(tree):
-    """Return what is private of other modules: attributes that are read, imported names, and names in texts."""
+    """Return private names of other modules: attributes that are read, imported names, and names in strings."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and PRIVATE.fullmatch(node.attr):
@@ -182,11 +182,11 @@ def defined_names(tree):
             defined.add((node.asname or node.name).rpartition(".")[2])
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
             (stored if isinstance(node.ctx, ast.Store) else loaded).add(node.attr)
-    return defined | stored & loaded  # one that is set and never read is read by a base class
+    return defined | stored & loaded  # an attribute that is set but never read is one that a base class reads
 
 
 def own_names():
-    """Return the private names that are the package's own."""
+    """Return the private names that the package itself defines."""
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")}
     names = {name for path, tree in trees.items() if "_compat" not in path.parts for name in defined_names(tree)}
     return names | {path.stem for path in PACKAGE.rglob("*")}
@@ -219,7 +219,7 @@ def test_private_names_are_found(text):
     assert private_names(tree) - OWN
 
 
-# ---- what they say ---------------------------------------------------------------------------------------------------
+# ---- messages --------------------------------------------------------------------------------------------------------
 
 
 def test_what_torch_observes():

@@ -1,4 +1,4 @@
-"""Threads and instruction sets: set by functions and by environment variables, shown by `show_config`."""
+"""Numbers of threads and instruction sets, which functions and environment variables set and `show_config` prints."""
 
 import multiprocessing
 import os
@@ -126,7 +126,7 @@ def test_empty_variable_is_none(name):
     ids=lambda value: value[:20],
 )
 def test_wrong_variable(name, value, accepted):
-    """The import fails with one message: what the variable is called, what it holds and what it may hold."""
+    """The import fails with a message that names the variable, its value and the accepted values."""
     done = python("import elasticnd", **{name: value})
     assert done.returncode == 1
     message = done.stderr.strip().splitlines()[-1]
@@ -161,13 +161,13 @@ def test_threadpoolctl_limits_the_threads():
 
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 def test_worker_processes_compute_the_same(method):
-    """Whether they are forked beside the pool's threads, or spawned."""
+    """Workers compute the same whether they are spawned, or forked while the pool's threads exist."""
     elasticnd.set_num_threads(2)
     image = np.random.default_rng(0).random((200, 210), dtype=np.float32)
     arguments = (image, elasticnd.random_displacement(3, 5, ndim=2, rng=0), 3, "mirror")
     expected = elasticnd.deform_grid(*arguments)
     with warnings.catch_warnings():
-        # Python warns of forks beside threads, and so does JAX where another test has imported it.
+        # Python warns of forks in a process with threads, and so does JAX if another test has imported it.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
         with multiprocessing.get_context(method).Pool(2) as pool:

@@ -1,4 +1,4 @@
-"""The ways of frameworks to the CUDA kernels, on the host: buffers of XLA, tensors of PyTorch and TensorFlow."""
+"""Frameworks call the CUDA kernels on the host: with buffers of XLA, and with tensors of PyTorch and TensorFlow."""
 
 import contextlib
 import importlib.machinery
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(not host_device.COMPILER, reason="no g++ on the 
 
 @pytest.fixture
 def jax_buffers():
-    """Return how JAX calls the CUDA kernels."""
+    """Return the module through which JAX calls the CUDA kernels."""
     frameworks.get("jax")
     from elasticnd._bridges import jax_buffers
 
@@ -36,7 +36,7 @@ def jax_buffers():
 
 
 class CountingNumpy:
-    """NumPy on buffers of XLA, which counts the bytes that arrays made by it have at a time."""
+    """NumPy on buffers of XLA, which counts the bytes of all arrays that it has created and that still exist."""
 
     def __init__(self):
         self.now = self.most = 0
@@ -66,11 +66,11 @@ class CountingNumpy:
 
 
 class CountedArray(np.ndarray):
-    """An array with weak references."""
+    """An array that allows weak references."""
 
 
 def lend_buffers(monkeypatch, jax_buffers, xp=np):
-    """Let the host stand in for a device of XLA, and return the sizes of what it lends."""
+    """Let the host act as a device of XLA, and return a list that receives the sizes of the buffers it lends."""
     lent = []
     monkeypatch.setattr(jax_buffers, "_place_of", lambda context, output: (xp, contextlib.nullcontext()))
 
@@ -93,7 +93,7 @@ def test_memory_of_xla_is_scratch_memory(jax_buffers, fake_cupy):
 
 
 def operators_on(spec, points, rng):
-    """Yield every operator that has scratch memory, and operands for it."""
+    """Yield every operator that uses scratch memory, with operands."""
     image, weight = rng.random(spec.images[0].shape), rng.random(spec.output_shape(spec.images[0]))
     yield Operator(spec, "sample"), Operands(image=image, transform=(points,))
     for wants in ((True, False), (False, True), (True, True)):
@@ -119,7 +119,7 @@ CALLS = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_buffers_of_xla(name, jax_buffers, monkeypatch, rng):
-    """What serves JAX on a device, inside of jit, here on buffers of the CPU: results, and what XLA lends them."""
+    """The code for JAX on a device, run on CPU buffers within jit: its results, and the memory that XLA lends it."""
     jax = frameworks.get("jax").module
     shape, points_shape, options = CALLS[name]
     options = _spec.Options(**{"mode": "mirror", "cval": 0.3} | options)
@@ -133,7 +133,7 @@ def test_buffers_of_xla(name, jax_buffers, monkeypatch, rng):
         flat = operators.flatten(operator, operands)
         with host_device.installed(device):
             run = jax.jit(partial(jax_buffers._call_on_buffers, operator))
-            run(*flat)  # after which tables are kept
+            run(*flat)  # the first call caches tables
             kept = counting.now
             counting.most, lent[:] = counting.now, []
             ours = [np.asarray(result) for result in run(*flat)]
@@ -145,7 +145,7 @@ def test_buffers_of_xla(name, jax_buffers, monkeypatch, rng):
 
 @contextlib.contextmanager
 def lowered_to_buffers(jax_buffers, monkeypatch):
-    """Let programs of JAX for the host call the kernels as those for a CUDA device do; return which are launched."""
+    """Let JAX programs for the host call the kernels as on a CUDA device, and return a list of the launched kernels."""
     jax = frameworks.get("jax").module
     from elasticnd._bridges import jax_handlers, jax_primitive
 
@@ -155,7 +155,7 @@ def lowered_to_buffers(jax_buffers, monkeypatch):
     launch = device.launch
 
     def launch_alone(kernel, grid, threads, arguments, shared=0):
-        with lock:  # the shim knows one block of threads at a time
+        with lock:  # the shim runs only one block of threads at a time
             launched.append(kernel)
             launch(kernel, grid, threads, arguments, shared)
 
@@ -173,7 +173,7 @@ def lowered_to_buffers(jax_buffers, monkeypatch):
 @pytest.mark.parametrize("dtype", [np.float64, ml_dtypes.bfloat16], ids=lambda dtype: dtype.__name__)
 @pytest.mark.parametrize("is_mapped", [False, True])
 def test_sharded_batches_on_buffers(is_mapped, dtype, jax_buffers, monkeypatch, rng):
-    """Each device computes its own items, by `jax.shard_map` or by what XLA is told."""
+    """Each device computes its own items, with `jax.shard_map` or because XLA partitions the batch."""
     jax = frameworks.get("jax").module
     if not hasattr(jax, "shard_map") or len(jax.devices()) < 2:
         pytest.skip("this JAX lacks jax.shard_map, or a second device")
@@ -202,7 +202,7 @@ def test_sharded_batches_on_buffers(is_mapped, dtype, jax_buffers, monkeypatch, 
             for result, other in zip(jax.tree.leaves(program(*arrays)), own, strict=True):
                 assert result.sharding.spec == split
                 agree(np.asarray(result), other, tolerance(dtype))
-    assert sum(kernel.startswith("splat_transform<") for kernel in launched) == 2  # devices
+    assert sum(kernel.startswith("splat_transform<") for kernel in launched) == 2  # once on each device
 
 
 def test_jax_is_lowered_to_buffers_on_cuda(jax_buffers, monkeypatch):
@@ -228,7 +228,7 @@ def test_a_cupy_that_cannot_compute_is_left_out_of_jax(jax_buffers, monkeypatch)
 
 
 def test_jax_exports_operations_for_cuda(jax_buffers, monkeypatch):
-    """A program that calls Python cannot be written to a file; one of JAX's operations can."""
+    """A program that calls Python cannot be exported, but one that consists of JAX's operations can."""
     jax = frameworks.get("jax").module
     export = pytest.importorskip("jax.export")
     monkeypatch.setattr(jax_buffers, "has_cupy", lambda: True)
@@ -241,7 +241,7 @@ def test_jax_exports_operations_for_cuda(jax_buffers, monkeypatch):
 
 
 def test_kernels_run_on_the_device_of_buffers(jax_buffers, fake_cupy):
-    """XLA calls from threads of its own, in which another device may be current."""
+    """XLA calls from its own threads, in which another device may be current."""
     output = SimpleNamespace(__dlpack_device__=lambda: (2, 1))
     _, place = jax_buffers._place_of(SimpleNamespace(stream=99), output)
     with place:
@@ -257,7 +257,7 @@ BRIDGED = [
 
 
 def bridged_call(operator, dtype, rng):
-    """A specification, and operands for it in NumPy."""
+    """Return a specification and matching NumPy operands."""
     image, points = values(rng, (7, 6), np.dtype(dtype)), rng.uniform(-1, 1, (2, 3, 2))
     options = _spec.Options(mode="mirror", cval=0.3)
     shape = _spec.ArrayInfo(image.shape, np.dtype(dtype).name), _spec.ArrayInfo(points.shape, "float64")
@@ -270,7 +270,7 @@ def bridged_call(operator, dtype, rng):
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16], ids=lambda dtype: dtype.__name__)
 @pytest.mark.parametrize("operator", BRIDGED, ids=lambda operator: operator.verb)
 def test_tensors_of_torch(operator, dtype, monkeypatch, rng):
-    """What PyTorch's bridge does with CUDA tensors, here with tensors of the host."""
+    """PyTorch's bridge treats these tensors of the host like CUDA tensors."""
     framework = frameworks.get("torch")
     from elasticnd._bridges import torch_tensors as bridge
 
@@ -320,4 +320,4 @@ def test_tensors_of_tensorflow(operator, dtype, monkeypatch, rng):
     pointer, memory = lend(1001)
     assert np.from_dlpack(memory).ctypes.data == pointer
     assert np.from_dlpack(memory).nbytes == 1008
-    assert lend.args[-1][-1] is memory  # which is held, even if nobody else does
+    assert lend.args[-1][-1] is memory  # the bridge keeps the memory alive

@@ -1,4 +1,4 @@
-"""What the CUDA engine asks of CuPy and of a device: texts of kernels, streams, graphs and memory."""
+"""How the CUDA engine uses CuPy and a device: sources of kernels, streams, graphs and memory."""
 
 import contextlib
 import re
@@ -37,7 +37,7 @@ def test_tables_are_made_once(rng):
             elasticnd.deform_grid(image, displacement)
     assert launched.count("tabulate") == 1
     assert launched[-1].startswith("sample<")
-    # The control grid, the image along two axes, and the voxels.
+    # The table once, and in each call the control grid, the image along two axes, and the voxels.
     assert len(launched) == 1 + 2 * 4
 
 
@@ -70,7 +70,7 @@ def test_a_cupy_that_is_too_old(monkeypatch):
 
 
 def test_default_streams_of_threads_are_told_apart(fake_cupy):
-    """All have one pointer."""
+    """The default streams of all threads have the same pointer."""
     device = devices.CupyDevice()
 
     def streams():
@@ -93,12 +93,12 @@ def test_kernels_are_captured_once_they_are_loaded(fake_cupy):
     device.launch("tabulate", (1,), 1, [])
     assert fake_cupy.entered == [(1,), (1,)]
     assert not device.keeps_tables
-    fake_cupy.pointer = 0  # which is never captured, and must not be asked
+    fake_cupy.pointer = 0  # this stream is never captured, and must not be queried
     assert device.keeps_tables
 
 
 def test_a_captured_call_reads_nothing_that_was_kept(rng):
-    """What is kept may be gone when the graph runs; the bits are the same."""
+    """Cached arrays may no longer exist when the graph runs. Without them, the results have the same bits."""
     image, displacement = rng.random(SHAPES[2]), rng.uniform(-3, 3, (2, 3, 4))
     device, launched = recording_device()
     with host_device.installed(device):
@@ -126,7 +126,7 @@ def test_memory_of_a_captured_call_lives_as_long_as_its_results(fake_cupy):
 
 
 def test_memory_that_is_lent(fake_cupy):
-    """What is kept for later calls does not lie in it."""
+    """Arrays that are cached for later calls do not use lent memory."""
     lent = []
 
     def lend(size):
@@ -153,7 +153,7 @@ def test_tables_that_are_kept_are_few():
 
 @pytest.mark.quick
 def test_launches_use_the_constants_of_the_kernels():
-    """The engine has them from the core, the kernels from their text: both are of one build."""
+    """The engine reads these constants from the core, and the kernels from their source. Both agree."""
     text = (FOLDER / "launch.hpp").read_text(encoding="utf-8")
     constants = {name: int(value) for name, value in re.findall(r"^constexpr int (\w+) = (\d+);", text, re.MULTILINE)}
     shared = constants.keys() & _core.launch.keys()

@@ -1,4 +1,4 @@
-"""Gradients by the CUDA kernels, compiled for the host, against those of the core."""
+"""Gradients from the CUDA kernels, compiled for the host, compared with those of the core."""
 
 from functools import partial
 
@@ -47,10 +47,10 @@ def test_gradients_of_matrices(axes, rng):
     matrix = np.eye(axes, axes + 1) + rng.uniform(-0.1, 0.1, (axes, axes + 1))
     arguments = (weight, image, rng.uniform(-1, 1, (axes, *[2] * axes)), 1, "mirror")
     ours = on_cuda(elasticnd.deform_grid_vjp, *arguments, affine=matrix)
-    agree(ours.affine, elasticnd.deform_grid_vjp(*arguments, affine=matrix).affine, 10 * DOUBLE)  # of sums that cancel
+    agree(ours.affine, elasticnd.deform_grid_vjp(*arguments, affine=matrix).affine, 10 * DOUBLE)  # terms cancel
 
 
-# An output of other voxels than those of the image, both of them others than those of the frame.
+# Output, image and frame all have different voxels.
 GRID = _spec.OutputGrid((9, 14), _spec.Frame((16, 12), (0.5, 0.25), (1.7, 0.8)), ((1.2, 0.1, 0.5), (-0.1, 0.8, 0.3)))
 
 
@@ -58,7 +58,7 @@ GRID = _spec.OutputGrid((9, 14), _spec.Frame((16, 12), (0.5, 0.25), (1.7, 0.8)),
 @pytest.mark.parametrize("crop", [None, (slice(2, 9), slice(1, 11))])
 @pytest.mark.parametrize("verb", ["sample", "sample_adjoint", "displace", "displace_adjoint"])
 def test_operators_along_tangents(verb, crop, grid, rng):
-    """What derivatives of higher order, and those in forward mode, are made of; for patches of a frame's map too."""
+    """Higher derivatives and those in forward mode consist of these operators. They also work on patches of a frame."""
     image = rng.random((2, 13, 12))
     points, change = rng.uniform(-1, 1, (2, 2, 3, 4)), rng.uniform(-0.1, 0.1, (2, 2, 3))
     options = _spec.Options(mode="mirror", cval=0.3, crop=crop, axis=(1, 2), frame=image.shape[1:], output_grid=grid)
@@ -96,7 +96,8 @@ def test_deterministic_gradients_do_not_depend_on_the_order(dtype, rng):
         assert elasticnd.is_deterministic()
         one, other = theirs(False), theirs(True)
         assert np.array_equal(one.image, other.image)
-        # Steps of the integers: 2^-26 or 2^-57 of the largest, a few of them, magnified by the transposed filter.
+        # The sums are integers with steps of 2^-26 or 2^-57 of the largest weight. The error is a few steps, which the
+        # transposed filter magnifies.
         exact = elasticnd.deform_grid_vjp(*arguments).image
         largest = np.abs(weight).max()
         np.testing.assert_allclose(one.image, exact, rtol=0, atol=largest * (1e-6 if dtype == np.float32 else 1e-14))
@@ -120,7 +121,7 @@ def test_determinism_by_the_switch_of_pytorch():
 
 
 def test_results_do_not_depend_on_the_order_of_threads(rng):
-    """Or a thread reads what another has yet to write."""
+    """Otherwise a thread would read values that another thread has not written yet."""
     image = rng.random((70, 66))
     displacement = rng.uniform(-5, 5, (2, 3, 4))
     assert np.array_equal(
@@ -133,7 +134,7 @@ def test_results_do_not_depend_on_the_order_of_threads(rng):
     ("shape", "sections"), [((1_000_000,), 489), ((300,), 2), ((200,), 1), ((9, 4000), 125), ((4096, 4096), 1)]
 )
 def test_rows_are_cut_where_they_are_few(shape, sections):
-    """One block would walk along all of a long signal."""
+    """Otherwise a single block would process a whole long signal."""
     axes = len(shape)
     call = object.__new__(calls.Call)
     inner, second, _ = _core.tiles[axes]
@@ -148,7 +149,7 @@ def test_rows_are_cut_where_they_are_few(shape, sections):
 
 @pytest.mark.parametrize("sections", [1, 2, 3, 7])
 def test_gradients_of_sections(sections, monkeypatch, rng):
-    """However rows are cut, with a section that is shorter, or empty."""
+    """Gradients do not depend on how rows are cut, even if a section is shorter than the others or empty."""
     monkeypatch.setattr(calls, "_ENOUGH_BLOCKS", sections)
     image, weight = rng.random((2, 1800))
     displacement = rng.uniform(-9, 9, (1, 7))
@@ -157,4 +158,4 @@ def test_gradients_of_sections(sections, monkeypatch, rng):
         elasticnd.deform_grid_vjp(weight, image, displacement, affine=[[1.1, 0.3]]),
         strict=True,
     ):
-        agree(one, other, 10 * DOUBLE)  # of sums of 1800 products with indices, which cancel
+        agree(one, other, 10 * DOUBLE)  # the sums have 1800 terms that nearly cancel

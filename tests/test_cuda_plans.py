@@ -1,4 +1,4 @@
-"""Plans of the CUDA engine: calls like earlier ones have the same bits, and take little time and memory."""
+"""Plans of the CUDA engine: repeated calls give the same bits and need little time and memory."""
 
 import sys
 from functools import partial
@@ -45,7 +45,7 @@ def without_plans(monkeypatch):
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8, ml_dtypes.bfloat16], ids=lambda dtype: dtype.__name__)
 @pytest.mark.parametrize("name", PLANNED)
 def test_planned_calls(name, dtype, monkeypatch, rng):
-    """A call by a plan has the bits of one without, and arrays may lie elsewhere."""
+    """A call with a plan gives the same bits as one without, even if its arrays are at other addresses."""
     options = dict(PLANNED[name])
     points, count = options.pop("points", 4), options.pop("images", 1)
 
@@ -100,7 +100,7 @@ VOLUMES = {
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda dtype: dtype.__name__)
 @pytest.mark.parametrize("name", VOLUMES)
 def test_scratch_memory_is_used_again(name, dtype, stubbed):
-    """Two passes of the prefilter take turns with two places, of which the result is one in the end."""
+    """The passes of the prefilter alternate between two buffers, one of which becomes the result."""
     compute, volumes = VOLUMES[name]
     job = _job.make_job(
         image=(64,) * 3,
@@ -126,7 +126,7 @@ def test_scratch_memory_is_used_again(name, dtype, stubbed):
 @pytest.mark.parametrize("matrices", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8], ids=lambda dtype: dtype.__name__)
 def test_items_of_a_batch_are_filtered_some_at_a_time(dtype, matrices, monkeypatch, rng):
-    """The bits do not depend on it, and memory is that of those together."""
+    """Filtering only some items at a time limits the memory to that of these items, and does not change the bits."""
     images = values(rng, (2, 3, 2, 20, 30), np.dtype(dtype))
     grids = rng.uniform(-3, 3, (2, 3, 2, 3, 4))
     options = {"axis": (3, 4), "mode": "nearest"}
@@ -153,7 +153,7 @@ def test_memory_is_lent_while_there_is_some():
 
 
 def test_layout_of_scratch_memory(rng):
-    """Parts that are in use at a time lie apart, and bytes that were given back are used first."""
+    """Parts in use at the same time do not overlap, and freed bytes are reused first."""
     scratch, used = scratch_memory.Scratch(), {}
     for step in range(500):
         if used and rng.random() < 0.5:
@@ -174,7 +174,7 @@ def test_layout_of_scratch_memory(rng):
 
 @pytest.fixture
 def stubbed(monkeypatch):
-    """Return a device of CuPy that launches nothing."""
+    """Return a CuPy device that only records launches."""
     device = host_device.HostDevice()
     device.xp = SimpleNamespace(empty=lambda shape, dtype: np.empty(shape, dtype).view(CupyArray))
     device.launched = []
@@ -193,7 +193,7 @@ def small_call(rng):
 def steps_of(call):
     """Return the functions of the package that a call enters.
 
-    Of other frames, some are those of the stand-ins here, and comprehensions have them in some versions of Python only.
+    Other functions do not count: some belong to the stand-ins, and some versions of Python enter one per comprehension.
     """
     entered = []
 
@@ -212,19 +212,19 @@ def steps_of(call):
 
 @pytest.mark.quick
 def test_a_small_call_takes_few_steps_on_the_host(stubbed, rng):
-    """Time depends on the machine; the number of functions that are called does not. Without plans it is 123."""
+    """The number of called functions, unlike time, does not depend on the machine. Without plans it is 123."""
     call = small_call(rng)
     assert type(call()) is CupyArray
     steps = steps_of(call)
     once = ["grid_coefficients", "filter", "filter", "sample"]
     assert [kernel.partition("<")[0] for kernel in stubbed.launched] == ["tabulate", *once, *once]
-    # No more than there were: a step takes half a microsecond or more, of 22.
+    # The number must not grow: each step takes at least half of the 22 microseconds of a call.
     assert len(steps) <= 32, steps
 
 
 @pytest.mark.quick
 def test_a_small_gradient_takes_few_steps_on_the_host(stubbed, rng):
-    """Without plans it is 335."""
+    """The number of steps is 335 without plans."""
     stubbed.xp = np
     arrays = *rng.random((2, 16, 16)), rng.uniform(-2, 2, (2, 5, 5))
     call = partial(elasticnd.deform_grid_vjp, *arrays, mode="mirror")

@@ -1,7 +1,7 @@
-"""Values by the CUDA kernels, compiled for the host: a part of their instances against the core.
+"""Values from some instances of the CUDA kernels, compiled for the host, compared with the core.
 
-All of the tests of accuracy and gradients run on them by ``pytest --engine cuda-host``; the instances are compiled for
-devices in test_nvrtc.py, and run on one in test_gpu_*.py.
+``pytest --engine cuda-host`` runs all tests of accuracy and gradients with these kernels. test_nvrtc.py compiles every
+instance for devices, and test_gpu_*.py runs the kernels on a device.
 """
 
 import host_device
@@ -29,7 +29,7 @@ def test_modes(order, mode, rng):
 
 
 def dyadic(rng, axes):
-    """A map to multiples of 1/64 of a voxel, at which the sums of votes are exact and often tied."""
+    """Return a map to multiples of 1/64 of a voxel, at which the sums of votes are exact and often tied."""
     forward = np.zeros((axes, axes + 1))
     forward[np.arange(axes), rng.permutation(axes)] = rng.choice([0.5, 1, 2, -1, -2, 4], axes)
     return {"displacement": rng.integers(-200, 200, (axes, *[1] * axes)) / 64, "affine": forward}
@@ -89,7 +89,7 @@ def test_element_types(order, dtype, rng):
     ours, theirs = on_cuda(elasticnd.deform_grid, *arguments), elasticnd.deform_grid(*arguments)
     if order == 0:
         assert ours.tobytes() == theirs.tobytes()
-    elif np.dtype(dtype).kind in "iub":  # a tie may be rounded to either side, and double cannot hold all of 64 bits
+    elif np.dtype(dtype).kind in "iub":  # ties may be rounded either way, and float64 cannot hold all 64-bit integers
         largest = np.abs(theirs.astype(np.float64)).max()
         error = largest * (DOUBLE if np.dtype(dtype).itemsize >= 4 else 0)
         difference = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
@@ -160,7 +160,7 @@ def test_crop_is_part_of_the_whole(rng):
 @pytest.mark.parametrize("axes", [1, 2, 3])
 @pytest.mark.parametrize("order", [0, 1, 3])
 def test_extents_beyond_32_bits(order, axes, monkeypatch, rng):
-    """Kernels for few axes count in 32 bits; others take over where that may be too few."""
+    """Kernels for few axes use 32-bit indices. Other kernels take over if these may overflow."""
     monkeypatch.setattr(calls, "_LARGEST_STRIDE", 1)
     image, weight = rng.random((2, 2, *SHAPES[axes]))
     displacement = rng.uniform(-9, 9, (axes, *(3, 4, 2)[:axes]))
@@ -190,7 +190,7 @@ def test_extents_beyond_32_bits(order, axes, monkeypatch, rng):
         ((4, 65535 * 4 + 1, 4), (5, 5, 5), 0, 1, 0),  # blocks along y
         ((65535 * 8, 9), (5, 5), 0, 1, 2),
         ((65535 * 8 + 1, 9), (5, 5), 0, 1, 0),
-        ((9, 2**22), (5, 5), 0, 1, 0),  # a table too long
+        ((9, 2**22), (5, 5), 0, 1, 0),  # the table is too long
         ((2**29,), (5,), 0, 1, 1),
         ((2**29 + 1,), (5,), 0, 1, 0),
         ((9,), (2**29 - 1,), 0, 1, 0),

@@ -1,4 +1,4 @@
-"""Images in chunks: lazy results that equal those in memory bit for bit, and read only what they need."""
+"""Chunked images: lazy results equal those in memory bit for bit, and read only the voxels they need."""
 
 import pickle
 import subprocess
@@ -20,8 +20,8 @@ dask = pytest.importorskip("dask", reason="dask is not installed")
 import dask.array as da  # noqa: E402
 
 MATRIX = np.array([[1.1, 0.1, 0.3], [-0.2, 0.9, 0.2]])
-# Of the largest gradient. Sums are taken in another order, and the filter's memory ends elsewhere: that makes some
-# rounding steps of the type, which are 2**-11 in float16.
+# Relative to the largest gradient. Sums are taken in another order, and the filter is cut off elsewhere. The difference
+# is some rounding steps of the dtype, which are 2**-11 in float16.
 GRADIENT_TOLERANCES = {"float16": 1e-2, "float32": 1e-4, "float64": 1e-10, "complex64": 1e-4, "complex128": 1e-10}
 
 
@@ -32,7 +32,7 @@ def _in_this_thread():
 
 
 class Store:
-    """An array that is read like a file, and remembers what was read."""
+    """An array that is read like a file, and records what was read."""
 
     def __init__(self, array):
         self.array, self.shape, self.dtype, self.ndim = array, array.shape, array.dtype, array.ndim
@@ -44,7 +44,7 @@ class Store:
 
 
 def random_chunks(rng, shape):
-    """Cut each axis into up to four chunks of any size."""
+    """Cut each axis into up to four chunks of random sizes."""
     chunks = []
     for extent in shape:
         cuts = np.unique(rng.integers(1, max(extent, 2), rng.integers(0, 4)))
@@ -155,7 +155,7 @@ def test_the_grid_is_that_of_the_call(rng):
 def test_nothing_is_read_before_it_is_asked_for(rng):
     store = Store(rng.random((60, 50)))
     image = da.from_array(store, chunks=20, asarray=False)
-    store.reads.clear()  # of dask itself, which looks at the type
+    store.reads.clear()  # dask itself reads a little to find the dtype
     result = elasticnd.deform_grid(image, rng.normal(0, 3, (2, 3, 3)))
     elasticnd.deform_grid_vjp(da.ones((60, 50), chunks=20), image, rng.normal(0, 3, (2, 3, 3)))
     assert store.reads == []
@@ -202,7 +202,7 @@ def test_a_block_needs_only_the_chunks_of_its_source_box(rng):
 @pytest.mark.parametrize("mode", ["constant", "grid-constant"])
 def test_blocks_outside_of_the_image_read_nothing(mode, order, far, rng):
     store = Store(rng.random((64, 64)).astype(np.float16))
-    store.array[0] = np.nan  # which no weight of zero may let through
+    store.array[0] = np.nan  # must not spread, not even with a weight of zero
     displacement = np.zeros((2, 1, 2))
     displacement[0] = far
     options = {"order": order, "mode": mode, "cval": 0.1}
@@ -228,7 +228,7 @@ def test_a_thousand_blocks_are_planned_in_no_time():
     image = da.zeros((1000, 1000, 1000), chunks=100, dtype=np.float32)
     displacement = elasticnd.random_displacement(5, 8, ndim=3, rng=0)
     times = []
-    for _ in range(7):  # the best of some, in time of processors: others may be using them
+    for _ in range(7):  # the best of several CPU times, because other programs may be running
         start = time.process_time()
         result = elasticnd.deform_grid(image, displacement)
         times.append(time.process_time() - start)
@@ -237,7 +237,7 @@ def test_a_thousand_blocks_are_planned_in_no_time():
 
 
 def test_memory_of_a_block():
-    """At most four times what a block and its source box take, beside what was there before."""
+    """A block adds at most four times the memory of itself and its source box."""
     code = """
 import resource, sys
 import dask, dask.array as da, numpy as np, elasticnd
@@ -300,7 +300,7 @@ def test_gradients_of_batches_and_several_images(rng):
     assert lazy.image[2] is None
     for got, wanted in zip((*lazy.image[:2], *lazy[1:]), (*expected.image[:2], *expected[1:]), strict=True):
         assert (got.shape, got.dtype) == (wanted.shape, wanted.dtype)
-        # That of the control grid is rounded to float32, which it is.
+        # The gradient of the control grid is float32, like the grid.
         np.testing.assert_allclose(got.compute(), wanted, rtol=1e-5, atol=1e-6 * np.abs(wanted).max())
 
 
@@ -377,7 +377,7 @@ def test_which(rng):
 
 
 def test_processes_of_dask_use_one_thread_each():
-    def kept(block):  # within, so that it travels whole: the processes do not find this file
+    def kept(block):  # a local function is pickled whole, because the processes cannot import this file
         from elasticnd import _config, _core
 
         with _config.sharing_threads():
@@ -410,7 +410,7 @@ def test_threads_of_dask_are_not_multiplied(scheduler, alone, monkeypatch, rng):
 
 def test_tasks_travel(rng):
     lazy = elasticnd.deform_grid(da.from_array(rng.random((30, 30)), chunks=10), rng.normal(0, 3, (2, 3, 3)))
-    assert np.array_equal(pickle.loads(pickle.dumps(lazy)).compute(), lazy.compute())  # noqa: S301 - our own bytes
+    assert np.array_equal(pickle.loads(pickle.dumps(lazy)).compute(), lazy.compute())  # noqa: S301 - bytes of this test
 
 
 def test_a_cluster_that_loses_a_worker():

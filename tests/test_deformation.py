@@ -1,4 +1,4 @@
-"""The deformation as an object: its map against ramps and finite differences, its value, its files."""
+"""The deformation as an object: its map compared with ramps and finite differences, its value, and its files."""
 
 import copy
 import pickle
@@ -86,7 +86,7 @@ def test_identity(rng):
 @pytest.mark.parametrize("batch", [(), (2,)])
 def test_source_points_are_where_ramps_are_read(name, batch, rng):
     deformation = make(rng, name, batch)
-    # Far from the border of a wide frame, a linear spline of a ramp gives the position itself.
+    # Far from the border of a wide frame, sampling a ramp with a linear spline returns the position itself.
     wide = Deformation(deformation.displacement, SHAPE, **AFFINES[name])
     voxels = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1).astype(float)
     points = deformation.source_points(np.broadcast_to(voxels, (*batch, *voxels.shape)))
@@ -112,7 +112,7 @@ def test_jacobian_by_finite_differences(name, batch, rng):
         ],
         -1,
     ) / (12 * step)
-    # A cubic between its knots, where the difference of fourth order is exact but for rounding.
+    # Between knots the field is cubic, so the difference of fourth order has only rounding errors.
     np.testing.assert_allclose(deformation.jacobian(f), expected, rtol=0, atol=1e-6)
     np.testing.assert_allclose(deformation.jacobian_determinant(f), np.linalg.det(deformation.jacobian(f)), atol=1e-12)
 
@@ -206,7 +206,7 @@ def test_equality_and_copies(name, rng):
 
 
 def test_gradients_of_ramps_are_the_transpose_of_the_field(rng):
-    """At order 1, a ramp along an axis moves by as much as its positions; so its gradient sums displacements."""
+    """At order 1, a deformed ramp contains the sampled positions, so its gradient is the transpose of the field."""
     shape, crop = (24, 22), (slice(4, 20), slice(4, 18))
     displacement, way = rng.uniform(-1, 1, (2, 2, 4, 3))
     ramps = list(np.indices(shape, float))
@@ -217,14 +217,14 @@ def test_gradients_of_ramps_are_the_transpose_of_the_field(rng):
 
 
 class Subclass(Deformation):
-    """A class that users derive; not within a function, so that it can be pickled."""
+    """A class that a user derives. It is global, so that it can be pickled."""
 
 
 def test_subclasses_stay_what_they_are():
     deformation = Subclass.random((12, 14), sigma=1, rng=0, affine=np.eye(2, 3))
     results = deformation.scaled(0.5), deformation.refined(), Subclass.identity((3, 4)), copy.deepcopy(deformation)
     assert {type(result) for result in results} == {Subclass}
-    again = pickle.loads(pickle.dumps(deformation))  # noqa: S301 - our own bytes
+    again = pickle.loads(pickle.dumps(deformation))  # noqa: S301 - bytes of this test
     assert type(again) is Subclass
     assert again == deformation
     assert repr(deformation).startswith("Subclass(")
@@ -265,7 +265,7 @@ def test_another_process_replays_the_same_bits(rng, tmp_path):
     saved = tmp_path / "deformation.npz", tmp_path / "image.npy"
     deformation.save(saved[0])
     np.save(saved[1], image)
-    command = [sys.executable, "-c", REPLAY, *saved]  # elsewhere: sources in the current folder would be imported
+    command = [sys.executable, "-c", REPLAY, *saved]  # run elsewhere: Python would import the sources here
     replayed = subprocess.run(command, capture_output=True, check=True, cwd=tmp_path).stdout
     assert replayed == deformation.apply(image).tobytes()
 
@@ -331,7 +331,7 @@ def test_refusals_of_methods(rng):
 
 
 def test_as_many_batch_items_as_axes_of_the_images(rng):
-    """Three deformations of pictures, where three is also the number of the images' axes: the frame decides."""
+    """Three deformations fit a stack of three pictures and also the three axes of the stack; the frame decides."""
     deformations = Deformation.random((20, 16), sigma=2, batch_shape=(3,), rng=0)
     images = rng.random((3, 20, 16))
     for item, expected, grid in zip(images, deformations.apply(images), deformations.displacement, strict=True):

@@ -1,4 +1,4 @@
-"""The deformation as an object in every framework: values as NumPy's, and all derivatives of points and Jacobians."""
+"""The deformation as an object in every framework: the values of NumPy, and all derivatives of points and Jacobians."""
 
 import itertools
 
@@ -16,7 +16,7 @@ in_each_framework = pytest.mark.parametrize("name", NAMES)
 
 
 def arrays_of(framework, rng, batch=()):
-    """Displacement, matrix and positions."""
+    """Return displacement, matrix and positions."""
     values = rng.normal(0, 1, (*batch, 2, 3, 4)), AFFINE, rng.uniform(0, 8, (*batch, 5, 2))
     return list(map(framework.array, values))
 
@@ -64,13 +64,13 @@ TOTALS = {
 
 
 def energy(quantity, framework, weight):
-    """A number of displacement, matrix and positions whose derivatives are those of a quantity."""
+    """Return a real function of displacement, matrix and positions, through which a quantity is differentiated."""
     weight = framework.array(weight)
 
     def function(displacement, matrix, f):
         values = QUANTITIES[quantity](Deformation(displacement, SHAPE, affine=matrix, rotate=10), f)
         total = TOTALS[framework.name](framework.module)
-        nothing = sum(total(0 * array) for array in (displacement, matrix, f))  # PyTorch wants each array to be used
+        nothing = sum(total(0 * array) for array in (displacement, matrix, f))  # PyTorch requires all arrays to be used
         return total(values * values * weight) + nothing
 
     return function
@@ -101,11 +101,11 @@ def test_gradients_by_finite_differences(quantity, name, rng):
             ends.append(value(*moved))
         expected = (ends[1] - ends[0]) / (2 * step)
         got = 0.0 if gradient is None else np.sum(framework.to_numpy(gradient) * direction)
-        # Central differences of a smooth number: off by the square of the step, and rounding over it.
+        # The error of central differences is the square of the step, plus rounding divided by the step.
         assert abs(got - expected) < 1e-6 * (1 + abs(expected)), ("displacement", "affine", "f")[k]
 
 
-# PyTorch's own check of forward mode still uses it.
+# PyTorch's own check of forward mode still uses this deprecated function.
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("quantity", ["source_points", "jacobian", "jacobian_determinant", "determinant of voxels"])
 def test_second_derivatives_in_torch(quantity, rng):
@@ -149,7 +149,7 @@ def test_vmap_in_jax_and_torch(rng):
 
 
 class Subclass(Deformation):
-    """A class that users derive."""
+    """A class that a user derives."""
 
 
 @pytest.mark.parametrize("cls", [Deformation, Subclass])
@@ -183,7 +183,7 @@ def test_equal_and_saved_in_every_framework(name, rng, tmp_path):
     assert Deformation.load(tmp_path / "deformation.npz") == plain
 
 
-# The compiler reads through caches, which do no more than keep results.
+# The compiler ignores caches, which is correct because they only store results.
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call to a .functools.lru_cache:UserWarning")
 def test_compiled_by_torch(rng):
     framework = frameworks.get("torch")
@@ -207,7 +207,7 @@ def _strict(values):
 
 @pytest.mark.parametrize("name", ["numpy", "array_api_strict", *NAMES])
 def test_integers_as_positions(name, rng):
-    """They become floats, as control points that are integers do; the displacement stays what it is."""
+    """Integer positions become floats, as integer control points do. The displacement keeps its dtype."""
     array = {"numpy": np.asarray, "array_api_strict": _strict}.get(name) or frameworks.get(name).array
     displacement = rng.normal(0, 1, (2, 3, 4))
     f = np.array([[2, 3], [5, 1]])
@@ -220,7 +220,7 @@ def test_integers_as_positions(name, rng):
 @in_each_framework
 @pytest.mark.parametrize("precisions", list(itertools.product(("float32", "float64"), repeat=3)), ids=" ".join)
 def test_precisions_mix(precisions, name, rng):
-    """Results have that of the positions; without positions, that of the displacement."""
+    """Results have the precision of the positions or, without positions, of the displacement."""
     framework = frameworks.get(name)
     given = map(framework.to_numpy, arrays_of(framework, rng))
     plain = [values.astype(own) for values, own in zip(given, precisions, strict=True)]

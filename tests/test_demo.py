@@ -1,4 +1,4 @@
-"""The demo: it writes a figure, says what it did, and answers bad input with one line."""
+"""The demo writes a figure, prints what it did, and reports bad input in one line."""
 
 import os
 import re

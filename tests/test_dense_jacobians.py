@@ -1,4 +1,4 @@
-"""Determinants at all voxels, against dense matrices of B-splines and slopes of the field in up to three axes."""
+"""Determinants at all voxels, compared with dense matrices of B-splines and with slopes of the field, up to 3-D."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from elasticnd import Deformation
 
 
 def axis_matrix(extent, points, order):
-    """Return the dense matrix of an axis, from displacements of control points to a derivative at each voxel."""
+    """Return the dense matrix of one axis from displacements of control points to a derivative at each voxel."""
     spline = BSpline.basis_element(np.arange(-2.0, 3.0), extrapolate=False)
 
     def at(places, spline):
@@ -51,7 +51,7 @@ def test_dense_matrices(trial):
     linear = np.linalg.inv(affine) if trial % 2 else np.eye(n)
     deformation = Deformation(displacement, shape, affine=forward if trial % 2 else None)
     expected = dense_determinants(displacement, shape, linear)
-    # A few hundred roundings, of products of n entries of a matrix.
+    # A few hundred rounding errors of products of n matrix entries.
     entry = 1 + max(
         np.abs(displacement).max() * 4 * (p - 1) / max(1, m - 1) for p, m in zip(points, shape, strict=True)
     )
@@ -63,7 +63,7 @@ def test_dense_matrices(trial):
 
 
 def within_a_cell(extent, points):
-    """Return which voxels lie in one cell of the control grid with their two neighbours on each side."""
+    """Return which voxels share a cell of the control grid with their two neighbours on each side."""
     cells = np.arange(extent) * ((points - 1) / (extent - 1))
     step = 2 * (points - 1) / (extent - 1)
     return np.floor(cells - step) == np.ceil(cells + step) - 1

@@ -1,4 +1,4 @@
-"""The spline differentiated in its coordinates, to any order: what derivatives of derivatives are made of."""
+"""Derivatives of the spline of any order with respect to its coordinates; higher derivatives consist of these."""
 
 import itertools
 
@@ -33,7 +33,7 @@ def values(image, job, points):
 
 
 def sampled(image, order, mode, derivative, shift):
-    """The derivative of the spline of `image` at every voxel moved by `shift`."""
+    """Return the derivative of the spline of `image` at every voxel, moved by `shift`."""
     points = np.array(shift, dtype=np.float64).reshape(2, 1, 1)
     return values(image, job_of(order, mode, derivative), points)
 
@@ -43,7 +43,7 @@ def sampled(image, order, mode, derivative, shift):
 @pytest.mark.parametrize("order", [1, 2, 3, 4, 5])
 def test_next_derivative_is_the_slope(order, mode, derivative, rng):
     image = rng.standard_normal(SHAPE)
-    shift = np.array([2.3, -4.4])  # between knots, some voxels beyond the border
+    shift = np.array([2.3, -4.4])  # positions between knots, some of them beyond the border
     step = 1e-3
     for axis in range(2):
         move = step * np.eye(2)[axis]
@@ -58,8 +58,8 @@ def test_next_derivative_is_the_slope(order, mode, derivative, rng):
         expected = (4 * slopes[0] - slopes[1]) / 3
         higher = tuple(m + (k == axis) for k, m in enumerate(derivative))
         got = sampled(image, order, mode, higher, shift)
-        # The error of the difference is the fifth derivative times step^4 (1e-12 of coefficients up to about 50), and
-        # the rounding of values divided by the step.
+        # The error of the difference is the fifth derivative times step^4 (1e-12 times coefficients up to about 50),
+        # plus the rounding errors of values divided by the step.
         scale = max(1.0, np.abs(expected).max())
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-8 * scale)
 
@@ -73,7 +73,7 @@ def test_derivatives_beyond_the_order_are_zero(order, rng):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
 def test_sample_adjoint_is_the_transpose_of_every_derivative(order, mode, derivative, rng):
-    job = job_of(order, mode, derivative, border_value=0)  # a constant beyond the border is no part of the linear map
+    job = job_of(order, mode, derivative, border_value=0)  # a constant beyond the border is not linear
     image = rng.standard_normal(SHAPE)
     points = rng.uniform(-5, 5, (2, 1, 1))
     output = values(image, job, points)
@@ -81,6 +81,6 @@ def test_sample_adjoint_is_the_transpose_of_every_derivative(order, mode, deriva
     pulled = np.empty(SHAPE)
     cpu.sample_adjoint(job, weight, None, Transform(points), pulled)
     forward, backward = np.vdot(weight, output), np.vdot(pulled, image)
-    # The prefilter magnifies up to 2.75 times along each axis, the derivatives up to 4 times each.
+    # The prefilter magnifies up to 2.75 times along each axis, and each derivative up to 4 times.
     scale = max(1.0, np.abs(output).max()) * (1 + np.abs(pulled).max())
     assert abs(forward - backward) < 1e-13 * np.sum(np.abs(weight)) * scale

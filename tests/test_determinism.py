@@ -1,4 +1,4 @@
-"""The same bits: for every number of threads and instruction set, cropped or not, alone or in company."""
+"""Results have the same bits for every number of threads and instruction set, cropped or not, alone or in a batch."""
 
 import itertools
 
@@ -32,7 +32,7 @@ def on_threads(threads, function):
 
 
 def everything(shape, order, mode, dtype, rng):
-    """A function that computes the output and all gradients."""
+    """Return a function that computes the output and all gradients."""
     image = rng.standard_normal((2, *shape)).astype(dtype)
     displacement = grid(rng, shape, 9)
     axis = tuple(range(1, len(shape) + 1))
@@ -103,9 +103,9 @@ def test_a_crop_is_a_part_of_the_whole(crop, mode, order, dtype, reach, seed):
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("points", [2, 4, 23])  # one cell, a few, and several within eight voxels
+@pytest.mark.parametrize("points", [2, 4, 23])  # one cell, a few cells, and several cells within eight voxels
 def test_short_rows_are_parts_of_long_ones(points, mode, order, rng):
-    """Rows of fewer than eight voxels are computed in another way than longer ones."""
+    """Rows of fewer than eight voxels are computed differently from longer ones, with the same bits."""
     image = rng.random((9, 37)).astype(np.float32)
     displacement = rng.normal(0, 4, (2, 3, points))
     whole = elasticnd.deform_grid(image, displacement, order, mode, cval=0.5)
@@ -117,18 +117,18 @@ def test_short_rows_are_parts_of_long_ones(points, mode, order, rng):
 
 @pytest.mark.parametrize("order", [1, 3, 5])
 def test_a_patch_of_a_transformed_image_needs_only_its_source_box(order, rng):
-    """With an affine map the patch is its own frame; moving the map along with the crop gives the same positions."""
+    """The affine map of a patch is relative to the patch. An adjusted offset gives the positions of the whole image."""
     image = rng.random((300, 280))
     displacement = grid(rng, image.shape, 5)
     linear = np.array([[0.9, 0.3], [-0.2, 1.1]])
     start = np.array([120, 100])
     crop = (slice(120, 160), slice(100, 150))
-    # Patch index o is full index o + start: the same map seen from there has another offset.
+    # Index o of the patch is index o + start of the image, so the same map has another offset in the patch.
     offset = np.array([3.0, -2.0])
     moved = linear @ start + offset - start
     whole = elasticnd.deform_grid(image, displacement, order, affine=np.c_[linear, offset])
     patch = elasticnd.deform_grid(image, displacement, order, affine=np.c_[linear, moved], crop=crop)
-    # The displacement is looked up before the map and the positions are rounded differently.
+    # The displacement is looked up before the affine map applies, and positions are rounded differently.
     np.testing.assert_allclose(patch, whole[crop], rtol=0, atol=1e-11)
 
 

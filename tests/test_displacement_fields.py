@@ -1,4 +1,4 @@
-"""Displacement fields in NIfTI files: what SimpleITK and nibabel read, and what is read back."""
+"""Displacement fields in NIfTI files, as SimpleITK and nibabel read them, and as elasticnd reads them back."""
 
 import warnings
 
@@ -11,8 +11,8 @@ from elasticnd import Deformation
 from elasticnd._files import nifti
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of its bindings, when they are imported
-    import SimpleITK as sitk  # noqa: N813 - as its own examples do
+    warnings.simplefilter("ignore")  # the bindings issue warnings on import
+    import SimpleITK as sitk  # noqa: N813 - the name that SimpleITK's examples use
 
 SHAPE = (9, 8, 7)
 AFFINE = np.array([[1.1, 0.2, 0.05, 0.5], [-0.1, 0.9, 0, 0.3], [0, 0.1, 1, -0.5]])
@@ -41,7 +41,7 @@ def voxels():
 
 @pytest.fixture
 def expected(deformation):
-    """Where voxels look, in voxels."""
+    """Return the positions that voxels sample, in voxels."""
     inverse = np.linalg.inv(np.vstack([AFFINE, np.eye(4)[3]]))[:3]
     return np.moveaxis(oracle.coordinates(deformation.displacement, SHAPE, inverse=inverse), 0, -1)
 
@@ -69,10 +69,10 @@ def test_itk_reads_the_field(deformation, voxels, expected, tmp_path):
     path = str(tmp_path / "field.nii.gz")
     deformation.to_nifti(path, "itk")
     transform = sitk.DisplacementFieldTransform(sitk.ReadImage(path, sitk.sitkVectorFloat64))
-    inner = (slice(1, -1),) * 3  # at the border, rounding decides what ITK has outside
+    inner = (slice(1, -1),) * 3  # on the border, rounding decides what ITK considers outside
     points = (in_world(deformation.to_world, voxels) * (-1, -1, 1))[inner].reshape(-1, 3)
     got = np.array([transform.TransformPoint(point.tolist()) for point in points]) * (-1, -1, 1)
-    # NIfTI holds the matrix in single precision: of coordinates of some 100 mm.
+    # NIfTI stores the matrix in single precision, and coordinates are about 100 mm.
     np.testing.assert_allclose(got, in_world(deformation.to_world, expected)[inner].reshape(-1, 3), rtol=0, atol=1e-4)
 
 
@@ -81,7 +81,7 @@ def test_fields_are_read_back(kind, deformation, voxels, expected, tmp_path):
     deformation.to_nifti(tmp_path / "field.nii", kind)
     found = nifti.read_field(tmp_path / "field.nii")
     again = Deformation(found.displacement, found.shape, affine=found.affine, to_world=found.to_world)
-    # NIfTI holds the matrix in single precision: positions in mm differ by 1e-5 and more.
+    # NIfTI stores the matrix in single precision, so positions in mm differ by 1e-5 or more.
     np.testing.assert_allclose(again.source_points(voxels), expected, rtol=0, atol=1e-4)
 
 
@@ -95,7 +95,7 @@ def test_fields_of_itk_are_read(deformation, voxels, expected, tmp_path):
 
 @pytest.mark.parametrize("intent", ["vector", "displacement vector"])
 def test_what_vectors_of_others_are(intent, tmp_path, rng):
-    """Without a name they are those of ITK; newer versions of it write the other intent for RAS."""
+    """Vectors without an intent name are those of ITK, newer versions of which write the other intent for RAS."""
     vectors = rng.normal(size=(3, 4, 5, 1, 3))
     image = nibabel.Nifti1Image(vectors, np.diag([2.0, 4.0, 0.5, 1.0]))
     image.header.set_intent(intent)
