@@ -38,8 +38,8 @@ class Bridge(Framework, Protocol):
     def standard_normal(self, shape: Shape, batch_axes: int, like: Array, rng: Seed, /) -> Array | None:
         """Draw numbers from the framework's generator `rng`; return None if it is a seed for NumPy.
 
-        They are for the image `like`, and share its first `batch_axes` axes. A `rng` of None stands for the framework's
-        default generator.
+        The numbers are for the image `like`, and their first `batch_axes` axes are those of the image. None as `rng`
+        stands for the framework's default generator.
         """
 
     def is_recorded(self, arrays: Sequence[object], /) -> bool:

@@ -123,7 +123,7 @@ def _run_in_memory(pairs: Sequence[Pair], places: Sequence[Path], options: Optio
 
 
 def _read(pair: Pair, order: Order) -> Image:
-    """Read an input in the format of its output; labels are read as for order 0, without values between them."""
+    """Read an input in the format of its output. Labels are read as for order 0, since they are not interpolated."""
     same = pair.reader is pair.writer
     image = files.read(pair.source, pair.reader, 0 if order == LABELS else order, same)
     return image if same else files.converted(image, pair.source, pair.target, pair.writer)

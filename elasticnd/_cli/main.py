@@ -108,7 +108,7 @@ def _add_deform(commands: _Commands) -> None:
         "--order",
         type=_orders,
         default=[3],
-        help="order of the spline, 0 to 5, or labels for label images, for which the surrounding voxels vote; "
+        help="order of the spline, 0 to 5, or labels for label images, which are resampled by votes; "
         "ORDER,ORDER,... for each pair of files (default: 3)",
     )
     parser.add_argument(
