@@ -1,6 +1,6 @@
-"""What users of elasticdeform know keeps its meaning, and what it got wrong is right.
+"""Calls written for elasticdeform keep their meaning, and its errors are corrected.
 
-The expected values come from plain formulas and SciPy; elasticdeform itself takes no part.
+The expected values come from simple formulas and SciPy, not from elasticdeform.
 """
 
 import inspect
@@ -53,7 +53,7 @@ def test_signature(function):
 
 
 def example_basic():
-    # Pictures of floats are turned to bytes first: the library that writes them no longer does so by itself.
+    # Convert floats to bytes first, which the library that writes the picture no longer does.
     import imageio
     import numpy
 
@@ -79,7 +79,7 @@ def test_example_multiple_inputs(rng):
     assert (X_deformed.dtype, Y_deformed.dtype) == (X.dtype, Y.dtype)
     [X_deformed, Y_deformed] = elasticnd.deform_random_grid([X, Y], order=[3, 0])
     assert set(np.unique(Y_deformed)) <= set(range(5))
-    # Both had one deformation: the same labels follow from X where it holds them.
+    # A list gets one deformation, so the same labels as floats move alike.
     [a, b] = elasticnd.deform_random_grid([Y.astype(float), Y], order=[0, 0])
     np.testing.assert_array_equal(a, b)
 
@@ -145,7 +145,7 @@ def test_example_gradient(rng):
     X_deformed = elasticnd.deform_grid(X, displacement)
     dX_deformed = rng.normal(size=X_deformed.shape)
     dX = elasticnd.deform_grid_gradient(dX_deformed, displacement)
-    # The map is linear in X. The sums have 60 000 terms of size one: rounding leaves about 1e-12 of them.
+    # The map is linear in X. The sums have 60 000 terms of about 1, with a relative rounding error of about 1e-12.
     np.testing.assert_allclose((dX_deformed * X_deformed).sum(), (dX * X).sum(), rtol=1e-10)
 
 
@@ -162,7 +162,7 @@ def test_several_images_come_back_as_they_went(kind, rng):
 
 
 def inverse_map(extent, rotate, zoom, affine):
-    """From output to input: the inverse affine, then back by `rotate` and `zoom` about the centre."""
+    """Return the map from output to input: the inverse affine map, then the inverse of `rotate` and `zoom`."""
     to_centre, back, turn, scale, base = (np.eye(3) for _ in range(5))
     to_centre[:2, 2] = -(np.array(extent) / 2 - 0.5)
     back[:2, 2] = -to_centre[:2, 2]
@@ -189,7 +189,7 @@ def test_composition(rotate, zoom, affine, crop, rng):
     got = elasticnd.deform_grid(image, displacement, crop=crop, affine=affine, rotate=rotate, zoom=zoom)
     inverse = inverse_map(extent, rotate, zoom, affine)
     expected = oracle.deform(image, displacement, crop=crop, inverse=inverse)
-    # In mode constant the border is a step: positions that lie on it to rounding may fall on either side.
+    # In mode constant, values jump at the border, and rounding may put a position on either side.
     x = oracle.coordinates(displacement, image.shape, crop, inverse)
     ends = np.array(image.shape).reshape(2, 1, 1) - 1
     on_the_border = ((np.abs(x) < 1e-9) | (np.abs(x - ends) < 1e-9)).any(axis=0)
@@ -198,7 +198,7 @@ def test_composition(rotate, zoom, affine, crop, rng):
 
 
 def test_content_is_magnified_and_turned():
-    """Zoom 2 doubles the distance from the centre; 90 degrees bring the first axis to the second."""
+    """A zoom of 2 doubles the distance from the centre, and 90 degrees turn the first axis into the second."""
     image = np.zeros((21, 21))
     image[10 + 3, 10] = 1
     none = np.zeros((2, 2, 2))
@@ -214,18 +214,18 @@ def test_content_is_magnified_and_turned():
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("mode", MODES)
 def test_gradient_with_crop_and_rotation(order, mode, rng):
-    """The gradient takes what the forward call had: ⟨Gx, y⟩ = ⟨x, Gᵀy⟩."""
+    """With the arguments of the forward call, the gradient is its transpose: ⟨Gx, y⟩ = ⟨x, Gᵀy⟩."""
     image = rng.random((30, 24))
     options = {"order": order, "mode": mode, "crop": PATCH, "affine": AFFINE, "rotate": 20, "zoom": 1.2}
     displacement = rng.normal(size=(2, 3, 4)) * 2
     deformed = elasticnd.deform_grid(image, displacement, **options)
     weight = rng.normal(size=deformed.shape)
     pulled = elasticnd.deform_grid_gradient(weight, displacement, **options, X_shape=image.shape)
-    # Some 1e3 terms: rounding leaves far less than 1e-10.
+    # The sums have about 1000 terms, whose rounding errors are far below 1e-10.
     np.testing.assert_allclose((deformed * weight).sum(), (pulled * image).sum(), rtol=1e-10, atol=1e-10)
 
 
-# ---- what elasticdeform got wrong ----------------------------------------------------------------
+# ---- errors of elasticdeform ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("order", [2, 3, 4, 5])
@@ -239,7 +239,7 @@ def test_integer_images_keep_fractions_in_their_coefficients(dtype, order, rng):
     rounded = np.clip(np.floor(np.abs(exact) + 0.5) * np.sign(exact), np.iinfo(dtype).min, largest)
     tie = np.abs(np.abs(exact) % 1 - 0.5) < (SINGLE if largest < 2**31 - 1 else DOUBLE) * largest
     np.testing.assert_array_equal(got[~tie], rounded[~tie])
-    # The band around the ties grows with the range of the type; 16 bits in single arithmetic have most in it.
+    # The interval around ties grows with the range of the dtype. It is widest for 16 bits in single precision.
     assert tie.mean() < 0.9
 
 
@@ -247,7 +247,7 @@ def test_integer_images_keep_fractions_in_their_coefficients(dtype, order, rng):
 def test_control_grids_of_any_type(dtype, rng):
     image = rng.random((20, 17))
     displacement = rng.integers(0, 5, (2, 3, 4)).astype(dtype)
-    # In a mode that does not jump at the border: there whole displacements land on it, but for their rounding.
+    # Integer displacements reach the border up to rounding, so use a mode without a jump there.
     expected = elasticnd.deform_grid(image, displacement.astype(np.float64), mode="mirror")
     np.testing.assert_array_equal(elasticnd.deform_grid(image, displacement, mode="mirror"), expected)
     np.testing.assert_array_equal(elasticnd.deform_grid(image, displacement.tolist(), mode="mirror"), expected)
@@ -261,7 +261,7 @@ def test_axes_of_one_voxel(shape, rng):
     displacement = np.zeros((n, *(3,) * n))
     for order in ORDERS:
         deformed = elasticnd.deform_grid(image, displacement, order)
-        # The coefficients of a spline that gives back its image are rounded.
+        # The coefficients of the spline are rounded.
         np.testing.assert_allclose(deformed, image, rtol=0, atol=DOUBLE)
 
 
@@ -295,7 +295,7 @@ def test_zero_is_not_taken_for_nothing(arguments, message):
     [(9, (8, 1)), (9, (1, 8)), (11, (0, 10)), (11, (10, 0)), (3, (2, 0)), (4, (3, 1, 0)), (3, (-1, 0))],
 )
 def test_component_belongs_to_its_axis(rank, axis, rng):
-    """Axes in any order: the i-th component of the displacement moves along the i-th axis named."""
+    """Component i of the displacement moves along the i-th of the given axes, whatever their order."""
     shape = [1] * rank
     for k, extent in zip(axis, (9, 8, 7), strict=False):
         shape[k] = extent
@@ -307,7 +307,7 @@ def test_component_belongs_to_its_axis(rank, axis, rng):
 
 
 def test_reflect_is_not_mirror(rng):
-    """Both as SciPy has them; they differ visibly beyond the border."""
+    """Both modes mean what they mean in SciPy, and differ clearly beyond the border."""
     image = rng.random((40, 30))
     displacement = rng.normal(size=(2, 3, 3)) * 20
     deformed = {}
@@ -319,7 +319,7 @@ def test_reflect_is_not_mirror(rng):
 
 
 def test_checks_do_not_rest_on_assert():
-    """Under ``python -O`` the same calls are refused."""
+    """``python -O`` refuses the same calls."""
     script = """
 import numpy as np, elasticnd
 assert False  # shows that -O is on

@@ -1,7 +1,7 @@
-"""What is refused: the exception, and that its message names the argument, what came and what is accepted.
+"""Refused calls: the type of the exception, and a message that names the argument, what came and what is accepted.
 
-Every case is a call that is right but for one argument. The engine is taken away meanwhile, so that a case
-that computed before it was refused would end in another exception.
+In every case, exactly one argument is wrong. The engine is replaced by functions that raise another exception, so a
+case fails if the call computes anything before it is refused.
 """
 
 import copy
@@ -28,7 +28,7 @@ GRID = np.zeros((2, 3, 3))
 GRIDS = np.zeros((4, 2, 3, 3))
 GRID_3D = np.zeros((3, 2, 2, 2))
 PATCH = (slice(2, 7), slice(1, 9))
-ENDLESS = 10**400  # no float holds it
+ENDLESS = 10**400  # too large for a float
 
 CALLS = {
     "deform_grid": {"X": IMAGE, "displacement": GRID},
@@ -40,7 +40,7 @@ CALLS = {
     "set_num_threads": {"threads": 1},
     "num_threads": {"threads": 1},
 }
-IMAGES_OF = {  # the arguments that hold arrays of the image's shape
+IMAGES_OF = {  # the arguments that are arrays of the image's shape
     "deform_grid": ("X",),
     "deform_random_grid": ("X",),
     "deform_grid_gradient": ("dY",),
@@ -51,10 +51,10 @@ WITH_DISPLACEMENT = ("deform_grid", "deform_grid_gradient", "deform_grid_vjp", "
 
 class Case(NamedTuple):
     functions: tuple[str, ...]
-    arguments: dict[str, Any]  # in the place of those of CALLS
+    arguments: dict[str, Any]  # replace those of CALLS
     error: type[Exception] | tuple[type[Exception], ...]
-    argument: str  # the message begins with it
-    fragments: tuple[str, ...]  # what came, what is accepted
+    argument: str  # with which the message begins
+    fragments: tuple[str, ...]  # parts of the message: what came, what is accepted
 
 
 class AsMatrix(NamedTuple):
@@ -65,7 +65,7 @@ class AsMatrix(NamedTuple):
 
 
 def refused(functions, argument, error, accepted, *values, named=None, **others):
-    """Cases in which `argument` takes each of `values`: tuples of a value and what is said of it."""
+    """Yield a case for each of `values`, which are tuples of a value of `argument` and parts of its message."""
     functions = (functions,) if isinstance(functions, str) else tuple(functions)
     accepted = (accepted,) if isinstance(accepted, str) else accepted
     for value, *said in values:
@@ -73,7 +73,7 @@ def refused(functions, argument, error, accepted, *values, named=None, **others)
 
 
 def for_images(*images, **others):
-    """A case's arguments that stand for the images, whatever these are called in a function."""
+    """Return the arguments of a case, with images that each function receives under its own name."""
     return {"images": list(images), **others}
 
 
@@ -173,7 +173,7 @@ def order_mode_cval_cases():
 
 
 def label_cases():
-    """Order "labels": every label must stay what it is, and none has a derivative."""
+    """Order "labels" must keep every label exactly, and labels have no derivatives."""
     labels = {"order": "labels"}
     for name in ("deform_grid", "deform_random_grid"):
         for dtype, *values in [
@@ -369,7 +369,7 @@ def affine_cases():
         (np.diag([np.inf, 1])[:, [0, 1, 1]], "NaN or infinite"),
         ([[1, 0, -np.inf], [0, 1, 0]], "NaN or infinite"),
     )
-    # The inverse, or where it puts the origin, is beyond the floats.
+    # The inverse, or its offset, overflows.
     yield from refused(
         IMAGES_OF,
         "affine",
@@ -519,7 +519,7 @@ def zoom_cases():
         ([1], "[1]"),
         ([1, 1, 1], "[1, 1, 1]"),
     )
-    # The inverse of so small a factor is beyond the floats.
+    # The inverse of such a small factor overflows.
     yield from refused(IMAGES_OF, "zoom", ValueError, "", (1e-320,), (1e-308,))
     yield from refused(
         IMAGES_OF,
@@ -605,7 +605,7 @@ def displacement_cases():
     )
     for name in IMAGES_OF:
         if name != "deform_random_grid":
-            # Batch axes that the images do not have.
+            # The images do not have these batch axes.
             for axis in (None, (-2, -1)):
                 yield Case(
                     (name,),
@@ -906,7 +906,7 @@ def thread_cases():
 
 
 def shown(value):
-    """A value in a few words, for the name of a test."""
+    """Return a short description of a value, for the name of a test."""
     if isinstance(value, np.ndarray) and value.size > 4:
         return f"{type(value).__name__}[{value.dtype}, {value.shape}]"
     if isinstance(value, list) and any(isinstance(part, np.ndarray) for part in value):
@@ -928,7 +928,7 @@ def expanded():
 
 @pytest.fixture
 def no_engine(monkeypatch):
-    """Every verb of the engine raises what no check raises."""
+    """Let every function of the engine raise an exception that no check raises."""
 
     def computed(*args, **kwargs):
         raise AssertionError("computed before everything was checked")
@@ -941,13 +941,13 @@ def no_engine(monkeypatch):
 
 def make(function, arguments):
     result = getattr(elasticnd, function)(**arguments)
-    if function == "num_threads":  # checks when its block is entered
+    if function == "num_threads":  # checks its argument on entry to the block
         with result:
             pass
 
 
 def frozen(value):
-    """What a value holds, to see later that it has not changed."""
+    """Return the contents of a value, to check later that it has not changed."""
     if isinstance(value, np.ndarray) and value.dtype != object:
         return value.tobytes()
     if isinstance(value, (list, tuple)):
@@ -1012,7 +1012,7 @@ def test_names_of_several_images_are_counted_by_argument():
 
 
 def test_objects_that_lie_about_themselves():
-    """What merely looks like an array is refused as what it is."""
+    """An object that only looks like an array is refused."""
     impostor = SimpleNamespace(shape=(12, 10), dtype=np.dtype(float), __array__=lambda: IMAGE)
     with pytest.raises(TypeError, match="X: got"):
         elasticnd.deform_grid(copy.copy(impostor), GRID)

@@ -1,4 +1,4 @@
-"""The displacement and its derivatives at positions anywhere, against SciPy, and the transpose against its map."""
+"""The displacement and its derivatives at arbitrary positions, compared with SciPy, and the transpose with its map."""
 
 import itertools
 
@@ -19,23 +19,23 @@ def job_of(extent, points, order):
 
 
 def spline_of_axis(values, extent):
-    """SciPy's cubic spline in f through the control values of one axis, mirrored far beyond both ends."""
+    """Return SciPy's cubic spline through the control values of one axis, which are mirrored far beyond both ends."""
     points = len(values)
     if points == 1 or extent == 1:
         return lambda f, derivative: np.repeat(values[:1] * (derivative == 0), len(f), axis=0)
     period = 2 * (points - 1)
-    turns = 6 + 40 // period  # each way
+    turns = 6 + 40 // period  # periods on each side
     index = np.arange(-turns * period, turns * period + 1)
     place = index % period
     mirrored = np.asarray(values)[np.minimum(place, period - place)]
     knots = index * (extent - 1) / (points - 1)
-    # The ends' condition has faded where it matters: by 0.27 to the power of the distance.
+    # The conditions at the ends decay like 0.27 to the power of the distance, so they have no effect inside.
     spline = interpolate.make_interp_spline(knots, mirrored, k=3)
     return lambda f, derivative: spline(f, derivative) if derivative else spline(f)
 
 
 def derivative_at(values, extent, position, times):
-    """One derivative of all components at one position, an axis after the other."""
+    """Return a derivative of all components at one position, computed axis by axis."""
     result = np.moveaxis(values, 0, -1)
     for f, length, derivative in zip(position, extent, times, strict=True):
         result = spline_of_axis(result, length)(np.array([f]), derivative)[0]
@@ -65,7 +65,7 @@ def test_every_derivative(extent, points, order, rng):
         for number, axes in enumerate(itertools.product(range(n), repeat=order)):
             times = [axes.count(k) for k in range(n)]
             expected = derivative_at(values[item], extent, positions[item, count], times)
-            # Third derivatives in SciPy lose some digits to its knots.
+            # SciPy loses some digits of third derivatives because of its knots.
             np.testing.assert_allclose(got[item, count, :, number], expected, rtol=0, atol=1e-11 * 10**order)
 
 

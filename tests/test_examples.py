@@ -1,6 +1,6 @@
-"""Every example that a reader can see works: docstrings, README and docs.
+"""Every example in docstrings, the README and the docs runs.
 
-The blocks of a page share their names, and run in a directory of their own.
+The blocks of a page share their names and run in a new directory.
 """
 
 import doctest
@@ -23,7 +23,7 @@ PAGES = sorted(path for path in (ROOT / "README.md", *(ROOT / "docs").glob("**/*
 PYTHON = ("python", "{code-block} python", "{doctest}")
 
 
-# The framework that a module is for, by the last part of its name.
+# The framework that a module requires, by the last part of the module's name.
 FRAMEWORKS = {
     "dask": "dask",
     "xarray": "xarray",
@@ -41,7 +41,7 @@ FRAMEWORKS = {
 
 
 def modules():
-    """Name the modules of the package that are written in Python."""
+    """Return the names of the package's Python modules."""
     walked = (module.name for module in pkgutil.walk_packages(elasticnd.__path__, "elasticnd."))
     return ["elasticnd", *(name for name in walked if not name.endswith(("._core", ".__main__")))]
 
@@ -58,7 +58,7 @@ def imported(name):
     if framework is not None:
         require(framework)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the frameworks, when they are imported
+            warnings.simplefilter("ignore")  # frameworks issue warnings on import
             return importlib.import_module(name)
     return importlib.import_module(name)
 
@@ -71,7 +71,7 @@ def examples_of(name, value):
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    # Figures of matplotlib are drawn, not shown.
+    # matplotlib draws figures but does not show them.
     monkeypatch.setenv("MPLBACKEND", "agg")
     before = elasticnd.get_num_threads()
     yield tmp_path
@@ -106,7 +106,7 @@ def test_every_public_name_has_an_example(name):
 
 
 def blocks_of(page):
-    """What Sybil finds on a page: Python blocks, and examples with a prompt."""
+    """Return what Sybil finds on a page: Python blocks, and examples with prompts."""
     sybil = pytest.importorskip("sybil")
     myst = importlib.import_module("sybil.parsers.myst")
     parsers = [
@@ -130,7 +130,7 @@ def test_page(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_no_block_is_overlooked(page):
-    """As many blocks run as there are fences that say Python, and none says so in other words."""
+    """Every fence that is labelled as Python runs, and no fence has another label for Python."""
     fences = re.findall(r"^ *`{3,} *(\S.*?) *$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert not [fence for fence in fences if "py" in fence.lower() and fence not in PYTHON]
     assert len(blocks_of(page)) == sum(fence in PYTHON for fence in fences)

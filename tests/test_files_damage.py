@@ -1,4 +1,4 @@
-"""Damaged files: what a format's own checks refuse is refused, in one line, and nothing is written."""
+"""Damaged files that a format's own checks detect are refused with a one-line error, and nothing is written."""
 
 import gzip
 import struct
@@ -44,7 +44,7 @@ def tiff(**options):
 
 
 def zarr(codec):
-    """An array of one chunk, or of one shard with several."""
+    """Return a function that writes an array of one chunk, or of one shard with several chunks."""
 
     def write_file(path):
         library, array = zarr_library(), random_array("u2", 20, 24)
@@ -63,7 +63,7 @@ def zarr(codec):
 
 
 def part(path):
-    """The file that is damaged: of a Zarr array its chunk."""
+    """Return the file to damage, which is the chunk of a Zarr array."""
     return path / "c" / "0" / "0" if path.is_dir() else path
 
 
@@ -76,7 +76,7 @@ def followed_by(more):
 
 
 def flipped(where):
-    """Flip a bit."""
+    """Return a function that flips a bit."""
 
     def damage(data):
         changed = bytearray(data)
@@ -95,7 +95,7 @@ def replaced(before, after):
 
 
 def flipped_chunk(kind):
-    """Flip a bit of the checksum of a chunk."""
+    """Return a function that flips a bit in the checksum of a chunk."""
 
     def damage(data):
         start = data.index(kind) - 4
@@ -105,7 +105,7 @@ def flipped_chunk(kind):
 
 
 def other_chunk(kind, change):
-    """Replace the content of a chunk, with the checksum that it then has."""
+    """Return a function that changes the content of a chunk and adapts its checksum."""
 
     def damage(data):
         start = data.index(kind) - 4
@@ -120,7 +120,7 @@ def other_rows(change):
 
 
 def other_tag(code, change):
-    """Change the first value of a tag of a little-endian TIFF file."""
+    """Return a function that changes the first value of a tag in a little-endian TIFF file."""
 
     def damage(data):
         (position,) = struct.unpack_from("<I", data, 4)

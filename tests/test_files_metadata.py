@@ -1,6 +1,6 @@
-"""What files say beside their elements: carried over, or named on the standard error stream.
+"""Metadata of files are kept, or a note on the standard error stream names what is lost.
 
-Outputs are read by the formats' own libraries, and by chunks of PNG and tags of TIFF in their bytes.
+The tests read outputs with the libraries of the formats. They also read chunks of PNG and tags of TIFF byte by byte.
 """
 
 import struct
@@ -19,7 +19,7 @@ RGB = random_array("u1", 20, 24, 3)
 
 
 def noted(capsys):
-    """What the one line on the standard error stream says is lost; nothing without such a line."""
+    """Return what the note on the standard error stream says is lost, or None without a note."""
     captured = capsys.readouterr()
     assert captured.out == ""
     if not captured.err:
@@ -138,7 +138,7 @@ COPIED = [  # code, type, count, value
 
 
 def raw_tags(path):
-    """The tags of the first page, with their types and bytes, from the file of either byte order."""
+    """Return the tags of the first page, with their types and bytes, from a file in either byte order."""
     data = path.read_bytes()
     order = "<" if data[:2] == b"II" else ">"
     (position,) = struct.unpack_from(order + "I", data, 4)
@@ -154,7 +154,7 @@ def raw_tags(path):
 
 @pytest.mark.parametrize("byteorder", ["<", ">"])
 def test_tags_of_tiff_are_kept(byteorder, tmp_path, capsys):
-    """Those of GeoTIFF among them: byte by byte, and no other text is added."""
+    """Tags, including those of GeoTIFF, are copied byte by byte, and no other text is added."""
     source, target = tmp_path / "in.tif", tmp_path / "out.tif"
     options = {"photometric": "minisblack", "metadata": None, "byteorder": byteorder, "software": "a program"}
     tifffile.imwrite(source, GREY, extratags=COPIED, description="a\ndescription", resolution=(72, 36), **options)
@@ -208,7 +208,7 @@ def test_tags_that_are_untrue_of_other_pixels_are_named(tag, name, tmp_path, cap
 
 
 def test_exif_of_tiff_is_named(tmp_path, capsys):
-    """It is in a place of the file of its own."""
+    """Exif data are stored elsewhere in the file, and are therefore not copied."""
     tag, options = (65000, 4, 1, 8), {"photometric": "minisblack", "metadata": None, "byteorder": "<"}
     tifffile.imwrite(tmp_path / "in.tif", GREY, extratags=[tag], **options)
     data = (tmp_path / "in.tif").read_bytes().replace(struct.pack("<HHII", *tag), struct.pack("<HHII", 34665, *tag[1:]))
@@ -264,7 +264,7 @@ def test_a_plain_file_says_nothing_that_could_be_lost(tmp_path, capsys):
 
 @pytest.mark.parametrize("unit", ["um", "µm", "Å", "\\u00B5m", "微米"])
 def test_units_of_imagej(unit, tmp_path, capsys):
-    """Such letters stand in files as ImageJ writes them, or as they are."""
+    """Files contain special letters either escaped, as ImageJ writes them, or unchanged."""
     array = random_array("u2", 3, 20, 24)
     source, target = tmp_path / "in.tif", tmp_path / "out.tif"
     metadata = {
@@ -317,7 +317,7 @@ OME = {
 
 
 def pixels_of(path):
-    """What OME says of an image, but for which pages are whose."""
+    """Return what OME metadata say of an image, except the assignment of pages."""
     with tifffile.TiffFile(path) as file:
         root = ElementTree.fromstring(file.ome_metadata)  # noqa: S314
         assert len(file.pages[0].tags.getall(270)) == 1
@@ -364,7 +364,7 @@ def test_ome_in_colour(tmp_path):
 
 
 def test_ome_of_pages_in_another_order(tmp_path, capsys):
-    """The output has them in order, and is a file of its own."""
+    """The output has its pages in order, and its metadata refer to no other file."""
     array = random_array("u2", 3, 20, 24)
     tifffile.imwrite(tmp_path / "in.ome.tif", array, metadata={"axes": "ZYX"}, photometric="minisblack")
     with tifffile.TiffFile(tmp_path / "in.ome.tif") as file:
@@ -433,7 +433,7 @@ def test_a_plain_zarr_array_says_nothing_that_could_be_lost(form, tmp_path, caps
 
 @pytest.mark.parametrize("named", [False, True])
 def test_what_zarr_says_is_kept_beside_other_formats(named, tmp_path, capsys):
-    """Where one output is no Zarr array, the others are held in memory, and keep their metadata nevertheless."""
+    """If one output is not a Zarr array, all images are held in memory, and still keep their metadata."""
     options = {"attributes": {"unit": "nm"}, "dimension_names": ["y", "x"] if named else None}
     zarr_library().create_array(str(tmp_path / "in.zarr"), data=GREY, **options)
     write(tmp_path / "in.npy", GREY)

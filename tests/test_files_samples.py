@@ -1,6 +1,6 @@
-"""What the numbers of a pixel mean: kept, converted, or refused, from each format to each.
+"""The meaning of a pixel's numbers is kept, converted or refused, from each format to each other.
 
-Outputs are read by the formats' own libraries, and by chunks of PNG that are taken apart here.
+The tests read outputs with the libraries of the formats, and PNG files also chunk by chunk.
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ def samples(dtype, count):
     return random_array(dtype, *SHAPE, count)
 
 
-# What a TIFF file holds, how tifffile writes it, and its order. All deform their rows and columns.
+# The array in a TIFF file, the options with which tifffile writes it, and its order. Rows and columns are deformed.
 TIFFS = {
     "grey": (random_array("u1", *SHAPE), {"photometric": "minisblack"}),
     "grey, 16 bits": (random_array("u2", *SHAPE), {"photometric": "minisblack"}),
@@ -56,7 +56,7 @@ TIFFS = {
     "itulab": (samples("u1", 3), {"photometric": "itulab"}),
     "palette": (random_array("u1", *SHAPE) % 8, {"photometric": "palette", "colormap": COLOURMAP, "order": 0}),
 }
-# Which PNG cannot hold, and the word of the refusal.
+# Those that PNG cannot store, with a word of the error.
 NOT_IN_PNG = {
     "grey, premultiplied": "premultiplied",
     "rgb, premultiplied": "premultiplied",
@@ -69,12 +69,12 @@ NOT_IN_PNG = {
     "icclab": "ICCLAB",
     "itulab": "ITULAB",
 }
-# What a plain array does not say.
+# What a NumPy array cannot express, as the note calls it.
 NOTED = {"white": "that 0 is white", "cmyk": "CMYK", "ycbcr": "YCbCr", "lab": "LAB", "palette": "palette"}
 
 
 def tiff(path, kind, planar=False):
-    """Write a TIFF file without a word of tifffile's own; return what it holds, the axes and the order."""
+    """Write a TIFF file without metadata of tifffile, and return its array, axes and order."""
     array, options = TIFFS[kind]
     options = dict(options)
     if "bitspersample" in options:
@@ -88,7 +88,7 @@ def tiff(path, kind, planar=False):
 
 
 def require_packing():
-    """Skip a test of samples of few bits with a version of imagecodecs that cannot write them."""
+    """Skip a test of packed samples if this version of imagecodecs cannot write them."""
     imagecodecs = pytest.importorskip("imagecodecs")
     try:
         imagecodecs.packints_encode(np.zeros(8, np.uint8), 4)
@@ -156,7 +156,7 @@ def test_a_tiff_file_becomes_a_picture_that_looks_the_same(kind, planar, tmp_pat
             assert after.getpalette()[:24] == PALETTE.ravel().tolist()
 
 
-# PNG, of which Pillow does not read colours of 16 bits.
+# PNG. Pillow does not read 16-bit colours.
 
 
 def saves(path, array):
@@ -225,7 +225,7 @@ def test_transparent_colours_of_a_palette(tmp_path, capsys):
     ("dtype", "count", "depth"), [("u1", 1, 1), ("u1", 1, 2), ("u1", 1, 4), ("u1", 1, 8), ("u2", 1, 16), ("u1", 3, 8)]
 )
 def test_a_transparent_colour(dtype, count, depth, tmp_path):
-    """At order 0 it stays; at others, pixels between it and others are partly transparent."""
+    """Order 0 keeps the transparent colour. At other orders, pixels next to it are partly transparent."""
     shape = SHAPE if count == 1 else (*SHAPE, count)
     array = (random_array(dtype, *shape).astype(int) % 2**depth).astype(dtype)
     colour = np.atleast_1d(array[5, 6])
@@ -248,11 +248,11 @@ def test_a_transparent_colour(dtype, count, depth, tmp_path):
 @pytest.mark.parametrize("dtype", ["u1", "u2"])
 @pytest.mark.parametrize("planar", [False, True], ids=["", "planar"])
 def test_cielab_is_interpolated_with_its_signs(dtype, planar, tmp_path, capsys):
-    """Red to green and yellow to blue have a sign, which files hold in unsigned numbers."""
+    """The axes red-green and yellow-blue are signed, but files store them as unsigned numbers."""
     signed = np.dtype(f"i{2 * np.dtype(dtype).itemsize}")
     half = np.iinfo(dtype).max // 2 + 1
     wide = samples(dtype, 3).astype(signed)
-    wide[..., 1:] = wide[..., 1:] % 40 - 20  # around 0, where the numbers of the file jump
+    wide[..., 1:] = wide[..., 1:] % 40 - 20  # around 0, where the stored numbers jump
     wide = np.moveaxis(wide, -1, 0) if planar else wide
     axes = (1, 2) if planar else (0, 1)
     options = {"photometric": "cielab", "planarconfig": "separate" if planar else "contig", "metadata": None}

@@ -1,4 +1,4 @@
-"""Files that are cut, overwritten, dangerous or of another kind: refused in one line, and never read in part."""
+"""Files that are cut, overwritten, dangerous or of another format are refused in one line, and never read in part."""
 
 import os
 
@@ -45,7 +45,7 @@ def test_damaged(kind, damage, tmp_path, capsys):
 
 @pytest.mark.parametrize("kind", FILES_TO_DAMAGE)
 def test_a_file_cut_anywhere_gives_no_wrong_image(kind, tmp_path, capsys):
-    """At its end there may be something that does not matter."""
+    """A file whose irrelevant end is cut off may be accepted, but only with the right image."""
     whole, part = tmp_path / f"whole.{kind}", tmp_path / f"part.{kind}"
     FILES_TO_DAMAGE[kind](whole)
     assert deform(whole, tmp_path / "of_whole.npy") == 0
@@ -78,7 +78,7 @@ def test_no_pickle_is_loaded(form, tmp_path, capsys):
     assert_fails(capsys, [tmp_path / "in.npy", tmp_path / "out.npy", *OPTIONS], "in.npy")
     assert contents(tmp_path) == before
     np.load(tmp_path / "in.npy", allow_pickle=True)
-    assert (tmp_path / "exploded").exists(), "the bomb is none"
+    assert (tmp_path / "exploded").exists(), "the bomb does not work"
 
 
 def test_a_header_that_promises_too_much(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""The value beyond the border, and the types of NIfTI files: refused where a file cannot hold them."""
+"""Border values that a file cannot store are refused, and so are data types of NIfTI that no array has."""
 
 import gzip
 
@@ -14,7 +14,7 @@ def scaled(path, dtype, slope, intercept):
     return volume
 
 
-# A type, slope and intercept, a value that the file cannot hold, and the words of the refusal.
+# A dtype, slope and intercept, a value that the file cannot store, and words of the error.
 BEYOND = [
     ("u1", 1, 0, "256", "0 to 255"),
     ("u1", 1, 0, "-1", "a whole number from 0 to 255"),
@@ -81,7 +81,7 @@ def test_infinity_is_a_value_of_floats(tmp_path):
 )
 @pytest.mark.parametrize("suffix", [".npy", ".nii"])
 def test_types_of_nifti_without_an_array_are_refused(code, bits, words, suffix, tmp_path, capfd):
-    """In one line, without the lines that nibabel logs."""
+    """The error is one line, without the messages that nibabel logs."""
     nibabel.Nifti1Image(random_array("u1", 8, 8, 8), np.eye(4)).to_filename(tmp_path / "in.nii")
     content = (tmp_path / "in.nii").read_bytes()
     header = code.to_bytes(2, "little") + bits.to_bytes(2, "little")
@@ -90,7 +90,7 @@ def test_types_of_nifti_without_an_array_are_refused(code, bits, words, suffix, 
 
 
 def test_a_volume_in_several_parts_of_gzip(tmp_path):
-    """As parallel compressors write it."""
+    """Parallel compressors write gzip files in several parts."""
     write(tmp_path / "in.nii", random_array("i2", 9, 10, 11))
     content = (tmp_path / "in.nii").read_bytes()
     (tmp_path / "in.nii.gz").write_bytes(gzip.compress(content[:1000]) + gzip.compress(content[1000:]))

@@ -1,4 +1,4 @@
-"""The script for the first run on a CUDA device, without one: what it runs there is right on the host."""
+"""The script for the first run on a CUDA device, tested without a device: its rungs pass on the host."""
 
 import os
 import re
@@ -15,7 +15,7 @@ import pytest
 from elasticnd._engines import cpu, cuda
 
 SCRIPT = Path(__file__).parent / "first_light.sh"
-# What is run on a device besides the rungs.
+# The steps besides the rungs that require a device.
 STEPS = {
     *("device", "tests", "kernels", "memcheck", "racecheck", "initcheck", "synccheck", "benchmark", "benchmark again"),
     *("host time of a call", "kernels as compiled"),
@@ -41,7 +41,7 @@ def test_errors_are_seen():
 
 @pytest.mark.skipif(not sys.platform.startswith("linux") or not shutil.which("timeout"), reason="for Linux")
 def test_dry_run(tmp_path):
-    """Without a device each step says so, and what needs none passes."""
+    """Without a device, the steps that need one are skipped, and the others pass."""
     environment = os.environ | {"PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run([SCRIPT, tmp_path], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr + (tmp_path / "report.txt").read_text()

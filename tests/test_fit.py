@@ -1,4 +1,4 @@
-"""Finer control grids with the same field, and control grids fitted to displacements."""
+"""Refined control grids, which give the same field, and control grids that are fitted to displacements."""
 
 import numpy as np
 import pytest
@@ -23,11 +23,11 @@ def displacements(rng, shape, points, batch=()):
 
 
 def spline_basis(count, extent, positions):
-    """SciPy's basis of one axis: the natural way to write a cubic spline mirrored at its ends, by values."""
+    """Return SciPy's basis along one axis, for cubic splines given by control values and mirrored at both ends."""
     if count == 1 or extent == 1:
         return np.eye(1, count).repeat(len(positions), axis=0)
     g = np.asarray(positions) * (count - 1) / (extent - 1)
-    reach = 40  # periods of the mirrored points are long enough for the decay of the coefficients
+    reach = 40  # so many mirrored points that the effect of the ends has decayed
     index = np.arange(-reach, count + reach)
     folded = np.abs((index + count - 1) % (2 * count - 2) - (count - 1)) if count > 1 else index * 0
     knots = np.arange(-reach - 2, count + reach + 2)
@@ -48,7 +48,7 @@ def test_refined_is_the_same_map(shape, points, batch, rng):
     finer = deformation.refined()
     assert finer.grid_shape == tuple(2 * count - 1 for count in points)
     assert_allclose(finer.field(), deformation.field(), rtol=0, atol=1e-12)
-    between = rng.uniform(-5, 40, (*batch, 50, len(shape)))  # beyond the frame too
+    between = rng.uniform(-5, 40, (*batch, 50, len(shape)))  # some positions are beyond the frame
     assert_allclose(finer.source_points(between), deformation.source_points(between), rtol=0, atol=1e-12)
 
 
@@ -100,7 +100,7 @@ def test_more_samples_than_are_held_at_a_time(rng):
 
 @frames
 def test_fit_is_the_one_of_least_squares(shape, points, rng):
-    """Against SciPy's splines in one dense system; to a field that no such grid has."""
+    """The fit to a random field equals the least-squares solution of a dense system of SciPy's splines."""
     points = tuple(min(count, extent) for count, extent in zip(points, shape, strict=True))
     field = rng.normal(0, 1, (len(shape), *shape))
     matrix = np.ones((1, 1))
@@ -114,7 +114,7 @@ def test_fit_is_the_one_of_least_squares(shape, points, rng):
 
 
 def test_smooth_trades_the_residual_for_the_bending_energy(rng):
-    """The sum of both is least: a step in any direction adds as much as the quadratic form says."""
+    """The fit minimizes the sum of both: steps in opposite directions increase it equally."""
     shape, points, smooth = (20, 15), (4, 3), 5.0
     field = rng.normal(0, 2, (2, *shape))
     found, rms = Deformation.fit(field, points, shape, smooth)
@@ -128,13 +128,13 @@ def test_smooth_trades_the_residual_for_the_bending_energy(rng):
         step = rng.normal(0, 1e-3, found.displacement.shape)
         ahead, behind = cost(found.displacement + step), cost(found.displacement - step)
         assert min(ahead, behind) > least
-        # A slope of one percent of the smoothing cost's would show here; the reference integrates on a lattice.
+        # This detects a slope of one percent of that of the smoothing cost. The reference integrates on a lattice.
         assert_allclose(ahead, behind, rtol=0, atol=0.02 * (ahead - least))
     assert rms > Deformation.fit(field, points, shape)[1]
 
 
 def bending(deformation):
-    """Mean squared second derivatives, by differences of the Jacobian at the midpoints of a fine lattice."""
+    """Return the mean squared second derivatives, from differences of the Jacobian on a fine lattice."""
     step, counts = 1e-4, (200, 150)
     axes = [
         (np.arange(count) + 0.5) / count * (extent - 1) for count, extent in zip(counts, deformation.shape, strict=True)

@@ -1,4 +1,4 @@
-"""The caller's floating-point state and NumPy's error state change no result, and come back as they were."""
+"""The caller's floating-point state and NumPy's error state change no result, and are restored afterwards."""
 
 import ctypes
 import ctypes.util
@@ -13,17 +13,17 @@ import elasticnd
 from elasticnd import _core
 
 DEFAULT = _core.default_floating_point_state()
-X87 = 0x037F << 32  # in the upper half, where the compiler lets the core reach it
+X87 = 0x037F << 32  # in the upper half, if the compiler lets the core access it
 X86 = DEFAULT in (0x1F80, X87 | 0x1F80)
 
 
 def on_x86(vectors, long_doubles=0):
-    """The state with these bits of the vector unit, and these more of the x87 unit."""
+    """Return the state with the given bits of the vector unit, and additional bits of the x87 unit."""
     return vectors | (X87 | long_doubles << 32 if DEFAULT >> 32 else 0)
 
 
 STATES = {
-    # on x86: flush to zero and denormals are zeros; rounding upward, downward, toward zero; traps
+    # On x86 the bits mean: flush to zero and denormals are zeros, rounding upward, downward and toward zero, traps.
     "tiny numbers are zeros": on_x86(0x9FC0) if X86 else 1 << 24,
     "upward": on_x86(0x5F80, 0x0800) if X86 else 1 << 22,
     "toward zero": on_x86(0x7F80, 0x0C00) if X86 else 3 << 22,
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(DEFAULT != 0 and not X86, reason="the bits of ot
 
 
 class FloatingPoint:
-    """Sets a state of this thread."""
+    """Sets the floating-point state of this thread in a with block."""
 
     def __init__(self, state: int) -> None:
         self.state = state

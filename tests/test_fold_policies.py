@@ -1,4 +1,4 @@
-"""`fold=` of what draws random deformations: nothing, a warning, an error, or a smaller displacement, for each item."""
+"""`fold=` of random deformations: each item that folds is ignored, reported, refused or scaled down."""
 
 import pickle
 import warnings
@@ -11,7 +11,7 @@ import elasticnd
 from elasticnd import Deformation, FoldBounds, FoldError, FoldWarning
 
 SHAPE = (40, 30)
-FOLDS = {"sigma": 8, "points": 5}  # more than half of the distance of control points
+FOLDS = {"sigma": 8, "points": 5}  # sigma is more than half of the spacing of the control points
 FLAT = {"sigma": 0.2, "points": 5}
 
 
@@ -31,7 +31,7 @@ def test_scale(margin, affine, rng):
     assert scaled == plain.scaled(plain.largest_scale(margin))
     f = rng.uniform(0, 1, (5000, 2)) * (np.array(SHAPE) - 1)
     assert scaled.jacobian_determinant(f, relative=True).min() >= margin
-    assert random(**FLAT, **affine, fold="scale") == random(**FLAT, **affine)  # what does not fold stays, bit for bit
+    assert random(**FLAT, **affine, fold="scale") == random(**FLAT, **affine)  # without a fold, the bits do not change
 
 
 @pytest.mark.parametrize("options", [FOLDS, FLAT])
@@ -53,7 +53,7 @@ def test_warn_and_raise(options):
         assert isinstance(raised.value, ValueError)
         assert isinstance(raised.value.bounds, FoldBounds)
         assert raised.value.bounds == expected.fold_bounds()
-        again = pickle.loads(pickle.dumps(raised.value))  # noqa: S301 - as workers send it
+        again = pickle.loads(pickle.dumps(raised.value))  # noqa: S301 - workers send exceptions like this
         assert (str(again), again.bounds) == (str(raised.value), raised.value.bounds)
     else:
         assert random(**options, fold="raise") == expected

@@ -1,4 +1,4 @@
-"""Folds, proven: bounds of the ratio of volumes against samples of fields that fold, and an exact field."""
+"""Proofs of folds: bounds of the volume ratio, compared with samples of fields that fold and with an exact field."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def scale_of(extent, grids, forward=None, margin=MARGIN, tolerance=0.005):
 
 
 def slopes_at(extent, grids, positions, forward=None):
-    """L⁻¹ dd/df at positions of the frame."""
+    """Return L⁻¹ dd/df at positions of the frame."""
     job = make_job(image=extent, grid_shape=grids.shape[2:], evaluation_order=1)
     slopes = _core.evaluate(job, grids, positions[None])[0]
     return slopes if forward is None else forward @ slopes
@@ -32,12 +32,12 @@ def ratios_of(slopes, scale=1.0):
     return np.linalg.det(np.eye(slopes.shape[-1]) + scale * slopes)
 
 
-# Standard deviations of the displacements, in distances of control points: at least a third of the fields fold.
+# Standard deviations of the displacements, in units of the control-point spacing. At least a third of the fields fold.
 STRENGTHS = {1: (0.6, 2), 2: (0.25, 0.8), 3: (0.2, 0.5)}
 
 
 def random_case(rng, n, kind):
-    """Draw a field that may fold, a window of it, and the linear part of an affine map."""
+    """Draw a field that may fold, a window in it, and the linear part of an affine map."""
     points = rng.integers(1 if kind == "single" else 2, 6 if n < 3 else 5, n)
     extent = rng.integers(12, 40, n)
     spacing = (extent - 1) / np.maximum(points - 1, 1)
@@ -46,7 +46,7 @@ def random_case(rng, n, kind):
     if kind in ("window", "thin"):
         start = rng.integers(0, extent)
         output = rng.integers(1, extent - start + 1)
-    if kind == "thin":  # one voxel along the first axis, which still has a slope there
+    if kind == "thin":  # one voxel along the first axis, along which the field still has a slope
         output[0] = 1
     forward = np.diag([-1.0] + [1.0] * (n - 1)) + rng.normal(0, 0.2, (n, n)) if kind == "affine" else None
     return tuple(extent.tolist()), grids, start, output, forward
@@ -66,7 +66,7 @@ def test_bounds_hold_in_fields_of_which_many_fold(n, rng):
         assert converged
         assert lower <= least + 1e-12
         assert lower <= upper <= lower + TOLERANCE + 1e-9
-        if n == 1:  # where the samples are dense enough
+        if n == 1:  # in 1-D the samples are dense enough
             assert upper >= least - TOLERANCE
         folded += least <= 0
         trials += 1
@@ -87,7 +87,7 @@ def test_scaled_fields_keep_the_margin_on_the_way(n, rng):
             assert ratios_of(slopes, part * scale).min() >= MARGIN - 1e-12
         reduced += scale < 1
         trials += 1
-        if scale < 1:  # and not by much too little
+        if scale < 1:  # the scale is not much too small either
             lower, _, _ = bounds_of(extent, grids * min(1, scale + 0.02), forward=forward, tolerance=1e-3)
             assert lower < MARGIN + 1e-3
     assert reduced >= trials / 3
@@ -95,7 +95,7 @@ def test_scaled_fields_keep_the_margin_on_the_way(n, rng):
 
 @pytest.mark.parametrize("a", [-9.0, -3.0, 4.0])
 def test_an_exact_field(a):
-    """Two control points, values (0, a): d = a (3 g² − 2 g³), whose steepest slope is 1.5 a / (N − 1)."""
+    """Two control points with values (0, a) give d = a (3 g² − 2 g³), whose steepest slope is 1.5 a / (N − 1)."""
     grids, extent = np.array([[[0.0, a]]]), (11,)
     least = min(1.0, 1 + 1.5 * a / 10)
     lower, upper, converged = bounds_of(extent, grids, tolerance=1e-6)
@@ -139,8 +139,8 @@ def test_what_is_not_finite_proves_nothing():
 
 
 def test_hopeless_fields_end_in_bounded_time_and_memory(rng):
-    """Equally deep folds in every cell, to a tolerance that nothing reaches: what comes is true, and is said not to be
-    close."""
+    """With equally deep folds in every cell and a tolerance that is too small, bounds are true but marked as not
+    converged."""
     grids = np.where(np.indices((3, 9, 9, 9)).sum(0) % 2, 60.0, -60.0)[None]
     lower, upper, converged = bounds_of((16, 16, 16), grids, tolerance=1e-12)
     least = ratios_of(slopes_at((16, 16, 16), grids, rng.uniform(0, 15, (3000, 3)))).min()

@@ -1,4 +1,4 @@
-"""Folds of deformations as objects: bounds and scales against samples, with affine maps, batches and windows."""
+"""Fold bounds and scales of deformation objects, compared with samples, with affine maps, batches and windows."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What holds in every framework: the results of NumPy, its own arrays, gradients, and errors that name the argument."""
+"""Every framework gives the results of NumPy in its own arrays, with gradients, and errors that name the argument."""
 
 import re
 import subprocess
@@ -36,7 +36,7 @@ def framework(request):
 
 
 def own(framework, options):
-    """Options with the arrays of a framework."""
+    """Return the options with the affine matrix as an array of a framework."""
     if "affine" not in options:
         return options
     return options | {"affine": framework.array(options["affine"])}
@@ -71,7 +71,7 @@ def test_options(framework, name, rng):
     expected = elasticnd.deform_grid(image, displacement, **OPTIONS[name])
     arrays = framework.array(image), framework.array(displacement)
     same(framework, elasticnd.deform_grid(*arrays, **own(framework, OPTIONS[name])), expected)
-    # A NumPy grid goes with any image.
+    # The grid may be a NumPy array with any image.
     same(framework, elasticnd.deform_grid(arrays[0], displacement, **OPTIONS[name]), expected)
     same(framework, elasticnd.deform_grid(arrays[0], displacement.tolist(), **OPTIONS[name]), expected)
 
@@ -122,10 +122,10 @@ def test_own_module_takes_anything(framework, rng):
 
 
 def test_nothing_is_copied(framework, rng, monkeypatch):
-    """The core reads the memory of the image, and the result is the memory that it wrote."""
-    image = framework.array(rng.random((256, 256)))  # large enough that outputs are aligned
+    """The core reads the image in place, and the result uses the memory that the core wrote."""
+    image = framework.array(rng.random((256, 256)))  # so large that outputs are aligned
     displacement = framework.array(rng.standard_normal((2, 3, 3)))
-    if framework.name == "jax":  # XLA hands its own buffers to the core
+    if framework.name == "jax":  # XLA passes its own buffers to the core
         program = framework.module.jit(elasticnd.deform_grid).lower(image, displacement).compile().as_text()
         assert "elasticnd_sample" in program
         assert not re.search(r"\bf64\[256,256\]\S* copy\(", program)
@@ -161,7 +161,7 @@ def test_gradients_are_those_of_numpy(framework, name, dtype, rng):
     arrays = [framework.array(array) for array in (image, displacement, options.get("affine")) if array is not None]
     given = dict(zip(("affine",), arrays[2:], strict=False))
     got = elasticnd.deform_grid_vjp(framework.array(weight), *arrays[:2], **(options | given))
-    # JAX and TensorFlow without float64 would round here; sums in another order differ in the last bits.
+    # Without float64, JAX and TensorFlow would round to float32. Sums in another order differ in the last bits.
     for one, other in zip(got, expected, strict=True):
         if other is None:
             assert one is None
@@ -181,7 +181,7 @@ def test_gradients_are_those_of_numpy(framework, name, dtype, rng):
 
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128], ids=lambda t: t.__name__)
 def test_gradients_are_differentiable(framework, dtype, rng):
-    """Derivatives of what `deform_grid_vjp` returns, by differences of what it returns for NumPy arrays."""
+    """Derivatives of the gradients from `deform_grid_vjp` equal differences of those that NumPy arrays give."""
     image, weight = values(rng, (7, 6), np.dtype(dtype)), values(rng, (7, 6), np.dtype(dtype))
     displacement, way, step = rng.uniform(-1, 1, (2, 3, 3)), rng.normal(0, 1, (2, 3, 3)), 1e-5
 
@@ -207,7 +207,7 @@ def test_gradient_of_the_image_alone(framework, rng):
 
 
 def test_gradients_in_a_sum_of_outputs(framework, rng):
-    """The framework's own derivatives, of several images at once, against differences."""
+    """The framework differentiates a sum over several outputs; the gradients equal differences."""
     images = [rng.random(SHAPE), rng.random((2, *SHAPE))]
     displacement = rng.uniform(-1, 1, (2, 3, 3))
     axis = [(0, 1), (1, 2)]
@@ -228,7 +228,7 @@ def test_gradients_in_a_sum_of_outputs(framework, rng):
             moved[k] = framework.array(array + sign * step * way)
             both.append(float(framework.to_numpy(energy(*moved))))
         slope = (both[0] - both[1]) / (2 * step)
-        # The difference loses 1e-16 / 1e-6 of a sum of about 1000.
+        # The difference has a rounding error of 1e-16 / 1e-6 times a sum of about 1000.
         assert abs(slope - np.sum(framework.to_numpy(gradients[k]) * way)) < 1e-6 * max(1, abs(slope)) + 1e-6
 
 
@@ -269,7 +269,7 @@ def test_gradient_of_the_dense_displacement(framework, rng):
 
 @pytest.mark.parametrize("name", ["rotate", "zoom", "cval"])
 def test_numbers_have_no_derivatives(framework, name, rng):
-    """They are constants: to differentiate with respect to them is refused, not zero."""
+    """Numbers are constants: differentiating with respect to them is refused, instead of giving zero."""
     image, grid = framework.array(rng.random(SHAPE)), framework.array(rng.random((2, 3, 3)))
     total = getattr(framework.module, "reduce_sum", None) or (lambda x: x.sum())
     one = framework.array(np.array(1.0))
@@ -303,7 +303,7 @@ def test_random_grids(framework, rng):
     assert one.shape == images.shape
     assert np.array_equal(one, same_one)
     assert not np.array_equal(one, other)
-    # A plain seed means what it means with NumPy.
+    # An integer seed gives the same grid as with NumPy.
     expected = elasticnd.deform_random_grid(framework.to_numpy(images), **options, rng=5)
     same(framework, elasticnd.deform_random_grid(images, **options, rng=5), expected)
     assert elasticnd.deform_random_grid(images, 3, 1).shape == images.shape

@@ -1,4 +1,4 @@
-"""The gallery: each script draws the picture that its page shows, and pictures suit light and dark pages."""
+"""The gallery: each script draws the picture on its page, and pictures are readable on light and dark pages."""
 
 import re
 import sys
@@ -16,22 +16,22 @@ IMAGES = DOCS / "images"
 SCRIPTS = sorted((DOCS / "gallery").glob("*.py"))
 LARGEST = 100_000  # bytes
 LIGHT, DARK = "#ffffff", "#131416"  # the backgrounds of the pages
-READABLE = 3.8  # the ratio of contrast of colours on both; 4.6 is the largest that both can have
-# Of thumbnails, in levels of 255. Panels of matplotlib 3.8 and 3.11 are a pixel apart, which makes up to 1.8; other
-# random displacements make 3.6 and more.
+READABLE = 3.8  # the least contrast of colours on both backgrounds; at most 4.6 is possible on both
+# The largest difference between thumbnails, in levels of 255. matplotlib 3.8 and 3.11 place panels a pixel apart, which
+# changes up to 1.8 levels. Other random displacements change at least 3.6 levels.
 THUMBNAIL = (8, 4)
 CLOSE = 2.5
 
 
 @pytest.fixture
 def figures(monkeypatch):
-    """Import what draws the pictures."""
+    """Return the module that draws the pictures."""
     monkeypatch.setattr(sys, "path", [str(DOCS), *sys.path])
     return import_module("figures")
 
 
 def pixels(path, size=None):
-    """Return the pixels of a picture, or of a thumbnail of it, (rows, columns, 4)."""
+    """Return the pixels of a picture or of its thumbnail, of shape (rows, columns, 4)."""
     with Image.open(path) as picture:
         colours = picture.convert("RGBA")
     return np.asarray(colours if size is None else colours.resize(size, Image.Resampling.BOX), float)
@@ -75,7 +75,7 @@ def luminance(colour):
 
 
 def contrast(one, other):
-    """Compute the ratio of contrast as the WCAG define it."""
+    """Compute the contrast ratio that the WCAG define."""
     dark, light = sorted((luminance(one), luminance(other)))
     return (light + 0.05) / (dark + 0.05)
 

@@ -1,4 +1,4 @@
-"""The deformation in plain array operations against the core, in several libraries of arrays."""
+"""The generic engine, which uses only array operations, compared with the core in several array libraries."""
 
 import importlib
 import itertools
@@ -18,15 +18,15 @@ from elasticnd._engines import generic
 from elasticnd._engines.generic import splines
 from elasticnd._limits import MAX_ORDER
 
-# An older array-api-compat does what a newer PyTorch warns of.
+# Newer versions of PyTorch warn of what older versions of array-api-compat do.
 pytestmark = pytest.mark.filterwarnings("ignore:torch.asarray. unspecified requires_grad:UserWarning")
 
 DOUBLE = 1e-11
-SINGLE = 2e-5  # of positions of some hundred voxels
+SINGLE = 2e-5  # positions go up to some hundred voxels
 
 
 class Library(NamedTuple):
-    """A library of arrays: how tests use it."""
+    """The functions with which tests use an array library."""
 
     xp: Any
     array: Callable[[Any], Any]  # from NumPy
@@ -52,12 +52,12 @@ LIBRARIES = {"numpy": _numpy, "torch": _torch, "jax": _jax}
 
 @pytest.fixture
 def library(request):
-    """The library that a test names, with double precision."""
+    """Return the library that a test names, with double precision enabled."""
     name = request.param
     if importlib.util.find_spec(name) is None:
         pytest.skip(f"{name} is not installed")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the libraries themselves, on import
+        warnings.simplefilter("ignore")  # libraries issue warnings on import
         made = LIBRARIES[name]()
     if name != "jax":
         yield made
@@ -70,7 +70,7 @@ def library(request):
 
 
 def on_libraries(names, values, compiled):
-    """Parametrise over all values, but over few of them where a library has to compile, which takes its time."""
+    """Parametrise over all values, but only over a few of them for libraries that must compile first."""
     rows = [(library, value) for value in values for library in ("numpy", "torch")]
     rows += [("jax", value) for value in compiled]
     return pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_integers_are_rounded_and_saturate(library, dtype, rng):
     expected = elasticnd.deform_grid(image, displacement, mode="nearest")
     assert got.dtype == dtype
     assert {low, high} <= set(expected.tolist())
-    # Of wide types, sums in double precision are no integers any more.
+    # For wide integers, sums in double precision are not exact.
     np.testing.assert_allclose(got.astype(float), expected.astype(float), rtol=0, atol=1e-12 * high)
 
 
@@ -241,7 +241,7 @@ def test_linear_takes_nothing_from_beyond_the_border(library, mode, rng):
 
 
 def inputs(rng):
-    """An image with a batch axis and channels, and what deforms it; the gradient of its output."""
+    """Return an image with a batch axis and channels, the arrays that deform it, and the gradient of the output."""
     image = rng.random((2, 9, 3, 12))
     return image, rng.uniform(-5, 5, (2, 2, 4, 3)), near_identity(rng, 2, (2,)), rng.normal(size=image.shape)
 
@@ -306,7 +306,7 @@ def test_second_derivatives(library, rng):
 
 
 def test_the_filter_has_faded_at_its_margin():
-    """Of the highest order, whose coefficients depend on the farthest samples."""
+    """At the highest order, coefficients depend on the most distant samples."""
     knots = np.arange(MAX_ORDER + 2) - (MAX_ORDER + 1) / 2
     samples = BSpline.basis_element(knots, extrapolate=False)(np.arange(-(MAX_ORDER // 2), MAX_ORDER // 2 + 1))
     poles = np.abs(np.roots(samples))

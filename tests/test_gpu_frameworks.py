@@ -1,4 +1,4 @@
-"""On a CUDA device: what PyTorch, JAX and TensorFlow make of calls. Without a device all are skipped."""
+"""Calls in programs of PyTorch, JAX and TensorFlow on a CUDA device. Without a device, all tests are skipped."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ def test_autodiff_of_second_order(library, rng):
     way, step = rng.standard_normal(displacement.shape), 1e-5
     (ours,) = library.gradient(energy, [library.array(displacement)])
     values = [float(energy(library.array(displacement + sign * step * way))) for sign in (1, -1)]
-    # Differences lose 1e-16 / 1e-5 by rounding, and as much by the third derivative.
+    # Differences have a rounding error of 1e-16 / 1e-5, and a similar error from the third derivative.
     assert abs((values[0] - values[1]) / (2 * step) - np.sum(library.to_numpy(ours) * way)) < 1e-6 * image.size
 
 

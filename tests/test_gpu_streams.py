@@ -1,4 +1,4 @@
-"""On a CUDA device: streams, threads, graphs and memory. Without a device all are skipped."""
+"""Streams, threads, graphs and memory on a CUDA device. Without a device, all tests are skipped."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ def test_streams_of_torch(rng):
 
 
 def test_graphs_of_torch(rng):
-    """A graph captures kernels that are loaded, and computes for whatever its inputs hold when it runs."""
+    """A graph can capture calls whose kernels are loaded, and reads its inputs when it runs."""
     library = torch_library()
     torch = frameworks.get("torch").module
     image, displacement = rng.random(SHAPE), rng.uniform(-5, 5, (2, 3, 4))
@@ -83,7 +83,7 @@ def test_mixed_devices(rng):
 
 
 def test_memory_that_was_used_before(rng):
-    """Scratch memory comes from a pool, full of what was there."""
+    """Scratch memory comes from a pool and contains arbitrary values."""
     import cupy
 
     image, displacement = cupy.asarray(rng.random((60, 50))), cupy.asarray(rng.uniform(-5, 5, (2, 3, 4)))
@@ -100,7 +100,7 @@ def test_memory_that_was_used_before(rng):
 
 
 def test_two_streams_in_turn(rng):
-    """A stream that is busy must not be overtaken by another one that uses its tables or its memory."""
+    """A stream must not use tables or memory of another stream that is still busy."""
     import cupy
 
     image, displacement = rng.random(SHAPE), rng.uniform(-5, 5, (2, 3, 4))
@@ -197,7 +197,7 @@ def test_nothing_waits_for_the_device(rng):
         layer(tensor).sum().backward()
         elasticnd.deform_grid(tensor, displacement, axis=(2, 3)).sum().backward()
 
-    step()  # kernels are loaded and tables made
+    step()  # loads kernels and creates tables
     torch.cuda.set_sync_debug_mode("error")
     try:
         with cupyx.allow_synchronize(False):
@@ -226,7 +226,7 @@ def test_memory_is_given_back(rng):
 
 
 def test_the_first_call_of_a_process_in_another_thread(rng):
-    """Where no context of CUDA is current yet."""
+    """In a new thread, no CUDA context is current yet."""
     code = (
         "import threading, cupy, numpy, elasticnd\n"
         "image, grid = cupy.ones((9, 8)), cupy.zeros((2, 3, 3))\n"
@@ -239,7 +239,7 @@ def test_the_first_call_of_a_process_in_another_thread(rng):
 
 
 def test_backward_on_a_side_stream(rng):
-    """Autograd computes gradients on the stream of the forward pass, in a thread of its own."""
+    """Autograd computes gradients on the stream of the forward pass, but in another thread."""
     torch, library = frameworks.get("torch").module, torch_library()
     image, displacement = rng.random(SHAPE), rng.uniform(-5, 5, (2, 3, 4))
     expected = elasticnd.deform_grid_vjp(np.ones(SHAPE), image, displacement)
@@ -255,7 +255,7 @@ def test_backward_on_a_side_stream(rng):
 
 
 def test_peak_memory(rng):
-    """Two volumes of coefficients, besides the image and the result, and the sums of rows."""
+    """Besides the image and the result, memory holds at most two volumes of coefficients, and the sums of rows."""
     torch, library = frameworks.get("torch").module, torch_library()
     image = library.array(rng.random((128, 128, 128), dtype=np.float32))
     grid = library.array(rng.uniform(-5, 5, (3, 4, 4, 4)))

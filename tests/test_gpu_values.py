@@ -1,7 +1,7 @@
-"""On a CUDA device: the results of the CPU, for arrays of CuPy, PyTorch and JAX. Without a device all are skipped.
+"""A CUDA device gives the results of the CPU, for arrays of CuPy, PyTorch and JAX. Without one, all are skipped.
 
-By NVIDIA's checker: ``compute-sanitizer --tool memcheck pytest tests/test_gpu_values.py -k cupy``, and ``--tool
-racecheck``.
+NVIDIA's checker runs them too: ``compute-sanitizer --tool memcheck pytest tests/test_gpu_values.py -k cupy``, also with
+``--tool racecheck``.
 """
 
 import first_light
@@ -97,7 +97,7 @@ def test_other_element_types(library, dtype, rng):
 
 
 def test_bfloat16_and_float16(rng):
-    """Eight and eleven bits; CuPy has no bfloat16."""
+    """The significands have 8 and 11 bits. CuPy has no bfloat16."""
     torch, library = frameworks.get("torch").module, torch_library()
     image, displacement = rng.random(SHAPE).astype(np.float32), rng.uniform(-5, 5, (2, 3, 4))
     for dtype, tolerance in ((torch.bfloat16, 8e-3), (torch.float16, 1e-3)):
@@ -194,7 +194,7 @@ def test_positions_that_are_none(library, order, rng):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("order", [0, 1, 3])
 def test_positions_on_the_border(library, order, mode, rng):
-    """Whole voxels and right angles: rounding must not decide what lies inside."""
+    """For shifts by whole voxels and right angles, rounding must not decide which positions are inside."""
     image = rng.random((9, 9))
     for shift in (-9, -1, 0, 3, 8):
         displacement = np.full((2, 3, 3), float(shift))

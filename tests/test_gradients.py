@@ -1,4 +1,4 @@
-"""Every derivative against finite differences, and every transpose against its map."""
+"""Every derivative compared with finite differences, and every transpose with its map."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,8 @@ import elasticnd
 
 SMALL = {1: (23,), 2: (11, 9), 3: (6, 5, 7), 4: (4, 5, 3, 4), 5: (3, 4, 3, 2, 3)}
 AFFINE = np.array([[1.1, 0.2, 0.5], [-0.1, 0.9, 0.3]])
-# Every order up to three axes; beyond, where a stencil has thousands of taps, one order below and one above 2.
+# Every order for up to three axes. With more axes, stencils have thousands of taps, so only one order below and one
+# above 2.
 CASES = [(n, order) for n in SMALL for order in ORDERS if n <= 3 or order in (1, 3)]
 PLACES = {
     "plain": {},
@@ -21,7 +22,7 @@ PLACES = {
 
 
 def inner(a, b):
-    """The real inner product, of complex images as pairs of numbers."""
+    """Return the real inner product, in which complex numbers count as pairs of real numbers."""
     return float(np.sum(np.conj(a) * b).real)
 
 
@@ -34,7 +35,7 @@ def test_image_gradient_is_the_transpose(n, order, mode, rng):
     weight = rng.standard_normal(output.shape)
     gradient = elasticnd.deform_grid_gradient(weight, displacement, order, mode)
     forward, backward = inner(weight, output), inner(gradient, image)
-    # Relative to the sum of the magnitudes, a few hundred roundings of a double.
+    # A few hundred rounding errors of float64, relative to the sum of the magnitudes.
     scale = np.sum(np.abs(weight)) * np.abs(image).max()
     assert abs(forward - backward) < 1e-13 * scale
 
@@ -57,7 +58,7 @@ def test_image_gradient_with_every_option(order, mode, place, rng):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_constant_adds_no_slope(mode, rng):
-    """cval moves the output, not the gradient of the image."""
+    """cval changes the output, but not the gradient of the image."""
     weight = rng.standard_normal((11, 9))
     displacement = rng.uniform(-6, 6, (2, 3, 4))
     gradients = [elasticnd.deform_grid_gradient(weight, displacement, mode=mode, cval=c) for c in (0.0, 7.0)]
@@ -65,7 +66,7 @@ def test_the_constant_adds_no_slope(mode, rng):
 
 
 def difference(function, at, direction, step):
-    """The derivative along a direction by a central difference of fourth order."""
+    """Return the derivative along a direction, from a central difference of fourth order."""
     near = function(at + step * direction) - function(at - step * direction)
     far = function(at + 2 * step * direction) - function(at - 2 * step * direction)
     return (8 * near - far) / (12 * step)
@@ -83,17 +84,17 @@ def test_grid_gradient(n, order, mode, rng):
         return inner(weight * smooth, elasticnd.deform_grid(image, d, order, mode))
 
     step = 1e-4
-    # Splines have kinks at knots and borders: leave out voxels that a difference step carries over one.
+    # Splines have kinks at knots and borders. Leave out voxels that a step of the difference moves across one.
     smooth = smooth_voxels(displacement, direction, image.shape, 2 * step)
     gradients = elasticnd.deform_grid_vjp(weight * smooth, image, displacement, order, mode)
     expected = difference(loss, displacement, direction, step)
     got = inner(gradients.displacement, direction)
-    # The difference is of fourth order between the knots, where splines are polynomials of at most five.
+    # Between knots, splines are polynomials of degree 5 at most, and the difference is of fourth order.
     assert abs(got - expected) < 1e-8 * np.abs(gradients.displacement).sum() + 1e-9
 
 
 def smooth_voxels(displacement, direction, shape, step):
-    """Voxels whose coordinates stay between half-integers along the whole step."""
+    """Return the voxels whose coordinates cross no half-integer within the whole step."""
     ends = [
         elasticnd.dense_displacement(displacement + s * direction, shape) + np.indices(shape) for s in (-step, step)
     ]
@@ -122,8 +123,8 @@ def test_affine_and_grid_gradient(mode, place, rng):
             return inner(weight, elasticnd.deform_grid(image, **arguments, **options))
 
         expected = difference(loss, at, direction, 1e-5)
-        # In the modes with a jump at the border no voxel crosses it at this seed; elsewhere cubic splines have two
-        # continuous derivatives, so that the difference is right to the square of its step, and to rounding / step.
+        # With this seed, no voxel crosses the border, where some modes jump. Elsewhere, cubic splines have two
+        # continuous derivatives, so the error of the difference is the square of its step, plus rounding / step.
         assert abs(inner(got, direction) - expected) < 1e-6 * np.abs(got).sum()
 
 
@@ -190,7 +191,7 @@ def test_gradients_have_the_types_of_the_arguments(dtype, rng):
         weight, image, displacement.astype(dtype), affine=AFFINE.astype(np.float32), mode="constant"
     )
     assert (got.image.dtype, got.displacement.dtype, got.affine.dtype) == (dtype, dtype, np.float32)
-    # float16 moves the control points by up to 5e-4 voxels; the others are rounding alone.
+    # Rounding to float16 changes the displacements by up to 5e-4 voxels. Other dtypes have only rounding errors.
     tolerance = 2e-2 if dtype == np.float16 else 1e-4
     for ours, theirs in zip(got, exact, strict=True):
         distance = np.linalg.norm(ours.astype(np.float64) - theirs) / np.linalg.norm(theirs)

@@ -1,6 +1,6 @@
-"""Input that no one means to give: nothing crashes, hangs, reads elsewhere or changes its arguments.
+"""Hostile input: no call crashes, hangs, reads memory outside its arrays or changes its arguments.
 
-What could take the process down runs in a process of its own, so that a crash is a failure with a message.
+Calls that might crash run in a separate process, so that a crash is a failed test with a message.
 """
 
 import os
@@ -26,7 +26,7 @@ EVERY_DTYPE = (*FLOATS, *COMPLEX, *INTEGERS)
 
 
 def run(script, timeout=60, memory=None, **options):
-    """Run Python code apart; fails where it does."""
+    """Run Python code in a separate process, and fail if it fails."""
     limit = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({memory}, {memory}))\n" if memory else ""
     script = f"{limit}import elasticnd\nimport numpy as np\n{script}"
     command = [sys.executable, "-I", "-X", "faulthandler", "-W", "error", "-c", script]
@@ -39,7 +39,7 @@ def as_cval(dtype):
     return np.array(CVAL).astype(dtype)
 
 
-# ---- positions that are nowhere --------------------------------------------------------------------------
+# ---- positions that are infinite or NaN ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("engine", ["cpu", "generic"])
@@ -58,7 +58,7 @@ def test_beyond_the_image_there_is_only_the_constant(mode, far, engine):
 def test_nan_displacement(dtype, mode, rng):
     image = values(rng, (6, 7), dtype)
     displacement = np.zeros((2, 3, 3))
-    displacement[1, 1, 1] = np.nan  # the cubic spline carries it everywhere
+    displacement[1, 1, 1] = np.nan  # the cubic spline spreads it everywhere
     constant = mode in WITH_CVAL or dtype.kind in "biu"
     for order in ORDERS:
         deformed = elasticnd.deform_grid(image, displacement, order, mode, cval=CVAL)
@@ -74,7 +74,7 @@ def test_nan_displacement(dtype, mode, rng):
 @pytest.mark.parametrize("n", [1, 2, 3])
 @pytest.mark.parametrize("far", [np.inf, -np.inf, 1e300, -1e300, 1e19, -1e19])
 def test_far_displacement(far, n, order, mode, rng):
-    """The constant; in nearest the border; NaN in the modes that would have to fold what has no fraction."""
+    """Far positions give the constant, or the border in nearest, or NaN in modes that would have to fold them."""
     image = rng.random((5,) * n) + 1
     displacement = np.zeros((n, *(1,) * n))
     displacement[0] = far
@@ -85,10 +85,10 @@ def test_far_displacement(far, n, order, mode, rng):
     if mode in WITH_CVAL:
         np.testing.assert_array_equal(deformed, CVAL)
     elif mode == "nearest" and np.isfinite(far):
-        displacement[0] = np.sign(far) * 1e6  # SciPy's own coordinates end before 1e19
+        displacement[0] = np.sign(far) * 1e6  # SciPy does not accept coordinates of 1e19
         expected = oracle.deform(image, displacement, order, mode)
-        np.testing.assert_allclose(deformed, expected, rtol=0, atol=2 * DOUBLE)  # pixels of up to 2
-    else:  # the spline through infinite values is NaN
+        np.testing.assert_allclose(deformed, expected, rtol=0, atol=2 * DOUBLE)  # pixels are at most 2
+    else:  # a spline through infinite values is NaN
         assert np.isnan(deformed).all()
 
 
@@ -96,7 +96,7 @@ def test_far_displacement(far, n, order, mode, rng):
 @pytest.mark.parametrize("points", [(2, 2), (4, 5)])
 @pytest.mark.parametrize("mode", MODES)
 def test_wild_grids(mode, points, value, rng):
-    """Every function takes a grid in which some values are not of this world."""
+    """Every function accepts a grid with extreme values."""
     image, weight = rng.random((2, 9, 8))
     displacement = rng.normal(size=(2, *points))
     displacement[0, 0, 1] = value
@@ -117,7 +117,7 @@ def test_wild_grids(mode, points, value, rng):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("order", [0, 1, 3])
 def test_displacement_that_cancels_the_affine(order, mode, big):
-    """What a crop needs of the image is estimated from numbers whose difference is rounding alone."""
+    """The box that a crop needs is estimated from numbers that cancel up to rounding."""
     image = np.full(20_000, 7.0)
     for points in (1, 3, 6):
         deformed = elasticnd.deform_grid(
@@ -129,7 +129,7 @@ def test_displacement_that_cancels_the_affine(order, mode, big):
             crop=(slice(9_000, 9_300),),
             affine=[[1.0, big]],
         )
-        # A constant image has one value everywhere, NaN where there is no place; rounding is far below 1e-9.
+        # A constant image gives its constant, or NaN without a position; rounding errors are far below 1e-9.
         np.testing.assert_allclose(deformed[~np.isnan(deformed)], 7, rtol=1e-9)
 
 
@@ -137,7 +137,7 @@ def test_displacement_that_cancels_the_affine(order, mode, big):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", [*FLOATS, *COMPLEX], ids=str)
 def test_bad_voxel_stays_in_its_line(dtype, value, order, rng):
-    """Without deformation the filter spreads a bad voxel along the deformed axes, not to other channels."""
+    """Without deformation, the filter spreads a bad voxel along the deformed axes, but not to other channels."""
     image = values(rng, (3, 40, 5), dtype)
     image[1, 20, 2] = value
     displacement = np.zeros((1, 3))
@@ -153,14 +153,14 @@ def test_bad_voxel_stays_in_its_line(dtype, value, order, rng):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.complex64], ids=lambda dtype: dtype.__name__)
 @pytest.mark.parametrize("order", ORDERS)
 def test_cval_beyond_the_type(order, dtype):
-    """A constant that the type cannot hold becomes infinite, without a warning."""
+    """A constant that is too large for the dtype becomes infinite, without a warning."""
     deformed = elasticnd.deform_grid(np.ones(9, dtype), np.full((1, 2), 99.0), order, cval=1e300)
     assert np.isinf(deformed).all()
     assert deformed.dtype == dtype
 
 
 def test_gradient_beyond_the_type():
-    """A gradient that the type of its image cannot hold becomes infinite (NaN by a weight of 0), without a warning."""
+    """A gradient too large for the dtype of its image becomes infinite (NaN with a weight of 0), without a warning."""
     gradients = elasticnd.deform_grid_vjp(np.full(9, 1e6), np.ones(9, np.float16), np.zeros((1, 2)), order=1)
     assert gradients.image.dtype == np.float16
     assert not np.isfinite(gradients.image).any()
@@ -169,7 +169,7 @@ def test_gradient_beyond_the_type():
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_equal_constants_give_equal_bits(order):
-    """A call must not depend on whether 0.0 or -0.0 was asked for before: both are 0.0."""
+    """0.0 and -0.0 both count as 0.0, whichever an earlier call used."""
     for cval in (0.0, -0.0, 0.0):
         deformed = elasticnd.deform_grid(np.ones(4), np.full((1, 2), 99.0), order, cval=cval)
         assert not np.signbit(deformed).any()
@@ -230,7 +230,7 @@ def test_crop_of_an_empty_axis():
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("order", ORDERS)
 def test_axes_of_length_one(order, mode, rng):
-    """One voxel is constant along its axis: in the modes without a constant it answers for every position."""
+    """An image is constant along an axis of one voxel, so every position has this value in modes without a constant."""
     image = rng.random((1, 9, 1))
     displacement = np.zeros((3, 2, 2, 3))
     displacement[0] = 40.3
@@ -248,7 +248,7 @@ def test_many_axes_that_are_not_deformed():
     np.testing.assert_allclose(deformed.ravel(), [1, 2, 3, 4, 5, 0], rtol=0, atol=DOUBLE)
 
 
-# ---- memory that is not one's own ------------------------------------------------------------------------
+# ---- memory of other arrays ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", EVERY_DTYPE, ids=str)
@@ -290,7 +290,7 @@ def test_broadcast_arguments(dtype, rng):
             np.testing.assert_array_equal(pulled, expected)
 
 
-ENORMOUS = {  # `ones` are one element, repeated
+ENORMOUS = {  # `ones` repeats a single element of memory
     "float64": "elasticnd.deform_grid(ones(2**30, 2**30), np.zeros((2, 2, 2)))",
     "bytes": "elasticnd.deform_grid(np.broadcast_to(np.uint8(1), 2**62), np.zeros((1, 2)), order=0)",
     "longest axis": "elasticnd.deform_grid(np.broadcast_to(True, 2**63 - 1), np.zeros((1, 2)), order=1)",
@@ -330,15 +330,15 @@ else:
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_patch_of_an_enormous_axis(order):
-    """Only what a patch needs is looked at: 2**40 voxels that are all one."""
+    """A patch reads only the voxels it needs, here of 2**40 that are all 1."""
     image = np.broadcast_to(np.float32(3), (2**40,))
     crop = (slice(2**39, 2**39 + 5),)
     deformed = elasticnd.deform_grid(image, np.full((1, 3), 2.5), order, crop=crop)
-    # Order 5 filters with weights that sum to one but for rounding in float32.
+    # The weights of the filter of order 5 sum to 1 up to rounding in float32.
     np.testing.assert_allclose(deformed, 3, rtol=1e-6)
 
 
-# ---- anything at all -------------------------------------------------------------------------------------
+# ---- random calls ----------------------------------------------------------------------------------------
 
 
 PLACED = [
@@ -350,7 +350,7 @@ PLACED = [
 
 @st.composite
 def calls(draw):
-    """A call that must be accepted, whatever comes together in it, and the shape of its result."""
+    """Draw a random valid call and the shape of its result."""
     layouts = st.sampled_from(PLACED)
     n = draw(st.integers(1, 4))
     batch = tuple(draw(st.lists(st.integers(0, 3), max_size=2)))
@@ -458,7 +458,7 @@ except KeyboardInterrupt:
 
 
 def test_gil_is_released(rng):
-    """Another thread counts on while this one computes."""
+    """Another thread keeps counting while this one computes."""
     image = rng.random((150, 150, 150), dtype=np.float32)
     displacement = rng.normal(size=(3, 3, 3, 3))
     counts = []
@@ -476,7 +476,7 @@ def test_gil_is_released(rng):
     end = time.monotonic()
     stop.set()
     thread.join()
-    # With the GIL held, the longest pause would be the whole call.
+    # If the GIL were held, the longest pause would be the whole call.
     inside = [start, *(moment for moment in counts if start < moment < end), end]
     assert max(np.diff(inside)) < 0.5 * (end - start)
 

@@ -41,7 +41,7 @@ def test_imports_no_framework():
 
 def test_import_is_quick():
     ratio = min(float(python("-c", TIME_OF_IMPORT)) for _ in range(5))
-    assert ratio < 0.7, "times NumPy's own import, whatever the machine; 0.45 was measured"
+    assert ratio < 0.7, "relative to importing NumPy, to be independent of the machine; 0.45 was measured"
 
 
 def stub_functions() -> dict[str, list[str]]:
@@ -73,7 +73,7 @@ CALLS_OF_TORCH = {
 
 @pytest.mark.parametrize("call", CALLS_OF_TORCH)
 def test_first_call_with_tensors_imports_little(call):
-    """Neither the compiler of PyTorch nor SymPy, which take seconds."""
+    """It imports neither PyTorch's compiler nor SymPy, which take seconds."""
     if importlib.util.find_spec("torch") is None:
         pytest.skip("torch is not installed")
     code = f"""
@@ -88,7 +88,7 @@ print(sorted({{name.partition(".")[0] for name in set(sys.modules) - before}} - 
     assert python("-W", "ignore", "-c", code).strip() == "['array_api_compat', 'threadpoolctl']"
 
 
-# What is imported or built before workers are forked, and what they call then.
+# Code that runs before workers are forked, and the call in the workers.
 BEFORE_FORK = {
     "torch": ("import elasticnd.torch", "elasticnd.deform_grid(torch.zeros(8, 8), torch.zeros(2, 3, 3))"),
     "gradient": (
@@ -120,7 +120,7 @@ BEFORE_FORK = {
 
 @pytest.mark.parametrize("case", BEFORE_FORK)
 def test_forked_workers_import_nothing(case):
-    """What a worker imports it imports again in every epoch."""
+    """A worker would repeat its imports in every epoch."""
     before, call = BEFORE_FORK[case]
     hosts.require_all("torch", *({case} & {"keras", *hosts.NAMES}))
     code = f"""

@@ -1,8 +1,6 @@
-"""How many instructions the kernels take, against the counts that are kept in instructions.json: a guard of their speed
-that does not depend on how busy the machine is.
+"""Instruction counts of the kernels, compared with instructions.json. They guard the speed, even on a busy machine.
 
-Counts depend on the compiler. After a change that is meant, write them anew with
-``python tests/test_instructions.py``.
+Counts depend on the compiler. After an intended change, ``python tests/test_instructions.py`` updates the file.
 """
 
 import json
@@ -25,7 +23,7 @@ TOLERANCE = 0.05
 
 
 def compiler() -> str:
-    """Name the compiler and its major version; empty without one."""
+    """Return the name and major version of the compiler; empty without one."""
     command = os.environ.get("CXX") or shutil.which("c++")
     if not command:
         return ""
@@ -45,7 +43,7 @@ def build(folder: Path) -> Path:
 
 
 def count(program: Path, kernel: str) -> int:
-    """Count the instructions of one kernel, in the code for AVX2."""
+    """Count the instructions that one kernel executes in its AVX2 version."""
     command = ["valgrind", "--tool=callgrind", "--toggle-collect=measured", "--callgrind-out-file=/dev/null"]
     done = subprocess.run([*command, program, "avx2", kernel], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-8000:]
@@ -53,7 +51,7 @@ def count(program: Path, kernel: str) -> int:
 
 
 def missing() -> str | None:
-    """Tell what is missing to count."""
+    """Return what is missing to count instructions, or nothing."""
     if not sys.platform.startswith("linux") or platform.machine() != "x86_64":
         return "the counts are those of Linux on x86-64"
     for program in ("cmake", "valgrind"):
@@ -77,11 +75,11 @@ def test_kernels_take_no_more_instructions_than_they_did(kernel, program):
     kept = json.loads(KEPT.read_text())["instructions"][kernel]
     counted = count(program, kernel)
     assert counted <= (1 + TOLERANCE) * kept, f"{kernel}: {counted}, {counted / kept - 1:+.1%}"
-    assert counted >= (1 - TOLERANCE) * kept, f"{kernel} got faster: write {counted} down, by running this file"
+    assert counted >= (1 - TOLERANCE) * kept, f"{kernel} got faster: run this file to store {counted}"
 
 
 def write() -> None:
-    """Count anew."""
+    """Count all instructions, and update the file."""
     with tempfile.TemporaryDirectory() as folder:
         program = build(Path(folder))
         counts = {kernel: count(program, kernel) for kernel in KERNELS}

@@ -1,4 +1,4 @@
-"""Subinterpreters, where the compiled core cannot be: the import says so, and waits for nothing."""
+"""Subinterpreters cannot load the compiled core: the import fails with a message, and does not hang."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Deformations as transforms of ITK: points and images as SimpleITK has them, files, and transforms read back."""
+"""Deformations as ITK transforms: SimpleITK gives the same points and images, and files can be read back."""
 
 import sys
 import warnings
@@ -10,12 +10,12 @@ import pytest
 from elasticnd import Deformation
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of its bindings, when they are imported
-    import SimpleITK as sitk  # noqa: N813 - as its own examples do
+    warnings.simplefilter("ignore")  # the bindings issue warnings on import
+    import SimpleITK as sitk  # noqa: N813 - the name that SimpleITK's examples use
 
 LPS = {2: np.eye(2), 3: np.diag([-1.0, -1.0, 1.0])}
 
-# Extent of the frame, and control points.
+# The shape of the frame, and of the control grid.
 FRAMES = {
     "plane": ((17, 14), (4, 5)),
     "volume": ((14, 17, 12), (4, 3, 5)),
@@ -40,7 +40,7 @@ def affine_of(name, n, rng):
 
 
 def inverse_of(options, shape):
-    """The inverse of an affine map as a matrix (n, n + 1): the rotation and zoom about the centre come first."""
+    """Return the inverse of the affine map as a matrix (n, n + 1), including rotation and zoom about the centre."""
     n = len(shape)
     forward = np.eye(n + 1)
     if "rotate" in options:
@@ -56,7 +56,7 @@ def inverse_of(options, shape):
 
 
 def oblique(n, rng):
-    """An index-to-world matrix: turned, perhaps mirrored, of any size of voxels, far from the origin."""
+    """Return a random index-to-world matrix, rotated, perhaps mirrored, anisotropic, and far from the origin."""
     matrix = np.eye(n + 1)
     matrix[:n, :n] = np.linalg.qr(rng.normal(size=(n, n)))[0] * rng.uniform(0.5, 3, n)
     matrix[:n, n] = rng.normal(0, 50, n)
@@ -87,7 +87,7 @@ def transformed(transform, points):
 
 
 def moved_by(transform, f, to_world):
-    """Where a transform takes voxels, in voxels."""
+    """Return the positions, in voxels, to which a transform maps voxels."""
     matrix = itk_matrix(to_world)
     points = transformed(transform, f @ matrix[:, :-1].T + matrix[:, -1])
     return np.linalg.solve(matrix[:, :-1], (points - matrix[:, -1]).T).T
@@ -147,11 +147,11 @@ def test_images_are_resampled_alike(affine, frame, order, interpolator, rng):
     image = rng.random(deformation.shape)
     source = itk_image(image, deformation.to_world)
     resampled = sitk.Resample(source, source, deformation.to_itk(), interpolator, 0.0, sitk.sitkFloat64)
-    # At the border itself, rounding decides what ITK has outside.
+    # On the border itself, rounding decides what ITK considers outside.
     inside = np.all((x > 1e-6) & (x < np.array(deformation.shape) - 1 - 1e-6), axis=-1)
     assert inside.mean() > 0.4
     got = sitk.GetArrayFromImage(resampled).T
-    # ITK's own prefilter has a start that is only so exact.
+    # The accuracy of ITK's prefilter is limited by its approximate start.
     np.testing.assert_allclose(got[inside], deformation.apply(image, order)[inside], rtol=0, atol=1e-5)
 
 
@@ -262,7 +262,7 @@ def test_linear_transforms(shape, name, rng):
 
 
 def spline_transform(coefficients, start, cell, to_world, order=None):
-    """A B-spline transform whose first coefficient is at voxel `start`, its coefficients `cell` voxels apart."""
+    """Return a B-spline transform whose coefficients are `cell` voxels apart and begin at voxel `start`."""
     n = len(coefficients)
     matrix = itk_matrix(to_world)
     order = range(n) if order is None else order
@@ -284,7 +284,7 @@ def mirrored(inner, width):
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (2, 1, 0)])
 @pytest.mark.parametrize("width", [1, 2, 4])
 def test_grids_of_itk(order, width, rng):
-    """With more cells around the frame, and their axes in another order than those of the array."""
+    """ITK's grid may have more cells around the frame, and its axes in another order than the array."""
     shape, to_world = (13, 9, 11), oblique(3, rng)
     cell = (np.array(shape) - 1) / (2, 3, 4)
     coefficients = mirrored(rng.normal(size=(3, 3, 4, 5)), width)
@@ -294,7 +294,7 @@ def test_grids_of_itk(order, width, rng):
     f = voxels_of(shape)
     f = f[
         np.all((f > 0) & (f < np.array(shape) - 1), axis=-1)
-    ]  # with one coefficient around, ITK may leave out the rest
+    ]  # with one coefficient on each side, ITK may ignore positions beyond
     np.testing.assert_allclose(deformation.source_points(f), moved_by(transform, f, to_world), rtol=0, atol=1e-9)
 
 
@@ -310,7 +310,7 @@ def test_a_grid_in_the_other_orientation(rng):
 def rejected():
     to_world = np.diag([2.0, 3.0, 1.0])
     inner = np.random.default_rng(0).normal(size=(2, 3, 4))
-    cell = np.array([4.0, 3.0])  # of a frame of (9, 10)
+    cell = np.array([4.0, 3.0])  # of a frame of shape (9, 10)
     good = spline_transform(mirrored(inner, 2), -2 * cell, cell, to_world)
     border = mirrored(inner, 2)
     border[0, 1, 3] += 0.5  # in mm: a quarter of a voxel
@@ -341,12 +341,12 @@ def test_what_no_deformation_is(name):
 # ---- fitted ----------------------------------------------------------------------------------------------------------
 
 
-# Where SimpleITK's initialiser leaves the axes in their order.
+# An orientation for which SimpleITK's initialiser keeps the order of the axes.
 TILTED = np.array([[1.9, -0.6, 10], [0.6, 1.9, -20], [0, 0, 1]])
 
 
 def free_spline(shape, mesh, to_world, rng, sigma=3.0):
-    """A B-spline transform as SimpleITK's own initialiser makes it, with any coefficients."""
+    """Return a B-spline transform from SimpleITK's initialiser, with random coefficients."""
     transform = sitk.BSplineTransformInitializer(itk_image(np.zeros(shape), to_world), mesh)
     transform.SetParameters(rng.normal(0, sigma, len(transform.GetParameters())).tolist())
     return transform
@@ -368,7 +368,7 @@ def test_any_spline_is_fitted_in_least_squares(fit, rng):
     after.Rotate(0, 1, 0.2)
     composite = sitk.CompositeTransform([after, transform])
     fitted = Deformation.from_itk(composite, shape, to_world, fit=fit)
-    # SimpleITK's cells cover half a voxel more on each side.
+    # SimpleITK's cells extend half a voxel beyond the frame on each side.
     assert fitted.grid_shape == {True: (4, 5), 5: (5, 5), (4, 5): (4, 5)}[fit]
     f = voxels_of(shape)
     wanted = moved_by(composite, f, to_world) - (fitted.source_points(f) - fitted.field().reshape(2, -1).T)

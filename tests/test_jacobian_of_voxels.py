@@ -1,4 +1,4 @@
-"""Determinants at all voxels, which are computed together: against those at the same positions, one by one."""
+"""Determinants at all voxels, which are computed together, compared with those at the same positions one by one."""
 
 import itertools
 
@@ -66,7 +66,7 @@ def test_parts_threads_and_kernels_give_equal_bits(n, points, rng):
 
 @pytest.mark.parametrize("extent", [1, 2, 3, 7, 130])
 def test_along_one_axis_against_scipy(extent, rng):
-    """The spline of a control grid is mirrored at its ends, where its slope is therefore 0."""
+    """The spline of a control grid is mirrored at its ends, so its slope there is 0."""
     for points in range(2, 10):
         displacement = rng.normal(0, 0.5, points)
         positions = np.arange(extent) * ((points - 1) / max(extent - 1, 1))

@@ -1,4 +1,4 @@
-"""What only JAX has: transformations in every combination, sharding, export, and the way without a primitive."""
+"""Features of JAX alone: combined transformations, sharding, export, and the fallback without a primitive."""
 
 import re
 import subprocess
@@ -13,7 +13,7 @@ import elasticnd
 
 jax = frameworks.get("jax").module
 import jax.numpy as jnp  # noqa: E402
-from jax import export  # noqa: E402 - no attribute of an older jax
+from jax import export  # noqa: E402 - not an attribute of jax in older versions
 from jax.test_util import check_grads  # noqa: E402
 
 from elasticnd._autodiff.operators import Operands, Operator, flatten  # noqa: E402
@@ -190,7 +190,7 @@ def test_without_float64(dtype):
 
 @pytest.fixture
 def compilations():
-    """Names of what XLA compiles during a test."""
+    """Return a list that receives the names of all programs that XLA compiles during a test."""
     names = []
 
     def listen(event, _duration, **details):
@@ -203,7 +203,7 @@ def compilations():
 
 
 def random_options(k):
-    """Return options that differ from call to call; the crop keeps its extent, as a batch needs it."""
+    """Return options that differ for each k. The shape of the crop is always the same, because batches require it."""
     start = k % 3
     return {
         "rotate": 3.0 + k,
@@ -230,10 +230,10 @@ OUTSIDE_OF_PROGRAMS = {
 
 @pytest.mark.parametrize("way", OUTSIDE_OF_PROGRAMS)
 def test_new_options_compile_nothing(way, compilations, rng):
-    """XLA would compile a program for each, and keep it."""
+    """Otherwise XLA would compile and keep a program for each set of options."""
     inputs = arrays(rng)
     call = OUTSIDE_OF_PROGRAMS[way]
-    call(deform_anew(0), *inputs)  # operations of JAX itself, once for the shapes
+    call(deform_anew(0), *inputs)  # JAX's own operations compile once for these shapes
     del compilations[:]
     for k in range(1, 6):
         call(deform_anew(k), *inputs)
@@ -241,7 +241,7 @@ def test_new_options_compile_nothing(way, compilations, rng):
 
 
 def test_compilations_are_seen(compilations, rng):
-    """The test above would see those that it forbids."""
+    """The fixture of the test above detects compilations."""
     x, d, a = arrays(rng)
     jax.jit(deform_anew(99))(x, d, a)
     assert compilations
@@ -404,7 +404,7 @@ def test_nested_vmap_over_batches(rng):
     grids = jnp.asarray(rng.uniform(-1, 1, (4, 3, 2, 2, 3)))
     matrices = MATRIX * jnp.asarray([1.0, 1.1])[:, None, None]
 
-    def deform(image, grid, matrix):  # each with a batch axis of 3
+    def deform(image, grid, matrix):  # each argument has a batch axis of 3
         return elasticnd.deform_grid(image, grid, mode="mirror", axis=(1, 2), affine=matrix)
 
     got = jax.vmap(jax.vmap(deform, (None, 0, None)), (0, None, 0))(images, grids, matrices)
@@ -471,7 +471,7 @@ def test_pmap(mesh, rng):
 
 
 def test_many_calls_at_once_do_not_wait_for_each_other(mesh, rng):
-    """Handlers run on the threads of the pool that their own tasks go to."""
+    """Handlers run on threads of the same pool that runs their tasks, which must not cause a deadlock."""
     x, d = rng.standard_normal((2, 300, 300)), rng.uniform(-1, 1, (2, 2, 3, 3))
 
     def several(image, grid):
@@ -494,13 +494,13 @@ def test_export(rng):
 def test_compiled_core_is_used():
     if not jax_handlers.has_handlers():
         pytest.skip("the core was compiled without XLA's headers, or this XLA is older than they are")
-    # A function of its own, or JAX may recall what another test traced with another engine.
+    # A new function, because JAX may reuse what another test has traced with another engine.
     function = jax.jit(lambda *arrays: elasticnd.deform_grid(*arrays, mode="mirror"))
     text = function.lower(jnp.zeros((5, 5)), jnp.zeros((2, 3, 3))).as_text()
     assert re.search("custom_call.*elasticnd_sample", text)
 
 
-# ---- what serves other devices ---------------------------------------------------------------------------------------
+# ---- operations for other devices ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -508,7 +508,7 @@ def test_compiled_core_is_used():
     [(5, "mirror", 0), (4, "grid-constant", 0), (3, "grid-constant", 1), (3, "mirror", 2)],
 )
 def test_plain_operations_do_the_same(order, mode, tangents, rng):
-    """Every operator, by the core and by operations of JAX."""
+    """Every operator gives the same values with the core and with JAX's operations."""
     x, d, a = arrays(rng, batch=(2,))
     options = Options(order, mode, 0.3, crop=(slice(1, 6), slice(5)), axis=(1, 2), rotate=20, zoom=1.1)
     infos = map(jax_arrays.info, (x, d, a))
@@ -540,7 +540,7 @@ def test_lowering_for_other_devices(rng):
     assert "elasticnd" not in re.sub(r"loc\(.*", "", dense.lower(lowering_platforms=("tpu",)).as_text())
 
 
-# ---- what serves an older JAX ----------------------------------------------------------------------------------------
+# ---- the fallback for older versions of JAX --------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["custom_vjp", "custom_vjp through Python", "primitive through Python"])

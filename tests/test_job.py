@@ -1,4 +1,4 @@
-"""The struct that every door of the core takes: what must not be in it, whoever has made its bytes."""
+"""The struct that every function of the core receives: invalid members are rejected, whatever bytes it contains."""
 
 import contextlib
 
@@ -12,7 +12,7 @@ from elasticnd._modes import Mode
 SHAPE = (6, 7)
 FAR = 2**62
 
-# A change of a job of float32 images, and what the error says.
+# A member of a job of float32 images, a wrong value for it, and the error message.
 BAD = [
     ("axes", 0, "axes out of range"),
     ("axes", 9, "axes out of range"),
@@ -22,7 +22,7 @@ BAD = [
     ("mode", 99, "mode out of range"),
     ("padding", -1, "padding out of range"),
     ("padding", 1, "padding out of range"),
-    ("votes", 1, "votes out of range"),  # at order 3
+    ("votes", 1, "votes out of range"),  # invalid at order 3
     ("votes", -1, "votes out of range"),
     ("derivative", -1, "derivative out of range"),
     ("image", 0, "image extent out of range"),
@@ -122,7 +122,7 @@ def test_boxes_out_of_range(name, value):
     "name", [name for name in JOB.names if name not in ("axes", "image", "grid_shape", "batch_axes")]
 )
 def test_any_bytes_are_rejected_or_harmless(name, rng):
-    """Whatever number comes, the call ends with an error or computes something."""
+    """With any number in any member, the call either raises an error or computes something."""
     image = np.ones(SHAPE, np.float32)
     transform = (rng.normal(size=(2, 3, 3)), None, ())
     for _ in range(30):

@@ -1,4 +1,4 @@
-"""The layer for Keras on its three backends; Keras has one backend in a process."""
+"""The layer for Keras on its three backends, each in a separate process, because Keras has one backend per process."""
 
 import importlib.util
 import os
