@@ -520,7 +520,7 @@ class Inverse(CompositeMap):
         return self.base.batch_shape
 
     def source_points(self, f: Array) -> Array:
-        """Compute where output positions look in the image: at the points that `base` moves to these positions.
+        """Compute where output positions look in the image: at the positions to which `base` moves them.
 
         Parameters
         ----------

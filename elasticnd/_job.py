@@ -119,7 +119,7 @@ def job_of(spec: DeformSpec, homogeneous: bool) -> Job:
     """Return the job for a specification's image; if `homogeneous`, the image is zero beyond its border."""
     (image,) = spec.images
     border_value = 0 if homogeneous else cast("float", image.cval)
-    # The value where there is no position: NaN in modes without a constant, unless they are integers or labels.
+    # The value where there is no position: NaN in modes without a constant, unless voxels are integers or labels.
     has_constant = image.votes or image.mode.traits.has_constant or not _dtypes.is_inexact(image.dtype)
     return make_job(
         image=spec.extent,

@@ -32,9 +32,9 @@ class MovedPoints(NamedTuple):
     Attributes
     ----------
     points : array, shape (..., n)
-        The points in the output, in voxels. Where the search failed, the best positions found.
+        The points in the output, in voxels. If the search did not converge, the best position found, or NaN.
     residual : array, shape (...)
-        Distance in voxels between the point and where its position in the output looks. NaN without a position.
+        Distance, in voxels, from the given point to the source position of the point found. NaN if none was found.
     converged : array of bool, shape (...)
         Whether the residual is within the tolerance.
     outside : array of bool, shape (...)
@@ -70,7 +70,7 @@ class MovedBoxes(NamedTuple):
     boxes : array, shape (..., 2, n)
         Lower and upper corners of the boxes around the moved boxes, in voxels.
     residual : array, shape (...)
-        The largest residual of the points moved, in voxels. NaN where one has no position.
+        The largest residual of the points that were moved, in voxels. NaN if one was not found at all.
     converged : array of bool, shape (...)
         Whether all of these points converged.
     outside : array of bool, shape (...)

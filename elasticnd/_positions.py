@@ -27,7 +27,7 @@ class Positions(NamedTuple):
 
     @classmethod
     def of(cls, frame: Shape, bridge: Bridge, points: Array, positions: Array, argument: str = "f") -> Positions:
-        """Check an argument of positions, (B..., ..., n), and flatten the positions of each batch item."""
+        """Check the positions of an argument, (B..., ..., n), and flatten them for each batch item."""
         n = len(frame)
         *batch_axes, _ = (int(extent) for extent in points.shape[:-n])
         batch = tuple(batch_axes)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array: TypeAlias = Any  # of any framework; no type is common to all
-ArrayNamespace: TypeAlias = Any  # the operations of a library, by the array API standard
+ArrayNamespace: TypeAlias = Any  # the operations of a library, as in the array API standard
 FrameworkDType: TypeAlias = Any  # a dtype of any framework
 DType: TypeAlias = np.dtype[Any]
 NumpyArray: TypeAlias = NDArray[Any]

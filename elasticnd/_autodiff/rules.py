@@ -78,7 +78,7 @@ def _transposed(operator: Operator, cotangent: Array) -> tuple[Operator, Operand
 
 
 def _terms(ops: FrameworkOps, operator: Operator, operands: Operands, cotangents: Sequence[Array]) -> list[_Term]:
-    """Return terms that sum to the same as the results times their cotangents."""
+    """Return terms whose sum equals the sum of the results times their cotangents."""
     if operator.verb == "sample":
         return [_Term(operator, cotangents[0], operands.image, operands.tangents)]
     rest = list(cotangents)

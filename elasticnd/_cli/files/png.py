@@ -86,7 +86,9 @@ def as_picture(image: Image, source: Path, target: Path) -> Image:
     lost = list(image.lost)
     if samples.palette is not None:
         if len(samples.palette) > 256:
-            raise CommandError(f"OUT: got a palette of {len(samples.palette)} colours for {target}, expected 256")
+            raise CommandError(
+                f"OUT: got a palette of {len(samples.palette)} colours for {target}, expected at most 256"
+            )
         if (samples.palette % 257).any():
             lost.append("the lower 8 bits of the colours of the palette")
     if samples.inverted:

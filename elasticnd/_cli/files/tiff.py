@@ -64,7 +64,7 @@ def read(path: Path, order: int, keep: bool) -> Image:
         (series,) = file.series
         page = series.keyframe
         if page.colormap is not None and order != 0:
-            raise CommandError(f"--order: got {order} for {path}, which holds numbers of colours, expected 0 or labels")
+            raise CommandError(f"--order: got {order} for {path}, which has a palette, expected 0 or labels")
         tiff_damage.check_pages(series.pages, file.filehandle)
         array, axes = series.asarray(), series.axes
         samples = _samples(page, axes)

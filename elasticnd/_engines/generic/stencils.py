@@ -93,8 +93,8 @@ def _reached(
         knot = sign * moved + knot_shift(order)
         steps = xp.floor(knot)
         first, place = sign * voxel + shift + steps - order // 2, knot - steps
-    # The last position that reaches the coefficients is the end of their last knot span, not the start of another one.
-    # Also, rounding errors of far positions must not lead beyond them.
+    # The end of the last knot span that has coefficients belongs to this span, and does not start another one. Rounding
+    # errors of far positions must not lead beyond the coefficients either.
     lowest, highest = (0, last - 1) if _ends_at_last_voxel(order, mode, last) else (-width, last + width - order)
     kept = _clamped(xp, first, lowest, highest)
     if asks_nearest:

@@ -107,6 +107,6 @@ def _copy_all_but(source: Path, target: Path, left_out: Collection[Path]) -> Non
             if path.is_dir() and path.is_symlink():
                 raise CommandError(f"IN: {path} is a link to a folder, expected a folder or a file")
             if not path.is_dir() and not path.is_file():
-                raise CommandError(f"IN: {path} is not a file, expected folders and files alone")
+                raise CommandError(f"IN: {path} is not a file, expected only folders and files")
         for name in files:
             shutil.copyfile(Path(parent, name), target / inside / name)
