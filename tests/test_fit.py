@@ -128,7 +128,7 @@ def test_smooth_trades_the_residual_for_the_bending_energy(rng):
         step = rng.normal(0, 1e-3, found.displacement.shape)
         ahead, behind = cost(found.displacement + step), cost(found.displacement - step)
         assert min(ahead, behind) > least
-        # This detects a slope of one percent of that of the smoothing cost. The reference integrates on a lattice.
+        # A slope of 1 % of the slope of the smoothing cost would exceed this. The reference integrates on a lattice.
         assert_allclose(ahead, behind, rtol=0, atol=0.02 * (ahead - least))
     assert rms > Deformation.fit(field, points, shape)[1]
 

@@ -1,4 +1,4 @@
-"""Fold bounds and scales of deformation objects, compared with samples, with affine maps, batches and windows."""
+"""Fold bounds and scales of `Deformation`, with affine maps, batches and windows, compared with samples."""
 
 import numpy as np
 import pytest

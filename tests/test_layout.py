@@ -1,4 +1,4 @@
-"""Where values lie in memory, and in which company they come, does not change a bit of the result."""
+"""Neither the memory layout of images nor the other images in a call change a bit of the result."""
 
 import dataclasses
 import itertools
@@ -84,7 +84,7 @@ def test_layout_of_grid_and_affine(layout, dtype, rng):
 
 @pytest.mark.parametrize("dtype", [*FLOATS, *COMPLEX], ids=str)
 def test_dtypes_of_gradients(dtype, rng):
-    """Each gradient has the type of what it belongs to, whatever the others have."""
+    """Each gradient has the dtype of the array it belongs to, whatever the other dtypes are."""
     image = values(rng, (9, 8), dtype)
     affine = np.eye(2, 3, dtype=np.float32)
     for grid_type, of_grid in ((np.int32, np.float64), (np.float32, np.float32), (np.float64, np.float64)):
@@ -130,7 +130,7 @@ SIDE_BY_SIDE = {
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("channels", SIDE_BY_SIDE)
 def test_channels_side_by_side(channels, dtype, order, rng):
-    """What is computed for a whole pixel is what its channels give alone, at the end of the memory too."""
+    """Channels that are computed together give the same as each channel alone, also at the end of the memory."""
     pixels = SIDE_BY_SIDE[channels](values(rng, (11, 145, 9), dtype))
     displacement = rng.normal(size=(2, 3, 4)) * 4
     for mode in ("constant", "mirror", "grid-constant"):
@@ -146,7 +146,7 @@ def test_channels_side_by_side(channels, dtype, order, rng):
 
 @pytest.mark.parametrize("axis", list(itertools.permutations(range(4), 2)), ids=str)
 def test_order_of_axes(axis, rng):
-    """Naming the axes in another order is the same as moving them there."""
+    """Passing the axes in another order is equivalent to moving them."""
     image = rng.random((6, 7, 8, 9))
     displacement = rng.normal(size=(2, 3, 4)) * 3
     moved = np.moveaxis(image, axis, (-2, -1))
@@ -168,7 +168,7 @@ def test_one_axis_may_come_without_a_sequence(rng):
 
 
 def companions(rng):
-    """Images of one extent, 14 x 13, with all that may differ between them."""
+    """Return images of extent 14 x 13 that differ in everything else."""
     images = [
         values(rng, (14, 13), np.dtype(np.float64)),
         values(rng, (3, 14, 13), np.dtype(np.float32)),
@@ -209,7 +209,7 @@ def test_several_images_equal_separate_calls(kind, crop, rng):
         alone = elasticnd.deform_grid_vjp(weight, image, displacement, **options, **shared)
         assert_same_bits(gradient, alone.image)
         of_grid += alone.displacement
-    # The sum over the images is rounded once in another order.
+    # The sum over the images is rounded in another order.
     np.testing.assert_allclose(together.displacement, of_grid, rtol=1e-10, atol=1e-10 * np.abs(of_grid).max())
 
 
@@ -238,7 +238,7 @@ def test_gradients_of_several_images(rng):
 
 # ---- batches
 
-BATCHES = {  # batch axes, shape of the rest, deformed axes
+BATCHES = {  # batch axes, remaining shape, deformed axes
     "1-D": ((4,), (30,), None),
     "2-D": ((4,), (14, 13), None),
     "two batch axes": ((2, 5), (14, 13), None),
@@ -275,7 +275,7 @@ def test_batch_equals_a_loop(case, affine, rng):
             )
             assert_same_bits(together.image[item], gradients.image)
             assert_same_bits(pulled[item], gradients.image)
-            # Sums over the voxels: their parts depend on the size of the whole.
+            # The partial sums over voxels depend on the size of the whole array.
             close = {"rtol": 1e-9, "atol": 1e-9 * np.abs(together.displacement).max()}
             np.testing.assert_allclose(together.displacement[item], gradients.displacement, **close)
             if affine == "batch":
@@ -297,7 +297,7 @@ def test_batch_of_fields(rng):
 
 
 def test_fewest_batch_axes_that_fit(rng):
-    """A grid of shape (2, 2, 3) goes with an image of two axes: as two components, not as a batch of two."""
+    """If a grid could have batch axes or not, the interpretation with fewer batch axes is used."""
     image = rng.random((2, 9))
     displacement = rng.normal(size=(2, 1, 4))
     assert_same_bits(
@@ -315,7 +315,7 @@ def test_a_job_has_one_layout():
     layout = dict(_core.job_layout())
     assert layout.pop("size") == _job.JOB.itemsize
     fields = {name: (offset, dtype.itemsize) for name, (dtype, offset) in _job.JOB.fields.items()}
-    # Python's struct is flat: its numbers bear the names that they have in the parts of the other.
+    # Python's struct is flat, so its members have the names that they have in the nested structs of C++.
     assert fields == {name.removeprefix("geometry.").replace(".", "_"): place for name, place in layout.items()}
 
 
@@ -345,7 +345,7 @@ def test_limits_are_the_same():
 
 
 def test_specifications_of_other_rotations_have_other_hashes():
-    """Caches look them up by their hash: equal ones would be compared with one another at every call."""
+    """Caches find specifications by their hash. With equal hashes, every call would have to compare them."""
     images = (_spec.ArrayInfo((9, 8), "float32"),)
     grid = _spec.ArrayInfo((2, 3, 3), "float64")
     options = _spec.Options(mode="mirror", zoom=1.1)

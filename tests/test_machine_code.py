@@ -1,7 +1,7 @@
-"""The machine code of CUDA kernels, without a device: no kernel for one, two or three axes keeps anything in local
-memory, and the most used ones take no more registers and instructions than those kept in machine_code.json.
+"""The machine code of CUDA kernels, inspected without a device. No kernel for one, two or three axes uses local memory.
 
-Counts depend on the compiler. After a change that is meant, write them anew with ``python tests/test_machine_code.py``.
+The most used kernels need no more registers and instructions than machine_code.json allows. These counts depend on the
+compiler. After an intended change, ``python tests/test_machine_code.py`` updates the file.
 """
 
 import json
@@ -21,7 +21,7 @@ from elasticnd._engines.cuda.compile import FUNCTIONS, file_of
 KEPT = Path(__file__).parent / "machine_code.json"
 ARCHITECTURE = "sm_90"
 TOLERANCE = 0.05
-# The most instructions of a kernel itself, without the function that goes through the border.
+# The largest number of instructions in a kernel itself, without the function for positions at the border.
 LIMITS = {"sample<11, 11, float, 3, 3, false>": 900, "sample<11, 11, float, 1, 3, false>": 500}
 MOST_USED = (
     *LIMITS,
@@ -36,7 +36,7 @@ MOST_USED = (
     "filter<11, float, 3, false, true>",
     "filter<11, float, 3, true, false>",
 )
-# Those that need most registers, besides.
+# More kernels: those that need the most registers.
 LARGEST = (
     "sample<11, 11, float, 3, 1, false>",
     "sample<12, 12, double, 5, 2, false>",
@@ -71,8 +71,8 @@ def cuobjdump(*arguments):
 
 @lru_cache
 def machine_code(kernel):
-    """Measure a kernel: bytes of stack, registers, instructions without and with the functions that it calls, and how
-    many of them access local memory."""
+    """Return a kernel's bytes of stack, its registers, its instructions without and with the functions that it calls,
+    and the number of instructions that access local memory."""
     names = FUNCTIONS.get(file_of(kernel), (kernel,))
     code, lowered = nvrtc.compiled(ARCHITECTURE, list(names))
     name = lowered[names.index(kernel)]
@@ -95,7 +95,7 @@ def machine_code(kernel):
 
 
 def _functions(symbols, kernel):
-    """Return how many instructions of 16 bytes the functions have that a kernel calls."""
+    """Return the numbers of instructions, of 16 bytes each, in the functions that a kernel calls."""
     found = re.findall(r"0x([0-9a-f]+)\s+FUNC\s+(\w+)\s+(.*?)(0x[0-9a-f]+)\s+(\S+)$", symbols, re.MULTILINE)
     section = next(section for _, _, _, section, name in found if name == kernel)
     return [int(size, 16) // 16 for size, scope, _, own, _ in found if scope == "LOCAL" and own == section]
@@ -118,7 +118,7 @@ def test_kernels_take_no_more_than_they_did(kernel):
     for what, before in kept["kernels"][kernel].items():
         now = measured[what]
         assert now <= (1 + TOLERANCE) * before, f"{what}: {now}, {now / before - 1:+.1%}"
-        assert now >= (1 - TOLERANCE) * before, f"{what}: {now}; write that down, by running this file"
+        assert now >= (1 - TOLERANCE) * before, f"{what}: {now}; run this file to store it"
 
 
 @pytest.mark.parametrize(("kernel", "most"), LIMITS.items())
@@ -126,7 +126,7 @@ def test_sampling_is_short(kernel, most):
     assert machine_code(kernel)["own"] <= most
 
 
-# At order 3 in float32, a thread loads a margin on both sides of the samples that it filters.
+# At order 3 in float32, a thread loads a margin on both sides of the samples it filters.
 SAMPLES = 64
 ROWS = SAMPLES + 2 * _core.block_margin(3, _dtypes.CODES["float32"])
 EXECUTED = {
@@ -137,10 +137,10 @@ EXECUTED = {
 
 
 def executed(kernel):
-    """Bound how many instructions a thread executes for a sample, by the loops of the machine code.
+    """Return a bound on the instructions that a thread executes for each sample, from the loops in the machine code.
 
-    Loops that go through memory do so for eight samples at a time, of all that are loaded or of all that are stored; of
-    two that load, or that store, one is executed. Others are for a thread's own rows, one of 32.
+    A loop that accesses memory handles eight samples at a time, of all that are loaded or all that are stored. If two
+    loops load, or two store, only one of them is executed. Other loops handle the rows of a thread, one row of 32.
     """
     code, (name,) = nvrtc.compiled(ARCHITECTURE, [kernel])
     with tempfile.TemporaryDirectory() as folder:
@@ -175,7 +175,7 @@ def test_filters_execute_few_instructions(kernel, most):
 
 
 def test_local_memory_is_seen():
-    """Kernels for many axes have a stack."""
+    """The measurement detects local memory: kernels for many axes have a stack."""
     measured = machine_code("sample<11, 11, float, 3, 0, false>")
     assert measured["stack"] > 0
     assert measured["local"] > 0
@@ -186,7 +186,7 @@ def test_kernels_are_instances():
 
 
 def write() -> None:
-    """Count anew."""
+    """Measure all kernels, and update the file."""
     counted = {kernel: machine_code(kernel) for kernel in MOST_USED}
     what = ("registers", "own", "instructions")
     kept = {kernel: {name: code[name] for name in what} for kernel, code in counted.items()}

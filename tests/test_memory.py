@@ -1,4 +1,4 @@
-"""Memory is bounded: images of few voxels along many axes have billions of coefficients, of which few are read."""
+"""Memory is bounded: small images with many axes can have billions of coefficients, of which calls read only a few."""
 
 import json
 import re
@@ -13,7 +13,7 @@ import elasticnd
 
 pytest.importorskip("resource", reason="the memory of a process is asked of the system")
 
-# Prints, for each call of one process, how much memory it took, in MB, and whether it was refused.
+# Prints the memory of each call in MB, and whether the call was refused.
 CALLS = '''
 import itertools, json, resource, sys
 import numpy as np
@@ -62,12 +62,12 @@ PADDED = ["nearest", "grid-constant"]
 ORDERS = [0, 1, 2, 3, 4, 5]
 BOTH = ["forward", "adjoint"]
 
-# MB. The core holds the boxes of coefficients of image and gradient, with gaps between their rows: one is at most 2^27
-# bytes, or what the stencil of one voxel can reach. The generic engine holds at most 2^26 coefficients, twice while it
-# works on an axis.
+# In MB. The core stores the boxes of coefficients of image and gradient, with gaps between their rows. Each box has at
+# most 2^27 bytes, or as many as the stencil of one voxel needs. The generic engine stores at most 2^26 coefficients,
+# twice while it filters an axis.
 MOST = {"core": 400, "generic": 1100}
 
-# Engine, axes, orders, sigmas.
+# For each case: engine, axes, orders, sigmas.
 MATRIX = [
     *[("core", axes, ORDERS, [0.3]) for axes in (1, 2, 3, 4, 5, 6)],
     ("core", 7, [1, 2, 3, 4], [0.3]),
@@ -87,13 +87,13 @@ EXHAUSTIVE = [
 
 
 def refuses(engine, axes, order, mode):
-    """Whether an engine that holds all coefficients has too many to hold."""
+    """Return whether an engine that stores all coefficients has too many to store."""
     padding = 12 if mode in PADDED and order > 1 else 0
     return engine == "generic" and (2 + 2 * (padding + order // 2 * 2 + 1)) ** axes > 2**26
 
 
 def peaks(engine, axes, orders, sigmas, dtypes=("float64",), modes=MODES):
-    """Return the cases of one process: what they were, their memory, and whether they were refused."""
+    """Run cases in one process, and return each with its memory, and whether it was refused."""
     arguments = json.dumps([axes, engine, orders, list(modes), BOTH, dtypes, sigmas])
     done = subprocess.run([sys.executable, "-I", "-c", CALLS, arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -132,7 +132,7 @@ def test_memory_in_single_precision():
 @pytest.mark.parametrize("sigma", [0.5, 20])
 @pytest.mark.parametrize("order", [2, 5])
 def test_values_do_not_depend_on_what_is_held(order, sigma, mode, rng):
-    shape = (3, 2, 1, 3)  # in the padded modes it has 30^4 coefficients or more
+    shape = (3, 2, 1, 3)  # has at least 30^4 coefficients in the padded modes
     X = rng.normal(size=shape)
     displacement = sigma * rng.normal(size=(4, 2, 2, 2, 2))
     whole = elasticnd.deform_grid(X, displacement, order=order, mode=mode)
@@ -172,7 +172,7 @@ def test_positions_that_are_none_take_no_memory(value, mode):
     np.testing.assert_allclose(result.ravel(), [expected], rtol=1e-12)
 
 
-# Prints how many voxels' bytes a call took, the output among them.
+# Prints the bytes that a call takes for each voxel, including the output.
 LABELS = """
 import numpy as np
 import elasticnd

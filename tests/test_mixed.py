@@ -1,4 +1,4 @@
-"""Arrays of several libraries or devices in one call: refused, with both named; NumPy's grids go with any image."""
+"""Arrays of several libraries or devices in one call are refused, naming both. NumPy grids suit any image."""
 
 import re
 from collections.abc import Callable
@@ -22,7 +22,7 @@ SMALL = ("grid", "matrix", "grid of a gradient")
 
 
 class Library(NamedTuple):
-    """How arrays of a library are made, and what its name is in messages."""
+    """A function that creates the arrays of a library, and the library's name in messages."""
 
     make: Callable[[], Callable[[Any], Any]]
     name: str
@@ -38,13 +38,13 @@ LIBRARIES = {
     "jax": Library(lambda: frameworks.get("jax").array, "jax"),
     "tensorflow": Library(lambda: frameworks.get("tensorflow").array, "tensorflow"),
     "array_api_strict": Library(other("array_api_strict", "asarray"), "array_api_strict"),
-    # Of labelled arrays, what they hold goes with the small arrays.
+    # Control grids and matrices may be the NumPy arrays that labelled arrays contain.
     "xarray": Library(other("xarray", "DataArray"), "xarray|numpy"),
 }
 
 
 def refused(call, first, second):
-    """Get the message of a refusal, which names both."""
+    """Return the message of a refusal, after checking that it names both libraries."""
     with pytest.raises((TypeError, ValueError)) as caught:
         call()
     message = str(caught.value)

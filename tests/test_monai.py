@@ -1,4 +1,4 @@
-"""The transforms for MONAI: in its own pipelines, with its metadata and records."""
+"""The transforms for MONAI, in its pipelines, with its metadata and records of transforms."""
 
 import copy
 import pickle
@@ -21,7 +21,7 @@ import elasticnd  # noqa: E402
 from elasticnd._adapters.draws import Drawn  # noqa: E402
 from elasticnd.monai import RandElasticDeform, RandElasticDeformd  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of the host
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # from MONAI
 SHAPE = (20, 24, 16)
 AFFINE = torch.tensor([[2.0, 0, 0, 5], [0, 3, 0, -7], [0, 0, 1, 2], [0, 0, 0, 1]], dtype=torch.float64)
 OPTIONS = {
@@ -206,7 +206,7 @@ def test_records_replay_in_another_process(tmp_path):
     np.savez(tmp_path / "record.npz", image=given["image"].numpy(), **record)
     done = subprocess.run(
         [sys.executable, "-c", REPLAY, tmp_path / "record.npz"],
-        cwd=tmp_path,  # in a checkout, the package without a compiled module would be found
+        cwd=tmp_path,  # the checkout has a package without the compiled module
         capture_output=True,
         text=True,
         check=True,
@@ -218,7 +218,7 @@ def test_in_a_lazy_pipeline():
     keys = ["image", "label"]
     steps = [Flipd(keys, 0), Spacingd(keys, (2.0, 2.0, 2.0), mode=["bilinear", "nearest"])]
     deform = transform()
-    pipeline = Compose([*steps, deform], lazy=True)  # which seeds its transforms anew
+    pipeline = Compose([*steps, deform], lazy=True)  # reseeds its transforms
     deform.set_random_state(0)
     lazy = pipeline(sample())
     expected = transform()(Compose(steps, lazy=True)(sample()))
@@ -249,7 +249,7 @@ def test_caches_and_threads():
     deform = Compose([Flipd(["image", "label"], 0), transform()])
     data = CacheDataset([sample() for _ in range(4)], deform, progress=False, num_workers=None)
     first, second = data[0]["image"], data[0]["image"]
-    assert not torch.equal(bare(first), bare(second)), "only what is not random is cached"
+    assert not torch.equal(bare(first), bare(second)), "only deterministic transforms are cached"
     loader = ThreadDataLoader(data, num_workers=0, batch_size=2, buffer_size=2)
     batches = [batch["image"] for batch in loader]
     assert [tuple(batch.shape) for batch in batches] == [(2, 2, *SHAPE)] * 2
@@ -285,7 +285,7 @@ def test_wrong_options(options):
 
 # ---- inverses --------------------------------------------------------------------------------------------------------
 
-SMOOTH = (40, 44, 36)  # with 5 control points, their spacing is at least 8.75 voxels
+SMOOTH = (40, 44, 36)  # 5 control points are at least 8.75 voxels apart
 
 
 def smooth_sample():
@@ -314,7 +314,7 @@ def test_inverses_restore_image_and_label(way, options):
     if way == "inverse":
         held = copy.deepcopy(result)
         once = deform.inverse(result)
-        assert len(result["image"].applied_operations) == 2, "the input is not changed"
+        assert len(result["image"].applied_operations) == 2, "the input must not change"
         assert torch.equal(bare(result["image"]), bare(held["image"]))
         restored = pipeline.transforms[0].inverse(once)
     elif way == "Compose":
@@ -322,7 +322,7 @@ def test_inverses_restore_image_and_label(way, options):
     elif way == "Invertd":
         prediction = {"pred": result["label"].clone(), "label": result["label"], "image": result["image"]}
         nearest = Invertd("pred", pipeline, orig_keys="image", nearest_interp=True)(prediction)["pred"]
-        assert set(bare(nearest).unique().tolist()) == {0, 1}, "the order 3 of the image, replaced by MONAI's word"
+        assert set(bare(nearest).unique().tolist()) == {0, 1}, "nearest_interp replaces the order 3 of the image"
         inverted = Invertd("pred", pipeline, orig_keys="label", nearest_interp=True)(prediction)
         restored = pipeline.inverse(result) | {"label": inverted["pred"]}
     else:

@@ -1,4 +1,4 @@
-"""The map of a deformation inverted at points, in the core: against the map itself and SciPy's root finder."""
+"""The inverse map at points, computed in the core, compared with the map itself and with SciPy's root finder."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def job_of(extent, points, order=0):
 
 
 def random_map(rng, n, strength, items=1, points=None):
-    """Draw the extent, the control grids in multiples of the distance of control points, and affine maps."""
+    """Draw an extent, control grids whose strength is a multiple of their spacing, and affine maps."""
     points = tuple(rng.integers(2, 6, n).tolist()) if points is None else points
     extent = tuple(rng.integers(12, 40, n).tolist())
     spacing = (np.array(extent) - 1) / np.maximum(np.array(points) - 1, 1)
@@ -34,7 +34,7 @@ def places_of(extent, grids, maps, positions):
 
 
 def ratios_of(extent, grids, maps, positions):
-    """The determinants of the Jacobian, to those of the affine maps alone."""
+    """Return the Jacobian determinants relative to those of the affine maps."""
     linear = np.eye(positions.shape[-1]) if maps is None else maps[:, None, :, :-1]
     slopes = _core.evaluate(job_of(extent, grids.shape[2:], 1), grids, positions)
     return np.linalg.det(linear + slopes) / np.linalg.det(linear)
@@ -49,7 +49,7 @@ def test_inverts_the_map(n, has_affine, rng):
     positions = rng.uniform(-0.3, 1.3, (2, 200, n)) * np.array(extent)
     targets = places_of(extent, grids, maps, positions)
     found, residuals, ratios = _core.move_points(job, grids, maps, targets, TOLERANCE)
-    assert (ratios_of(extent, grids, maps, positions) > 0.1).all()  # so there is one answer in the neighbourhood
+    assert (ratios_of(extent, grids, maps, positions) > 0.1).all()  # so there is only one solution nearby
     np.testing.assert_allclose(found, positions, rtol=0, atol=TOLERANCE)
     np.testing.assert_allclose(ratios, ratios_of(extent, grids, maps, found), rtol=1e-9)
     assert (residuals <= TOLERANCE).all()
@@ -79,7 +79,7 @@ def test_against_a_root_finder(rng):
 
 @pytest.mark.parametrize("n", [2, 3])
 def test_folded_fields(n, rng):
-    """Nearly every point has an answer outside of the folds, which is found; and every answer solves the equation."""
+    """Nearly every point has a solution outside the folds, which is found, and every result solves the equation."""
     count, folded, unsolved, within_folds = 0, 0, 0, 0
     for _ in range(10):
         extent, grids, maps = random_map(rng, n, 0.45)
@@ -100,7 +100,7 @@ def test_folded_fields(n, rng):
 
 
 def test_an_exact_field_in_one_dimension():
-    """Two control points: d = a (3 g² − 2 g³), whose inverse is a root of a cubic."""
+    """Two control points give d = a (3 g² − 2 g³), whose inverse is the root of a cubic."""
     extent, a = 11, 4.0
     job, grids = job_of((extent,), (2,)), np.array([[[0.0, a]]])
     targets = np.linspace(0, 14, 29)

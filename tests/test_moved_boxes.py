@@ -1,4 +1,4 @@
-"""`Deformation.move_boxes`: against boxes around densely sampled borders, with flags and derivatives."""
+"""`Deformation.move_boxes` compared with boxes around densely sampled borders, its flags and derivatives."""
 
 import itertools
 
@@ -15,7 +15,7 @@ in_each_framework = pytest.mark.parametrize("name", NAMES)
 
 
 def hull(deformation, box, count):
-    """The box around the border, sampled densely: an independent answer."""
+    """Return the box around the moved border, independently computed from dense samples."""
     low, high = np.array(box)
     n = len(low)
     faces = []
@@ -29,7 +29,7 @@ def hull(deformation, box, count):
 
 
 def make(shape, seed, sigma=2, **options):
-    """Without rotation: with one, the corners decide, and every rule passes."""
+    """Return a deformation without rotation. With one, the corners would decide, and any rule would pass."""
     deformation = Deformation.random(shape, sigma=sigma, points=5, rng=seed, **options)
     return deformation.scaled(deformation.largest_scale(margin=0.2))
 
@@ -51,7 +51,7 @@ def test_boxes_hold_the_border_and_no_more(shape, count, affine, rng):
         expected = hull(deformation, box, count)
         moved = deformation.move_boxes(box)
         assert isinstance(moved, MovedBoxes)
-        # Samples of the border lie inside, and are off by the square of their distance.
+        # Samples of the border lie inside the box, with an error of the square of their distance.
         off = 1e-6 + 8 / count**2
         assert (moved.boxes[0] <= expected[0] + 1e-5).all()
         assert (moved.boxes[1] >= expected[1] - 1e-5).all()
@@ -65,7 +65,7 @@ def test_boxes_hold_the_border_and_no_more(shape, count, affine, rng):
 
 
 def test_flags_and_clipping():
-    """A shift, whose boxes are known exactly."""
+    """The moved boxes of a shift are known exactly."""
     deformation = Deformation(np.reshape([3.0, 0.0], (2, 1, 1)), (10, 8))
     boxes = [[[2.6, 0.0], [5.0, 7.0]], [[2.4, 0.0], [5.0, 7.0]], [[4.0, 3.0], [12.6, 8.0]], [[np.nan, 1.0], [2.0, 3.0]]]
     moved = deformation.move_boxes(boxes)
@@ -75,7 +75,7 @@ def test_flags_and_clipping():
     clipped = deformation.move_boxes(boxes, clip=True)
     np.testing.assert_allclose(clipped.boxes[1:3], [[[-0.5, 0], [2, 7]], [[1, 3], [9.5, 7.5]]], rtol=0, atol=1e-12)
     np.testing.assert_array_equal(clipped.outside, moved.outside)
-    turned = deformation.move_boxes([[5.0, 7.0], [2.6, 0.0]])  # corners in the other order
+    turned = deformation.move_boxes([[5.0, 7.0], [2.6, 0.0]])  # corners in reverse order
     np.testing.assert_allclose(turned.boxes, moved.boxes[0], rtol=0, atol=1e-12)
 
 
@@ -145,7 +145,7 @@ def test_values_and_gradients_in_frameworks(name, rng):
             own[k] = own[k] + sign * 1e-4 * tangent
             ends.append(np.sum(Deformation(own[0], SHAPE).move_boxes(own[1], tol=1e-10).boxes * weight))
         difference = (ends[1] - ends[0]) / 2e-4
-        # The points that go farthest are found to some 1e-4 voxels.
+        # The extreme points are accurate to about 1e-4 voxels.
         assert abs(np.sum(framework.to_numpy(gradient) * tangent) - difference) < 2e-3 * (1 + abs(difference))
 
 

@@ -1,4 +1,4 @@
-"""`Deformation.move_points`: positions that solve the equation, their flags and derivatives, in every framework."""
+"""`Deformation.move_points`: positions solve the equation, with flags and derivatives, in every framework."""
 
 import itertools
 
@@ -27,7 +27,7 @@ def inner_points(rng, batch=(), count=6):
 
 
 def arrays_of(framework, rng, batch=()):
-    """Displacement, matrix and points."""
+    """Return displacement, matrix and points."""
     values = rng.normal(0, 0.7, (*batch, 2, 3, 4)), np.array(AFFINES["affine"]["affine"]), inner_points(rng, batch)
     return list(map(framework.array, values))
 
@@ -47,7 +47,7 @@ def test_inverts_source_points_where_nothing_folds(shape, affine, rng):
     f = rng.uniform(0, 1, (3, 50, n)) * (np.array(shape) - 1)
     moved = deformation.move_points(deformation.source_points(f))
     assert isinstance(moved, MovedPoints)
-    np.testing.assert_allclose(moved.points, f, rtol=0, atol=1e-5)  # the tolerance by the largest slope of the inverse
+    np.testing.assert_allclose(moved.points, f, rtol=0, atol=1e-5)  # tol times the steepest slope of the inverse
     assert moved.converged.all()
     assert not moved.outside.any()
     assert not moved.folded.any()
@@ -76,7 +76,7 @@ def test_answers_in_folded_fields_solve_the_equation(affine, rng):
 
 
 def test_flags_of_points_beyond_the_frame(rng):
-    """A shift: the flags are known exactly."""
+    """The flags of a shift are known exactly."""
     deformation = Deformation(np.reshape([3.0, 0.0], (2, 1, 1)), (10, 8))
     moved = deformation.move_points([[2.6, 0.0], [2.4, 0.0], [12.4, 7.4], [12.6, 7.0], [5.0, 7.6], [np.nan, 1.0]])
     np.testing.assert_allclose(moved.points[:-1, 0], [-0.4, -0.6, 9.4, 9.6, 2.0], rtol=0, atol=1e-12)
@@ -100,7 +100,7 @@ def test_batches(own_affine, rng):
     affine = matrices if own_affine else matrices[0]
     displacement = rng.normal(0, 1, (2, 2, 3, 4))
     deformation = Deformation(displacement, SHAPE, affine=affine, rotate=5)
-    targets = inner_points(rng, (1, 5))  # of extent 1: for both items
+    targets = inner_points(rng, (1, 5))  # a batch axis of extent 1 suits both items
     moved = deformation.move_points(targets)
     assert moved.points.shape == (2, 5, 6, 2)
     for item in range(2):
@@ -167,7 +167,7 @@ def test_values_are_those_of_numpy(batch, name, rng):
     for one, other in zip(got, expected, strict=True):
         assert framework.owns(one)
         assert tuple(one.shape) == other.shape
-        # Besides Newton's steps, of which the core leaves out those that come after its tolerance.
+        # The frameworks take more Newton steps than the core, which stops within its tolerance.
         np.testing.assert_allclose(framework.to_numpy(one), other, rtol=0, atol=2e-6)
 
 
@@ -201,7 +201,7 @@ def energy(framework, weight, tol=1e-6):
 
 
 def differences(plain, weight, rng, tangents):
-    """Central differences of the number of `energy` along tangents."""
+    """Return central differences of the real function `energy` along tangents."""
 
     def value(arrays):
         moved = Deformation(arrays[0], SHAPE, affine=arrays[1], rotate=10).move_points(arrays[2], tol=1e-11)
@@ -235,7 +235,7 @@ def test_gradients_by_finite_differences(engine, name, rng):
 @in_each_framework
 @pytest.mark.parametrize("engine", ["cpu", "generic"])
 def test_points_that_did_not_converge_have_no_gradient(engine, name, rng):
-    """Beside points that are nowhere, the gradient is that of the others; none can reach an absurd tolerance."""
+    """Points that do not converge have no gradient and do not affect that of others, whether invalid or not solved."""
     framework = frameworks.get(name)
     displacement, _, p = map(framework.to_numpy, arrays_of(framework, rng))
     lost = np.array([[np.inf, 5.0], [np.nan, 3.0]])
@@ -251,7 +251,7 @@ def test_points_that_did_not_converge_have_no_gradient(engine, name, rng):
         tiny = 1e-300
         many = inner_points(rng, count=100)
         moved = Deformation(framework.array(displacement), SHAPE).move_points(framework.array(many), tiny)
-        off = many[~framework.to_numpy(moved.converged)][:6]  # some roots are exact
+        off = many[~framework.to_numpy(moved.converged)][:6]  # some solutions are exact
         assert len(off) >= 2
         nothing = framework.gradient(
             lambda *own: function(*own, tol=tiny), [framework.array(displacement), framework.array(off)]
@@ -263,7 +263,7 @@ def test_points_that_did_not_converge_have_no_gradient(engine, name, rng):
         assert not framework.to_numpy(gradient).any()
 
 
-# PyTorch's own check of forward mode still uses it.
+# PyTorch's own check of forward mode still uses this deprecated function.
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("engine", ["cpu", "generic"])
 def test_derivatives_in_torch(engine, rng):
@@ -273,7 +273,7 @@ def test_derivatives_in_torch(engine, rng):
     def function(displacement, matrix, p):
         return Deformation(displacement, SHAPE, affine=matrix).move_points(p[:3]).points
 
-    # The generic engine takes minutes for all derivatives; those along random directions are enough there.
+    # The generic engine would take minutes for all derivatives, so only those along random directions are checked.
     fast = engine == "generic"
     with elasticnd.use_engine(engine):
         assert torch.autograd.gradcheck(function, arrays, fast_mode=fast)
@@ -287,7 +287,7 @@ def test_every_mode_in_jax(rng):
     arrays = arrays_of(framework, rng)
     weight = rng.random((6, 2))
     function = energy(framework, weight)
-    # In a program, the step that derivatives come from is added: points differ by less than what was asked for.
+    # A compiled program adds the step from which derivatives come, so its points differ by less than the tolerance.
     exact = energy(framework, weight, tol=1e-12)
     assert abs(jax.jit(exact)(*arrays) - exact(*arrays)) < 1e-9
     argnums = (0, 1, 2)
@@ -363,7 +363,7 @@ def test_functions_and_second_derivatives_in_tensorflow(xla, rng):
         assert abs(np.sum(expected[k].numpy() * tangent) - difference) < 1e-5 * (1 + abs(difference))
 
 
-# The compiler reads through caches, which do no more than keep results.
+# The compiler ignores caches, which is correct because they only store results.
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call to a .functools.lru_cache:UserWarning")
 def test_compiled_by_torch(rng):
     framework = frameworks.get("torch")
@@ -379,7 +379,7 @@ def test_compiled_by_torch(rng):
 
 @pytest.mark.parametrize("affine", ["none", "all"])
 def test_generic_engine(affine, rng):
-    """It takes the same steps for each point, and has no table: fewer points converge where the mapping folds."""
+    """The generic engine takes the same steps for each point, without a table, so fewer points converge in folds."""
     deformation = Deformation.random(SHAPE, sigma=2, points=4, rng=3, **AFFINES[affine])
     deformation = deformation.scaled(deformation.largest_scale(margin=0.2))
     targets = deformation.source_points(inner_points(rng, count=200))

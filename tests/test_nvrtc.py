@@ -1,5 +1,5 @@
-"""NVRTC compiles every kernel, without a device: all instances to PTX, each for one of the architectures, and the most
-used ones to machine code for every architecture. ``pip install ".[nvrtc]"`` brings the compilers."""
+"""NVRTC compiles every kernel without a device: each instance to PTX for one of the architectures, and the most used
+ones to machine code for every architecture. ``pip install ".[nvrtc]"`` installs the compilers."""
 
 import itertools
 
@@ -56,7 +56,7 @@ def test_most_used_are_instances():
 
 
 def test_the_layout_of_a_job():
-    """The kernel by which the first run on a device compares it."""
+    """NVRTC compiles the kernel with which the first run on a device compares the layout."""
     compiled("compute_80", ["tabulate"], text=source("grid.cu") + first_light.LAYOUT)
 
 

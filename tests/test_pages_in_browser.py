@@ -1,7 +1,7 @@
 """The built pages in a browser: wide and narrow, light and dark.
 
-They are opened by ``nox -f .ci/noxfile.py -s pages``, after the session `docs` has built them. Needs Playwright's
-library and a Chromium, Playwright's own or the system's.
+``nox -f .ci/noxfile.py -s pages`` runs these tests, after the session `docs` has built the pages. They require the
+library Playwright, and Chromium from Playwright or from the system.
 """
 
 import functools
@@ -15,11 +15,11 @@ from test_built_pages import SEARCHES
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WIDTHS = {"wide": 1300, "narrow": 500}
-# Of a browser on a machine without a network, a screen or rights of its own.
+# Options for machines without a network, a screen or the rights for a sandbox.
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-FIRST = 3  # results of a search among which the right page is
+FIRST = 3  # the right page is among so many first results of a search
 
-# The width that a page could be scrolled by, what its background is, and pictures that have not come.
+# How far a page scrolls sideways, its background, and the pictures that did not load.
 LOOK = """() => ({
   hidden: document.documentElement.scrollWidth - document.documentElement.clientWidth,
   background: getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number),
@@ -49,7 +49,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def site(pages):
-    """Serve the pages to this machine alone; return their address."""
+    """Serve the pages to this machine only, and return their URL."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=pages)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -63,7 +63,7 @@ def complaints():
 
 @pytest.fixture
 def open_tab(browser, site, complaints):
-    """Open tabs that write down what goes wrong in them."""
+    """Return a function that opens tabs and records the errors in them."""
 
     def opened(**options):
         tab = browser.new_page(**options)

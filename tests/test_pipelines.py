@@ -1,4 +1,4 @@
-"""The recipes for pipelines that there is no transform for; each example checks itself."""
+"""The recipes for pipeline libraries without a transform in elasticnd. Each example checks its own results."""
 
 import importlib.util
 import os
@@ -17,7 +17,7 @@ LIBRARIES = {
     "tf_data": "tensorflow",
     "torchio_2": "torchio",
 }
-LONGEST = 20  # lines of a recipe, of 88 columns
+LONGEST = 20  # the largest number of lines in a recipe
 
 
 @pytest.mark.parametrize("name", LIBRARIES)

@@ -1,4 +1,4 @@
-"""Pictures of deformations: what is drawn where, by matplotlib and in notebooks."""
+"""Pictures of deformations: the positions of everything that matplotlib draws, and pictures in notebooks."""
 
 import sys
 from xml.etree import ElementTree
@@ -29,7 +29,7 @@ def _no_figures_left():
 
 
 def control_points(deformation):
-    """Where control points look: an interpolating spline has their displacements there."""
+    """Return the positions that control points sample, at which an interpolating spline has their displacements."""
     ranges = [np.linspace(0, n - 1, p) for n, p in zip(deformation.shape, deformation.grid_shape, strict=True)]
     f = np.stack(np.meshgrid(*ranges, indexing="ij"), -1)
     x = f if deformation.affine is None else (f - AFFINE[:, -1]) @ np.linalg.inv(AFFINE[:, :-1]).T
@@ -37,7 +37,7 @@ def control_points(deformation):
 
 
 def lines_of(ax, colour):
-    """The thick lines of a colour, as rows and columns."""
+    """Return the thick lines of a colour, as rows and columns."""
     return [
         np.transpose(line.get_data())[:, ::-1] for line in ax.lines if line.get_color() == colour and line.get_lw() > 1
     ]
@@ -54,7 +54,7 @@ def test_lines_and_points_are_where_the_output_looks(affine, ax, rng):
         for line, own in zip(lines, points, strict=True):
             for point in own:
                 assert np.abs(line - point).sum(-1).min() < 1e-9
-    arrows = [(child.xy[::-1], child.xyann[::-1]) for child in ax.texts]  # their points and starts
+    arrows = [(child.xy[::-1], child.xyann[::-1]) for child in ax.texts]  # their tips and tails
     starts = np.stack(np.meshgrid([0, 13, 26, 39], [0, 15, 30], indexing="ij"), -1).reshape(-1, 2)
     np.testing.assert_allclose([stop for stop, _ in arrows], expected.reshape(-1, 2), atol=1e-9)
     np.testing.assert_allclose([start for _, start in arrows], starts, atol=1e-9)
@@ -63,7 +63,7 @@ def test_lines_and_points_are_where_the_output_looks(affine, ax, rng):
 
 
 def areas(corners):
-    """The signed areas of quadrilaterals, (rows, columns, 2) for the corners of all."""
+    """Return the signed areas of quadrilaterals, whose corners have shape (rows, columns, 2)."""
     a, b, c, d = corners[:-1, :-1], corners[:-1, 1:], corners[1:, 1:], corners[1:, :-1]
     first, second = c - a, d - b
     return (first[..., 0] * -second[..., 1] + first[..., 1] * second[..., 0]) / 2
@@ -79,7 +79,7 @@ def test_colours_are_the_change_of_areas(affine, ax, rng):
     straight = scale * 39 * 30 / np.prod(np.array(corners.shape[:2]) - 1)
     expected = -np.log2(areas(corners) / straight)
     got = mesh.get_array().reshape(expected.shape)
-    # The mean of the corners is not that of the cell: cells are small.
+    # The mean over the corners only approximates the mean over the cell, but cells are small.
     np.testing.assert_allclose(got, expected, atol=0.05)
     assert np.ptp(expected) > 0.5
 
@@ -124,7 +124,7 @@ def test_a_new_figure_has_a_colour_bar():
 
 def test_many_control_points_are_not_all_drawn(ax):
     Deformation.random((200, 300), sigma=1, points=(150, 3), rng=0).plot(ax)
-    assert len(lines_of(ax, COLUMNS_COLOUR)) == 0  # all are thin
+    assert len(lines_of(ax, COLUMNS_COLOUR)) == 0  # all lines are thin
     assert len(ax.lines) < 700
 
 
@@ -179,7 +179,7 @@ def test_notebooks_show_a_picture(name, monkeypatch):
     html = SHOWN[name]._repr_html_()
     assert repr(SHOWN[name]) in html
     assert len(html) < 100_000
-    svg = ElementTree.fromstring(html)[1]  # noqa: S314 - it was made here
+    svg = ElementTree.fromstring(html)[1]  # noqa: S314 - written by elasticnd
     assert {"width", "height"} <= svg.attrib.keys()
     assert max(float(svg.attrib[name]) for name in ("width", "height")) == 240
     for line in svg:

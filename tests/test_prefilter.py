@@ -1,4 +1,4 @@
-"""The prefilter against the dense matrix that it inverts, its transpose, and its parts against the whole."""
+"""The prefilter and its transpose compared with the dense matrix they invert, and boxes compared with the whole."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ LENGTHS = (1, 2, 3, 5, 17, 63, 64, 65, 127, 128, 129, 200, 300)
 
 
 def collocation(extent, order, mode):
-    """The matrix from coefficients to samples; its inverse is the prefilter."""
+    """Return the matrix from coefficients to samples, whose inverse is the prefilter."""
     half = (order + 1) / 2
     basis = BSpline.basis_element(np.linspace(-half, half, order + 2), extrapolate=False)
     matrix = np.zeros((extent, extent))
@@ -39,7 +39,7 @@ def job_of(shape, order, mode, dtype):
 
 
 def with_box(job, start, extent):
-    """Ask for the coefficients in a box alone."""
+    """Return a copy of a job that computes only the coefficients in a box."""
     boxed = job.copy()
     boxed["box_start"][: len(start)] = start
     boxed["box_extent"][: len(extent)] = extent
@@ -67,7 +67,7 @@ def test_adjoint_is_the_transposed_inverse(extent, order, mode, dtype, rng):
     got = np.empty_like(gradient)
     cpu.prefilter_adjoint(job_of((extent,), order, mode, dtype), gradient, got)
     expected = np.linalg.solve(collocation(extent, order, mode).T, gradient.T.astype(np.float64)).T
-    # The ends of a mirrored axis count twice before the filter: twice the bound of the filter.
+    # The ends of a mirrored axis are doubled before the filter, which doubles its error bound.
     np.testing.assert_allclose(got, expected, rtol=0, atol=2 * (DOUBLE if dtype == np.float64 else SINGLE))
 
 
@@ -104,7 +104,7 @@ def test_a_part_has_the_bits_of_the_whole(order, mode, dtype, rng):
 @pytest.mark.parametrize("mode", EXTENSIONS)
 @pytest.mark.parametrize("order", [3, 5])
 def test_lines_that_are_filtered_in_parts(order, mode, rng):
-    """Some million samples: the filter looks for interrupts within a line, and goes on with the same bits."""
+    """With millions of samples, the filter checks for interrupts within a line, which does not change the bits."""
     signal = rng.random(2_500_000, dtype=np.float32)
     job = job_of(signal.shape, order, mode, np.float32)
     whole = cpu.prefilter(job, signal)
@@ -126,6 +126,6 @@ def test_an_infinite_sample_stays_in_its_neighbourhood():
     signal[500] = np.nan
     coefficients = cpu.prefilter(job_of((1000,), 3, "mirror", np.float32), signal)
     bad = np.flatnonzero(np.isnan(coefficients))
-    # Blocks of 64 samples and 14 before and after.
+    # Blocks have 64 samples, and 14 more before and after.
     assert bad.min() >= 500 - 64 - 14
     assert bad.max() < 500 + 64 + 14

@@ -1,4 +1,4 @@
-"""Random control grids: their distribution, their seeds, and that `deform_random_grid` uses them."""
+"""Random control grids: their distribution and seeds, and their use in `deform_random_grid`."""
 
 import inspect
 
@@ -7,7 +7,7 @@ import pytest
 
 import elasticnd
 
-SEEDS = {  # each made afresh: a generator moves on
+SEEDS = {  # functions, because a generator is advanced by each draw
     "integer": lambda: 42,
     "numpy integer": lambda: np.int64(42),
     "sequence": lambda: [42, 7],
@@ -49,7 +49,7 @@ def test_without_a_seed_every_grid_is_new():
 
 
 def test_global_state_is_left_alone():
-    """Neither read nor changed."""
+    """Drawing neither reads nor changes NumPy's global state."""
     np.random.seed(0)  # noqa: NPY002
     first = elasticnd.random_displacement(3, ndim=2)
     state = np.random.get_state()  # noqa: NPY002
@@ -61,12 +61,12 @@ def test_global_state_is_left_alone():
 
 @pytest.mark.parametrize("sigma", [1, 25, 0.01, (1, 10, 0.1)], ids=str)
 def test_distribution(sigma):
-    """Independent normal numbers: mean, deviation, tails and correlations of 3 x 30 000 of them."""
+    """Values are independent and normally distributed: mean, deviation, tails and correlations of 3 x 30 000 values."""
     drawn = elasticnd.random_displacement((30, 40, 25), sigma, rng=0)
     assert drawn.shape == (3, 30, 40, 25)
     for component, own in zip(drawn, np.broadcast_to(sigma, 3), strict=True):
         z = component.ravel() / own
-        # Five standard errors of each statistic; the seed is fixed, so that none fails by chance.
+        # Five standard errors of each statistic. The seed is fixed, so nothing fails by chance.
         assert abs(z.mean()) < 5 / np.sqrt(z.size)
         assert abs(z.std() - 1) < 5 / np.sqrt(2 * z.size)
         assert abs((abs(z) > 1.96).mean() - 0.05) < 5 * np.sqrt(0.05 * 0.95 / z.size)
@@ -99,7 +99,7 @@ def test_batch_items_differ():
 
 def test_sigma_zero_does_not_move():
     image = np.random.default_rng(0).random((20, 21))
-    # The coefficients of a spline that gives back its image are rounded.
+    # The coefficients of the spline are rounded.
     np.testing.assert_allclose(elasticnd.deform_random_grid(image, 0), image, rtol=0, atol=1e-14)
 
 
@@ -122,7 +122,7 @@ def test_batch_dims_without_axis(rng):
 
 @pytest.mark.parametrize("shape", [(3, 19, 20), (3, 2, 20), (2, 3, 20), (1, 20)], ids=str)
 def test_batch_dims_mean_what_they_say_where_another_reading_fits(shape, rng):
-    """An image of as many items as there are axes: the grid must not be taken for one without a batch."""
+    """With as many items as axes, the grid must not be mistaken for one without a batch axis."""
     images = rng.random(shape)
     deformed = elasticnd.deform_random_grid(images, 0.4, batch_dims=1, rng=1)
     n = images.ndim - 1

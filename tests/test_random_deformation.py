@@ -1,4 +1,4 @@
-"""What the transforms for MONAI, TorchIO and torchvision draw: ranges, mirrors, windows, axes of one voxel."""
+"""Random numbers of the transforms for MONAI, TorchIO and torchvision: ranges, mirrors, windows, axes of one voxel."""
 
 from types import SimpleNamespace
 
@@ -17,7 +17,7 @@ def source(rng):
 
 
 def constant(uniform, normal=1.0):
-    """Return a source of numbers that are all alike."""
+    """Return a source that always yields the same numbers."""
     return Source(lambda shape: np.full(shape, normal), lambda shape: np.full(shape, uniform))
 
 
@@ -135,7 +135,7 @@ def test_windows_in_the_middle(source):
 
 def test_without_deformation_only_the_window_is_drawn(rng):
     image = rng.random((*SHAPE, 2))
-    nothing = SimpleNamespace(normal=None, uniform=rng.random)  # drawing a grid would fail
+    nothing = SimpleNamespace(normal=None, uniform=rng.random)  # fails if a grid is drawn
     drawn = draw(nothing, size=8, rotate=10, is_deformed=False)
     assert drawn.is_identity
     got = drawn.apply([image], [3], "mirror", 0, [(0, 1, 2)])[0]

@@ -1,4 +1,4 @@
-"""Photographs and a brain, as they come: what is deformed in practice."""
+"""Photographs and a brain scan, as examples of images that are deformed in practice."""
 
 import gzip
 from importlib import resources
@@ -20,18 +20,18 @@ PHOTOGRAPHS = (
     "page",
     "clock",
     "rocket",
-)  # all in scikit-image's wheel
+)  # all are part of scikit-image's wheel
 GRID_SEED = 3
 
 
 def rounded(exact, dtype):
-    """Half away from zero, into the range of the type."""
+    """Round half away from zero, and clip to the range of the dtype."""
     limits = np.iinfo(dtype)
     return np.clip(np.copysign(np.floor(np.abs(exact) + 0.5), exact), limits.min, limits.max)
 
 
 def assert_equals_scipy(got, exact):
-    """To the promised accuracy: integers equal, but next to a tie of the rounding."""
+    """Compare to the documented accuracy. Integers must be equal, except next to a tie in rounding."""
     if got.dtype.kind in "iu":
         tie = np.abs(np.abs(exact) % 1 - 0.5) < SINGLE * np.iinfo(got.dtype).max
         np.testing.assert_array_equal(got[~tie], rounded(exact, got.dtype)[~tie])
@@ -51,7 +51,7 @@ def test_photograph(name, order, mode):
     displacement = elasticnd.random_displacement(4, 15, ndim=2, rng=GRID_SEED)
     deformed = elasticnd.deform_grid(image, displacement, order, mode, axis=axis)
     assert deformed.shape == image.shape
-    # SciPy takes a while: a patch that holds a border, and one channel.
+    # SciPy is slow, so compare one channel of a patch at the border.
     crop = (slice(0, 150), slice(-160, None))
     patch = elasticnd.deform_grid(image, displacement, order, mode, axis=axis, crop=crop)
     np.testing.assert_array_equal(patch, deformed[crop])
@@ -61,7 +61,7 @@ def test_photograph(name, order, mode):
 
 
 def test_photograph_in_other_types():
-    """The same picture as floats: the bytes are the rounded floats."""
+    """The result of a uint8 picture is the rounded result of the same picture as floats."""
     image = data.astronaut()
     options = {"axis": (0, 1), "mode": "mirror", "rotate": 15, "zoom": 1.2}
     displacement = elasticnd.random_displacement(3, 10, ndim=2, rng=GRID_SEED)
@@ -78,7 +78,7 @@ def test_photograph_and_its_labels():
     deformed, moved = elasticnd.deform_random_grid([image, labels], 8, 5, order=[3, 0], mode="nearest", rng=GRID_SEED)
     assert deformed.shape == image.shape
     assert set(np.unique(moved)) == set(np.unique(labels))
-    # The labels lie on the coins still: what they were made of separates as well as before.
+    # The labels still match the coins: the threshold that created them separates the deformed picture, too.
     agreement = np.mean((deformed > 110) == (moved >= 3))
     assert agreement > 0.9
 
@@ -89,7 +89,7 @@ NIFTI_TYPES = {2: np.uint8, 4: np.int16, 16: np.float32, 64: np.float64}
 
 
 def read_nifti(raw):
-    """The voxels of an uncompressed NIfTI-1 file: a header of 348 bytes, then the array in Fortran order."""
+    """Return the voxels of an uncompressed NIfTI-1 file: a header of 348 bytes, then the array in Fortran order."""
     header = np.frombuffer(raw, np.int16, 28, offset=40)
     shape, kind = tuple(header[1 : 1 + header[0]].tolist()), NIFTI_TYPES[int(header[15])]
     offset = int(np.frombuffer(raw, np.float32, 1, offset=108)[0])
@@ -98,7 +98,7 @@ def read_nifti(raw):
 
 @pytest.fixture(scope="module")
 def brain():
-    """The template as it lies in the wheel: read-only, in Fortran order."""
+    """Return the template as in the wheel: read-only and in Fortran order."""
     pytest.importorskip("nilearn")
     folder = resources.files("nilearn").joinpath("datasets", "data")
     compressed = folder.joinpath("mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz").read_bytes()
@@ -125,7 +125,7 @@ def test_brain_against_scipy(brain, crop, dtype):
 
 
 def test_whole_brain(brain):
-    """Fortran order, read-only, its own type: as from a file. Any patch is part of the whole, bit for bit."""
+    """An array as from a file, read-only and in Fortran order, is accepted, and a patch equals a part of the whole."""
     displacement = elasticnd.random_displacement(4, 6, ndim=3, rng=GRID_SEED)
     before = brain[::7, ::7, ::7].copy()
     whole = elasticnd.deform_grid(brain, displacement)
@@ -134,13 +134,13 @@ def test_whole_brain(brain):
     for crop in (CORNER, MIDDLE):
         np.testing.assert_array_equal(elasticnd.deform_grid(brain, displacement, crop=crop), whole[crop])
     np.testing.assert_array_equal(brain[::7, ::7, ::7], before)
-    # Anatomy moves, it does not vanish: such a grid changes volumes by some tenths.
+    # The anatomy moves but does not vanish. Such a grid changes volumes by a few tenths.
     bright = brain.max() / 3
     assert abs(np.mean(whole > bright) / np.mean(brain > bright) - 1) < 0.3
 
 
 def test_brain_labels(brain):
-    """Order 0 keeps labels, and moves them as it moves their numbers in floats."""
+    """Order 0 keeps labels, and moves integers in the same way as equal floats."""
     labels = np.digitize(brain, np.quantile(brain[brain > 0], [0.01, 0.3, 0.6, 0.9])).astype(np.uint8)
     displacement = elasticnd.random_displacement(3, 8, ndim=3, rng=GRID_SEED)
     options = {"order": 0, "mode": "nearest", "rotate": {(0, 1): 10, (1, 2): -5}, "zoom": (1.1, 0.9, 1)}
@@ -148,5 +148,5 @@ def test_brain_labels(brain):
     assert set(np.unique(moved)) == set(np.unique(labels))
     as_floats = elasticnd.deform_grid(labels.astype(np.float64), displacement, **options)
     np.testing.assert_array_equal(moved, as_floats)
-    ids = labels.astype(np.uint64) + (2**63 + 1)  # no float holds these
+    ids = labels.astype(np.uint64) + (2**63 + 1)  # too large for a float
     np.testing.assert_array_equal(elasticnd.deform_grid(ids, displacement, **options), moved + np.uint64(2**63 + 1))

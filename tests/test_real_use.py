@@ -1,4 +1,4 @@
-"""The examples of the documentation, run as a reader runs them: each in a process of its own."""
+"""The examples of the documentation, each run in a separate process, as readers run them."""
 
 import importlib.util
 import json
@@ -14,14 +14,14 @@ EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 
 
 def require(*modules):
-    """Skip where a framework is missing, without importing any here."""
+    """Skip the test if a framework is not installed, without importing it."""
     for module in modules:
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not installed")
 
 
 def python(*arguments, **environment):
-    """Run Python beside the examples; small networks want one thread."""
+    """Run Python in the folder of the examples, with one thread, which is faster for small networks."""
     settings = {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2", **environment}
     command = [sys.executable, *arguments]
     done = subprocess.run(

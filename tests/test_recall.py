@@ -1,4 +1,4 @@
-"""Calls that are like an earlier one: their plan serves again, and nothing else of it."""
+"""Repeated calls reuse the plan of an earlier call, but nothing else from it."""
 
 import frameworks
 import numpy as np
@@ -20,7 +20,7 @@ def test_equal_options_of_other_types_are_other_calls(rng):
 
 @pytest.mark.parametrize("order", [0, 1, 3])
 def test_alike_images_of_a_list_are_those_alone(order, rng):
-    """Whatever their layouts, neighbours or not, with channels and batches."""
+    """Images in a list give the same as alone, whatever their layout and order, with channels and batches."""
     images = [rng.random((2, 9, 8, 3)) for _ in range(5)]
     images[2] = np.asfortranarray(images[2])
     images[3] = images[3][:, ::-1]

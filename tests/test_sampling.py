@@ -1,4 +1,4 @@
-"""Sampling and its transpose against dense matrices, without SciPy's resampling and without the prefilter."""
+"""Sampling and its transpose compared with dense matrices, without SciPy's resampling and without the prefilter."""
 
 import numpy as np
 import oracle
@@ -25,5 +25,5 @@ def test_equals_the_dense_matrices(shift, order, mode, dtype, rng):
     got = elasticnd.deform_grid(coefficients, displacement, **arguments)
     np.testing.assert_allclose(got, rows @ coefficients @ columns.T, rtol=0, atol=tolerance)
     pulled = elasticnd.deform_grid_gradient(weight, displacement, **arguments)
-    # In mode nearest a border voxel gathers up to all 154 values: their sum is rounded like one of that size.
+    # In mode nearest, a border voxel may gather all 154 values, and their sum has a correspondingly larger error.
     np.testing.assert_allclose(pulled, rows.T @ weight @ columns, rtol=0, atol=154 * tolerance)

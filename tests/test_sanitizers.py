@@ -1,4 +1,4 @@
-"""The CUDA kernels, compiled for the host, under AddressSanitizer and UBSan; those of the core are in cpp/tests."""
+"""The CUDA kernels, compiled for the host, under AddressSanitizer and UBSan. cpp/tests does this for the core."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the sanitizers are checked on Linux"),
 ]
 
-# Each kernel, with orders and modes that reach its branches.
+# Every kernel, with orders and modes that execute its branches.
 KERNEL_TESTS = " or ".join(
     (
         "test_floats_within_one_rounding and 3",
@@ -34,7 +34,7 @@ def test_kernels():
         pytest.skip("no g++ on the path")
     files = [f"-print-file-name={name}" for name in ("libasan.so", "libstdc++.so")]
     found = [subprocess.run([compiler, file], capture_output=True, text=True, check=True).stdout for file in files]
-    # Python itself is not compiled with the sanitizer, which has to come first.
+    # Python is not compiled with the sanitizer, so its library must be preloaded.
     environment = os.environ | {"LD_PRELOAD": ":".join(map(str.strip, found)), "ASAN_OPTIONS": "detect_leaks=0"}
     folder = Path(__file__).parent
     command = [sys.executable, "-I", "-m", "pytest", "-q", "-p", "no:xdist", "--engine", "cuda-host", "--sanitize"]

@@ -1,4 +1,4 @@
-"""The part of an image that a patch depends on: nothing outside of it matters, and little in it does not."""
+"""The source box of a patch: no voxel outside it affects the patch, and most voxels inside do."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tables import MODES, ORDERS, random_crop
 import elasticnd
 
 LONGEST = {1: 700, 2: 300, 3: 60}
-# How much longer than needed a box may be, along each axis, where the displacement is smooth.
+# The largest ratio of a box's length to the needed one, along each axis, for smooth displacements.
 SLACK = 1.3
 
 
@@ -45,7 +45,7 @@ def test_nothing_outside_matters(seed, axes, order, mode, dtype, prefilter, reac
 
 
 def first_that_matters(changes, extent):
-    """Find how many voxels from an end can change before the patch does."""
+    """Return how many voxels from an end can change without changing the patch."""
     low, high = 0, extent
     while low < high:
         middle = (low + high + 1) // 2
@@ -57,7 +57,7 @@ def first_that_matters(changes, extent):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("order", [0, 1, 2, 3, 5])
 def test_little_is_too_much(order, dtype, turned, rng):
-    # Where the prefilter reads at least three blocks, one more is within the slack.
+    # The patch is so large that the prefilter reads at least three blocks, and one more is within the slack.
     patch = 450 if dtype == "float64" else 230
     shape = (2 * patch + 300, 2 * patch + 200)
     crop = (slice(patch, 2 * patch), slice(patch - 10, 2 * patch - 20))

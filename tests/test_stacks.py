@@ -1,4 +1,4 @@
-"""Threads may have small stacks: those that musl starts have 128 KiB, for all frames together."""
+"""Threads may have small stacks, such as the 128 KiB of musl's threads."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Arrays of libraries that the package does not name: here array-api-strict, which has the standard and no more."""
+"""Arrays of libraries that the package does not know by name. array-api-strict implements only the standard."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from elasticnd._engines import generic
 xp = pytest.importorskip("array_api_strict", reason="array-api-strict is not installed")
 SHAPE = (31, 18)
 MATRIX = np.array([[1.1, 0.1, 0.3], [-0.2, 0.9, 0.2]])
-FAR = xp.Device("device1")  # which DLPack calls the host, but only the library may know
+FAR = xp.Device("device1")  # DLPack reports it as the host, but only the library can access it
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def strictest():
 
 @pytest.fixture
 def unshared(monkeypatch):
-    """Let arrays lie where only their library reaches them."""
+    """Put arrays on a device that only their library can access."""
 
     def refuse(self, **options):
         raise BufferError("no other library may see this memory")
@@ -101,11 +101,11 @@ def test_other_devices_by_operations_of_the_standard(order, mode, rng):
     image, displacement = rng.random(SHAPE), rng.uniform(-5, 5, (2, 3, 4))
     expected = elasticnd.deform_grid(image, displacement, order, mode, 0.3, affine=MATRIX)
     got = elasticnd.deform_grid(strict(image), displacement, order, mode, 0.3, affine=strict(MATRIX))
-    np.testing.assert_allclose(to_numpy(got), expected, rtol=0, atol=10 * DOUBLE)  # positions are summed otherwise
+    np.testing.assert_allclose(to_numpy(got), expected, rtol=0, atol=10 * DOUBLE)  # another order of sums
     assert elasticnd.backend_info(strict(image)).engine == "generic"
 
 
-# ---- gradients by operations of the standard, which must be the exact transposes -------------------------------------
+# ---- gradients with operations of the standard, which must be exact transposes ---------------------------------------
 
 
 def near_identity(rng, batch=()):
@@ -113,7 +113,7 @@ def near_identity(rng, batch=()):
 
 
 def assert_gradients(gradient, image, displacement, affine=None, device=None, tolerance=DOUBLE, **options):
-    """Compare with the core; sums are made in another order, and grow with what is summed."""
+    """Compare with the core. Its sums have another order, and errors grow with the terms."""
     arrays = [None if array is None else xp.asarray(array, device=device) for array in (gradient, image, displacement)]
     matrix = None if affine is None else xp.asarray(affine, device=device)
     got = elasticnd.deform_grid_vjp(*arrays, affine=matrix, **options)
@@ -180,7 +180,7 @@ def test_gradients_with_every_option(option, rng):
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5])
 def test_inverses_without_linear_algebra(n, rng):
-    turned = np.roll(np.eye(n), 1, axis=0)  # of which no pivot is where it should be
+    turned = np.roll(np.eye(n), 1, axis=0)  # no pivot is on the diagonal
     matrices = np.stack([turned, -2 * turned, *rng.normal(size=(3, n, n))])
     for given in (matrices, matrices[0]):
         got = to_numpy(generic.inverse(xp, strict(given)))
@@ -192,7 +192,7 @@ def test_inverses_without_linear_algebra(n, rng):
 def test_gradients_in_single_precision(kind, rng):
     image, gradient = rng.random((2, 30, 40)).astype(np.float32)
     displacement, affine = rng.uniform(-5, 5, (2, 4, 3)).astype(kind), np.eye(2, 3).astype(kind)
-    # Of positions of some 40 voxels 3e-6 are lost, which the slope of the weights magnifies.
+    # Positions of about 40 voxels have an error of 3e-6, which the slope of the weights magnifies.
     assert_gradients(gradient, image, displacement, affine, mode="mirror", tolerance=2e-5)
 
 
@@ -264,7 +264,7 @@ def test_refusals(rng):
         elasticnd.deform_grid(strict(image), range(3))
 
 
-# ---- the engine that is asked for ------------------------------------------------------------------------------------
+# ---- the requested engine --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["numpy", "torch", "array_api_strict"])

@@ -1,4 +1,4 @@
-"""What only TensorFlow has: tapes, tf.function with unknown shapes, tf.data, SavedModel, and XLA."""
+"""Features of TensorFlow alone: tapes, tf.function with unknown shapes, tf.data, SavedModel, and XLA."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import pytest
 import elasticnd
 
 tf = frameworks.get("tensorflow").module
-# What TensorFlow itself warns of on the way.
+# TensorFlow itself issues these warnings.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
 MATRIX = np.array([[1.1, 0.1, 0.3], [-0.2, 0.9, 0.2]])
@@ -34,7 +34,7 @@ def gradients_of(f, inputs):
 def check(f, inputs):
     theory, numeric = tf.test.compute_gradient(f, inputs, delta=1e-5)
     for one, other in zip(theory, numeric, strict=True):
-        # Differences lose 1e-16 / 1e-5 by rounding, and as much by the third derivative.
+        # Differences have a rounding error of 1e-16 / 1e-5, and a similar error from the third derivative.
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
@@ -116,7 +116,7 @@ def test_complex_images_and_lists_of_unknown_shapes(rng):
 
 
 def test_gradients_in_a_graph(rng):
-    """tf.gradients, as in graphs of the first TensorFlow."""
+    """tf.gradients works in graphs, as in TensorFlow 1."""
     x, d, a = (np.asarray(array) for array in arrays(rng))
     weight = rng.random(x.shape)
     with tf.Graph().as_default():
@@ -135,7 +135,7 @@ def test_bad_calls_are_refused_when_they_run():
 
 
 def line(rng):
-    """One axis, for which XLA compiles faster."""
+    """Return arrays for one axis, for which XLA compiles faster."""
     return tf.constant(rng.random(7)), tf.constant(rng.uniform(-1, 1, (1, 3))), tf.constant([[0.9, 0.2]], tf.float64)
 
 
@@ -147,7 +147,7 @@ def test_xla_compiles_operations_of_tensorflow(order, mode, rng):
     (output, gradients), expected = compiled(*inputs), (f(*inputs), gradients_of(f, inputs))
     np.testing.assert_allclose(output, expected[0], rtol=0, atol=1e-12)
     for one, other in zip(gradients, expected[1], strict=True):
-        # At order 0 the core gives zeros for positions, TensorFlow nothing.
+        # At order 0, the core returns a gradient of zeros for positions, and TensorFlow returns None.
         np.testing.assert_allclose(0 if one is None else one, other, rtol=0, atol=1e-11)
 
 
@@ -176,7 +176,7 @@ def test_what_xla_cannot_compile_is_refused_with_advice():
     with pytest.raises(ValueError, match=r"X: got shape \(None, 5\), expected a known shape"):
         tf.function(elasticnd.deform_grid, jit_compile=True, input_signature=sizes)(x, d)
     inner = tf.function(elasticnd.deform_grid)
-    inner(x, d)  # traced before it is known that XLA is to compile it
+    inner(x, d)  # traced before it is known that XLA will compile it
     with pytest.raises(Exception, match=r"for_XLA_or_SavedModel_trace_it_with_elasticnd\.engine_generic"):
         tf.function(lambda *inputs: inner(*inputs), jit_compile=True)(x, d)  # noqa: PLW0108
 
@@ -241,7 +241,7 @@ def test_saved_model(tmp_path, rng):
 
 
 def test_saved_model_of_plain_operations_runs_in_another_process(tmp_path, rng):
-    """Without elasticnd there; one that calls Python says what to do."""
+    """The process does not import elasticnd. A model that calls Python fails with advice."""
     x, d, _ = arrays(rng)
     sizes = [tf.TensorSpec(x.shape, x.dtype), tf.TensorSpec(d.shape, d.dtype)]
 
@@ -270,7 +270,7 @@ assert not any(name.startswith("elasticnd") for name in sys.modules)
 
 
 def test_gradients_that_are_rows_alone(rng):
-    """`tf.gather` pulls back `tf.IndexedSlices`."""
+    """The gradient of `tf.gather` is `tf.IndexedSlices`."""
     x, d, _ = arrays(rng)
     rows = [2, 0]
 

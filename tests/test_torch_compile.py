@@ -43,9 +43,9 @@ def test_compile_with_dynamic_shapes(rng):
     ("option", "numbers"), [("cval", (0.1, 0.2, -1e-300, float("nan"), float("-inf"), 3)), ("rotate", (0.1, 0.2, 30))]
 )
 def test_compile_with_numbers_that_change(option, numbers, rng):
-    """They become part of the program, also where the compiler has seen them vary."""
+    """Numbers become part of the program, even after the compiler has seen them change."""
     image, grid, _ = arrays(rng)
-    torch._dynamo.reset()  # older compilers count the programs of all tests together
+    torch._dynamo.reset()  # older compilers limit the programs of all tests together
     compiled = torch.compile(elasticnd.deform_grid, fullgraph=True, backend="eager")
     for number in numbers:
         options = {option: number}
@@ -105,7 +105,7 @@ COMPILED = {
     "apply": lambda x, d: elasticnd.Deformation(d, tuple(x.shape)).apply(x),
 }
 
-WHOLE = {"source_points", "jacobian", "apply"}  # become part of the program, which breaks at the others
+WHOLE = {"source_points", "jacobian", "apply"}  # part of the graph; the others break it
 
 
 @pytest.mark.parametrize("name", COMPILED)

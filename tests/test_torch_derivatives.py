@@ -1,4 +1,4 @@
-"""Derivatives of PyTorch: against differences, through `torch.func`, of batches, and of numbers, which have none."""
+"""Derivatives in PyTorch, with autograd and `torch.func`, of single images and batches; numbers have none."""
 
 import pytest
 from torch_support import MATRIX, arrays, function, ignore_warnings, layer, leaves, torch
@@ -97,7 +97,7 @@ def test_nested_vmap_over_batches(rng):
     grids = torch.tensor(rng.uniform(-1, 1, (4, 3, 2, 2, 3)))
     matrices = torch.tensor(MATRIX) * torch.tensor([1.0, 1.1])[:, None, None]
 
-    def deform(image, grid, matrix):  # each with a batch axis of 3
+    def deform(image, grid, matrix):  # each argument has a batch axis of 3
         return elasticnd.deform_grid(image, grid, mode="mirror", axis=(1, 2), affine=matrix)
 
     inner = torch.func.vmap(deform, (None, 0, None))

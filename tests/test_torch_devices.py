@@ -1,4 +1,4 @@
-"""Tensors on devices that only PyTorch knows, which its own operations compute, and copies to CUDA devices."""
+"""Tensors on devices that only PyTorch can access, computed with its own operations, and copies to CUDA devices."""
 
 from types import SimpleNamespace
 
@@ -14,10 +14,10 @@ pytestmark = ignore_warnings
 
 
 def test_numbers_reach_the_device_without_waiting(monkeypatch):
-    """CUDA copies what lies in pinned memory while the host goes on."""
+    """CUDA copies pinned memory while the host continues."""
     pinned = []
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
-    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)  # PyTorch for the CPU cannot tell
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)  # PyTorch for the CPU lacks this
     like = SimpleNamespace(is_cuda=True, is_cpu=False, is_meta=False, device="meta")
     assert torch_tensors.small_array("displacement", np.ones((2, 3, 3)), like).is_meta
     assert pinned
@@ -27,7 +27,7 @@ def test_numbers_reach_the_device_without_waiting(monkeypatch):
 
 @pytest.fixture
 def foreign(monkeypatch):
-    """Let tensors count as those of a device that neither the core nor the CUDA kernels know."""
+    """Let tensors count as tensors on a device that neither the core nor the CUDA kernels can access."""
 
     def refuse(*arguments):
         raise AssertionError("the core has been called")

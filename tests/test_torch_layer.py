@@ -1,4 +1,4 @@
-"""The layer `ElasticDeform`: random and given displacements, training, pickling, and the arguments it refuses."""
+"""The layer `ElasticDeform`: random and given displacements, training, pickling, and refused arguments."""
 
 import pickle
 
@@ -34,7 +34,7 @@ def test_layer_modes(rng):
 
 
 def test_layer_copies_no_numbers_to_the_device(monkeypatch):
-    """The host would wait for the device in each step of a training."""
+    """A copy would make the host wait for the device in every training step."""
     layers = layer(sigma=(1, 2)), layer(sigma=3, per_sample=False)
     images = torch.rand(2, 3, 9, 8)
     for name in ("tensor", "as_tensor", "from_numpy"):
@@ -47,7 +47,7 @@ def test_layer_draws_with_a_sigma_for_each_axis():
     torch.manual_seed(0)
     drawn = layer(sigma=(1, 20), points=40)._random_displacement(torch.zeros(3, 1, 9, 8))
     assert drawn.shape == (3, 2, 40, 40)
-    # The deviation of a deviation of 4800 numbers is 1 %.
+    # The standard error of a standard deviation from 4800 numbers is 1 %.
     np.testing.assert_allclose(drawn.std((0, 2, 3)), [1, 20], rtol=0.05)
 
 

@@ -1,4 +1,4 @@
-"""Calls inside autocast and inference mode, which change no result."""
+"""Calls within autocast and inference mode, which do not change results."""
 
 import pytest
 from torch_support import arrays, function, ignore_warnings, torch
@@ -24,12 +24,12 @@ def test_autocast_changes_nothing(kind, rng):
         leaves = [tensor.clone().requires_grad_() for tensor in given]
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
             result = function()(*leaves)
-            result.square().sum().backward()  # inside of the context, where products of matrices are coarse
+            result.square().sum().backward()  # within the context, where matrix products have low precision
         return [result.detach(), *(leaf.grad for leaf in leaves)]
 
     given = arrays(rng, kind)
     for one, other in zip(gradients(True), gradients(False), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)  # single precision; bfloat16 is off by 1e-2
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)  # the error of float32; bfloat16 would have 1e-2
 
 
 def test_autocast_leaves_tangents_as_they_are(rng):
@@ -38,7 +38,7 @@ def test_autocast_leaves_tangents_as_they_are(rng):
     expected = torch.func.jvp(function(), given, ways)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = torch.func.jvp(function(), given, ways)
-    torch.testing.assert_close(found, expected)  # of single precision
+    torch.testing.assert_close(found, expected)  # to the precision of float32
 
 
 def test_autocast_leaves_maps_of_points_as_they_are(rng):

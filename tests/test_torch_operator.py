@@ -1,4 +1,4 @@
-"""The operator that is registered with PyTorch, under the checks that PyTorch has for operators."""
+"""PyTorch's own checks of the operator that elasticnd registers."""
 
 import pytest
 from torch_support import arrays, ignore_warnings, torch
@@ -35,7 +35,7 @@ LAYOUTS = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", OPERATORS)
 def test_operator_check(name, layout, is_batch, rng):
-    """The checks that PyTorch has for operators: schema, fake tensors and their strides, registration, dispatch."""
+    """The operator passes PyTorch's checks: schema, fake tensors and their strides, registration, and dispatch."""
     from elasticnd._bridges import torch_operator
 
     operator, lay_out = OPERATORS[name], LAYOUTS[layout]
@@ -44,7 +44,7 @@ def test_operator_check(name, layout, is_batch, rng):
     if is_batch:
         matrix = torch.stack([matrix, 1.1 * matrix])
     image, displacement = lay_out(image), lay_out(displacement)
-    if layout != "one value":  # which no matrix with an inverse has
+    if layout != "one value":  # an invertible matrix cannot have only one value
         matrix = lay_out(matrix)
     motion = (displacement,) if "displace" in operator.verb else (displacement, matrix)
     infos = [torch_tensors.info(tensor) for tensor in (image, *motion)]

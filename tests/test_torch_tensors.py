@@ -1,4 +1,4 @@
-"""Tensors of every kind: memory layouts, subclasses, and those that are refused."""
+"""All kinds of tensors: memory layouts, subclasses, and tensors that are refused."""
 
 import copy
 
@@ -55,7 +55,7 @@ def test_nested_tensors_are_refused(layout):
 
 
 class Picture(torch.Tensor):
-    """As the tensors of torchvision: functions give plain tensors, and `as_subclass` wraps their results."""
+    """A subclass like those of torchvision: functions return plain tensors, which `as_subclass` wraps."""
 
     @classmethod
     def __torch_function__(cls, function, types, args=(), kwargs=None):
@@ -65,7 +65,7 @@ class Picture(torch.Tensor):
 
 
 class Mask(Picture):
-    """Another kind."""
+    """Another subclass of this kind."""
 
 
 class Simple(torch.Tensor):
@@ -73,7 +73,7 @@ class Simple(torch.Tensor):
 
 
 class Untouched(torch.Tensor):
-    """As parameters: functions give plain tensors."""
+    """A subclass that, like `Parameter`, is not kept: functions return plain tensors."""
 
     __torch_function__ = torch._C._disabled_torch_function_impl
 
@@ -112,7 +112,7 @@ def test_images_and_masks_keep_their_classes(rng):
 
 
 class Guarded(Picture):
-    """As those of torchvision in this, too: a compiler cannot see through its properties."""
+    """A subclass that, like those of torchvision, has properties that compilers cannot trace."""
 
     @property
     def device(self):

@@ -1,6 +1,7 @@
-"""Every transform of PyTorch inside of every compiler and tracer, of all arguments that have derivatives.
+"""Every transform of PyTorch within every compiler and tracer, for all arguments that have derivatives.
 
-The expected values are those without a compiler or tracer, which `test_torch_derivatives.py` compares with differences.
+The expected values come from the same transform without a compiler or tracer. `test_torch_derivatives.py` compares
+those with differences.
 """
 
 import frameworks
@@ -15,7 +16,7 @@ from torch.autograd import forward_ad  # noqa: E402
 from torch.fx.experimental.proxy_tensor import make_fx  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 
-# What the compilers themselves warn of on the way.
+# The compilers themselves issue these warnings.
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning", "ignore::torch.jit.TracerWarning"
 )
@@ -37,7 +38,7 @@ def deform(image, displacement, affine):
 
 
 def of_pytorch(image, displacement, affine):
-    """A function of the same arguments, of operations of PyTorch alone."""
+    """Compute a function of the same arguments with PyTorch's own operations."""
     inverse = torch.linalg.inv(affine[:, :2])
     return (image + 0.1 * displacement.sin().sum()).sin() * inverse.pow(2).sum() + affine[:, 2].cos().sum()
 
@@ -51,7 +52,7 @@ def pairs(tensors):
 
 
 def transforms(deform):
-    """Return the transforms of a function, by their names."""
+    """Return the transforms of a function, by name."""
 
     def energy(*tensors):
         return deform(*tensors).pow(3).sum()
@@ -111,7 +112,7 @@ def transforms(deform):
 
 
 TRANSFORMS = transforms(deform)
-# Those with leaves of their own, for which compilers make several programs.
+# Transforms that create leaves, for which compilers make several programs.
 WITH_LEAVES = {"backward", "backward of backward", "checkpoint"}
 
 
@@ -139,8 +140,8 @@ RECORDERS = {
     "export": exported,
 }
 DUAL = {"dual numbers", "dual displacement"}
-# What PyTorch does not do for functions of its own either: it raises an error, or its values are wrong, as
-# `test_what_pytorch_does_not_do_itself` finds.
+# Combinations that do not work for PyTorch's own functions either: PyTorch raises an error or returns wrong values, as
+# `test_what_pytorch_does_not_do_itself` checks.
 OF_PYTORCH = {
     "compile": {"linearize", "functionalize", "functionalize of grad", "backward of backward"},
     "compile with dynamic shapes": {
@@ -152,7 +153,7 @@ OF_PYTORCH = {
         "backward of backward",
     },
     "make_fx real": {"linearize"},
-    "make_fx fake": {"vjp"},  # its weight is a constant with values
+    "make_fx fake": {"vjp"},  # its weight is a constant that has values
     "make_fx symbolic": {"vjp", "linearize"},
     "make_fx before dispatch": set(TRANSFORMS) - {"none", "backward", "backward of backward"},
     "jit.trace": {"checkpoint", *DUAL, "linearize", "grad of vmap"},
@@ -160,9 +161,9 @@ OF_PYTORCH = {
     - {"none", "backward", "backward of backward", *DUAL, "jvp", "jvp of jvp", "linearize"}
     - {"vmap", "vmap of images", "vmap of displacements"},
 }
-# For functions of PyTorch's own, these end the process.
+# With PyTorch's own functions, these end the process.
 FATAL = {("jit.trace", "checkpoint"), ("jit.trace", "linearize")}
-# What is refused, as the values would be wrong without a word; `torch.jit.trace` loses those of some transforms.
+# Combinations that are refused because their values would silently be wrong: `torch.jit.trace` loses some of them.
 REFUSED = {
     *(("jit.trace", name) for name in set(TRANSFORMS) - WITH_LEAVES - OF_PYTORCH["jit.trace"] - {"none"}),
     *(("make_fx before dispatch", name) for name in OF_PYTORCH["make_fx before dispatch"] - DUAL),
@@ -181,7 +182,7 @@ CASES = [
 
 @pytest.fixture(autouse=True)
 def _levels():
-    """Leave the level of dual numbers that an error inside of PyTorch left open."""
+    """Close the levels of dual numbers that an error in PyTorch left open."""
     yield
     while forward_ad._current_level >= 0:
         forward_ad.exit_dual_level()
@@ -201,7 +202,7 @@ def record(recorder, transform, function):
 
 @pytest.mark.parametrize(("recorder", "transform"), CASES)
 def test_recorded_transforms(recorder, transform):
-    """What is recorded with some values is right for others."""
+    """A program that is recorded with some values is right for others."""
     function = TRANSFORMS[transform]
     inputs = arguments(2)
     expected = function(*inputs)
@@ -210,7 +211,7 @@ def test_recorded_transforms(recorder, transform):
 
 @pytest.mark.parametrize(("recorder", "transform"), [case for case in EXCEPTIONS if case not in FATAL])
 def test_what_pytorch_does_not_do_itself(recorder, transform):
-    """Once PyTorch does it, the exception goes."""
+    """If PyTorch starts to support a combination, this test fails, and the exception can be removed."""
     function = transforms(of_pytorch)[transform]
     inputs = arguments(2)
     expected = function(*inputs)
@@ -233,7 +234,7 @@ def along(function, tensors, ways, step):
 
 
 def test_transforms_agree():
-    """Those that are not compared with differences elsewhere, with those that are."""
+    """Transforms that are not compared with differences elsewhere agree with those that are."""
     tensors = arguments(4)
     ways = tangents(tensors)
     plus, minus = along(deform, tensors, ways, 1e-5)
@@ -253,7 +254,7 @@ def test_transforms_agree():
         expected = sum((hessian[k][l] * ways[l]).flatten(tensors[k].dim()).sum(-1) for l in ALL)
         same(TRANSFORMS["jvp of grad"](*tensors)[k], expected)
     plus, minus = along(TRANSFORMS["jvp"], tensors, ways, 1e-5)
-    # The directions change with the tensors, as they do for the transform.
+    # The directions depend on the tensors, as in the transform.
     torch.testing.assert_close(TRANSFORMS["jvp of jvp"](*tensors), (plus - minus) / 2e-5, rtol=1e-6, atol=1e-6)
 
 

@@ -1,6 +1,6 @@
-"""The tensors of torchvision, through functions, layers and its own transforms.
+"""The tensors of torchvision, in functions, layers and torchvision's transforms.
 
-`test_torch_tensors.py` has subclasses like them, for environments without torchvision.
+`test_torch_tensors.py` tests similar subclasses in environments without torchvision.
 """
 
 import numpy as np

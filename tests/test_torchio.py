@@ -1,4 +1,4 @@
-"""The transforms for TorchIO: in its own pipelines, with its history."""
+"""The transforms for TorchIO, in its pipelines, with its history of transforms."""
 
 import copy
 import json
@@ -74,7 +74,7 @@ def test_equals_the_recorded_deformation(options):
 def test_sigma_is_in_mm_and_drawn_from_the_global_generator():
     record = record_of(deformed(seed=7))
     torch.manual_seed(7)
-    torch.rand(1)  # the coin of TorchIO
+    torch.rand(1)  # TorchIO draws whether to apply the transform
     torch.rand(1, dtype=torch.float64)
     normal = torch.randn((3, 4, 4, 4), dtype=torch.float64).numpy()
     expected = normal * (2 / np.array([2.0, 1, 3])).reshape(3, 1, 1, 1)
@@ -161,7 +161,7 @@ def test_different_shapes_are_refused_before_anything_is_drawn():
         transform()(given)
     after = torch.rand(())
     torch.manual_seed(0)
-    torch.rand(1)  # the coin
+    torch.rand(1)  # TorchIO draws whether to apply the transform
     assert torch.rand(()) == after
 
 
@@ -210,7 +210,7 @@ def test_in_a_pipeline():
 
 # ---- inverses --------------------------------------------------------------------------------------------------------
 
-SMOOTH = (40, 44, 36)  # with 5 control points, their spacing is at least 8.75 voxels
+SMOOTH = (40, 44, 36)  # 5 control points are at least 8.75 voxels apart
 
 
 def smooth_subject():

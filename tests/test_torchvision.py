@@ -1,4 +1,4 @@
-"""The transform for torchvision: in its own pipelines, on its own tensors."""
+"""The transform for torchvision, in its pipelines and on its tensors."""
 
 import copy
 import pickle
@@ -116,7 +116,7 @@ def test_probability():
     after = torch.rand(())
     torch.manual_seed(0)
     torch.rand(()), torch.rand(2, dtype=torch.float64)
-    assert torch.rand(()) == after, "the coin and the place of the patch, but no grid"
+    assert torch.rand(()) == after, "draws whether to apply, and the patch, but no grid"
 
 
 def test_different_sizes_are_refused_before_anything_is_drawn():
@@ -197,7 +197,7 @@ def test_boxes_are_those_of_deformed_masks(moves, seed):
     torch.manual_seed(seed)
     boxes, masks = RandomElasticDeform(3, 5, **MOVES[moves])(boxes_of(), masks_of())
     assert boxes.canvas_size == masks.shape[-2:]
-    expected = masks_to_boxes(bare(masks)) + torch.tensor([0, 0, 1, 1])  # of indices, inclusive
+    expected = masks_to_boxes(bare(masks)) + torch.tensor([0, 0, 1, 1])  # from inclusive indices to edges
     assert (bare(boxes) - expected).abs().max() <= 1
 
 
@@ -226,7 +226,7 @@ def test_boxes_are_clamped_and_removed_as_the_host_does():
     result = RandomElasticDeform(0, 1, zoom=(2, 2))(boxes_of(far))
     assert bare(result)[0].tolist() == [0, 0, 128, 96]
     width_and_height = bare(result)[1, 2:] - bare(result)[1, :2]
-    assert (width_and_height == 0).any(), "it left the image"
+    assert (width_and_height == 0).any(), "a box should leave the image"
     sample = {"boxes": result, "labels": torch.tensor([1, 2])}
     assert v2.SanitizeBoundingBoxes()(sample)["labels"].tolist() == [1]
     if hasattr(result, "clamping_mode"):

@@ -1,4 +1,4 @@
-"""What type checkers make of the public functions: results are of the types of the images."""
+"""Types of the public functions: type checkers infer that results have the types of the images."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ PROGRAM = ROOT / "tests" / "typing" / "user.py"
 
 
 def test_results_have_the_types_of_the_images(monkeypatch, tmp_path):
-    """Each error that the program expects is found where it says so, and no other."""
+    """mypy reports exactly the errors that the program expects, on the same lines."""
     lines = enumerate(PROGRAM.read_text(encoding="utf-8").splitlines(), 1)
     expected = {(number, found[1]) for number, line in lines if (found := re.search(r"# expect: ([\w-]+)", line))}
     monkeypatch.chdir(ROOT)

@@ -1,4 +1,4 @@
-"""Real libraries that the package does not name: arrays come back in their own library, with NumPy's values."""
+"""Libraries that the package does not know by name: results are arrays of the same library, with NumPy's values."""
 
 import importlib
 import warnings
@@ -10,7 +10,7 @@ import pytest
 
 import elasticnd
 
-# The module of a library, what makes its arrays and reads them, and what computes.
+# The module of a library, the functions that create and read its arrays, the engine, and the reason for it.
 LIBRARIES = {
     "mlx": ("mlx.core", "array", np.asarray, "cpu", "the core reads the array's memory by DLPack"),
     "ndonnx": (
@@ -28,7 +28,7 @@ MATRIX = np.array([[0.1, 1.1, 0.3], [-0.9, 0.0, 0.2]])
 def library(request):
     module, maker, *rest = LIBRARIES[request.param]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the library itself, on import
+        warnings.simplefilter("ignore")  # libraries issue warnings on import
         try:
             found = importlib.import_module(module)
         except ImportError:
@@ -56,12 +56,12 @@ def test_results_are_those_of_numpy(library, rng):
     ]
     for ours, theirs in zip(got, expected, strict=True):
         assert type(ours) is type(make(image))
-        # Positions of some ten voxels are rounded to 1e-6; the core has them in double precision.
+        # Positions of about ten voxels are rounded to 1e-6, whereas the core uses double precision.
         np.testing.assert_allclose(read(ours), theirs, rtol=0, atol=2e-5 * np.max(abs(theirs), initial=1.0))
 
 
 def test_bfloat16(library, rng):
-    """NumPy does not know the type; the core does."""
+    """The core supports bfloat16, although NumPy does not."""
     name, make, _, engine, _ = library
     if engine == "generic":
         pytest.skip(f"{name} has no bfloat16")

@@ -1,4 +1,4 @@
-"""Labels by votes, against the rule written out for one voxel after the other."""
+"""Labels by votes, compared with the rule applied to one voxel at a time."""
 
 import importlib
 import itertools
@@ -19,7 +19,7 @@ TIE = 2.0**-16
 
 
 def labels_of(rng, shape, dtype=np.uint8, count=4):
-    """Labels of few voxels each, of the whole range of a type."""
+    """Draw labels from the whole range of a dtype, each with few voxels."""
     dtype = np.dtype(dtype)
     if dtype.kind == "b":
         return rng.random(shape) < 0.5
@@ -85,7 +85,7 @@ def test_crops_and_affine_maps(mode, axes, rng):
 
 
 def test_batches_and_channels(rng):
-    """Of any order of the axes; channels side by side, which other orders take together."""
+    """Batches and channels may be on any axes, including channels that other orders compute together."""
     image, displacement = labels_of(rng, (3, 9, 4, 8)), rng.uniform(-3, 3, (3, 2, 4, 3))
     for channels in (2, 3):
         moved = np.ascontiguousarray(np.moveaxis(image, 2, channels))
@@ -120,7 +120,7 @@ def test_empty():
 
 
 def dyadic(rng, axes):
-    """A map to multiples of 1/64 of a voxel, exactly: one control point, and a matrix whose inverse is a power of 2."""
+    """Return a map exactly to multiples of 1/64 voxel: one control point, and a matrix of powers of 2."""
     displacement = rng.integers(-200, 200, (axes, *[1] * axes)) / 64
     forward = np.zeros((axes, axes + 1))
     forward[np.arange(axes), rng.permutation(axes)] = rng.choice([0.5, 1, 2, -1, -2, 4], axes)
@@ -134,14 +134,14 @@ def dyadic_positions(displacement, forward, shape):
 
 
 def in_namespace(name):
-    """A function that deforms by the generic engine, with the arrays of a library."""
+    """Return a function that deforms with the generic engine and the arrays of a library."""
     library = importlib.import_module(name.rpartition(".")[2])
     xp = importlib.import_module(name)
 
     def call(image, displacement, affine, **options):
         infos = [_spec.ArrayInfo(a.shape, a.dtype.name) for a in (image, displacement, affine)]
         spec = _check.normalize((infos[0],), *infos[1:], "X", _spec.Options(order="labels", **options))
-        with np.errstate(invalid="ignore"):  # as in calls of the public functions
+        with np.errstate(invalid="ignore"):  # as public functions do
             return np.asarray(generic.sample(xp, spec, *map(library.asarray, (image, displacement, affine))))
 
     return call
@@ -173,7 +173,7 @@ def test_ties_are_exact(engine, mode, axes, rng):
 @pytest.mark.parametrize("dtype", [*INTEGERS, *FLOATS], ids=str)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_ties_of_every_dtype(engine, dtype, rng):
-    """Signs, what is no number, and both zeros: the order of labels decides."""
+    """The order of labels decides ties, including negative labels, NaN and both zeros."""
     if engine == "torch" and ((dtype.kind == "u" and dtype.itemsize > 1) or dtype == ml_dtypes.bfloat16):
         pytest.skip("NumPy and PyTorch do not share the type, or its operations")
     if engine == "torch":
@@ -187,23 +187,23 @@ def test_ties_of_every_dtype(engine, dtype, rng):
 
 
 def test_sums_that_differ_by_little_are_tied():
-    """Within 2**-16; beyond, the larger sum wins. The nearest voxel's label has the smaller one."""
+    """Sums closer than 2**-16 are tied, otherwise the larger wins. The nearest label has the smaller sum."""
     image = np.array([[1, 2], [2, 3]], np.uint8)
-    # Position (p, p) with p < 1/2: the nearest voxel has (1 - p)**2, its neighbours 2 p (1 - p) together.
+    # At (p, p) with p < 1/2, the nearest voxel has the weight (1 - p)**2, and its neighbours together 2 p (1 - p).
     tied = 1 / 3
     for excess, label in ((0.0, 1), (0.9 * TIE, 1), (1.2 * TIE, 2)):
-        p = tied + excess / 2  # the derivative of 2 p (1 - p) - (1 - p)**2 is 2 there
+        p = tied + excess / 2  # where the derivative of 2 p (1 - p) - (1 - p)**2 is 2
         got = deform(image, np.full((2, 1, 1), p))
         assert got[0, 0] == label, excess
 
 
 def test_smallest_where_the_nearest_is_not_tied():
     image = np.array([[[8, 3], [3, 7]], [[7, 3], [7, 1]]], np.uint8)
-    # In the middle of eight voxels: 3 and 7 have three each, the nearest, at (1, 1, 1), is 1.
+    # In the middle of eight voxels, 3 and 7 have three votes each, and the nearest voxel (1, 1, 1) has label 1.
     assert deform(image, np.full((3, 1, 1, 1), 0.5))[0, 0, 0] == 3
 
 
-# ---- what must stay as it is -----------------------------------------------------------------------------------------
+# ---- values that are only copied -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [*INTEGERS, *FLOATS], ids=str)
@@ -212,7 +212,7 @@ def test_whole_shifts_copy_bits(mode, dtype, rng):
     image = labels_of(rng, (9, 8), dtype, 30)
     if dtype.kind == "f":
         bits = image.view(f"u{dtype.itemsize}")
-        bits[3:5] |= rng.integers(0, 2**dtype.itemsize, (2, 8), bits.dtype)  # payloads of what is no number
+        bits[3:5] |= rng.integers(0, 2**dtype.itemsize, (2, 8), bits.dtype)  # NaNs with various payloads
     for shift in ((0, 0), (2, -3), (-11, 20)):
         displacement = np.array(shift, float).reshape(2, 1, 1)
         copied = elasticnd.deform_grid(image, displacement, order=0, mode=mode, cval=1)
@@ -258,7 +258,7 @@ def test_argmax_over_one_hot_images(axes, rng):
 
 @pytest.mark.parametrize("mode", ["constant", "nearest"])
 def test_labels_elsewhere_in_the_world(mode, rng):
-    """Voxels of another size than the frame's, and an output of yet another: the argmax again."""
+    """Votes equal the argmax of one-hot images, also if image, frame and output have different voxels."""
     deformation = elasticnd.Deformation(rng.uniform(-3, 3, (2, 3, 3)), (40, 36), to_world=np.eye(3))
     image = rng.integers(0, 4, (20, 18)).astype(np.uint8)
     one_hot = (image == np.arange(4).reshape(-1, 1, 1)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Labels by votes in every framework: the results of NumPy, no derivatives, and those of other images as ever."""
+"""Labels by votes in every framework: the results of NumPy, and derivatives only of other images in the list."""
 
 import frameworks
 import numpy as np
@@ -26,7 +26,7 @@ def framework(request):
 
 
 def inputs(rng, dtype=np.uint8):
-    """An image, labels and a displacement."""
+    """Return an image, labels and a displacement."""
     labels = rng.integers(0, 4, SHAPE) if dtype is not np.bool_ else rng.random(SHAPE) < 0.5
     return rng.random(SHAPE), labels.astype(dtype), rng.uniform(-4, 4, (2, 3, 4))
 
@@ -49,7 +49,7 @@ def test_results_are_those_of_numpy(framework, dtype, rng):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float64])
 def test_compiled(dtype, rng):
-    """By handlers of XLA, in graphs of TensorFlow, with and without XLA, and of unknown shapes."""
+    """Programs of JAX and TensorFlow give the same labels, with and without XLA, and with unknown shapes."""
     _, labels, displacement = inputs(rng, dtype)
 
     def call(labels, displacement):
@@ -69,7 +69,7 @@ def test_compiled(dtype, rng):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_compiled_by_torch(dtype, rng):
-    """Recorded, and through the dispatcher."""
+    """Recorded and compiled programs of PyTorch give the same labels."""
     torch = frameworks.get("torch").module
     from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -93,7 +93,7 @@ def total(framework, array):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float64])
 def test_in_a_list_the_image_is_as_alone(framework, dtype, rng):
-    """Its bits, and gradients of image and displacement."""
+    """An image in a list with labels has the same bits and gradients as alone."""
     image, labels, displacement = inputs(rng, dtype)
     weight, own = framework.array(rng.random(SHAPE)), framework.array(labels)
 
@@ -116,7 +116,7 @@ def test_in_a_list_the_image_is_as_alone(framework, dtype, rng):
 
 
 def test_labels_of_torch_require_no_gradient(rng):
-    """Those of floats are like those of integers: autograd says that they do not require one."""
+    """For autograd, neither integer nor float labels require a gradient."""
     torch = frameworks.get("torch").module
     _, labels, displacement = inputs(rng)
     for dtype in (torch.uint8, torch.float64):
@@ -130,7 +130,7 @@ def test_labels_of_torch_require_no_gradient(rng):
     assert not recorded(image, moved).requires_grad
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch itself
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch itself issues this
 def test_labels_of_torch_do_not_change_along_tangents(rng):
     torch = frameworks.get("torch").module
     _, labels, displacement = inputs(rng, np.float64)
@@ -153,7 +153,7 @@ def test_labels_of_tensorflow_have_no_gradient(generic, rng):
     labels, displacement = tf.constant(labels), tf.constant(displacement)
     for signature in (None, [tf.TensorSpec(None, tf.float64)] * 2):
         if generic and signature:
-            continue  # which needs known shapes
+            continue  # requires known shapes
 
         def deform(*arrays):
             with elasticnd.use_engine("generic" if generic else None):
@@ -167,7 +167,7 @@ def test_labels_of_tensorflow_have_no_gradient(generic, rng):
 
 
 def test_labels_of_jax_are_constants(rng):
-    """As those of integers, which JAX takes for constants too."""
+    """JAX treats all labels as constants, as it does integers."""
     jax = frameworks.get("jax").module
     _, labels, displacement = inputs(rng, np.float64)
     arrays = jax.numpy.asarray(labels), jax.numpy.asarray(displacement)
@@ -182,7 +182,7 @@ def test_labels_of_jax_are_constants(rng):
         assert not gradient.any()
 
 
-# ---- calls as texts --------------------------------------------------------------------------------------------------
+# ---- calls as strings ------------------------------------------------------------------------------------------------
 
 
 def test_calls_as_texts(rng):

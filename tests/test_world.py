@@ -1,4 +1,4 @@
-"""Images of any resolution, position and orientation under one deformation, by index-to-world matrices."""
+"""One deformation of images with different resolutions, positions and orientations, by index-to-world matrices."""
 
 import itertools
 import warnings
@@ -10,8 +10,8 @@ from world_grids import AFFINES, COUNTS, GRIDS, SHAPES, frame_of, grid_of, make,
 from elasticnd import Deformation
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of its bindings, when they are imported
-    import SimpleITK as sitk  # noqa: N813 - as its own examples do
+    warnings.simplefilter("ignore")  # the bindings issue warnings on import
+    import SimpleITK as sitk  # noqa: N813 - the name that SimpleITK's examples use
 
 with_each_grid = pytest.mark.parametrize("grid", GRIDS)
 
@@ -76,7 +76,7 @@ def test_itk_resamples_alike(grid, n, affine, order, kind, rng):
     voxels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
     f = mapped(np.linalg.inv(deformation.to_world) @ to_world, voxels)
     cell = (np.array(SHAPES[n]) - 1) / (np.array(COUNTS[n]) - 1)
-    # Inside the image, and inside the frame and the cell that ITK's grid has around it.
+    # Compare inside the image, and inside the frame extended by the one cell that ITK's grid has around it.
     inside = np.all((x > 1e-6) & (x < np.array(shape) - 1 - 1e-6), -1)
     inside &= np.all((f > -cell + 1e-6) & (f < np.array(SHAPES[n]) - 1 + cell - 1e-6), -1)
     assert inside.sum() > 10
@@ -118,12 +118,12 @@ def test_labels_by_votes_beside_an_image(rng):
 
 
 def test_images_meet_where_their_worlds_do(rng):
-    """One object, scanned at two resolutions, is at one place in the world after the deformation."""
+    """An object that is scanned at two resolutions has one position in the world after the deformation."""
     to_world = [np.diag([1.0, 1, 1]), np.diag([2.0, 2, 1])]
     fine = np.exp(-((np.indices((81, 61)) - np.reshape([40, 30], (2, 1, 1))) ** 2).sum(0) / 80)
     deformation = Deformation(rng.normal(0, 3, (2, 4, 4)), (81, 61))
     one, two = deformation.apply([fine, fine[::2, ::2]], to_world=to_world)
-    np.testing.assert_allclose(one[::2, ::2], two, rtol=0, atol=1e-3)  # a spline through every second voxel
+    np.testing.assert_allclose(one[::2, ::2], two, rtol=0, atol=1e-3)  # a spline of every second voxel
 
 
 def test_the_first_image_is_the_frame(rng):
@@ -162,7 +162,7 @@ def test_a_crop_is_a_window_of_the_output(grid, affine, rng):
 
 @with_each_grid
 def test_the_part_of_a_large_image_that_is_read_is_enough(grid, rng):
-    """Patches read boxes, whose bounds come from the control grid."""
+    """Patches of a large image read only boxes, whose bounds come from the control grid."""
     deformation = make(2, rng, sigma=3.0)
     to_world, shape = grid_of(grid, deformation.to_world, 2)
     fine = np.eye(3)

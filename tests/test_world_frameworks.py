@@ -1,4 +1,4 @@
-"""Images of other resolution than a deformation's frame in every framework: values as NumPy's, and derivatives."""
+"""Images whose resolution differs from the frame's, in every framework: the values of NumPy, and derivatives."""
 
 import frameworks
 import numpy as np
@@ -17,7 +17,7 @@ with_some_grids = pytest.mark.parametrize("grid", SOME_GRIDS)
 
 
 class Case:
-    """A deformation, an image of coarser voxels, and an output of others again."""
+    """A deformation, an image with coarser voxels than the frame, and an output with yet other voxels."""
 
     def __init__(self, grid, rng, affine="all"):
         deformation = make(2, rng, affine)
@@ -46,7 +46,7 @@ def test_values_are_those_of_numpy(grid, name, rng):
     got = case(*map(framework.array, case.arrays))
     assert framework.owns(got)
     np.testing.assert_allclose(framework.to_numpy(got), case(*case.arrays), rtol=0, atol=1e-12)
-    beside = case(framework.array(case.image), case.displacement, case.affine)  # with a NumPy deformation
+    beside = case(framework.array(case.image), case.displacement, case.affine)  # the deformation has NumPy arrays
     np.testing.assert_allclose(framework.to_numpy(beside), case(*case.arrays), rtol=0, atol=1e-12)
 
 
@@ -74,7 +74,7 @@ def test_gradients_by_finite_differences(grid, name, rng):
             ends.append(np.sum(case(*moved, rotate=5.0) * weight))
         expected = (ends[1] - ends[0]) / (2 * step)
         got = np.sum(framework.to_numpy(gradient) * direction)
-        # Central differences: off by the square of the step, and rounding over it; third derivatives jump at knots.
+        # The error of differences is the square of the step plus rounding / step. Third derivatives jump at knots.
         assert abs(got - expected) < 1e-5 * (1 + abs(expected)), ("image", "displacement", "affine")[k]
 
 
@@ -105,7 +105,7 @@ def test_compiled_by_jax(grid, rng):
         np.testing.assert_allclose(batch[k], expected, rtol=0, atol=1e-12)
 
 
-# The compiler reads through caches, which do no more than keep results.
+# The compiler ignores caches, which is correct because they only store results.
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call to a .functools.lru_cache:UserWarning")
 def test_compiled_by_torch(rng):
     framework = frameworks.get("torch")
@@ -140,7 +140,7 @@ GRID = OutputGrid((9, 14), Frame((16, 12), (0.5, 0.25), (1.7, 0.8)), ((1.2, 0.1,
 
 
 def test_calls_as_texts():
-    """As recorded programs and files keep them."""
+    """Recorded programs and files store calls as strings."""
     options = Options(axis=(0, 1), output_grid=GRID, crop=(slice(1, 4), slice(2, None)))
     assert options_from_text(text_of_options(options)) == options
     spec = _check.normalize((ArrayInfo((5, 6), "float64"),), ArrayInfo((2, 3, 3), "float64"), None, "X", options)

@@ -1,4 +1,4 @@
-"""Labelled arrays of xarray: dimensions by name, coordinates and attributes kept."""
+"""Labelled arrays of xarray: axes are given by name, and coordinates and attributes are kept."""
 
 import frameworks
 import numpy as np

@@ -1,4 +1,4 @@
-"""Which axes of Zarr arrays the command line deforms."""
+"""The axes of Zarr arrays that the command line deforms."""
 
 import numpy as np
 import pytest
@@ -68,7 +68,7 @@ def test_axes(case, target, tmp_path):
 
 
 def test_five_axes_before_there_were_names(tmp_path):
-    """Version 0.1 says nothing of axes, which always are the same five."""
+    """In version 0.1, axes have no names, but are always the same five."""
     array = VOLUMES[np.newaxis]
     zarr.create_group(
         str(tmp_path / "in.zarr"), zarr_format=2, attributes={"multiscales": [{"datasets": [{"path": "0"}]}]}

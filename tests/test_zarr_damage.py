@@ -1,4 +1,4 @@
-"""Damaged chunks of Zarr are refused whatever the codec: cut ones, and those followed by other bytes."""
+"""Damaged Zarr chunks, cut or followed by other bytes, are refused with any codec."""
 
 import bz2
 import lzma
@@ -14,7 +14,7 @@ NOISE = random_array("u2", 20, 24)
 FEW_VALUES = NOISE % 5
 LZMA_2 = {"id": "lzma", "format": lzma.FORMAT_RAW, "filters": [{"id": lzma.FILTER_LZMA2}]}
 
-# Of the codecs that are accepted all but `pcodec`, which needs a library of its own.
+# All accepted codecs except `pcodec`, which requires another library.
 VERSION_2 = {
     **{
         f"blosc, {name}": {"id": "blosc", "cname": name, "shuffle": 1}
@@ -81,7 +81,7 @@ FILES = {
     **{f"Zarr 2, {case}": (write_version_2, case) for case in VERSION_2},
     **{f"Zarr 3, {case}": (write_version_3, case) for case in VERSION_3},
 }
-# A library warns that its codecs are not part of Zarr 3, which the command leaves unsaid.
+# numcodecs warns that its codecs are not part of Zarr 3, but the command does not show this warning.
 pytestmark = pytest.mark.filterwarnings("ignore:Numcodecs codecs are not in the Zarr version 3")
 
 
@@ -131,7 +131,7 @@ def test_damaged_chunks_in_shards_are_refused(change, codec, tmp_path, capsys):
     assert contents(tmp_path) == before
 
 
-# Flags and the size of elements say how bytes are shuffled. Like values without a checksum they can be anything.
+# Flags and the size of elements say how bytes are shuffled. Any values are valid, and no checksum protects them.
 @pytest.mark.parametrize("place", [place for place in range(16) if place not in (2, 3)])
 @pytest.mark.parametrize("codec", ["blosc, zstd", "numcodecs.blosc"])
 def test_headers_of_blosc_are_checked(codec, place, tmp_path):
@@ -155,7 +155,7 @@ def test_streams_may_follow_one_another(compress, tmp_path):
 
 @pytest.mark.parametrize("form", [2, 3])
 def test_a_codec_that_crashes_on_damaged_chunks_is_refused(form, tmp_path, capsys):
-    """Whether its library is there or not."""
+    """The codec is refused whether or not its library is installed."""
     source = tmp_path / "in.zarr"
     zarr.create_array(str(source), data=NOISE, zarr_format=form, compressors=None)
     metadata = source / (".zarray" if form == 2 else "zarr.json")

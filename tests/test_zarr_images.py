@@ -1,4 +1,4 @@
-"""Images of OME-Zarr, all levels and labels, on the command line."""
+"""OME-Zarr images on the command line, with all levels and labels."""
 
 import json
 
@@ -12,7 +12,7 @@ import elasticnd
 
 
 def waves(extents, factor, offset):
-    """A smooth image, at the places of the voxels of a level."""
+    """Return a smooth image, sampled at the voxels of a level."""
     places = np.meshgrid(
         *(f * np.arange(n) + o for n, f, o in zip(extents, factor, offset, strict=True)), indexing="ij"
     )
@@ -20,7 +20,7 @@ def waves(extents, factor, offset):
 
 
 def oracle_of_level(extents, first, factor, offset, rotate=None):
-    """The same deformation of the same waves in SciPy's terms, with the map of the first level."""
+    """Return the same deformation of the same waves computed with SciPy, with the map of the first level."""
     displacement = elasticnd.random_displacement(POINTS, SIGMA, ndim=2, rng=SEED)
     factor, offset, first = (np.reshape(one, (2, 1, 1)) for one in (factor, offset, first))
     u = factor * np.indices(extents) + offset  # in voxels of the first level
@@ -64,8 +64,8 @@ def test_all_levels_are_deformed_alike(case, version, rotate, tmp_path):
     for k, (extents, factor, offset) in enumerate(LEVELS[case]):
         result = zarr.open_array(str(target / str(k)), mode="r")[...]
         wanted = oracle_of_level(extents, first, factor, offset, rotate)
-        # A level with more voxels than its control grid has points is off by a spline's error: 0.003 of its voxels,
-        # between which the waves rise by up to 12.
+        # A level with more voxels than control points has a spline error of 0.003 voxels, and the waves change by up to
+        # 12 for each voxel.
         np.testing.assert_allclose(result[0], wanted, atol=1e-9 if k != 1 else 0.04)
         np.testing.assert_allclose(result[0] + result[1], 100, atol=1e-9)
     assert contents(tmp_path).items() > before.items()
@@ -74,7 +74,7 @@ def test_all_levels_are_deformed_alike(case, version, rotate, tmp_path):
 
 @pytest.fixture(params=["0.4", "0.5"])
 def labelled(request, tmp_path):
-    """An image with channels, of two levels, its labels without, and something that is no image."""
+    """Write an image with channels on two levels, its labels without channels, and a table."""
     form = 3 if request.param == "0.5" else 2
     group = tmp_path / "in.zarr"
     halves = [[{"type": "scale", "scale": [1, f, f]}] for f in (1, 2)]
@@ -115,7 +115,7 @@ def test_labels_of_an_image_and_all_else_in_its_group(labelled, tmp_path, capsys
     np.testing.assert_array_equal(first, expected(image[0], (1, 2), cval=7))
     assert 7 in second
     assert (second != image[1]).any()
-    # Copied by order 0, with background beyond; they lie on the first level, so that the same voxels move.
+    # Order 0 copies labels, with background beyond the border. They have the voxels of the first level.
     result = zarr.open_array(str(target / "labels" / "cells" / "0"), mode="r")[...]
     np.testing.assert_array_equal(result, expected(cells[0], None, order=0))
     np.testing.assert_array_equal(zarr.open_array(str(target / "table"), mode="r")[...], np.arange(5))
@@ -135,7 +135,7 @@ def test_chosen_axes_are_found_in_labels_by_name(labelled, tmp_path):
 
 
 def test_groups_of_an_image_and_of_its_labels(labelled, tmp_path):
-    """As two pairs, each with options of its own."""
+    """Image and labels can be two pairs with separate options."""
     source, _, cells = labelled
     files = [source, tmp_path / "out.zarr", source / "labels" / "cells", tmp_path / "cells.zarr"]
     assert deform(*files, "--order", "1,0", "--cval", "3,5") == 0
@@ -145,7 +145,7 @@ def test_groups_of_an_image_and_of_its_labels(labelled, tmp_path):
 
 
 def test_every_level_of_a_label_image_is_deformed_by_votes(tmp_path):
-    """Equal to the largest of the one-hot images at order 1; no level has a label that its input lacks."""
+    """Each level equals the argmax of one-hot images at order 1, and has no label that its input lacks."""
     names = np.array([0, 7, 1000, 60000], "u2")
     coarse = np.random.default_rng(1).integers(0, 4, (5, 6))
     levels = [np.kron(coarse, np.ones((8 // factor,) * 2, int)) for factor in (1, 2, 4)]
@@ -161,7 +161,7 @@ def test_every_level_of_a_label_image_is_deformed_by_votes(tmp_path):
             zarr.open_array(str(tmp_path / name / str(k)), mode="r")[...] for name in ("out.zarr", "sums.zarr")
         )
         second, first = np.sort(sums, axis=0)[-2:]
-        is_clear = first - second > 2**-15  # sums that are closer may be tied
+        is_clear = first - second > 2**-15  # closer sums may be tied
         np.testing.assert_array_equal(result[is_clear], names[sums.argmax(axis=0)][is_clear])
         assert is_clear.mean() > 0.9
         assert set(np.unique(result)) <= set(np.unique(names[level]))
@@ -169,7 +169,7 @@ def test_every_level_of_a_label_image_is_deformed_by_votes(tmp_path):
 
 
 def damaged_group(folder, **changes):
-    """A group whose metadata are changed."""
+    """Write a group and change its metadata."""
     group = make_group(folder / "in.zarr", "0.5", described("yx"), [random_array("f4", 20, 24)])
     document = json.loads((group / "zarr.json").read_text())
     image = document["attributes"]["ome"]["multiscales"][0]

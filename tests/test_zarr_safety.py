@@ -1,4 +1,4 @@
-"""Zarr on the command line: no code of a file is run, and nothing is deleted but the array that is replaced."""
+"""Zarr on the command line: no code from a file runs, and only the array that is replaced is deleted."""
 
 import json
 import os
@@ -72,7 +72,7 @@ def test_only_codecs_of_data_are_run(case, within, target, tmp_path, capsys):
 
 @pytest.mark.parametrize("form", [2, 3])
 def test_metadata_are_of_the_format_that_their_name_says(form, tmp_path, capsys):
-    """The library goes by `zarr_format`, and would read codecs that were not checked."""
+    """The Zarr library follows `zarr_format`, and would otherwise read codecs that were not checked."""
     source, other = tmp_path / "in.zarr", tmp_path / "other.zarr"
     array = random_array("u1", 20, 24)
     zarr.create_array(str(source), data=array, chunks=array.shape, zarr_format=form, compressors=None)
@@ -85,7 +85,7 @@ def test_metadata_are_of_the_format_that_their_name_says(form, tmp_path, capsys)
 
 
 def test_codecs_of_data_are_read(tmp_path):
-    """Those that the library writes by default, and others."""
+    """The codecs that the library writes by default are read, and others too."""
     array = random_array("u2", 20, 24)
     for k, codec in enumerate(["zstd", "gzip", "blosc"]):
         compressor = {"zstd": zarr.codecs.ZstdCodec, "gzip": zarr.codecs.GzipCodec, "blosc": zarr.codecs.BloscCodec}[
@@ -99,7 +99,7 @@ def test_codecs_of_data_are_read(tmp_path):
         np.testing.assert_array_equal(read(tmp_path / f"out{k}.zarr"), expected(array, None))
 
 
-# Nothing is deleted but the array that is replaced.
+# Only the array that is replaced is deleted.
 
 
 @pytest.mark.parametrize("form", [2, 3])
