@@ -17,7 +17,7 @@ EMULATOR = "qemu-aarch64"
 def program(tmp_path_factory):
     for needed in ("cmake", COMPILER):
         if not shutil.which(needed):
-            pytest.skip(f"no {needed} on the path")
+            pytest.skip(f"no {needed} on PATH")
     folder = tmp_path_factory.mktemp("aarch64")
     options = {
         "CMAKE_BUILD_TYPE": "Release",
@@ -38,6 +38,6 @@ def program(tmp_path_factory):
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_kernels_run_on_aarch64(kernel, program):
     if not shutil.which(EMULATOR):
-        pytest.skip(f"no {EMULATOR} on the path")
+        pytest.skip(f"no {EMULATOR} on PATH")
     done = subprocess.run([EMULATOR, program, "baseline", kernel], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -225,12 +225,16 @@ WRONG = {
     "seed": (good, [*MADE, "--seed", "0"], "--seed: not accepted with --deformation"),
     "rotate": (good, [*MADE, "--rotate", "0,1:2"], "--rotate: not accepted with --deformation"),
     "zoom": (good, [*MADE, "--zoom", "2"], "--zoom: not accepted with --deformation"),
-    "neither": (None, ["in.nii", "out.nii"], "--sigma: missing"),
-    "no file": (None, MADE, "--deformation: made.npz does not exist, expected an elasticnd deformation"),
-    "no format": (None, ["in.nii", "out.nii", "--deformation", "a.txt"], "--deformation: got a.txt, expected a name"),
-    "another shape": (lambda: good(shape=(12, 11, 9)), MADE, "shape (12, 11, 9), expected (12, 11, 10)", "in.nii"),
+    "neither deformation nor sigma": (None, ["in.nii", "out.nii"], "--sigma: missing"),
+    "a missing file": (None, MADE, "--deformation: made.npz does not exist, expected an elasticnd deformation"),
+    "an unknown format": (
+        None,
+        ["in.nii", "out.nii", "--deformation", "a.txt"],
+        "--deformation: got a.txt, expected a name",
+    ),
+    "a different shape": (lambda: good(shape=(12, 11, 9)), MADE, "shape (12, 11, 9), expected (12, 11, 10)", "in.nii"),
     "fewer axes": (lambda: good(shape=(12, 11)), MADE, "shape (12, 11), expected (12, 11, 10)"),
-    "an array of another shape": (
+    "an array of a different shape": (
         lambda: np.save("other.npy", random_array("f4", 12, 11, 9)),
         ["in.nii", "out.nii", "other.npy", "o.npy", *OPTIONS],
         "IN: other.npy has extent (12, 11, 9)",
@@ -238,14 +242,18 @@ WRONG = {
         "NIfTI",
     ),
     "a batch": (lambda: good(batch_shape=(3,)), MADE, "made.npz holds (3,) deformations, expected one"),
-    "a text": (lambda: text("made.npz", "x"), MADE, "--deformation: cannot read made.npz as an elasticnd deformation"),
+    "a text file": (
+        lambda: text("made.npz", "x"),
+        MADE,
+        "--deformation: cannot read made.npz as an elasticnd deformation",
+    ),
     "an archive": (lambda: np.savez("made.npz", x=3), MADE, "--deformation: cannot read made.npz"),
-    "a text as transform": (
+    "a text file as transform": (
         lambda: text("a.tfm", "x"),
         ["in.nii", "out.nii", "--deformation", "a.tfm"],
         "--deformation: cannot read a.tfm as an ITK transform",
     ),
-    "a text as HDF5": (
+    "a text file as HDF5": (
         lambda: text("a.h5", "x"),
         ["in.nii", "out.nii", "--deformation", "a.h5"],
         "--deformation: cannot read a.h5 as an ITK transform",
@@ -255,23 +263,23 @@ WRONG = {
         ["in.nii", "out.nii", "--deformation", "a.tfm"],
         "--deformation: cannot read a.tfm",
     ),
-    "half of HDF5": (
+    "half an HDF5 file": (
         lambda: transform_file("a.h5", lambda content: content[: len(content) // 2]),
         ["in.nii", "out.nii", "--deformation", "a.h5"],
         "--deformation: cannot read a.h5",
     ),
-    "a transform for a plane": (
+    "a 2-D transform": (
         lambda: sitk.WriteTransform(sitk.AffineTransform(2), "a.tfm"),
         ["in.nii", "out.nii", "--deformation", "a.tfm"],
         "--deformation: cannot read a.tfm",
     ),
-    "a volume that is no field": (
+    "a volume instead of a field": (
         None,
         ["in.nii", "out.nii", "--deformation", "in.nii"],
         "cannot read in.nii as a NIfTI displacement field",
         "(x, y, z, 1, 3)",
     ),
-    "a transform of an array": (
+    "a transform with a NumPy array": (
         lambda: (transform_file("a.tfm"), np.save("in.npy", random_array("f4", *SHAPE))),
         ["in.npy", "out.npy", "--deformation", "a.tfm"],
         "in.npy does not say where its voxels are",
@@ -279,8 +287,8 @@ WRONG = {
     "saved over an input": (None, [*DRAWN, "--save-deformation", "in.nii"], "--save-deformation: ", "another file"),
     "saved over an output": (None, [*DRAWN, "--save-deformation", "out.nii"], "--save-deformation: ", "another file"),
     "saved over itself": (good, [*MADE, "--save-deformation", "made.npz"], "--save-deformation: ", "another file"),
-    "saved as a text": (None, [*DRAWN, "--save-deformation", "a.txt"], "--save-deformation: got ", "a.txt"),
-    "saved to no folder": (None, [*DRAWN, "--save-deformation", "no/a.npz"], "cannot write ", "no/a.npz"),
+    "saved as a text file": (None, [*DRAWN, "--save-deformation", "a.txt"], "--save-deformation: got ", "a.txt"),
+    "saved to a missing folder": (None, [*DRAWN, "--save-deformation", "no/a.npz"], "cannot write ", "no/a.npz"),
     "saved with shear": (
         lambda: sheared("in.nii"),
         [*DRAWN, "--save-deformation", "a.tfm"],

@@ -82,74 +82,77 @@ def link(name, target):
 # How to prepare files beside in.npy, and the arguments of the command.
 INPUTS = {
     # names
-    "a newline in the name of no file": (None, ["no\nsuch.npy", "out.npy", *S]),
-    "a newline in the name of a file": (lambda: text("a\nb.npy", "junk"), ["a\nb.npy", "out.npy", *S]),
+    "a newline in the name of a missing file": (None, ["no\nsuch.npy", "out.npy", *S]),
+    "a newline in the name of an existing file": (lambda: text("a\nb.npy", "junk"), ["a\nb.npy", "out.npy", *S]),
     "newlines in the name of an output": (None, ["in.npy", "no\n\nsuch/out\r.npy", *S]),
     "a newline in a suffix": (None, ["in.npy", "out.np\ny", *S]),
-    "codes for terminals in a name": (None, ["\x1b[2J.npy", "out.npy", *S]),
+    "terminal codes in a name": (None, ["\x1b[2J.npy", "out.npy", *S]),
     "a line separator in a name": (None, ["a\u2028b.npy", "out.npy", *S]),
-    "a name that is no text": (None, ["\udcff.npy", "out.npy", *S]),
-    "a name of nothing": (None, ["", "out.npy", *S]),
+    "a name that is not valid text": (None, ["\udcff.npy", "out.npy", *S]),
+    "an empty name": (None, ["", "out.npy", *S]),
     "a name with a null byte": (None, ["a\0.npy", "out.npy", *S]),
-    "too long a name": (None, ["a" * 300 + ".npy", "out.npy", *S]),
-    "too long a name for an output": (None, ["in.npy", "a" * 300 + ".npy", *S]),
-    "an output within a file": (None, ["in.npy", "in.npy/out.npy", *S]),
+    "a name that is too long": (None, ["a" * 300 + ".npy", "out.npy", *S]),
+    "an output name that is too long": (None, ["in.npy", "a" * 300 + ".npy", *S]),
+    "an output inside a file": (None, ["in.npy", "in.npy/out.npy", *S]),
     "a link to itself": (lambda: link("loop.npy", "loop.npy"), ["loop.npy", "out.npy", *S]),
     "an input that is a pipe": (lambda: os.mkfifo("pipe.npy"), ["pipe.npy", "out.npy", *S]),
     "an input that is a folder": (lambda: os.mkdir("d.npy"), ["d.npy", "out.npy", *S]),
     # numbers
-    "400 digits of cval": (None, ["in.npy", "out.npy", *S, "--cval", NINES]),
-    "400 digits of cval with a scale": (lambda: image("in.nii"), ["in.nii", "out.nii", *S, "--cval", NINES]),
-    "5000 digits of cval": (None, ["in.npy", "out.npy", *S, "--cval", "9" * 5000]),
-    "5000 digits of a seed": (None, ["in.npy", "out.npy", "--sigma", "2", "--seed", "9" * 5000]),
-    "400 digits of sigma": (None, ["in.npy", "out.npy", "--sigma", NINES]),
-    "400 digits of points": (None, ["in.npy", "out.npy", *S, "--points", NINES]),
+    "a cval of 400 digits": (None, ["in.npy", "out.npy", *S, "--cval", NINES]),
+    "a cval of 400 digits with a scale": (lambda: image("in.nii"), ["in.nii", "out.nii", *S, "--cval", NINES]),
+    "a cval of 5000 digits": (None, ["in.npy", "out.npy", *S, "--cval", "9" * 5000]),
+    "a seed of 5000 digits": (None, ["in.npy", "out.npy", "--sigma", "2", "--seed", "9" * 5000]),
+    "a sigma of 400 digits": (None, ["in.npy", "out.npy", "--sigma", NINES]),
+    "points of 400 digits": (None, ["in.npy", "out.npy", *S, "--points", NINES]),
     "many points": (None, ["in.npy", "out.npy", *S, "--points", "99999999"]),
-    "400 digits of an axis": (None, ["in.npy", "out.npy", *S, "--axis", NINES]),
-    "400 digits of an order": (None, ["in.npy", "out.npy", *S, "--order", NINES]),
-    "400 digits of degrees": (None, ["in.npy", "out.npy", *S, "--rotate", NINES]),
-    "400 digits of a plane": (None, ["in.npy", "out.npy", *S, "--rotate", f"0,{NINES}:1"]),
-    "too small a zoom": (None, ["in.npy", "out.npy", *S, "--zoom", "1e-320"]),
+    "an axis of 400 digits": (None, ["in.npy", "out.npy", *S, "--axis", NINES]),
+    "an order of 400 digits": (None, ["in.npy", "out.npy", *S, "--order", NINES]),
+    "degrees of 400 digits": (None, ["in.npy", "out.npy", *S, "--rotate", NINES]),
+    "a plane of 400 digits": (None, ["in.npy", "out.npy", *S, "--rotate", f"0,{NINES}:1"]),
+    "a zoom that is too small": (None, ["in.npy", "out.npy", *S, "--zoom", "1e-320"]),
     "a newline in a mode": (None, ["in.npy", "out.npy", *S, "--mode", "no\nmode"]),
     "a newline in an option": (None, ["in.npy", "out.npy", *S, "--no\noption"]),
-    "400 digits of chunks": (lambda: array_of_zarr("in.zarr"), ["in.zarr", "o.zarr", *S, "--chunks", "-" + NINES]),
+    "chunks of 400 digits": (lambda: array_of_zarr("in.zarr"), ["in.zarr", "o.zarr", *S, "--chunks", "-" + NINES]),
     # NPY
     "an empty file": (lambda: text("e.npy", ""), ["e.npy", "out.npy", *S]),
     "half a file": (lambda: changed("in.npy", half), ["in.npy", "out.npy", *S]),
-    "a header that is code": (lambda: header_of_npy("h.npy", "__import__('os')"), ["h.npy", "out.npy", *S]),
-    "a header of a huge shape": (
+    "a header that contains code": (lambda: header_of_npy("h.npy", "__import__('os')"), ["h.npy", "out.npy", *S]),
+    "a header with a huge shape": (
         lambda: header_of_npy("h.npy", "{'descr': '<f8', 'fortran_order': False, 'shape': (10**9, 10**9), }"),
         ["h.npy", "out.npy", *S],
     ),
-    "a header of a negative shape": (
+    "a header with a negative shape": (
         lambda: header_of_npy("h.npy", "{'descr': '<f8', 'fortran_order': False, 'shape': (-2, 5), }"),
         ["h.npy", "out.npy", *S],
     ),
-    "a header of deep brackets": (lambda: header_of_npy("h.npy", "(" * 100), ["h.npy", "out.npy", *S]),
+    "a header with deeply nested brackets": (lambda: header_of_npy("h.npy", "(" * 100), ["h.npy", "out.npy", *S]),
     "dates": (lambda: np.save("d.npy", np.zeros((5, 5), "M8[s]")), ["d.npy", "out.npy", *S]),
     "an array of objects": (lambda: np.save("o.npy", np.array([{}], object)), ["o.npy", "out.npy", *S]),
     # NIfTI
-    "an axis of 0": (lambda: nifti_of_axes("z.nii", 0, 4, 4), ["z.nii", "out.nii", *S]),
-    "an axis of 0, the last": (lambda: nifti_of_axes("z.nii", 4, 4, 0), ["z.nii", "out.npy", *S]),
-    "a negative axis": (lambda: nifti_of_axes("z.nii", 4, -4, 4), ["z.nii", "out.nii", *S]),
+    "an axis of length 0": (lambda: nifti_of_axes("z.nii", 0, 4, 4), ["z.nii", "out.nii", *S]),
+    "a last axis of length 0": (lambda: nifti_of_axes("z.nii", 4, 4, 0), ["z.nii", "out.npy", *S]),
+    "an axis of negative length": (lambda: nifti_of_axes("z.nii", 4, -4, 4), ["z.nii", "out.nii", *S]),
     "huge axes": (lambda: nifti_of_axes("z.nii", *[32767] * 7), ["z.nii", "out.nii", *S]),
-    "no gzip": (lambda: text("z.nii.gz", "junk" * 200), ["z.nii.gz", "out.nii", *S]),
-    "a gzip of junk": (lambda: text("z.nii.gz", gzip.compress(b"junk" * 200)), ["z.nii.gz", "out.nii", *S]),
+    "a file that is not gzip": (lambda: text("z.nii.gz", "junk" * 200), ["z.nii.gz", "out.nii", *S]),
+    "junk in gzip": (lambda: text("z.nii.gz", gzip.compress(b"junk" * 200)), ["z.nii.gz", "out.nii", *S]),
     # pictures
     "half a picture": (lambda: (image("p.png"), changed("p.png", half)), ["p.png", "out.png", *S]),
     "half a TIFF": (lambda: (image("p.tif"), changed("p.tif", half)), ["p.tif", "out.tif", *S]),
-    "a TIFF of junk": (lambda: text("p.tif", b"II*\0" + b"\xff" * 200), ["p.tif", "out.tif", *S]),
+    "a TIFF full of junk": (lambda: text("p.tif", b"II*\0" + b"\xff" * 200), ["p.tif", "out.tif", *S]),
     # Zarr
     "damaged chunks": (lambda: damaged_chunks("in.zarr"), ["in.zarr", "out.zarr", *S, "--chunks", "8"]),
-    "damaged chunks to a file": (lambda: damaged_chunks("in.zarr"), ["in.zarr", "out.npy", *S]),
+    "damaged chunks, output to a file": (lambda: damaged_chunks("in.zarr"), ["in.zarr", "out.npy", *S]),
     "empty chunks": (lambda: damaged_chunks("in.zarr", lambda _: b""), ["in.zarr", "out.zarr", *S]),
     "random chunks": (
         lambda: damaged_chunks("in.zarr", lambda content: np.random.default_rng(0).bytes(len(content))),
         ["in.zarr", "out.zarr", *S],
     ),
     "no metadata": (lambda: os.mkdir("in.zarr"), ["in.zarr", "out.zarr", *S]),
-    "metadata that are no JSON": (lambda: text("in.zarr/zarr.json", "{" * 50), ["in.zarr", "out.zarr", *S]),
-    "metadata of deep brackets": (lambda: text("in.zarr/zarr.json", "[" * 10**5), ["in.zarr", "out.zarr", *S]),
+    "metadata that are not JSON": (lambda: text("in.zarr/zarr.json", "{" * 50), ["in.zarr", "out.zarr", *S]),
+    "metadata with deeply nested brackets": (
+        lambda: text("in.zarr/zarr.json", "[" * 10**5),
+        ["in.zarr", "out.zarr", *S],
+    ),
     "metadata that are a list": (lambda: text("in.zarr/zarr.json", "[]"), ["in.zarr", "out.zarr", *S]),
     "metadata that are a pipe": (
         lambda: (os.mkdir("in.zarr"), os.mkfifo("in.zarr/zarr.json")),
@@ -159,16 +162,16 @@ INPUTS = {
     "no codecs": (lambda: with_metadata("in.zarr", codecs=None), ["in.zarr", "out.zarr", *S]),
     "a negative extent": (lambda: with_metadata("in.zarr", shape=[-3, 5]), ["in.zarr", "out.zarr", *S]),
     "a huge extent": (lambda: with_metadata("in.zarr", shape=[10**12, 10**12]), ["in.zarr", "out.npy", *S]),
-    "chunks of 0": (
+    "chunks of length 0": (
         lambda: with_metadata("in.zarr", chunk_grid={"name": "regular", "configuration": {"chunk_shape": [0, 0]}}),
         ["in.zarr", "out.zarr", *S],
     ),
     "an unknown type": (lambda: with_metadata("in.zarr", data_type="of_someone"), ["in.zarr", "out.zarr", *S]),
-    "texts": (
+    "strings": (
         lambda: zarr_library().create_array("in.zarr", data=np.array(["a", "b"], "U3"), zarr_format=2),
         ["in.zarr", "out.zarr", *S],
     ),
-    "a file that is no array": (lambda: text("in.zarr", "junk"), ["in.zarr", "out.zarr", *S]),
+    "a file instead of an array": (lambda: text("in.zarr", "junk"), ["in.zarr", "out.zarr", *S]),
 }
 
 
@@ -209,7 +212,7 @@ def assert_fails_in_one_line(arguments, capfd, caplog):
     return errors
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no such names and pipes there")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names and pipes")
 @pytest.mark.parametrize("case", INPUTS)
 def test_hostile_inputs(case, capfd, caplog):
     prepare, arguments = INPUTS[case]
@@ -228,7 +231,7 @@ FAILURES = {
     "no memory to deform": (elasticnd.Deformation, "apply", raising(MemoryError())),
     "no memory to draw": (elasticnd.Deformation, "random", raising(MemoryError("Unable to allocate 3 GiB\nfor it"))),
     "no memory to write": (formats.npy, "write", raising(MemoryError())),
-    "no memory to begin": (os.path, "realpath", raising(MemoryError())),
+    "no memory to start": (os.path, "realpath", raising(MemoryError())),
     "no permission to read": (
         formats.npy,
         "read",
@@ -238,10 +241,10 @@ FAILURES = {
     "no permission in the folder": (tempfile, "mkdtemp", raising(PermissionError(errno.EACCES, "Permission denied"))),
     "a full disk": (formats.npy, "write", raising(OSError(errno.ENOSPC, "No space left on device"))),
     "a full disk at the end": (os, "replace", raising(OSError(errno.ENOSPC, "No space left on device"))),
-    "an error of many lines": (formats.npy, "read", raising(ValueError("one\ntwo\r\nthree\x85four\u2028five"))),
-    "an error without a text": (formats.npy, "read", raising(RuntimeError())),
-    "an error that nobody expects": (elasticnd.Deformation, "random", raising(ZeroDivisionError("by\nzero"))),
-    "an error that ends the recursion": (formats.npy, "read", raising(RecursionError("too deep"))),
+    "an error with many lines": (formats.npy, "read", raising(ValueError("one\ntwo\r\nthree\x85four\u2028five"))),
+    "an error without a message": (formats.npy, "read", raising(RuntimeError())),
+    "an unexpected error": (elasticnd.Deformation, "random", raising(ZeroDivisionError("by\nzero"))),
+    "a recursion error": (formats.npy, "read", raising(RecursionError("too deep"))),
     "standard output on a full disk": (sys, "stdout", FullStream()),
     "standard output in a closed pipe": (sys, "stdout", BrokenPipe()),
 }
@@ -279,7 +282,7 @@ def test_there_are_sixty():
 
 PROCESSES = {
     "damaged chunks": (lambda: damaged_chunks("in.zarr"), ["in.zarr", "out.zarr", *S, "--chunks", "8"], None),
-    "damaged chunks to a file": (lambda: damaged_chunks("in.zarr"), ["in.zarr", "out.npy", *S], None),
+    "damaged chunks, output to a file": (lambda: damaged_chunks("in.zarr"), ["in.zarr", "out.npy", *S], None),
     "standard output on a full disk": (None, ["in.npy", "out.npy", "--sigma", "2"], "/dev/full"),
     "help on a full disk": (None, ["--help"], "/dev/full"),
     "standard output in a closed pipe": (None, ["in.npy", "out.npy", "--sigma", "2"], "closed pipe"),
@@ -292,7 +295,7 @@ PROCESSES = {
 def test_processes(case, unbuffered):
     prepare, arguments, output = PROCESSES[case]
     if output == "/dev/full" and not os.path.exists(output):
-        pytest.skip("there is no /dev/full")
+        pytest.skip("this system has no /dev/full")
     if ".zarr" in arguments[0]:
         zarr_library()
         pytest.importorskip("dask.array")

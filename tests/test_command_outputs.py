@@ -15,7 +15,7 @@ from image_files import OPTIONS, assert_fails, contents, deform, expected, rando
 from elasticnd._cli import files as formats
 from elasticnd._cli import signals
 
-posix = pytest.mark.skipif(sys.platform == "win32", reason="modes and pipes are of POSIX")
+posix = pytest.mark.skipif(sys.platform == "win32", reason="only POSIX has modes and pipes")
 
 
 def pairs_in(folder, suffixes):
@@ -136,7 +136,7 @@ def test_a_new_file_has_the_mode_of_others(tmp_path):
 
 
 @posix
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can change the owner of a file")
 def test_a_file_keeps_its_owner(tmp_path):
     files = pairs_in(tmp_path, [".npy"])
     os.chown(files[1], 1234, 4321)
@@ -158,11 +158,11 @@ def test_only_files_are_replaced(kind, suffix, tmp_path, monkeypatch, capsys):
         os.symlink("pipe", target)
     elif kind == "device":
         if os.geteuid() != 0:
-            pytest.skip("only root makes devices")
+            pytest.skip("only root can create devices")
         try:
             os.mknod(target, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
         except PermissionError:
-            pytest.skip("this container makes no devices")
+            pytest.skip("this container cannot create devices")
     elif kind == "socket":
         socket = pytest.importorskip("socket")
         with socket.socket(socket.AF_UNIX) as one:
@@ -354,7 +354,7 @@ def test_an_array_of_zarr_comes_back_if_it_cannot_be_replaced(tmp_path, monkeypa
     assert contents(tmp_path) == before
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+@pytest.mark.skipif(sys.platform == "win32", reason="links require extra rights on Windows")
 def test_the_file_that_a_link_names_is_replaced(tmp_path):
     source = write(tmp_path / "in.npy", random_array("f4", 20, 24))
     (tmp_path / "store").mkdir()

@@ -154,10 +154,14 @@ def text(name, content):
 
 GOOD = ["made.npz", "in.csv", "out.csv"]
 WRONG = {
-    "no deformation": (None, ["no.npz", "in.csv", "out.csv"], "DEFORMATION: no.npz does not exist"),
-    "no format": (None, ["made.txt", "in.csv", "out.csv"], "DEFORMATION: got made.txt"),
-    "no table": (None, ["made.npz", "no.csv", "out.csv"], "IN: cannot read no.csv"),
-    "a table of no format": (None, ["made.npz", "in.txt", "out.csv"], "IN: got in.txt, expected a name that ends in"),
+    "a missing deformation": (None, ["no.npz", "in.csv", "out.csv"], "DEFORMATION: no.npz does not exist"),
+    "a deformation of unknown format": (None, ["made.txt", "in.csv", "out.csv"], "DEFORMATION: got made.txt"),
+    "a missing table": (None, ["made.npz", "no.csv", "out.csv"], "IN: cannot read no.csv"),
+    "a table of unknown format": (
+        None,
+        ["made.npz", "in.txt", "out.csv"],
+        "IN: got in.txt, expected a name that ends in",
+    ),
     "another format": (
         None,
         ["made.npz", "in.csv", "out.fcsv"],
@@ -168,25 +172,25 @@ WRONG = {
     "a word": (lambda: text("in.csv", "1,2,3\n4,five,6\n"), GOOD, "IN: row 2 of in.csv is '4,five,6'", "3 finite"),
     "too few columns": (lambda: text("in.csv", "x,y,z\n1,2\n"), GOOD, "IN: row 1 of in.csv is '1,2'"),
     "NaN": (lambda: text("in.csv", "1,2,nan\n"), GOOD, "IN: row 1"),
-    "no text": (lambda: text("in.csv", b"\xff\xfe\x00"), GOOD, "IN: cannot read in.csv"),
-    "another system": (
+    "a binary file": (lambda: text("in.csv", b"\xff\xfe\x00"), GOOD, "IN: cannot read in.csv"),
+    "another coordinate system": (
         lambda: text("in.fcsv", "# CoordinateSystem = XYZ\n"),
         ["made.npz", "in.fcsv", "out.fcsv"],
         "IN: in.fcsv is in the coordinate system XYZ",
     ),
-    "two systems": (
+    "two coordinate systems": (
         lambda: text("in.fcsv", "# CoordinateSystem = LPS\n"),
         ["made.npz", "in.fcsv", "out.fcsv", "--coordinates", "ras"],
         "--coordinates: got ras, but in.fcsv says",
     ),
-    "an unknown system": (None, [*GOOD, "--coordinates", "mm"], "--coordinates", "'mm'"),
-    "no world": (
+    "an unknown coordinate system": (None, [*GOOD, "--coordinates", "mm"], "--coordinates", "'mm'"),
+    "no world coordinates": (
         lambda: Deformation.identity(SHAPE).save("made.npz"),
         [*GOOD, "--coordinates", "ras"],
         "made.npz does not say where the voxels are",
     ),
     "no frame": (lambda: text("a.tfm", ""), ["a.tfm", "in.csv", "out.csv"], "--frame: a.tfm does not say where"),
-    "a frame that is missing": (
+    "a missing frame": (
         lambda: text("a.tfm", ""),
         ["a.tfm", "in.csv", "out.csv", "--frame", "no.nii"],
         "--frame: no.nii does not exist",

@@ -93,7 +93,7 @@ def test_default_is_what_the_process_may_use():
     assert printed("elasticnd.get_num_threads()") == str(expected)
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processors cannot be chosen here")
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot restrict processors")
 def test_default_heeds_the_affinity():
     one = min(os.sched_getaffinity(0))
     done = python(f"import os; os.sched_setaffinity(0, [{one}]); import elasticnd; print(elasticnd.get_num_threads())")

@@ -21,7 +21,7 @@ from elasticnd import _check, _spec
 from elasticnd._autodiff import compute, operators
 from elasticnd._autodiff.operators import Operands, Operator
 
-pytestmark = pytest.mark.skipif(not host_device.COMPILER, reason="no g++ on the path")
+pytestmark = pytest.mark.skipif(not host_device.COMPILER, reason="no g++ on PATH")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from elasticnd._engines.cuda import control_grid, devices
 from elasticnd._engines.cuda.compile import FOLDER, FUNCTIONS, TEMPLATES, source
 from elasticnd._engines.cuda.devices import import_cupy
 
-pytestmark = pytest.mark.skipif(not host_device.COMPILER, reason="no g++ on the path")
+pytestmark = pytest.mark.skipif(not host_device.COMPILER, reason="no g++ on PATH")
 
 
 @pytest.mark.parametrize("file", [*TEMPLATES, *FUNCTIONS])

@@ -15,7 +15,7 @@ from elasticnd._autodiff import compute
 from elasticnd._autodiff.operators import Operands, Operator
 from elasticnd._engines.cuda import call as calls
 
-pytestmark = pytest.mark.skipif(not host_device.COMPILER, reason="no g++ on the path")
+pytestmark = pytest.mark.skipif(not host_device.COMPILER, reason="no g++ on PATH")
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)

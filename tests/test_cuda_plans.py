@@ -19,7 +19,7 @@ from elasticnd._engines import cuda
 from elasticnd._engines.cuda import plans
 from elasticnd._engines.cuda import scratch as scratch_memory
 
-pytestmark = pytest.mark.skipif(not host_device.COMPILER, reason="no g++ on the path")
+pytestmark = pytest.mark.skipif(not host_device.COMPILER, reason="no g++ on PATH")
 
 
 PLANNED = {

@@ -16,7 +16,7 @@ from elasticnd import _core, _job, _spec
 from elasticnd._engines import cuda
 from elasticnd._engines.cuda import call as calls
 
-pytestmark = pytest.mark.skipif(not host_device.COMPILER, reason="no g++ on the path")
+pytestmark = pytest.mark.skipif(not host_device.COMPILER, reason="no g++ on PATH")
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -260,7 +260,7 @@ unit = 1024 if sys.platform.startswith("linux") else 1
 print(peak * unit / (4 * (voxels + block.size)))
 """
     if sys.platform == "win32":
-        pytest.skip("no module resource on Windows")
+        pytest.skip("Windows has no module resource")
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 4
 

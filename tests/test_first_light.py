@@ -23,7 +23,7 @@ STEPS = {
 }
 
 
-@pytest.mark.skipif(not host_device.COMPILER, reason="no g++ on the path")
+@pytest.mark.skipif(not host_device.COMPILER, reason="no g++ on PATH")
 @pytest.mark.parametrize("name", first_light.KERNEL_RUNGS)
 def test_rungs(name):
     rung = first_light.RUNGS[name]
@@ -39,7 +39,7 @@ def test_errors_are_seen():
         first_light.error_of([1.0], [1.0, 2.0])
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux") or not shutil.which("timeout"), reason="for Linux")
+@pytest.mark.skipif(not sys.platform.startswith("linux") or not shutil.which("timeout"), reason="Linux only")
 def test_dry_run(tmp_path):
     """Without a device, the steps that need one are skipped, and the others pass."""
     environment = os.environ | {"PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}

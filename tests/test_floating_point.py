@@ -29,7 +29,7 @@ STATES = {
     "toward zero": on_x86(0x7F80, 0x0C00) if X86 else 3 << 22,
     "division traps": on_x86(0x1D80) if X86 else DEFAULT,
 }
-pytestmark = pytest.mark.skipif(DEFAULT != 0 and not X86, reason="the bits of other processors are not known here")
+pytestmark = pytest.mark.skipif(DEFAULT != 0 and not X86, reason="this test does not know the bits of this processor")
 
 
 class FloatingPoint:

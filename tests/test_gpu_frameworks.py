@@ -145,7 +145,7 @@ def test_many_devices_of_jax(rng):
     jax = frameworks.get("jax").module
     devices = jax.devices("gpu")
     if len(devices) < 2:
-        pytest.skip("there is one device")
+        pytest.skip("there is only one device")
     image, displacement = rng.random(SHAPE), rng.uniform(-5, 5, (2, 3, 4))
     expected = elasticnd.deform_grid(image, displacement)
     second = [jax.device_put(array, devices[1]) for array in (image, displacement)]

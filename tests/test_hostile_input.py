@@ -309,7 +309,7 @@ ENORMOUS = {  # `ones` repeats a single element of memory
 }
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the limit on memory is one of Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has this limit on memory")
 @pytest.mark.parametrize("case", ENORMOUS)
 def test_enormous(case):
     run(
@@ -424,7 +424,7 @@ LONG = {  # each takes many seconds
 }
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signal that stands for Ctrl-C in one process")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send Ctrl-C to a single process")
 @pytest.mark.parametrize("threads", ["1", "2"])
 @pytest.mark.parametrize("case", LONG)
 def test_ctrl_c(case, threads):
@@ -529,7 +529,7 @@ thread.join()
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.parametrize(
     ("shape", "order"),
     [((100, 100), 1), ((120, 120, 120), 5)],
@@ -539,7 +539,7 @@ def test_fork_while_threads_compute(shape, order):
     run(FORK.replace("SHAPE", str(shape)).replace("ORDER", str(order)), timeout=20)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_pool_of_forked_processes():
     run(
         """

@@ -34,7 +34,7 @@ elasticnd.show_config()
 def test_import_in_a_subinterpreter(config, before):
     module = "_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters"
     if (config == "'legacy'") != (module == "_interpreters") and config:
-        pytest.skip("another version of Python has this option")
+        pytest.skip("only another version of Python has this option")
     code = CODE.format(module=module, before=before, config=config, text=IMPORT, run=RUN[module])
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr

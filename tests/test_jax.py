@@ -276,7 +276,7 @@ def in_a_mesh(device, x, d):
 
 def in_pinned_memory(device, x, d):
     if "pinned_host" not in [memory.kind for memory in device.addressable_memories()]:
-        pytest.skip("this JAX has one kind of host memory")
+        pytest.skip("this JAX has only one kind of host memory")
     place = jax.sharding.SingleDeviceSharding(device, memory_kind="pinned_host")
     return elasticnd.deform_grid(jax.device_put(x, place), d)
 
@@ -427,7 +427,7 @@ def test_vmap_of_the_dense_displacement(rng):
 @pytest.fixture
 def mesh():
     if len(jax.devices()) < 2:
-        pytest.skip("JAX was begun with a single device")
+        pytest.skip("JAX was started with a single device")
     return jax.sharding.Mesh(np.array(jax.devices()[:2]), ("b",))
 
 

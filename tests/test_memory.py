@@ -11,7 +11,7 @@ from tables import MODES
 
 import elasticnd
 
-pytest.importorskip("resource", reason="the memory of a process is asked of the system")
+pytest.importorskip("resource", reason="this system does not report the memory of processes")
 
 # Prints the memory of each call in MB, and whether the call was refused.
 CALLS = '''
@@ -192,7 +192,7 @@ print((status("VmHWM") - before) / labels.size)
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux forgets a peak")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux can reset the peak of memory")
 def test_labels_take_the_memory_of_the_output():
     done = subprocess.run([sys.executable, "-I", "-c", LABELS], capture_output=True, text=True, check=True)
     assert 0.9 < float(done.stdout) < 1.1

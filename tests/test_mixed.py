@@ -78,7 +78,7 @@ def _torch():
 def _jax():
     jax = frameworks.get("jax").module
     if len(jax.devices()) < 2:
-        pytest.skip("JAX has one device only")
+        pytest.skip("JAX has only one device")
     makers = [lambda values, device=device: jax.device_put(values, device) for device in jax.devices()[:2]]
     return *makers, *(str(device) for device in jax.devices()[:2])
 

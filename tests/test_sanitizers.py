@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = [
     pytest.mark.usefixtures("recompile"),
-    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the sanitizers are checked on Linux"),
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the sanitizers run only on Linux"),
 ]
 
 # Every kernel, with orders and modes that execute its branches.
@@ -31,7 +31,7 @@ KERNEL_TESTS = " or ".join(
 def test_kernels():
     compiler = os.environ.get("CXX") or "g++"
     if not shutil.which(compiler):
-        pytest.skip("no g++ on the path")
+        pytest.skip("no g++ on PATH")
     files = [f"-print-file-name={name}" for name in ("libasan.so", "libstdc++.so")]
     found = [subprocess.run([compiler, file], capture_output=True, text=True, check=True).stdout for file in files]
     # Python is not compiled with the sanitizer, so its library must be preloaded.

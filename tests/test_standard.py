@@ -31,7 +31,7 @@ def unshared(monkeypatch):
     """Put arrays on a device that only their library can access."""
 
     def refuse(self, **options):
-        raise BufferError("no other library may see this memory")
+        raise BufferError("only this library can access the memory")
 
     monkeypatch.setattr(type(xp.asarray(0.0)), "__dlpack_device__", lambda self: (99, 0))
     monkeypatch.setattr(type(xp.asarray(0.0)), "__dlpack__", refuse)

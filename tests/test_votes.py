@@ -175,7 +175,7 @@ def test_ties_are_exact(engine, mode, axes, rng):
 def test_ties_of_every_dtype(engine, dtype, rng):
     """The order of labels decides ties, including negative labels, NaN and both zeros."""
     if engine == "torch" and ((dtype.kind == "u" and dtype.itemsize > 1) or dtype == ml_dtypes.bfloat16):
-        pytest.skip("NumPy and PyTorch do not share the type, or its operations")
+        pytest.skip("NumPy and PyTorch do not share this dtype or its operations")
     if engine == "torch":
         pytest.importorskip("torch")
     image = labels_of(rng, (14, 11), dtype, 8)

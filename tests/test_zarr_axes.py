@@ -41,16 +41,16 @@ AXES = {
         ),
         (1, 2, 3),
     ),
-    "OME, a type of its own": (in_group("0.5", [{"name": "angle", "type": "angle"}, *described("zyx")]), (1, 2, 3)),
+    "OME, unusual type": (in_group("0.5", [{"name": "angle", "type": "angle"}, *described("zyx")]), (1, 2, 3)),
     "OME, no types": (in_group("0.4", [{"name": name} for name in "czyx"]), (1, 2, 3)),
     "OME, nested": (in_group("0.5", described("czyx"), "scale0/image"), (1, 2, 3)),
-    "OME, four in space": (
+    "OME, four spatial axes": (
         in_group("0.5", [{"name": name, "type": "space"} for name in "wzyx"]),
         (0, 1, 2, 3),
     ),
     "OME 0.3": (in_group("0.3", list("czyx")), (1, 2, 3)),
     "names of dimensions": (alone(dimension_names=["channel", "z", "y", "x"]), (1, 2, 3)),
-    "one name": (alone(dimension_names=["time", None, None, None]), (1, 2, 3)),
+    "only one name": (alone(dimension_names=["time", None, None, None]), (1, 2, 3)),
     "band": (alone(dimension_names=["band", "z", "y", "x"]), (1, 2, 3)),
     "xarray, Zarr 2": (alone(zarr_format=2, attributes={"_ARRAY_DIMENSIONS": ["Band", "z", "y", "x"]}), (1, 2, 3)),
     "xarray, Zarr 3": (alone(attributes={"_ARRAY_DIMENSIONS": ["time", "z", "lat", "lon"]}), (1, 2, 3)),
@@ -81,9 +81,9 @@ def test_five_axes_before_there_were_names(tmp_path):
 UNKNOWN_AXES = {
     "no names": alone(),
     "Zarr 2": alone(zarr_format=2),
-    "names of nothing": alone(dimension_names=["a", "b", "d", "e"]),
-    "names of others": alone(attributes={"_ARRAY_DIMENSIONS": ["y", "x"]}),
-    "a name is missing": alone(dimension_names=[None, "z", "y", "x"]),
+    "unknown names": alone(dimension_names=["a", "b", "d", "e"]),
+    "names of other axes": alone(attributes={"_ARRAY_DIMENSIONS": ["y", "x"]}),
+    "a missing name": alone(dimension_names=[None, "z", "y", "x"]),
 }
 
 

@@ -54,11 +54,11 @@ DAMAGES = {
     "cut by 1": lambda data: data[:-1],
     "cut by 2": lambda data: data[:-2],
     "cut by 20": lambda data: data[:-20],
-    "cut by half": lambda data: data[: len(data) // 2],
+    "cut in half": lambda data: data[: len(data) // 2],
     "ten bytes left": lambda data: data[:10],
     "empty": lambda data: b"",
-    "a byte behind": lambda data: data + b"\1",
-    "bytes behind": lambda data: data + bytes(range(1, 21)),
+    "followed by a byte": lambda data: data + b"\1",
+    "followed by bytes": lambda data: data + bytes(range(1, 21)),
     "twice": lambda data: 2 * data,
 }
 

@@ -38,7 +38,7 @@ def oracle_of_level(extents, first, factor, offset, rotate=None):
 LEVELS = {  # extents, factor, offset
     "halved": [((48, 64), (1, 1), (0, 0)), ((24, 32), (2, 2), (0.5, 0.5)), ((12, 16), (4, 4), (1.5, 1.5))],
     "every second": [((48, 64), (1, 1), (0, 0)), ((24, 32), (2, 2), (0, 0))],
-    "odd, one axis": [((47, 63), (1, 1), (0, 0)), ((47, 32), (1, 2), (0, 0.5))],
+    "odd extents, one axis": [((47, 63), (1, 1), (0, 0)), ((47, 32), (1, 2), (0, 0.5))],
 }
 
 
@@ -180,18 +180,18 @@ def damaged_group(folder, **changes):
 
 SCALE = "coordinateTransformations"
 DAMAGED_GROUPS = {
-    "a path out of the group": ({"datasets": [{"path": "../victim"}]}, "path"),
+    "a path outside the group": ({"datasets": [{"path": "../victim"}]}, "path"),
     "an absolute path": ({"datasets": [{"path": "/etc"}]}, "path"),
     "no path": ({"datasets": [{}]}, "path"),
     "the group itself": ({"datasets": [{"path": "."}]}, "path"),
     "no levels": ({"datasets": []}, "datasets"),
     "a level twice": ({"datasets": [{"path": "0"}, {"path": "0/"}]}, "datasets"),
-    "no such level": ({"datasets": [{"path": "0"}, {"path": "1"}]}, "1"),
+    "a missing level": ({"datasets": [{"path": "0"}, {"path": "1"}]}, "1"),
     "other axes": ({"axes": described("zyx")}, "3 axes"),
-    "axes of no names": ({"axes": [1, 2]}, "axes"),
+    "axes without names": ({"axes": [1, 2]}, "axes"),
     "a scale of 0": ({"datasets": [{"path": "0", SCALE: [{"type": "scale", "scale": [0, 1]}]}]}, "scale"),
     "a scale of text": ({"datasets": [{"path": "0", SCALE: [{"type": "scale", "scale": ["a", 1]}]}]}, "scale"),
-    "a scale of other length": ({"datasets": [{"path": "0", SCALE: [{"type": "scale", "scale": [1]}]}]}, "1 axes"),
+    "a scale of the wrong length": ({"datasets": [{"path": "0", SCALE: [{"type": "scale", "scale": [1]}]}]}, "1 axes"),
     "an affine map": ({"datasets": [{"path": "0", SCALE: [{"type": "affine"}]}]}, SCALE),
 }
 

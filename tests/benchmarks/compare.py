@@ -137,11 +137,13 @@ def draw_all(folder: Path, threads: tuple[int, ...], seconds: float, only: str) 
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--works", default="", help="only the works whose name holds this text")
-    parser.add_argument("--programs", default="", help="only the programs whose name fits this regular expression")
-    parser.add_argument("--seconds", type=float, default=3.0, help="for each program and work, about (default 3)")
+    parser.add_argument("--works", default="", help="only works whose name contains this text")
+    parser.add_argument("--programs", default="", help="only programs whose name matches this regular expression")
+    parser.add_argument(
+        "--seconds", type=float, default=3.0, help="approximate time for each program and work (default 3)"
+    )
     parser.add_argument("--json", type=Path, help="write the results to this file")
-    parser.add_argument("--plots", type=Path, help="draw pictures into this folder instead")
+    parser.add_argument("--plots", type=Path, help="draw pictures in this folder instead")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # peers issue warnings
     available = elasticnd.get_num_threads()

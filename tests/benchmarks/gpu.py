@@ -176,7 +176,7 @@ def by_jax(volume: cupy.ndarray, grid: cupy.ndarray) -> dict[str, Work]:
 def main() -> None:
     """Time all calls, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--extent", type=int, default=256, help="of the volume along each axis (default 256)")
+    parser.add_argument("--extent", type=int, default=256, help="voxels along each axis of the volume (default 256)")
     parser.add_argument("--repeat", type=int, default=7, help=f"times that {QUEUED} calls are queued (default 7)")
     arguments = parser.parse_args()
     calls = works(arguments.extent)

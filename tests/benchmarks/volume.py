@@ -78,15 +78,20 @@ def needed_bytes(volume: Counted, displacement: np.ndarray[Any, Any], block: int
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="where the stores are, or will be: twice the size is needed")
+    parser.add_argument("folder", type=Path, help="folder of the stores; it needs space for twice the volume")
     parser.add_argument("--gib", type=float, default=4, help="size of the volume (default: %(default)s)")
-    parser.add_argument("--block", type=int, default=256, help="voxels along a block's axes (default: %(default)s)")
+    parser.add_argument(
+        "--block", type=int, default=256, help="voxels along each axis of a block (default: %(default)s)"
+    )
     parser.add_argument("--order", type=int, default=3, help="spline order (default: %(default)s)")
     parser.add_argument(
-        "--sigma", type=float, default=12, help="of the displacements, in voxels (default: %(default)s)"
+        "--sigma",
+        type=float,
+        default=12,
+        help="standard deviation of the displacements in voxels (default: %(default)s)",
     )
     parser.add_argument("--points", type=int, default=8, help="control points along each axis (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=1, help="blocks at a time (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=1, help="number of blocks at a time (default: %(default)s)")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     volume = Counted(make_volume(options.folder / "volume.zarr", options.gib))
