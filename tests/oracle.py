@@ -120,7 +120,7 @@ def fold_position(x, extent, mode):
 
 
 def elect(image, position, mode, cval):
-    """Return the label with the largest sum of order-1 weights; ties go to the nearest voxel's, or to the smallest."""
+    """Return the label with the largest sum of order-1 weights. Ties go to the nearest voxel, or the smallest label."""
     y = [fold_position(x, extent, mode) for x, extent in zip(position, image.shape, strict=True)]
     if None in y or np.isnan(position).any():
         return cval

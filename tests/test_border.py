@@ -58,7 +58,7 @@ def test_quarter_turn_of_a_volume(plane, engine, rng):
     vector[3 - sum(plane)] = np.pi / 2 * (1 if (plane[1] - plane[0]) % 3 == 1 else -1)
     for rotate in ({plane: 90}, {plane: 45.0, plane[::-1]: -45.0}, Rotation.from_rotvec(vector)):
         turned = elasticnd.deform_grid(image, np.zeros((3, 2, 3, 4)), 1, rotate=rotate, cval=-1)
-        # Two eighths of a turn and SciPy's matrices have rounding errors.
+        # Two turns of 45 degrees and SciPy's matrix are exact up to rounding.
         np.testing.assert_allclose(turned, expected, rtol=0, atol=1e-12)
 
 
@@ -99,7 +99,7 @@ def test_whole_shifts_lose_no_voxel(order, mode, engine):
 
 @pytest.mark.parametrize("mode", ABRUPT)
 def test_whole_shifts_in_single_precision(mode):
-    """No voxel is lost either if positions are float32, the default in JAX."""
+    """No voxel is lost even if positions are float32, which is the default in JAX."""
     jnp = pytest.importorskip("jax.numpy", reason="JAX is not installed")
     for extent, points in itertools.product((9, 100, 1000), (1, 3, 5)):
         image = np.arange(1.0, extent + 1, dtype=np.float32)
@@ -133,14 +133,14 @@ def test_the_tolerance_on_the_border(mode, order, engine, rng):
     for end, value in ((0.0, image[0]), (8.0, image[8])):
         outwards = -1 if end == 0 else 1
         for distance in (0.0, 1e-15, 1e-12, 9e-10):
-            # The generic engine extends the spline over so short a distance.
+            # Over such a short distance, the generic engine continues the spline, so the value changes slightly.
             np.testing.assert_allclose(at(end + outwards * distance), value, rtol=0, atol=1e-7)
         beyond = at(end + outwards * 1e-6)
         if mode == "constant":
             assert beyond == 0
         else:
             np.testing.assert_allclose(beyond, image[8] if end == 0 else image[0], rtol=0, atol=1e-4)
-    if mode == "wrap":  # rounding does not choose between the two ends at whole periods either
+    if mode == "wrap":  # at whole periods, rounding does not choose between the two ends either
         for turns in (2, 3, -1, -2):
             values = [at(8.0 * turns + distance) for distance in (-1e-10, 0.0, 1e-10)]
             np.testing.assert_allclose(values, image[0 if turns > 0 else 8], rtol=0, atol=1e-7)
@@ -175,7 +175,7 @@ def test_the_last_slope_is_that_of_the_inside(mode, engine):
     ("mode", "last"), [("nearest", 0), ("reflect", 0), ("mirror", -4), ("grid-constant", -7), ("grid-wrap", -7)]
 )
 def test_the_last_slope_of_other_modes(mode, last, engine):
-    """These modes extend the image beyond its border, so the last slope leads to the voxel that follows there."""
+    """These modes extend the image beyond its border, so the last slope depends on the voxel that follows."""
     image = np.array([0.0, 1, 2, 3, 7])
     np.testing.assert_allclose(slopes(image, mode), [1, 1, 1, 4, last], rtol=0, atol=1e-12)
 

@@ -53,7 +53,7 @@ def _jax_aval():
     return jax.typeof(jax.numpy.zeros(2))
 
 
-# The owner of each name, which is a module or a function that returns an object, and the name.
+# For each name, its owner and the name itself. The owner is a module, or a function that returns an object.
 NAMES = {
     "torch": (
         ("torch", "_C._are_functorch_transforms_active"),
@@ -182,7 +182,7 @@ def defined_names(tree):
             defined.add((node.asname or node.name).rpartition(".")[2])
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
             (stored if isinstance(node.ctx, ast.Store) else loaded).add(node.attr)
-    return defined | stored & loaded  # an attribute that is set but never read is one that a base class reads
+    return defined | stored & loaded  # attributes that are set but never read are read by a base class
 
 
 def own_names():

@@ -1,4 +1,4 @@
-"""Numbers of threads and instruction sets, which functions and environment variables set and `show_config` prints."""
+"""Threads and instruction sets: functions and environment variables set them, and `show_config` prints them."""
 
 import multiprocessing
 import os
@@ -161,7 +161,7 @@ def test_threadpoolctl_limits_the_threads():
 
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 def test_worker_processes_compute_the_same(method):
-    """Workers compute the same whether they are spawned, or forked while the pool's threads exist."""
+    """Workers compute the same values, whether spawned or forked while the threads of the pool exist."""
     elasticnd.set_num_threads(2)
     image = np.random.default_rng(0).random((200, 210), dtype=np.float32)
     arguments = (image, elasticnd.random_displacement(3, 5, ndim=2, rng=0), 3, "mirror")

@@ -98,7 +98,7 @@ def test_kernels_are_captured_once_they_are_loaded(fake_cupy):
 
 
 def test_a_captured_call_reads_nothing_that_was_kept(rng):
-    """Cached arrays may no longer exist when the graph runs. Without them, the results have the same bits."""
+    """A captured call uses no cached arrays, which may be gone when the graph runs, and gives the same bits."""
     image, displacement = rng.random(SHAPES[2]), rng.uniform(-3, 3, (2, 3, 4))
     device, launched = recording_device()
     with host_device.installed(device):

@@ -121,7 +121,7 @@ def test_determinism_by_the_switch_of_pytorch():
 
 
 def test_results_do_not_depend_on_the_order_of_threads(rng):
-    """Otherwise a thread would read values that another thread has not written yet."""
+    """If results did, a thread would be reading values that another thread has not written yet."""
     image = rng.random((70, 66))
     displacement = rng.uniform(-5, 5, (2, 3, 4))
     assert np.array_equal(
@@ -134,7 +134,7 @@ def test_results_do_not_depend_on_the_order_of_threads(rng):
     ("shape", "sections"), [((1_000_000,), 489), ((300,), 2), ((200,), 1), ((9, 4000), 125), ((4096, 4096), 1)]
 )
 def test_rows_are_cut_where_they_are_few(shape, sections):
-    """Otherwise a single block would process a whole long signal."""
+    """Without a cut, a single block would process a whole long signal."""
     axes = len(shape)
     call = object.__new__(calls.Call)
     inner, second, _ = _core.tiles[axes]

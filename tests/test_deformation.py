@@ -331,7 +331,7 @@ def test_refusals_of_methods(rng):
 
 
 def test_as_many_batch_items_as_axes_of_the_images(rng):
-    """Three deformations fit a stack of three pictures and also the three axes of the stack; the frame decides."""
+    """Three deformations fit three pictures, although a stack of pictures has three axes as well: the frame decides."""
     deformations = Deformation.random((20, 16), sigma=2, batch_shape=(3,), rng=0)
     images = rng.random((3, 20, 16))
     for item, expected, grid in zip(images, deformations.apply(images), deformations.displacement, strict=True):

@@ -53,7 +53,7 @@ def test_signature(function):
 
 
 def example_basic():
-    # Convert floats to bytes first, which the library that writes the picture no longer does.
+    # Convert floats to bytes first, because the library that writes the picture no longer does.
     import imageio
     import numpy
 
@@ -79,7 +79,7 @@ def test_example_multiple_inputs(rng):
     assert (X_deformed.dtype, Y_deformed.dtype) == (X.dtype, Y.dtype)
     [X_deformed, Y_deformed] = elasticnd.deform_random_grid([X, Y], order=[3, 0])
     assert set(np.unique(Y_deformed)) <= set(range(5))
-    # A list gets one deformation, so the same labels as floats move alike.
+    # All images in a list get the same deformation, so labels move alike as floats and as integers.
     [a, b] = elasticnd.deform_random_grid([Y.astype(float), Y], order=[0, 0])
     np.testing.assert_array_equal(a, b)
 

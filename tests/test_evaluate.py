@@ -29,7 +29,7 @@ def spline_of_axis(values, extent):
     place = index % period
     mirrored = np.asarray(values)[np.minimum(place, period - place)]
     knots = index * (extent - 1) / (points - 1)
-    # The conditions at the ends decay like 0.27 to the power of the distance, so they have no effect inside.
+    # The influence of the ends decays like 0.27 to the power of the distance, so it has vanished inside.
     spline = interpolate.make_interp_spline(knots, mirrored, k=3)
     return lambda f, derivative: spline(f, derivative) if derivative else spline(f)
 

@@ -28,7 +28,7 @@ def test_headers_of_nifti_are_kept(suffix, kind, tmp_path):
 
 
 def test_scaled_nifti(tmp_path):
-    """The stored numbers are deformed. Beyond the border is the stored number that stands for `cval`."""
+    """The stored numbers are deformed. Beyond the border, they are the number that stands for `cval`."""
     array, slope, intercept = random_array("u2", 9, 10, 11) // 16, 0.5, -1000
     volume = nibabel.Nifti1Image(array, np.eye(4))
     volume.header.set_slope_inter(slope, intercept)

@@ -1,4 +1,4 @@
-"""The meaning of a pixel's numbers is kept, converted or refused, from each format to each other.
+"""The meaning of pixel values is kept, converted or refused when the output has another format.
 
 The tests read outputs with the libraries of the formats, and PNG files also chunk by chunk.
 """
@@ -56,7 +56,7 @@ TIFFS = {
     "itulab": (samples("u1", 3), {"photometric": "itulab"}),
     "palette": (random_array("u1", *SHAPE) % 8, {"photometric": "palette", "colormap": COLOURMAP, "order": 0}),
 }
-# Those that PNG cannot store, with a word of the error.
+# The files of this table that PNG cannot store, each with a word of the error.
 NOT_IN_PNG = {
     "grey, premultiplied": "premultiplied",
     "rgb, premultiplied": "premultiplied",

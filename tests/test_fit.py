@@ -27,7 +27,7 @@ def spline_basis(count, extent, positions):
     if count == 1 or extent == 1:
         return np.eye(1, count).repeat(len(positions), axis=0)
     g = np.asarray(positions) * (count - 1) / (extent - 1)
-    reach = 40  # so many mirrored points that the effect of the ends has decayed
+    reach = 40  # with this many mirrored points, the effect of the ends has decayed
     index = np.arange(-reach, count + reach)
     folded = np.abs((index + count - 1) % (2 * count - 2) - (count - 1)) if count > 1 else index * 0
     knots = np.arange(-reach - 2, count + reach + 2)
@@ -114,7 +114,7 @@ def test_fit_is_the_one_of_least_squares(shape, points, rng):
 
 
 def test_smooth_trades_the_residual_for_the_bending_energy(rng):
-    """The fit minimizes the sum of both: steps in opposite directions increase it equally."""
+    """The fit minimizes the weighted sum of both: steps in opposite directions increase it equally."""
     shape, points, smooth = (20, 15), (4, 3), 5.0
     field = rng.normal(0, 2, (2, *shape))
     found, rms = Deformation.fit(field, points, shape, smooth)
@@ -128,7 +128,7 @@ def test_smooth_trades_the_residual_for_the_bending_energy(rng):
         step = rng.normal(0, 1e-3, found.displacement.shape)
         ahead, behind = cost(found.displacement + step), cost(found.displacement - step)
         assert min(ahead, behind) > least
-        # A slope of 1 % of the slope of the smoothing cost would exceed this. The reference integrates on a lattice.
+        # The tolerance detects an error of 1 % in the smoothing term. The reference integrates on a lattice.
         assert_allclose(ahead, behind, rtol=0, atol=0.02 * (ahead - least))
     assert rms > Deformation.fit(field, points, shape)[1]
 

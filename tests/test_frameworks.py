@@ -71,7 +71,7 @@ def test_options(framework, name, rng):
     expected = elasticnd.deform_grid(image, displacement, **OPTIONS[name])
     arrays = framework.array(image), framework.array(displacement)
     same(framework, elasticnd.deform_grid(*arrays, **own(framework, OPTIONS[name])), expected)
-    # The grid may be a NumPy array with any image.
+    # Images of any framework accept a NumPy array as their grid.
     same(framework, elasticnd.deform_grid(arrays[0], displacement, **OPTIONS[name]), expected)
     same(framework, elasticnd.deform_grid(arrays[0], displacement.tolist(), **OPTIONS[name]), expected)
 
@@ -181,7 +181,7 @@ def test_gradients_are_those_of_numpy(framework, name, dtype, rng):
 
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128], ids=lambda t: t.__name__)
 def test_gradients_are_differentiable(framework, dtype, rng):
-    """Derivatives of the gradients from `deform_grid_vjp` equal differences of those that NumPy arrays give."""
+    """Gradients from `deform_grid_vjp` have derivatives, which equal differences of the gradients with NumPy."""
     image, weight = values(rng, (7, 6), np.dtype(dtype)), values(rng, (7, 6), np.dtype(dtype))
     displacement, way, step = rng.uniform(-1, 1, (2, 3, 3)), rng.normal(0, 1, (2, 3, 3)), 1e-5
 

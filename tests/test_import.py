@@ -73,7 +73,7 @@ CALLS_OF_TORCH = {
 
 @pytest.mark.parametrize("call", CALLS_OF_TORCH)
 def test_first_call_with_tensors_imports_little(call):
-    """It imports neither PyTorch's compiler nor SymPy, which take seconds."""
+    """The call imports neither PyTorch's compiler nor SymPy, which would take seconds."""
     if importlib.util.find_spec("torch") is None:
         pytest.skip("torch is not installed")
     code = f"""

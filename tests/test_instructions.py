@@ -51,12 +51,12 @@ def count(program: Path, kernel: str) -> int:
 
 
 def missing() -> str | None:
-    """Return what is missing to count instructions, or nothing."""
+    """Return the reason why instructions cannot be counted here, or None."""
     if not sys.platform.startswith("linux") or platform.machine() != "x86_64":
         return "the counts are those of Linux on x86-64"
     for program in ("cmake", "valgrind"):
         if not shutil.which(program):
-            return f"no {program} on the path"
+            return f"no {program} on PATH"
     if "avx2" not in Path("/proc/cpuinfo").read_text():
         return "no AVX2 here"
     kept = json.loads(KEPT.read_text())

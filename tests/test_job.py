@@ -1,4 +1,4 @@
-"""The struct that every function of the core receives: invalid members are rejected, whatever bytes it contains."""
+"""The struct that every function of the core receives: whatever bytes it contains, invalid members are rejected."""
 
 import contextlib
 

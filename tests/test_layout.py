@@ -297,7 +297,7 @@ def test_batch_of_fields(rng):
 
 
 def test_fewest_batch_axes_that_fit(rng):
-    """If a grid could have batch axes or not, the interpretation with fewer batch axes is used."""
+    """If a grid fits both with and without batch axes, the interpretation with fewer batch axes is used."""
     image = rng.random((2, 9))
     displacement = rng.normal(size=(2, 1, 4))
     assert_same_bits(

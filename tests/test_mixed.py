@@ -1,4 +1,4 @@
-"""Arrays of several libraries or devices in one call are refused, naming both. NumPy grids suit any image."""
+"""Arrays of several libraries or devices in one call are refused, naming both. NumPy grids are accepted."""
 
 import re
 from collections.abc import Callable

@@ -79,7 +79,7 @@ def test_against_a_root_finder(rng):
 
 @pytest.mark.parametrize("n", [2, 3])
 def test_folded_fields(n, rng):
-    """Nearly every point has a solution outside the folds, which is found, and every result solves the equation."""
+    """Nearly all points have a solution outside the folds, and it is found. Every result solves the equation."""
     count, folded, unsolved, within_folds = 0, 0, 0, 0
     for _ in range(10):
         extent, grids, maps = random_map(rng, n, 0.45)

@@ -235,7 +235,7 @@ def test_gradients_by_finite_differences(engine, name, rng):
 @in_each_framework
 @pytest.mark.parametrize("engine", ["cpu", "generic"])
 def test_points_that_did_not_converge_have_no_gradient(engine, name, rng):
-    """Points that do not converge have no gradient and do not affect that of others, whether invalid or not solved."""
+    """Points that are invalid or do not converge have no gradient, and do not change the gradients of others."""
     framework = frameworks.get(name)
     displacement, _, p = map(framework.to_numpy, arrays_of(framework, rng))
     lost = np.array([[np.inf, 5.0], [np.nan, 3.0]])
@@ -287,7 +287,7 @@ def test_every_mode_in_jax(rng):
     arrays = arrays_of(framework, rng)
     weight = rng.random((6, 2))
     function = energy(framework, weight)
-    # A compiled program adds the step from which derivatives come, so its points differ by less than the tolerance.
+    # A compiled program takes one more step, which carries the derivatives. It moves points by less than the tolerance.
     exact = energy(framework, weight, tol=1e-12)
     assert abs(jax.jit(exact)(*arrays) - exact(*arrays)) < 1e-9
     argnums = (0, 1, 2)

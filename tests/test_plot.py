@@ -29,7 +29,7 @@ def _no_figures_left():
 
 
 def control_points(deformation):
-    """Return the positions that control points sample, at which an interpolating spline has their displacements."""
+    """Return the positions that control points sample. The spline interpolates, so it has their displacements there."""
     ranges = [np.linspace(0, n - 1, p) for n, p in zip(deformation.shape, deformation.grid_shape, strict=True)]
     f = np.stack(np.meshgrid(*ranges, indexing="ij"), -1)
     x = f if deformation.affine is None else (f - AFFINE[:, -1]) @ np.linalg.inv(AFFINE[:, :-1]).T

@@ -125,7 +125,7 @@ def test_brain_against_scipy(brain, crop, dtype):
 
 
 def test_whole_brain(brain):
-    """An array as from a file, read-only and in Fortran order, is accepted, and a patch equals a part of the whole."""
+    """A read-only array in Fortran order, as from a file, is accepted, and a patch equals a part of the whole."""
     displacement = elasticnd.random_displacement(4, 6, ndim=3, rng=GRID_SEED)
     before = brain[::7, ::7, ::7].copy()
     whole = elasticnd.deform_grid(brain, displacement)

@@ -45,7 +45,7 @@ def test_compile_with_dynamic_shapes(rng):
 def test_compile_with_numbers_that_change(option, numbers, rng):
     """Numbers become part of the program, even after the compiler has seen them change."""
     image, grid, _ = arrays(rng)
-    torch._dynamo.reset()  # older compilers limit the programs of all tests together
+    torch._dynamo.reset()  # older compilers have one limit for the programs of all tests
     compiled = torch.compile(elasticnd.deform_grid, fullgraph=True, backend="eager")
     for number in numbers:
         options = {option: number}

@@ -187,7 +187,7 @@ def test_ties_of_every_dtype(engine, dtype, rng):
 
 
 def test_sums_that_differ_by_little_are_tied():
-    """Sums closer than 2**-16 are tied, otherwise the larger wins. The nearest label has the smaller sum."""
+    """Sums that differ by at most 2**-16 are tied, so the nearest label wins. Otherwise the larger sum wins."""
     image = np.array([[1, 2], [2, 3]], np.uint8)
     # At (p, p) with p < 1/2, the nearest voxel has the weight (1 - p)**2, and its neighbours together 2 p (1 - p).
     tied = 1 / 3

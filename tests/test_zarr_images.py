@@ -115,7 +115,7 @@ def test_labels_of_an_image_and_all_else_in_its_group(labelled, tmp_path, capsys
     np.testing.assert_array_equal(first, expected(image[0], (1, 2), cval=7))
     assert 7 in second
     assert (second != image[1]).any()
-    # Order 0 copies labels, with background beyond the border. They have the voxels of the first level.
+    # Order 0 copies labels, with background beyond the border. Labels have the same voxels as the first level.
     result = zarr.open_array(str(target / "labels" / "cells" / "0"), mode="r")[...]
     np.testing.assert_array_equal(result, expected(cells[0], None, order=0))
     np.testing.assert_array_equal(zarr.open_array(str(target / "table"), mode="r")[...], np.arange(5))

@@ -364,7 +364,7 @@ def _in_torchvision(data: Data, threads: int) -> Call | None:
     return _with_threads(deform, threads, *sample)
 
 
-# Programs with a number of threads are timed with one thread and with all.
+# Programs that accept a number of threads are timed with one thread and with all.
 THREADED: dict[str, Maker] = {
     "elasticnd": _elasticnd,
     "torch grid_sample (linear, grid given)": _torch,

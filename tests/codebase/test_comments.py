@@ -9,7 +9,7 @@ from codebase.test_sentences import complaints as complaints_of_sentences
 
 ROOT = Path(__file__).parents[2]
 SUFFIXES = {".cpp", ".hpp", ".cu", ".cuh"}
-# A line up to its comment; `//` within a text begins none.
+# Matches a line with a comment. `//` inside a string does not start one.
 _COMMENT = re.compile(r"""^(?P<code>(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])'|(?!//)[^"])*)//(?P<text>.*)$""")
 
 
@@ -18,7 +18,7 @@ def files():
 
 
 def paragraphs(source):
-    """Yield the paragraphs of comments: lines of comments below each other, up to an empty one."""
+    """Yield the paragraphs of comments, each of which consists of consecutive lines up to an empty one."""
     column, paragraph = None, []
     for line in [*source.splitlines(), ""]:
         found = _COMMENT.match(line)
