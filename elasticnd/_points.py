@@ -118,7 +118,7 @@ _Move: TypeAlias = Callable[[Positions, Any, float], _Results]
 
 
 def _by_values(function: _Move, at: Positions, inverse_map: Array | None, tolerance: float) -> _Results:
-    """Call a function: on NumPy arrays, if the bridge delegates to them, since no derivatives are needed."""
+    """Call a function: on NumPy arrays if the bridge delegates the call, otherwise on the given arrays."""
     other = at.bridge.delegate((at.positions,), (at.points, inverse_map))
     if other is None:
         return function(at, inverse_map, tolerance)

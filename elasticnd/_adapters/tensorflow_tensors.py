@@ -1,4 +1,4 @@
-"""Tensors of TensorFlow, which Keras may have whatever its backend is: in pipelines of tf.data."""
+"""TensorFlow tensors, which Keras layers receive in tf.data pipelines, whatever their backend is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bridge for JAX: a primitive that XLA runs by the core, by the CUDA kernels or by JAX operations.
+"""The bridge for JAX: a primitive that XLA runs with the core, the CUDA kernels or JAX operations.
 
 Outside programs, arrays in the host's memory go directly to the core.
 """
@@ -56,7 +56,7 @@ def standard_normal(shape: Shape, batch_axes: int, like: Array, rng: Seed) -> ja
 
 
 def delegate(images: Sequence[Array | None], others: Sequence[Array | None]) -> Delegated | None:
-    """Return NumPy arrays for arrays at hand, outside all programs.
+    """Return NumPy arrays for arrays that the core can read, outside all programs.
 
     Calls without images are left to `apply`, which knows the dtype of their results.
     """

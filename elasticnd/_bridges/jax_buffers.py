@@ -108,7 +108,7 @@ def _scratch_of(operator: Operator, flat: Sequence[Array]) -> int:
 
 def _planned_scratch(operator: Operator, flat: Sequence[Array], results: Sequence[Shape]) -> int:
     """Return how many bytes the engine needs for a call in core order, besides operands and results in its types."""
-    from .._engines import cuda  # noqa: PLC0415 - for those who have a CUDA device
+    from .._engines import cuda  # noqa: PLC0415 - only with a CUDA device
 
     spec, verb = operator.call, operator.verb
     if operator.takes_positions:

@@ -1,4 +1,4 @@
-"""Sums into coefficients by index, where only the device knows the indices, by operations of the standard.
+"""Sums into coefficients at indices that only the device knows, with operations of the standard.
 
 The standard has no operation that adds to elements by index. Voxels are therefore sorted by the first coefficient that
 they reach, and voxels with the same one are summed in pairs, pairs of pairs, and so on. No other voxel's value enters a
