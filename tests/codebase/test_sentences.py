@@ -19,7 +19,9 @@ BANNED = {
     r"\btells? that\b": "shows that, says that",
     r"\b(?:is|are) told\b": "is reported",
     r"\bit is that of\b": "the noun",
-    r"\barrays? of NumPy\b(?!,)": "NumPy array",
+    r"\barrays? of (?:NumPy|CuPy)\b(?!,)": "NumPy array, CuPy array",
+    r"\bshall\b": "must",
+    r"\bso many\b(?! that)": "this many, the number",
     r"\boutside of the\b": "outside the",
     r"\bfor want of\b": "for lack of, without",
     r"\bwhat (?:it|they) get,": "their input",
@@ -107,3 +109,4 @@ def test_complaints():
         f'def f():\n    """Return x.\n\n    {"word " * 41}\n    """\n    raise ValueError("x: got arrays of NumPy")\n'
     )
     assert sum(1 for block in texts_of_module(module) for _ in complaints(block)) == 2
+    assert all(list(complaints(text)) for text in ("It shall wait.", "Allocate so many bytes."))
