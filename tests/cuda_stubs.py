@@ -12,7 +12,7 @@ SHAPES = {1: (300,), 2: (41, 37), 3: (11, 9, 35), 5: (4, 3, 5, 3, 4)}
 
 
 def on_cuda(function, *arguments, backward=False, **options):
-    """Call a function while the CUDA kernels, run on the host, compute NumPy arrays."""
+    """Call a function while the CUDA kernels compute NumPy arrays on the host."""
     with host_device.installed(host_device.HostDevice(backward=backward)):
         return function(*arguments, **options)
 

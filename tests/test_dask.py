@@ -20,8 +20,8 @@ dask = pytest.importorskip("dask", reason="dask is not installed")
 import dask.array as da  # noqa: E402
 
 MATRIX = np.array([[1.1, 0.1, 0.3], [-0.2, 0.9, 0.2]])
-# Relative to the largest gradient. Sums are taken in another order, and the filter is cut off elsewhere. The difference
-# is some rounding steps of the dtype, which are 2**-11 in float16.
+# Relative to the largest gradient. Sums are taken in another order, and the filter is cut off elsewhere. Both
+# change the result by some rounding steps of the dtype, which are 2**-11 in float16.
 GRADIENT_TOLERANCES = {"float16": 1e-2, "float32": 1e-4, "float64": 1e-10, "complex64": 1e-4, "complex128": 1e-10}
 
 

@@ -73,7 +73,7 @@ def test_derivatives_beyond_the_order_are_zero(order, rng):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
 def test_sample_adjoint_is_the_transpose_of_every_derivative(order, mode, derivative, rng):
-    job = job_of(order, mode, derivative, border_value=0)  # a constant beyond the border is not linear
+    job = job_of(order, mode, derivative, border_value=0)  # without a constant, the map is linear
     image = rng.standard_normal(SHAPE)
     points = rng.uniform(-5, 5, (2, 1, 1))
     output = values(image, job, points)

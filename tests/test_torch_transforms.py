@@ -163,7 +163,7 @@ OF_PYTORCH = {
 }
 # With PyTorch's own functions, these end the process.
 FATAL = {("jit.trace", "checkpoint"), ("jit.trace", "linearize")}
-# Combinations that are refused because their values would silently be wrong: `torch.jit.trace` loses some of them.
+# Combinations that are refused, because `torch.jit.trace` and others would silently return wrong values for them.
 REFUSED = {
     *(("jit.trace", name) for name in set(TRANSFORMS) - WITH_LEAVES - OF_PYTORCH["jit.trace"] - {"none"}),
     *(("make_fx before dispatch", name) for name in OF_PYTORCH["make_fx before dispatch"] - DUAL),

@@ -173,7 +173,7 @@ def test_ties_are_exact(engine, mode, axes, rng):
 @pytest.mark.parametrize("dtype", [*INTEGERS, *FLOATS], ids=str)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_ties_of_every_dtype(engine, dtype, rng):
-    """The order of labels decides ties, including negative labels, NaN and both zeros."""
+    """The order of labels decides ties, also between negative labels, NaN and both zeros."""
     if engine == "torch" and ((dtype.kind == "u" and dtype.itemsize > 1) or dtype == ml_dtypes.bfloat16):
         pytest.skip("NumPy and PyTorch do not share this dtype or its operations")
     if engine == "torch":

@@ -1,4 +1,4 @@
-"""Images whose resolution differs from the frame's, in every framework: the values of NumPy, and derivatives."""
+"""Every framework deforms images whose resolution differs from the frame's, with the values of NumPy."""
 
 import frameworks
 import numpy as np

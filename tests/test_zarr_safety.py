@@ -85,7 +85,7 @@ def test_metadata_are_of_the_format_that_their_name_says(form, tmp_path, capsys)
 
 
 def test_codecs_of_data_are_read(tmp_path):
-    """The codecs that the library writes by default are read, and others too."""
+    """Chunks are read with the codecs that the library writes by default, and with others."""
     array = random_array("u2", 20, 24)
     for k, codec in enumerate(["zstd", "gzip", "blosc"]):
         compressor = {"zstd": zarr.codecs.ZstdCodec, "gzip": zarr.codecs.GzipCodec, "blosc": zarr.codecs.BloscCodec}[
