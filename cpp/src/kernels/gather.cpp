@@ -213,7 +213,7 @@ void sample_as(const SampleJob& job, UnitRange units, void* scratch) {
 
 struct CopyScratch {
     Row row;
-    Located<float> located;
+    Located<NoPlace> located;
 };
 
 void sample_copies(const SampleJob& job, UnitRange units, void* scratch) {

@@ -117,6 +117,8 @@ ELASTICND_FLAT void store_as(const Eight& values, float* to) {
 #endif
 }
 
+ELASTICND_FLAT void store_as(const Eight&, NoPlace*) {}
+
 ELASTICND_FLAT bool is_zero(const Integers& integers) {
 #if defined(__AVX2__)
     return _mm256_testz_si256((__m256i)integers, (__m256i)integers);
@@ -172,6 +174,9 @@ struct ManyCells {
 // How the coordinate changes from voxel to voxel.
 enum Step { no_step, one_step, any_step };
 
+// What is added to it: nothing, the shift to the knots, or the padding of the image as well.
+enum Shift { no_shift, knot_shift_alone, padding_too };
+
 alignas(32) constexpr double counts[row_length] = {
     0,   1,   2,   3,   4,   5,   6,   7,   8,   9,   10,  11,  12,  13,  14,  15,  16,  17,  18,  19,  20,  21,
     22,  23,  24,  25,  26,  27,  28,  29,  30,  31,  32,  33,  34,  35,  36,  37,  38,  39,  40,  41,  42,  43,
@@ -193,12 +198,12 @@ struct Target {
 // only stencils on the last voxel of an image that ends there are moved; otherwise, this prevents reads outside a wrong
 // box.
 template <class T, int MODE>
-void fold_block(const LocatedAxis& own, const Eight& coordinates, int64 at, Target<T> to) {
+void fold_block(const LocatedAxis& own, const double* coordinates, int64 at, Target<T> to) {
     double x[block_length];
     double slope[block_length];
     int32 lacks[block_length];
     int32 span[block_length];
-    store_vector(x, coordinates);
+    std::memcpy(x, coordinates, sizeof x);
     const KnotAxis& knots = own.knots;
     for (int l = 0; l < block_length; ++l) {
         const Folded folded = fold_coordinate(x[l], knots.last, own.reach, MODE);
@@ -209,15 +214,16 @@ void fold_block(const LocatedAxis& own, const Eight& coordinates, int64 at, Targ
         span[l] = static_cast<int32>(tap + knots.before);
         lacks[l] = folded.exists ? 0 : 1;
     }
-    for (int l = 0; l < block_length; ++l) to.place[at + l] = static_cast<T>(x[l]);
-    for (int l = 0; to.slope && l < block_length; ++l) to.slope[at + l] = static_cast<T>(slope[l]);
-    for (int l = 0; l < block_length; ++l) *to.missing |= static_cast<uint8>(lacks[l] << l);
+    store_as(load_vector<Eight>(x), to.place + at);
+    for (int l = 0; to.slope && l < block_length; ++l) to.slope[at + l] = T(slope[l]);
+    uint8* const missing = to.missing + at / block_length;
+    for (int l = 0; l < block_length; ++l) *missing |= static_cast<uint8>(lacks[l] << l);
     const Offsets stride = Offsets{} + static_cast<uint32>(own.stride);
     store_vector(to.offset + at, load_vector<Offsets>(to.offset + at) + load_vector<Offsets>(span) * stride);
 }
 
 template <class T>
-using FoldBlock = void (*)(const LocatedAxis&, const Eight&, int64 at, Target<T> to);
+using FoldBlock = void (*)(const LocatedAxis&, const double* coordinates, int64 at, Target<T> to);
 
 template <class T, int MODE = 0>
 FoldBlock<T> choose_fold_block(int mode) {
@@ -226,10 +232,10 @@ FoldBlock<T> choose_fold_block(int mode) {
     return fold_block<T, MODE>;
 }
 
-// Adds what one axis contributes to the stencils of some blocks.
-template <class T, int STEP, bool IS_SHIFTED, class Coefficients>
+// Adds what one axis contributes to the stencils of some blocks; the offsets of the first axis begin at `origin`.
+template <class T, bool IS_FIRST, int STEP, int SHIFT, class Coefficients>
 void locate_stretch(const LocatedAxis& own, const RowAxis& axis, const InnerGrid& inner, const Stretch& stretch,
-                    FoldBlock<T> fold, Target<T> to) {
+                    FoldBlock<T> fold, int32 origin, Target<T> to) {
     Coefficients coefficient(axis.grid, inner, stretch.first);
     const double* weight[4];
     for (int tap = 0; tap < 4; ++tap) weight[tap] = inner.weight[tap] + stretch.first;
@@ -240,6 +246,8 @@ void locate_stretch(const LocatedAxis& own, const RowAxis& axis, const InnerGrid
     const Integers highest = Integers{} + own.highest;
     const Offsets stride = Offsets{} + static_cast<uint32>(own.stride);
     const int64 length = stretch.blocks * block_length;
+    int32* const offset = to.offset;
+    T* const place_of = to.place;
     for (int64 i = 0; i < length; i += block_length) {
         if constexpr (!Coefficients::is_same) coefficient = Coefficients(axis.grid, inner, stretch.first + i);
         Eight x;
@@ -255,43 +263,70 @@ void locate_stretch(const LocatedAxis& own, const RowAxis& axis, const InnerGrid
             if (STEP == one_step) place = place + load_vector<Four>(count + at);
             if (STEP == any_step) place = place + (load_vector<Four>(count + at) + spread(axis.start)) * axis.line.step;
             x.half[half] = place + displacement;
-            if (IS_SHIFTED) x.half[half] = x.half[half] + spread(axis.line.padding);
-            const Four shifted = IS_SHIFTED ? x.half[half] + spread(axis.line.shift) : x.half[half];
+            if (SHIFT == padding_too) x.half[half] = x.half[half] + spread(axis.line.padding);
+            const Four shifted = SHIFT == no_shift ? x.half[half] : x.half[half] + spread(axis.line.shift);
             whole.half[half] = floor_of(shifted);
             rest.half[half] = shifted - whole.half[half];
         }
+        const Offsets before = IS_FIRST ? Offsets{} + static_cast<uint32>(origin) : load_vector<Offsets>(offset + i);
         const Integers span = to_integers(whole);
         if (is_zero((span < lowest) | (span > highest))) {
-            store_as(rest, to.place + i);
-            store_vector(to.offset + i, load_vector<Offsets>(to.offset + i) + (Offsets)span * stride);
+            store_as(rest, place_of + i);
+            store_vector(offset + i, before + (Offsets)span * stride);
         } else {
-            fold(own, x, i, to);
+            // In memory of its own: in that of `x`, all blocks would be stored.
+            double coordinates[block_length];
+            store_vector(coordinates, x);
+            store_vector(offset + i, before);
+            fold(own, coordinates, i, to);
         }
-        ++to.missing;
     }
 }
 
-template <class T, int STEP, bool IS_SHIFTED>
-void locate_axis(const LocatedAxis& own, const RowAxis& axis, const InnerGrid& inner, const Stretches& stretches,
-                 FoldBlock<T> fold, Located<T>& row, T* place, T* slope) {
+// Where one axis of a row is kept.
+template <class T>
+struct AxisTarget {
+    Located<T>& row;
+    T* place;
+    T* slope;  // null for none
+
+    Target<T> of(const Stretch& stretch) const {
+        return {row.missing + stretch.block, row.offset + stretch.block * block_length, place + stretch.first,
+                slope ? slope + stretch.first : nullptr};
+    }
+};
+
+template <class T, bool IS_FIRST, int STEP, int SHIFT>
+void locate_stretches(const LocatedAxis& own, const RowAxis& axis, const InnerGrid& inner, const Stretches& stretches,
+                      FoldBlock<T> fold, int32 origin, const AxisTarget<T>& to) {
     for (int s = 0; s < stretches.count; ++s) {
         const Stretch& one = stretches.of[s];
-        const auto locate = one.cells == same_cell   ? locate_stretch<T, STEP, IS_SHIFTED, OneCell>
-                            : one.cells == two_cells ? locate_stretch<T, STEP, IS_SHIFTED, TwoCells>
-                                                     : locate_stretch<T, STEP, IS_SHIFTED, ManyCells>;
-        locate(own, axis, inner, one, fold,
-               {row.missing + one.block, row.offset + one.block * block_length, place + one.first,
-                slope ? slope + one.first : nullptr});
+        const auto locate = one.cells == same_cell   ? locate_stretch<T, IS_FIRST, STEP, SHIFT, OneCell>
+                            : one.cells == two_cells ? locate_stretch<T, IS_FIRST, STEP, SHIFT, TwoCells>
+                                                     : locate_stretch<T, IS_FIRST, STEP, SHIFT, ManyCells>;
+        locate(own, axis, inner, one, fold, origin, to.of(one));
     }
 }
 
-template <class T, int STEP>
+template <class T, bool IS_FIRST, int STEP>
 void locate_axis(const LocatedAxis& own, const RowAxis& axis, const InnerGrid& inner, const Stretches& stretches,
-                 FoldBlock<T> fold, Located<T>& row, T* place, T* slope) {
-    if (axis.line.padding != 0 || axis.line.shift != 0)
-        locate_axis<T, STEP, true>(own, axis, inner, stretches, fold, row, place, slope);
+                 FoldBlock<T> fold, int32 origin, const AxisTarget<T>& to) {
+    if (axis.line.padding != 0)
+        locate_stretches<T, IS_FIRST, STEP, padding_too>(own, axis, inner, stretches, fold, origin, to);
+    else if (axis.line.shift != 0)
+        locate_stretches<T, IS_FIRST, STEP, knot_shift_alone>(own, axis, inner, stretches, fold, origin, to);
     else
-        locate_axis<T, STEP, false>(own, axis, inner, stretches, fold, row, place, slope);
+        locate_stretches<T, IS_FIRST, STEP, no_shift>(own, axis, inner, stretches, fold, origin, to);
+}
+
+template <class T>
+using LocateAxis = void (*)(const LocatedAxis&, const RowAxis&, const InnerGrid&, const Stretches&, FoldBlock<T>,
+                            int32 origin, const AxisTarget<T>&);
+
+template <class T, bool IS_FIRST>
+LocateAxis<T> choose_locate_axis(bool is_mapped, bool is_inner) {
+    if (is_mapped) return locate_axis<T, IS_FIRST, any_step>;
+    return is_inner ? locate_axis<T, IS_FIRST, one_step> : locate_axis<T, IS_FIRST, no_step>;
 }
 
 // The last block ends with the row.
@@ -348,10 +383,7 @@ bool Locator::locate(const Walk& walk, const Row& row, Located<T>& located, Loca
     if (!is_possible_ || row.count < block_length) return false;
     located.count = row.count;
     located.blocks = (row.count + block_length - 1) / block_length;
-    for (int block = 0; block < located.blocks; ++block) {
-        located.missing[block] = 0;
-        store_vector(located.offset + block * block_length, Integers{} + origin_);
-    }
+    std::memset(located.missing, 0, sizeof located.missing);
     const int inner = job_.geometry.axes - 1;
     const InnerGrid grid = walk.inner_grid();
     const Stretches stretches = stretches_of(grid, located);
@@ -359,18 +391,18 @@ bool Locator::locate(const Walk& walk, const Row& row, Located<T>& located, Loca
     const double start = static_cast<double>(job_.geometry.from_origin(inner, row.index[inner]));
     for (int k = 0; k <= inner; ++k) {
         const RowAxis axis = {walk.position_line(row, k), grid.coefficients + k * grid.component_size, start};
-        const auto locate_one = job_.inverse_map ? locate_axis<T, any_step>
-                                : k == inner     ? locate_axis<T, one_step>
-                                                 : locate_axis<T, no_step>;
+        const bool is_mapped = job_.inverse_map;
+        const auto locate_one = k == 0 ? choose_locate_axis<T, true>(is_mapped, k == inner)
+                                       : choose_locate_axis<T, false>(is_mapped, k == inner);
         T* const slope = details ? details->slope[k] : nullptr;
         if (slope)
             for (int i = 0; i < row_length; ++i) slope[i] = T(1);
-        locate_one(axis_[k], axis, grid, stretches, fold, located, located.place[k], slope);
+        locate_one(axis_[k], axis, grid, stretches, fold, origin_, {located, located.place[k], slope});
         if (details && k == 0) keep_lead(located, lead_origin_, details->lead);
     }
     move_last_block(located.blocks, located.count, located.offset);
-    located.everywhere = true;
-    for (int block = 0; block < located.blocks; ++block) located.everywhere &= located.missing[block] == 0;
+    const uint8 none[sizeof located.missing] = {};
+    located.everywhere = std::memcmp(located.missing, none, sizeof none) == 0;
     return true;
 #else
     return false;
@@ -378,5 +410,6 @@ bool Locator::locate(const Walk& walk, const Row& row, Located<T>& located, Loca
 }
 template bool Locator::locate(const Walk&, const Row&, Located<float>&, LocatedDetails<float>*) const;
 template bool Locator::locate(const Walk&, const Row&, Located<double>&, LocatedDetails<double>*) const;
+template bool Locator::locate(const Walk&, const Row&, Located<NoPlace>&, LocatedDetails<NoPlace>*) const;
 
 ELASTICND_END

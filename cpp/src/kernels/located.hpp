@@ -8,6 +8,12 @@ ELASTICND_BEGIN
 constexpr int block_length = 8;
 constexpr int max_located_axes = 3;
 
+// In the place of a number for works that need no weights, so that none is computed.
+struct NoPlace {
+    NoPlace() = default;
+    explicit NoPlace(double) {}
+};
+
 // In blocks of voxels, of which the last ends where the row ends, so that it may overlap the one before.
 template <class T>
 struct Located {
