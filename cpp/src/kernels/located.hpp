@@ -80,6 +80,17 @@ inline void for_each_missing(const Located<T>& row, Body body) {
             if (row.missing[block] >> l & 1) body(row.first_of(block) + l);
 }
 
+// Sets in `row` what Walk::locate sets, except places, slopes and first taps.
+template <class T>
+inline void set_row(const Located<T>& located, Row& row) {
+    row.everywhere = located.everywhere;
+    row.inside = true;
+    for (int i = 0; i < row.count; ++i) row.offset[i] = located.offset[i];
+    if (row.everywhere) return;
+    for (int i = 0; i < row.count; ++i) row.exists[i] = 1;
+    for_each_missing(located, [&](int i) { row.exists[i] = 0; });
+}
+
 template <class T, int ORDER, int DERIVATIVE>
 void weigh_located(const Located<T>& row, int axes, WeightRows<T>& weights) {
     for (int k = 0; k < axes; ++k) weigh_axis<T, ORDER, DERIVATIVE>(row.place[k], row.count, weights[k]);

@@ -225,20 +225,12 @@ bool holds_all(const Geometry& geometry, const Slab& slab) {
     return slab.first <= geometry.box_start[0] && slab.last >= geometry.box_start[0] + geometry.box_extent[0];
 }
 
-// What the kernels of a row need of one that was located eight voxels at a time.
+// Sets row.first along the first axis.
 template <class T>
-void set_row(const SampleJob& job, const Located<T>& located, const LocatedDetails<T>& details, bool sets_first,
-             Row& row) {
-    row.everywhere = located.everywhere;
-    row.inside = true;
+void set_first_taps(const SampleJob& job, const LocatedDetails<T>& details, Row& row) {
     const double start = static_cast<double>(job.geometry.box_start[0]);
     const double stride = static_cast<double>(job.source.stride[0]);
-    for (int i = 0; i < row.count; ++i) row.offset[i] = located.offset[i];
-    if (sets_first)
-        for (int i = 0; i < row.count; ++i) row.first[0][i] = start + details.lead[i] / stride;
-    if (row.everywhere) return;
-    for (int i = 0; i < row.count; ++i) row.exists[i] = 1;
-    for_each_missing(located, [&](int i) { row.exists[i] = 0; });
+    for (int i = 0; i < row.count; ++i) row.first[0][i] = start + details.lead[i] / stride;
 }
 
 // Finds the stencils of one row after the other, and their weights.
@@ -260,10 +252,12 @@ class StencilFinder {
     // False, and no weights, where the row is skipped.
     bool find(SplatScratch<T>& own) {
         is_located_ = locator_.locate(walk_, own.row, own.located, &own.details);
-        if (is_located_)
-            set_row(job_, own.located, own.details, slab_ != nullptr, own.row);
-        else
+        if (is_located_) {
+            set_row(own.located, own.row);
+            if (slab_) set_first_taps(job_, own.details, own.row);
+        } else {
             walk_.locate(own.row);
+        }
         if (slab_ && skips_ && !meets(own.row, job_.geometry.order, *slab_)) return false;
         if (is_located_)
             weigh_located_(own.located, job_.geometry.axes, own.weights);

@@ -5,6 +5,7 @@
 
 #include "kernels/border.hpp"
 #include "kernels/kernels.hpp"
+#include "kernels/located.hpp"
 
 ELASTICND_BEGIN
 
@@ -12,6 +13,7 @@ namespace {
 
 struct VoteScratch {
     Row row;
+    Located<double> located;
     int64 step[vote_taps<0>];  // from the first tap to each tap, in bytes
     int mixed[row_length];     // voxels whose taps differ
 };
@@ -106,11 +108,19 @@ VoteRow choose_vote(const SampleJob& job) {
     });
 }
 
+void locate_row(const SampleJob& job, const Walk& walk, const Locator& locator, VoteScratch& own) {
+    if (!locator.locate(walk, own.row, own.located)) return walk.locate(own.row);
+    set_row(own.located, own.row);
+    for (int k = 0; k < job.geometry.axes; ++k)
+        std::memcpy(own.row.place[k], own.located.place[k], sizeof(double) * static_cast<size_t>(own.row.count));
+}
+
 }  // namespace
 
 void sample_votes(const SampleJob& job, UnitRange units, void* scratch) {
     auto& own = allocate_scratch<VoteScratch>(scratch);
     Walk walk(job, false, scratch, nullptr);
+    const Locator locator(job);
     const VoteRow vote = choose_vote(job);
     const int inner = job.geometry.axes - 1;
     for (int tap = 0; tap < 1 << job.geometry.axes; ++tap) {
@@ -120,7 +130,7 @@ void sample_votes(const SampleJob& job, UnitRange units, void* scratch) {
     const int64 to_stride = job.output.stride[inner];
     for (int64 unit = units.first; unit < units.last; ++unit) {
         walk.visit(unit, own.row);
-        walk.locate(own.row);
+        locate_row(job, walk, locator, own);
         for (int64 channel = 0; channel < job.channels; ++channel)
             vote(job, source_plane(job, own.row.item, channel), output_row(job, own.row, channel), to_stride, own);
     }
