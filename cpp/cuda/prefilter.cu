@@ -128,7 +128,7 @@ __global__ void __launch_bounds__(filter_lines) filter(int extension, int64 oute
         if constexpr (ALONG) {
             tile(row, lane) = value;
         } else {
-            if (lane < lines) *last = is_end(start + row - margin) ? value * T(0.5) : value;
+            if (lane < lines) *last = value;
             last -= inner;
         }
     };
@@ -160,6 +160,10 @@ __global__ void __launch_bounds__(filter_lines) filter(int extension, int64 oute
                 0, lines, [&](int line) { return tile(margin + row, line); },
                 [&](int line, T value) { own[starts[line]] = value * factor; });
         }
+    } else if (lane < lines) {
+        const auto halve = [&](int64 sample) { to[line_start + sample * inner] *= T(0.5); };
+        if (is_end(start)) halve(start);
+        if (length > 1 && is_end(start + length - 1)) halve(start + length - 1);
     }
 }
 
