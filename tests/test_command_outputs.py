@@ -178,8 +178,11 @@ def test_only_files_are_replaced(kind, suffix, tmp_path, monkeypatch, capsys):
 
 # Signals.
 
+# Under nohup, or in the background of a shell, tests start with signals ignored, and so would their processes.
 SLOW = r"""
-import os, sys, time
+import os, signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import numpy as np
 from elasticnd._cli import files as formats
 from elasticnd.__main__ import main
