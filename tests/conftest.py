@@ -35,6 +35,15 @@ def rng(request):
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
 
 
+@pytest.fixture
+def lightly_optimized():
+    """Let XLA optimize little, for tests that compile large programs of JAX's operations and run each of them once."""
+    jax = pytest.importorskip("jax")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session")
 def recompile(request):
     """Skip a test that recompiles the core, unless it is requested."""

@@ -121,6 +121,7 @@ def test_second_derivatives_in_torch(quantity, rng):
     assert torch.autograd.gradcheck(function, arrays, check_forward_ad=True, check_backward_ad=False)
 
 
+@pytest.mark.usefixtures("lightly_optimized")
 @pytest.mark.parametrize("quantity", ["source_points", "jacobian_determinant"])
 def test_every_mode_in_jax(quantity, rng):
     framework = frameworks.get("jax")

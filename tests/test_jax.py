@@ -507,6 +507,7 @@ def test_compiled_core_is_used():
     ("order", "mode", "tangents"),
     [(5, "mirror", 0), (4, "grid-constant", 0), (3, "grid-constant", 1), (3, "mirror", 2)],
 )
+@pytest.mark.usefixtures("lightly_optimized")
 def test_plain_operations_do_the_same(order, mode, tangents, rng):
     """Every operator gives the same values with the core and with JAX's operations."""
     x, d, a = arrays(rng, batch=(2,))

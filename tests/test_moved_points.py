@@ -281,6 +281,7 @@ def test_derivatives_in_torch(engine, rng):
         assert torch.autograd.gradcheck(function, arrays, check_forward_ad=True, check_backward_ad=False)
 
 
+@pytest.mark.usefixtures("lightly_optimized")
 def test_every_mode_in_jax(rng):
     framework = frameworks.get("jax")
     jax = framework.module

@@ -46,8 +46,14 @@ def test_first_derivatives(order, mode, rng):
 
 @pytest.mark.parametrize("options", [{}, {"rotate": 20, "crop": (slice(1, 6), slice(5))}], ids=str)
 def test_second_derivatives(options, rng):
-    for k in range(3):
-        check(lambda *inputs, k=k: gradients_of(function(**options), inputs)[k], list(arrays(rng)))
+    """The derivatives of a random sum of all first derivatives."""
+    weights = [rng.standard_normal(array.shape) for array in arrays(rng)]
+
+    def weighted(*inputs):
+        gradients = gradients_of(function(**options), inputs)
+        return tf.add_n([tf.reduce_sum(weight * gradient) for weight, gradient in zip(weights, gradients, strict=True)])
+
+    check(weighted, list(arrays(rng)))
 
 
 def test_forward_accumulator(rng):
