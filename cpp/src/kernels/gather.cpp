@@ -12,7 +12,7 @@ ELASTICND_BEGIN
 
 namespace {
 
-// Order 0 moves elements or pixels, whatever they are: no number is formed, so every value survives.
+// Order 0 copies elements or pixels without converting them to numbers, so every value is preserved.
 template <int BYTES, class Offset>
 void copy_offsets(const Offset* offset, int count, const char* source, char* to, int64 to_stride) {
     int i = 0;
@@ -90,7 +90,7 @@ void gather_image(const SampleJob& job, const Row& row, const WeightRows<T>& wei
 
 // ---- eight voxels at a time ----------------------------------------------------------------------------------------
 
-// Voxels first to last - 1 of a row.
+// Samples the voxels first to last - 1 of a row.
 template <class T, int TAPS, int AXES, class Lines>
 void gather_located(const SampleJob& job, const Located<T>& row, int first, int last, const WeightRows<T>& weights,
                     const char* source, const Lines& lines, T* values) {
@@ -148,7 +148,7 @@ GatherKernels<T> choose_gather(const SampleJob& job) {
             });
         return with_dtype(job.source.dtype, [](auto dtype) -> GatherKernels<T> {
             constexpr int DTYPE = decltype(dtype)::value;
-            // Only the element types that are computed in T can come here.
+            // Only element types that are computed in T reach this line.
             constexpr bool computed_in_t = sizeof(typename Element<DTYPE>::Real) == sizeof(T);
             constexpr int OWN = computed_in_t ? DTYPE : own_dtype<T>;
             return {gather_image<T, OWN, AXES>, gather_located_image<T, OWN, FEW>};
@@ -181,7 +181,7 @@ void sample_as(const SampleJob& job, UnitRange units, void* scratch) {
     const GatherKernels<T> gather = choose_gather<T>(job);
     const WeighRow<T> weigh = choose_weigh<T>(job.geometry.order);
     const WeighLocated<T> weigh_located = choose_weigh_located<T>(job.geometry.order);
-    // Eight at a time, voxels of an image are weighted on the way.
+    // If an image is sampled eight voxels at a time, the weights are computed there.
     const bool needs_weights = !job.direct || sizeof(T) > sizeof(float);
     const T fill = static_cast<T>(job.geometry.cval);
     const int axes = job.geometry.axes;

@@ -1,4 +1,4 @@
-// Numbers side by side: a compiler vector where there is one, a plain array elsewhere.
+// Several numbers in one value: a vector type of the compiler if it has one, otherwise a plain array.
 #pragma once
 #include <cstring>
 #include <type_traits>
@@ -104,9 +104,9 @@ inline void store_vector(void* to, const V& vector) {
     std::memcpy(to, &vector, sizeof vector);
 }
 
-// The taps of a stencil along the contiguous axis. From three on: a vector of four or eight lanes, of which those
-// beyond the taps hold whatever lies there. Sums run over the same lanes, so in the same order, in every instruction
-// set.
+// The taps of a stencil along the contiguous axis. Three or more taps are a vector of four or eight lanes; lanes beyond
+// the taps hold arbitrary values. Sums run over the same lanes in every instruction set, and thus in the same
+// order.
 template <class T, int TAPS>
 struct ManyTaps {
     static constexpr int lanes = TAPS <= 4 ? 4 : 8;
@@ -116,7 +116,7 @@ struct ManyTaps {
     // Reads `lanes` numbers.
     static ELASTICND_FLAT ManyTaps load(const char* from) { return {load_vector<Lanes>(from)}; }
     ELASTICND_FLAT void store(char* to) const { store_vector(to, tap); }
-    // Numbers that lie `stride` elements apart.
+    // Reads numbers that are `stride` elements apart.
     static ELASTICND_FLAT ManyTaps gather(const T* from, int stride) {
         Lanes taps = {};
         for (int l = 0; l < TAPS; ++l) taps[l] = from[l * stride];
@@ -174,7 +174,7 @@ struct FewTaps {
         return sum;
     }
 };
-// Two lines of four taps that are summed alike, one behind the other.
+// Two lines of four taps, one after the other, that are summed in the same way.
 template <class T, int TAPS>
 struct JoinedPairs {
     using Line = ManyTaps<T, TAPS>;
@@ -237,7 +237,7 @@ struct LinePairs {
 template <class T, int TAPS>
 using Taps = std::conditional_t<(TAPS > 2), ManyTaps<T, TAPS>, FewTaps<T, TAPS>>;
 
-// In one vector where it is no longer than those of the processors at hand.
+// One vector, if it is no longer than the vectors of the processor.
 template <class T, int TAPS>
 constexpr bool pairs_fit = TAPS > 2 && 2 * Taps<T, TAPS>::lanes * sizeof(T) <= 32;
 template <class T, int TAPS>

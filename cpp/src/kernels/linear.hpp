@@ -1,5 +1,5 @@
-// Order 1 of an image of one channel, for eight voxels at a time. Every sum has the order of stencil_sum, so the
-// same bits.
+// Order 1 for images with one channel, eight voxels at a time. Every sum has the same order, and hence the same bits,
+// as in stencil_sum.
 #pragma once
 #if defined(__GNUC__) && defined(__AVX2__)
 #include <immintrin.h>
@@ -16,7 +16,7 @@ ELASTICND_BEGIN
 using EightFloats = Vector<float, block_length>;
 using EightShorts = Vector<uint16, block_length>;
 
-// Two neighbours along the innermost axis, of each of eight voxels.
+// Two neighbours along the innermost axis for each of eight voxels.
 struct EightPairs {
     EightFloats first;
     EightFloats second;
@@ -41,7 +41,7 @@ ELASTICND_FLAT EightFloats floats_of(const EightShorts& integers) {
     return __builtin_convertvector(__builtin_convertvector(integers, Vector<int32, 8>), EightFloats);
 }
 
-// One vector after the other is filled up by instructions of its own: GCC 12 takes more of them.
+// Fills one vector after the other with explicit instructions: left alone, GCC 12 uses more of them.
 ELASTICND_FLAT EightShorts load_shorts(const char* line, const int32* offset) {
     auto one = [&](int l) ELASTICND_FLAT_LAMBDA { return load_vector<uint16>(line + offset[l]); };
 #if defined(__AVX2__)
@@ -68,7 +68,7 @@ ELASTICND_FLAT EightPairs load_byte_pairs(const char* line, const int32* offset)
 ELASTICND_FLAT EightPairs load_float_pairs(const char* line, const int32* offset) {
     using Four = Vector<uint64, 4>;
     auto pair = [&](int l) ELASTICND_FLAT_LAMBDA { return load_vector<uint64>(line + offset[l]); };
-    // In this order, halves of vectors need not be exchanged but at the end.
+    // In this order, halves of vectors are exchanged only at the end.
     const auto low = (EightFloats)Four{pair(0), pair(1), pair(4), pair(5)};
     const auto high = (EightFloats)Four{pair(2), pair(3), pair(6), pair(7)};
     return {__builtin_shufflevector(low, high, 0, 2, 8, 10, 4, 6, 12, 14),
@@ -103,7 +103,7 @@ ELASTICND_FLAT EightPairs contract_pairs(const char* line, const int32* offset, 
     }
 }
 
-// Blocks of eight voxels, of which the last ends at `last`. `values` belong to the whole row.
+// Computes blocks of eight voxels; the last block ends at `last`. `values` are those of the whole row.
 template <int DTYPE, bool ARE_ADJACENT, int AXES>
 void interpolate_located(const int64* stride, const Located<float>& row, int first, int last, const char* source,
                          float* values) {

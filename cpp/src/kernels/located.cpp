@@ -1,5 +1,5 @@
-// Where the voxels of a row sample the source: positions in doubles, and all that follows from them without a way back
-// to memory.
+// Where the voxels of a row sample the source. Positions are doubles; everything that is computed from them stays in
+// registers.
 #include "kernels/located.hpp"
 
 #if defined(__GNUC__) && defined(__AVX2__)
@@ -14,18 +14,18 @@ namespace {
 
 constexpr double longest_offset = 2147483647;
 
-// Where the voxels of a row look along one axis.
+// The coordinates of the voxels of a row along one axis.
 struct RowAxis {
     PositionLine line;
     const double* grid;  // coefficients, contracted along all axes but the innermost
     double start;        // index of the first voxel
 };
 
-// Where the voxels of blocks lie on the control grid: all in one cell, those of a block in up to two that are
-// neighbours, or in any.
+// How the voxels of blocks lie on the control grid: all in one cell, each block in at most two neighbouring cells, or
+// in any cells.
 enum Cells { same_cell, two_cells, many_cells };
 
-// Blocks of a row, one behind the other, that are located alike.
+// Consecutive blocks of a row that are located in the same way.
 struct Stretch {
     Cells cells;
     int first;  // voxel
@@ -47,7 +47,7 @@ struct Stretches {
     }
 };
 
-// Blocks in one cell are a stretch of their own only where there are so many that the branches between stretches pay.
+// Blocks in one cell become a stretch of their own only if there are enough of them to pay for the branches.
 constexpr int min_same = 3;
 
 template <class T>
@@ -92,7 +92,7 @@ ELASTICND_FLAT Four floor_of(const Four& x) {
 #endif
 }
 
-// Whole numbers to integers; the lowest of them where there is none.
+// Converts whole numbers to integers. A value that is no number becomes the lowest integer.
 ELASTICND_FLAT Integers to_integers(const Eight& whole) {
 #if defined(__AVX2__)
     return (Integers)_mm256_set_m128i(_mm256_cvttpd_epi32(whole.half[1]), _mm256_cvttpd_epi32(whole.half[0]));
@@ -139,7 +139,7 @@ struct OneCell {
     ELASTICND_FLAT Four operator()(int tap, int) const { return coefficient[tap]; }
 };
 
-// ... of a cell and, from one of the voxels on if there is one, the next cell ...
+// ... of a cell and, from one of the voxels on, possibly of the next cell ...
 struct TwoCells {
     static constexpr bool is_same = false;
     Four coefficient[5];
@@ -174,7 +174,7 @@ struct ManyCells {
 // How the coordinate changes from voxel to voxel.
 enum Step { no_step, one_step, any_step };
 
-// What is added to it: nothing, the shift to the knots, or the padding of the image as well.
+// What is added to the coordinate: nothing, the shift to the knots, or this and the padding of the image.
 enum Shift { no_shift, knot_shift_alone, padding_too };
 
 alignas(32) constexpr double counts[row_length] = {
@@ -185,7 +185,7 @@ alignas(32) constexpr double counts[row_length] = {
     88,  89,  90,  91,  92,  93,  94,  95,  96,  97,  98,  99,  100, 101, 102, 103, 104, 105, 106, 107, 108, 109,
     110, 111, 112, 113, 114, 115, 116, 117, 118, 119, 120, 121, 122, 123, 124, 125, 126, 127};
 
-// Where a part of a row is kept. Offsets are kept block after block.
+// Where the results for a part of a row are stored. Offsets are stored block after block.
 template <class T>
 struct Target {
     uint8* missing;
@@ -195,8 +195,8 @@ struct Target {
 };
 
 // Folds the coordinates of a block into the image, and moves its stencils into the source. If the source has all taps,
-// only stencils on the last voxel of an image that ends there are moved; otherwise, this prevents reads outside a wrong
-// box.
+// this moves only stencils on the last voxel of an image that ends there. If the source box is wrong, it prevents reads
+// out of range.
 template <class T, int MODE>
 void fold_block(const LocatedAxis& own, const double* coordinates, int64 at, Target<T> to) {
     double x[block_length];
@@ -240,7 +240,7 @@ void locate_stretch(const LocatedAxis& own, const RowAxis& axis, const InnerGrid
     const double* weight[4];
     for (int tap = 0; tap < 4; ++tap) weight[tap] = inner.weight[tap] + stretch.first;
     const double* count = counts + stretch.first;
-    // Of whole numbers, sums are exact.
+    // Sums of whole numbers are exact.
     const Four base = spread(STEP == one_step ? axis.line.base + axis.start : axis.line.base);
     const Integers lowest = Integers{} + own.lowest;
     const Integers highest = Integers{} + own.highest;
@@ -274,7 +274,7 @@ void locate_stretch(const LocatedAxis& own, const RowAxis& axis, const InnerGrid
             store_as(rest, place_of + i);
             store_vector(offset + i, before + (Offsets)span * stride);
         } else {
-            // In memory of its own: in that of `x`, all blocks would be stored.
+            // This has its own memory. If it shared that of `x`, every block would be stored.
             double coordinates[block_length];
             store_vector(coordinates, x);
             store_vector(offset + i, before);
@@ -283,7 +283,7 @@ void locate_stretch(const LocatedAxis& own, const RowAxis& axis, const InnerGrid
     }
 }
 
-// Where one axis of a row is kept.
+// Where the results for one axis of a row are stored.
 template <class T>
 struct AxisTarget {
     Located<T>& row;
@@ -335,7 +335,7 @@ void move_last_block(int blocks, int count, int32* offset) {
     store_vector(offset + count - block_length, last);
 }
 
-// What the first axis, located alone so far, contributes to the offsets; those of its first tap begin at `origin`.
+// Computes what the first axis, the only one located so far, contributes to the offsets. They begin at `origin`.
 template <class T>
 void keep_lead(const Located<T>& row, uint32 origin, int32* lead) {
     for (int block = 0; block < row.blocks; ++block) {
@@ -359,7 +359,7 @@ Locator::Locator(const SampleJob& job) : job_(job) {
         if (geometry.derivative[k] > 0 || geometry.box_extent[k] <= geometry.order) return;
         const KnotAxis knots = knot_axis(job, k);
         const double first = knots.low + knots.before;
-        // Of the spans at the ends of an image of even order, a half lies beyond the border.
+        // At even orders, half of the first and of the last knot span lies beyond the border.
         const double lowest = maximum(knots.shift > 0 ? 1.0 : 0.0, first);
         const double highest = minimum(knots.last - 1, knots.high + knots.before);
         origin -= first * knots.stride;

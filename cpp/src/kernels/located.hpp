@@ -1,5 +1,5 @@
-// Where the voxels of a row sample the source, eight at a time: the same stencils as those of Walk::locate, bit for
-// bit, in fewer steps.
+// Locates the stencils of a row, eight voxels at a time. They equal those of Walk::locate bit for bit, but take fewer
+// instructions.
 #pragma once
 #include "kernels/walk.hpp"
 
@@ -8,13 +8,13 @@ ELASTICND_BEGIN
 constexpr int block_length = 8;
 constexpr int max_located_axes = 3;
 
-// In the place of a number for works that need no weights, so that none is computed.
+// Stands for a number type in jobs that need no weights, so that none are computed.
 struct NoPlace {
     NoPlace() = default;
     explicit NoPlace(double) {}
 };
 
-// In blocks of voxels, of which the last ends where the row ends, so that it may overlap the one before.
+// A row in blocks of voxels. The last block ends where the row ends, so it may overlap the block before it.
 template <class T>
 struct Located {
     int count;  // voxels
@@ -27,14 +27,14 @@ struct Located {
     int first_of(int block) const { return minimum(block * block_length, count - block_length); }
 };
 
-// What the transposes need besides.
+// What the transposes need in addition.
 template <class T>
 struct LocatedDetails {
     int32 lead[row_length];                 // what the first axis contributes to the offset, from the source's start
     T slope[max_located_axes][row_length];  // derivative of the folded coordinate
 };
 
-// One axis of a job. Between two knot spans, a coordinate lies on the image and nothing becomes of it.
+// One axis of a job. A coordinate between these two knot spans lies on the image and is not changed.
 struct LocatedAxis {
     KnotAxis knots;
     double reach;
@@ -43,13 +43,13 @@ struct LocatedAxis {
     int32 stride;  // in bytes
 };
 
-// What is the same for all rows of a job.
+// The part of the work that is the same for all rows of a job.
 class Locator {
    public:
     explicit Locator(const SampleJob& job);
 
-    // Finds the stencils of the row that `walk` has visited. False, and nothing done, where only Walk::locate can: in
-    // short rows, of many axes, where the job asks for derivatives, and where stencils leave the source.
+    // Finds the stencils of the row that `walk` has visited. Does nothing and returns false if Walk::locate is needed:
+    // for short rows, many axes, derivatives, and stencils that leave the source.
     template <class T>
     bool locate(const Walk& walk, const Row& row, Located<T>& located, LocatedDetails<T>* details = nullptr) const;
 
@@ -72,7 +72,7 @@ inline void for_each_part(const Located<T>& row, Body body) {
     }
 }
 
-// Calls body(voxel) for those without a position.
+// Calls body(voxel) for each voxel without a position.
 template <class T, class Body>
 inline void for_each_missing(const Located<T>& row, Body body) {
     for (int block = 0; !row.everywhere && block < row.blocks; ++block)
@@ -99,7 +99,7 @@ void weigh_located(const Located<T>& row, int axes, WeightRows<T>& weights) {
 template <class T>
 using WeighLocated = void (*)(const Located<T>&, int axes, WeightRows<T>&);
 
-// Of the splines, or of their first derivatives in the knot spans.
+// The weights of the splines, or of their first derivatives in the knot spans.
 template <class T, int DERIVATIVE = 0>
 inline WeighLocated<T> choose_weigh_located(int order) {
     return with_order(order, [](auto constant) -> WeighLocated<T> {

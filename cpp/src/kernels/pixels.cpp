@@ -1,4 +1,4 @@
-// Sampling where channels lie side by side, in the source and in the output: those of a pixel together.
+// Sampling of interleaved channels, in the source and in the output: all channels of a pixel are computed together.
 #include "kernels/pixels.hpp"
 
 #include <cstring>
@@ -11,8 +11,8 @@ ELASTICND_BEGIN
 
 namespace {
 
-// Where values go: without gaps, as many channels as there are. Whole vectors are written, of which the next voxel
-// overwrites what is none of these channels.
+// Stores the channels of each pixel without gaps. Whole vectors are written; the next pixel overwrites the lanes
+// beyond the channels.
 template <class T>
 struct PixelValues {
     T* values;
@@ -56,7 +56,7 @@ void gather_row(const SampleJob& job, const Row& row, const WeightRows<T>& weigh
     }
 }
 
-// Voxels first to last - 1 of a row.
+// Samples the voxels first to last - 1 of a row.
 template <class T, int TAPS, int AXES, class Lines>
 void gather_located(const SampleJob& job, const int32* offset, int first, int last, const WeightRows<T>& weights,
                     const char* source, const Lines& lines, PixelValues<T> to) {
@@ -114,7 +114,7 @@ template <class T>
 PixelKernels<T> choose_image_gather(const SampleJob& job, int channels) {
     return with_dtype(job.source.dtype, [&](auto dtype) -> PixelKernels<T> {
         constexpr int DTYPE = decltype(dtype)::value;
-        // Only the element types that are computed in T can come here, and no single channel.
+        // Only element types that are computed in T, with more than one channel, reach this line.
         constexpr bool computed_in_t = sizeof(typename Element<DTYPE>::Real) == sizeof(T);
         [[maybe_unused]] constexpr int OWN = computed_in_t ? DTYPE : own_dtype<T>;
         return with_pixel_axes(job.geometry.axes, [&](auto axes) -> PixelKernels<T> {

@@ -1,5 +1,5 @@
-// The transposes of sampling. In its source: each output value is spread over the coefficients under its stencil. In
-// the positions: its product with the gradient there is gathered onto the control grid and the affine matrix.
+// The transposes of sampling. For the source, each output value is spread over the coefficients under its stencil. For
+// the positions, its product with the gradient there is added up for the control grid and the affine matrix.
 #include <cstring>
 
 #include "kernels/kernels.hpp"
@@ -46,13 +46,13 @@ void spread_part(char* at, const int64* stride, const T* weight, int outer, T va
     }
 }
 
-// A slab gets its share of every voxel, always in one order. So the sum in a coefficient is the same, bit for
-// bit, however the coefficients are divided into slabs. `slab` is null where there is but one.
+// A slab gets its share of every voxel, always in the same order. The sum in a coefficient is therefore the same, bit
+// for bit, for any number of slabs. `slab` is null if there is only one.
 template <class T, int ORDER, int AXES>
 void spread_row(const SampleJob& job, const Planes& image, const Row& row, const WeightRows<T>& weights,
                 const Slab* slab, const T* values, char* target) {
     constexpr int taps = ORDER + 1;
-    // Where the slabs divide rows, no lane may lie in another slab.
+    // If slabs divide rows, no lane may lie in another slab.
     constexpr int reach = AXES == 1 ? Taps<T, taps>::lanes : taps;
     const int outer = job.geometry.axes - AXES;
     int64 stride[max_axes];
@@ -71,8 +71,8 @@ void spread_row(const SampleJob& job, const Planes& image, const Row& row, const
             spread_part<T, taps, AXES>(target + row.offset[i], stride, &weights[0][0][i], outer, values[i], from, to);
         }
     };
-    // Neighbours write to overlapping vectors, and would wait for each other. So voxels from all over the row take
-    // turns.
+    // Neighbours write to overlapping vectors and would wait for each other. Therefore, voxels from distant parts of
+    // the row take turns.
     constexpr int turns = 8;
     const int steps = (row.count + turns - 1) / turns;
     for (int step = 0; step < steps; ++step)
@@ -81,7 +81,7 @@ void spread_row(const SampleJob& job, const Planes& image, const Row& row, const
 
 // ---- onto the positions --------------------------------------------------------------------------------------------
 
-// With axes that are not unrolled: of each of their taps, the gradient along the others, and the sum.
+// For axes that are not unrolled: at each of their taps, the gradient along the other axes, and the sum.
 template <class T, int TAPS, int AXES>
 void looped_gradient(const char* at, const int64* stride, const T* weight, const T* slope, int axes, T* along) {
     const int outer = axes - AXES;
@@ -233,11 +233,11 @@ void set_first_taps(const SampleJob& job, const LocatedDetails<T>& details, Row&
     for (int i = 0; i < row.count; ++i) row.first[0][i] = start + details.lead[i] / stride;
 }
 
-// Finds the stencils of one row after the other, and their weights.
+// Finds the stencils of one row after another, and their weights.
 template <class T>
 class StencilFinder {
    public:
-    // `slab` is null where all stencils lie in it; `skips` those rows that do not meet it.
+    // `slab` is null if all stencils lie in it. With `skips`, rows that do not meet the slab are skipped.
     StencilFinder(const SampleJob& job, const Walk& walk, const Slab* slab, bool skips)
         : job_(job),
           walk_(walk),
@@ -249,7 +249,7 @@ class StencilFinder {
           slope_located_(choose_weigh_located<T, 1>(job.geometry.order)) {
         for (int k = 0; k < job.geometry.axes; ++k) steeper_[k] = job.geometry.derivative[k] + 1;
     }
-    // False, and no weights, where the row is skipped.
+    // Returns false, without weights, if the row is skipped.
     bool find(SplatScratch<T>& own) {
         is_located_ = locator_.locate(walk_, own.row, own.located, &own.details);
         if (is_located_) {
@@ -265,7 +265,7 @@ class StencilFinder {
             weigh_(own.row, job_.geometry.axes, job_.geometry.derivative, own.weights);
         return true;
     }
-    // The derivatives of the weights, without the slopes of folded coordinates where `find` took eight at a time.
+    // The derivatives of the weights; if `find` took eight voxels at a time, without the slopes of folded coordinates.
     void find_slopes(SplatScratch<T>& own) const {
         if (is_located_)
             slope_located_(own.located, job_.geometry.axes, own.slopes);
@@ -300,7 +300,7 @@ void splat_as(const SampleJob& job, UnitRange units, const SplatTargets& targets
     Row& row = own.row;
     const Slab* const slab = holds_all(job.geometry, targets.slab) ? nullptr : &targets.slab;
     Walk walk(job, slab != nullptr, scratch, targets.grid);
-    // The gradient of the grid needs every voxel, that of the image those that meet the slab.
+    // The gradient of the grid needs every voxel; that of the image needs the voxels that meet the slab.
     StencilFinder<T> stencils(job, walk, slab, !targets.grid);
     const RowKernels<T> kernels = choose_row_kernels<T>(job.geometry);
     const int axes = job.geometry.axes;

@@ -1,6 +1,6 @@
 // The stencil of one voxel: the sum of its weighted coefficients, the sums that make its gradient, and the transpose.
 //
-// The innermost axes are unrolled; where an image has more of them, the outer ones are a loop around these.
+// The innermost axes are unrolled. If an image has more axes, a loop runs over the outer ones.
 #pragma once
 #include "kernels/lanes.hpp"
 #include "kernels/walk.hpp"
@@ -22,7 +22,7 @@ struct ImageLines {
     }
 };
 
-// A line of coefficients, which lie side by side, with something readable behind them.
+// A line of adjacent coefficients, with readable memory after them.
 template <class T, int TAPS>
 struct CoefficientLines {
     using Line = Taps<T, TAPS>;
@@ -53,8 +53,8 @@ inline void for_each_outer_tap(int outer, Body body) {
     }
 }
 
-// The address itself: compilers would else keep each of its summands in a register of its own, for every line of a
-// stencil, and have more of these than there are.
+// The address as a single value. Otherwise, compilers keep each of its summands in a register for every line of a
+// stencil, and run out of registers.
 template <class Address>
 ELASTICND_FLAT Address summed(Address at) {
 #if defined(__GNUC__)
@@ -63,7 +63,7 @@ ELASTICND_FLAT Address summed(Address at) {
     return at;
 }
 
-// The next row needs one more line of every slice than this one. One voxel in four asks for them.
+// The next row needs one more line of every slice than this one. Every fourth voxel prefetches these lines.
 template <int TAPS, int AXES>
 ELASTICND_FLAT void fetch_next_lines(const char* at, const int64* stride, int voxel) {
     if constexpr (AXES == 3)
@@ -101,7 +101,7 @@ ELASTICND_FLAT auto stencil_sum(const char* at, const int64* stride, const T* we
     return contract_stencil<T, TAPS, AXES>(at, stride, weight, load).dot(inner);
 }
 
-// The same with `outer` axes more, which are not unrolled.
+// The same, with `outer` further axes, which are not unrolled.
 template <class T, int TAPS, int AXES, class Lines>
 inline T looped_sum(const char* at, const int64* stride, const T* weight, const Lines& load, int outer) {
     T sum = T(0);

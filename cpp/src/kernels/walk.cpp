@@ -49,8 +49,8 @@ double reach_of(const SampleJob& job) {
 
 namespace {
 
-// Coordinates to first taps and places in the knot span. But for the last voxel of an image that ends there, the clamp
-// never does anything where the source has all taps; it keeps a wrong box from becoming a wrong read.
+// Converts coordinates to first taps and places in the knot span. If the source has all taps, the clamp changes only
+// stencils on the last voxel of an image that ends there. If the source box is wrong, it prevents reads out of range.
 template <bool KEEP_FIRST>
 void split_row(const KnotAxis& split, int count, double* x, double* first, double* sum) {
     for (int i = 0; i < count; ++i) {
@@ -62,7 +62,7 @@ void split_row(const KnotAxis& split, int count, double* x, double* first, doubl
     }
 }
 
-// Whole numbers below 2^51 to integers, without the conversion that AVX2 has not.
+// Converts whole numbers below 2^51 to integers, without the conversion that AVX2 lacks.
 void to_integers(const double* whole, int count, int64* integer) {
     const double shift = 6755399441055744.0;  // 3 * 2^51: the low bits of a sum are the integer
     const int64 shift_bits = bits_as<int64>(shift);
@@ -252,7 +252,7 @@ PositionLine Walk::position_line(const Row& row, int axis) const {
     return line;
 }
 
-// The coordinates along one axis; tells whether one of them lies outside [0, last].
+// Computes the coordinates along one axis. Returns whether one of them lies outside [0, last].
 bool Walk::find_positions(const Row& row, int axis, double last, double* x) const {
     const int inner = geometry_.axes - 1;
     const double start = static_cast<double>(geometry_.from_origin(inner, row.index[inner]));
@@ -267,7 +267,7 @@ bool Walk::find_positions(const Row& row, int axis, double last, double* x) cons
     for_each_run(row, axis, [&](int from, int to, const double* c) {
         const double c0 = c[0], c1 = c[1], c2 = c[2], c3 = c[3];
         int i = from;
-        // By four at a time, which pays where runs are short as well.
+        // Four at a time, which pays even for short runs.
         for (; i + 4 <= to; i += 4) {
             const Four displacement =
                 ((load_vector<Four>(w0 + i) * c0 + load_vector<Four>(w1 + i) * c1) + load_vector<Four>(w2 + i) * c2) +
@@ -319,7 +319,7 @@ void Walk::locate(Row& row) const {
     row.everywhere = !missing;
 }
 
-// Direct jobs hold nothing beyond the border. Finds the voxels whose stencil leaves the image.
+// Finds the voxels whose stencil leaves the image: the source of a direct job has nothing beyond the border.
 void Walk::find_leaving(int axis, Row& row) const {
     const KnotAxis split = knot_axis(job_, axis);
     if (axis == 0) std::memset(row.leaves, 0, sizeof row.leaves);
@@ -337,7 +337,7 @@ void Walk::gather_gradient(const Row& row, int component, const double* gradient
     for (int i = 0; i < row.count;) {
         const int stop = static_cast<int>(minimum<int64>(row.count, i + inner_.run[i]));
         double* to = grid + inner_.cell[i];
-        // Four sums for each tap, so that they run side by side.
+        // Four sums for each tap, so that they are computed in parallel.
         Four sum[4] = {};
         for (; i + 4 <= stop; i += 4) {
             const Four values = load_vector<Four>(gradient + i);

@@ -7,7 +7,7 @@
 
 ELASTICND_BEGIN
 
-// Up to row_length neighbouring voxels along the innermost axis: where each samples the source.
+// Up to row_length neighbouring voxels along the innermost axis, and where each of them samples the source.
 struct Row {
     int count;
     int64 item;
@@ -27,8 +27,8 @@ struct Row {
 // Whether one of the stencils meets the slab. Needs row.first.
 bool meets(const Row& row, int order, Slab slab);
 
-// Where the voxels of a row look along one axis, without the displacement: at base + step * index, to which the padding
-// and the shift to the knots are added last.
+// The coordinates of a row along one axis without the displacement: base + step * index. The padding and the shift to
+// the knots are added last.
 struct PositionLine {
     double base;
     double step;
@@ -58,14 +58,14 @@ struct InnerGrid {
     int64 component_size;
 };
 
-// Follows the units of a job. Walking on to a unit contracts the control grid along every axis but the innermost, as
-// far as these indices changed.
+// Visits the units of a job. Each visit contracts the control grid along the axes whose index has changed, except the
+// innermost.
 class Walk {
    public:
     // `keeps_first` requests row.first. `grid_gradient` is null except for the transposed walk, which adds to it.
     Walk(const SampleJob& job, bool keeps_first, void* scratch, double* grid_gradient);
 
-    // Sets `row` to the voxels of a unit; contracts the control grid.
+    // Sets `row` to the voxels of a unit, and contracts the control grid.
     void visit(int64 unit, Row& row);
     PositionLine position_line(const Row& row, int axis) const;
     InnerGrid inner_grid() const;
@@ -75,7 +75,7 @@ class Walk {
     void displacement(const Row& row, int component, double* values) const;
     // The transpose of `displacement`: adds to the gradient of the contracted grid.
     void gather_gradient(const Row& row, int component, const double* gradient);
-    // Ends the transposed walk: hands the gradient of the contracted grid on to the grid.
+    // Ends the transposed walk: adds the gradient of the contracted grid to that of the control grid.
     void flush();
 
     static int64 scratch_size(const SampleJob& job);
