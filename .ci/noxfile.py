@@ -118,7 +118,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def nvrtc(session: nox.Session) -> None:
-    """Compile every instance of the CUDA kernels with NVRTC, without a device, and check their machine code."""
+    """Compile CUDA kernels with NVRTC, without a device, and check their machine code; -- --exhaustive compiles all."""
     install(session, "nvrtc", "hypothesis", "ml_dtypes", "pytest", "pytest-xdist")
     tests = ("tests/test_nvrtc.py", "tests/test_machine_code.py")
     session.run("pytest", "-n", "auto", "-q", *tests, *session.posargs)

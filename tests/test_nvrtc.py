@@ -1,5 +1,6 @@
 """NVRTC compiles every kernel without a device: each instance to PTX for one of the architectures, and the most used
-ones to machine code for every architecture. ``pip install ".[nvrtc]"`` installs the compilers."""
+ones to machine code for every architecture. ``pip install ".[nvrtc]"`` installs the compilers. All instances take
+minutes, so by default every third group of them is compiled, and all of them with ``--exhaustive``."""
 
 import itertools
 
@@ -30,18 +31,21 @@ MOST_USED = (
     *FUNCTIONS,
 )
 CHUNK = 24
+SHARE = 3  # By default, every third chunk. Since 3 does not divide the number of architectures, all of these occur.
 
 
 def chunks():
     architectures = itertools.cycle(sorted(COMPILER_OF))
-    for names in by_file(instances()):
-        for first in range(0, len(names), CHUNK):
-            chunk = names[first : first + CHUNK]
-            yield pytest.param(f"compute_{next(architectures)}", chunk, id=f"{file_of(chunk[0])}-{first}")
+    groups = (names[first : first + CHUNK] for names in by_file(instances()) for first in range(0, len(names), CHUNK))
+    for number, names in enumerate(groups):
+        by_default = number % SHARE == 0
+        yield pytest.param(f"compute_{next(architectures)}", names, by_default, id=f"{file_of(names[0])}-{number}")
 
 
-@pytest.mark.parametrize(("architecture", "names"), list(chunks()))
-def test_every_instance(architecture, names):
+@pytest.mark.parametrize(("architecture", "names", "by_default"), list(chunks()))
+def test_every_instance(architecture, names, by_default, request):
+    if not by_default:
+        request.getfixturevalue("exhaustive")
     compiled(architecture, names)
 
 
