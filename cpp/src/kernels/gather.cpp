@@ -32,7 +32,7 @@ void copy_row(const SampleJob& job, const Row& row, const char* fill, const char
     }
 }
 
-// The sum of one voxel, `weight` being that of its first tap.
+// The sum of one voxel. `weight` points at the weight of its first tap.
 template <class T, int TAPS, int AXES, class Lines>
 struct StencilSum {
     const char* source;
@@ -70,7 +70,7 @@ void gather_row(const SampleJob& job, const Row& row, const WeightRows<T>& weigh
     }
 }
 
-// From the coefficients, in the compute type.
+// Samples the coefficients, which have the compute type.
 template <class T, int ORDER, int AXES>
 void gather_coefficients(const SampleJob& job, const Row& row, const WeightRows<T>& weights, const char* source,
                          T* values) {
@@ -78,7 +78,7 @@ void gather_coefficients(const SampleJob& job, const Row& row, const WeightRows<
     gather_row<T, ORDER + 1, AXES>(job, row, weights, source, lines, [](int) { return T(0); }, values);
 }
 
-// From the image itself, at order 1.
+// Samples the image itself, at order 1.
 template <class T, int DTYPE, int AXES>
 void gather_image(const SampleJob& job, const Row& row, const WeightRows<T>& weights, const char* source, T* values) {
     const T border_value = static_cast<T>(job.geometry.border_value);

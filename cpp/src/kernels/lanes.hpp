@@ -124,7 +124,7 @@ struct ManyTaps {
     }
     ELASTICND_FLAT ManyTaps scaled(T factor) const { return {tap * factor}; }
     ELASTICND_FLAT void add(const ManyTaps& other) { tap = tap + other.tap; }
-    // With zeros in the other lanes.
+    // Reads the taps, and sets the other lanes to zero.
     ELASTICND_FLAT ManyTaps only_taps() const {
         ManyTaps taps = *this;
         for (int l = TAPS; l < lanes; ++l) taps.tap[l] = T(0);
@@ -142,7 +142,7 @@ struct ManyTaps {
     }
 };
 
-// One or two of them.
+// One or two taps, as single numbers.
 template <class T, int TAPS>
 struct FewTaps {
     static constexpr int lanes = TAPS;
@@ -216,7 +216,7 @@ struct JoinedPairs {
     }
 };
 
-// The same, apart.
+// The same two lines, in separate vectors.
 template <class T, class Line>
 struct LinePairs {
     Line one;

@@ -28,7 +28,7 @@ struct EightPairs {
     }
 };
 
-// `one` returns the number of one of eight voxels.
+// `one` returns the value for a single one of the eight voxels.
 template <class V, class One>
 ELASTICND_FLAT V eight_of(One one) {
     return V{one(0), one(1), one(2), one(3), one(4), one(5), one(6), one(7)};
@@ -58,7 +58,7 @@ ELASTICND_FLAT EightShorts load_shorts(const char* line, const int32* offset) {
 #endif
 }
 
-// The processors at hand keep the first byte of a number first.
+// Processors that have these vectors are little-endian, so the first byte is the low one.
 ELASTICND_FLAT EightPairs load_byte_pairs(const char* line, const int32* offset) {
     const EightShorts pairs = load_shorts(line, offset);
     return {floats_of(pairs & 255), floats_of(pairs >> 8)};

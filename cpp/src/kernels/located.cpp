@@ -171,7 +171,7 @@ struct ManyCells {
     }
 };
 
-// How the coordinate changes from voxel to voxel.
+// The change of the coordinate from voxel to voxel.
 enum Step { no_step, one_step, any_step };
 
 // What is added to the coordinate: nothing, the shift to the knots, or this and the padding of the image.

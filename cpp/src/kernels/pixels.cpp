@@ -78,7 +78,7 @@ void gather_located_coefficients(const SampleJob& job, const int32* offset, int 
     gather_located<T, ORDER + 1, AXES>(job, offset, first, last, weights, source, lines, to);
 }
 
-// From the image itself, at order 1.
+// Samples the image itself, at order 1.
 template <class T, int DTYPE, int AXES, int CHANNELS>
 void gather_image(const SampleJob& job, const Row& row, const WeightRows<T>& weights, const char* source,
                   PixelValues<T> to) {
@@ -169,7 +169,7 @@ void sample_as(const SampleJob& job, UnitRange units, void* scratch) {
             weigh(own.row, axes, job.geometry.derivative, own.weights);
         }
         for (int64 next = 0; next < job.channels; next += most) {
-            // Of an image, the last ones begin earlier, so that they are as many; coefficients lie in groups.
+            // In an image, the last group of channels begins earlier, so that it is full. Coefficients fill groups.
             const int64 channel = job.direct ? minimum(next, job.channels - most) : next;
             const PixelValues<T> values = {own.values, static_cast<int>(minimum<int64>(most, job.channels - channel))};
             const char* source = source_plane(job, own.row.item, channel);

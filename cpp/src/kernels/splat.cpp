@@ -13,7 +13,7 @@ namespace {
 
 // ---- onto the image ------------------------------------------------------------------------------------------------
 
-// Taps first to last - 1 along the first axis.
+// Adds to the taps first to last - 1 along the first axis.
 template <class T, int TAPS, int AXES>
 void spread_part(char* at, const int64* stride, const T* weight, int outer, T value, int first, int last) {
     const int64 element = sizeof(T);
@@ -144,7 +144,7 @@ void gradient_in_blocks(const SampleJob& job, const Row& row, const WeightRows<f
     }
 }
 
-// The same for any order. Values where there is no position are zero.
+// The same, for any order. Values of voxels without a position are zero.
 template <class T, int ORDER, int AXES>
 void gradient_row(const SampleJob& job, const Row& row, const WeightRows<T>& weights, const WeightRows<T>& slopes,
                   const char* source, const T* values, T (*gradient)[row_length]) {
@@ -173,7 +173,7 @@ void gradient_row(const SampleJob& job, const Row& row, const WeightRows<T>& wei
     }
 }
 
-// x = A o + ...: the gradient of A is the sum of gradient times output index, that of the offset the sum of gradients.
+// x = A o + b: the gradient of A is the sum of gradients times output indices, and that of b is the sum of gradients.
 void add_affine_gradient(const SampleJob& job, const Row& row, int k, const double* gradient, double* affine) {
     const int axes = job.geometry.axes;
     const int inner = axes - 1;

@@ -36,7 +36,7 @@ struct PositionLine {
     double shift;
 };
 
-// How the coordinates along one axis are brought into the image and split into stencils.
+// How coordinates along one axis are folded into the image and split into first taps and places.
 struct KnotAxis {
     double last;    // of the image, with its padding
     double shift;   // knots lie here
@@ -71,7 +71,7 @@ class Walk {
     InnerGrid inner_grid() const;
     // Finds the stencils of a row's voxels.
     void locate(Row& row) const;
-    // One component of the displacement, for `displace`.
+    // Computes one component of the displacement, for `displace`.
     void displacement(const Row& row, int component, double* values) const;
     // The transpose of `displacement`: adds to the gradient of the contracted grid.
     void gather_gradient(const Row& row, int component, const double* gradient);
@@ -109,8 +109,8 @@ class Walk {
     InnerGrid inner_;
 };
 
-// Weights of the control grid for `count` voxels from output index `first` on, along the innermost axis. run[i] is how
-// many voxels from i on lie in the same cell.
+// Computes the weights of the control grid along the innermost axis, for `count` voxels from output index `first` on.
+// run[i] counts the voxels from i on that lie in the same cell.
 void inner_grid_weights(const Geometry& geometry, int64 first, int64 count, int64* cell, int64* run, double* weight,
                         int64 stride);
 
@@ -138,8 +138,8 @@ void weigh_axis(const Place* place, int count, int derivative, T (*weights)[row_
                    [&](auto constant) { weigh_axis<T, ORDER, decltype(constant)::value>(place, count, weights); });
 }
 
-// The weights of every voxel of a row, differentiated `derivative[k]` times along axis k. By the chain rule through the
-// fold, an odd derivative changes its sign where the image is mirrored.
+// Computes the weights of every voxel of a row, differentiated `derivative[k]` times along axis k. By the chain rule,
+// odd derivatives change their sign where the image is mirrored.
 template <class T, int ORDER>
 void weigh_row(const Row& row, int axes, const int* derivative, WeightRows<T>& weights) {
     for (int k = 0; k < axes; ++k) {
