@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from ._floating_point import in_default_state
 from ._folds import check_number
 from ._points import MovedPoints, is_outside
 from ._positions import determinant
+from ._pytrees import register_with_jax
 from ._routes import bridge_of, values_of
 from ._spec import Options, Shape
 from ._types import Array, Axes, Images, Numbers, NumpyArray, Order
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .deformation import Deformation
 
 
+_Composite = TypeVar("_Composite", bound="CompositeMap")
 _TOLERANCE = 1e-10  # voxels, for inverses: each Newton step doubles the digits, so this costs little more
 
 
@@ -628,24 +629,15 @@ def _without_crop(f: Array, crop: Sequence[slice] | None) -> Array:
     return f
 
 
-_registered = False
-
-
 def _register_with_jax() -> None:
-    """Register chains and inverses as pytrees, once JAX has been imported."""
-    global _registered  # noqa: PLW0603 - one for the process
-    tree_util = getattr(sys.modules.get("jax"), "tree_util", None)
-    if _registered or tree_util is None:
-        return
-    _registered = True
-    tree_util.register_pytree_node(Chain, lambda one: (one.stages, None), lambda _, parts: _unchecked(Chain, parts))
-    tree_util.register_pytree_node(
-        Inverse, lambda one: ((one.base,), None), lambda _, parts: _unchecked(Inverse, *parts)
-    )
+    """Register chains and inverses as pytrees."""
+    register_with_jax(Chain, lambda one: (one.stages, None), lambda _, stages: _unchecked(Chain, stages=stages))
+    register_with_jax(Inverse, lambda one: ((one.base,), None), lambda _, parts: _unchecked(Inverse, base=parts[0]))
 
 
-def _unchecked(kind: type[CompositeMap], parts: object) -> CompositeMap:
+def _unchecked(kind: type[_Composite], **parts: object) -> _Composite:
     """Make a map from placeholders for its parts, while JAX handles a tree."""
     made = object.__new__(kind)
-    object.__setattr__(made, "stages" if kind is Chain else "base", parts)
+    for name, part in parts.items():
+        object.__setattr__(made, name, part)
     return made

@@ -114,3 +114,16 @@ def test_compiled_programs_of_other_functions(name, rng):
     torch._dynamo.reset()
     compiled = torch.compile(lambda x, d: COMPILED[name](2 * x, d) + 1, backend="eager", fullgraph=name in WHOLE)
     torch.testing.assert_close(compiled(x, d), COMPILED[name](2 * x, d) + 1)
+
+
+def test_the_first_deformation_of_a_class_is_made_in_a_compiled_program(rng):
+    jax = pytest.importorskip("jax")
+
+    class Unregistered(elasticnd.Deformation):
+        pass
+
+    x, d, _ = arrays(rng)
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda x, d: Unregistered(d, (6, 5)).jacobian(x[:, :2]), backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x, d), elasticnd.Deformation(d, (6, 5)).jacobian(x[:, :2]))
+    assert jax.tree.leaves(Unregistered(d, (6, 5)))[0] is not None

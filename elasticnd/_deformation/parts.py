@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias, cast
 
@@ -15,6 +14,7 @@ from .._bridges.contract import Bridge
 from .._chains import SpatialMap
 from .._errors import reject_type, reject_value
 from .._floating_point import in_default_state
+from .._pytrees import register_with_jax
 from .._routes import bridge_of, values_of
 from .._types import Array, NumpyArray, Rotation, Zoom
 
@@ -202,16 +202,9 @@ class Parts(SpatialMap):
             reject_value("batch_shape", self.batch_shape, "one deformation, without batch axes")
 
 
-_registered: set[type[Parts]] = set()
-
-
 def _register_with_jax(cls: type[Parts]) -> None:
-    """Register a class of deformations as pytrees, once JAX has been imported."""
-    tree_util = getattr(sys.modules.get("jax"), "tree_util", None)
-    if cls in _registered or tree_util is None:
-        return
-    _registered.add(cls)
-    tree_util.register_pytree_node(
+    """Register a class of deformations as pytrees."""
+    register_with_jax(
         cls, lambda deformation: deformation._parts(), lambda constants, arrays: cls._of(arrays, constants)
     )
 

@@ -46,7 +46,7 @@ LAYERS = (
     ("_spec",),
     ("_affine", "_coerce", "_labels"),
     ("_modes",),
-    ("_compat", "_config", "_dtypes", "_errors", "_extras", "_floating_point", "_limits", "_types"),
+    ("_compat", "_config", "_dtypes", "_errors", "_extras", "_floating_point", "_limits", "_pytrees", "_types"),
 )
 
 
