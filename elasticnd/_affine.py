@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,8 @@ def _as_degrees(name: str, value: object, accepted: str) -> float:
     degrees = as_number(name, value, accepted)
     twelfths = round(degrees / (math.pi / 12))
     if 0 < abs(twelfths) <= 24 and math.isclose(degrees, twelfths * math.pi / 12, rel_tol=_LIKE_RADIANS):
-        warn(f"{name}: got {degrees:.6g} degrees, which looks like {twelfths}/12 π radians; use numpy.degrees")
+        radians = f"{Fraction(twelfths, 12)} π radians"
+        warn(f"{name}: got {degrees:.6g} degrees, which looks like {radians}; use numpy.degrees")
     return degrees
 
 

@@ -190,9 +190,9 @@ def warn_of_folds(sigma: tuple[float, ...], extent: Shape, grid_shape: Shape) ->
         spacing = (voxels - 1) / max(count - 1, 1)
         if count > 1 and scale > spacing:
             warn(
-                f"sigma: got {scale:g} voxels, more than the {spacing:g} between control points along deformed axis "
-                f"{axis}: the mapping folds nearly everywhere. Use a smaller sigma or fewer points; pass axis to leave "
-                f"out channels"
+                f"sigma: got {scale:g} voxels, more than the control-point spacing along deformed axis {axis} "
+                f"({spacing:g}): the mapping folds nearly everywhere. Use a smaller sigma or fewer points; pass axis "
+                f"to leave out channels"
             )
             return
 

@@ -54,7 +54,7 @@ def suggest(**names: str) -> Callable[[Callable[Arguments, Result]], Callable[Ar
         def call(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
             if not names.keys().isdisjoint(options):
                 wrong = next(name for name in options if name in names)
-                raise TypeError(f"{wrong}: not an argument of {function.__name__}; use {names[wrong]}")
+                raise TypeError(f"{wrong}: not an argument of {function.__qualname__}; use {names[wrong]}")
             return function(*arguments, **options)
 
         return call

@@ -14,20 +14,19 @@ pytestmark = pytest.mark.quick
 IMAGE = np.zeros((48, 40))
 
 
+RANDOM = {
+    "deform_random_grid": lambda **options: elasticnd.deform_random_grid(IMAGE, 2, **options),
+    "random_displacement": lambda **options: elasticnd.random_displacement(3, 2, ndim=2, **options),
+    "Deformation.random": lambda **options: elasticnd.Deformation.random(IMAGE.shape, 2, **options),
+}
+
+
 @pytest.mark.parametrize("name", ["seed", "random_state"])
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda **options: elasticnd.deform_random_grid(IMAGE, 2, **options),
-        lambda **options: elasticnd.random_displacement(3, 2, ndim=2, **options),
-        lambda **options: elasticnd.Deformation.random(IMAGE.shape, 2, **options),
-    ],
-    ids=["deform_random_grid", "random_displacement", "Deformation.random"],
-)
-def test_names_of_other_libraries(call, name):
-    with pytest.raises(TypeError, match=rf"^{name}: .*use rng="):
-        call(**{name: 1})
-    call(rng=1)
+@pytest.mark.parametrize("function", RANDOM)
+def test_names_of_other_libraries(function, name):
+    with pytest.raises(TypeError, match=rf"^{name}: not an argument of {function}; use rng="):
+        RANDOM[function](**{name: 1})
+    RANDOM[function](rng=1)
 
 
 def test_numbers_as_a_control_grid():
@@ -60,6 +59,11 @@ def test_radians(angle):
     assert caught[0].filename == __file__
     with pytest.warns(UserWarning, match=r"^rotate\[\(0, 1\)\]: "):
         elasticnd.deform_grid(IMAGE, displacement, rotate={(0, 1): angle})
+
+
+def test_radians_are_reduced_fractions():
+    with pytest.warns(UserWarning, match=r"^rotate: got 0\.523599 degrees, which looks like 1/6 π radians"):
+        elasticnd.deform_grid(IMAGE, np.zeros((2, 2, 2)), rotate=math.pi / 6)
 
 
 @pytest.mark.parametrize("angle", [0, 1e-9, 1, 0.5, 45, -30.0, 3.14, 10 * math.pi])
