@@ -30,7 +30,7 @@ INK = mpl.rc_params_from_file(STYLE, use_default_template=False)["text.color"]
 LINE, SAMPLE, INSIDE = "C0", "C1", "C3"
 MODES = ("constant", "grid-constant", "nearest", "reflect")
 MODES += ("grid-mirror", "mirror", "wrap", "grid-wrap")
-SOLID = 232  # colours of a palette; the others are for pixels that one sees through
+SOLID = 232  # colours of a palette; the others are for transparent pixels
 
 
 # ---- pictures and files --------------------------------------------------------------
@@ -38,7 +38,7 @@ SOLID = 232  # colours of a palette; the others are for pixels that one sees thr
 
 @contextlib.contextmanager
 def drawing_in(folder):
-    """Draw in the style of the pages, without a screen; files come into the folder."""
+    """Draw in the style of the pages, without a screen, writing files to the folder."""
     before = Path.cwd()
     os.chdir(folder)
     mpl.use("agg")
@@ -51,7 +51,7 @@ def drawing_in(folder):
 
 
 def run(script, folder):
-    """Run a script of the gallery, which writes a picture of its own name."""
+    """Run a script of the gallery, which writes a picture under its own name."""
     with drawing_in(folder):
         runpy.run_path(str(script))
     shrink(folder / f"{script.stem}.png")
@@ -146,7 +146,7 @@ def border_modes_1d():
 
 
 def basis_splines():
-    """Draw the B-splines of order 0 to 5, as the answers to a single coefficient."""
+    """Draw the B-splines of order 0 to 5, as the responses to a single coefficient."""
     coefficients = np.zeros(9)
     coefficients[4] = 1
     positions = np.linspace(0.5, 7.5, 141)
@@ -209,7 +209,7 @@ def outline(ax, box, **style):
 
 
 def demo():
-    """Draw the demo's figure, with ink for the pages instead of for paper."""
+    """Draw the demo's figure, in the ink of the pages instead of that for paper."""
     done = demo_picture.deform(
         *demo_picture.load_picture(None), command_line().parse_args(["demo"])
     )
@@ -221,7 +221,7 @@ def demo():
 
 
 def registration():
-    """Draw the slices of the registered volumes: half a minute."""
+    """Draw slices of the registered volumes, which takes half a minute."""
     script = runpy.run_path(str(HERE / "examples" / "register.py"))
     script["main"]("torch", figure="registration.png")
     Path("deformation.tfm").unlink()

@@ -63,8 +63,8 @@ def deform_grid(
     """Deform an image, or several in the same way, with a grid of displacements.
 
     A cubic B-spline through the displacements of the control points gives every voxel of the output a smooth
-    displacement; the image is resampled there with a spline of the given order. With displacement ``d``, output voxel
-    ``o`` of the uncropped image takes the value of the image at ``o + d(o)``.
+    displacement; the image is resampled at the displaced positions with a spline of the given order. With displacement
+    ``d``, output voxel ``o`` of the uncropped image takes the value of the image at ``o + d(o)``.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def deform_grid(
         about the patch. Default None: the whole output.
     prefilter : bool, optional
         Whether to compute the spline's coefficients from the image, as orders 2 and above need. If False, the image
-        already consists of coefficients. Default True.
+        must already consist of coefficients. Default True.
     axis : int, sequence of int, or one such sequence per image, optional
         The axes to deform; negative ones count from the end. All other axes, such as channels, are deformed
         identically. Default None: all except the batch axes. Names of dimensions work too for xarray's labelled arrays.
@@ -240,8 +240,8 @@ def deform_random_grid(
     Notes
     -----
     Without `axis`, all axes except the batch axes are deformed, including channels and axes of length 1. Along an axis
-    that is short compared with `sigma`, most voxels look beyond the image: an image of shape ``(1, H, W)`` becomes
-    `cval` nearly everywhere. Pass ``axis=(1, 2)``, or a `sigma` of 0 for that axis, such as ``(0, 25, 25)``.
+    that is short compared with `sigma`, most voxels are sampled outside the image: an image of shape ``(1, H, W)``
+    becomes `cval` nearly everywhere. Pass ``axis=(1, 2)``, or a `sigma` of 0 for that axis, such as ``(0, 25, 25)``.
 
     Examples
     --------

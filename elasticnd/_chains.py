@@ -50,7 +50,7 @@ class SpatialMap(ABC):
 
     @abstractmethod
     def source_points(self, f: Array) -> Array:
-        """Compute where output positions look in the image."""
+        """Compute where output positions are sampled in the image."""
 
     @abstractmethod
     def move_points(self, p: Array, tol: float = 1e-6) -> MovedPoints:
@@ -167,8 +167,8 @@ class CompositeMap(SpatialMap):
         Notes
         -----
         The positions of all voxels are computed first, in the precision of the maps' arrays. They take several times
-        the memory of the frame in double precision. Where an inverse finds no position, the voxel looks at the best
-        position found; `move_points` reports which voxels these are.
+        the memory of the frame in double precision. Where the search of an inverse fails, the voxel is sampled at the
+        best position found; `move_points` reports which voxels these are.
 
         Examples
         --------
@@ -302,12 +302,12 @@ class CompositeMap(SpatialMap):
     def _displacements(self) -> Array:
         """Compute the displacement of each voxel, (B..., n, N_0, ...): a control grid with one point per voxel.
 
-        Its spline passes through all points, so that voxels look where they should, up to rounding.
+        Its spline passes through all points, so that it reproduces these displacements up to rounding.
         """
         voxels = self._voxels()
-        looks_at = self.source_points(voxels)
-        algebra = bridge_of("f", looks_at).algebra(looks_at)
-        return self._axes_last(looks_at - algebra.constant(voxels, looks_at), 1)
+        sources = self.source_points(voxels)
+        algebra = bridge_of("f", sources).algebra(sources)
+        return self._axes_last(sources - algebra.constant(voxels, sources), 1)
 
     def _axes_last(self, values: Array, components: int) -> Array:
         """Move the axes of voxels after the axes of components."""
@@ -373,7 +373,7 @@ class Chain(CompositeMap):
 
     @in_default_state
     def source_points(self, f: Array) -> Array:
-        """Compute where output positions look in the image, through all stages from the last to the first.
+        """Compute where output positions are sampled in the image, through all stages from the last to the first.
 
         Parameters
         ----------
@@ -521,7 +521,7 @@ class Inverse(CompositeMap):
         return self.base.batch_shape
 
     def source_points(self, f: Array) -> Array:
-        """Compute where output positions look in the image: at the positions to which `base` moves them.
+        """Compute where output positions are sampled in the image: at the positions to which `base` moves them.
 
         Parameters
         ----------
@@ -547,11 +547,11 @@ class Inverse(CompositeMap):
         return self._search(f).points
 
     def _search(self, f: Array) -> MovedPoints:
-        """Search for where output positions look in the image."""
+        """Search for the positions at which output positions are sampled in the image."""
         return self.base.move_points(f, _TOLERANCE)
 
     def move_points(self, p: Array, tol: float = 1e-6) -> MovedPoints:
-        """Move points of the image with its content, exactly: to where `base` looks from them.
+        """Move points of the image with its content: exactly, by the `source_points` of `base`.
 
         Parameters
         ----------

@@ -53,7 +53,7 @@ class Positions(NamedTuple):
         return calls.evaluate(self.bridge, self.spec, order, self.points, self.positions)
 
     def mapped(self, inverse_map: Array | None) -> Array:
-        """Compute where the positions look, under an inverse affine map and the displacement."""
+        """Compute where the positions are sampled, under an inverse affine map and the displacement."""
         moved = self.evaluate(0)
         if inverse_map is None:
             return self.positions + moved

@@ -1,6 +1,6 @@
 """Images and outputs with other voxels than a deformation's frame, by index-to-world matrices.
 
-With the matrices F of the frame, W of the image and V of the output, the output voxel o looks at the image voxel
+With the matrices F of the frame, W of the image and V of the output, output voxel o is sampled at the image position
 
     x(o) = P (T⁻¹(Q o) + d(Q o)),   Q = F⁻¹ V,   P = W⁻¹ F.
 

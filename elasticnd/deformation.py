@@ -355,7 +355,7 @@ class Deformation(Files, Folds, Pictures):
 def about_patch(displacement: Array, affine: Array | None, rotate: object, zoom: object) -> Deformation:
     """Return the deformation that `deform_grid` applies: without a frame, and with an affine map about the patch.
 
-    It only has the method `apply`, which also checks the arguments. Nothing is copied.
+    Only its method `apply` works, which also checks the arguments. Nothing is copied.
     """
     made = object.__new__(Deformation)
     made._set(displacement, affine, None, rotate, zoom)

@@ -72,7 +72,7 @@ class ElasticDeform(keras.layers.Layer):
     seed : int, optional
         Seed of the random displacements. Default None: a fresh seed.
     **options
-        Options of every layer, such as ``name``.
+        Options of every Keras layer, such as ``name``.
 
     Raises
     ------

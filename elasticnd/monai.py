@@ -90,7 +90,7 @@ class _Elastic(RandomizableTransform, InvertibleTransform):
         known = MetaTensor(image.as_tensor()).copy_meta_from(image)
         record = self.pop_transform(known)[TraceKeys.EXTRA_INFO]
         drawn = Drawn.replay(record)
-        order = _translated(record["mode"], _ORDERS)  # `Invertd` replaces it with one of MONAI's words
+        order = _translated(record["mode"], _ORDERS)  # `Invertd` replaces the mode with one of MONAI's words
         tensor = undo(drawn, known.as_tensor(), order, record["padding_mode"], record["cval"])
         made = MetaTensor(tensor).copy_meta_from(known)
         if any(drawn.window.start):
@@ -151,10 +151,10 @@ class RandElasticDeformd(_Elastic, MapTransform):
     Notes
     -----
     All randomness comes from ``self.R``, which `set_random_state` and `monai.data.DataLoader` seed. For a sample that
-    is not deformed, only the patch is drawn. Each image stores a record of its deformation: the displacement in double
-    precision, the affine map and the options. `inverse` needs only this record. Where the mapping folds, `inverse` may
-    not find a position, and issues a warning. NumPy arrays become tensors with metadata. The transform is not lazy:
-    pending operations should be applied before it.
+    is not deformed, only the position of the patch is drawn. Each image stores a record of its deformation: the
+    displacement in double precision, the affine map and the options. `inverse` needs only this record. Where the
+    mapping folds, `inverse` may not find a position, and issues a warning. NumPy arrays become tensors with metadata.
+    The transform is not lazy: pending operations should be applied before it.
 
     Examples
     --------
@@ -267,7 +267,7 @@ class RandElasticDeform(_Elastic):
         return drawn
 
     def __call__(self, img: Any, randomize: bool = True) -> Any:
-        """Deform an image of shape (channels, spatial axes...); without `randomize`, in the same way as before."""
+        """Deform an image of shape (channels, spatial axes...); with ``randomize=False``, as in the call before."""
         image = _as_tensor(img)
         shape = _spatial_shape({"img": image})
         drawn = self.randomize(shape) if randomize else self._drawn

@@ -45,7 +45,7 @@ class RandomElasticGrid(RandomTransform, SpatialTransform):
         Number of control points, along every axis or along each. Default 5.
     rotate : float, pair of bounds, or mapping of planes ``{(0, 1): ...}``, optional
         Range of rotation angles in degrees, about the centre, in every plane of two axes or in the given planes; a
-        number r stands for (-r, r). Distances in mm are kept. Default None.
+        number r stands for (-r, r). Distances in mm are preserved. Default None.
     zoom : float, pair of bounds, or one of these for each axis, optional
         Range of magnification factors, about the centre. Default None.
     mirror : sequence of int, optional
@@ -54,7 +54,7 @@ class RandomElasticGrid(RandomTransform, SpatialTransform):
         What to do if the mapping folds; see `elasticnd.Deformation.random`. ``"scale"`` is recommended: it reduces the
         displacement until nothing folds. Default ``"ignore"``.
     patch_size : int or sequence of int, optional
-        Extent of a patch to compute, at random in the image; -1 for a whole axis. The affine matrices follow it.
+        Extent of a patch to compute, at random in the image; -1 for a whole axis. The affine matrices are updated.
         Default None: the whole image.
     order : int or "labels", optional
         Order of the spline for images; see `elasticnd.deform_grid`. Default 3.
@@ -63,8 +63,8 @@ class RandomElasticGrid(RandomTransform, SpatialTransform):
     mode, cval : optional
         See `elasticnd.deform_grid`. Default ``"nearest"`` and 0.
     **kwargs
-        Arguments of every TorchIO transform, such as ``p``, ``include`` and ``exclude``. If ``p`` leaves a subject
-        undeformed, it keeps its size.
+        Arguments of every TorchIO transform, such as ``p``, ``include`` and ``exclude``. A subject
+        that ``p`` leaves undeformed keeps its size.
 
     Raises
     ------
@@ -152,8 +152,8 @@ class ElasticGrid(SpatialTransform):
 
     Notes
     -----
-    Its inverse, used by the subjects' `apply_inverse_transform`, only needs the record. Voxels outside a patch become
-    `cval`. Where the mapping folds, it issues a warning with the residual.
+    The inverse, used by a subject's `apply_inverse_transform`, needs only the record. Voxels outside a patch become
+    `cval`. Where the mapping folds, the inverse issues a warning with the residual.
 
     Examples
     --------

@@ -83,8 +83,8 @@ class RandomElasticDeform(v2.Transform):
 
     A box becomes the bounding box of its moved content, and is clamped according to its own clamping mode; rotated
     boxes raise an error. Key points are moved without clamping, as in torchvision's own transform. Both may leave the
-    image or the patch: `SanitizeBoundingBoxes` and `SanitizeKeyPoints` remove those. Where the mapping folds, some may
-    not be found, and a warning is issued; ``fold="scale"`` avoids this.
+    image or the patch: `SanitizeBoundingBoxes` and `SanitizeKeyPoints` remove these. Where the mapping folds, some
+    boxes and key points may not be found, and a warning is issued; ``fold="scale"`` avoids this.
 
     Examples
     --------

@@ -41,7 +41,7 @@ def test_registration(framework, tmp_path):
     assert before > 3
     assert len(stages) == 4
     assert stages[-1] < 0.2
-    assert float(re.search(r"least relative volume: at least (\S+)", output)[1]) > 0
+    assert float(re.search(r"smallest relative volume: at least (\S+)", output)[1]) > 0
     assert float(re.search(r"SimpleITK's result differs by (\S+)", output)[1]) < 1e-5
     assert (tmp_path / "deformation.tfm").exists()
     assert figure.stat().st_size > 10_000

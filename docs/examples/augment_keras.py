@@ -1,6 +1,6 @@
 """Train a small U-Net in Keras: ``python augment_keras.py pipeline|model``.
 
-Images and labels are deformed in a pipeline of `tf.data`, or by a layer of the model.
+Images and labels are deformed in a `tf.data` pipeline, or by a layer of the model.
 The task is to tell round cells from ring-shaped ones, in noise.
 """
 

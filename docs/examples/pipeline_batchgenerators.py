@@ -1,6 +1,6 @@
 """The spatial step of nnU-Net's pipelines, batchgeneratorsv2, in one resampling.
 
-It rotates, zooms, deforms elastically, and computes a patch alone.
+It rotates, zooms and deforms elastically, and computes only the patch.
 """
 
 from itertools import combinations

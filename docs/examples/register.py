@@ -1,7 +1,7 @@
 """Register two volumes, from an affine map to fine grids: ``python register.py jax``.
 
-The volumes are made up, so that it is known where each landmark belongs. Of the fixed
-one a part is lost; a mask leaves it out.
+The volumes are synthetic, so the true position of each landmark is known. Part of the
+fixed volume is lost; a mask excludes it.
 """
 # ruff: noqa: PLC0415 - only the framework that was named is imported
 
@@ -266,7 +266,7 @@ def main(framework, shape=SHAPE, steps=60, folder=".", figure=None):
             f"{own.mean():.3f} on average"
         )
     found = stages[-1]
-    print(f"least relative volume: at least {found.fold_bounds().lower:.3f}")
+    print(f"smallest relative volume: at least {found.fold_bounds().lower:.3f}")
     difference = difference_from_itk(found, scans, Path(folder) / "deformation.tfm")
     print(f"SimpleITK's result differs by {difference:.1e}")
     if figure:

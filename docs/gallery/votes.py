@@ -22,14 +22,14 @@ labels[4:20:5, 28:44:5] = 4  # single voxels
 
 deformation = elasticnd.Deformation.random(labels.shape, sigma=1.5, points=5, rng=5)
 fine = np.stack(np.meshgrid(*[np.linspace(0, 47, 480)] * 2, indexing="ij"), axis=-1)
-looks_at = deformation.source_points(fine)
+sources = deformation.source_points(fine)
 
 figure, panels = plt.subplots(1, 3, figsize=(10, 3.6))
 colours = ListedColormap(["#f2f2f0", "#8ecae6", "#ffd166", "#5d626c", "#e5004f"])
 for panel, title, shown, where in [
     (panels[0], "labels", labels, fine),
-    (panels[1], "order=0", deformation.apply(labels, order=0), looks_at),
-    (panels[2], 'order="labels"', deformation.apply(labels, order="labels"), looks_at),
+    (panels[1], "order=0", deformation.apply(labels, order=0), sources),
+    (panels[2], 'order="labels"', deformation.apply(labels, order="labels"), sources),
 ]:
     panel.imshow(shown, cmap=colours, vmin=0, vmax=4)
     for outline in shapes_at(where[..., 0], where[..., 1]):

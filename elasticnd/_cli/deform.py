@@ -68,7 +68,7 @@ def run(options: Options) -> None:
                 deformations.write(place, target, pairs[0].source, deformation)
         except MemoryError:
             raise CommandError("there is not enough memory") from None
-        if options.is_fresh:  # before the outputs appear, which they must not do if printing fails
+        if options.is_fresh:  # before the outputs appear: if printing fails, there must be none
             say(f"seed {options.seed}: add --seed {options.seed} to repeat this deformation")
     for text in notes:  # once all outputs are in place, because an error is reported on a single line
         note(text)
@@ -257,7 +257,7 @@ def _axes(pair: Pair, image: Image, wanted: Sequence[int] | None) -> tuple[int, 
         axes = tuple(wanted)
     elif image.axes is None:
         raise CommandError(
-            f"--axis: {pair.source} has {image.array.ndim} axes and does not say which of them are in space, expected "
+            f"--axis: {pair.source} has {image.array.ndim} axes and does not say which of them are spatial, expected "
             "the axes to deform, such as --axis=-3,-2,-1"
         )
     else:

@@ -114,7 +114,7 @@ def _read_npz(path: Path, frame: Frame) -> Deformation:
 
 
 def _read_itk(path: Path, frame: Frame) -> Deformation:
-    """Read a transform exactly, or fitted to where it takes the voxels if no control grid represents it."""
+    """Read a transform exactly, or voxel by voxel if no control grid represents it."""
     _check_world("--deformation", path, frame.source, frame.to_world)
     with without_errors_of_libraries():  # from HDF5
         transform = itk.read_transform(path)

@@ -109,20 +109,21 @@ def _add_deform(commands: _Commands) -> None:
         type=_orders,
         default=[3],
         help="order of the spline, 0 to 5, or labels for label images, which are resampled by votes; "
-        "ORDER,ORDER,... for each pair of files (default: 3)",
+        "one for all pairs of files, or ORDER,ORDER,... (default: 3)",
     )
     parser.add_argument(
         "--mode",
         type=lambda text: Typed(text.split(","), text),
         default=["constant"],
-        help=f"how the image is extended beyond its border: {', '.join(MODES)}; MODE,MODE,... for each pair of files "
-        "(default: constant)",
+        help=f"how the image is extended beyond its border: {', '.join(MODES)}; one for all pairs of files, or "
+        "MODE,MODE,... (default: constant)",
     )
     parser.add_argument(
         "--cval",
         type=_list_of(number),
         default=[0],
-        help="value beyond the border in the modes with a constant; CVAL,CVAL,... for each pair of files (default: 0)",
+        help="value beyond the border in the modes with a constant; one for all pairs of files, or CVAL,CVAL,... "
+        "(default: 0)",
     )
     parser.add_argument(
         "--axis",
@@ -263,7 +264,7 @@ def _with_negative_values(argv: Sequence[str]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
-    if argv is None:  # in its own process, in which libraries may warn until the very end
+    if argv is None:  # in a process of its own, where libraries may warn until the very end
         warnings.simplefilter("ignore")
     try:
         with signals.raised(), warnings.catch_warnings():

@@ -36,7 +36,7 @@ def planes_of(rotations: Sequence[Rotation] | None, ndim: int) -> dict[tuple[int
         first, second = plane or (0, 1)
         if plane is None and ndim != 2:
             example = f"{max(ndim - 2, 0)},{max(ndim - 1, 1)}:{got}"
-            _reject(f"{got} for {_axes(ndim)}", f"a plane of two of them and its angle, as {example}")
+            _reject(f"{got} for {_axes(ndim)}", f"a plane of two of them and its angle, such as {example}")
         if not (-ndim <= first < ndim and -ndim <= second < ndim) or first % ndim == second % ndim:
             _reject(f"{got} for {_axes(ndim)}", f"a plane of two different ones, numbered from 0 to {ndim - 1}")
         if {(first % ndim, second % ndim), (second % ndim, first % ndim)} & set(angles):

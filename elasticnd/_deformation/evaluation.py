@@ -1,4 +1,4 @@
-"""A deformation as a map: its field and derivatives, where it looks, and where it moves points and boxes."""
+"""A deformation as a map: its field, derivatives and source positions, and where it moves points and boxes."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Evaluation(Parts):
 
     @in_default_state
     def source_points(self, f: Array) -> Array:
-        """Compute where output positions look in the image, ``x(f) = T⁻¹(f) + d(f)``: from output to input.
+        """Compute where output positions are sampled in the image, ``x(f) = T⁻¹(f) + d(f)``: from output to input.
 
         Parameters
         ----------
@@ -252,8 +252,8 @@ class Evaluation(Parts):
         Notes
         -----
         Newton's method solves ``x(f) = p``. It starts where the affine map alone would move the point; if that fails,
-        it starts from the nearest entries of a table of the map. Where the mapping folds, several positions look at the
-        same point; one outside folds is preferred. A point whose content is not in the output moves outside the frame,
+        it starts from the nearest entries of a table of the map. Where the mapping folds, several positions have the
+        same source; one outside folds is preferred. A point whose content is not in the output moves outside the frame,
         where the displacement is mirrored.
 
         PyTorch, JAX and TensorFlow differentiate the points to second order with respect to `p`, the displacement and
@@ -324,7 +324,7 @@ class Evaluation(Parts):
         return _points.move_boxes(at, self._inverse_map(at.bridge, at.points), tolerance, clip)
 
     def _at(self, f: Array, argument: str = "f") -> Positions:
-        """Convert to one framework: that of the positions or, if they are NumPy's, that of the displacement."""
+        """Convert positions and displacement to the framework of the positions or, if these are NumPy's, the other."""
         f = _labels.unlabelled(f)
         bridge = bridge_of_small(argument, f)
         if bridge is eager:

@@ -111,8 +111,8 @@ class Files(Evaluation):
     def to_itk(self) -> Array:
         """Convert the deformation to an ITK transform, for SimpleITK, ANTs, Slicer and other programs.
 
-        The transform maps world points of the output to those of the input, exactly inside the frame. ITK's B-spline
-        ends one cell of the control grid outside the frame; beyond that, only the affine map remains.
+        The transform maps world points of the output to those of the input, and is exact inside the frame. ITK's
+        B-spline ends one cell of the control grid outside the frame; beyond that, only the affine map remains.
 
         Returns
         -------
@@ -171,21 +171,21 @@ class Files(Evaluation):
         to_world : array_like, shape (n + 1, n + 1)
             The frame's index-to-world matrix, in mm, as nibabel's ``affine``.
         fit : bool, int or sequence of int, optional
-            Whether to approximate the transform, whatever it is, by a control grid fitted to where it takes the voxels.
-            An int or a sequence is the number of control points; True means as many as the B-spline has in the frame.
-            Default False: accept only what a control grid can represent exactly.
+            Whether to accept any transform, and fit a control grid to the positions to which it maps the voxels. An int
+            or a sequence is the number of control points; True means as many as the B-spline has in the frame. Default
+            False: accept only what a control grid can represent exactly.
 
         Returns
         -------
         Deformation
             A deformation with as many control points as the B-spline has knots in the frame, or as `fit` says. Inside
-            the frame, it equals the transform, or approximates it with `fit`.
+            the frame, it equals the transform or, with `fit`, approximates it.
 
         Raises
         ------
         TypeError, ValueError
-            If the transform is not such a map. Where its border coefficients differ from mirrored ones, the message
-            says by how much.
+            If the transform is of another kind. If its border coefficients are not mirrored, the message says by how
+            much they differ.
         ImportError
             If SimpleITK is not installed: ``pip install 'elasticnd[medical]'``.
 
@@ -207,7 +207,7 @@ class Files(Evaluation):
         return cls(found.displacement, extent, affine=found.affine, to_world=to_world)
 
     def to_nifti(self, path: str | os.PathLike[str], kind: str = "nifti") -> None:
-        """Write where each voxel of the frame looks, affine map included, to a NIfTI displacement field.
+        """Write the mapping of the frame's voxels, affine map included, to a NIfTI displacement field.
 
         Parameters
         ----------

@@ -40,7 +40,7 @@ class Folds(Parts):
         -------
         FoldBounds
             ``lower``, ``upper`` and ``converged``, numbers or arrays of the batch shape. With more than three axes,
-            there is only a lower bound, by a sufficient condition: ``upper`` is infinite and ``converged`` is False.
+            there is only a lower bound, from a sufficient condition: ``upper`` is infinite and ``converged`` is False.
             Bounds are NaN where a displacement is not finite.
 
         Raises
@@ -79,7 +79,7 @@ class Folds(Parts):
         Returns
         -------
         float, or numpy.ndarray of the batch shape
-            The factor, for `scaled`; 0 where a displacement is not finite.
+            The factor to pass to `scaled`; 0 for batch items with a displacement that is not finite.
 
         Raises
         ------

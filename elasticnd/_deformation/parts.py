@@ -30,7 +30,7 @@ class Parts(SpatialMap):
 
     _displacement: Array
     _affine: Array | None
-    _frame: _spec.Shape | None  # None: any image has its own frame, and the affine map acts about the patch
+    _frame: _spec.Shape | None  # None: every image has its own frame, and the affine map acts about the patch
     _rotate: object  # a matrix, once it is checked
     _zoom: object  # factors, once they are checked
     _world: _spec.Matrix | None = None

@@ -22,7 +22,7 @@ class Pictures(Evaluation):
     def plot(
         self, ax: Drawing | None = None, *, axes: Sequence[int] = (-2, -1), at: float | Sequence[float] | None = None
     ) -> Drawing:
-        """Draw with matplotlib where the lines of the control grid look in the input.
+        """Draw the lines of the control grid where they lie in the input, with matplotlib.
 
         Colours show how the volume of the content changes, ``1 / r``, where ``r`` is the relative Jacobian determinant.
         Folds are outlined in red. Arrows are the displacements of the control points, including the affine map.

@@ -101,7 +101,7 @@ def evaluate_adjoint(job: Job, gradient: Floats, positions: Floats) -> Floats:
 def move_points(
     job: Job, displacement: Floats, inverse_map: Floats | None, targets: Floats, tolerance: float
 ) -> tuple[Floats, Floats, Floats]:
-    """Search for the positions that look at targets, (items, count, axes).
+    """Search for the positions whose sources are targets, (items, count, axes).
 
     Also return their residuals, the distances between source positions and targets, and the volume ratios there.
     """

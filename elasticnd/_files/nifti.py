@@ -1,4 +1,4 @@
-"""Displacement fields in NIfTI files, through nibabel: where each voxel looks, in mm, as vectors (x, y, z, 1, 3)."""
+"""Displacement fields in NIfTI files, through nibabel: the vectors of voxels in mm, (x, y, z, 1, 3)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ KINDS = {
 
 
 def write_field(path: str | os.PathLike[str], kind: str, frame_map: FrameMap, field: Floats) -> None:
-    """Write where voxels look; `field` is the displacement of each voxel, in voxels."""
+    """Write where voxels are sampled; `field` is the displacement of each voxel, in voxels."""
     if not isinstance(kind, str) or kind not in KINDS:
         reject_value("kind", repr(kind), f"one of {', '.join(map(repr, KINDS))}")
     if not os.fspath(path).lower().endswith(_SUFFIXES):
@@ -54,7 +54,7 @@ def write_field(path: str | os.PathLike[str], kind: str, frame_map: FrameMap, fi
 
 
 def read_field(path: str | os.PathLike[str]) -> FrameMap:
-    """Read where voxels look, as a map with one control point per voxel.
+    """Read where voxels are sampled, as a map with one control point per voxel.
 
     Vectors without a name in `KINDS` are displacements in LPS coordinates, as ITK and ANTs write them.
     """

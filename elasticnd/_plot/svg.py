@@ -22,7 +22,7 @@ _LINE, _FINE_LINE, _BORDER, _FOLD = "#1f6fb5", "#a9c8e4", "#8a8f98", "#e5004f"
 
 
 def picture_of(deformation: Evaluation) -> str | None:
-    """Draw where the lines of the control grid look in the input; return None if there is nothing to draw."""
+    """Draw the lines of the control grid where they lie in the input; return None if there is nothing to draw."""
     if deformation.ndim == 1:
         return None
     grid = grid_of(
@@ -66,7 +66,7 @@ def _lines(grid: Grid, fine: bool) -> Iterator[Floats]:
 
 
 def _folded_cells(grid: Grid) -> Iterator[Floats]:
-    """Yield the corners of the folded lattice cells, where they look."""
+    """Yield the corners of the folded lattice cells, in the input."""
     source = grid.lattice.source
     for i, j in np.argwhere(cell_means(grid.lattice.volume) <= 0).tolist():
         yield source[:, [i, i, i + 1, i + 1], [j, j + 1, j + 1, j]].T

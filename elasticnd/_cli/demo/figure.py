@@ -153,7 +153,7 @@ def draw_bent_grid(ax: Axes, done: Deformed, grid: Grid, view: View) -> None:
     show_view(ax, view)
     title(
         ax,
-        "4  Where the result looks in the original",
+        "4  Where the result is sampled in the original",
         "The control grid, moved by its displacements: bent lines",
     )
 

@@ -126,7 +126,7 @@ def evaluate(xp: ArrayNamespace, spec: EvaluationSpec, points: Array, positions:
 def move_points(
     xp: ArrayNamespace, spec: MovementSpec, points: Array, inverse_map: Array | None, targets: Array
 ) -> Array:
-    """Search for the positions that look at targets, in the dtype of the targets."""
+    """Search for the positions whose sources are targets, in the dtype of the targets."""
     return xp.astype(points_.move_points(xp, spec, points, inverse_map, targets), targets.dtype)
 
 

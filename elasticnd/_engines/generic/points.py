@@ -20,7 +20,7 @@ class _State(NamedTuple):
     """Positions and the map there, with the axes (batch..., count, n, n); extents may be 1."""
 
     position: Array
-    difference: Array  # from where it looks to the target
+    difference: Array  # from the source to the target
     size: Array  # squared norm of the difference
     jacobian: Array
 
