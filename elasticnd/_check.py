@@ -331,8 +331,8 @@ def _batch_shape(
             reject_value(
                 "displacement",
                 f"shape {grid}",
-                f"{rank + 1} axes (one more than {name}, of shape {image.shape}); otherwise pass axis"
-                f"{_axes_that_fit(image.shape, grid)}",
+                f"({rank}, p_0, ...) with {rank + 1} axes, one more than {name} of shape {image.shape}; otherwise "
+                f"pass axis{_axes_that_fit(image.shape, grid)}",
             )
         fits = (b for b in range(rank) if grid[b] == rank - b and grid[:b] == image.shape[:b])
         batch_axes = next(fits, 0)

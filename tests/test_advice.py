@@ -30,7 +30,7 @@ def test_names_of_other_libraries(function, name):
 
 
 def test_numbers_as_a_control_grid():
-    message = "displacement: got shape (2,), expected 3 axes (one more than X, of shape (48, 40)); otherwise pass axis"
+    message = "displacement: got shape (2,), expected (2, p_0, ...) with 3 axes, one more than X of shape (48, 40)"
     with pytest.raises(ValueError, match=re.escape(message)):
         elasticnd.deform_grid(IMAGE, [1.0, 2.0])
 
