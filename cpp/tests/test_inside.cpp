@@ -61,7 +61,7 @@ void run(Random& random, int axes, int order, int mode, int dtype, Executor& exe
     Array image(given.items, given.channels, given.image, dtype, layout());
     image.fill_bits(random);
     const Array output = deform(given, points, image, executor, layout());
-    CHECK(output.planes.dtype == dtype, "another type came back");
+    CHECK(output.planes.dtype == dtype, "the output has another type");
     if (order == 1) {
         const Array elected(given.items, given.channels, given.output, dtype, layout());
         SampleRequest request = request_of(given, points, &image, elected);

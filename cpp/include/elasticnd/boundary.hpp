@@ -99,7 +99,7 @@ struct Folded {
 };
 
 // Has no branches once the mode is known, so that loops can be vectorised. `last` is the last index of the axis.
-// `reach` is how far beyond the border a coordinate may stay, if the mode leaves it there.
+// In modes that clamp or reflect, a coordinate may lie up to `reach` beyond the border.
 ELASTICND_FLAT Folded fold_coordinate(double x, double last, double reach, int mode) {
     const ModeTraits traits = mode_traits(mode);
     const Continuation continuation = traits.coordinates;

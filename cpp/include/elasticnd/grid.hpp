@@ -12,7 +12,7 @@ ELASTICND_INLINE void single_point_weights(double* weight, int64 stride) {
 }
 
 // The cell of the control grid that contains position f of the frame, and the weights of the four coefficients around
-// it, those of control points cell - 1 to cell + 2. The position lies outside the frame by rounding at most.
+// it, those of control points cell - 1 to cell + 2. Only rounding may put the position outside the frame.
 ELASTICND_INLINE int64 grid_weights(double f, int64 extent, int64 points, double* weight) {
     if (points == 1) {
         single_point_weights(weight, 1);

@@ -133,7 +133,7 @@ ELASTICND_FLAT int winning_tap(const TapWeights<AXES>& weights, const Label* lab
         largest = maximum(largest, votes);
     }
     if (largest - own_votes <= vote_tie) return weights.nearest;
-    int winner = weights.nearest;  // whose label is not tied here
+    int winner = weights.nearest;  // until a tied label is found: that of the nearest tap is not tied
     Label smallest = own;
     ELASTICND_ROLLED
     for (int tap = 0; tap < weights.taps(); ++tap) {

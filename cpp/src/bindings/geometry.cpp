@@ -110,14 +110,14 @@ void bind_geometry(py::module_& module) {
                "Return the determinants of the Jacobian at the voxels of the window, (items, extents ...).");
     module.def("fold_bounds", fold_bounds, Guard(), py::arg("job"), py::arg("control_points"), py::arg("forward"),
                py::arg("tolerance"),
-               "Return bounds of the smallest volume ratio in the window, (items) each, and whether they converged.");
+               "Return lower and upper bounds of the smallest volume ratio in the window, and whether they converged.");
     module.def("largest_scales", largest_scales, Guard(), py::arg("job"), py::arg("control_points"), py::arg("forward"),
                py::arg("margin"), py::arg("tolerance"),
-               "Return the largest factors for the control grids, (items), with which the ratio keeps a margin.");
+               "Return the largest factor of each control grid that keeps the ratio above the margin: (items).");
     module.def("move_points", move_points_to, Guard(), py::arg("job"), py::arg("control_points"),
                py::arg("inverse_map"), py::arg("targets"), py::arg("tolerance"),
-               "Return where points go, (items, count, axes), how far from them these positions look, and the volume "
-               "ratios there.");
+               "Return the points in the output, (items, count, axes), and for each, (items, count), the distance from "
+               "its source position to the target, and the volume ratio there.");
 }
 
 }  // namespace elasticnd

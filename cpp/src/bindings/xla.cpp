@@ -43,7 +43,7 @@ int dtype_of(ffi::DataType type) {
 
 using Words = ffi::Span<const int64_t>;
 
-// Reads a job from its bytes, which come as words.
+// Reads a job from its bytes, which are passed as words.
 Job job_of(Words words) { return checked_job(words.begin(), static_cast<int64>(words.size() * sizeof(int64_t))); }
 
 // Which arrays a call has, as listed by the bridge for JAX.
@@ -168,7 +168,7 @@ ffi::Error sample_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffers, ffi:
     });
 }
 
-// Arrays: gradient of the output, image if the transform is wanted, control points, affine, tangents. Results: the
+// Arrays: gradient of the output, image for the transform, control points, affine, tangents. Results: the
 // requested gradients of the image, of the control points and of the inverse of the affine.
 ffi::Error sample_adjoint_handler(ffi::ThreadPool pool, ffi::RemainingArgs buffers, ffi::RemainingRets results,
                                   Words words, Words axes, Words numbers) {

@@ -76,7 +76,7 @@ class Coefficients {
     int64 item_;      // bytes of a coefficient
     int lanes_;       // planes that lie side by side
     int64 channels_;  // planes of the image
-    int64 count_;     // ... and how many they occupy in memory, in units of lanes_
+    int64 count_;     // planes in memory, in groups of lanes_
     // Whether most of the box repeats the rest of it. If so, only the rest is filtered, along all axes, and then
     // repeated, which gives the same coefficients.
     bool continues_last_;
@@ -94,7 +94,7 @@ class Coefficients {
     Ranges reached_;          // samples that the transposed filter reaches
     Ranges done_;             // what an axis holds once it is filtered and continued
     Ranges held_;             // everything in memory
-    int64 shift_[max_axes];   // distance of samples from their own place
+    int64 shift_[max_axes];   // how far samples lie from the coefficients of the same index
     int64 stride_[max_axes];  // in elements
     int64 plane_stride_;
     int64 size_;

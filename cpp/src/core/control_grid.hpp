@@ -25,8 +25,8 @@ class ControlGrid {
     GridCoefficients grid_coefficients_;
 };
 
-// Adds to the gradient of the control points: adds up `sums`, each a gradient of the coefficients, in order, and
-// applies the transpose of ControlGrid.
+// Adds up `sums` in order, each a gradient of the coefficients, applies the transpose of ControlGrid, and adds the
+// result to the gradient of the control points.
 void add_points_gradient(const Geometry& geometry, const std::vector<double>& sums, double* points, Executor& executor);
 
 }  // namespace elasticnd

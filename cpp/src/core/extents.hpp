@@ -36,7 +36,7 @@ void require_in_roi(const SampleRequest& request, const Box& voxels);
 
 // ---- images of few voxels -------------------------------------------------------------------------------------------
 
-constexpr double mostly_border = 16;  // times as many coefficients as voxels: not all of them are held
+constexpr double mostly_border = 16;  // coefficients per voxel; with more, not all of them are held
 
 // The number of elements, in floating point because it can exceed 2^63.
 double size_of(const int64* extent, int axes);

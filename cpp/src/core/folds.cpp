@@ -368,8 +368,8 @@ std::vector<double> row_sums(const Field& field) {
     return sums;
 }
 
-// A lower bound of det(I + sA). With a dominant diagonal, the determinant is at least the product of 1 - s * sum over
-// all rows (Ostrowski); otherwise, it is at least minus the product of 1 + s * sum.
+// A lower bound of det(I + sA). With a dominant diagonal, the determinant is at least the product over all rows of
+// 1 - s * sum (Ostrowski); otherwise, it is at least minus the product of 1 + s * sum.
 double least_of_dominant(const std::vector<double>& sums, double s) {
     double least = 1, size = 1;
     bool is_dominant = true;

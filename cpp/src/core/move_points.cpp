@@ -26,7 +26,7 @@ void for_parts(int64 count, int64 together, Executor& executor, Body body) {
 
 double infinity() { return std::numeric_limits<double>::infinity(); }
 
-// The places at which the positions of a lattice look. The lattice covers the frame, and slightly more.
+// The source positions of a lattice, which covers the frame and slightly more.
 class Table {
    public:
     Table(const MapJob& job, const std::vector<double>& coefficients, Executor& executor)
@@ -45,8 +45,8 @@ class Table {
         set_largest(coefficients);
     }
 
-    // Finds the entries near which a position that looks at `target` can lie: local minima of the distance among
-    // neighbours along the axes, nearest first. Entries are indices into the lattice.
+    // Finds the entries near which the map can reach `target`: local minima of the distance to it among neighbours
+    // along the axes, nearest first. Entries are indices into the lattice.
     void find_starts(const double* target, std::vector<int64>& starts) const {
         starts.clear();
         if (size_ == 0) return;

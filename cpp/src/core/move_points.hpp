@@ -17,7 +17,7 @@ struct Movement {
 
 struct MovedPoints {
     double* positions;  // the best positions found in the output, (items, count, axes)
-    double* residuals;  // how far from the points these positions look, (items, count); NaN without a position
+    double* residuals;  // distances from the points to the source positions, (items, count); NaN without a position
     double* ratios;     // det J / det L there, (items, count): zero or negative in folds
 };
 

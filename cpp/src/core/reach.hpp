@@ -27,7 +27,7 @@ bool filters_axis(const Geometry& geometry, int axis);
 Range needed_coefficients(const Geometry& geometry, int axis);
 
 // The samples of the padded axis that the filter reads to compute some coefficients, in float32 or float64: whole
-// blocks and their warm-up. At least one is a voxel.
+// blocks and their warm-up. At least one of them is not padding.
 Range filtered_samples(const Geometry& geometry, int axis, Range coefficients, int dtype);
 
 // The samples among these that must be in memory. Samples that the padding repeats are stored once.

@@ -171,8 +171,8 @@ void filter_as(const FilterJob& job, const int64* line, int count, void* scratch
             read(zero, start, own.tile);
         const int64 stop = minimum<int64>(start + length + margin, job.extent);
         read(start, stop, at(margin));
-        // Beyond the ends, samples repeat. An axis longer than a block is folded only once, so the repeated samples are
-        // at hand.
+        // Beyond the ends, samples repeat. An axis longer than a block is folded only once, so they repeat samples that
+        // have been read.
         for (int64 i = stop; i < start + length + margin; ++i) {
             const int64 from = continued_index(i, job.extent, job.extension);
             copy(at(i - zero), periodic ? own.head + from * lanes : at(from - zero));

@@ -32,7 +32,7 @@ void copy_row(const SampleJob& job, const Row& row, const char* fill, const char
     }
 }
 
-// The sum of one voxel. `weight` points at the weight of its first tap.
+// Computes the sum for one voxel. `weight` points to the weight of its first tap.
 template <class T, int TAPS, int AXES, class Lines>
 struct StencilSum {
     const char* source;
@@ -90,7 +90,7 @@ void gather_image(const SampleJob& job, const Row& row, const WeightRows<T>& wei
 
 // ---- eight voxels at a time ----------------------------------------------------------------------------------------
 
-// Samples the voxels first to last - 1 of a row.
+// Samples voxels `first` to `last - 1` of a row.
 template <class T, int TAPS, int AXES, class Lines>
 void gather_located(const SampleJob& job, const Located<T>& row, int first, int last, const WeightRows<T>& weights,
                     const char* source, const Lines& lines, T* values) {
@@ -181,7 +181,7 @@ void sample_as(const SampleJob& job, UnitRange units, void* scratch) {
     const GatherKernels<T> gather = choose_gather<T>(job);
     const WeighRow<T> weigh = choose_weigh<T>(job.geometry.order);
     const WeighLocated<T> weigh_located = choose_weigh_located<T>(job.geometry.order);
-    // If an image is sampled eight voxels at a time, the weights are computed there.
+    // From an image in single precision, interpolate_located computes the weights itself.
     const bool needs_weights = !job.direct || sizeof(T) > sizeof(float);
     const T fill = static_cast<T>(job.geometry.cval);
     const int axes = job.geometry.axes;

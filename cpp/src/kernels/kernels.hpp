@@ -31,7 +31,7 @@ void store_row(int compute_dtype, const char* from, int64 count, int dtype, char
 void load_pixels(int dtype, const char* from, int64 stride, int64 count, int channels, int compute_dtype, char* to);
 void store_pixels(int compute_dtype, const char* from, int64 count, int channels, int dtype, char* to, int64 stride);
 
-// Bytes of scratch that each kind of kernels uses, in addition to the scratch of the walk.
+// Bytes of scratch that each kind of kernel uses, in addition to the scratch of the walk.
 int64 gather_scratch_size();
 int64 pixel_scratch_size();
 int64 vote_scratch_size();

@@ -105,8 +105,8 @@ inline void store_vector(void* to, const V& vector) {
 }
 
 // The taps of a stencil along the contiguous axis. Three or more taps are a vector of four or eight lanes; lanes beyond
-// the taps hold arbitrary values. Sums run over the same lanes in every instruction set, and thus in the same
-// order.
+// the taps hold arbitrary values. All instruction sets sum the same lanes in the same order, so that results have
+// the same bits.
 template <class T, int TAPS>
 struct ManyTaps {
     static constexpr int lanes = TAPS <= 4 ? 4 : 8;
@@ -124,7 +124,7 @@ struct ManyTaps {
     }
     ELASTICND_FLAT ManyTaps scaled(T factor) const { return {tap * factor}; }
     ELASTICND_FLAT void add(const ManyTaps& other) { tap = tap + other.tap; }
-    // Reads the taps, and sets the other lanes to zero.
+    // Sets all lanes to zero except those of the taps.
     ELASTICND_FLAT ManyTaps only_taps() const {
         ManyTaps taps = *this;
         for (int l = TAPS; l < lanes; ++l) taps.tap[l] = T(0);
@@ -174,14 +174,14 @@ struct FewTaps {
         return sum;
     }
 };
-// Two lines of four taps, one after the other, that are summed in the same way.
+// Two lines of four taps in one vector, which one addition or product handles together.
 template <class T, int TAPS>
 struct JoinedPairs {
     using Line = ManyTaps<T, TAPS>;
     static constexpr int lanes = Line::lanes;
     Vector<T, 2 * lanes> both;
 
-    // The line times `first`, and times `second`.
+    // The line times `first`, and the line times `second`.
     static ELASTICND_FLAT JoinedPairs of(const Line& line, T first, T second) {
         return {join(line.tap, line.tap) * join(spread(first), spread(second))};
     }
@@ -237,7 +237,7 @@ struct LinePairs {
 template <class T, int TAPS>
 using Taps = std::conditional_t<(TAPS > 2), ManyTaps<T, TAPS>, FewTaps<T, TAPS>>;
 
-// One vector, if it is no longer than the vectors of the processor.
+// Two lines fill one vector, if it is no longer than those of the processor.
 template <class T, int TAPS>
 constexpr bool pairs_fit = TAPS > 2 && 2 * Taps<T, TAPS>::lanes * sizeof(T) <= 32;
 template <class T, int TAPS>

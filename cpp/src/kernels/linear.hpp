@@ -28,7 +28,7 @@ struct EightPairs {
     }
 };
 
-// `one` returns the value for a single one of the eight voxels.
+// `one(l)` returns the value of voxel `l` among the eight.
 template <class V, class One>
 ELASTICND_FLAT V eight_of(One one) {
     return V{one(0), one(1), one(2), one(3), one(4), one(5), one(6), one(7)};
@@ -41,7 +41,7 @@ ELASTICND_FLAT EightFloats floats_of(const EightShorts& integers) {
     return __builtin_convertvector(__builtin_convertvector(integers, Vector<int32, 8>), EightFloats);
 }
 
-// Fills one vector after the other with explicit instructions: left alone, GCC 12 uses more of them.
+// Inserts element by element with explicit instructions, because GCC 12 by itself uses more of them.
 ELASTICND_FLAT EightShorts load_shorts(const char* line, const int32* offset) {
     auto one = [&](int l) ELASTICND_FLAT_LAMBDA { return load_vector<uint16>(line + offset[l]); };
 #if defined(__AVX2__)
@@ -68,7 +68,7 @@ ELASTICND_FLAT EightPairs load_byte_pairs(const char* line, const int32* offset)
 ELASTICND_FLAT EightPairs load_float_pairs(const char* line, const int32* offset) {
     using Four = Vector<uint64, 4>;
     auto pair = [&](int l) ELASTICND_FLAT_LAMBDA { return load_vector<uint64>(line + offset[l]); };
-    // In this order, halves of vectors are exchanged only at the end.
+    // In this order, halves of vectors need not be exchanged.
     const auto low = (EightFloats)Four{pair(0), pair(1), pair(4), pair(5)};
     const auto high = (EightFloats)Four{pair(2), pair(3), pair(6), pair(7)};
     return {__builtin_shufflevector(low, high, 0, 2, 8, 10, 4, 6, 12, 14),
@@ -103,7 +103,7 @@ ELASTICND_FLAT EightPairs contract_pairs(const char* line, const int32* offset, 
     }
 }
 
-// Computes blocks of eight voxels; the last block ends at `last`. `values` are those of the whole row.
+// Computes blocks of eight voxels; the last block ends at `last`. `values` begins with voxel 0 of the row.
 template <int DTYPE, bool ARE_ADJACENT, int AXES>
 void interpolate_located(const int64* stride, const Located<float>& row, int first, int last, const char* source,
                          float* values) {

@@ -28,8 +28,8 @@ enum Cells { same_cell, two_cells, many_cells };
 // Consecutive blocks of a row that are located in the same way.
 struct Stretch {
     Cells cells;
-    int first;  // voxel
-    int block;  // the first of them
+    int first;  // first voxel
+    int block;  // first block
     int blocks;
 };
 
@@ -92,7 +92,7 @@ ELASTICND_FLAT Four floor_of(const Four& x) {
 #endif
 }
 
-// Converts whole numbers to integers. A value that is no number becomes the lowest integer.
+// Converts whole numbers to integers. NaN, and numbers that do not fit, become the lowest integer.
 ELASTICND_FLAT Integers to_integers(const Eight& whole) {
 #if defined(__AVX2__)
     return (Integers)_mm256_set_m128i(_mm256_cvttpd_epi32(whole.half[1]), _mm256_cvttpd_epi32(whole.half[0]));
@@ -129,7 +129,7 @@ ELASTICND_FLAT bool is_zero(const Integers& integers) {
 #endif
 }
 
-// The four coefficients of each voxel of a block: those of a cell of the control grid ...
+// The four coefficients for each voxel of a block, whose voxels all lie in one cell of the control grid.
 struct OneCell {
     static constexpr bool is_same = true;
     Four coefficient[4];
@@ -139,7 +139,7 @@ struct OneCell {
     ELASTICND_FLAT Four operator()(int tap, int) const { return coefficient[tap]; }
 };
 
-// ... of a cell and, from one of the voxels on, possibly of the next cell ...
+// The same for a block whose last voxels may lie in the next cell.
 struct TwoCells {
     static constexpr bool is_same = false;
     Four coefficient[5];
@@ -157,7 +157,7 @@ struct TwoCells {
     }
 };
 
-// ... or of any cells.
+// The same for a block whose voxels lie in any cells.
 struct ManyCells {
     static constexpr bool is_same = false;
     const double* grid;
@@ -174,7 +174,7 @@ struct ManyCells {
 // The change of the coordinate from voxel to voxel.
 enum Step { no_step, one_step, any_step };
 
-// What is added to the coordinate: nothing, the shift to the knots, or this and the padding of the image.
+// What is added to the coordinate: nothing, the shift to the knots, or also the padding of the image.
 enum Shift { no_shift, knot_shift_alone, padding_too };
 
 alignas(32) constexpr double counts[row_length] = {
@@ -274,7 +274,7 @@ void locate_stretch(const LocatedAxis& own, const RowAxis& axis, const InnerGrid
             store_as(rest, place_of + i);
             store_vector(offset + i, before + (Offsets)span * stride);
         } else {
-            // This has its own memory. If it shared that of `x`, every block would be stored.
+            // A copy: if `fold` took the address of `x`, `x` would be stored in memory for every block.
             double coordinates[block_length];
             store_vector(coordinates, x);
             store_vector(offset + i, before);
@@ -329,13 +329,13 @@ LocateAxis<T> choose_locate_axis(bool is_mapped, bool is_inner) {
     return is_inner ? locate_axis<T, IS_FIRST, one_step> : locate_axis<T, IS_FIRST, no_step>;
 }
 
-// The last block ends with the row.
+// Moves the offsets of the last block, so that they end with the row.
 void move_last_block(int blocks, int count, int32* offset) {
     const auto last = load_vector<Integers>(offset + (blocks - 1) * block_length);
     store_vector(offset + count - block_length, last);
 }
 
-// Computes what the first axis, the only one located so far, contributes to the offsets. They begin at `origin`.
+// Stores what the first axis contributes to the offsets, which begin at `origin`; other axes are added later.
 template <class T>
 void keep_lead(const Located<T>& row, uint32 origin, int32* lead) {
     for (int block = 0; block < row.blocks; ++block) {

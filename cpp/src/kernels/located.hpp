@@ -1,5 +1,5 @@
-// Locates the stencils of a row, eight voxels at a time. They equal those of Walk::locate bit for bit, but take fewer
-// instructions.
+// Locates the stencils of a row, eight voxels at a time. The results equal those of Walk::locate bit for bit, and take
+// fewer instructions.
 #pragma once
 #include "kernels/walk.hpp"
 
@@ -8,7 +8,7 @@ ELASTICND_BEGIN
 constexpr int block_length = 8;
 constexpr int max_located_axes = 3;
 
-// Stands for a number type in jobs that need no weights, so that none are computed.
+// Replaces the number type in jobs that need no weights, so that no places are stored.
 struct NoPlace {
     NoPlace() = default;
     explicit NoPlace(double) {}
@@ -20,7 +20,7 @@ struct Located {
     int count;  // voxels
     int blocks;
     bool everywhere;                           // every voxel has a position
-    uint8 missing[row_length / block_length];  // a bit for each voxel of a block that has none
+    uint8 missing[row_length / block_length];  // bits of the voxels in each block that have none
     int32 offset[row_length];                  // of the first tap in the source, in bytes
     T place[max_located_axes][row_length];     // in the knot span
 
@@ -34,7 +34,7 @@ struct LocatedDetails {
     T slope[max_located_axes][row_length];  // derivative of the folded coordinate
 };
 
-// One axis of a job. A coordinate between these two knot spans lies on the image and is not changed.
+// One axis of a job. Coordinates in knot spans `lowest` to `highest` lie on the image, and need no folding.
 struct LocatedAxis {
     KnotAxis knots;
     double reach;
@@ -58,10 +58,10 @@ class Locator {
     bool is_possible_ = false;
     LocatedAxis axis_[max_located_axes];
     int32 origin_;        // offset of the stencil at knot span 0
-    uint32 lead_origin_;  // ... at the first span that the source has along the first axis, and at 0 along the others
+    uint32 lead_origin_;  // ... at the source's first span along the first axis, and at span 0 along the others
 };
 
-// Calls body(first voxel, last, exclusive) for the parts of a row in which there are positions.
+// Calls body(first voxel, last voxel + 1) for each part of a row, leaving out blocks without any position.
 template <class T, class Body>
 inline void for_each_part(const Located<T>& row, Body body) {
     constexpr uint8 all = 255;
@@ -80,7 +80,7 @@ inline void for_each_missing(const Located<T>& row, Body body) {
             if (row.missing[block] >> l & 1) body(row.first_of(block) + l);
 }
 
-// Sets in `row` what Walk::locate sets, except places, slopes and first taps.
+// Sets the same members of `row` as Walk::locate, except places, slopes and first taps.
 template <class T>
 inline void set_row(const Located<T>& located, Row& row) {
     row.everywhere = located.everywhere;

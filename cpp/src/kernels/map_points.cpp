@@ -13,7 +13,7 @@ constexpr int most_halvings = 8;
 constexpr double least_decrease = 1e-4;  // least decrease of the residual by a full step; less is no progress
 constexpr double aim = 0.1;              // part of the tolerance to aim at, so that another full step is seldom needed
 constexpr double largest_size = 1e300;
-constexpr double singular = 1e-9;  // a ratio of volumes below which the Jacobian yields no step
+constexpr double singular = 1e-9;  // below this ratio of volumes, the Jacobian yields no step
 
 // The weights of the four coefficients along each axis, and their slopes.
 struct Weights {

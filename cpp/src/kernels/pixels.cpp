@@ -56,7 +56,7 @@ void gather_row(const SampleJob& job, const Row& row, const WeightRows<T>& weigh
     }
 }
 
-// Samples the voxels first to last - 1 of a row.
+// Samples voxels `first` to `last - 1` of a row.
 template <class T, int TAPS, int AXES, class Lines>
 void gather_located(const SampleJob& job, const int32* offset, int first, int last, const WeightRows<T>& weights,
                     const char* source, const Lines& lines, PixelValues<T> to) {
@@ -169,7 +169,7 @@ void sample_as(const SampleJob& job, UnitRange units, void* scratch) {
             weigh(own.row, axes, job.geometry.derivative, own.weights);
         }
         for (int64 next = 0; next < job.channels; next += most) {
-            // In an image, the last group of channels begins earlier, so that it is full. Coefficients fill groups.
+            // In an image, the last group of channels begins early enough to be full. Coefficients always fill groups.
             const int64 channel = job.direct ? minimum(next, job.channels - most) : next;
             const PixelValues<T> values = {own.values, static_cast<int>(minimum<int64>(most, job.channels - channel))};
             const char* source = source_plane(job, own.row.item, channel);

@@ -1,5 +1,5 @@
 // Stencils whose taps are pixels: up to pixel_lanes channels that lie side by side, in the lanes of a vector. Lanes
-// beyond the channels hold whatever lies there. Every sum has the order of that of one channel, so the same bits.
+// beyond the channels hold arbitrary values. Sums have the same order, and hence the same bits, as for one channel.
 #pragma once
 #if defined(__GNUC__) && defined(__AVX2__)
 #include <immintrin.h>
@@ -25,7 +25,7 @@ ELASTICND_FLAT PixelPair<T> join_pixels(const Pixel<T>& first, const Pixel<T>& s
 #endif
 }
 
-// Lanes from FIRST on; beyond the last, others.
+// pixel_lanes lanes, beginning with FIRST; after the last lane, those that follow are arbitrary.
 template <class T, int FIRST>
 ELASTICND_FLAT Pixel<T> pixel_of(const PixelPair<T>& pair) {
     constexpr int lanes = 2 * pixel_lanes;
@@ -43,7 +43,7 @@ ELASTICND_FLAT Pixel<T> spread_over_pixel(T value) {
     return Pixel<T>{value, value, value, value};
 }
 
-// The halves of two vectors that each hold one number: cheaper than a vector of two halves.
+// Joins halves of two vectors that each repeat one number, which is cheaper than filling one vector.
 template <class T>
 ELASTICND_FLAT PixelPair<T> spread_over_pixels(T first, T second) {
 #if defined(ELASTICND_SHUFFLES)
@@ -55,13 +55,13 @@ ELASTICND_FLAT PixelPair<T> spread_over_pixels(T first, T second) {
 #endif
 }
 
-// A line of taps along the innermost axis, in pairs. The second pixel of a pair begins SHIFT lanes late.
+// A line of taps along the innermost axis, in pairs. Of the second pixel, channel 0 is SHIFT lanes after the middle.
 template <class T, int TAPS, int SHIFT>
 struct PixelTaps {
     static constexpr int pairs = (TAPS + 1) / 2;
     PixelPair<T> pair[pairs];
 
-    // Weights that lie `stride` elements apart, for every channel.
+    // Reads weights that lie `stride` elements apart, and repeats them for every channel.
     static ELASTICND_FLAT PixelTaps gather(const T* from, int stride) {
         PixelTaps taps;
         for (int p = 0; p < pairs; ++p) {
@@ -78,7 +78,7 @@ struct PixelTaps {
     ELASTICND_FLAT void add(const PixelTaps& other) {
         for (int p = 0; p < pairs; ++p) pair[p] = pair[p] + other.pair[p];
     }
-    // Summed as Taps are, which have zeros in the lanes beyond the taps.
+    // Sums in the order of Taps::dot, where the lanes beyond the taps are zero.
     ELASTICND_FLAT Pixel<T> dot(const PixelTaps& other) const {
         PixelTaps product;
         for (int p = 0; p < pairs; ++p) product.pair[p] = pair[p] * other.pair[p];
@@ -106,7 +106,7 @@ struct PixelTaps {
     }
 };
 
-// From coefficients, which lie pixel_lanes by pixel_lanes, with something readable behind them.
+// Reads coefficients, pixel_lanes of them for each pixel, with readable memory after the last.
 template <class T, int TAPS>
 struct CoefficientPixels {
     using Line = PixelTaps<T, TAPS, 0>;
@@ -118,7 +118,7 @@ struct CoefficientPixels {
     }
 };
 
-// pixel_lanes elements each from two places.
+// Reads pixel_lanes elements from each of two places.
 template <class T, int DTYPE>
 ELASTICND_FLAT PixelPair<T> load_pixel_pair(const char* first, const char* second) {
     if constexpr (DTYPE == own_dtype<T>) {
@@ -126,7 +126,7 @@ ELASTICND_FLAT PixelPair<T> load_pixel_pair(const char* first, const char* secon
     } else {
 #if defined(__GNUC__) && defined(__AVX2__)
         if constexpr (DTYPE == dtype_uint8) {
-            // GCC 12 takes such a conversion apart.
+            // GCC 12 would split this conversion.
             const __m128i bytes = _mm_unpacklo_epi32(_mm_loadu_si32(first), _mm_loadu_si32(second));
             return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
         }
@@ -141,8 +141,8 @@ ELASTICND_FLAT PixelPair<T> load_pixel_pair(const char* first, const char* secon
     }
 }
 
-// Two pixels of an image, which lie `stride` bytes apart: at least as far as their channels need. The one is read from
-// its first channel on and the other up to its last, so that nothing beyond the two is touched.
+// Reads two pixels of an image that lie `stride` bytes apart and do not overlap. The first pixel is read from its first
+// channel on, and the second up to its last channel, so that no memory outside the two is accessed.
 template <class T, int DTYPE, int CHANNELS>
 struct ImagePixels {
     static constexpr int shift = pixel_lanes - CHANNELS;

@@ -1,5 +1,5 @@
 // The transposes of sampling. For the source, each output value is spread over the coefficients under its stencil. For
-// the positions, its product with the gradient there is added up for the control grid and the affine matrix.
+// the positions, output values times the slopes of the spline are summed for the control grid and the affine matrix.
 #include <cstring>
 
 #include "kernels/kernels.hpp"
@@ -13,7 +13,7 @@ namespace {
 
 // ---- onto the image ------------------------------------------------------------------------------------------------
 
-// Adds to the taps first to last - 1 along the first axis.
+// Adds to taps `first` to `last - 1` along the first axis.
 template <class T, int TAPS, int AXES>
 void spread_part(char* at, const int64* stride, const T* weight, int outer, T value, int first, int last) {
     const int64 element = sizeof(T);
@@ -81,7 +81,7 @@ void spread_row(const SampleJob& job, const Planes& image, const Row& row, const
 
 // ---- onto the positions --------------------------------------------------------------------------------------------
 
-// For axes that are not unrolled: at each of their taps, the gradient along the other axes, and the sum.
+// Loops over the taps of axes that are not unrolled. Each adds the gradient along the other axes, and the sum.
 template <class T, int TAPS, int AXES>
 void looped_gradient(const char* at, const int64* stride, const T* weight, const T* slope, int axes, T* along) {
     const int outer = axes - AXES;
@@ -108,7 +108,7 @@ void looped_gradient(const char* at, const int64* stride, const T* weight, const
     });
 }
 
-// Adds value * gradient to `gradient` for each voxel of a row, in blocks.
+// Adds the value of each voxel times its gradient to `gradient`; works on blocks of voxels.
 template <int AXES>
 void gradient_in_blocks(const SampleJob& job, const Row& row, const WeightRows<float>& weights,
                         const WeightRows<float>& slopes, const char* source, const float* values,
@@ -249,7 +249,7 @@ class StencilFinder {
           slope_located_(choose_weigh_located<T, 1>(job.geometry.order)) {
         for (int k = 0; k < job.geometry.axes; ++k) steeper_[k] = job.geometry.derivative[k] + 1;
     }
-    // Returns false, without weights, if the row is skipped.
+    // Returns false, and computes no weights, if the row is skipped.
     bool find(SplatScratch<T>& own) {
         is_located_ = locator_.locate(walk_, own.row, own.located, &own.details);
         if (is_located_) {
@@ -265,14 +265,14 @@ class StencilFinder {
             weigh_(own.row, job_.geometry.axes, job_.geometry.derivative, own.weights);
         return true;
     }
-    // The derivatives of the weights; if `find` took eight voxels at a time, without the slopes of folded coordinates.
+    // The derivatives of the weights. If `find` took eight voxels at a time, `unfold` multiplies by the missing slopes.
     void find_slopes(SplatScratch<T>& own) const {
         if (is_located_)
             slope_located_(own.located, job_.geometry.axes, own.slopes);
         else
             weigh_(own.row, job_.geometry.axes, steeper_, own.slopes);
     }
-    // The gradient of the positions along an axis, as doubles, from that along folded coordinates.
+    // Converts the gradient along an axis to doubles and, if still needed, from folded coordinates to positions.
     void unfold(SplatScratch<T>& own, int axis) const {
         const T* gradient = own.gradient[axis];
         for (int i = 0; i < own.row.count; ++i) own.of_positions[i] = static_cast<double>(gradient[i]);

@@ -7,8 +7,8 @@
 
 ELASTICND_BEGIN
 
-constexpr int tap_step = row_length;              // from a weight to that of the next tap
-constexpr int axis_step = max_taps * row_length;  // ... of the next axis
+constexpr int tap_step = row_length;              // distance between the weights of two taps
+constexpr int axis_step = max_taps * row_length;  // ... and of two axes
 
 // A line of taps along the innermost axis of an image, of any type and stride.
 template <class T, int TAPS, int DTYPE>
@@ -27,10 +27,10 @@ template <class T, int TAPS>
 struct CoefficientLines {
     using Line = Taps<T, TAPS>;
     ELASTICND_FLAT Line operator()(const char* at) const { return Line::load(at); }
-    // The line times `first`, and times `second`.
+    // The line times `first`, and the line times `second`.
     ELASTICND_FLAT TapPairs<T, TAPS> pair(const char* at, T first, T second) const {
 #if defined(__AVX__) && defined(__GNUC__) && !defined(__clang__)
-        // GCC would copy the line from one half of a vector to the other: one such copy at a time, after the load.
+        // GCC would load the line, and then copy it to the other half of the vector, which takes longer.
         if constexpr (pairs_fit<T, TAPS>) {
             using Lanes = typename Line::Lanes;
             const auto factors = TapPairs<T, TAPS>::of(Line{Lanes{1, 1, 1, 1}}, first, second);
@@ -63,7 +63,7 @@ ELASTICND_FLAT Address summed(Address at) {
     return at;
 }
 
-// The next row needs one more line of every slice than this one. Every fourth voxel prefetches these lines.
+// The next row needs one line of every slice that this row does not. Every fourth voxel prefetches these lines.
 template <int TAPS, int AXES>
 ELASTICND_FLAT void fetch_next_lines(const char* at, const int64* stride, int voxel) {
     if constexpr (AXES == 3)
@@ -94,7 +94,7 @@ ELASTICND_FLAT typename Lines::Line contract_stencil(const char* at, const int64
     }
 }
 
-// `weight` points at the weights of the first axis, for this voxel.
+// `weight` points to this voxel's weights along the first axis.
 template <class T, int TAPS, int AXES, class Lines>
 ELASTICND_FLAT auto stencil_sum(const char* at, const int64* stride, const T* weight, const Lines& load) {
     const auto inner = Lines::Line::gather(weight + (AXES - 1) * axis_step, tap_step);
@@ -119,8 +119,8 @@ inline T looped_sum(const char* at, const int64* stride, const T* weight, const 
 
 // ---- gradients: the derivative of the sum along each of the axes ---------------------------------------------------
 
-// The stencil contracted along all but the innermost axis: with the weights and, instead of these, with the slopes
-// along the axis before the innermost (`pair`), or along an axis k before that (`steep[k]`).
+// The stencil, contracted along all axes but the innermost. `pair` has it with all weights, and with slopes instead of
+// weights along the next-to-innermost axis; `steep[k]` has it with slopes along axis k, one of the axes before.
 template <class T, int TAPS, int AXES>
 struct GradientLines {
     TapPairs<T, TAPS> pair;

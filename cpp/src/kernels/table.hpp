@@ -100,11 +100,11 @@ struct FilterJob {
     int order;
     int extension;  // Continuation of the samples
     bool transposed;
-    int64 extent;      // extent of the whole axis
-    int padding;       // how many of these pad each end of the image
-    bool constant;     // the padding holds a constant, so the transpose drops what it finds there
-    int64 held_start;  // samples of the axis in memory; other samples in the padding repeat the nearest one ...
-    int64 held_stop;   // ... and are zeros for the transpose, which adds what it finds there to the voxel at the border
+    int64 extent;        // extent of the whole axis
+    int padding;         // how many of these pad each end of the image
+    bool constant;       // the padding holds a constant, so the transpose drops what it finds there
+    int64 held_start;    // samples of the axis in memory; other samples in the padding repeat the nearest one ...
+    int64 held_stop;     // ... and are zero for the transpose, which adds results there to the voxel at the border
     int64 wanted_start;  // results to compute; if a call is resumed, whole blocks
     int64 wanted_stop;
     int64 stride;    // along the filtered axis, in elements
@@ -127,7 +127,7 @@ struct EvaluationJob {
 // The map of one item: an affine map and the field.
 struct MapJob {
     EvaluationJob grid;                      // its positions are not used
-    double inverse[max_axes][max_axes + 1];  // from positions to where they look, without the field
+    double inverse[max_axes][max_axes + 1];  // from output to image, without the field
     double forward[max_axes][max_axes + 1];  // the inverse of `inverse`
     double forward_determinant;              // determinant of its linear part
     double cells_per_voxel[max_axes];        // cells of the control grid per voxel; 0 where the field is constant
@@ -138,7 +138,7 @@ struct MapJob {
 struct PointsToSolve {
     const double* targets;  // (count, axes)
     double* positions;      // (count, axes): the first guess, then the best position found
-    double* residuals;      // (count): squared distances from the targets to where they look; NaN without a position
+    double* residuals;      // (count): squared distances from the targets to the source positions; NaN without one
     double* ratios;         // (count): of volumes there to those of the affine map alone
     bool damped;            // smaller steps: converges less often, but always to something near
 };
@@ -182,7 +182,7 @@ struct Kernels {
     int64 (*evaluation_scratch)(const EvaluationJob&);
     void (*evaluate)(const EvaluationJob&, UnitRange, const double* coefficients, double* values, void* scratch);
     void (*evaluate_adjoint)(const EvaluationJob&, UnitRange, const double* gradient, double* sums, void* scratch);
-    // Computes where positions look, (count, axes), and the ratios of volumes there. `solve_points` inverts this map by
+    // Computes source positions, (count, axes), and the ratios of volumes there. `solve_points` inverts this map by
     // Newton's method.
     void (*map_points)(const MapJob&, UnitRange, const double* coefficients, const double* positions, double* places,
                        double* ratios);

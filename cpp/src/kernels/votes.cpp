@@ -84,7 +84,7 @@ void elect(const SampleJob& job, const char* source, char* to, int64 to_stride, 
         TapWeights<AXES> weights(axes);
         for (int k = 0; k < axes; ++k) {
             const double place = row.place[k][i];
-            // If the stencil leaves the source, the place counts from a stencil that does not.
+            // If the stencil leaves the source, the place is relative to a stencil that was moved inside.
             weights.add(k, leaves ? place - floor_of_small(place) : place);
         }
         std::memcpy(to + i * to_stride, tap_at[winning_tap(weights, label)], sizeof(Label));

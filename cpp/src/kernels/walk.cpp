@@ -252,7 +252,7 @@ PositionLine Walk::position_line(const Row& row, int axis) const {
     return line;
 }
 
-// Computes the coordinates along one axis. Returns whether one of them lies outside [0, last].
+// Computes the coordinates along one axis. Returns whether any of them lies outside [0, last].
 bool Walk::find_positions(const Row& row, int axis, double last, double* x) const {
     const int inner = geometry_.axes - 1;
     const double start = static_cast<double>(geometry_.from_origin(inner, row.index[inner]));
@@ -267,7 +267,7 @@ bool Walk::find_positions(const Row& row, int axis, double last, double* x) cons
     for_each_run(row, axis, [&](int from, int to, const double* c) {
         const double c0 = c[0], c1 = c[1], c2 = c[2], c3 = c[3];
         int i = from;
-        // Four at a time, which pays even for short runs.
+        // Four at a time, which pays off even for short runs.
         for (; i + 4 <= to; i += 4) {
             const Four displacement =
                 ((load_vector<Four>(w0 + i) * c0 + load_vector<Four>(w1 + i) * c1) + load_vector<Four>(w2 + i) * c2) +

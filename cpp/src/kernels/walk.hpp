@@ -24,7 +24,7 @@ struct Row {
     double sum[row_length];
 };
 
-// Whether one of the stencils meets the slab. Needs row.first.
+// Whether any stencil of the row meets the slab. Requires row.first.
 bool meets(const Row& row, int order, Slab slab);
 
 // The coordinates of a row along one axis without the displacement: base + step * index. The padding and the shift to
@@ -38,15 +38,15 @@ struct PositionLine {
 
 // How coordinates along one axis are folded into the image and split into first taps and places.
 struct KnotAxis {
-    double last;    // of the image, with its padding
-    double shift;   // knots lie here
-    double before;  // taps before the knot span's
-    double low;     // first tap that the source can have
+    double last;    // last coordinate in the image, with its padding
+    double shift;   // added to make knot spans begin at integers
+    double before;  // index of the knot span minus that of the first tap
+    double low;     // lowest and highest first tap of stencils in the source
     double high;
     double stride;  // in bytes
 };
 KnotAxis knot_axis(const SampleJob& job, int axis);
-// How far beyond the border a coordinate may stay.
+// How far beyond the border a coordinate may lie without being moved.
 double reach_of(const SampleJob& job);
 
 // The control grid along the innermost axis, for the voxels of a row.
@@ -92,10 +92,10 @@ class Walk {
     const SampleJob& job_;
     const Geometry& geometry_;
     bool transposed_;
-    double reach_;  // how far beyond the border a coordinate may stay
+    double reach_;  // how far beyond the border a coordinate may lie
     bool keeps_first_;
     bool may_leave_;           // a stencil may reach beyond what the source holds
-    int64 current_[max_axes];  // outer indices that `level_` is contracted at
+    int64 current_[max_axes];  // outer indices at which `level_` is contracted
     int64 item_ = -1;
     const double* level_[max_axes];  // level k is contracted along axes 0 .. k - 1
     double* gradient_[max_axes];
