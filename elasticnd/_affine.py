@@ -13,18 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._coerce import as_number, as_numbers, check_constant, is_sequence
-from ._errors import describe, reject_type, reject_value, warn
+from ._errors import counted, describe, reject_type, reject_value, warn
 from ._types import NumpyArray
 
 Floats = NDArray[np.float64]
 
-_ORTHONORMAL = 1e-6  # lets pass a rotation matrix that went through float32
+_ORTHONORMAL = 1e-6  # accepts rotation matrices that were stored as float32
 _SMALLEST_ZOOM = 1e-300  # its inverse is still finite
-_LIKE_RADIANS = 1e-6  # relative: angles may have gone through float32
+_LIKE_RADIANS = 1e-6  # relative: angles may have been stored as float32
 
 
 def _cosine_and_sine(degrees: float) -> tuple[float, float]:
-    """Compute them exactly at multiples of 90 degrees, where a rounding error would move voxels out of the image."""
+    """Compute both, exactly at multiples of 90 degrees, where a rounding error would move voxels out of the image."""
     rest = math.remainder(degrees, 360)
     quarters = round(rest / 90)
     angle = math.radians(rest - 90 * quarters)
@@ -80,7 +80,7 @@ def rotation_matrix(rotate: object, n: int) -> Floats:
         if n != 2:
             reject_value(
                 "rotate",
-                f"one angle for {n} deformed axes",
+                f"one angle for {counted(n, 'deformed axis', 'deformed axes')}",
                 "a mapping {(k, l): degrees} or a rotation matrix (a single angle needs exactly two deformed axes)",
             )
         return _plane_rotation(2, (0, 1), degrees)

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 from . import _apply, _check, _labels, _random, _spec
 from ._autodiff import calls
 from ._bridges import eager
-from ._errors import reject_type, reject_value, suggest
+from ._errors import counted, one_for_each, reject_type, reject_value, suggest
 from ._floating_point import in_default_state
 from ._folds import FoldPolicy
 from ._routes import bridge_of, common_bridge
@@ -606,9 +606,8 @@ def deform_grid_vjp(
     weights = list(dY) if isinstance(dY, (list, tuple)) else [dY]
     gradients = list(map(_labels.unlabelled, weights))
     if isinstance(dY, (list, tuple)) != isinstance(X, (list, tuple)) or len(gradients) != len(images):
-        reject_value(
-            "dY", f"{len(gradients)} gradients", f"one for each of {len(images)} images, in a list if X is one"
-        )
+        accepted = one_for_each(len(images), "image", "images")
+        reject_value("dY", counted(len(gradients), "gradient", "gradients"), f"{accepted}, in a list if X is one")
     if dY is None:
         reject_type("dY", dY, "an array; None only in a list")
     displacement, affine = (_labels.unlabelled_beside(given[0], array) for array in (displacement, affine))

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 
 from . import _dtypes
 from ._coerce import as_index, as_indices, as_numbers, as_real, is_sequence
-from ._errors import describe, reject_type, reject_value, warn
+from ._errors import counted, describe, one_for_each, one_or_each, reject_type, reject_value, warn
 from ._limits import LABELS, MAX_AXES, MAX_ORDER
 from ._modes import MODES, Mode
 from ._spec import ArrayInfo, DeformSpec, ImageSpec, Options, Shape, Window
@@ -164,7 +164,7 @@ def normalize_points(points: object, ndim: object) -> Shape:
     if is_sequence(points):
         counts = as_indices("points", points, accepted)
         if ndim is not None and len(counts) != ndim:
-            reject_value("points", points, f"{ndim} numbers, one per deformed axis")
+            reject_value("points", points, f"{counted(ndim, 'number', 'numbers')}, one per deformed axis")
     else:
         count = as_index("points", points, accepted)
         if ndim is None:
@@ -208,7 +208,7 @@ def normalize_layer_axis(axis: object, ndim: object) -> Shape | None:
     if not axes or max(axes) >= 0:
         reject_value("axis", axes, accepted)
     if ndim is not None and len(axes) != ndim:
-        reject_value("axis", axes, f"{ndim} axes, to match ndim")
+        reject_value("axis", axes, f"as many axes as ndim={ndim}")
     return axes
 
 
@@ -225,7 +225,7 @@ def normalize_image_shapes(shape: object, count: int) -> list[Shape]:
     else:
         shapes = [normalize_shape("X_shape", shape)]
     if len(shapes) != count:
-        reject_value("X_shape", f"{len(shapes)} shapes", f"one for each of {count} images")
+        reject_value("X_shape", counted(len(shapes), "shape", "shapes"), one_for_each(count, "image", "images"))
     return shapes
 
 
@@ -294,7 +294,7 @@ def axes_of_images(axis: object, count: int) -> list[Shape | None]:
     if not any(nested):
         return [as_indices("axis", axis, accepted)] * count
     if len(axis) != count:
-        reject_value("axis", f"{len(axis)} entries", f"one for each of {count} images")
+        reject_value("axis", counted(len(axis), "entry", "entries"), one_for_each(count, "image", "images"))
     return [
         None if own is None else as_indices("axis", own if is_nested else [own], accepted)
         for own, is_nested in zip(axis, nested, strict=True)
@@ -318,11 +318,9 @@ def _batch_shape(
     if chosen is not None:
         batch_axes = len(grid) - 1 - len(chosen)
         if batch_axes < 0:
-            reject_value(
-                "displacement",
-                f"shape {grid}",
-                f"(..., {len(chosen)}, p_0, ...) with {len(chosen) + 1} axes for {len(chosen)} deformed axes",
-            )
+            deformed = counted(len(chosen), "deformed axis", "deformed axes")
+            expected = f"(..., {len(chosen)}, p_0, ...) with {len(chosen) + 1} axes for {deformed}"
+            reject_value("displacement", f"shape {grid}", expected)
     elif frame_axes is not None:
         batch_axes = len(grid) - 1 - frame_axes
     else:
@@ -358,7 +356,7 @@ def image_axes(name: str, image: ArrayInfo, chosen: Shape | None, batch: Shape) 
         if len(set(axes)) != len(axes):
             reject_value("axis", chosen, "different axes")
         if any(k < len(batch) for k in axes):
-            reject_value("axis", chosen, f"axes after the {len(batch)} batch axes of the displacement")
+            reject_value("axis", chosen, f"axes after the batch axes {batch} of the displacement")
     if not 1 <= len(axes) <= MAX_AXES:
         reject_value("axis", f"{len(axes)} deformed axes", f"1 to {MAX_AXES}")
     return axes
@@ -366,9 +364,10 @@ def image_axes(name: str, image: ArrayInfo, chosen: Shape | None, batch: Shape) 
 
 def _grid_points(displacement: ArrayInfo, batch: Shape, extent: Shape) -> Shape:
     grid = displacement.shape[len(batch) :]
-    expected = f"({', '.join(map(str, (*batch, len(extent))))}{', p' * len(extent)})"
     if len(grid) != len(extent) + 1 or grid[0] != len(extent):
-        reject_value("displacement", f"shape {displacement.shape}", f"{expected} for {len(extent)} deformed axes")
+        expected = f"({', '.join(map(str, (*batch, len(extent))))}{', p' * len(extent)})"
+        deformed = counted(len(extent), "deformed axis", "deformed axes")
+        reject_value("displacement", f"shape {displacement.shape}", f"{expected} for {deformed}")
     if min(grid[1:]) < 1:
         reject_value("displacement", f"shape {displacement.shape}", "at least one control point along each axis")
     return grid[1:]
@@ -378,11 +377,11 @@ def normalize_crop(crop: object, extent: Shape) -> Window:
     """Convert slices of the deformed axes to a window."""
     if crop is None:
         return Window((0,) * len(extent), extent)
-    accepted = f"{len(extent)} slices, one per deformed axis"
+    accepted = f"{counted(len(extent), 'slice', 'slices')}, one per deformed axis"
     if not isinstance(crop, (tuple, list)):
         reject_type("crop", crop, accepted)
     if len(crop) != len(extent):
-        reject_value("crop", f"{len(crop)} entries", accepted)
+        reject_value("crop", counted(len(crop), "entry", "entries"), accepted)
     starts, lengths = [], []
     for k, (part, length) in enumerate(zip(crop, extent, strict=True)):
         name = f"crop[{k}]"
@@ -404,7 +403,7 @@ def normalize_crop(crop: object, extent: Shape) -> Window:
 def _per_image(name: str, value: object, count: int) -> list[object]:
     if is_sequence(value) and getattr(value, "ndim", 1) == 1:
         if len(value) != count:
-            reject_value(name, f"{len(value)} values", f"one, or one for each of {count} images")
+            reject_value(name, counted(len(value), "value", "values"), one_or_each(count, "image", "images"))
         return list(value)
     return [value] * count
 

@@ -46,6 +46,21 @@ def reject_type(argument: str, got: object, accepted: str) -> NoReturn:
     raise TypeError(f"{argument}: got {describe(got)}, expected {accepted}")
 
 
+def counted(number: int, one: str, many: str) -> str:
+    """Return a number and a noun in the form that suits it, such as "1 axis" or "3 axes"."""
+    return f"{number} {one if number == 1 else many}"
+
+
+def one_for_each(number: int, one: str, many: str) -> str:
+    """Return what is accepted where each thing needs a value: "one for each of 3 images", or "one for the image"."""
+    return f"one for the {one}" if number == 1 else f"one for each of {number} {many}"
+
+
+def one_or_each(number: int, one: str, many: str) -> str:
+    """Return what is accepted where one value can serve for all: "one, or one for each of 3 images"."""
+    return f"{'one, or ' if number > 1 else ''}{one_for_each(number, one, many)}"
+
+
 def suggest(**names: str) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
     """Return a decorator that suggests elasticnd's names for arguments that other libraries call differently."""
 

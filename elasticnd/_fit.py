@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._errors import reject_value
+from ._errors import counted, reject_value
 from ._spec import Shape
 from ._splines import basis, mean_products
 from ._types import NumpyArray
@@ -80,9 +80,10 @@ def fit_samples(
     else:
         flat, _, rank, _ = np.linalg.lstsq(triangle, reduced, rcond=None)
         if rank < math.prod(grid_shape):
+            determining = counted(count, "position that determines", "positions that determine")
             reject_value(
                 "samples",
-                f"{count} positions that determine {rank} of {math.prod(grid_shape)} control points",
+                f"{determining} {rank} of {math.prod(grid_shape)} control points",
                 "positions near each control point, fewer points, or smooth > 0",
             )
     left = np.concatenate([rows @ flat for rows in _design(positions, grid_shape, shape)]) - right
@@ -158,6 +159,5 @@ def _rms(residuals: NumpyArray) -> NumpyArray:
 def _check_counts(grid_shape: Shape, shape: Shape) -> None:
     for axis, (count, extent) in enumerate(zip(grid_shape, shape, strict=True)):
         if count > extent:
-            reject_value(
-                "points", f"{count} along axis {axis} of {extent} voxels", "at most as many as voxels, or smooth > 0"
-            )
+            voxels = counted(extent, "voxel", "voxels")
+            reject_value("points", f"{count} along axis {axis} of {voxels}", "at most as many as voxels, or smooth > 0")

@@ -21,7 +21,7 @@ import numpy as np
 from . import _affine, _apply, _check, _labels
 from ._bridges.contract import Bridge
 from ._coerce import is_sequence
-from ._errors import describe, reject_value
+from ._errors import counted, describe, one_for_each, reject_value
 from ._floating_point import in_default_state
 from ._positions import Positions
 from ._routes import bridge_of
@@ -104,8 +104,8 @@ def _deformed_axes(deformation: DeformationParts, name: str, image: ArrayInfo, c
     batch = tuple(int(size) for size in deformation.displacement.shape[: -n - 1])
     axes = _check.image_axes(name, image, chosen, batch)
     if len(axes) != n:
-        expected = f"{n} deformed axes, like the deformation; otherwise pass axis"
-        reject_value(name, f"shape {image.shape} with {len(axes)} axes to deform", expected)
+        expected = f"{counted(n, 'deformed axis', 'deformed axes')}, like the deformation; otherwise pass axis"
+        reject_value(name, f"shape {image.shape} with {counted(len(axes), 'axis', 'axes')} to deform", expected)
     if any(image.shape[axis] == 0 for axis in axes):
         reject_value(name, f"shape {image.shape}", "an image with voxels")
     return axes
@@ -143,7 +143,7 @@ def _matrices(argument: str, value: object, count: int, n: int) -> list[Floats |
         return [_affine.world_matrix(value, n, argument)] * count
     each = list(cast("Sequence[object]", value))
     if len(each) != count:
-        reject_value(argument, f"{len(each)} matrices", f"one for each of {count} images")
+        reject_value(argument, counted(len(each), "matrix", "matrices"), one_for_each(count, "image", "images"))
     return [None if one is None else _affine.world_matrix(one, n, f"{argument}[{k}]") for k, one in enumerate(each)]
 
 
@@ -167,13 +167,14 @@ def _shapes(value: object, count: int, n: int) -> list[Shape | None]:
     is_for_each = is_sequence(value) and all(one is None or is_sequence(one) for one in value)
     each = list(cast("Sequence[object]", value)) if is_for_each else [value] * count
     if len(each) != count:
-        reject_value("output_shape", f"{len(each)} shapes", f"one for each of {count} images")
+        reject_value("output_shape", counted(len(each), "shape", "shapes"), one_for_each(count, "image", "images"))
     shapes: list[Shape | None] = []
     for k, one in enumerate(each):
         name = f"output_shape[{k}]" if is_for_each else "output_shape"
         shape = None if one is None else _check.normalize_shape(name, one)
         if shape is not None and (len(shape) != n or min(shape) < 1):
-            reject_value(name, describe(one), f"{n} positive extents, one per deformed axis")
+            accepted = f"{counted(n, 'positive extent', 'positive extents')}, one per deformed axis"
+            reject_value(name, describe(one), accepted)
         shapes.append(shape)
     return shapes
 

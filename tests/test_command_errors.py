@@ -68,7 +68,7 @@ WRONG = {
         "--cval",
         "0.1",
     ),
-    "two orders": (["in.npy", "out.npy", *S, "--order", "3,0"], "--order", "1 pairs"),
+    "two orders": (["in.npy", "out.npy", *S, "--order", "3,0"], "--order", "one for the pair"),
     "mode": (["in.npy", "out.npy", *S, "--mode", "bent"], "--mode", "bent", "mirror"),
     "cval": (["in.npy", "out.npy", *S, "--cval", "nan"], "--cval", "nan"),
     "axis": (["in.npy", "out.npy", *S, "--axis", "0,2"], "--axis", "in.npy"),

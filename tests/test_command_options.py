@@ -146,7 +146,7 @@ def test_planes_are_of_the_deformed_axes(tmp_path):
 
 WRONG_ROTATIONS = {
     "an angle for three axes": (3, ["10"], "got 10 for 3 deformed axes", "as 1,2:10"),
-    "an angle for one axis": (1, ["10"], "got 10 for one deformed axis"),
+    "an angle for one axis": (1, ["10"], "got 10 for 1 deformed axis"),
     "too large an axis": (3, ["1,3:10"], "got 1,3:10", "0 to 2"),
     "too small an axis": (3, ["-4,1:10"], "got -4,1:10", "0 to 2"),
     "one axis": (3, ["1,1:10"], "got 1,1:10", "different"),

@@ -136,14 +136,17 @@ def test_two_axes_and_no_points(rng, tmp_path):
     assert (tmp_path / "out.csv").read_text() == "x,y\n"
 
 
-def test_points_that_are_no_longer_in_the_image_are_named(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(1, "1 point is outside the output: row 2"), (7, "7 points are outside the output: rows 2, 3, 4, 5, 6, ...")],
+)
+def test_points_that_are_no_longer_in_the_image_are_named(count, words, tmp_path, capsys):
     Deformation(np.full((2, 1, 1), 5.0), (20, 30)).save(tmp_path / "made.npz")
-    (tmp_path / "in.csv").write_text(text_of([[10, 10], *[[1, 1]] * 7]))
+    (tmp_path / "in.csv").write_text(text_of([[10, 10], *[[1, 1]] * count]))
     assert run(tmp_path / "made.npz", tmp_path / "in.csv", tmp_path / "out.csv") == 0
     out, err = capsys.readouterr()
     assert out == ""
-    note = f"of {tmp_path / 'out.csv'}, 7 points are outside the output: rows 2, 3, 4, 5, 6, ..."
-    assert err == f"elasticnd: note: {note}\n"
+    assert err == f"elasticnd: note: of {tmp_path / 'out.csv'}, {words}\n"
     np.testing.assert_allclose(np.array(rows_of(tmp_path / "out.csv")[:2], float), [[5, 5], [-4, -4]], atol=1e-6)
 
 

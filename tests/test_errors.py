@@ -91,7 +91,7 @@ def all_cases():
 
 
 def order_mode_cval_cases():
-    for_each = "one, or one for each of 1 images"
+    for_each = "one for the image"
     integer = "an integer from 0 to 5 or 'labels'"
     yield from refused(IMAGES_OF, "order", ValueError, integer, (6, "6"), (-1, "-1"), ([6], "6"))
     yield from refused(
@@ -232,7 +232,7 @@ def crop_and_axis_cases():
             "crop",
             ValueError,
             two,
-            (PATCH[:1], "1 entries"),
+            (PATCH[:1], "1 entry"),
             ((), "0 entries"),
             ((*PATCH, PATCH[0]), "3 entries"),
             **also,
@@ -308,7 +308,7 @@ def crop_and_axis_cases():
         (np.array(1.0), "float64"),
         (np.zeros((1, 2), int), "(1, 2)"),
     )
-    yield from refused(IMAGES_OF, "axis", ValueError, "one for each of 1 images", ([(0, 1), (0, 1)], "2 entries"))
+    yield from refused(IMAGES_OF, "axis", ValueError, "one for the image", ([(0, 1), (0, 1)], "2 entries"))
     yield from refused("deform_random_grid", "axis", ValueError, "1 to 8", ((), "0 deformed axes"))
     yield from refused("deform_random_grid", "axis", ValueError, "axes after", ((0, 1), "(0, 1)"), batch_dims=1)
 
@@ -646,7 +646,7 @@ def displacement_cases():
         crop=(slice(0, 2), slice(0, 2)),
     )
     yield from refused("dense_displacement", "crop", TypeError, "2 slices", (slice(1, 2), "slice(1, 2, None)"))
-    yield from refused("dense_displacement", "crop", ValueError, "2 slices", (PATCH[:1], "1 entries"))
+    yield from refused("dense_displacement", "crop", ValueError, "2 slices", (PATCH[:1], "1 entry"))
 
 
 def image_cases():
@@ -767,7 +767,7 @@ def gradient_cases():
         (np.array(12), "int64"),
     )
     yield from refused(name, "X_shape", ValueError, "", ((12, -10), "-10"), ((), "0 axes"))
-    yield from refused(name, "X_shape", ValueError, "one for each of 1 images", ([(12, 10)] * 2, "2 shapes"))
+    yield from refused(name, "X_shape", ValueError, "one for the image", ([(12, 10)] * 2, "2 shapes"))
     name = "deform_grid_vjp"
     yield from refused(name, "dY", ValueError, "(12, 10)", (IMAGE[1:], "(11, 10)"), (IMAGE.T, "(10, 12)"))
     yield from refused(name, "dY", ValueError, "(5, 8)", (IMAGE, "(12, 10)"), crop=PATCH)
@@ -779,14 +779,14 @@ def gradient_cases():
     yield from refused(
         name, "dY", TypeError, "a dense array of NumPy", ([IMAGE, 3.0], "3.0"), named="dY[1]", X=[IMAGE, IMAGE]
     )
-    yield from refused(name, "dY", ValueError, "one for each of 1 images", ([IMAGE], "1 gradients"))
+    yield from refused(name, "dY", ValueError, "one for the image", ([IMAGE], "1 gradient"))
     yield from refused(
         name,
         "dY",
         ValueError,
         "one for each of 2 images",
-        (IMAGE, "1 gradients"),
-        ([IMAGE], "1 gradients"),
+        (IMAGE, "1 gradient"),
+        ([IMAGE], "1 gradient"),
         ([IMAGE] * 3, "3 gradients"),
         X=[IMAGE, IMAGE],
     )

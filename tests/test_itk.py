@@ -197,7 +197,7 @@ def of_frame(shape=(5, 6), batch=(), to_world=True, **options):
         ),
         (of_frame(to_world=[[1, 0.1, 0], [0, 1, 0], [0, 0, 1]]), "to_world: got .*, expected a matrix without shear"),
         (of_frame(batch=(3,)), r"batch_shape: got \(3,\), expected one deformation, without batch axes"),
-        (of_frame((5,)), "shape: got 1 axes, expected 2 or 3"),
+        (of_frame((5,)), "shape: got 1 axis, expected 2 or 3"),
         (of_frame((5, 4, 3, 2)), "shape: got 4 axes, expected 2 or 3"),
     ],
 )

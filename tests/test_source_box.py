@@ -125,7 +125,7 @@ def test_everything_is_read_where_nothing_is_known():
         ({"shape": (-3, 4)}, r"shape: got extents \(-3, 4\)"),
         ({"shape": (3, 4, 5)}, r"displacement: got shape \(2, 3, 3\)"),
         ({"displacement": object()}, r"displacement: got"),
-        ({"crop": (slice(0, 3),)}, r"crop: got 1 entries"),
+        ({"crop": (slice(0, 3),)}, r"crop: got 1 entry"),
         ({"order": 7}, r"order: got 7"),
     ],
 )

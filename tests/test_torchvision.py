@@ -284,7 +284,7 @@ def test_boxes_without_a_place_are_warned_of(monkeypatch):
         return SimpleNamespace(boxes=b, converged=np.array([True, False, True]), residual=np.array([1e-7, 1.5, 1e-7]))
 
     monkeypatch.setattr(elasticnd.Deformation, "move_boxes", move_boxes)
-    with pytest.warns(UserWarning, match=r"folds: 1 of 3 boxes were not found, with a residual of up to 1.5 voxels"):
+    with pytest.warns(UserWarning, match=r"folds: 1 of 3 boxes was not found, with a residual of up to 1.5 voxels"):
         RandomElasticDeform(4, 5)(boxes_of())
 
 

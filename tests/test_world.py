@@ -255,7 +255,7 @@ BAD = {
     ),
     "shape without voxels": ({"to_world": EYE, "output_shape": (5, 0)}, ValueError, r"output_shape: got .*positive"),
     "shape of floats": ({"to_world": EYE, "output_shape": (5, 1.5)}, TypeError, r"output_shape"),
-    "shapes": ({"to_world": EYE, "output_shape": [(5, 5)]}, ValueError, r"output_shape: got 1 shapes, .*each of 2"),
+    "shapes": ({"to_world": EYE, "output_shape": [(5, 5)]}, ValueError, r"output_shape: got 1 shape, .*each of 2"),
     "order": ({"to_world": EYE, "order": [3, 9]}, ValueError, r"order: got 9"),
     "crop": ({"to_world": EYE, "crop": (slice(99, 100), slice(0, 1))}, ValueError, r"crop\[0\]"),
 }

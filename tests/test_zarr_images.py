@@ -191,7 +191,7 @@ DAMAGED_GROUPS = {
     "axes without names": ({"axes": [1, 2]}, "axes"),
     "a scale of 0": ({"datasets": [{"path": "0", SCALE: [{"type": "scale", "scale": [0, 1]}]}]}, "scale"),
     "a scale of text": ({"datasets": [{"path": "0", SCALE: [{"type": "scale", "scale": ["a", 1]}]}]}, "scale"),
-    "a scale of the wrong length": ({"datasets": [{"path": "0", SCALE: [{"type": "scale", "scale": [1]}]}]}, "1 axes"),
+    "a scale of the wrong length": ({"datasets": [{"path": "0", SCALE: [{"type": "scale", "scale": [1]}]}]}, "1 axis"),
     "an affine map": ({"datasets": [{"path": "0", SCALE: [{"type": "affine"}]}]}, SCALE),
 }
 

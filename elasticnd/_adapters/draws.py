@@ -182,7 +182,7 @@ class RandomDeformation:
     def _extent(self, frame: Shape) -> Shape:
         if self.size is None:
             return frame
-        accepted = f"an extent for each of {len(frame)} deformed axes, at most that of the image {frame}, or -1"
+        accepted = f"an extent for each deformed axis, at most that of the image {frame}, or -1"
         given = as_indices(self.size_name, self.size if is_sequence(self.size) else [self.size], accepted)
         if len(given) == 1:
             given *= len(frame)

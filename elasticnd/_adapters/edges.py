@@ -16,6 +16,6 @@ def warn_of_lost(what: str, residual: Any, converged: Any) -> None:
     if not np.all(converged):
         lost, worst = int(np.sum(~converged)), float(np.nanmax(residual))
         warn(
-            f"the deformation folds: {lost} of {converged.size} {what} were not found, with a residual of up to "
-            f"{worst:.2g} voxels; fold='scale' avoids this"
+            f"the deformation folds: {lost} of {converged.size} {what} {'was' if lost == 1 else 'were'} not found, "
+            f"with a residual of up to {worst:.2g} voxels; fold='scale' avoids this"
         )

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from .._coerce import as_number, is_sequence
-from .._errors import describe, reject_value
+from .._errors import counted, describe, one_or_each, reject_value
 from .._types import Floats
 
 Uniform: TypeAlias = Callable[[tuple[int, ...]], Floats]  # from a shape to numbers from 0 to 1
@@ -68,7 +68,8 @@ class AxisRanges(NamedTuple):
         if self.is_shared:
             return np.full(n, self.ranges[0].draw(uniform))
         if len(self.ranges) != n:
-            reject_value(self.name, f"{len(self.ranges)} ranges", f"one, or one for each of {n} deformed axes")
+            accepted = one_or_each(n, "deformed axis", "deformed axes")
+            reject_value(self.name, counted(len(self.ranges), "range", "ranges"), accepted)
         return np.array([one.draw(uniform) for one in self.ranges])
 
 

@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from .._errors import CommandError
+from .._errors import CommandError, counted, one_or_each
 from .files import Format, check_target, format_of
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ class Pair(NamedTuple):
 def pairs_of(files: Sequence[str]) -> list[Pair]:
     """Pair inputs with outputs, and reject outputs that would destroy something."""
     if len(files) % 2:
-        raise CommandError(f"got {len(files)} file{'s' if len(files) > 1 else ''}, expected pairs: IN OUT [IN OUT ...]")
+        raise CommandError(f"got {counted(len(files), 'file', 'files')}, expected pairs: IN OUT [IN OUT ...]")
     pairs = [
         Pair(source, target, format_of("IN", source), format_of("OUT", target))
         for source, target in zip(map(Path, files[::2]), _real(files[1::2]), strict=True)
@@ -54,7 +54,8 @@ def check_output(argument: str, path: str, others: Sequence[str | Path]) -> Path
 def per_pair(argument: str, values: Sequence[T], pairs: Sequence[Pair]) -> list[T]:
     """Return one value for each pair."""
     if len(values) not in (1, len(pairs)):
-        raise CommandError(f"{argument}: got {len(values)} values, expected one, or one for each of {len(pairs)} pairs")
+        accepted = one_or_each(len(pairs), "pair", "pairs")
+        raise CommandError(f"{argument}: got {len(values)} values, expected {accepted}")
     return list(values) * len(pairs) if len(values) == 1 else list(values)
 
 

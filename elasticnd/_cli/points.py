@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._errors import CommandError, one_line
+from .._errors import CommandError, counted, one_line
 from .._types import Floats, NumpyArray
 from . import deformations, files, tables
 from .output import note
@@ -47,12 +47,16 @@ def run(options: Options) -> None:
             tables.write(place, table, _affine(to_world, np.asarray(moved.points)))
         except OSError as error:
             raise CommandError(f"OUT: cannot write {target}: {one_line(error)}") from None
-    for name, flags in (
-        ("could not be moved exactly", ~moved.converged),
-        ("are outside the output", moved.outside),
-        ("lie in a fold, so they also appear elsewhere", moved.folded),
+    for one, many, flags in (
+        ("point could not be moved exactly", "points could not be moved exactly", ~moved.converged),
+        ("point is outside the output", "points are outside the output", moved.outside),
+        (
+            "point lies in a fold, so it also appears elsewhere",
+            "points lie in a fold, so they also appear elsewhere",
+            moved.folded,
+        ),
     ):
-        _note_rows(target, name, np.flatnonzero(flags) + 1)
+        _note_rows(target, one, many, np.flatnonzero(flags) + 1)
 
 
 def _system(options: Options, table: tables.Table, source: Path) -> str:
@@ -82,7 +86,8 @@ def _affine(matrix: Floats, points: Floats) -> Floats:
     return moved
 
 
-def _note_rows(target: Path, what: str, rows: NumpyArray) -> None:
+def _note_rows(target: Path, one: str, many: str, rows: NumpyArray) -> None:
     if len(rows):
+        what = f"{counted(len(rows), one, many)}: {'row' if len(rows) == 1 else 'rows'}"
         named = ", ".join(map(str, rows[:_MOST_NAMED].tolist())) + (", ..." if len(rows) > _MOST_NAMED else "")
-        note(f"of {target}, {len(rows)} points {what}: rows {named}")
+        note(f"of {target}, {what} {named}")

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from .._errors import CommandError
+from .._errors import CommandError, counted
 
 # Degrees in the plane of two deformed axes; without a plane, in the only one.
 Rotation: TypeAlias = tuple[tuple[int, int] | None, float]
@@ -34,19 +34,16 @@ def planes_of(rotations: Sequence[Rotation] | None, ndim: int) -> dict[tuple[int
     for plane, degrees in rotations:
         got = f"{degrees:g}" if plane is None else f"{plane[0]},{plane[1]}:{degrees:g}"
         first, second = plane or (0, 1)
+        all_axes = counted(ndim, "deformed axis", "deformed axes")
         if plane is None and ndim != 2:
             example = f"{max(ndim - 2, 0)},{max(ndim - 1, 1)}:{got}"
-            _reject(f"{got} for {_axes(ndim)}", f"a plane of two of them and its angle, such as {example}")
+            _reject(f"{got} for {all_axes}", f"a plane of two of them and its angle, such as {example}")
         if not (-ndim <= first < ndim and -ndim <= second < ndim) or first % ndim == second % ndim:
-            _reject(f"{got} for {_axes(ndim)}", f"a plane of two different ones, numbered from 0 to {ndim - 1}")
+            _reject(f"{got} for {all_axes}", f"a plane of two different ones, numbered from 0 to {ndim - 1}")
         if {(first % ndim, second % ndim), (second % ndim, first % ndim)} & set(angles):
             _reject(got, "each plane once")
         angles[first % ndim, second % ndim] = degrees
     return angles
-
-
-def _axes(ndim: int) -> str:
-    return "one deformed axis" if ndim == 1 else f"{ndim} deformed axes"
 
 
 def _reject(got: str, accepted: str) -> None:

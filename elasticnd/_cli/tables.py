@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._errors import CommandError, shortened
+from .._errors import CommandError, counted, shortened
 from .._types import Floats
 
 SUFFIXES = (".csv", ".fcsv")
@@ -108,5 +108,6 @@ def _values(path: Path, number: int, row: Sequence[str], columns: Sequence[int])
     texts = [row[column] if column < len(row) else "" for column in columns]
     if not all(map(_is_number, texts)) or not np.all(np.isfinite([float(text) for text in texts])):
         got = shortened(",".join(row))
-        raise CommandError(f"IN: row {number} of {path} is {got!r}, expected {len(columns)} finite coordinates")
+        accepted = counted(len(columns), "finite coordinate", "finite coordinates")
+        raise CommandError(f"IN: row {number} of {path} is {got!r}, expected {accepted}")
     return [float(text) for text in texts]

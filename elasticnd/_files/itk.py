@@ -15,7 +15,7 @@ import numpy as np
 
 from .._coerce import as_index, as_indices, is_sequence
 from .._engines import cpu
-from .._errors import reject_type, reject_value
+from .._errors import counted, reject_type, reject_value
 from .._extras import need
 from .._fit import fit_field
 from .._job import make_job
@@ -148,7 +148,7 @@ def _simple_itk(method: str) -> Any:
 
 def _check_axes(argument: str, n: int) -> None:
     if n not in (2, 3):
-        reject_value(argument, f"{n} axes", "2 or 3, as in ITK's transforms")
+        reject_value(argument, counted(n, "axis", "axes"), "2 or 3, as in ITK's transforms")
 
 
 # ---- to ITK ----------------------------------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ def _at_control_points(coefficients: Floats, axis: int, extent: int, start: floa
     if count > 1:
         _check_mirrored(window, axis)
     if count == 2 and np.array_equal(window[1], window[2]):
-        count = 1  # how one control point is written
+        count = 1  # a single control point, stored as a cell
     values = (window[:-2] + 4 * window[1:-1] + window[2:])[:count] / 6
     return np.moveaxis(values, 0, 1 + axis)
 

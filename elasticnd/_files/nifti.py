@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._errors import reject_value
+from .._errors import counted, reject_value
 from .._extras import need
 from .._types import Floats
 from .world import FrameMap, itk_grid, lps
@@ -39,9 +39,10 @@ def write_field(path: str | os.PathLike[str], kind: str, frame_map: FrameMap, fi
     if not os.fspath(path).lower().endswith(_SUFFIXES):
         reject_value("path", repr(os.fspath(path)), f"a name that ends in {' or '.join(_SUFFIXES)}")
     if len(frame_map.shape) != 3:
-        reject_value("shape", f"{len(frame_map.shape)} axes", "3, as in NIfTI displacement fields")
+        axes = counted(len(frame_map.shape), "axis", "axes")
+        reject_value("shape", axes, "3, as in NIfTI displacement fields")
     if kind == "itk":
-        itk_grid(frame_map.to_world)  # which raises an error for shear
+        itk_grid(frame_map.to_world)  # raises an error for shear
     nibabel = need("nibabel", "medical", "Deformation.to_nifti")
     voxels = np.stack(np.meshgrid(*map(np.arange, frame_map.shape), indexing="ij"), -1, dtype=np.float64)
     x = voxels @ frame_map.linear.T + frame_map.translation + np.moveaxis(field, 0, -1)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..._errors import counted
 from .image import DTYPES, Image, Shape
 
 NAME = "a NumPy array"
@@ -23,7 +24,7 @@ def read(path: Path, order: int, keep: bool) -> Image:
     with path.open("rb") as file:  # not numpy.load, which would also look for archives and pickles
         array = np.lib.format.read_array(file, allow_pickle=False)
         if rest := len(file.read()):
-            raise ValueError(f"{rest} bytes follow the array, expected none")
+            raise ValueError(f"{counted(rest, 'byte follows', 'bytes follow')} the array, expected none")
     return Image(array, tuple(range(array.ndim)))
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..._errors import CommandError
+from ..._errors import CommandError, counted
 from ..._types import NumpyArray
 from ..extras import need
 from . import png_chunks
@@ -28,7 +28,7 @@ HOLDS = "bool, uint8 or uint16 in 2 axes, or uint8 or uint16 with 2 to 4 samples
 COMMON = frozenset({PROFILE, RESOLUTION})
 
 _BEFORE_PALETTE = ("cICP", "iCCP", "sRGB", "gAMA", "cHRM", "sBIT", "mDCV", "cLLI")
-# Chunks that stay true when the pixels change, as long as the type of the pixels does not.
+# Chunks that stay valid when pixels change but keep their type.
 _OF_PIXEL_TYPE = ("sBIT", "bKGD")
 _TRUE_OF_OUTPUT = (*_BEFORE_PALETTE, *_OF_PIXEL_TYPE, "pHYs", "sPLT", "sTER", "oFFs", "pCAL", "sCAL", "eXIf")
 _COMMON_KINDS = {"iCCP": PROFILE, "pHYs": RESOLUTION}
@@ -55,7 +55,7 @@ def holds(dtype: str, shape: Shape) -> bool:
 
 def read(path: Path, order: int, keep: bool) -> Image:
     """Read a file. Palettes and transparent colours are kept only at order 0."""
-    _pillow()  # the file may be fine even if the library is missing
+    _pillow()  # a missing library is not an error of the file
     header, chunks = png_chunks.parse(path.read_bytes())
     _reject_frames(path, chunks)
     pixels = _pixels(header, chunks, order)
@@ -168,13 +168,13 @@ def _encoded(array: NumpyArray, palette: NumpyArray | None) -> bytes:
 def _palette(chunks: Sequence[Chunk]) -> NumpyArray:
     content = b"".join(chunk.content for chunk in chunks if chunk.kind == "PLTE")
     if not content or len(content) % 3 or len(content) > 768:
-        raise ValueError(f"it has a palette (PLTE) of {len(content)} bytes")
+        raise ValueError(f"it has a palette (PLTE) of {counted(len(content), 'byte', 'bytes')}")
     return np.frombuffer(content, np.uint8).reshape(-1, 3)
 
 
 def _of_palette(array: NumpyArray, palette: NumpyArray, transparency: Chunk | None, order: int) -> _Pixels:
     if array.max() >= len(palette):
-        raise ValueError(f"it has colour number {array.max()}, but only {len(palette)} colours")
+        raise ValueError(f"it has colour number {array.max()}, but only {counted(len(palette), 'colour', 'colours')}")
     if order == 0:
         kept = () if transparency is None else (transparency,)
         return _Pixels(array, Samples("palette", palette=palette.astype(np.uint16) * 257), kept)
@@ -188,7 +188,7 @@ def _of_palette(array: NumpyArray, palette: NumpyArray, transparency: Chunk | No
 def _transparent_colour(header: Header, transparency: Chunk) -> NumpyArray | np.unsignedinteger:
     """Return the transparent colour as it is in the array, where numbers of 2 or 4 bits are scaled to 8 bits."""
     if len(transparency.content) != (2 if header.colour_type == _GREY else 6):
-        raise ValueError(f"it has a transparent colour (tRNS) of {len(transparency.content)} bytes")
+        raise ValueError(f"it has a transparent colour (tRNS) of {counted(len(transparency.content), 'byte', 'bytes')}")
     colour: NumpyArray = np.frombuffer(transparency.content, ">u2") & (2**header.depth - 1)
     colour = colour * (255 // (2**header.depth - 1) if 1 < header.depth < 8 else 1)
     return colour if header.colour_type == _RGB else colour[0]

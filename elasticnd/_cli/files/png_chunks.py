@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+from ..._errors import counted
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _ORDERS = (
     ["IHDR", "IDAT", "IEND"],
@@ -33,7 +35,7 @@ class Chunk(NamedTuple):
 
     @property
     def is_safe_to_copy(self) -> bool:
-        """Whether the chunk stays true when pixels change, as its fourth letter says."""
+        """Whether the chunk stays valid when pixels change, as its fourth letter says."""
         return self.kind[3].islower()
 
 
@@ -109,7 +111,7 @@ def _chunks(data: bytes) -> Iterator[Chunk]:
             raise ValueError(f"the checksum of its chunk {kind} is wrong")
         yield Chunk(kind, content)
     if position < len(data):
-        raise ValueError(f"{len(data) - position} bytes follow its end")
+        raise ValueError(f"{counted(len(data) - position, 'byte follows', 'bytes follow')} its end")
 
 
 def _check_header(header: Header) -> None:
@@ -129,4 +131,4 @@ def _check_rows(header: Header, compressed: bytes) -> None:
     except zlib.error as error:
         raise ValueError(f"its rows cannot be decompressed: {error}") from None
     if size != header.size or not stream.eof:
-        raise ValueError(f"its rows have {size} bytes or no end, expected {header.size}")
+        raise ValueError(f"its rows have {counted(size, 'byte', 'bytes')} or no end, expected {header.size}")

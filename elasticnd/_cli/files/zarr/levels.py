@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ...._errors import CommandError
+from ...._errors import CommandError, counted
 from ..image import Image
 from . import blocks
 from .arrays import create_like, existing_node, open_array
@@ -57,7 +57,8 @@ def _check_axes(path: Path, level: Level, ndim: int) -> None:
     """Check that an array has the axes that its image describes."""
     for numbers in (level.spacing, level.axes if level.path else None):
         if numbers is not None and len(numbers) != ndim:
-            raise CommandError(f"IN: {path} describes {len(numbers)} axes, but {level.path} has {ndim}")
+            described = counted(len(numbers), "axis", "axes")
+            raise CommandError(f"IN: {path} describes {described}, but {level.path} has {ndim}")
 
 
 def placement(
