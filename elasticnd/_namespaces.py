@@ -44,6 +44,6 @@ def _converted_one(argument: str, array: object, convert: Convert) -> object:
     try:
         return convert(array)
     except (TypeError, ValueError, RuntimeError) as error:
-        if "memory" in str(error):  # PyTorch also raises a RuntimeError for it
+        if "memory" in str(error):  # PyTorch also raises a RuntimeError when memory runs out
             raise
         reject_type(argument, array, "a dense array or nested lists of numbers")

@@ -159,7 +159,7 @@ NUMBERS = np.array([2, 1])
 POSITIONS = {
     "X": lambda of: elasticnd.deform_grid(of(IMAGE), GRID),
     "X in a list": lambda of: elasticnd.deform_grid([of(IMAGE), of(IMAGE)], GRID),
-    "X after one of NumPy": lambda of: elasticnd.deform_grid([IMAGE, of(IMAGE)], GRID),
+    "X after a NumPy array": lambda of: elasticnd.deform_grid([IMAGE, of(IMAGE)], GRID),
     "X, displacement, affine": lambda of: elasticnd.deform_grid(of(IMAGE), of(GRID), affine=of(MATRIX)),
     "X, displacement in a list": lambda of: elasticnd.deform_grid(of(IMAGE), [of(GRID[0]), of(GRID[1])]),
     "displacement": lambda of: elasticnd.deform_grid(IMAGE, of(GRID)),
@@ -198,7 +198,7 @@ TAKE_ALL_DENSE = ["X, displacement, affine", "dY, displacement, affine", "all of
 REFUSE_SPARSE = [
     *TAKE_DENSE,
     *TAKE_ALL_DENSE,
-    "X after one of NumPy",
+    "X after a NumPy array",
     "displacement",
     "affine",
     "dY of vjp",

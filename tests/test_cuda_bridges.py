@@ -119,7 +119,7 @@ CALLS = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_buffers_of_xla(name, jax_buffers, monkeypatch, rng):
-    """The code that serves JAX on a device gives the same results on CPU buffers, with the memory that XLA lends it."""
+    """The code for JAX on a device gives the same results on buffers of the host, in memory that XLA lends."""
     jax = frameworks.get("jax").module
     shape, points_shape, options = CALLS[name]
     options = _spec.Options(**{"mode": "mirror", "cval": 0.3} | options)

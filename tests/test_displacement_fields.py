@@ -95,7 +95,7 @@ def test_fields_of_itk_are_read(deformation, voxels, expected, tmp_path):
 
 @pytest.mark.parametrize("intent", ["vector", "displacement vector"])
 def test_what_vectors_of_others_are(intent, tmp_path, rng):
-    """The intent decides the axes of unnamed fields: vectors follow ITK (LPS), and displacement vectors are in RAS."""
+    """In fields without a name, the intent decides the axes: LPS for vectors, and RAS for displacement vectors."""
     vectors = rng.normal(size=(3, 4, 5, 1, 3))
     image = nibabel.Nifti1Image(vectors, np.diag([2.0, 4.0, 0.5, 1.0]))
     image.header.set_intent(intent)

@@ -139,8 +139,8 @@ EXECUTED = {
 def executed(kernel):
     """Return a bound on the instructions that a thread executes for each sample, from the loops in the machine code.
 
-    A loop that accesses memory handles eight samples at a time, of all that are loaded or all that are stored. If two
-    loops load, or two store, only one of them is executed. Other loops handle the rows of a thread, one row of 32.
+    A round of a loop that loads or stores samples handles eight of them. If several loops load from global memory, or
+    store there, only one of these is executed. A round of any other loop handles one row, and each thread every 32nd.
     """
     code, (name,) = nvrtc.compiled(ARCHITECTURE, [kernel])
     with tempfile.TemporaryDirectory() as folder:

@@ -48,7 +48,7 @@ def move_boxes(
         reject_value("inputs['bounding_boxes']['boxes']", f"shape {shape}", accepted)
     move = partial(_move, box_format, cast("Shape", tuple(frame)))
     if is_of_tensorflow(dense["boxes"]) and keras.backend.backend() != "tensorflow":
-        import tensorflow as tf  # noqa: PLC0415 - there are tensors of it
+        import tensorflow as tf  # noqa: PLC0415 - the caller has its tensors
 
         # In a graph, Keras uses TensorFlow whatever its backend is.
         move = tf.function(move, autograph=False)

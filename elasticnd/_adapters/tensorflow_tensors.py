@@ -16,7 +16,7 @@ def is_of_tensorflow(tensor: Array) -> bool:
 
 def compute_with_numpy(function: Callable[..., Array], first: Array, *others: Array) -> Array:
     """Compute a function of NumPy arrays, in a graph when it runs; the result has the shape and dtype of the first."""
-    import tensorflow as tf  # noqa: PLC0415 - there are tensors of it
+    import tensorflow as tf  # noqa: PLC0415 - the caller has its tensors
 
     def call(*arrays: NumpyArray) -> NumpyArray:
         return np.asarray(function(*arrays), arrays[0].dtype)

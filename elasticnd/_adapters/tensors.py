@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .._bridges import torch as _bridge  # noqa: F401 - loaded with the transform: workers that are forked have it then
+from .._bridges import torch as _bridge  # noqa: F401 - so that forked workers have it already
 from .._chains import Inverse
 from .._types import Array, Order
 from .draws import Drawn, Source

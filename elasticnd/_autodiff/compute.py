@@ -96,7 +96,7 @@ def _sample_adjoint(
     results: list[Array] = []
     if operator.wants_image:
         results.append(engine.empty(spec.images[0].shape, _dtypes.native(gradient.dtype)) if into is None else into)
-        if spec.roi is not None:  # not all of it may be reached
+        if spec.roi is not None:  # not all of its voxels may be reached
             results[0][...] = 0
     # Order 0 has no slope.
     sloped = operator.wants_transform and spec.images[0].order > 0

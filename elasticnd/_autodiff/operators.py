@@ -47,7 +47,7 @@ class Operator(NamedTuple):
     call: Any
     verb: str
     tangents: int = 0
-    homogeneous: bool = False  # the image: nothing comes from beyond its border
+    homogeneous: bool = False  # whether the image is zero beyond its border
     wants_image: bool = False  # whether `sample_adjoint` returns the gradient of the image ...
     wants_transform: bool = False  # ... and the gradients of displacement and inverse map
     order: int = 0  # of the derivatives of an evaluation; its `call` is an `EvaluationSpec`

@@ -76,7 +76,7 @@ class Overlap:
 
 
 def output_chunks(spec: DeformSpec, chunks: Chunks) -> Chunks:
-    """Divide the patch where the image is divided. If their voxels differ, repeat the image's largest chunk."""
+    """Divide the patch where the image is divided. Along other voxels, repeat the image's largest chunk."""
     result = list(chunks)
     for axis, start, extent in zip(spec.images[0].axes, *spec.window, strict=True):
         if spec.frame is not None:
@@ -224,7 +224,7 @@ def converted(array: Array, dtype: DType) -> Array:
 @in_default_state
 def sum_parts(shape: Shape, dtype: DType, overlaps: list[Overlap], gradients: list[list[Array]]) -> Array:
     """Sum the gradients of parts of an image over one of its chunks."""
-    total: Array = np.zeros(shape, np.float32 if dtype.itemsize < 4 else dtype)  # 16-bit types lose small summands
+    total: Array = np.zeros(shape, np.float32 if dtype.itemsize < 4 else dtype)  # 16-bit types lose small terms
     for overlap, (of_part, *_) in zip(overlaps, gradients, strict=True):
         total[overlap.in_chunk] += of_part[overlap.in_part]
     return total.astype(dtype, copy=False)

@@ -29,7 +29,7 @@ from .blocks import Call, Chunks
 Lazy: TypeAlias = Array  # a dask array; dask's own annotations are incomplete
 Graph: TypeAlias = dict[Key, object]
 
-_TERMS = 16  # gradients of the control grid that one task adds
+_TERMS = 16  # gradients of the control grid that one task adds up
 
 is_recorded = contract.is_recorded
 record = contract.record

@@ -156,7 +156,7 @@ def _place_of(
 ) -> tuple[ArrayNamespace, AbstractContextManager[object]]:
     """Return CuPy, and a context that selects the device of a buffer and XLA's stream.
 
-    In the thread that XLA calls from, they may not be current.
+    In the thread from which XLA calls, others may be current.
     """
     import cupy  # noqa: PLC0415 - only with a CUDA device
 

@@ -175,7 +175,7 @@ def _apply(operator: Operator, operands: Operands) -> Sequence[tf.Tensor]:
     @tf.custom_gradient
     def function(*flat: tf.Tensor) -> tuple[list[tf.Tensor], Callable[..., list[tf.Tensor | None]]]:
         def vjp(*cotangents: Array) -> list[tf.Tensor | None]:
-            # After `tf.gather`, they may be `tf.IndexedSlices`.
+            # The cotangents of what `tf.gather` reads may be `tf.IndexedSlices`.
             cotangents = tuple(map(tf.convert_to_tensor, cotangents))
             own = unflatten(operator, flat)
             needed = unflatten(operator, [tensor.dtype.is_floating or tensor.dtype.is_complex for tensor in flat])

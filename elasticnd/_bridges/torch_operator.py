@@ -104,7 +104,7 @@ def apply(operator: Operator, flat: Sequence[Tensor]) -> Sequence[Tensor]:
     call = operator.call
     if isinstance(call, (DeformSpec, EvaluationSpec)):
         shape = call.images[0].shape if call.images else ()
-    else:  # without the shape, which may be symbolic, it serves as a key
+    else:  # without its shape, which may be symbolic, the call can be a key
         shape, operator = call.image_shape, operator._replace(call=call._replace(image_shape=()))
     results: list[Tensor] = OPERATOR(list(flat), [] if operator.takes_image else list(shape), program_of(operator))
     return results

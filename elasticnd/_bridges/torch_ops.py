@@ -40,7 +40,7 @@ class FrameworkOps:
     def inverse(matrices: Tensor) -> Tensor:
         """Invert matrices without reading values, since that would wait for the device."""
         if torch.jit.is_tracing() or compat.is_recorded_before_dispatch():
-            # These recorders lose results that autograd keeps for derivatives, even PyTorch's own.
+            # Even with PyTorch's own functions, these recorders lose results that autograd keeps for derivatives.
             recorded: Tensor = eliminated(operations_on(matrices), matrices)
             return recorded
         inverse: Tensor = torch.linalg.inv_ex(matrices).inverse
@@ -50,7 +50,7 @@ class FrameworkOps:
     def product(left: Tensor, right: Tensor) -> Tensor:
         """Multiply matrices in full precision: `torch.autocast` leaves doubles unchanged.
 
-        It cannot be turned off here, because transforms of `torch.func` keep it on.
+        Autocasting cannot be turned off here, because transforms of `torch.func` keep it on.
         """
         if not _autocasts(left):
             return left @ right

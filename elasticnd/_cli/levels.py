@@ -47,11 +47,11 @@ def _displacement_on_level(
 
 
 def _sampled(grid: Floats, axis: int, step: float, start: float, count: int) -> Floats:
-    """Evaluate the spline of a control grid, mirrored at its ends, along an axis at `count` places from `start` on."""
+    """Evaluate the spline of a control grid, mirrored at its ends, along an axis: at `count` places, `step` apart."""
     points = grid.shape[axis]
     parts = []
     for first in range(0, count, points):
-        affine = [[1 / step, -(start / step + first)]]  # from places on the grid to numbers of samples
+        affine = [[1 / step, -(start / step + first)]]  # from places on the grid to sample numbers
         parts.append(_api.deform_grid(grid, np.zeros((1, 1)), mode="mirror", axis=axis, affine=affine))
     return np.take(np.concatenate(parts, axis=axis), range(count), axis=axis)
 

@@ -252,7 +252,7 @@ def _parser() -> _Parser:
 
 
 def _with_negative_values(argv: Sequence[str]) -> list[str]:
-    """Join options with values such as ``-2,-1``, which argparse would take for options."""
+    """Join options with values such as ``-2,-1``, which argparse would mistake for options."""
     joined: list[str] = []
     for argument in argv:
         if re.match(r"-[.\d]", argument) and joined and re.fullmatch(r"--\w+", joined[-1]):

@@ -21,7 +21,7 @@ _POINTS_TOGETHER = 200_000
 def move_points(
     job: Job, spec: MovementSpec, displacement: Floats, inverse_map: Floats | None, targets: Floats
 ) -> Floats:
-    """Search for points: return position, residual, volume ratio, and whether it converged, along the last axis."""
+    """Search for points: return position, residual, volume ratio, and convergence, along the last axis."""
     items, n = math.prod(spec.batch), spec.axes
     found, residual, ratio = cpu.move_points(
         job,

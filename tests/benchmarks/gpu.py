@@ -157,8 +157,8 @@ def by_torch(volume: cupy.ndarray, grid: cupy.ndarray) -> dict[str, Work]:
 
     return {
         "torch grid_sample, order 1": Work(on_stream(sample)),
-        "tensors of PyTorch, order 3": Work(on_stream(deform), 8 * volume.nbytes),
-        "tensors of PyTorch, order 3, with backward": Work(on_stream(gradients), 26 * volume.nbytes),
+        "PyTorch tensors, order 3": Work(on_stream(deform), 8 * volume.nbytes),
+        "PyTorch tensors, order 3, with backward": Work(on_stream(gradients), 26 * volume.nbytes),
     }
 
 
@@ -170,7 +170,7 @@ def by_jax(volume: cupy.ndarray, grid: cupy.ndarray) -> dict[str, Work]:
         return {}
     arrays: Sequence[jax.Array] = [jax.numpy.asarray(cupy.asnumpy(array)) for array in (volume, grid)]
     deform = jax.jit(lambda x, d: elasticnd.deform_grid(x, d, 3, "mirror"))
-    return {"program of JAX, order 3 (host)": Work(lambda: deform(*arrays).block_until_ready())}
+    return {"JAX program, order 3 (host)": Work(lambda: deform(*arrays).block_until_ready())}
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ _WRITTEN_ANEW = {
     *(254, 255, 256, 257, 258, 259, 262, 266, 270, 273, 277, 278, 279, 282, 283, 284, 288, 289, 292, 293, 296, 297),
     *(317, 320, 322, 323, 324, 325, 338, 339, 347, *range(512, 522), 530, 32997, 32998, 50838, 50839),
 }
-# Untrue for other pixels: the smallest and the largest value.
+# Wrong for other pixels: the smallest and the largest value.
 _OF_PIXELS = {280, 281, 340, 341}
 _OF_YCBCR = {529, 531, 532}
 # Private tags that contain no offset into the file: offsets differ in the output.

@@ -97,7 +97,7 @@ class CupyDevice:
     def _holding_memory(self, context: AbstractContextManager[Any]) -> Iterator[None]:
         """Hold all memory allocated in the context as long as any part of it, such as a result, is in use.
 
-        A graph writes to it whenever it runs, and whoever runs the graph keeps the results.
+        A graph writes to this memory whenever it runs, and whoever runs the graph keeps the results.
         """
         allocate, held = self.xp.cuda.get_allocator(), []
 

@@ -163,7 +163,7 @@ Kind = tuple["Shape", "np.dtype[Any]"]
 
 
 def run_planned(compute: Compute, job: Job, arrays: Sequence[Array | None]) -> None:
-    """Repeat the launches recorded for such shapes and dtypes; compute anew if an array is not in C order."""
+    """Repeat the launches recorded for these shapes and dtypes; arrays in another order are computed without a plan."""
     if not all([array is None or array.flags.c_contiguous for array in arrays]):
         compute(job, arrays)
         return

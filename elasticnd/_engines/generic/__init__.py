@@ -18,8 +18,8 @@ the others. `sample_adjoint`, for libraries that do not find derivatives themsel
 Positions are in double precision if the image, the control points or the matrix are, and in single precision otherwise.
 Single precision rounds them to about 6e-8 of the displacement or, with a matrix, rotation or zoom, of the position
 itself. The error of a value is this error times the slope of the spline. Images are computed in double precision if
-positions are and the core does so too. Matrix products must be computed in the precision of their factors: where a
-framework has a faster and coarser way, as on TPUs, the caller must turn it off.
+positions are, and if the core would use it too. Matrix products must be computed in the precision of their factors:
+where a framework has a faster and coarser way, as on TPUs, the caller must turn it off.
 """
 
 from __future__ import annotations

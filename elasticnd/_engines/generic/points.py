@@ -13,7 +13,7 @@ from .evaluation import evaluate
 from .matrices import determinant, inverse
 
 _STEPS = 12
-_SINGULAR = 1e-9  # a volume ratio below which the Jacobian gives no step
+_SINGULAR = 1e-9  # below this volume ratio, the Jacobian gives no step
 
 
 class _State(NamedTuple):
@@ -28,7 +28,7 @@ class _State(NamedTuple):
 def move_points(
     xp: ArrayNamespace, spec: MovementSpec, points: Array, inverse_map: Array | None, targets: Array
 ) -> Array:
-    """Return position, residual, volume ratio, and whether it converged: (batch..., count, n + 3).
+    """Return position, residual, volume ratio, and whether the search converged: (batch..., count, n + 3).
 
     The number of steps is fixed. A step that brings no improvement changes nothing, and the next one is half as long.
     """

@@ -154,7 +154,7 @@ def stencils(
     return Stencils(image.order, firsts, flat, strides, size, places, slopes, everywhere, of_nearest)
 
 
-GATHERED_AXES = 2  # in one step: more would take more memory, with fewer, programs would compile slowly
+GATHERED_AXES = 2  # in one step: more axes take more memory; with fewer, programs compile slowly
 
 
 def stencil_sum(
