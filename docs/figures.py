@@ -1,6 +1,6 @@
 """Draw the pictures of the pages: ``python docs/figures.py [NAME ...]``, or all.
 
-Those of the gallery are drawn by the scripts in docs/gallery, which the page shows.
+The scripts in docs/gallery draw the pictures of the gallery, which shows their code.
 """
 
 import contextlib

@@ -241,7 +241,7 @@ WRONG = {
         "expected (12, 11, 10), as in.nii has",
         "NIfTI",
     ),
-    "a batch": (lambda: good(batch_shape=(3,)), MADE, "made.npz holds (3,) deformations, expected one"),
+    "a batch": (lambda: good(batch_shape=(3,)), MADE, "made.npz has batch axes (3,), expected one deformation"),
     "a text file": (
         lambda: text("made.npz", "x"),
         MADE,

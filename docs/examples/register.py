@@ -153,7 +153,7 @@ def loss_of(library, scans, grid_shape):
 def affine_basis(shape):
     """Return the matrix that turns numbers (3, 4) into an affine map about the centre.
 
-    Each number moves the border by a voxel.
+    A number of 1 moves the border by one voxel.
     """
     basis = np.diag([*(2 / (np.array(shape) - 1)), 1.0])
     basis[:3, 3] = -1
@@ -277,7 +277,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("framework", choices=("torch", "jax", "tensorflow"))
     parser.add_argument("--shape", type=int, nargs=3, default=SHAPE)
-    parser.add_argument("--steps", type=int, default=60, help="of each stage, at most")
+    parser.add_argument("--steps", type=int, default=60, help="limit for each stage")
     parser.add_argument(
         "--folder", default=".", help="where to write the transform for ITK"
     )

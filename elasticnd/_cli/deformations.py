@@ -66,7 +66,7 @@ def _read(argument: str, path: Path, frame: Frame) -> Deformation:
     except Exception as error:  # every library has its own errors
         raise CommandError(f"{argument}: cannot read {path} as {format_.name}: {one_line(error)}") from None
     if deformation.batch_shape:
-        raise CommandError(f"{argument}: {path} holds {deformation.batch_shape} deformations, expected one")
+        raise CommandError(f"{argument}: {path} has batch axes {deformation.batch_shape}, expected one deformation")
     return deformation
 
 

@@ -12,7 +12,7 @@ from .._errors import CommandError, one_line, printable
 
 
 def say(text: str, end: str = "\n") -> None:
-    """Print at once, so that an error belongs to this command."""
+    """Print and flush, so that an error is raised here and not at exit."""
     try:
         print(text, end=end, flush=True)
     except OSError as error:
