@@ -103,7 +103,7 @@ def test_a_crop_is_a_part_of_the_whole(crop, mode, order, dtype, reach, seed):
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("points", [2, 4, 23])  # one cell, a few cells, and several cells within eight voxels
+@pytest.mark.parametrize("points", [2, 4, 23, 37, 60])  # from one cell to more cells than voxels
 def test_short_rows_are_parts_of_long_ones(points, mode, order, rng):
     """Rows of fewer than eight voxels are computed differently from longer ones, with the same bits."""
     image = rng.random((9, 37)).astype(np.float32)
@@ -112,6 +112,20 @@ def test_short_rows_are_parts_of_long_ones(points, mode, order, rng):
     for start in range(31):
         part = slice(2, 8), slice(start, start + 7)
         cropped = elasticnd.deform_grid(image, displacement, order, mode, cval=0.5, crop=part)
+        assert bits([cropped]) == bits([whole[part]])
+
+
+@pytest.mark.parametrize("order", [0, 1, 3])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e308, -1e301])
+def test_a_grid_that_is_not_finite_spoils_no_more_voxels_of_long_rows(value, order, rng):
+    image = rng.random((6, 1200)).astype(np.float32)
+    displacement = rng.normal(0, 1, (2, 2, 900))
+    displacement[0, 0, 450] = value  # coefficients far from this one stay finite
+    whole = elasticnd.deform_grid(image, displacement, order, "constant", cval=-1)
+    assert 0 < (whole == -1).mean() < 0.5
+    for start in range(0, 1200, 7):
+        part = slice(None), slice(start, start + 7)
+        cropped = elasticnd.deform_grid(image, displacement, order, "constant", cval=-1, crop=part)
         assert bits([cropped]) == bits([whole[part]])
 
 

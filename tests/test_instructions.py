@@ -17,7 +17,7 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "cpp"
 KEPT = Path(__file__).parent / "instructions.json"
-PICTURES = ("gray 0", "gray 1", "RGB 0", "RGB 1", "RGB 3", "float RGB 1", "float RGB 3")
+PICTURES = ("gray 0", "gray 1", "gray 1, fine grid", "RGB 0", "RGB 1", "RGB 3", "float RGB 1", "float RGB 3")
 KERNELS = ("rows", "one label", "labels", "gather", "prefilter", "spread", "gradient", *PICTURES)
 TOLERANCE = 0.05
 

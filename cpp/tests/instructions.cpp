@@ -23,11 +23,16 @@ struct Picture {
     int dtype;
     int64 channels;
     int order;
+    int64 points;  // along each axis
 };
-constexpr Picture pictures[] = {{"gray 0", dtype_uint8, 1, 0},       {"gray 1", dtype_uint8, 1, 1},
-                                {"RGB 0", dtype_uint8, 3, 0},        {"RGB 1", dtype_uint8, 3, 1},
-                                {"RGB 3", dtype_uint8, 3, 3},        {"float RGB 1", dtype_float32, 3, 1},
-                                {"float RGB 3", dtype_float32, 3, 3}};
+constexpr Picture pictures[] = {{"gray 0", dtype_uint8, 1, 0, 3},
+                                {"gray 1", dtype_uint8, 1, 1, 3},
+                                {"gray 1, fine grid", dtype_uint8, 1, 1, 9},
+                                {"RGB 0", dtype_uint8, 3, 0, 3},
+                                {"RGB 1", dtype_uint8, 3, 1, 3},
+                                {"RGB 3", dtype_uint8, 3, 3, 3},
+                                {"float RGB 1", dtype_float32, 3, 1, 3},
+                                {"float RGB 3", dtype_float32, 3, 3, 3}};
 
 }  // namespace
 
@@ -46,7 +51,7 @@ int main(int count, char** arguments) {
     Case given;
     if (picture) {
         given.image = {128, 128};
-        given.points = {3, 3};
+        given.points = {picture->points, picture->points};
         given.order = picture->order;
         given.channels = picture->channels;
     } else {

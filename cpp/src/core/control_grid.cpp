@@ -50,6 +50,14 @@ class PointPlanes {
 
 constexpr int64 most_points = 8;  // most points for which a matrix is faster than the recursive filter
 
+// Whether sums of these numbers, with weights that add up to one, are finite.
+bool have_finite_sums(const double* numbers, int64 count) {
+    constexpr double largest = 1e300;
+    bool finite = true;
+    for (int64 i = 0; i < count; ++i) finite &= numbers[i] >= -largest && numbers[i] <= largest;
+    return finite;
+}
+
 // The matrix that turns the displacements along an axis into its coefficients, including those beyond the ends.
 struct AxisMatrix {
     explicit AxisMatrix(int64 points) {
@@ -103,12 +111,13 @@ ControlGrid::ControlGrid(const Geometry& geometry, const double* control_points,
     if (is_small) {
         multiply_by_matrices(geometry, control_points);
         grid_coefficients_.coefficients = small_;
-        return;
+    } else {
+        large_ = std::make_unique<Coefficients>(grid_geometry(geometry), dtype_float64, geometry.axes,
+                                                Coefficients::packed, Coefficients::computed);
+        large_->compute(PointPlanes(geometry, control_points).planes, executor);
+        grid_coefficients_.coefficients = reinterpret_cast<const double*>(large_->planes().data);
     }
-    large_ = std::make_unique<Coefficients>(grid_geometry(geometry), dtype_float64, geometry.axes, Coefficients::packed,
-                                            Coefficients::computed);
-    large_->compute(PointPlanes(geometry, control_points).planes, executor);
-    grid_coefficients_.coefficients = reinterpret_cast<const double*>(large_->planes().data);
+    grid_coefficients_.finite = have_finite_sums(grid_coefficients_.coefficients, grid_coefficients_.item_size);
 }
 
 // Multiplies axis by axis, beginning with the last one. The results alternate between two buffers, so that the final

@@ -34,14 +34,22 @@ Prepared::Prepared(const SampleRequest& one, const ControlGrid& grid) {
     outer = product(one.job.geometry.output, inner);
     units = outer * job.row_units;
     // A table of the inner weights pays off if many rows share it.
-    job.inner = {nullptr, nullptr, nullptr};
-    if (outer > 4 && extent <= longest_table) {
-        cell_.resize(static_cast<size_t>(extent));
-        weight_.resize(static_cast<size_t>(4 * extent));
-        run_.resize(static_cast<size_t>(extent));
-        active_kernels().inner_weights(one.job.geometry, 0, extent, cell_.data(), run_.data(), weight_.data(), extent);
-        job.inner = {cell_.data(), run_.data(), weight_.data()};
-    }
+    job.inner = {nullptr, nullptr, nullptr, nullptr};
+    if (outer > 4 && extent <= longest_table) set_inner_weights(extent);
+}
+
+void Prepared::set_inner_weights(int64 extent) {
+    const auto voxels = static_cast<size_t>(extent);
+    cell_.resize(voxels);
+    weight_.resize(4 * voxels);
+    run_.resize(voxels);
+    blocks_.resize(static_cast<size_t>(job.row_units * job.unit_length / block_voxels));
+    block_weight_.reset(new double[blocks_.size() * block_voxels * max_block_taps]);  // most of it remains untouched
+    const Kernels& kernels = active_kernels();
+    kernels.inner_weights(job.geometry, 0, extent, cell_.data(), run_.data(), weight_.data(), extent);
+    const bool has_blocks = kernels.inner_blocks(cell_.data(), weight_.data(), extent, extent, job.unit_length,
+                                                 blocks_.data(), block_weight_.get());
+    job.inner = {cell_.data(), run_.data(), weight_.data(), has_blocks ? blocks_.data() : nullptr};
 }
 
 SourceBox Prepared::source_box(const OutputPart& part) const {

@@ -1,5 +1,6 @@
 // A request for one item, prepared for the kernels that visit its voxels.
 #pragma once
+#include <memory>
 #include <vector>
 
 #include "core/control_grid.hpp"
@@ -32,10 +33,14 @@ class Prepared {
     int64 units;
 
    private:
+    void set_inner_weights(int64 extent);
+
     unsigned char cval_element_[sizeof(Job::cval_element)];
     std::vector<int64> cell_;
     std::vector<int64> run_;
     std::vector<double> weight_;
+    std::vector<GridBlock> blocks_;
+    std::unique_ptr<double[]> block_weight_;
 };
 
 // Runs a kernel over all rows of the output.

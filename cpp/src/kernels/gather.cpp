@@ -1,6 +1,10 @@
 // Sampling: the weighted sum of the coefficients under each voxel's stencil.
 #include <cstring>
 
+#if defined(__GNUC__) && defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #include "kernels/border.hpp"
 #include "kernels/kernels.hpp"
 #include "kernels/lanes.hpp"
@@ -12,10 +16,29 @@ ELASTICND_BEGIN
 
 namespace {
 
+#if defined(__GNUC__) && defined(__AVX2__)
+// Returns eight bytes of the source as one number, which takes half the instructions of single copies.
+ELASTICND_FLAT int64 load_bytes(const char* source, const int32* offset) {
+    auto one = [&](int l) ELASTICND_FLAT_LAMBDA { return load_vector<uint8>(source + offset[l]); };
+    __m128i bytes = _mm_cvtsi32_si128(one(0));
+    bytes = _mm_insert_epi8(bytes, one(1), 1);
+    bytes = _mm_insert_epi8(bytes, one(2), 2);
+    bytes = _mm_insert_epi8(bytes, one(3), 3);
+    bytes = _mm_insert_epi8(bytes, one(4), 4);
+    bytes = _mm_insert_epi8(bytes, one(5), 5);
+    bytes = _mm_insert_epi8(bytes, one(6), 6);
+    return _mm_cvtsi128_si64(_mm_insert_epi8(bytes, one(7), 7));
+}
+#endif
+
 // Order 0 copies elements or pixels without converting them to numbers, so every value is preserved.
 template <int BYTES, class Offset>
 void copy_offsets(const Offset* offset, int count, const char* source, char* to, int64 to_stride) {
     int i = 0;
+#if defined(__GNUC__) && defined(__AVX2__)
+    if constexpr (BYTES == 1 && sizeof(Offset) == sizeof(int32))
+        for (; to_stride == 1 && i + 8 <= count; i += 8) store_vector(to + i, load_bytes(source, offset + i));
+#endif
     for (; i + 4 <= count; i += 4)
         for (int l = 0; l < 4; ++l) std::memcpy(to + (i + l) * to_stride, source + offset[i + l], BYTES);
     for (; i < count; ++i) std::memcpy(to + i * to_stride, source + offset[i], BYTES);
@@ -177,7 +200,7 @@ template <class T>
 void sample_as(const SampleJob& job, UnitRange units, void* scratch) {
     auto& own = allocate_scratch<GatherScratch<T>>(scratch);
     Walk walk(job, false, scratch, nullptr);
-    const Locator locator(job);
+    const Locator<T> locator(job);
     const GatherKernels<T> gather = choose_gather<T>(job);
     const WeighRow<T> weigh = choose_weigh<T>(job.geometry.order);
     const WeighLocated<T> weigh_located = choose_weigh_located<T>(job.geometry.order);
@@ -219,7 +242,7 @@ struct CopyScratch {
 void sample_copies(const SampleJob& job, UnitRange units, void* scratch) {
     auto& own = allocate_scratch<CopyScratch>(scratch);
     Walk walk(job, false, scratch, nullptr);
-    const Locator locator(job);
+    const Locator<NoPlace> locator(job);
     const int size = element_size[job.source.dtype];
     const int most = job.as_pixels ? pixel_lanes : 1;
     char fill[pixel_lanes * sizeof(int64)];

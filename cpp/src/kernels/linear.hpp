@@ -13,8 +13,8 @@ ELASTICND_BEGIN
 
 #if defined(__GNUC__)
 
-using EightFloats = Vector<float, block_length>;
-using EightShorts = Vector<uint16, block_length>;
+using EightFloats = Vector<float, block_voxels>;
+using EightShorts = Vector<uint16, block_voxels>;
 
 // Two neighbours along the innermost axis for each of eight voxels.
 struct EightPairs {
@@ -107,8 +107,8 @@ ELASTICND_FLAT EightPairs contract_pairs(const char* line, const int32* offset, 
 template <int DTYPE, bool ARE_ADJACENT, int AXES>
 void interpolate_located(const int64* stride, const Located<float>& row, int first, int last, const char* source,
                          float* values) {
-    for (int64 from = first; from < last; from += block_length) {
-        const int64 i = minimum<int64>(from, last - block_length);
+    for (int64 from = first; from < last; from += block_voxels) {
+        const int64 i = minimum<int64>(from, last - block_voxels);
         EightFloats place[AXES];
         for (int k = 0; k < AXES; ++k) place[k] = load_vector<EightFloats>(row.place[k] + i);
         const EightPairs pairs = contract_pairs<DTYPE, ARE_ADJACENT, AXES>(source, row.offset + i, stride, place);

@@ -13,8 +13,8 @@ constexpr bool sums_in_blocks = sizeof(T) == sizeof(float) && TAPS == 4;
 // A line of coefficients for each voxel of a block.
 struct BlockOfLines {
     using Four = Vector<float, 4>;
-    using Eight = Vector<float, block_length>;
-    Four line[block_length];
+    using Eight = Vector<float, block_voxels>;
+    Four line[block_voxels];
 
     // The dot product of each line with the weights of its voxel. `weight` points to the weight of the first tap for
     // the first voxel.
@@ -42,7 +42,7 @@ struct BlockOfLines {
         tap[3] = __builtin_shufflevector(high, next_high, 2, 3, 10, 11, 6, 7, 14, 15);
 #else
         for (int t = 0; t < 4; ++t)
-            for (int l = 0; l < block_length; ++l) tap[t][l] = line[l][t];
+            for (int l = 0; l < block_voxels; ++l) tap[t][l] = line[l][t];
 #endif
     }
 };

@@ -14,67 +14,11 @@ namespace {
 
 constexpr double longest_offset = 2147483647;
 
-// The coordinates of the voxels of a row along one axis.
-struct RowAxis {
-    PositionLine line;
-    const double* grid;  // coefficients, contracted along all axes but the innermost
-    double start;        // index of the first voxel
-};
-
-// How the voxels of blocks lie on the control grid: all in one cell, each block in at most two neighbouring cells, or
-// in any cells.
-enum Cells { same_cell, two_cells, many_cells };
-
-// Consecutive blocks of a row that are located in the same way.
-struct Stretch {
-    Cells cells;
-    int first;  // first voxel
-    int block;  // first block
-    int blocks;
-};
-
-struct Stretches {
-    int count = 0;
-    Stretch of[row_length / block_length];
-
-    void add(const Stretch& stretch) {
-        Stretch* before = count > 0 ? &of[count - 1] : nullptr;
-        if (before && before->cells == stretch.cells && stretch.cells != same_cell &&
-            before->first + before->blocks * block_length == stretch.first)
-            before->blocks += stretch.blocks;
-        else
-            of[count++] = stretch;
-    }
-};
-
-// Blocks in one cell become a stretch of their own only if there are enough of them to pay for the branches.
-constexpr int min_same = 3;
-
-template <class T>
-Stretches stretches_of(const InnerGrid& inner, const Located<T>& row) {
-    Stretches stretches;
-    for (int block = 0; block < row.blocks;) {
-        const int first = row.first_of(block);
-        const int64 run = inner.run[first];
-        Stretch stretch = {two_cells, first, block, 1};
-        if (run >= block_length) {
-            const int whole = static_cast<int>(minimum<int64>(run, row.count - first)) / block_length;
-            stretch.blocks = maximum(whole, 1);
-            if (whole >= min_same) stretch.cells = same_cell;
-        } else if (inner.cell[first + run] != inner.cell[first] + 1 || run + inner.run[first + run] < block_length) {
-            stretch.cells = many_cells;
-        }
-        stretches.add(stretch);
-        block += stretch.blocks;
-    }
-    return stretches;
-}
-
 #if defined(__GNUC__)
 
 using Four = Vector<double, 4>;
-using Integers = Vector<int32, block_length>;
-using Offsets = Vector<uint32, block_length>;
+using Integers = Vector<int32, block_voxels>;
+using Offsets = Vector<uint32, block_voxels>;
 
 struct Eight {
     Four half[2];
@@ -98,7 +42,7 @@ ELASTICND_FLAT Integers to_integers(const Eight& whole) {
     return (Integers)_mm256_set_m128i(_mm256_cvttpd_epi32(whole.half[1]), _mm256_cvttpd_epi32(whole.half[0]));
 #else
     Integers integers = {};
-    for (int l = 0; l < block_length; ++l) {
+    for (int l = 0; l < block_voxels; ++l) {
         const double x = whole.half[l / 4][l % 4];
         integers[l] = x > -longest_offset && x < longest_offset ? static_cast<int32>(x) : -2147483647 - 1;
     }
@@ -113,7 +57,7 @@ ELASTICND_FLAT void store_as(const Eight& values, float* to) {
     store_vector(to, _mm256_cvtpd_ps(values.half[0]));
     store_vector(to + 4, _mm256_cvtpd_ps(values.half[1]));
 #else
-    for (int l = 0; l < block_length; ++l) to[l] = static_cast<float>(values.half[l / 4][l % 4]);
+    for (int l = 0; l < block_voxels; ++l) to[l] = static_cast<float>(values.half[l / 4][l % 4]);
 #endif
 }
 
@@ -124,55 +68,23 @@ ELASTICND_FLAT bool is_zero(const Integers& integers) {
     return _mm256_testz_si256((__m256i)integers, (__m256i)integers);
 #else
     int32 any = 0;
-    for (int l = 0; l < block_length; ++l) any |= integers[l];
+    for (int l = 0; l < block_voxels; ++l) any |= integers[l];
     return any == 0;
 #endif
 }
 
-// The four coefficients for each voxel of a block, whose voxels all lie in one cell of the control grid.
-struct OneCell {
-    static constexpr bool is_same = true;
-    Four coefficient[4];
-    ELASTICND_FLAT OneCell(const double* grid, const InnerGrid& inner, int64 i) {
-        for (int tap = 0; tap < 4; ++tap) coefficient[tap] = spread(grid[inner.cell[i] + tap]);
-    }
-    ELASTICND_FLAT Four operator()(int tap, int) const { return coefficient[tap]; }
-};
-
-// The same for a block whose last voxels may lie in the next cell.
-struct TwoCells {
-    static constexpr bool is_same = false;
-    Four coefficient[5];
-    Vector<int64, 4> in_next[2];
-    ELASTICND_FLAT TwoCells(const double* grid, const InnerGrid& inner, int64 i) {
-        const double* at = grid + inner.cell[i];
-        const int64 run = inner.run[i];
-        for (int tap = 0; tap < 4; ++tap) coefficient[tap] = spread(at[tap]);
-        coefficient[4] = spread(at[run < block_length ? 4 : 3]);  // the grid may end there
-        const Vector<int64, 4> lanes = {0, 1, 2, 3};
-        for (int half = 0; half < 2; ++half) in_next[half] = lanes + 4 * half >= run;
-    }
-    ELASTICND_FLAT Four operator()(int tap, int half) const {
-        return in_next[half] ? coefficient[tap + 1] : coefficient[tap];
-    }
-};
-
-// The same for a block whose voxels lie in any cells.
-struct ManyCells {
-    static constexpr bool is_same = false;
-    const double* grid;
-    const int64* cell;
-    ELASTICND_FLAT ManyCells(const double* given, const InnerGrid& inner, int64 i)
-        : grid(given), cell(inner.cell + i) {}
-    ELASTICND_FLAT Four operator()(int tap, int half) const {
-        const double* at = grid + tap;
-        const int64* some = cell + 4 * half;
-        return Four{at[some[0]], at[some[1]], at[some[2]], at[some[3]]};
-    }
-};
-
-// The change of the coordinate from voxel to voxel.
-enum Step { no_step, one_step, any_step };
+// One component of the displacement. Products with a weight of zero change no sum, since the grid is finite.
+ELASTICND_FLAT Eight displacement_of(const double* weight, const double* coefficient, int taps) {
+    auto product = [&](int tap, int half) ELASTICND_FLAT_LAMBDA {
+        return load_vector<Four>(weight + tap * block_voxels + 4 * half) * spread(coefficient[tap]);
+    };
+    Eight sum;
+    for (int half = 0; half < 2; ++half)
+        sum.half[half] = ((product(0, half) + product(1, half)) + product(2, half)) + product(3, half);
+    for (int tap = 4; tap < taps; ++tap)
+        for (int half = 0; half < 2; ++half) sum.half[half] = sum.half[half] + product(tap, half);
+    return sum;
+}
 
 // What is added to the coordinate: nothing, the shift to the knots, or also the padding of the image.
 enum Shift { no_shift, knot_shift_alone, padding_too };
@@ -185,179 +97,174 @@ alignas(32) constexpr double counts[row_length] = {
     88,  89,  90,  91,  92,  93,  94,  95,  96,  97,  98,  99,  100, 101, 102, 103, 104, 105, 106, 107, 108, 109,
     110, 111, 112, 113, 114, 115, 116, 117, 118, 119, 120, 121, 122, 123, 124, 125, 126, 127};
 
-// Where the results for a part of a row are stored. Offsets are stored block after block.
-template <class T>
-struct Target {
-    uint8* missing;
-    int32* offset;
-    T* place;
-    T* slope;  // null for none
-};
-
 // Folds the coordinates of a block into the image, and moves its stencils into the source. If the source has all taps,
 // this moves only stencils on the last voxel of an image that ends there. If the source box is wrong, it prevents reads
 // out of range.
-template <class T, int MODE>
-void fold_block(const LocatedAxis& own, const double* coordinates, int64 at, Target<T> to) {
-    double x[block_length];
-    double slope[block_length];
-    int32 lacks[block_length];
-    int32 span[block_length];
-    std::memcpy(x, coordinates, sizeof x);
+template <int MODE>
+void fold_block(const LocatedAxis& own, FoldedBlock& block) {
     const KnotAxis& knots = own.knots;
-    for (int l = 0; l < block_length; ++l) {
-        const Folded folded = fold_coordinate(x[l], knots.last, own.reach, MODE);
+    int32 lacks[block_voxels];
+    for (int l = 0; l < block_voxels; ++l) {
+        const Folded folded = fold_coordinate(block.x[l], knots.last, own.reach, MODE);
         const double shifted = folded.x + knots.shift;
         const double tap = maximum(knots.low, minimum(floor_of_small(shifted) - knots.before, knots.high));
-        x[l] = shifted - (tap + knots.before);
-        slope[l] = folded.slope;
-        span[l] = static_cast<int32>(tap + knots.before);
+        block.x[l] = shifted - (tap + knots.before);
+        block.slope[l] = folded.slope;
+        block.span[l] = static_cast<int32>(tap + knots.before);
         lacks[l] = folded.exists ? 0 : 1;
     }
-    store_as(load_vector<Eight>(x), to.place + at);
-    for (int l = 0; to.slope && l < block_length; ++l) to.slope[at + l] = T(slope[l]);
-    uint8* const missing = to.missing + at / block_length;
-    for (int l = 0; l < block_length; ++l) *missing |= static_cast<uint8>(lacks[l] << l);
-    const Offsets stride = Offsets{} + static_cast<uint32>(own.stride);
-    store_vector(to.offset + at, load_vector<Offsets>(to.offset + at) + load_vector<Offsets>(span) * stride);
+    block.missing = 0;
+    for (int l = 0; l < block_voxels; ++l) block.missing |= static_cast<uint8>(lacks[l] << l);
 }
 
-template <class T>
-using FoldBlock = void (*)(const LocatedAxis&, const double* coordinates, int64 at, Target<T> to);
-
-template <class T, int MODE = 0>
-FoldBlock<T> choose_fold_block(int mode) {
+template <int MODE = 0>
+FoldBlock choose_fold_block(int mode) {
     if constexpr (MODE + 1 < mode_count)
-        if (mode != MODE) return choose_fold_block<T, MODE + 1>(mode);
-    return fold_block<T, MODE>;
+        if (mode != MODE) return choose_fold_block<MODE + 1>(mode);
+    return fold_block<MODE>;
 }
 
-// Adds what one axis contributes to the stencils of some blocks; the offsets of the first axis begin at `origin`.
-template <class T, bool IS_FIRST, int STEP, int SHIFT, class Coefficients>
-void locate_stretch(const LocatedAxis& own, const RowAxis& axis, const InnerGrid& inner, const Stretch& stretch,
-                    FoldBlock<T> fold, int32 origin, Target<T> to) {
-    Coefficients coefficient(axis.grid, inner, stretch.first);
-    const double* weight[4];
-    for (int tap = 0; tap < 4; ++tap) weight[tap] = inner.weight[tap] + stretch.first;
-    const double* count = counts + stretch.first;
-    // Sums of whole numbers are exact.
-    const Four base = spread(STEP == one_step ? axis.line.base + axis.start : axis.line.base);
-    const Integers lowest = Integers{} + own.lowest;
-    const Integers highest = Integers{} + own.highest;
-    const Offsets stride = Offsets{} + static_cast<uint32>(own.stride);
-    const int64 length = stretch.blocks * block_length;
-    int32* const offset = to.offset;
-    T* const place_of = to.place;
-    for (int64 i = 0; i < length; i += block_length) {
-        if constexpr (!Coefficients::is_same) coefficient = Coefficients(axis.grid, inner, stretch.first + i);
-        Eight x;
-        Eight whole;
-        Eight rest;
-        for (int half = 0; half < 2; ++half) {
-            const int64 at = i + 4 * half;
-            const Four displacement = ((load_vector<Four>(weight[0] + at) * coefficient(0, half) +
-                                        load_vector<Four>(weight[1] + at) * coefficient(1, half)) +
-                                       load_vector<Four>(weight[2] + at) * coefficient(2, half)) +
-                                      load_vector<Four>(weight[3] + at) * coefficient(3, half);
-            Four place = base;
-            if (STEP == one_step) place = place + load_vector<Four>(count + at);
-            if (STEP == any_step) place = place + (load_vector<Four>(count + at) + spread(axis.start)) * axis.line.step;
-            x.half[half] = place + displacement;
-            if (SHIFT == padding_too) x.half[half] = x.half[half] + spread(axis.line.padding);
-            const Four shifted = SHIFT == no_shift ? x.half[half] : x.half[half] + spread(axis.line.shift);
-            whole.half[half] = floor_of(shifted);
-            rest.half[half] = shifted - whole.half[half];
-        }
-        const Offsets before = IS_FIRST ? Offsets{} + static_cast<uint32>(origin) : load_vector<Offsets>(offset + i);
-        const Integers span = to_integers(whole);
-        if (is_zero((span < lowest) | (span > highest))) {
-            store_as(rest, place_of + i);
-            store_vector(offset + i, before + (Offsets)span * stride);
-        } else {
-            // A copy: if `fold` took the address of `x`, `x` would be stored in memory for every block.
-            double coordinates[block_length];
-            store_vector(coordinates, x);
-            store_vector(offset + i, before);
-            fold(own, coordinates, i, to);
-        }
-    }
-}
-
-// Where the results for one axis of a row are stored.
+// One axis of a row: what is the same for all its blocks, and where results are stored.
 template <class T>
-struct AxisTarget {
-    Located<T>& row;
+struct AxisOfBlocks {
+    const double* grid;
+    Four base;
+    Four start;
+    Four step;
+    Four shift;
+    Four padding;
+    Integers lowest;
+    Integers highest;
+    Offsets stride;
     T* place;
     T* slope;  // null for none
 
-    Target<T> of(const Stretch& stretch) const {
-        return {row.missing + stretch.block, row.offset + stretch.block * block_length, place + stretch.first,
-                slope ? slope + stretch.first : nullptr};
-    }
+    AxisOfBlocks(const LocatedAxis& own, const RowAxis& axis, bool steps, T* places, T* slopes)
+        : grid(axis.grid),
+          // Sums of whole numbers are exact.
+          base(spread(steps ? axis.line.base + axis.start : axis.line.base)),
+          start(spread(axis.start)),
+          step(spread(axis.line.step)),
+          shift(spread(axis.line.shift)),
+          padding(spread(axis.line.padding)),
+          lowest(Integers{} + own.lowest),
+          highest(Integers{} + own.highest),
+          stride(Offsets{} + static_cast<uint32>(own.stride)),
+          place(places),
+          slope(slopes) {}
 };
 
-template <class T, bool IS_FIRST, int STEP, int SHIFT>
-void locate_stretches(const LocatedAxis& own, const RowAxis& axis, const InnerGrid& inner, const Stretches& stretches,
-                      FoldBlock<T> fold, int32 origin, const AxisTarget<T>& to) {
-    for (int s = 0; s < stretches.count; ++s) {
-        const Stretch& one = stretches.of[s];
-        const auto locate = one.cells == same_cell   ? locate_stretch<T, IS_FIRST, STEP, SHIFT, OneCell>
-                            : one.cells == two_cells ? locate_stretch<T, IS_FIRST, STEP, SHIFT, TwoCells>
-                                                     : locate_stretch<T, IS_FIRST, STEP, SHIFT, ManyCells>;
-        locate(own, axis, inner, one, fold, origin, to.of(one));
+// A block on its way through the axes.
+struct Block {
+    const GridBlock& grid;
+    int first;  // voxel
+    uint8 missing;
+    Offsets offset;
+};
+
+// Adds what one axis contributes to the offsets, and stores the places. `STEPS` is set for the innermost axis, and
+// `IS_MAPPED` for all axes of an affine map.
+template <class T, bool STEPS, bool IS_MAPPED, int SHIFT>
+ELASTICND_FLAT void locate_axis(const AxisOfBlocks<T>& axis, const LocatedAxis& own, FoldBlock fold, Block& block) {
+    const Eight displacement = displacement_of(block.grid.weight, axis.grid + block.grid.cell, block.grid.taps);
+    Eight x;
+    Eight whole;
+    Eight rest;
+    for (int half = 0; half < 2; ++half) {
+        Four place = axis.base;
+        if constexpr (STEPS || IS_MAPPED) {
+            const Four count = load_vector<Four>(counts + block.first + 4 * half);
+            place = place + (IS_MAPPED ? (count + axis.start) * axis.step : count);
+        }
+        x.half[half] = place + displacement.half[half];
+        if (SHIFT == padding_too) x.half[half] = x.half[half] + axis.padding;
+        const Four shifted = SHIFT == no_shift ? x.half[half] : x.half[half] + axis.shift;
+        // Without places, the order is 0. Coordinates below 1 are then folded, so truncation finds the spans of others.
+        whole.half[half] = std::is_same<T, NoPlace>::value ? shifted : floor_of(shifted);
+        rest.half[half] = shifted - whole.half[half];
     }
-}
-
-template <class T, bool IS_FIRST, int STEP>
-void locate_axis(const LocatedAxis& own, const RowAxis& axis, const InnerGrid& inner, const Stretches& stretches,
-                 FoldBlock<T> fold, int32 origin, const AxisTarget<T>& to) {
-    if (axis.line.padding != 0)
-        locate_stretches<T, IS_FIRST, STEP, padding_too>(own, axis, inner, stretches, fold, origin, to);
-    else if (axis.line.shift != 0)
-        locate_stretches<T, IS_FIRST, STEP, knot_shift_alone>(own, axis, inner, stretches, fold, origin, to);
-    else
-        locate_stretches<T, IS_FIRST, STEP, no_shift>(own, axis, inner, stretches, fold, origin, to);
-}
-
-template <class T>
-using LocateAxis = void (*)(const LocatedAxis&, const RowAxis&, const InnerGrid&, const Stretches&, FoldBlock<T>,
-                            int32 origin, const AxisTarget<T>&);
-
-template <class T, bool IS_FIRST>
-LocateAxis<T> choose_locate_axis(bool is_mapped, bool is_inner) {
-    if (is_mapped) return locate_axis<T, IS_FIRST, any_step>;
-    return is_inner ? locate_axis<T, IS_FIRST, one_step> : locate_axis<T, IS_FIRST, no_step>;
-}
-
-// Moves the offsets of the last block, so that they end with the row.
-void move_last_block(int blocks, int count, int32* offset) {
-    const auto last = load_vector<Integers>(offset + (blocks - 1) * block_length);
-    store_vector(offset + count - block_length, last);
-}
-
-// Stores what the first axis contributes to the offsets, which begin at `origin`; other axes are added later.
-template <class T>
-void keep_lead(const Located<T>& row, uint32 origin, int32* lead) {
-    for (int block = 0; block < row.blocks; ++block) {
-        const auto offset = load_vector<Offsets>(row.offset + block * block_length);
-        store_vector(lead + block * block_length, offset - (Offsets{} + origin));
+    Integers span = to_integers(whole);
+    if (is_zero((span < axis.lowest) | (span > axis.highest))) {
+        store_as(rest, axis.place + block.first);
+    } else {
+        // A copy: if `fold` took the address of `x`, `x` would be stored in memory for every block.
+        FoldedBlock folded;
+        store_vector(folded.x, x);
+        fold(own, folded);
+        store_as(load_vector<Eight>(folded.x), axis.place + block.first);
+        span = load_vector<Integers>(folded.span);
+        block.missing |= folded.missing;
+        for (int l = 0; axis.slope && l < block_voxels; ++l) axis.slope[block.first + l] = T(folded.slope[l]);
     }
-    move_last_block(row.blocks, row.count, lead);
+    block.offset = block.offset + (Offsets)span * axis.stride;
+}
+
+template <class T, int AXES, bool IS_MAPPED, int SHIFT>
+void locate_blocks(const LocatedAxis* own, const RowAxis* axis, const GridBlock* blocks, FoldBlock fold,
+                   LocatedOrigin origin, Located<T>& row, LocatedDetails<T>* details) {
+    constexpr int inner = AXES - 1;
+    constexpr bool steps = !IS_MAPPED;
+    auto axis_of = [&](int k) {
+        return AxisOfBlocks<T>(own[k], axis[k], steps && k == inner, row.place[k],
+                               details ? details->slope[k] : nullptr);
+    };
+    const AxisOfBlocks<T> lead = axis_of(0);
+    const AxisOfBlocks<T> middle = axis_of(AXES > 2 ? 1 : 0);
+    const AxisOfBlocks<T> last = axis_of(inner);
+    int32* const leads = details ? details->lead : nullptr;
+    uint8 any_missing = 0;
+    for (int i = 0; i < row.blocks; ++i) {
+        Block block = {blocks[i], row.first_of(i), 0, Offsets{} + origin.offset};
+        if constexpr (AXES > 1) locate_axis<T, false, IS_MAPPED, SHIFT>(lead, own[0], fold, block);
+        if constexpr (AXES == 1) locate_axis<T, steps, IS_MAPPED, SHIFT>(last, own[0], fold, block);
+        if (leads) store_vector(leads + block.first, block.offset - (Offsets{} + origin.lead));
+        if constexpr (AXES > 2) locate_axis<T, false, IS_MAPPED, SHIFT>(middle, own[1], fold, block);
+        if constexpr (AXES > 1) locate_axis<T, steps, IS_MAPPED, SHIFT>(last, own[inner], fold, block);
+        store_vector(row.offset + block.first, block.offset);
+        row.missing[i] = block.missing;
+        any_missing |= block.missing;
+    }
+    row.everywhere = any_missing == 0;
+}
+
+template <class T, int AXES, bool IS_MAPPED>
+auto choose_locate_blocks(const Geometry& geometry) {
+    if (geometry.padding != 0) return locate_blocks<T, AXES, IS_MAPPED, padding_too>;
+    return knot_shift(geometry.order) != 0 ? locate_blocks<T, AXES, IS_MAPPED, knot_shift_alone>
+                                           : locate_blocks<T, AXES, IS_MAPPED, no_shift>;
+}
+
+template <class T, int AXES = 1>
+auto choose_locate_blocks(const SampleJob& job) {
+    if constexpr (AXES < max_located_axes)
+        if (job.geometry.axes != AXES) return choose_locate_blocks<T, AXES + 1>(job);
+    return job.inverse_map ? choose_locate_blocks<T, AXES, true>(job.geometry)
+                           : choose_locate_blocks<T, AXES, false>(job.geometry);
 }
 
 #endif
 
 }  // namespace
 
-Locator::Locator(const SampleJob& job) : job_(job) {
+template <class T>
+Locator<T>::Locator(const SampleJob& job) : job_(job) {
 #if defined(__GNUC__)
-    const Geometry& geometry = job.geometry;
-    if (geometry.axes > max_located_axes || (job.direct && blends_across_border(geometry.mode))) return;
+    if (!set_axes()) return;
+    fold_block_ = choose_fold_block(job.geometry.mode);
+    locate_blocks_ = choose_locate_blocks<T>(job);
+#endif
+}
+
+template <class T>
+bool Locator<T>::set_axes() {
+    const Geometry& geometry = job_.geometry;
+    if (geometry.axes > max_located_axes || !job_.grid.finite) return false;
+    if (job_.direct && blends_across_border(geometry.mode)) return false;
     double size = 0;  // of the source, in bytes
     double origin = 0;
     for (int k = 0; k < geometry.axes; ++k) {
-        if (geometry.derivative[k] > 0 || geometry.box_extent[k] <= geometry.order) return;
-        const KnotAxis knots = knot_axis(job, k);
+        if (geometry.derivative[k] > 0 || geometry.box_extent[k] <= geometry.order) return false;
+        const KnotAxis knots = knot_axis(job_, k);
         const double first = knots.low + knots.before;
         // At even orders, half of the first and of the last knot span lies beyond the border.
         const double lowest = maximum(knots.shift > 0 ? 1.0 : 0.0, first);
@@ -366,50 +273,37 @@ Locator::Locator(const SampleJob& job) : job_(job) {
         size += static_cast<double>(geometry.box_extent[k]) * (knots.stride < 0 ? -knots.stride : knots.stride);
         if (size > longest_offset || origin > longest_offset || origin < -longest_offset || first < -longest_offset ||
             lowest > longest_offset || highest > longest_offset || highest < -longest_offset)
-            return;
-        axis_[k] = {knots, reach_of(job), static_cast<int32>(lowest), static_cast<int32>(highest),
+            return false;
+        axis_[k] = {knots, reach_of(job_), static_cast<int32>(lowest), static_cast<int32>(highest),
                     static_cast<int32>(knots.stride)};
     }
-    origin_ = static_cast<int32>(origin);
     const KnotAxis& lead = axis_[0].knots;
-    lead_origin_ = static_cast<uint32>(static_cast<int64>(origin + (lead.low + lead.before) * lead.stride));
-    is_possible_ = true;
-#endif
+    origin_ = {static_cast<uint32>(static_cast<int64>(origin)),
+               static_cast<uint32>(static_cast<int64>(origin + (lead.low + lead.before) * lead.stride))};
+    return true;
 }
 
 template <class T>
-bool Locator::locate(const Walk& walk, const Row& row, Located<T>& located, LocatedDetails<T>* details) const {
-#if defined(__GNUC__)
-    if (!is_possible_ || row.count < block_length) return false;
+bool Locator<T>::locate(const Walk& walk, const Row& row, Located<T>& located, LocatedDetails<T>* details) const {
+    if (!locate_blocks_ || row.count < block_voxels) return false;
+    const GridBlock* blocks = walk.inner_blocks(row);
+    if (!blocks) return false;
     located.count = row.count;
-    located.blocks = (row.count + block_length - 1) / block_length;
-    std::memset(located.missing, 0, sizeof located.missing);
-    const int inner = job_.geometry.axes - 1;
-    const InnerGrid grid = walk.inner_grid();
-    const Stretches stretches = stretches_of(grid, located);
-    const auto fold = choose_fold_block<T>(job_.geometry.mode);
-    const double start = static_cast<double>(job_.geometry.from_origin(inner, row.index[inner]));
-    for (int k = 0; k <= inner; ++k) {
-        const RowAxis axis = {walk.position_line(row, k), grid.coefficients + k * grid.component_size, start};
-        const bool is_mapped = job_.inverse_map;
-        const auto locate_one = k == 0 ? choose_locate_axis<T, true>(is_mapped, k == inner)
-                                       : choose_locate_axis<T, false>(is_mapped, k == inner);
-        T* const slope = details ? details->slope[k] : nullptr;
-        if (slope)
-            for (int i = 0; i < row_length; ++i) slope[i] = T(1);
-        locate_one(axis_[k], axis, grid, stretches, fold, origin_, {located, located.place[k], slope});
-        if (details && k == 0) keep_lead(located, lead_origin_, details->lead);
+    located.blocks = (row.count + block_voxels - 1) / block_voxels;
+    const int axes = job_.geometry.axes;
+    const double start = static_cast<double>(job_.geometry.from_origin(axes - 1, row.index[axes - 1]));
+    RowAxis axis[max_located_axes];
+    for (int k = 0; k < axes; ++k) {
+        axis[k] = {walk.position_line(row, k), walk.inner_coefficients(k), start};
+        if (!details) continue;
+        for (T& slope : details->slope[k]) slope = T(1);
     }
-    move_last_block(located.blocks, located.count, located.offset);
-    const uint8 none[sizeof located.missing] = {};
-    located.everywhere = std::memcmp(located.missing, none, sizeof none) == 0;
+    locate_blocks_(axis_, axis, blocks, fold_block_, origin_, located, details);
     return true;
-#else
-    return false;
-#endif
 }
-template bool Locator::locate(const Walk&, const Row&, Located<float>&, LocatedDetails<float>*) const;
-template bool Locator::locate(const Walk&, const Row&, Located<double>&, LocatedDetails<double>*) const;
-template bool Locator::locate(const Walk&, const Row&, Located<NoPlace>&, LocatedDetails<NoPlace>*) const;
+
+template class Locator<float>;
+template class Locator<double>;
+template class Locator<NoPlace>;
 
 ELASTICND_END

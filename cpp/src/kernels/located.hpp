@@ -5,7 +5,6 @@
 
 ELASTICND_BEGIN
 
-constexpr int block_length = 8;
 constexpr int max_located_axes = 3;
 
 // Replaces the number type in jobs that need no weights, so that no places are stored.
@@ -20,11 +19,11 @@ struct Located {
     int count;  // voxels
     int blocks;
     bool everywhere;                           // every voxel has a position
-    uint8 missing[row_length / block_length];  // bits of the voxels in each block that have none
+    uint8 missing[row_length / block_voxels];  // bits of the voxels in each block that have none
     int32 offset[row_length];                  // of the first tap in the source, in bytes
     T place[max_located_axes][row_length];     // in the knot span
 
-    int first_of(int block) const { return minimum(block * block_length, count - block_length); }
+    int first_of(int block) const { return minimum(block * block_voxels, count - block_voxels); }
 };
 
 // What the transposes need in addition.
@@ -43,32 +42,61 @@ struct LocatedAxis {
     int32 stride;  // in bytes
 };
 
+// The offsets at which the stencils at knot span 0 begin.
+struct LocatedOrigin {
+    uint32 offset;
+    uint32 lead;  // at the source's first span along the first axis, and at span 0 along the others
+};
+
+// The coordinates of the voxels of a row along one axis.
+struct RowAxis {
+    PositionLine line;
+    const double* grid;  // coefficients, contracted along all axes but the innermost
+    double start;        // index of the first voxel
+};
+
+// Some coordinates of a block, which are folded into the image, and what becomes of them.
+struct FoldedBlock {
+    double x[block_voxels];  // coordinates, then places in the knot spans
+    double slope[block_voxels];
+    int32 span[block_voxels];
+    uint8 missing;
+};
+using FoldBlock = void (*)(const LocatedAxis&, FoldedBlock&);
+
 // The part of the work that is the same for all rows of a job.
+template <class T>
 class Locator {
    public:
     explicit Locator(const SampleJob& job);
 
     // Finds the stencils of the row that `walk` has visited. Does nothing and returns false if Walk::locate is needed:
-    // for short rows, many axes, derivatives, and stencils that leave the source.
-    template <class T>
+    // for short rows, many axes, derivatives, control grids that are finer than the image or not finite, and stencils
+    // that leave the source.
     bool locate(const Walk& walk, const Row& row, Located<T>& located, LocatedDetails<T>* details = nullptr) const;
 
    private:
+    using LocateBlocks = void (*)(const LocatedAxis*, const RowAxis*, const GridBlock*, FoldBlock, LocatedOrigin,
+                                  Located<T>&, LocatedDetails<T>*);
+
+    bool set_axes();
+
     const SampleJob& job_;
-    bool is_possible_ = false;
     LocatedAxis axis_[max_located_axes];
-    int32 origin_;        // offset of the stencil at knot span 0
-    uint32 lead_origin_;  // ... at the source's first span along the first axis, and at span 0 along the others
+    LocatedOrigin origin_;
+    FoldBlock fold_block_ = nullptr;
+    LocateBlocks locate_blocks_ = nullptr;  // null if Walk::locate is needed for all rows
 };
 
 // Calls body(first voxel, last voxel + 1) for each part of a row, leaving out blocks without any position.
 template <class T, class Body>
 inline void for_each_part(const Located<T>& row, Body body) {
+    if (row.everywhere) return body(0, row.count);
     constexpr uint8 all = 255;
     for (int block = 0; block < row.blocks; ++block) {
         const int first = block;
         while (block < row.blocks && row.missing[block] != all) ++block;
-        if (block > first) body(first * block_length, minimum(block * block_length, row.count));
+        if (block > first) body(first * block_voxels, minimum(block * block_voxels, row.count));
     }
 }
 
@@ -76,7 +104,7 @@ inline void for_each_part(const Located<T>& row, Body body) {
 template <class T, class Body>
 inline void for_each_missing(const Located<T>& row, Body body) {
     for (int block = 0; !row.everywhere && block < row.blocks; ++block)
-        for (int l = 0; l < block_length; ++l)
+        for (int l = 0; l < block_voxels; ++l)
             if (row.missing[block] >> l & 1) body(row.first_of(block) + l);
 }
 

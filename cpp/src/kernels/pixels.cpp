@@ -152,7 +152,7 @@ void sample_as(const SampleJob& job, UnitRange units, void* scratch) {
     auto& own = allocate_scratch<PixelScratch<T>>(scratch);
     Walk walk(job, false, scratch, nullptr);
     const int most = static_cast<int>(minimum<int64>(job.channels, pixel_lanes));
-    const Locator locator(job);
+    const Locator<T> locator(job);
     const PixelKernels<T> gather = choose_gather<T>(job, most);
     const WeighRow<T> weigh = choose_weigh<T>(job.geometry.order);
     const WeighLocated<T> weigh_located = choose_weigh_located<T>(job.geometry.order);

@@ -119,8 +119,8 @@ void gradient_in_blocks(const SampleJob& job, const Row& row, const WeightRows<f
     int64 stride[AXES];
     for (int k = 0; k < AXES; ++k) stride[k] = job.source.stride[k];
     BlockOfLines block[AXES] = {};
-    for (int i = 0; i < row.count; i += block_length) {
-        const int some = minimum(block_length, row.count - i);
+    for (int i = 0; i < row.count; i += block_voxels) {
+        const int some = minimum(block_voxels, row.count - i);
         for (int l = 0; l < some; ++l) {
             const int v = i + l;
             if (!row.everywhere && !row.exists[v]) {
@@ -286,7 +286,7 @@ class StencilFinder {
     const Walk& walk_;
     const Slab* const slab_;
     const bool skips_;
-    const Locator locator_;
+    const Locator<T> locator_;
     const WeighRow<T> weigh_;
     const WeighLocated<T> weigh_located_;
     const WeighLocated<T> slope_located_;

@@ -22,6 +22,7 @@ int64 filter_scratch() { return maximum(rows_scratch_size(), lines_scratch_size(
 #define ELASTICND_TEXT(name) ELASTICND_TEXT_OF(name)
 extern const Kernels kernels = {ELASTICND_TEXT(ELASTICND_ISA),
                                 inner_grid_weights,
+                                arrange_inner_blocks,
                                 sample_scratch,
                                 sample,
                                 displace,

@@ -15,13 +15,25 @@ struct GridCoefficients {
     const double* coefficients;  // (items, axes, extent_0, extent_1, ...)
     int64 extent[max_axes];
     int64 item_size;
+    bool finite;  // no sum of weighted coefficients overflows or is NaN
+};
+
+constexpr int block_voxels = 8;     // voxels in a block of a row
+constexpr int max_block_taps = 11;  // most coefficients that a block uses: each voxel may begin a cell
+
+// The weights of the control grid for eight neighbouring voxels of a row.
+struct GridBlock {
+    int64 cell;            // of the first voxel
+    const double* weight;  // (taps, 8): zero for coefficients that a voxel does not use
+    int taps;              // the number of coefficients from there on: four, and one for each further cell
 };
 
 // The weights of the control grid along the innermost axis, for each voxel of an output row; null if rows are too long.
 struct InnerWeights {
     const int64* cell;
-    const int64* run;      // number of voxels from here on in the same cell
-    const double* weight;  // (4, extent of the output along the innermost axis)
+    const int64* run;         // number of voxels from here on in the same cell
+    const double* weight;     // (4, extent of the output along the innermost axis)
+    const GridBlock* blocks;  // those of each unit after the other; null if a block would span too many cells
 };
 
 // One image as planes: a plane has the deformed axes of one batch item and one channel.
@@ -169,6 +181,8 @@ struct Kernels {
     const char* name;
     void (*inner_weights)(const Geometry&, int64 first, int64 count, int64* cell, int64* run, double* weight,
                           int64 stride);
+    bool (*inner_blocks)(const int64* cell, const double* weight, int64 stride, int64 count, int64 unit_length,
+                         GridBlock* blocks, double* block_weight);
     // Bytes of scratch for `sample` and `displace`.
     int64 (*sample_scratch)(const SampleJob&);
     void (*sample)(const SampleJob&, UnitRange, void* scratch);

@@ -108,7 +108,7 @@ VoteRow choose_vote(const SampleJob& job) {
     });
 }
 
-void locate_row(const SampleJob& job, const Walk& walk, const Locator& locator, VoteScratch& own) {
+void locate_row(const SampleJob& job, const Walk& walk, const Locator<double>& locator, VoteScratch& own) {
     if (!locator.locate(walk, own.row, own.located)) return walk.locate(own.row);
     set_row(own.located, own.row);
     for (int k = 0; k < job.geometry.axes; ++k)
@@ -120,7 +120,7 @@ void locate_row(const SampleJob& job, const Walk& walk, const Locator& locator, 
 void sample_votes(const SampleJob& job, UnitRange units, void* scratch) {
     auto& own = allocate_scratch<VoteScratch>(scratch);
     Walk walk(job, false, scratch, nullptr);
-    const Locator locator(job);
+    const Locator<double> locator(job);
     const VoteRow vote = choose_vote(job);
     const int inner = job.geometry.axes - 1;
     for (int tap = 0; tap < 1 << job.geometry.axes; ++tap) {

@@ -62,44 +62,9 @@ void split_row(const KnotAxis& split, int count, double* x, double* first, doubl
     }
 }
 
-// Converts whole numbers below 2^51 to integers, without the conversion that AVX2 lacks.
-void to_integers(const double* whole, int count, int64* integer) {
-    const double shift = 6755399441055744.0;  // 3 * 2^51: the low bits of a sum are the integer
-    const int64 shift_bits = bits_as<int64>(shift);
-    for (int i = 0; i < count; ++i) integer[i] = bits_as<int64>(whole[i] + shift) - shift_bits;
-}
+constexpr int64 blocks_of_row = row_length / block_voxels;
 
 }  // namespace
-
-void inner_grid_weights(const Geometry& geometry, int64 first, int64 count, int64* cell, int64* run, double* weight,
-                        int64 stride) {
-    const int k = geometry.axes - 1;
-    const int64 extent = geometry.frame[k];
-    const int64 points = geometry.grid_shape[k];
-    const bool varies = extent > 1 && points > 1;
-    const double start = static_cast<double>(geometry.start[k] + first);
-    const double frame_start = geometry.frame_start[k];
-    const double frame_step = geometry.frame_step[k];
-    const double cells = varies ? static_cast<double>(points - 1) : 0;
-    const double voxels = varies ? static_cast<double>(extent - 1) : 1;
-    const double last = static_cast<double>(maximum<int64>(points - 2, 0));
-    double whole[row_length];
-    for (int64 done = 0; done < count; done += row_length) {
-        const int some = static_cast<int>(minimum<int64>(row_length, count - done));
-        double* w = weight + done;
-        for (int i = 0; i < some; ++i) {
-            const double f = frame_start + frame_step * (start + static_cast<double>(done) + i);
-            const double g = f * cells / voxels;
-            whole[i] = maximum(minimum(floor_of_small(g), last), 0.0);
-            double weights[4];
-            spline_weights<3, 0>(g - whole[i], weights);
-            for (int tap = 0; tap < 4; ++tap) w[tap * stride + i] = weights[tap];
-        }
-        for (int i = 0; points == 1 && i < some; ++i) single_point_weights(w + i, stride);
-        to_integers(whole, some, cell + done);
-    }
-    for (int64 i = count - 1; i >= 0; --i) run[i] = i + 1 < count && cell[i + 1] == cell[i] ? run[i + 1] + 1 : 1;
-}
 
 int64 Walk::scratch_size(const SampleJob& job) {
     int64 doubles = 0;
@@ -108,7 +73,9 @@ int64 Walk::scratch_size(const SampleJob& job) {
         size *= job.grid.extent[k];
         doubles += 2 * size;
     }
-    return static_cast<int64>(sizeof(double)) * (doubles + 6 * row_length);
+    const int64 row =
+        (6 + max_block_taps) * row_length + blocks_of_row * static_cast<int64>(sizeof(GridBlock) / sizeof(double));
+    return static_cast<int64>(sizeof(double)) * (doubles + row);
 }
 
 Walk::Walk(const SampleJob& job, bool keeps_first, void* scratch, double* grid_gradient)
@@ -135,6 +102,8 @@ Walk::Walk(const SampleJob& job, bool keeps_first, void* scratch, double* grid_g
     inner_weight_buffer_ = free;
     inner_cell_buffer_ = reinterpret_cast<int64*>(free + 4 * row_length);
     inner_run_buffer_ = inner_cell_buffer_ + row_length;
+    block_weight_buffer_ = free + 6 * row_length;
+    block_buffer_ = reinterpret_cast<GridBlock*>(block_weight_buffer_ + max_block_taps * row_length);
 }
 
 void Walk::set_inner_weights(const Row& row) {
@@ -157,7 +126,17 @@ void Walk::set_inner_weights(const Row& row) {
     inner_.component_size = level_size_[k];
 }
 
-InnerGrid Walk::inner_grid() const { return inner_; }
+const double* Walk::inner_coefficients(int component) const {
+    return inner_.coefficients + component * inner_.component_size;
+}
+
+const GridBlock* Walk::inner_blocks(const Row& row) const {
+    if (job_.inner.cell)
+        return job_.inner.blocks ? job_.inner.blocks + row.index[geometry_.axes - 1] / block_voxels : nullptr;
+    const bool fits = arrange_inner_blocks(inner_.cell, inner_.weight[0], row_length, row.count, row_length,
+                                           block_buffer_, block_weight_buffer_);
+    return fits ? block_buffer_ : nullptr;
+}
 
 void Walk::contract(int axis, int64 index) {
     double* weight = weight_[axis];

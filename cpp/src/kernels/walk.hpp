@@ -3,6 +3,7 @@
 #include "elasticnd/boundary.hpp"
 #include "elasticnd/grid.hpp"
 #include "kernels/dispatch.hpp"
+#include "kernels/inner_weights.hpp"
 #include "kernels/table.hpp"
 
 ELASTICND_BEGIN
@@ -68,7 +69,10 @@ class Walk {
     // Sets `row` to the voxels of a unit, and contracts the control grid.
     void visit(int64 unit, Row& row);
     PositionLine position_line(const Row& row, int axis) const;
-    InnerGrid inner_grid() const;
+    // The coefficients of one component along the innermost axis, contracted along all other axes.
+    const double* inner_coefficients(int component) const;
+    // The blocks of the row that was visited last; null if a block would span too many cells.
+    const GridBlock* inner_blocks(const Row& row) const;
     // Finds the stencils of a row's voxels.
     void locate(Row& row) const;
     // Computes one component of the displacement, for `displace`.
@@ -106,13 +110,10 @@ class Walk {
     int64* inner_cell_buffer_;
     int64* inner_run_buffer_;
     double* inner_weight_buffer_;
+    GridBlock* block_buffer_;
+    double* block_weight_buffer_;
     InnerGrid inner_;
 };
-
-// Computes the weights of the control grid along the innermost axis, for `count` voxels from output index `first` on.
-// run[i] counts the voxels from i on that lie in the same cell.
-void inner_grid_weights(const Geometry& geometry, int64 first, int64 count, int64* cell, int64* run, double* weight,
-                        int64 stride);
 
 // Rows of weights, [axis][tap][voxel].
 template <class T>
