@@ -199,7 +199,8 @@ def warn_of_folds(sigma: tuple[float, ...], extent: Shape, grid_shape: Shape) ->
 
 def normalize_layer_axis(axis: object, ndim: object) -> Shape | None:
     """Convert the axes that a layer deforms to axes counted from the end, which suit tensors of any rank."""
-    if ndim is not None and not 1 <= as_index("ndim", ndim, "a number of deformed axes") <= MAX_AXES:
+    count = None if ndim is None else as_index("ndim", ndim, "a number of deformed axes")
+    if count is not None and not 1 <= count <= MAX_AXES:
         reject_value("ndim", ndim, f"1 to {MAX_AXES} deformed axes")
     if axis is None:
         return None
@@ -207,8 +208,8 @@ def normalize_layer_axis(axis: object, ndim: object) -> Shape | None:
     axes = as_indices("axis", axis, accepted)
     if not axes or max(axes) >= 0:
         reject_value("axis", axes, accepted)
-    if ndim is not None and len(axes) != ndim:
-        reject_value("axis", axes, f"as many axes as ndim={ndim}")
+    if count is not None and len(axes) != count:
+        reject_value("axis", axes, f"{counted(count, 'axis', 'axes')}, to match ndim")
     return axes
 
 

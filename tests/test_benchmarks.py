@@ -106,7 +106,7 @@ PEERS = {
 
 
 @pytest.mark.parametrize("peer", PEERS)
-def test_peers_move_voxels_as_far(peer):
+def test_peers_move_voxels_equally_far(peer):
     measure, ndim = PEERS[peer]
     given = strengths.ELASTICND
     grids = elasticnd.random_displacement(given["points"], given["sigma"], ndim=ndim, batch_shape=(400,), rng=0)

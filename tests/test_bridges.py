@@ -219,7 +219,7 @@ def works(of, position):
 
 @pytest.mark.parametrize("position", POSITIONS)
 @pytest.mark.parametrize("kind", DENSE)
-def test_arrays_are_taken_or_refused_in_words(kind, position):
+def test_arrays_are_accepted_or_refused_with_a_message(kind, position):
     done = works(DENSE[kind], position)
     is_lazy = kind in {"dask", "xarray of dask"}
     if position in TAKE_DENSE or (position in TAKE_ALL_DENSE and not is_lazy):
@@ -228,7 +228,7 @@ def test_arrays_are_taken_or_refused_in_words(kind, position):
 
 @pytest.mark.parametrize("position", POSITIONS)
 @pytest.mark.parametrize("kind", NOT_DENSE)
-def test_what_is_not_dense_is_refused_in_words(kind, position):
+def test_arrays_that_are_not_dense_are_refused_with_a_message(kind, position):
     done = works(NOT_DENSE[kind], position)
     if position in REFUSE_SPARSE:
         assert not done

@@ -54,7 +54,7 @@ def test_one_resampling(order, mode, rng):
 
 
 @maps
-def test_apply_looks_where_source_points_say(name, rng):
+def test_apply_samples_at_the_source_points(name, rng):
     one = MAPS[name]
     images = rng.random((*one.batch_shape, *SHAPE))
     looks_at = np.broadcast_to(one.source_points(positions(one)), (*one.batch_shape, *SHAPE, 2))
@@ -83,7 +83,7 @@ def test_lists_channels_and_labels(rng):
 
 
 @maps
-def test_moved_points_look_back(name):
+def test_source_points_move_back_to_their_positions(name):
     one = MAPS[name]
     places = positions(one, VOXELS[4:-4:3, 4:-4:3])
     moved = one.move_points(one.source_points(places))
@@ -101,7 +101,7 @@ def test_inverses_undo(name):
     assert one.inverse().inverse() == one
 
 
-def test_an_inverse_tells_what_lies_outside_and_what_folds():
+def test_an_inverse_reports_what_is_outside_and_what_folds():
     moved = FOLDED.inverse().move_points(VOXELS)
     looks_at = FOLDED.source_points(VOXELS)
     assert_array_equal(moved.points, looks_at)
@@ -208,7 +208,7 @@ def test_immutable(one):
         one.base = one.stages = FIRST
 
 
-def test_fit_gets_nearer_with_more_points():
+def test_fit_is_closer_with_more_points():
     errors = []
     for points in (5, 9, 17):
         found, rms = FIRST.then(SECOND.inverse()).fit(points)

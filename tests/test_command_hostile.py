@@ -321,7 +321,7 @@ def test_processes(case, unbuffered):
     assert snapshot() == before
 
 
-def test_a_process_says_nothing_of_what_libraries_leave_behind():
+def test_a_process_does_not_report_what_libraries_leave_behind():
     """After an error, Zarr may leave coroutines that were never awaited, which Python reports at exit."""
     code = "import sys\nfrom elasticnd.__main__ import main\nasync def read(): ...\nleft = read()\nsys.exit(main())"
     command = [sys.executable, "-c", code, "deform", "no.npy", "out.npy", *S]

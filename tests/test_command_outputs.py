@@ -66,7 +66,7 @@ def test_all_outputs_are_replaced_or_none(suffixes, failing, tmp_path, monkeypat
     assert sorted(tmp_path.iterdir()) == sorted(files)
 
 
-def test_of_new_outputs_none_appears_if_one_cannot(tmp_path, monkeypatch, capsys):
+def test_no_new_output_appears_if_one_cannot(tmp_path, monkeypatch, capsys):
     files = pairs_in(tmp_path, [".npy", ".npy"])
     files[1].unlink()
     before, rename = contents(tmp_path), os.replace

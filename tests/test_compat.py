@@ -118,7 +118,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("framework", "of", "name"), CASES)
-def test_name_is_there(framework, of, name):
+def test_every_name_exists(framework, of, name):
     if framework in ("torch", "jax", "tensorflow"):
         frameworks.get(framework)
     elif isinstance(of, str):

@@ -141,7 +141,7 @@ def test_items_of_a_batch_are_filtered_some_at_a_time(dtype, matrices, monkeypat
         assert sum(kernel.startswith("sample<") for kernel in launched) == -(-6 // items)
 
 
-def test_memory_is_lent_while_there_is_some():
+def test_memory_is_lent_until_none_is_left():
     lend = scratch_memory.lender(4096, 1000, "buffer", lambda size: (0, "more"))
     first, second = lend(300), lend(488)
     assert [first[0], second[0]] == [4096, 4096 + 512]

@@ -224,7 +224,7 @@ def test_arrays_that_need_a_lock_are_read_by_chunks(rng):
     assert len(store.reads) == image.npartitions
 
 
-def test_a_thousand_blocks_are_planned_in_no_time():
+def test_a_thousand_blocks_are_planned_quickly():
     image = da.zeros((1000, 1000, 1000), chunks=100, dtype=np.float32)
     displacement = elasticnd.random_displacement(5, 8, ndim=3, rng=0)
     times = []
@@ -352,7 +352,7 @@ def test_refusals(rng):
 
 @pytest.mark.parametrize("chunks", [8, 4])
 @pytest.mark.parametrize("lie", [lambda block: block.astype(np.int32), lambda block: block[..., :-1]])
-def test_blocks_that_are_not_as_they_were_said_to_be(lie, chunks):
+def test_blocks_that_differ_from_their_declaration(lie, chunks):
     ones = da.ones((8, 8), chunks=8, dtype=np.float32)
     image = ones.map_blocks(lie, dtype=np.float32, meta=np.empty((0, 0), np.float32))
     lazy = elasticnd.deform_grid(image.rechunk(chunks), np.zeros((2, 3, 3)))
@@ -408,7 +408,7 @@ def test_threads_of_dask_are_not_multiplied(scheduler, alone, monkeypatch, rng):
     assert _core.keep_to_thread(False) is False
 
 
-def test_tasks_travel(rng):
+def test_tasks_can_be_pickled(rng):
     lazy = elasticnd.deform_grid(da.from_array(rng.random((30, 30)), chunks=10), rng.normal(0, 3, (2, 3, 3)))
     assert np.array_equal(pickle.loads(pickle.dumps(lazy)).compute(), lazy.compute())  # noqa: S301 - bytes of this test
 

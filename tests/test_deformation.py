@@ -270,7 +270,7 @@ def test_another_process_replays_the_same_bits(rng, tmp_path):
     assert replayed == deformation.apply(image).tobytes()
 
 
-def test_what_is_no_deformation_is_refused(tmp_path):
+def test_files_that_are_no_deformation_are_refused(tmp_path):
     path = tmp_path / "x.npz"
     np.savez(path, displacement=np.zeros((2, 3, 3)))
     with pytest.raises(ValueError, match=r"path: got .*expected an npz file that Deformation.save wrote"):

@@ -94,7 +94,7 @@ def test_fields_of_itk_are_read(deformation, voxels, expected, tmp_path):
 
 
 @pytest.mark.parametrize("intent", ["vector", "displacement vector"])
-def test_what_vectors_of_others_are(intent, tmp_path, rng):
+def test_vectors_of_other_programs(intent, tmp_path, rng):
     """In fields without a name, the intent decides the axes: LPS for vectors, and RAS for displacement vectors."""
     vectors = rng.normal(size=(3, 4, 5, 1, 3))
     image = nibabel.Nifti1Image(vectors, np.diag([2.0, 4.0, 0.5, 1.0]))
@@ -127,13 +127,13 @@ SHEARED = [[1, 0.2, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
         (Deformation.identity(SHAPE), "a.nii", "nifti", r"to_world: got None"),
     ],
 )
-def test_what_no_field_is_written_of(made, path, kind, message, tmp_path):
+def test_deformations_without_a_field_are_refused(made, path, kind, message, tmp_path):
     with pytest.raises(ValueError, match=f"^{message}"):
         made.to_nifti(tmp_path / path, kind)
     assert not list(tmp_path.iterdir())
 
 
-def test_shear_that_others_can_have(tmp_path):
+def test_shear_in_a_field_of_spm(tmp_path):
     with_world(to_world=SHEARED).to_nifti(tmp_path / "a.nii", "spm")
     np.testing.assert_allclose(nibabel.load(tmp_path / "a.nii").affine, SHEARED, rtol=1e-6)
 
@@ -148,7 +148,7 @@ def test_shear_that_others_can_have(tmp_path):
         (np.full((3, 4, 5, 1, 3), np.nan), "vector", "expected finite values"),
     ],
 )
-def test_what_no_field_is(vectors, intent, message, tmp_path):
+def test_files_that_are_no_field_are_refused(vectors, intent, message, tmp_path):
     image = nibabel.Nifti1Image(vectors, np.eye(4))
     image.header.set_intent(intent)
     nibabel.save(image, tmp_path / "field.nii")

@@ -150,7 +150,7 @@ def test_example_gradient(rng):
 
 
 @pytest.mark.parametrize("kind", [list, tuple])
-def test_several_images_come_back_as_they_went(kind, rng):
+def test_several_images_come_back_in_a_sequence_of_the_same_type(kind, rng):
     images = kind(rng.random((2, 12, 10)))
     deformed = elasticnd.deform_random_grid(images, sigma=1)
     assert isinstance(deformed, kind)
@@ -285,7 +285,7 @@ def test_homogeneous_affine_in_three_dimensions(rng):
         ({"crop": (slice(0, 5), slice(3, 0))}, r"^crop\[1\]: got slice\(3, 0, None\)"),
     ],
 )
-def test_zero_is_not_taken_for_nothing(arguments, message):
+def test_zero_is_not_mistaken_for_none(arguments, message):
     with pytest.raises(ValueError, match=message):
         elasticnd.deform_grid(np.zeros((12, 10)), np.zeros((2, 3, 3)), **arguments)
 

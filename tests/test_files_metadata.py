@@ -75,14 +75,14 @@ def test_the_order_of_chunks_is_that_of_the_standard(tmp_path):
     ("kind", "content"),
     [("tIME", struct.pack(">H5B", 2020, 1, 2, 3, 4, 5)), ("prIV", b"of pixels"), ("hIST", bytes(16))],
 )
-def test_chunks_that_are_untrue_of_other_pixels_are_named(kind, content, tmp_path, capsys):
+def test_chunks_that_are_wrong_for_other_pixels_are_named(kind, content, tmp_path, capsys):
     png(tmp_path / "in.png", RGB, extra=[(kind.encode(), content)])
     assert deform(tmp_path / "in.png", tmp_path / "out.png") == 0
     assert noted(capsys) == [kind]
     assert kind not in dict(chunks(tmp_path / "out.png"))
 
 
-def test_unknown_chunks_that_stay_true_are_kept(tmp_path, capsys):
+def test_unknown_chunks_that_stay_valid_are_kept(tmp_path, capsys):
     png(tmp_path / "in.png", RGB, extra=[(b"prIv", b"of the author")])
     assert deform(tmp_path / "in.png", tmp_path / "out.png") == 0
     assert noted(capsys) is None
@@ -178,7 +178,7 @@ def test_descriptions_beyond_ascii(tmp_path, capsys):
         assert file.pages[0].description == text
 
 
-def test_what_tifffile_says_of_its_own_files_is_kept(tmp_path, capsys):
+def test_metadata_of_tifffile_are_kept(tmp_path, capsys):
     metadata = {"axes": "TYX", "key": "Å", "list": [1, 2]}
     array = random_array("f4", 3, 20, 24)
     tifffile.imwrite(tmp_path / "in.tif", array, photometric="minisblack", metadata=metadata, description="a text")
@@ -200,7 +200,7 @@ def test_what_tifffile_says_of_its_own_files_is_kept(tmp_path, capsys):
         ((65000, 7, 4, b"any "), "65000"),
     ],
 )
-def test_tags_that_are_untrue_of_other_pixels_are_named(tag, name, tmp_path, capsys):
+def test_tags_that_are_wrong_for_other_pixels_are_named(tag, name, tmp_path, capsys):
     tifffile.imwrite(tmp_path / "in.tif", GREY, photometric="minisblack", metadata=None, extratags=[tag])
     assert deform(tmp_path / "in.tif", tmp_path / "out.tif") == 0
     assert noted(capsys) == [name]
@@ -251,7 +251,7 @@ def test_tags_of_tiff_in_other_formats(suffix, tmp_path, capsys):
         assert said["pHYs"] == struct.pack(">IIB", 10000, 5000, 1)
 
 
-def test_a_plain_file_says_nothing_that_could_be_lost(tmp_path, capsys):
+def test_a_plain_file_has_no_metadata_to_lose(tmp_path, capsys):
     for name in ("in.tif", "in.png", "in.nii"):
         write(tmp_path / name, GREY)
         for suffix in (".npy", ".png", ".tif", ".nii"):
@@ -331,7 +331,7 @@ def pixels_of(path):
 
 
 @pytest.mark.parametrize("name", ["out.ome.tif", "out.tif"])
-def test_what_ome_says_is_kept(name, tmp_path, capsys):
+def test_metadata_of_ome_are_kept(name, tmp_path, capsys):
     array = random_array("u2", 2, 2, 3, 20, 24)
     tifffile.imwrite(tmp_path / "in.ome.tif", array, metadata=OME, photometric="minisblack")
     assert deform(tmp_path / "in.ome.tif", tmp_path / name) == 0
@@ -415,7 +415,7 @@ def test_headers_of_nifti_in_other_formats(suffix, tmp_path, capsys):
 
 @pytest.mark.parametrize("suffix", [".npy", ".png", ".tif", ".nii"])
 @pytest.mark.parametrize("form", [2, 3])
-def test_what_zarr_says_in_other_formats(form, suffix, tmp_path, capsys):
+def test_metadata_of_zarr_in_other_formats(form, suffix, tmp_path, capsys):
     named = {"dimension_names": ["y", "x"]} if form == 3 else {}
     options = {"zarr_format": form, "attributes": {"unit": "nm"}, **named}
     zarr_library().create_array(str(tmp_path / "in.zarr"), data=GREY, **options)
@@ -424,7 +424,7 @@ def test_what_zarr_says_in_other_formats(form, suffix, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("form", [2, 3])
-def test_a_plain_zarr_array_says_nothing_that_could_be_lost(form, tmp_path, capsys):
+def test_a_plain_zarr_array_has_no_metadata_to_lose(form, tmp_path, capsys):
     zarr_library().create_array(str(tmp_path / "in.zarr"), data=GREY, zarr_format=form)
     for suffix in (".npy", ".png", ".tif", ".nii", ".zarr"):
         assert deform(tmp_path / "in.zarr", tmp_path / f"out{suffix}") == 0
@@ -432,7 +432,7 @@ def test_a_plain_zarr_array_says_nothing_that_could_be_lost(form, tmp_path, caps
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_what_zarr_says_is_kept_beside_other_formats(named, tmp_path, capsys):
+def test_metadata_of_zarr_are_kept_beside_other_formats(named, tmp_path, capsys):
     """If one output is not a Zarr array, all images are held in memory, and still keep their metadata."""
     options = {"attributes": {"unit": "nm"}, "dimension_names": ["y", "x"] if named else None}
     zarr_library().create_array(str(tmp_path / "in.zarr"), data=GREY, **options)

@@ -192,7 +192,7 @@ def test_a_picture_keeps_its_samples(kind, suffix, tmp_path, capsys):
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8])
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_a_palette_goes_along_at_order_0(suffix, depth, tmp_path):
+def test_a_palette_is_kept_at_order_0(suffix, depth, tmp_path):
     count = min(2**depth, 8)
     labels = random_array("u1", *SHAPE) % count
     png(tmp_path / "in.png", labels, depth=depth, colour_type=3, extra=[(b"PLTE", PALETTE[:count].tobytes())])
@@ -299,7 +299,7 @@ def test_a_palette_of_16_bits_in_a_picture(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("bits", [4, 12])
-def test_numbers_of_few_bits_keep_within_them(bits, tmp_path, capsys):
+def test_values_stay_within_few_bits(bits, tmp_path, capsys):
     require_packing()
     dtype = "u1" if bits == 4 else "u2"
     array = (random_array(dtype, *SHAPE) % 2**bits).astype(dtype)

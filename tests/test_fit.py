@@ -99,7 +99,7 @@ def test_more_samples_than_are_held_at_a_time(rng):
 
 
 @frames
-def test_fit_is_the_one_of_least_squares(shape, points, rng):
+def test_fit_equals_dense_least_squares(shape, points, rng):
     """The fit to a random field equals the least-squares solution of a dense system of SciPy's splines."""
     points = tuple(min(count, extent) for count, extent in zip(points, shape, strict=True))
     field = rng.normal(0, 1, (len(shape), *shape))

@@ -170,7 +170,7 @@ def test_layer_of_keras(rng):
     assert layers()["keras"](**FOLDS, fold="scale", seed=0)(images, training=True).shape == images.shape
 
 
-def test_traced_programs_are_told(rng):
+def test_scaling_in_traced_programs_is_refused(rng):
     jax = frameworks.get("jax").module
     key = jax.random.key(0)
     expected = "fold: got 'scale', expected 'ignore' while a program is traced"

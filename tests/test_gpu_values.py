@@ -182,7 +182,7 @@ def test_more_voxels_than_32_bits_count():
 
 
 @pytest.mark.parametrize("order", [0, 1, 3])
-def test_positions_that_are_none(library, order, rng):
+def test_positions_that_do_not_exist(library, order, rng):
     image, displacement = rng.random(SHAPE), rng.uniform(-5, 5, (2, 3, 4))
     displacement[0, 0, 0], displacement[1, 2, 3] = np.nan, np.inf
     for mode in MODES:

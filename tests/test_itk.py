@@ -201,7 +201,7 @@ def of_frame(shape=(5, 6), batch=(), to_world=True, **options):
         (of_frame((5, 4, 3, 2)), "shape: got 4 axes, expected 2 or 3"),
     ],
 )
-def test_what_itk_cannot_have(deformation, message):
+def test_deformations_that_itk_cannot_represent(deformation, message):
     with pytest.raises(ValueError, match=message):
         deformation.to_itk()
 
@@ -332,7 +332,7 @@ def rejected():
 
 
 @pytest.mark.parametrize("name", rejected())
-def test_what_no_deformation_is(name):
+def test_transforms_that_are_no_deformation_are_refused(name):
     transform, message = rejected()[name]
     with pytest.raises(ValueError, match=f"^transform: .*{message}"):
         Deformation.from_itk(transform, (9, 10), np.diag([2.0, 3.0, 1.0]))

@@ -248,7 +248,7 @@ def test_compilations_are_seen(compilations, rng):
 
 
 @pytest.mark.parametrize("way", OUTSIDE_OF_PROGRAMS)
-def test_calls_outside_of_programs_do_as_programs_do(way, monkeypatch, rng):
+def test_calls_outside_programs_equal_those_inside(way, monkeypatch, rng):
     inputs = arrays(rng)
     at_once = OUTSIDE_OF_PROGRAMS[way](deform_anew(1), *inputs)
     monkeypatch.setattr(jax_arrays, "are_at_hand", lambda flat: False)
@@ -295,7 +295,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_results_outside_of_programs_lie_where_those_of_programs_do(place, mesh, monkeypatch, rng):
+def test_results_outside_programs_are_placed_as_inside(place, mesh, monkeypatch, rng):
     x, d = rng.standard_normal((9, 8)), rng.uniform(-1, 1, (2, 3, 3))
     ours = PLACES[place](jax.devices()[1], x, d)
     monkeypatch.setattr(jax_arrays, "are_at_hand", lambda flat: False)
@@ -307,7 +307,7 @@ def test_results_outside_of_programs_lie_where_those_of_programs_do(place, mesh,
     assert ours.sharding.memory_kind == theirs.sharding.memory_kind
 
 
-def test_arrays_of_64_bits_keep_them_where_new_ones_have_none():
+def test_arrays_keep_64_bits_if_new_ones_have_32():
     code = """
 import jax, jax.numpy as jnp, elasticnd
 jax.config.update("jax_enable_x64", True)
@@ -557,7 +557,7 @@ def another_way(request, monkeypatch):
     jax_primitive._jitted.cache_clear()
 
 
-def test_other_ways(another_way, rng):
+def test_fallbacks_give_the_same(another_way, rng):
     x, d, a = (np.asarray(array) for array in arrays(rng))
     expected = elasticnd.deform_grid(x, d, mode="mirror", cval=0.3, affine=a)
     inputs = tuple(map(jnp.asarray, (x, d, a)))

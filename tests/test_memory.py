@@ -165,7 +165,7 @@ def test_engines_agree_on_images_of_few_voxels(order, mode, sigma, shape, rng):
 
 @pytest.mark.parametrize("mode", ["constant", "nearest", "mirror", "grid-constant"])
 @pytest.mark.parametrize("value", [np.nan, 1e200])
-def test_positions_that_are_none_take_no_memory(value, mode):
+def test_positions_that_are_not_finite_take_no_memory(value, mode):
     displacement = np.full((7,) + (1,) * 7, value)
     result = elasticnd.deform_grid(np.ones((1,) * 7), displacement, mode=mode, cval=3)
     expected = 3 if mode in ("constant", "grid-constant") else np.nan if mode == "mirror" or np.isnan(value) else 1

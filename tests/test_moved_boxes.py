@@ -79,7 +79,7 @@ def test_flags_and_clipping():
     np.testing.assert_allclose(turned.boxes, moved.boxes[0], rtol=0, atol=1e-12)
 
 
-def test_a_fold_on_the_border_is_told():
+def test_a_fold_on_the_border_is_reported():
     deformation = Deformation.random(SHAPE, sigma=12, points=5, rng=0)
     assert deformation.fold_bounds().upper < 0
     moved = deformation.move_boxes([[0.0, 0.0], [39.0, 29.0]])

@@ -44,7 +44,7 @@ def lines_of(ax, colour):
 
 
 @pytest.mark.parametrize("affine", [None, AFFINE])
-def test_lines_and_points_are_where_the_output_looks(affine, ax, rng):
+def test_lines_and_points_are_at_their_source_positions(affine, ax, rng):
     deformation = Deformation(rng.normal(0, 2, (2, 4, 3)), (40, 31), affine=affine)
     assert deformation.plot(ax) is ax
     expected = control_points(deformation)

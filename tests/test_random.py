@@ -121,7 +121,7 @@ def test_batch_dims_without_axis(rng):
 
 
 @pytest.mark.parametrize("shape", [(3, 19, 20), (3, 2, 20), (2, 3, 20), (1, 20)], ids=str)
-def test_batch_dims_mean_what_they_say_where_another_reading_fits(shape, rng):
+def test_batch_dims_decide_if_another_reading_fits_too(shape, rng):
     """With as many items as axes, the grid must not be mistaken for one without a batch axis."""
     images = rng.random(shape)
     deformed = elasticnd.deform_random_grid(images, 0.4, batch_dims=1, rng=1)

@@ -19,7 +19,7 @@ def test_equal_options_of_other_types_are_other_calls(rng):
 
 
 @pytest.mark.parametrize("order", [0, 1, 3])
-def test_alike_images_of_a_list_are_those_alone(order, rng):
+def test_images_in_a_list_are_deformed_as_if_alone(order, rng):
     """Images in a list give the same as alone, whatever their layout and order, with channels and batches."""
     images = [rng.random((2, 9, 8, 3)) for _ in range(5)]
     images[2] = np.asfortranarray(images[2])

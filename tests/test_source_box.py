@@ -56,7 +56,7 @@ def first_that_matters(changes, extent):
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("order", [0, 1, 2, 3, 5])
-def test_little_is_too_much(order, dtype, turned, rng):
+def test_boxes_are_hardly_too_large(order, dtype, turned, rng):
     # The patch is so large that the prefilter reads at least three blocks, and one more is within the slack.
     patch = 450 if dtype == "float64" else 230
     shape = (2 * patch + 300, 2 * patch + 200)

@@ -275,7 +275,7 @@ assert not any(name.startswith("elasticnd") for name in sys.modules)
     assert "SavedModel_trace_it_with_elasticnd.engine_generic" in done.stderr
 
 
-def test_gradients_that_are_rows_alone(rng):
+def test_gradients_that_are_indexed_slices(rng):
     """The gradient of `tf.gather` is `tf.IndexedSlices`."""
     x, d, _ = arrays(rng)
     rows = [2, 0]

@@ -279,7 +279,7 @@ def test_key_points_of_any_shape():
     assert RandomElasticDeform(4, 5)(tv_tensors.KeyPoints(torch.zeros(0, 2), canvas_size=CANVAS)).shape == (0, 2)
 
 
-def test_boxes_without_a_place_are_warned_of(monkeypatch):
+def test_boxes_that_are_not_found_give_a_warning(monkeypatch):
     def move_boxes(_, b):
         return SimpleNamespace(boxes=b, converged=np.array([True, False, True]), residual=np.array([1e-7, 1.5, 1e-7]))
 

@@ -303,7 +303,7 @@ def test_threads_and_instruction_sets(mode, rng):
         elasticnd.set_num_threads(threads)
 
 
-def test_in_a_list_everything_is_as_alone(rng):
+def test_images_and_labels_in_a_list_are_deformed_as_if_alone(rng):
     image, displacement = rng.random((20, 18)), rng.uniform(-3, 3, (2, 3, 3))
     labels = labels_of(rng, (20, 18))
     order, mode = (3, "labels"), ("mirror", "nearest")

@@ -92,7 +92,7 @@ def total(framework, array):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float64])
-def test_in_a_list_the_image_is_as_alone(framework, dtype, rng):
+def test_an_image_beside_labels_is_deformed_as_if_alone(framework, dtype, rng):
     """An image in a list with labels has the same bits and gradients as alone."""
     image, labels, displacement = inputs(rng, dtype)
     weight, own = framework.array(rng.random(SHAPE)), framework.array(labels)

@@ -117,7 +117,7 @@ def test_labels_by_votes_beside_an_image(rng):
     np.testing.assert_array_equal(got, np.argmax(votes, axis=0))
 
 
-def test_images_meet_where_their_worlds_do(rng):
+def test_two_resolutions_put_an_object_in_one_place(rng):
     """An object that is scanned at two resolutions has one position in the world after the deformation."""
     to_world = [np.diag([1.0, 1, 1]), np.diag([2.0, 2, 1])]
     fine = np.exp(-((np.indices((81, 61)) - np.reshape([40, 30], (2, 1, 1))) ** 2).sum(0) / 80)
@@ -161,7 +161,7 @@ def test_a_crop_is_a_window_of_the_output(grid, affine, rng):
 
 
 @with_each_grid
-def test_the_part_of_a_large_image_that_is_read_is_enough(grid, rng):
+def test_patches_of_a_large_image_read_enough_of_it(grid, rng):
     """Patches of a large image read only boxes, whose bounds come from the control grid."""
     deformation = make(2, rng, sigma=3.0)
     to_world, shape = grid_of(grid, deformation.to_world, 2)
@@ -228,7 +228,7 @@ def test_sigma_in_mm_is_divided_by_the_spacing(rng):
     assert same == Deformation.random((9, 8, 7), sigma=3, rng=0, to_world=frame)
 
 
-def test_units_that_are_none():
+def test_unknown_units():
     with pytest.raises(ValueError, match=r"unit: got 'cm' .*expected 'voxels' or 'mm'"):
         Deformation.random((9, 8), unit="cm")
     with pytest.raises(ValueError, match=r"to_world: got None, .*mm"):

@@ -217,7 +217,7 @@ def test_a_group_is_deformed_as_a_whole_from_zarr_to_zarr_alone(labelled, tmp_pa
 
 @pytest.mark.parametrize("path", ["0", "labels/cells/0"])
 @pytest.mark.parametrize("target", ["out.npy", "out.zarr"])
-def test_a_level_alone_lacks_what_its_group_says(path, target, labelled, tmp_path, capsys):
+def test_a_level_alone_loses_the_metadata_of_its_group(path, target, labelled, tmp_path, capsys):
     source, *_ = labelled
     assert deform(source / path, tmp_path / target) == 0
     captured = capsys.readouterr()

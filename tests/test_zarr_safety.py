@@ -71,7 +71,7 @@ def test_only_codecs_of_data_are_run(case, within, target, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("form", [2, 3])
-def test_metadata_are_of_the_format_that_their_name_says(form, tmp_path, capsys):
+def test_metadata_that_name_another_format_are_refused(form, tmp_path, capsys):
     """The Zarr library follows `zarr_format`, and would otherwise read codecs that were not checked."""
     source, other = tmp_path / "in.zarr", tmp_path / "other.zarr"
     array = random_array("u1", 20, 24)

@@ -36,7 +36,7 @@ EVALUATION = {
 SEARCHES = (
     "move_points",
     "find_extremes",
-)  # no derivatives; called with a `MovementSpec`, and the inverse map in their transforms
+)  # without derivatives; `call` is a `MovementSpec`, and the transform has the inverse map
 
 
 class Operator(NamedTuple):

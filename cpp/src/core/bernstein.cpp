@@ -96,7 +96,7 @@ void restrict_to(int variable, double low, double high, Bernstein& polynomial) {
     const int count = polynomial.extent[variable];
     for_lines(polynomial.extent, variable, [&](int first, int step) {
         double* at = polynomial.value + first;
-        // De Casteljau's corner cutting yields the part below `high`, and then the part of this above `low`.
+        // De Casteljau's corner cutting yields the part below `high`, and from this the part above `low`.
         for (int level = 1; level < count; ++level)
             for (int i = count - 1; i >= level; --i)
                 at[i * step] = (1 - high) * at[(i - 1) * step] + high * at[i * step];

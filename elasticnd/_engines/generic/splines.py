@@ -76,7 +76,7 @@ def filtered(source: Indices, extent: int, continuation: Continuation, order: in
 
 
 def folded(index: Indices, extent: int, continuation: Continuation) -> Indices:
-    """Return the sample that stands for each index."""
+    """Return the indices of the samples that represent these indices."""
     if continuation == Continuation.NEAREST:
         return np.clip(index, 0, extent - 1)
     if continuation == Continuation.PERIODIC:
