@@ -166,7 +166,7 @@ def draw_straight_grid(ax: Axes, done: Deformed, grid: Grid, view: View) -> None
     for number, (at, _) in enumerate(grid.points(), start=1):
         draw_point(ax, at, number, grid)
     show_view(ax, view)
-    title(ax, "5  The control grid on the result", "Each straight line shows what its bent twin in 4 lies on")
+    title(ax, "5  The control grid on the result", "Each straight line shows what lies under its bent counterpart in 4")
 
 
 def view_of(places: Floats, done: Deformed) -> View:
@@ -210,8 +210,8 @@ the original. The displacement says how far away that place is.
 It is drawn at random at the control points, and interpolated
 smoothly between them.{also}
 
-So what you see {somewhere}, or under a line, in picture 5
-is what lies there, or under the same line, in picture 4."""
+So pictures 4 and 5 show the same content {somewhere},
+and along each line."""
 
 
 def draw_explanation(ax: Axes, done: Deformed, grid: Grid) -> None:
@@ -232,8 +232,8 @@ def draw_explanation(ax: Axes, done: Deformed, grid: Grid) -> None:
         (
             patches.Patch(color=FOLD_COLOUR),
             "fold: the lines cross over themselves, so content\n"
-            "shows several times, and mirrored inside (Jacobian\n"
-            "determinant of the map not positive)",
+            "appears several times, mirrored inside (Jacobian\n"
+            "determinant of the map zero or negative)",
         ),
     ]
     also = "" if done.deformation.affine is None else "\nPlaces and arrows are rotated or zoomed as well."
