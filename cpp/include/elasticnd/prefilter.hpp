@@ -30,7 +30,7 @@ ELASTICND_INLINE constexpr int warm_up(double pole) {
     return steps;
 }
 
-// The number of samples that a block needs before its first and after its last one.
+// The number of samples that a block needs on either side, beyond its own.
 template <class T>
 ELASTICND_INLINE constexpr int block_margin(int order) {
     const Poles poles = spline_poles(order);

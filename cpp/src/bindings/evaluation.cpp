@@ -39,8 +39,8 @@ Doubles evaluate_adjoint_at(const py::array& job, const Doubles& gradient, const
 
 void bind_evaluation(py::module_& module) {
     module.def("evaluate", evaluate_at, Guard(), py::arg("job"), py::arg("control_points"), py::arg("positions"),
-               "Return all derivatives of the job's order of the displacement at positions: (items, count, axes, axes "
-               "^ order).");
+               "Return all derivatives of the displacement, of the job's order, at positions: (items, count, axes, "
+               "axes ^ order).");
     module.def("evaluate_adjoint", evaluate_adjoint_at, Guard(), py::arg("job"), py::arg("gradient"),
                py::arg("positions"), "Apply the transpose of evaluate to the gradient.");
 }

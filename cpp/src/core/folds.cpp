@@ -18,7 +18,7 @@ namespace elasticnd {
 namespace {
 
 constexpr double rounding = std::numeric_limits<double>::epsilon();
-constexpr double operations = 300;    // most operations in sequence, each of which rounds a coefficient
+constexpr double operations = 300;    // the most operations that round a coefficient, one after the other
 constexpr double open_numbers = 4e6;  // numbers in polynomials that wait for subdivision: 32 MB
 constexpr int64 most_subdivisions = 20'000;
 constexpr double infinity = std::numeric_limits<double>::infinity();

@@ -160,8 +160,8 @@ class Solver {
     Solver(const MapJob& job, const std::vector<double>& coefficients, const PointsToSolve& points, int64 count)
         : job_(job), coefficients_(coefficients), points_(points), count_(count), axes_(job.grid.axes) {}
 
-    // Full steps from where the affine map alone moves a point reach nearly all points. In folds, starts from the table
-    // reach more. For the rest, damped steps come as close as they can.
+    // For nearly all points, full steps converge from the position to which the affine map alone moves the point. In
+    // folds, entries of the table are tried too. For the rest, damped steps come as close as they can.
     void solve(Executor& executor) {
         for_parts(count_, points_together, executor, [&](UnitRange some) {
             for (int64 i = some.first; i < some.last; ++i) start_at_affine(i, points_.positions + i * axes_);

@@ -34,7 +34,7 @@ Range needed_coefficients(const Geometry& geometry, int axis) {
     };
     for (int64 i = box.start; i < std::min<int64>(0, box.stop); ++i) add_continued(i);
     for (int64 i = std::max(extent, box.start); i < box.stop; ++i) add_continued(i);
-    if (needed.start >= needed.stop) needed = {0, 1};  // all of them lie beyond the border
+    if (needed.start >= needed.stop) needed = {0, 1};  // all coefficients lie beyond the border
     return needed;
 }
 

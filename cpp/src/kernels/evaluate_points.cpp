@@ -15,7 +15,7 @@ constexpr int most_lanes = 8;
 // Where a position lies on the control grid.
 struct Located {
     bool exists;
-    int64 offset;  // offset of the first of its coefficients
+    int64 offset;  // offset of its first coefficient
     double weight[max_axes][grid_derivatives][4];
 };
 

@@ -119,8 +119,8 @@ inline T looped_sum(const char* at, const int64* stride, const T* weight, const 
 
 // ---- gradients: the derivative of the sum along each of the axes ---------------------------------------------------
 
-// The stencil, contracted along all axes but the innermost. `pair` has it with all weights, and with slopes instead of
-// weights along the next-to-innermost axis; `steep[k]` has it with slopes along axis k, one of the axes before.
+// The stencil, contracted along all axes but the innermost: in `pair`, with weights only, and with slopes along the
+// axis before the innermost; in `steep[k]`, with slopes along axis k, which is before both.
 template <class T, int TAPS, int AXES>
 struct GradientLines {
     TapPairs<T, TAPS> pair;

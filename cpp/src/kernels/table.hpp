@@ -6,7 +6,7 @@
 namespace elasticnd {
 
 constexpr int pixel_lanes = 4;     // most channels to process together, if they lie side by side
-constexpr int min_pixel_axes = 2;  // fewest deformed axes with which they are sampled together
+constexpr int min_pixel_axes = 2;  // fewest deformed axes with which channels are sampled together
 constexpr int max_pixel_axes = 3;
 constexpr int row_length = 128;  // most voxels that a kernel works on at a time
 
@@ -113,7 +113,7 @@ struct FilterJob {
     int extension;  // Continuation of the samples
     bool transposed;
     int64 extent;        // extent of the whole axis
-    int padding;         // how many of these pad each end of the image
+    int padding;         // how many of its samples pad each end of the image
     bool constant;       // the padding holds a constant, so the transpose drops what it finds there
     int64 held_start;    // samples of the axis in memory; other samples in the padding repeat the nearest one ...
     int64 held_stop;     // ... and are zero for the transpose, which adds results there to the voxel at the border
