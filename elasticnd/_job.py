@@ -157,7 +157,7 @@ def field_job(spec: DeformSpec) -> Job:
 
 @lru_cache(maxsize=64)
 def evaluation_job(spec: EvaluationSpec, order: int) -> Job:
-    """Return the job for the derivatives of one order of the displacement at positions."""
+    """Return the job for derivatives of the displacement, of one order, at positions."""
     nowhere = (0,) * spec.axes
     return make_job(image=spec.extent, grid_shape=spec.grid_shape, output=nowhere, evaluation_order=order)
 

@@ -23,7 +23,7 @@ class Positions(NamedTuple):
     points: Array  # displacements of the control points
     positions: Array  # (B..., count, n)
     lead: Shape  # shape of the positions, without batch axes and components
-    window: Window = Window((), ())  # the positions are its voxels, if it is not empty
+    window: Window = Window((), ())  # if not empty, the positions are its voxels
 
     @classmethod
     def of(cls, frame: Shape, bridge: Bridge, points: Array, positions: Array, argument: str = "f") -> Positions:
@@ -49,7 +49,7 @@ class Positions(NamedTuple):
         return cls(bridge, spec, algebra.converted(points, positions), positions, lead)
 
     def evaluate(self, order: int) -> Array:
-        """Compute all derivatives of one order of the displacement."""
+        """Compute all derivatives of the displacement, of one order."""
         return calls.evaluate(self.bridge, self.spec, order, self.points, self.positions)
 
     def mapped(self, inverse_map: Array | None) -> Array:

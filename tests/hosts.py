@@ -92,7 +92,7 @@ def smooth_sample(shape):
 
 
 def check_restored(image, label, restored_image, restored_label):
-    """Check that an inverse restores the image in the interior, and the label by its Dice coefficient."""
+    """Check that an inverse restores the interior of the image, and nearly all of the label (Dice coefficient)."""
     interior = tuple(slice(extent // 4, -(extent // 4)) for extent in image.shape)
     assert np.abs(restored_image - image)[interior].max() < 1e-3 * np.ptp(image)
     common = (label.astype(bool) & restored_label.astype(bool)).sum()

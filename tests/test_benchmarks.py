@@ -47,7 +47,7 @@ def rms(displacement):
 
 
 def moved(transform, extents, margin):
-    """Return the displacements of all voxels a margin inside the border, from a transformed ramp along each axis."""
+    """Return the displacements of all voxels except those in a margin, from a transformed ramp along each axis."""
     import torch
 
     ramps = np.indices(extents, np.float32)

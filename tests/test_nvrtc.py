@@ -31,7 +31,9 @@ MOST_USED = (
     *FUNCTIONS,
 )
 CHUNK = 24
-SHARE = 3  # By default, every third chunk. Since 3 does not divide the number of architectures, all of these occur.
+SHARE = (
+    3  # By default, every third chunk. Since 3 does not divide the number of architectures, all architectures occur.
+)
 
 
 def chunks():

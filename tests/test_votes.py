@@ -199,7 +199,7 @@ def test_sums_that_differ_by_little_are_tied():
 
 def test_smallest_where_the_nearest_is_not_tied():
     image = np.array([[[8, 3], [3, 7]], [[7, 3], [7, 1]]], np.uint8)
-    # In the middle of eight voxels, 3 and 7 have three votes each, and the nearest voxel (1, 1, 1) has label 1.
+    # In the middle of eight voxels, labels 3 and 7 have three votes each, and the nearest voxel (1, 1, 1) has label 1.
     assert deform(image, np.full((3, 1, 1, 1), 0.5))[0, 0, 0] == 3
 
 

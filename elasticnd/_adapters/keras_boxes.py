@@ -81,7 +81,7 @@ def _moved(corners: Array, displacement: Array, frame: Shape) -> Array:
     move = partial(_deformed, frame)
     if not is_of_tensorflow(corners):
         return move(corners, displacement)
-    return compute_with_numpy(move, corners, displacement)  # how many there are may be known only when a graph runs
+    return compute_with_numpy(move, corners, displacement)  # a graph may know the number of boxes only when it runs
 
 
 def _deformed(frame: Shape, corners: Array, displacement: Array) -> Array:

@@ -107,7 +107,7 @@ def field(framework: Framework, spec: DeformSpec, displacement: Array) -> Array:
 
 
 def evaluate(framework: Framework, spec: EvaluationSpec, order: int, displacement: Array, positions: Array) -> Array:
-    """Compute all derivatives of one order of the displacement at positions."""
+    """Compute all derivatives of the displacement, of one order, at positions."""
     other = framework.delegate((), (positions, displacement))
     if other is not None:
         inner, _, (own, of_points) = other

@@ -10,8 +10,8 @@ each tangent. The operators are the coefficients of ``T`` in its linear slots:
     in ``x``: the gradient of the image; in a further tangent: the gradient of the transform; either or both
 
 Further operators are ``displace``, from a displacement to the field of all voxels, and ``evaluate``, from a
-displacement to all derivatives of one order of the field at given positions, with their transposes ``displace_adjoint``
-and ``evaluate_adjoint``. The searches ``move_points`` and ``find_extremes`` have no derivatives of their own: the
+displacement to all derivatives of the field, of one order, at positions. Their transposes are ``displace_adjoint`` and
+``evaluate_adjoint``. The searches ``move_points`` and ``find_extremes`` have no derivatives of their own: the
 derivatives of the positions that they find are composed of evaluations at these positions.
 
 Transforms and tangents consist of one or two arrays: a displacement, and an affine matrix if there is one. A transform

@@ -63,7 +63,7 @@ def real_array(xp: ArrayNamespace, values: NumpyArray) -> Array:
     """Convert to an array of the widest floats that the device supports."""
     try:
         return xp.asarray(values.astype(np.float64))
-    except (TypeError, RuntimeError):  # it does not support 64 bits
+    except (TypeError, RuntimeError):  # the device does not support 64 bits
         return xp.asarray(values.astype(np.float32))
 
 

@@ -199,7 +199,7 @@ def _compute(operator: Operator, flat: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     late = isinstance(call, RecordedCall)
     shapes = _known_shapes(operator, likes) if late else operators.result_shapes(operator, call)
     arguments = [*flat, call.image_shape] if late else list(flat)
-    if _has_gpu():  # a function of tensors leaves them in place
+    if _has_gpu():  # a function that takes tensors leaves them on the GPU
         results = tf.py_function(partial(_run_eagerly, operator, dtypes), arguments, dtypes, name=_NODE)
     else:
         results = tf.numpy_function(partial(_run, operator), arguments, dtypes, stateful=False, name=_NODE)
@@ -272,7 +272,7 @@ def _lend(cupy: ModuleType, gpu: str | None, held: list[tf.Tensor], size: int) -
     words = -(-size // 8)  # extents have 32 bits
     with tf.device(gpu):
         held.append(tf.raw_ops.Empty(shape=[words], dtype=tf.float64))
-    tf.test.experimental.sync_devices()  # it may be memory that TensorFlow has released, but not yet finished with
+    tf.test.experimental.sync_devices()  # TensorFlow may still use memory that it has released
     return int(cupy.from_dlpack(_Capsule(held[-1])).data.ptr), held[-1]
 
 

@@ -36,7 +36,7 @@ def standard_normal(shape: Shape, batch_axes: int, like: Tensor, rng: Seed) -> T
     """Draw from PyTorch's generators, on the device of the image."""
     if rng is not None and not isinstance(rng, torch.Generator):
         return None
-    if tensors.is_foreign(like):  # it may lack float64 and have its own generator
+    if tensors.is_foreign(like):  # its device may lack float64, and has its own generator
         drawn = torch.randn(shape, generator=rng, device="cpu" if rng is None else rng.device)
         return array_api.real_array(tensors.operations_on(like), drawn.cpu().numpy())
     device = like.device if rng is None else rng.device

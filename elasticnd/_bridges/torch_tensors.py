@@ -101,7 +101,7 @@ def small_array(argument: str, value: object, like: Tensor | None = None) -> Ten
         reject_type(argument, value, "a torch.Tensor, a NumPy array or nested lists of numbers")
     array = eager.small_array(argument, value)
     if array.dtype.kind not in "iuf":
-        return torch.zeros(array.shape, dtype=torch.bool)  # its dtype is rejected later
+        return torch.zeros(array.shape, dtype=torch.bool)  # a dtype that is rejected later
     if like is not None and is_foreign(like):
         return array_api.real_array(operations_on(like), array)
     tensor = torch.as_tensor(array.astype(np.float64))
@@ -244,7 +244,10 @@ def to_numpy(tensor: Tensor) -> NumpyArray:
     """Return the memory of a tensor as a NumPy array."""
     try:
         return tensor.numpy()
-    except (RuntimeError, TypeError):  # it records gradients, is a lazy conjugate, or has a type that NumPy lacks
+    except (
+        RuntimeError,
+        TypeError,
+    ):  # the tensor records gradients, is a lazy conjugate, or has a type that NumPy lacks
         tensor = tensor.detach().resolve_neg().resolve_conj()
         # The engine works on the bits of bfloat16.
         array: NumpyArray = (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()

@@ -59,7 +59,7 @@ def _orders(text: str) -> Typed[Order]:
 
 
 def number(text: str) -> float:
-    """Read a number; whole numbers exactly, since those beyond 2**53 need not be floats."""
+    """Read a number; whole numbers exactly, since floats cannot hold all of those beyond 2**53."""
     try:
         return int(text)
     except ValueError:

@@ -69,7 +69,7 @@ class Engine(Protocol):
         """Apply the transpose of `displace` to the gradient, and write it to `output`."""
 
     def evaluate(self, job: Job, displacement: Array, positions: Array, /) -> Array:
-        """Return all derivatives of the displacement at positions that have the job's order.
+        """Return all derivatives of the displacement, of the job's order, at positions.
 
         Shapes: (items, axes, points...) and (items, count, axes) to (items, count, axes, axes ** order).
         """

@@ -24,7 +24,7 @@ class Plane(NamedTuple):
     """A plane through the frame, along two of its axes."""
 
     axes: tuple[int, int]  # rows and columns
-    at: tuple[float, ...]  # a position in it, (n,)
+    at: tuple[float, ...]  # a position in the plane, (n,)
 
 
 class Lattice(NamedTuple):

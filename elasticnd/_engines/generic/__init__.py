@@ -119,7 +119,7 @@ def displace(xp: ArrayNamespace, spec: DeformSpec, points: Array) -> Array:
 
 
 def evaluate(xp: ArrayNamespace, spec: EvaluationSpec, points: Array, positions: Array, order: int) -> Array:
-    """Evaluate all derivatives of one order of the displacement at positions, in their dtype."""
+    """Evaluate all derivatives of the displacement, of one order, at positions, in the dtype of these."""
     return evaluation.evaluate(xp, spec, points, positions, order)
 
 
