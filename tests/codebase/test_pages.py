@@ -1,7 +1,8 @@
-"""Code that readers copy from a page: no line is too wide, and every name is defined on the same page."""
+"""Code that readers copy from a page: no line is too wide, names are defined there, and it can be pasted."""
 
 import ast
 import builtins
+import codeop
 import re
 import symtable
 from pathlib import Path
@@ -24,6 +25,7 @@ class Block(NamedTuple):
 
     kind: str
     text: str
+    is_included: bool = False
 
 
 def blocks(page):
@@ -32,7 +34,7 @@ def blocks(page):
         kind, text = match["kind"].strip(), match["text"]
         if include := _INCLUDE.match(kind):
             script = (page.parent / include["path"]).read_text(encoding="utf-8")
-            yield Block("python", included(script, dict(_OPTION.findall(text))))
+            yield Block("python", included(script, dict(_OPTION.findall(text))), is_included=True)
         elif kind.split()[0] not in _PROSE if kind else True:
             yield Block(kind, text)
 
@@ -73,6 +75,29 @@ def test_code_is_not_too_wide(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_names_are_defined_on_the_page(page):
     assert not unknown_names("\n".join(block.text for block in blocks(page) if block.kind == "python"))
+
+
+def check_pasted(code):
+    """Read code as an interactive interpreter does, which needs an empty line after an indented block."""
+    lines = []
+    for line in [*code.splitlines(), ""]:
+        lines.append(line)
+        if codeop.compile_command("\n".join(lines)):
+            lines.clear()
+    assert not lines
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_code_can_be_pasted(page):
+    for block in blocks(page):
+        if block.kind == "python" and not block.is_included:
+            check_pasted(block.text)
+
+
+def test_code_that_cannot_be_pasted():
+    check_pasted("with a:\n    b\n\nc\n")
+    with pytest.raises(SyntaxError):
+        check_pasted("with a:\n    b\nc\n")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
