@@ -2,7 +2,7 @@
 
 import os
 
-# Otherwise, it asks a server for its latest version.
+# Otherwise, Albumentations asks a server for its latest version.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations
