@@ -174,7 +174,7 @@ struct FewTaps {
         return sum;
     }
 };
-// Two lines of four taps in one vector, which one addition or product handles together.
+// Two lines of four taps in one vector, so that one operation handles both.
 template <class T, int TAPS>
 struct JoinedPairs {
     using Line = ManyTaps<T, TAPS>;
@@ -237,7 +237,7 @@ struct LinePairs {
 template <class T, int TAPS>
 using Taps = std::conditional_t<(TAPS > 2), ManyTaps<T, TAPS>, FewTaps<T, TAPS>>;
 
-// Two lines fill one vector, if it is no longer than those of the processor.
+// Whether two lines fit in one vector of the processor.
 template <class T, int TAPS>
 constexpr bool pairs_fit = TAPS > 2 && 2 * Taps<T, TAPS>::lanes * sizeof(T) <= 32;
 template <class T, int TAPS>

@@ -41,7 +41,7 @@ ELASTICND_FLAT EightFloats floats_of(const EightShorts& integers) {
     return __builtin_convertvector(__builtin_convertvector(integers, Vector<int32, 8>), EightFloats);
 }
 
-// Inserts element by element with explicit instructions, because GCC 12 by itself uses more of them.
+// Inserts element by element with explicit instructions, because GCC 12 by itself would use more.
 ELASTICND_FLAT EightShorts load_shorts(const char* line, const int32* offset) {
     auto one = [&](int l) ELASTICND_FLAT_LAMBDA { return load_vector<uint16>(line + offset[l]); };
 #if defined(__AVX2__)

@@ -154,10 +154,10 @@ struct AxisOfBlocks {
           slope(slopes) {}
 };
 
-// A block on its way through the axes.
+// A block, and what the axes located so far have contributed.
 struct Block {
     const GridBlock& grid;
-    int first;  // voxel
+    int first;  // first voxel
     uint8 missing;
     Offsets offset;
 };
@@ -179,7 +179,7 @@ ELASTICND_FLAT void locate_axis(const AxisOfBlocks<T>& axis, const LocatedAxis& 
         x.half[half] = place + displacement.half[half];
         if (SHIFT == padding_too) x.half[half] = x.half[half] + axis.padding;
         const Four shifted = SHIFT == no_shift ? x.half[half] : x.half[half] + axis.shift;
-        // Without places, the order is 0. Coordinates below 1 are then folded, so truncation finds the spans of others.
+        // Without places, the order is 0. Coordinates below 1 are then folded, so truncation is right for all others.
         whole.half[half] = std::is_same<T, NoPlace>::value ? shifted : floor_of(shifted);
         rest.half[half] = shifted - whole.half[half];
     }

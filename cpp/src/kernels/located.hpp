@@ -19,7 +19,7 @@ struct Located {
     int count;  // voxels
     int blocks;
     bool everywhere;                           // every voxel has a position
-    uint8 missing[row_length / block_voxels];  // bits of the voxels in each block that have none
+    uint8 missing[row_length / block_voxels];  // for each block, bits of the voxels without one
     int32 offset[row_length];                  // of the first tap in the source, in bytes
     T place[max_located_axes][row_length];     // in the knot span
 
@@ -55,7 +55,7 @@ struct RowAxis {
     double start;        // index of the first voxel
 };
 
-// Some coordinates of a block, which are folded into the image, and what becomes of them.
+// The coordinates of a block along one axis, and the results of folding them into the image.
 struct FoldedBlock {
     double x[block_voxels];  // coordinates, then places in the knot spans
     double slope[block_voxels];

@@ -25,7 +25,7 @@ ELASTICND_FLAT PixelPair<T> join_pixels(const Pixel<T>& first, const Pixel<T>& s
 #endif
 }
 
-// pixel_lanes lanes, beginning with FIRST; after the last lane, those that follow are arbitrary.
+// The pixel that begins at lane FIRST. Lanes beyond the end of the pair are arbitrary.
 template <class T, int FIRST>
 ELASTICND_FLAT Pixel<T> pixel_of(const PixelPair<T>& pair) {
     constexpr int lanes = 2 * pixel_lanes;
@@ -55,7 +55,7 @@ ELASTICND_FLAT PixelPair<T> spread_over_pixels(T first, T second) {
 #endif
 }
 
-// A line of taps along the innermost axis, in pairs. Of the second pixel, channel 0 is SHIFT lanes after the middle.
+// A line of taps along the innermost axis, in pairs. The second pixel of a pair begins SHIFT lanes after the middle.
 template <class T, int TAPS, int SHIFT>
 struct PixelTaps {
     static constexpr int pairs = (TAPS + 1) / 2;

@@ -81,7 +81,7 @@ void spread_row(const SampleJob& job, const Planes& image, const Row& row, const
 
 // ---- onto the positions --------------------------------------------------------------------------------------------
 
-// Loops over the taps of axes that are not unrolled. Each adds the gradient along the other axes, and the sum.
+// Loops over the taps of axes that are not unrolled; each tap adds a gradient along the other axes, and a sum.
 template <class T, int TAPS, int AXES>
 void looped_gradient(const char* at, const int64* stride, const T* weight, const T* slope, int axes, T* along) {
     const int outer = axes - AXES;
