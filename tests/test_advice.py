@@ -89,7 +89,7 @@ def test_displacements_beyond_the_spacing_of_control_points(shape, options):
 SENSIBLE = {
     "the defaults": ((200, 300), {}),
     "one point": ((48, 40), {"sigma": 25, "points": 1}),
-    "an axis at rest": ((1, 200, 200), {"sigma": (0, 25, 25)}),
+    "an axis with sigma 0": ((1, 200, 200), {"sigma": (0, 25, 25)}),
     "channels by axis": ((3, 200, 200), {"axis": (1, 2)}),
     "a batch": ((2, 200, 200), {"batch_dims": 1}),
 }

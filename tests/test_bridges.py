@@ -240,7 +240,7 @@ def holding_itself():
     return seeds
 
 
-@pytest.mark.parametrize("rng", [[[1, 2]], [1.5], holding_itself()], ids=["nested", "float", "holding itself"])
+@pytest.mark.parametrize("rng", [[[1, 2]], [1.5], holding_itself()], ids=["nested", "float", "a list in itself"])
 def test_seeds_that_are_no_numbers(rng):
     """NumPy would search nested seeds for numbers, which never ends for a list that contains itself."""
     with pytest.raises(TypeError, match="rng: got"):

@@ -123,7 +123,7 @@ def test_bfloat16_of_jax(rng):
 LAYOUTS = {
     "reversed axes": lambda array: array.copy().transpose(2, 1, 0).copy().transpose(2, 1, 0),
     "a part": lambda array: array[1:],
-    "every second": lambda array: array[:, ::2],
+    "every second voxel": lambda array: array[:, ::2],
     "backward": lambda array: array[:, :, ::-1],
 }
 

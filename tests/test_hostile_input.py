@@ -193,7 +193,7 @@ EMPTY = {  # shape of the image, deformed axes, shape of the displacement
     "channels before": ((0, 4, 5), (1, 2), (2, 3, 3)),
     "batch": ((0, 4, 5), (1, 2), (0, 2, 3, 3)),
     "batch and axis": ((0, 0, 5), (1, 2), (0, 2, 3, 3)),
-    "enormous beside": ((2**40, 0), (1,), (1, 2)),
+    "an enormous other axis": ((2**40, 0), (1,), (1, 2)),
 }
 
 

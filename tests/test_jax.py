@@ -290,7 +290,7 @@ PLACES = {
     "mesh": in_a_mesh,
     "pinned memory": in_pinned_memory,
     "weak type": lambda device, x, d: elasticnd.deform_grid(jnp.full((9, 8), 1.0) * 1.0, d),
-    "primal of NumPy": lambda device, x, d: jax.jvp(lambda x: elasticnd.deform_grid(x, d), (x,), (x,))[1],
+    "NumPy primal": lambda device, x, d: jax.jvp(lambda x: elasticnd.deform_grid(x, d), (x,), (x,))[1],
 }
 
 

@@ -26,7 +26,7 @@ LAYOUTS = {
     "reversed axes": lambda tensor: (
         tensor.permute(*reversed(range(tensor.dim()))).contiguous().permute(*reversed(range(tensor.dim())))
     ),
-    "every second": lambda tensor: torch.stack([tensor, tensor], -1).flatten(-2)[..., ::2],
+    "every second voxel": lambda tensor: torch.stack([tensor, tensor], -1).flatten(-2)[..., ::2],
     "one value": lambda tensor: tensor[(0,) * tensor.dim()].expand(tensor.shape),
 }
 

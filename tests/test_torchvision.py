@@ -169,7 +169,7 @@ CORNERS = torch.tensor([[30.0, 20, 60, 50], [70, 30, 110, 70], [20, 60, 50, 80]]
 MOVES = {
     "grid": {},
     "affine": {"rotate": {(0, 1): (90, 90)}, "mirror": (0, 1)},
-    "small turn": {"zoom": (0.9, 1.1), "rotate": 3},
+    "small rotation": {"zoom": (0.9, 1.1), "rotate": 3},
     "patch": {"size": (80, 100)},
 }
 needs_key_points = pytest.mark.skipif(

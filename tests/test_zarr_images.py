@@ -37,7 +37,7 @@ def oracle_of_level(extents, first, factor, offset, rotate=None):
 
 LEVELS = {  # extents, factor, offset
     "halved": [((48, 64), (1, 1), (0, 0)), ((24, 32), (2, 2), (0.5, 0.5)), ((12, 16), (4, 4), (1.5, 1.5))],
-    "every second": [((48, 64), (1, 1), (0, 0)), ((24, 32), (2, 2), (0, 0))],
+    "every second voxel": [((48, 64), (1, 1), (0, 0)), ((24, 32), (2, 2), (0, 0))],
     "odd extents, one axis": [((47, 63), (1, 1), (0, 0)), ((47, 32), (1, 2), (0, 0.5))],
 }
 

@@ -8,7 +8,7 @@ from ..._types import ArrayNamespace
 from .axes import Array
 from .stencils import Stencils
 
-_TIE = 2.0**-16  # sums that differ by no more are tied, so that rounding does not decide
+_TIE = 2.0**-16  # sums that differ by at most this are tied, so that rounding does not decide
 
 
 def winners(xp: ArrayNamespace, flat: Array, reached: Stencils, is_float: bool) -> Array:
