@@ -189,6 +189,15 @@ TOTALS = {
 }
 
 
+@pytest.fixture
+def compiled(request, name):
+    """Return a function that compiles functions of JAX, which would otherwise compile each operation by itself."""
+    if name != "jax":
+        return lambda function: function
+    request.getfixturevalue("lightly_optimized")
+    return frameworks.get(name).module.jit
+
+
 def energy(framework, weight, tol=1e-6):
     weight = framework.array(weight)
     total = TOTALS[framework.name](framework.module)
@@ -219,13 +228,13 @@ def differences(plain, weight, rng, tangents):
 
 @in_each_framework
 @pytest.mark.parametrize("engine", ["cpu", "generic"])
-def test_gradients_by_finite_differences(engine, name, rng):
+def test_gradients_by_finite_differences(engine, name, compiled, rng):
     framework = frameworks.get(name)
     arrays = arrays_of(framework, rng)
     plain = list(map(framework.to_numpy, arrays))
     weight = rng.random((6, 2))
     with elasticnd.use_engine(engine):
-        gradients = framework.gradient(energy(framework, weight), arrays)
+        gradients = framework.gradient(compiled(energy(framework, weight)), arrays)
     tangents = [rng.normal(size=array.shape) for array in plain]
     for gradient, tangent, expected in zip(gradients, tangents, differences(plain, weight, rng, tangents), strict=True):
         got = np.sum(framework.to_numpy(gradient) * tangent)
@@ -234,33 +243,39 @@ def test_gradients_by_finite_differences(engine, name, rng):
 
 @in_each_framework
 @pytest.mark.parametrize("engine", ["cpu", "generic"])
-def test_points_that_did_not_converge_have_no_gradient(engine, name, rng):
+def test_points_that_did_not_converge_have_no_gradient(engine, name, compiled, rng):
     """Points that are invalid or do not converge have no gradient, and do not change the gradients of others."""
     framework = frameworks.get(name)
     displacement, _, p = map(framework.to_numpy, arrays_of(framework, rng))
     lost = np.array([[np.inf, 5.0], [np.nan, 3.0]])
     total = TOTALS[name](framework.module)
+    tiny = 1e-300
+    move = compiled(lambda displacement, p: tuple(Deformation(displacement, SHAPE).move_points(p, tiny)))
+    functions = [
+        compiled(
+            lambda displacement, p, tol=tol: total(Deformation(displacement, SHAPE).move_points(p, tol).points[:6])
+        )
+        for tol in (1e-6, tiny)
+    ]
 
-    def function(displacement, p, tol=1e-6):
-        return total(Deformation(displacement, SHAPE).move_points(p, tol).points[:6])
+    def gradients(function, p):
+        return list(
+            map(framework.to_numpy, framework.gradient(function, list(map(framework.array, (displacement, p)))))
+        )
 
     with elasticnd.use_engine(engine):
-        expected = framework.gradient(function, [framework.array(displacement), framework.array(p)])
-        both = np.concatenate([p, lost])
-        got = framework.gradient(function, [framework.array(displacement), framework.array(both)])
-        tiny = 1e-300
+        expected = gradients(functions[0], np.concatenate([p, p[:2]]))
+        got = gradients(functions[0], np.concatenate([p, lost]))
         many = inner_points(rng, count=100)
-        moved = Deformation(framework.array(displacement), SHAPE).move_points(framework.array(many), tiny)
-        off = many[~framework.to_numpy(moved.converged)][:6]  # some solutions are exact
+        converged = MovedPoints(*move(*map(framework.array, (displacement, many)))).converged
+        off = many[~framework.to_numpy(converged)][:6]  # some solutions are exact
         assert len(off) >= 2
-        nothing = framework.gradient(
-            lambda *own: function(*own, tol=tiny), [framework.array(displacement), framework.array(off)]
-        )
-    np.testing.assert_allclose(framework.to_numpy(got[0]), framework.to_numpy(expected[0]), rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(framework.to_numpy(got[1])[:6], framework.to_numpy(expected[1]), rtol=1e-9, atol=1e-12)
-    assert not framework.to_numpy(got[1])[6:].any()
+        nothing = gradients(functions[1], off)
+    np.testing.assert_allclose(got[0], expected[0], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(got[1][:6], expected[1][:6], rtol=1e-9, atol=1e-12)
+    assert not got[1][6:].any()
     for gradient in nothing:
-        assert not framework.to_numpy(gradient).any()
+        assert not gradient.any()
 
 
 # PyTorch's own check of forward mode still uses this deprecated function.
@@ -278,7 +293,9 @@ def test_derivatives_in_torch(engine, rng):
     with elasticnd.use_engine(engine):
         assert torch.autograd.gradcheck(function, arrays, fast_mode=fast)
         assert torch.autograd.gradgradcheck(function, arrays, fast_mode=fast)
-        assert torch.autograd.gradcheck(function, arrays, check_forward_ad=True, check_backward_ad=False)
+        assert torch.autograd.gradcheck(
+            function, arrays, fast_mode=fast, check_forward_ad=True, check_backward_ad=False
+        )
 
 
 @pytest.mark.usefixtures("lightly_optimized")
@@ -323,8 +340,15 @@ def test_vmap(mapped, name, rng):
             np.testing.assert_allclose(framework.to_numpy(one)[item], other, rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("xla", [False, True])
-def test_functions_and_second_derivatives_in_tensorflow(xla, rng):
+def test_compiled_by_xla_in_tensorflow(rng):
+    framework = frameworks.get("tensorflow")
+    arrays = arrays_of(framework, rng)
+    function = energy(framework, rng.random((6, 2)))
+    compiled = framework.module.function(function, jit_compile=True)
+    np.testing.assert_allclose(compiled(*arrays), function(*arrays), rtol=1e-9)
+
+
+def test_second_derivatives_in_tensorflow(rng):
     framework = frameworks.get("tensorflow")
     tf = framework.module
     arrays = arrays_of(framework, rng)
@@ -341,12 +365,8 @@ def test_functions_and_second_derivatives_in_tensorflow(xla, rng):
         return outer.gradient(total, arrays)
 
     expected = second(*arrays)
-    got = tf.function(second, jit_compile=xla)(*arrays)
-    for one, other in zip(got, expected, strict=True):
+    for one, other in zip(tf.function(second)(*arrays), expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-7, atol=1e-7)
-
-    if xla:
-        return
     plain = list(map(framework.to_numpy, arrays))
     tangents = [rng.normal(size=array.shape) for array in plain]
 

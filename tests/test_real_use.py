@@ -62,7 +62,7 @@ def test_augmentation_in_torch(place):
     assert_trains("augment_torch", place)
 
 
-@pytest.mark.parametrize(("place", "backend"), [("pipeline", "tensorflow"), ("model", "jax"), ("pipeline", "torch")])
+@pytest.mark.parametrize(("place", "backend"), [("pipeline", "tensorflow"), ("model", "jax")])
 def test_augmentation_in_keras(place, backend):
     require("keras", "tensorflow", backend)
     assert_trains("augment_keras", place, KERAS_BACKEND=backend)
