@@ -47,8 +47,8 @@ def test_positions_pass_through_the_last_map_first():
 def test_one_resampling(order, mode, rng):
     image = rng.random(SHAPE)
     chain = FIRST.then(SECOND)
-    looks_at = np.moveaxis(FIRST.source_points(SECOND.source_points(VOXELS)), -1, 0)
-    expected = map_coordinates(image, looks_at, order=order, mode=mode, cval=0.3)
+    sources = np.moveaxis(FIRST.source_points(SECOND.source_points(VOXELS)), -1, 0)
+    expected = map_coordinates(image, sources, order=order, mode=mode, cval=0.3)
     # Positions have a few rounding errors, and the spline changes by a few units per voxel.
     assert_allclose(chain.apply(image, order, mode, 0.3), expected, rtol=0, atol=1e-12)
 
@@ -57,10 +57,10 @@ def test_one_resampling(order, mode, rng):
 def test_apply_samples_at_the_source_points(name, rng):
     one = MAPS[name]
     images = rng.random((*one.batch_shape, *SHAPE))
-    looks_at = np.broadcast_to(one.source_points(positions(one)), (*one.batch_shape, *SHAPE, 2))
+    sources = np.broadcast_to(one.source_points(positions(one)), (*one.batch_shape, *SHAPE, 2))
     got = one.apply(images, mode="mirror")
     for index in np.ndindex(one.batch_shape):
-        expected = map_coordinates(images[index], np.moveaxis(looks_at[index], -1, 0), order=3, mode="mirror")
+        expected = map_coordinates(images[index], np.moveaxis(sources[index], -1, 0), order=3, mode="mirror")
         assert_allclose(got[index], expected, rtol=0, atol=1e-12)
 
 
@@ -103,10 +103,10 @@ def test_inverses_undo(name):
 
 def test_an_inverse_reports_what_is_outside_and_what_folds():
     moved = FOLDED.inverse().move_points(VOXELS)
-    looks_at = FOLDED.source_points(VOXELS)
-    assert_array_equal(moved.points, looks_at)
+    sources = FOLDED.source_points(VOXELS)
+    assert_array_equal(moved.points, sources)
     assert_array_equal(moved.folded, FOLDED.jacobian_determinant() <= 0)
-    assert_array_equal(moved.outside, ((looks_at < -0.5) | (looks_at > np.array(SHAPE) - 0.5)).any(-1))
+    assert_array_equal(moved.outside, ((sources < -0.5) | (sources > np.array(SHAPE) - 0.5)).any(-1))
     assert moved.folded.any()
     assert moved.outside.any()
     assert moved.converged.all()
