@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._coerce import as_number, as_numbers, check_constant, is_sequence
-from ._errors import counted, describe, reject_type, reject_value, warn
+from ._errors import counted, describe, or_several, reject_type, reject_value, warn
 from ._types import NumpyArray
 
 Floats = NDArray[np.float64]
@@ -105,7 +105,7 @@ def rotation_matrix(rotate: object, n: int) -> Floats:
 
 def zoom_factors(zoom: object, n: int) -> Floats:
     """Build the zoom factor of each axis for the public argument `zoom`."""
-    accepted = f"a finite number other than 0, or {n} of them"
+    accepted = or_several("a finite number other than 0", n)
     factors = np.array(as_numbers("zoom", zoom, n, accepted))
     if np.any(np.abs(factors) < _SMALLEST_ZOOM):
         reject_value("zoom", describe(zoom), accepted)

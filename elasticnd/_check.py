@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 
 from . import _dtypes
 from ._coerce import as_index, as_indices, as_numbers, as_real, is_sequence
-from ._errors import counted, describe, one_for_each, one_or_each, reject_type, reject_value, warn
+from ._errors import counted, describe, one_for_each, one_or_each, or_several, reject_type, reject_value, warn
 from ._limits import LABELS, MAX_AXES, MAX_ORDER
 from ._modes import MODES, Mode
 from ._spec import ArrayInfo, DeformSpec, ImageSpec, Options, Shape, Window
@@ -177,7 +177,7 @@ def normalize_points(points: object, ndim: object) -> Shape:
 
 def normalize_sigma(sigma: object, ndim: int) -> tuple[float, ...]:
     """Convert the standard deviations to one per deformed axis, in voxels."""
-    accepted = f"a finite, non-negative number of voxels, or {ndim} of them"
+    accepted = or_several("a finite, non-negative number of voxels", ndim)
     values = as_numbers("sigma", sigma, ndim, accepted)
     if min(values) < 0:
         reject_value("sigma", describe(sigma), accepted)

@@ -61,6 +61,11 @@ def one_or_each(number: int, one: str, many: str) -> str:
     return f"{'one, or ' if number > 1 else ''}{one_for_each(number, one, many)}"
 
 
+def or_several(accepted: str, number: int) -> str:
+    """Return what is accepted where one value, or as many as there are axes, will do: "a number, or 3 of them"."""
+    return f"{accepted}, or {number} of them" if number > 1 else accepted
+
+
 def suggest(**names: str) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
     """Return a decorator that suggests elasticnd's names for arguments that other libraries call differently."""
 

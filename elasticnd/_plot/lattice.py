@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from .._coerce import as_indices, as_numbers
-from .._errors import reject_value
+from .._errors import or_several, reject_value
 from .._types import Floats
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def plane_of(shape: Sequence[int], axes: object, at: object) -> Plane:
     position = [(extent - 1) / 2 for extent in shape]
     others = [axis for axis in range(n) if axis not in (rows, columns)]
     if at is not None:
-        places = as_numbers("at", at, len(others), f"a position in voxels, or {len(others)} of them")
+        places = as_numbers("at", at, len(others), or_several("a position in voxels", len(others)))
         for axis, place in zip(others, places, strict=True):
             position[axis] = place
     return Plane((rows, columns), tuple(position))

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from ...._errors import CommandError
+from ...._errors import CommandError, or_several
 from ... import signals
 from ...extras import need
 from ..image import Shape
@@ -51,7 +51,8 @@ def _wanted_blocks(array: Array, axes: Sequence[int], wanted: Sequence[int]) -> 
     """Choose blocks with the extents `wanted` along the deformed axes."""
     if min(wanted) < 1 or len(wanted) not in (1, len(axes)):
         got = ",".join(map(str, wanted))
-        raise CommandError(f"--chunks: got {got}, expected a positive number, or {len(axes)}, one per deformed axis")
+        accepted = or_several("a positive number", len(axes))
+        raise CommandError(f"--chunks: got {got}, expected {accepted}")
     extents = list(_unit(array))
     for k, axis in enumerate(axes):
         if not -array.ndim <= axis < array.ndim:
