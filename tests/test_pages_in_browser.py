@@ -17,7 +17,7 @@ BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-c
 WIDTHS = {"wide": 1300, "narrow": 500}
 # Options for machines without a network, a screen or the rights for a sandbox.
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-FIRST = 3  # among how many first results of a search the right page must be
+FIRST = 3  # the right page must be among this many first results of a search
 
 # How far a page scrolls sideways, its background, and the pictures that did not load.
 LOOK = """() => ({

@@ -65,7 +65,7 @@ def test_all_levels_are_deformed_alike(case, version, rotate, tmp_path):
         result = zarr.open_array(str(target / str(k)), mode="r")[...]
         wanted = oracle_of_level(extents, first, factor, offset, rotate)
         # A level with more voxels than control points has a spline error of 0.003 voxels, and the waves change by up to
-        # 12 for each voxel.
+        # 12 per voxel.
         np.testing.assert_allclose(result[0], wanted, atol=1e-9 if k != 1 else 0.04)
         np.testing.assert_allclose(result[0] + result[1], 100, atol=1e-9)
     assert contents(tmp_path).items() > before.items()
