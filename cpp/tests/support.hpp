@@ -101,7 +101,7 @@ struct Case {
     const double* affine = nullptr;
 };
 
-// A case with at most longest[axes] voxels along each axis, of which the output is a patch.
+// A case whose image has at most longest[axes] voxels along each axis; the output is a patch.
 Case random_patch(Random& random, const int64* longest, int axes, int order, int mode);
 
 Geometry geometry_of(const Case& given);

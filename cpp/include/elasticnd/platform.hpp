@@ -72,7 +72,7 @@ ELASTICND_INLINE double floor_of(double x) {
 #elif defined(__SSE4_1__) || defined(__aarch64__)
     return __builtin_floor(x);
 #else
-    const double shift = 4503599627370496.0;  // 2^52, from which on doubles have no fraction
+    const double shift = 4503599627370496.0;  // 2^52: from here on, doubles have no fraction
     const double magnitude = x < 0 ? -x : x;
     const double nearest = (magnitude + shift) - shift;
     const double rounded = x < 0 ? -nearest : nearest;
