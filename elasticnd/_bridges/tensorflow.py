@@ -165,7 +165,7 @@ def apply(operator: Operator, operands: Operands) -> Sequence[tf.Tensor]:
 
 
 def _without_derivatives(operator: Operator, results: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
-    """Return results without a gradient where they have no derivatives: labels by votes."""
+    """Return results without a gradient where they have no derivatives, such as labels by votes."""
     return list(map(tf.stop_gradient, results)) if operator.call.votes else results
 
 

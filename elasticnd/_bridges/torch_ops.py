@@ -105,7 +105,7 @@ def remember(ctx: Context, operator: Operator, flat: Sequence[Tensor]) -> None:
 
 
 def without_derivatives(ctx: Context, results: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Return the results of a forward pass, marked if they have no derivatives: labels by votes."""
+    """Return the results of a forward pass, marked if they have no derivatives, such as labels by votes."""
     if ctx.operator.call.votes:
         ctx.mark_non_differentiable(*results)
     return tuple(results)
