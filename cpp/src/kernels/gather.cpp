@@ -9,6 +9,7 @@
 #include "kernels/kernels.hpp"
 #include "kernels/lanes.hpp"
 #include "kernels/linear.hpp"
+#include "kernels/lines.hpp"
 #include "kernels/located.hpp"
 #include "kernels/stencil.hpp"
 
@@ -122,11 +123,35 @@ void gather_located(const SampleJob& job, const Located<T>& row, int first, int 
     for (int i = first; i < last; ++i) values[i] = sum(row.offset[i], weight + i, i);
 }
 
+// The same for stencils whose sums along the innermost axis are computed in blocks. The last block ends at `last`.
+template <int AXES>
+void gather_in_blocks(const SampleJob& job, const Located<float>& row, int first, int last,
+                      const WeightRows<float>& weights, const char* source, float* values) {
+    constexpr int taps = 4;
+    const CoefficientLines<float, taps> lines;
+    int64 stride[AXES];
+    for (int k = 0; k < AXES; ++k) stride[k] = job.source.stride[k];
+    BlockOfLines block;
+    for (int from = first; from < last; from += block_voxels) {
+        const int i = minimum(from, last - block_voxels);
+        for (int l = 0; l < block_voxels; ++l) {
+            const char* at = source + row.offset[i + l];
+            fetch_next_lines<taps, AXES>(at, stride, i + l);
+            block.line[l] = contract_stencil<float, taps, AXES>(at, stride, &weights[0][0][i + l], lines).tap;
+        }
+        store_vector(values + i, block.dot(&weights[AXES - 1][0][i]));
+    }
+}
+
 template <class T, int ORDER, int AXES>
 void gather_located_coefficients(const SampleJob& job, const Located<T>& row, int first, int last,
                                  const WeightRows<T>& weights, const char* source, T* values) {
-    const CoefficientLines<T, ORDER + 1> lines;
-    gather_located<T, ORDER + 1, AXES>(job, row, first, last, weights, source, lines, values);
+    if constexpr (sums_in_blocks<T, ORDER + 1>) {
+        gather_in_blocks<AXES>(job, row, first, last, weights, source, values);
+    } else {
+        const CoefficientLines<T, ORDER + 1> lines;
+        gather_located<T, ORDER + 1, AXES>(job, row, first, last, weights, source, lines, values);
+    }
 }
 
 template <class T, int DTYPE, int AXES>
