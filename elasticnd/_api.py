@@ -126,6 +126,12 @@ def deform_grid(
     KeyboardInterrupt
         On Ctrl-C, within a fraction of a second.
 
+    Warns
+    -----
+    UserWarning
+        If an angle looks like radians; or if NumPy arrays are deformed without `axis`, and voxels move across a whole
+        axis of at most four voxels, which probably holds channels.
+
     See Also
     --------
     deform_random_grid : does the same with random displacements.
@@ -170,6 +176,8 @@ def deform_grid(
            [0, 1, 1, 0],
            [1, 1, 1, 0]], dtype=uint8)
     """
+    if axis is None and isinstance(X, np.ndarray) and isinstance(displacement, np.ndarray):
+        _check.warn_of_channels(X.shape, displacement)
     deformation = about_patch(displacement, affine, rotate, zoom)
     return deformation.apply(X, order, mode, cval, crop, prefilter, axis)
 

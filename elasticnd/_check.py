@@ -197,6 +197,25 @@ def warn_of_folds(sigma: tuple[float, ...], extent: Shape, grid_shape: Shape) ->
             return
 
 
+_MOST_CHANNELS = 4  # and at least four times as many voxels along all other axes
+
+
+def warn_of_channels(shape: Shape, displacement: np.ndarray[Any, Any]) -> None:
+    """Warn if a control grid for all axes moves voxels across a whole axis that looks like one of channels."""
+    if len(shape) < 3 or displacement.ndim != len(shape) + 1 or displacement.shape[0] != len(shape):
+        return
+    for axis in (0, len(shape) - 1):
+        others = tuple(k for k in range(len(shape)) if k != axis)
+        if shape[axis] > _MOST_CHANNELS or min(shape[k] for k in others) < 4 * _MOST_CHANNELS:
+            continue
+        reach = np.abs(displacement[axis]).max(initial=0)
+        if reach >= max(shape[axis], 1):
+            warn(
+                f"displacement: moves voxels by up to {reach:.3g} along axis {axis}, which has only {shape[axis]}. If "
+                f"this axis holds channels, pass axis={others} and a control grid without its component"
+            )
+
+
 def normalize_layer_axis(axis: object, ndim: object) -> Shape | None:
     """Convert the axes that a layer deforms to axes counted from the end, which suit tensors of any rank."""
     count = None if ndim is None else as_index("ndim", ndim, "a number of deformed axes")

@@ -51,6 +51,25 @@ def test_grids_of_images_with_channels(shape, grid, advice):
         elasticnd.deform_grid(np.zeros(shape), np.zeros(grid))
 
 
+@pytest.mark.parametrize(
+    ("shape", "axis", "advice"),
+    [
+        ((3, 48, 40), 0, r"along axis 0, which has only 3\..* pass axis=\(1, 2\)"),
+        ((48, 40, 4), 2, r"along axis 2, which has only 4\..* pass axis=\(0, 1\)"),
+        ((1, 48, 40), 0, r"along axis 0, which has only 1\..* pass axis=\(1, 2\)"),
+    ],
+)
+def test_grids_that_deform_across_channels(shape, axis, advice):
+    image, displacement = np.zeros(shape), np.zeros((3, 2, 2, 2))
+    displacement[axis] = 4.5
+    with pytest.warns(UserWarning, match=r"^displacement: moves voxels by up to 4\.5 " + advice) as caught:
+        elasticnd.deform_grid(image, displacement)
+    assert caught[0].filename == __file__
+    displacement[axis] = 0.5
+    elasticnd.deform_grid(image, displacement)  # a few slices, moved by less than their number
+    elasticnd.deform_grid(np.zeros((8, 48, 40)), np.full((3, 2, 2, 2), 30.0))
+
+
 @pytest.mark.parametrize("angle", [math.pi / 4, -math.pi / 6, np.float32(np.pi / 3), 2 * math.pi])
 def test_radians(angle):
     displacement = np.zeros((2, 2, 2))
