@@ -176,7 +176,7 @@ def deform_grid(
            [0, 1, 1, 0],
            [1, 1, 1, 0]], dtype=uint8)
     """
-    if axis is None and isinstance(X, np.ndarray) and isinstance(displacement, np.ndarray):
+    if axis is None and isinstance(X, np.ndarray) and X.ndim > 2 and isinstance(displacement, np.ndarray):
         _check.warn_of_channels(X.shape, displacement)
     deformation = about_patch(displacement, affine, rotate, zoom)
     return deformation.apply(X, order, mode, cval, crop, prefilter, axis)

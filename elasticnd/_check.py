@@ -202,7 +202,7 @@ _MOST_CHANNELS = 4  # and at least four times as many voxels along all other axe
 
 def warn_of_channels(shape: Shape, displacement: np.ndarray[Any, Any]) -> None:
     """Warn if a control grid for all axes moves voxels across a whole axis that looks like one of channels."""
-    if len(shape) < 3 or displacement.ndim != len(shape) + 1 or displacement.shape[0] != len(shape):
+    if displacement.ndim != len(shape) + 1 or displacement.shape[0] != len(shape):
         return
     for axis in (0, len(shape) - 1):
         others = tuple(k for k in range(len(shape)) if k != axis)
