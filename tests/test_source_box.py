@@ -57,7 +57,8 @@ def first_that_matters(changes, extent):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("order", [0, 1, 2, 3, 5])
 def test_boxes_are_hardly_too_large(order, dtype, turned, rng):
-    # The patch is so large that the prefilter reads at least three blocks, and one more is within the slack.
+    # The prefilter reads whole blocks. A box that is a little too large may thus have one block too many at each end.
+    block = 0 if order < 2 else 128 if dtype == "float64" else 64
     patch = 450 if dtype == "float64" else 230
     shape = (2 * patch + 300, 2 * patch + 200)
     crop = (slice(patch, 2 * patch), slice(patch - 10, 2 * patch - 20))
@@ -78,7 +79,7 @@ def test_boxes_are_hardly_too_large(order, dtype, turned, rng):
         start = first_that_matters(changes, extent)
         stop = extent - first_that_matters(lambda count: changes(count, backwards=True), extent)
         assert part.start <= start < stop <= part.stop
-        assert part.stop - part.start <= SLACK * (stop - start)
+        assert part.stop - part.start <= max(SLACK * (stop - start), stop - start + 2 * block)
 
 
 def test_batches_have_one_box(rng):
