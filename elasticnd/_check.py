@@ -202,8 +202,10 @@ _MOST_CHANNELS = 4  # and at least four times as many voxels along all other axe
 
 def warn_of_channels(shape: Shape, displacement: np.ndarray[Any, Any]) -> None:
     """Warn if a control grid for all axes moves voxels across a whole axis that looks like one of channels."""
-    if displacement.ndim != len(shape) + 1 or displacement.shape[0] != len(shape):
+    if displacement.shape[:1] != (len(shape),) or displacement.ndim != len(shape) + 1:
         return
+    if displacement.dtype.kind not in "fiu":
+        return  # rejected later
     for axis in (0, len(shape) - 1):
         others = tuple(k for k in range(len(shape)) if k != axis)
         if shape[axis] > _MOST_CHANNELS or min(shape[k] for k in others) < 4 * _MOST_CHANNELS:

@@ -78,7 +78,8 @@ def test_equals_the_result_in_memory(seed, axes, order, mode, dtype, prefilter, 
     shape = tuple(rng.integers(1, {1: 400, 2: 90, 3: 25}[axes], axes).tolist())
     image = values(rng, shape, dtype)
     displacement = rng.normal(offset, reach, (axes, *rng.integers(1, 5, axes)))
-    options = {"order": order, "mode": mode, "cval": rng.choice([0.1, 3]), "prefilter": prefilter}
+    axis = tuple(range(axes))  # given, because a short axis would be taken for one of channels
+    options = {"axis": axis, "order": order, "mode": mode, "cval": rng.choice([0.1, 3]), "prefilter": prefilter}
     if order == "labels":
         image, options["cval"] = rng.integers(0, 2, shape).astype(np.bool_ if dtype.kind == "c" else dtype), 1
     if kind == "cropped":

@@ -396,6 +396,7 @@ def calls(draw):
 
 
 @settings(max_examples=400, deadline=None)
+@pytest.mark.filterwarnings("ignore:displacement. moves voxels")  # along short axes, as if they held channels
 @given(calls())
 def test_anything(call):
     image, displacement, options, shape = call

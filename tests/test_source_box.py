@@ -13,6 +13,7 @@ LONGEST = {1: 700, 2: 300, 3: 60}
 SLACK = 1.3
 
 
+@pytest.mark.filterwarnings("ignore:displacement. moves voxels")  # along short axes, as if they held channels
 @settings(max_examples=150, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
