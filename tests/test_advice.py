@@ -68,7 +68,7 @@ def test_grids_that_deform_across_channels(shape, axis, advice):
     displacement[axis] = 0.5
     elasticnd.deform_grid(image, displacement)  # a few slices, moved by less than their number
     elasticnd.deform_grid(np.zeros((8, 48, 40)), np.full((3, 2, 2, 2), 30.0))
-    with pytest.raises(TypeError, match="^displacement: got dtype"):
+    with pytest.raises(TypeError, match=r"^displacement: got dtype"):
         elasticnd.deform_grid(image, displacement.astype(str))
 
 
