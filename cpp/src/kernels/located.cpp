@@ -180,7 +180,7 @@ ELASTICND_FLAT void locate_axis(const AxisOfBlocks<T>& axis, const LocatedAxis& 
         if (SHIFT == padding_too) x.half[half] = x.half[half] + axis.padding;
         const Four shifted = SHIFT == no_shift ? x.half[half] : x.half[half] + axis.shift;
         // Without places, the order is 0. Coordinates below 1 are then folded, so truncation is right for all others.
-        whole.half[half] = std::is_same<T, NoPlace>::value ? shifted : floor_of(shifted);
+        whole.half[half] = std::is_same_v<T, NoPlace> ? shifted : floor_of(shifted);
         rest.half[half] = shifted - whole.half[half];
     }
     Integers span = to_integers(whole);
