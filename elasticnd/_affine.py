@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +46,9 @@ def _as_degrees(name: str, value: object, accepted: str) -> float:
     degrees = as_number(name, value, accepted)
     twelfths = round(degrees / (math.pi / 12))
     if 0 < abs(twelfths) <= 24 and math.isclose(degrees, twelfths * math.pi / 12, rel_tol=_LIKE_RADIANS):
-        radians = f"{Fraction(twelfths, 12)} π radians"
+        divisor = math.gcd(twelfths, 12)
+        part = "" if divisor == 12 else f"/{12 // divisor}"
+        radians = f"{twelfths // divisor}{part} π radians"
         warn(f"{name}: got {degrees:.6g} degrees, which looks like {radians}; use numpy.degrees")
     return degrees
 
