@@ -19,7 +19,7 @@ void inner_grid_weights(const Geometry& geometry, int64 first, int64 count, int6
 
 // Arranges these weights in blocks, unit after unit. The last block of a unit ends where the unit ends, so it may
 // overlap the block before it. Units of less than a block have none. Returns false if a block would span too many
-// cells. There must be room for max_block_taps weights of every voxel.
+// cells. There must be room for max_block_taps weights of every voxel of a block.
 bool arrange_inner_blocks(const int64* cell, const double* weight, int64 stride, int64 count, int64 unit_length,
                           GridBlock* blocks, double* block_weight);
 
